@@ -1,0 +1,287 @@
+//! What the HTTP API under `/v1` takes and gives, as JSON.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::job::{AttemptView, JobView, State};
+use crate::manifest::QueuePolicy;
+use crate::{JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp};
+
+/// `POST /v1/jobs`: a request to run a module.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnqueueRequest {
+    /// The job's id. Whoever makes it can repeat the request: the same id and content is the same job.
+    #[serde(default = "JobId::generate")]
+    pub id: JobId,
+    /// The module to run.
+    pub module: ModuleName,
+    /// What the module is given: any JSON value, at most [`crate::limits::ARGS_BYTES_MAX`] as text.
+    #[serde(default = "no_args")]
+    pub args: Box<RawValue>,
+    /// Bytes for the guest's stdin, in base64 here; at most [`crate::limits::INPUT_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "base64_option")]
+    pub input: Option<Bytes>,
+    /// The queue; the module's where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueName>,
+    /// Runs it not before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Runs it not before so many milliseconds from now. Not with `at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_ms: Option<u64>,
+    /// How many attempts may be spent; the module's where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u32>,
+    /// The time limit of an attempt in milliseconds; the module's where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_ms: Option<u64>,
+}
+
+impl EnqueueRequest {
+    /// Makes a request without args, input or wishes, under a new id.
+    pub fn new(module: ModuleName) -> EnqueueRequest {
+        EnqueueRequest {
+            id: JobId::generate(),
+            module,
+            args: no_args(),
+            input: None,
+            queue: None,
+            at: None,
+            in_ms: None,
+            attempts_max: None,
+            time_limit_ms: None,
+        }
+    }
+
+    /// Gives the module args: any value that can be written as JSON.
+    pub fn args<T: Serialize + ?Sized>(mut self, args: &T) -> Result<EnqueueRequest, serde_json::Error> {
+        self.args = serde_json::value::to_raw_value(args)?;
+        Ok(self)
+    }
+
+    /// Gives the guest bytes to read from stdin.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Bytes>) -> EnqueueRequest {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// Runs it not before so long from now.
+    #[must_use]
+    pub fn delay(mut self, delay: std::time::Duration) -> EnqueueRequest {
+        self.in_ms = Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Puts it into another queue than the module's.
+    #[must_use]
+    pub fn queue(mut self, queue: QueueName) -> EnqueueRequest {
+        self.queue = Some(queue);
+        self
+    }
+}
+
+fn no_args() -> Box<RawValue> {
+    RawValue::from_string("null".to_owned()).expect("null is JSON")
+}
+
+/// `POST /v1/jobs/bulk`: many jobs, all or none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BulkRequest {
+    /// At most [`crate::limits::BULK_JOBS_MAX`].
+    pub jobs: Vec<EnqueueRequest>,
+}
+
+/// The answer to an enqueue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enqueued {
+    /// The job.
+    pub id: JobId,
+    /// False where the same job was already there.
+    pub new: bool,
+}
+
+/// The answer to a bulk enqueue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkEnqueued {
+    /// One for each job asked for, in the same order.
+    pub jobs: Vec<Enqueued>,
+}
+
+/// `GET /v1/jobs/{id}`: a job with its attempts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobDetail {
+    /// The job.
+    #[serde(flatten)]
+    pub job: JobView,
+    /// Its args, as JSON text.
+    pub args: String,
+    /// Attempts that ended, oldest first.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// The query of `GET /v1/jobs`: newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobFilter {
+    /// Only jobs in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// Only jobs of this queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueName>,
+    /// Only jobs of this module.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<ModuleName>,
+    /// Only jobs whose id sorts before this one: the last of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<JobId>,
+    /// How many, 50 where it is missing, at most [`PAGE_JOBS_MAX`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// The most jobs in a page.
+pub const PAGE_JOBS_MAX: u32 = 1_000;
+
+impl JobFilter {
+    /// Returns how many jobs the page may have.
+    pub fn page_len(&self) -> usize {
+        self.limit.unwrap_or(50).clamp(1, PAGE_JOBS_MAX) as usize
+    }
+}
+
+/// A page of jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobPage {
+    /// Newest first.
+    pub jobs: Vec<JobView>,
+    /// What to pass as `before` for the next page; nothing at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<JobId>,
+}
+
+/// A queue as `GET /v1/queues` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Its name.
+    pub name: QueueName,
+    /// Its policy.
+    pub policy: QueuePolicy,
+    /// Jobs in each state.
+    pub jobs: BTreeMap<State, u64>,
+    /// How long the job that is due longest has waited, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_waits_ms: Option<u64>,
+    /// Machines that run or are being started.
+    pub machines: u32,
+}
+
+/// The answer of `GET /v1/queues`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    /// By name.
+    pub queues: Vec<QueueView>,
+}
+
+/// A Machine as `GET /v1/machines` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineView {
+    /// midge's name for it.
+    pub name: MachineName,
+    /// The Machines API's id, once there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<MachineId>,
+    /// The queue that it serves.
+    pub queue: QueueName,
+    /// Its state.
+    pub state: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When its host was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
+    /// Jobs that run in it.
+    pub running: u32,
+    /// Attempts that it was given in all.
+    pub attempts: u64,
+    /// The generation it was made from.
+    pub generation: String,
+    /// Why it went away or failed, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The answer of `GET /v1/machines`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machines {
+    /// Newest first.
+    pub machines: Vec<MachineView>,
+}
+
+/// Every error of the API, with the HTTP status that fits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{error}")]
+pub struct ApiError {
+    /// A word for programs, such as `unknown_module`.
+    pub code: String,
+    /// A sentence for people, with the value and what to do next.
+    pub error: String,
+}
+
+mod base64_option {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(bytes: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => serializer.serialize_str(&base64::prelude::BASE64_STANDARD.encode(bytes)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+        let Some(text) = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        let bytes = base64::prelude::BASE64_STANDARD
+            .decode(text.as_bytes())
+            .map_err(|e| serde::de::Error::custom(format!("`input` is not base64: {e}")))?;
+        Ok(Some(bytes.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_enqueue_needs_a_module_and_nothing_else() {
+        let request: EnqueueRequest = serde_json::from_str(r#"{"module": "hello"}"#).unwrap();
+        assert_eq!(request.module.as_str(), "hello");
+        assert_eq!(request.args.get(), "null");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = serde_json::from_str::<EnqueueRequest>(r#"{"module": "hello", "arg": 1}"#).unwrap_err();
+        assert!(error.to_string().contains("arg"), "{error}");
+    }
+
+    #[test]
+    fn args_and_input_survive_json_to_the_byte() {
+        let mut request = EnqueueRequest::new(ModuleName::new("hello").unwrap());
+        request.args = RawValue::from_string(r#"{"big":12345678901234567890123}"#.to_owned()).unwrap();
+        request.input = Some(Bytes::from_static(&[0, 255, 1]));
+        let json = serde_json::to_string(&request).unwrap();
+        let read: EnqueueRequest = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.args.get(), request.args.get());
+        assert_eq!(read.input, request.input);
+    }
+}

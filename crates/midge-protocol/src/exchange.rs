@@ -1,0 +1,200 @@
+//! The one call that a host makes to a server: `POST /v1/machines/{name}/exchange`.
+//!
+//! Both bodies are MessagePack with named fields ([`encode`], [`decode`]): bytes travel as bytes, and since hosts
+//! and servers of two releases meet during a deploy, a field that one side does not know is skipped. What can
+//! not be understood at all is told apart by [`PROTOCOL`], which travels in the header [`PROTOCOL_HEADER`].
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::job::{AttemptLimits, Failure, Progress, Usage};
+use crate::{Attempt, BootId, JobId, ModuleName, QueueName};
+
+/// The version of the exchange that this release speaks.
+pub const PROTOCOL: u32 = 1;
+/// The header that carries [`PROTOCOL`], in requests and answers.
+pub const PROTOCOL_HEADER: &str = "midge-protocol";
+/// The content type of both bodies.
+pub const CONTENT_TYPE: &str = "application/msgpack";
+
+/// What a host says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// This start of the host.
+    pub boot: BootId,
+    /// Rises with every request of one boot, from 1. A claim needs the newest.
+    pub seq: u64,
+    /// How many more attempts the host can begin now.
+    pub room: u32,
+    /// How long the server may wait before it answers that there is nothing to say, in milliseconds.
+    pub wait_ms: u32,
+    /// Asks to leave: the host has waited long enough, or was told to stop. Needs `running` to be empty.
+    #[serde(default)]
+    pub leaving: bool,
+    /// Attempts that run now. This is the heartbeat.
+    #[serde(default)]
+    pub running: Vec<Running>,
+    /// Attempts that ended. Repeated until an answer to a request that held them arrives.
+    #[serde(default)]
+    pub finished: Vec<Finished>,
+    /// Attempts that the host gives back unfinished, or never began. Repeated in the same way.
+    #[serde(default)]
+    pub handed_back: Vec<AttemptRef>,
+    /// Pieces of the logs of attempts that run or ended.
+    #[serde(default)]
+    pub log: Vec<LogChunk>,
+}
+
+/// Names one attempt at one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AttemptRef {
+    /// The job.
+    pub job: JobId,
+    /// The number of the attempt.
+    pub attempt: Attempt,
+}
+
+/// An attempt that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// What it said last, where that is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+}
+
+/// An attempt that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used.
+    pub usage: Usage,
+}
+
+/// How an attempt ended in the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The guest exited with 0. Its stdout is the result.
+    Completed {
+        /// At most [`crate::limits::RESULT_BYTES_MAX`].
+        result: Bytes,
+    },
+    /// It did not.
+    Failed(Failure),
+    /// The guest asked to be run again later, which is not spent.
+    Snoozed {
+        /// How much later, in milliseconds.
+        after_ms: u64,
+    },
+    /// It was stopped because the server asked for it.
+    Cancelled,
+}
+
+/// A piece of an attempt's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogChunk {
+    /// Whose log.
+    pub attempt: AttemptRef,
+    /// Where in the log the piece begins, in bytes: a repeated piece is recognised.
+    pub offset: u64,
+    /// The piece.
+    pub bytes: Bytes,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// Attempts to begin. One that the host already has (same job, same number) is to be ignored.
+    #[serde(default)]
+    pub jobs: Vec<Grant>,
+    /// Attempts to stop: cancelled, or no longer this Machine's.
+    #[serde(default)]
+    pub cancel: Vec<AttemptRef>,
+    /// No more jobs will come: finish what runs, then ask to leave.
+    #[serde(default)]
+    pub drain: bool,
+    /// The host may exit, and its secret is revoked. Only ever the answer to `leaving`.
+    #[serde(default)]
+    pub left: bool,
+}
+
+impl Answer {
+    /// Returns whether there is anything in it that a host should not wait for.
+    pub fn says_something(&self) -> bool {
+        !self.jobs.is_empty() || !self.cancel.is_empty() || self.drain || self.left
+    }
+}
+
+/// An attempt that the host is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Which attempt.
+    pub attempt: AttemptRef,
+    /// The module to run.
+    pub module: ModuleName,
+    /// The queue that the job waited in.
+    pub queue: QueueName,
+    /// JSON text.
+    pub args: String,
+    /// Bytes for stdin. Where there are none, stdin is the args.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Bytes>,
+    /// Bounds of this attempt.
+    pub limits: AttemptLimits,
+}
+
+/// Writes a request or an answer.
+pub fn encode<T: Serialize>(message: &T) -> Bytes {
+    // Our own types, into memory: there is nothing that could fail.
+    Bytes::from(rmp_serde::to_vec_named(message).expect("exchange messages can always be encoded"))
+}
+
+/// Reads a request or an answer.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    rmp_serde::from_slice(bytes).map_err(|e| Malformed(e.to_string()))
+}
+
+/// An exchange body that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the body is not an exchange of protocol {PROTOCOL}: {0}")]
+pub struct Malformed(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_field_of_a_newer_peer_is_skipped() {
+        #[derive(Serialize)]
+        struct NewerAnswer {
+            drain: bool,
+            suspend: bool,
+        }
+        let answer: Answer = decode(&encode(&NewerAnswer { drain: true, suspend: true })).unwrap();
+        assert!(answer.drain && answer.jobs.is_empty());
+    }
+
+    #[test]
+    fn bytes_travel_as_bytes() {
+        let result = Bytes::from(vec![0xff; 10_000]);
+        let outcome = Outcome::Completed { result };
+        let encoded = encode(&outcome);
+        assert!(encoded.len() < 10_100, "{}", encoded.len());
+        assert_eq!(decode::<Outcome>(&encoded).unwrap(), outcome);
+    }
+
+    #[test]
+    fn a_malformed_body_is_an_error_not_a_panic() {
+        let whole = encode(&Answer { drain: true, ..Answer::default() });
+        for length in 0..whole.len() {
+            assert!(decode::<Answer>(&whole[..length]).is_err());
+        }
+        assert!(decode::<Request>(b"{\"json\": true}").is_err());
+    }
+}

@@ -1,0 +1,257 @@
+//! Ids and names. Each is a type of its own, checked where it is made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
+
+/// A job's id: a UUID, version 7 where midge makes it. Clients make it, so that an enqueue can be repeated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// Makes a new id from the system's clock and randomness.
+    pub fn generate() -> JobId {
+        JobId(Uuid::now_v7())
+    }
+
+    /// Wraps a UUID of any version.
+    pub const fn from_uuid(uuid: Uuid) -> JobId {
+        JobId(uuid)
+    }
+
+    /// Returns the 16 bytes, in the order that sorts as the text does.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// Makes an id from 16 bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> JobId {
+        JobId(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<JobId, InvalidName> {
+        Uuid::parse_str(text).map(JobId).map_err(|_| InvalidName {
+            what: "job id",
+            given: text.chars().take(64).collect(),
+            rule: "a UUID such as 0190b3e4-7d5c-7c3a-9f00-0123456789ab",
+        })
+    }
+}
+
+/// The number of one try at a job. Numbers start at 1, only rise, and are never reused; 0 is "not tried yet".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Attempt(pub u32);
+
+impl Attempt {
+    /// Returns the number of the attempt after this one.
+    #[must_use]
+    pub const fn next(self) -> Attempt {
+        Attempt(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The right of one Machine to report on one attempt. It lasts while the Machine is heard of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Lease {
+    /// Who may report.
+    pub machine: MachineName,
+    /// On which attempt.
+    pub attempt: Attempt,
+}
+
+/// A name that breaks its rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is not a {what}: use {rule}")]
+pub struct InvalidName {
+    /// What it should have been.
+    pub what: &'static str,
+    /// What it was.
+    pub given: String,
+    /// The rule it breaks.
+    pub rule: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks the name against its rule.
+            pub fn new(name: impl Into<String>) -> Result<$name, InvalidName> {
+                let name = name.into();
+                let valid: fn(&str) -> bool = $valid;
+                if valid(&name) {
+                    Ok($name(name))
+                } else {
+                    Err(InvalidName {
+                        what: $what,
+                        // Cut, since it may come from the network and goes into messages.
+                        given: name.chars().take(64).collect(),
+                        rule: $rule,
+                    })
+                }
+            }
+
+            /// Returns the name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(name: &str) -> Result<$name, InvalidName> {
+                $name::new(name)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
+                $name::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+/// The longest module or queue name, in bytes: they go into file names, metadata values and index keys.
+const NAME_LEN_MAX: usize = 63;
+
+/// A module's name also names its file, so it can hold no separator, no dot and nothing that needs quoting.
+fn is_plain_name(name: &str) -> bool {
+    let ok = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
+    name.len() <= NAME_LEN_MAX
+        && name.bytes().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name.bytes().all(ok)
+}
+
+name!(
+    /// A module's name, such as `resize`.
+    ModuleName,
+    "module name",
+    "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
+    is_plain_name
+);
+name!(
+    /// A queue's name, such as `default`.
+    QueueName,
+    "queue name",
+    "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
+    is_plain_name
+);
+name!(
+    /// midge's own name for a Machine, made before the Machine is. Unique at the Machines API, where it is `name`.
+    MachineName,
+    "Machine name",
+    "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
+    is_plain_name
+);
+name!(
+    /// The id that the Machines API gave a Machine, such as `148ed21fe74e89`.
+    MachineId,
+    "Machine id",
+    "1 to 63 of a-z, A-Z and 0-9",
+    |id| (1..=NAME_LEN_MAX).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric())
+);
+
+impl QueueName {
+    /// Returns the queue of jobs and modules that name none: `default`.
+    pub fn default_queue() -> QueueName {
+        QueueName("default".to_owned())
+    }
+}
+
+/// One start of a host: made anew each time the program starts, so that two starts in one Machine are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(pub u64);
+
+/// A secret: a Machine's own, or the API token. It does not show itself in logs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret's text.
+    pub fn new(secret: impl Into<String>) -> Secret {
+        Secret(secret.into())
+    }
+
+    /// Returns the text, for the one place that sends or compares it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_name_can_never_be_a_path() {
+        for bad in ["", "../x", "a/b", "a.b", "A", "-a", "a b", "é", &"a".repeat(64)] {
+            assert!(ModuleName::new(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "resize", "word-count_2", &"a".repeat(63)] {
+            assert!(ModuleName::new(good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(..)");
+    }
+}

@@ -1,0 +1,298 @@
+//! A job as people and programs see it: its states, how attempts end, and what is kept of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Attempt, JobId, MachineName, ModuleName, QueueName, Timestamp, limits};
+
+/// The public states of a job, as in Oban and River.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for a time that was asked for.
+    Scheduled,
+    /// Waits for a place in a Machine.
+    Available,
+    /// Failed or was put off, and waits to be tried again.
+    Retryable,
+    /// An attempt is leased to a Machine.
+    Running,
+    /// Ended with a result.
+    Completed,
+    /// Ended because somebody asked for it.
+    Cancelled,
+    /// Ended without a result: out of attempts, or refused for good. The dead set.
+    Discarded,
+}
+
+impl State {
+    /// All states, in the order in which people list them.
+    pub const ALL: [State; 7] = [
+        State::Scheduled,
+        State::Available,
+        State::Retryable,
+        State::Running,
+        State::Completed,
+        State::Cancelled,
+        State::Discarded,
+    ];
+
+    /// Returns whether nothing will happen to the job any more, unless somebody retries it by hand.
+    pub const fn is_ended(self) -> bool {
+        matches!(self, State::Completed | State::Cancelled | State::Discarded)
+    }
+
+    /// Returns the word used in API, CLI and dashboard.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Scheduled => "scheduled",
+            State::Available => "available",
+            State::Retryable => "retryable",
+            State::Running => "running",
+            State::Completed => "completed",
+            State::Cancelled => "cancelled",
+            State::Discarded => "discarded",
+        }
+    }
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl std::str::FromStr for State {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<State, String> {
+        State::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            let words = State::ALL.map(State::as_str).join(", ");
+            format!("`{text}` is not a job state: use one of {words}")
+        })
+    }
+}
+
+/// Why an attempt did not end with a result. What failed decides what it costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The guest exited with a code that is not 0.
+    Exit,
+    /// The guest exited with 65 (EX_DATAERR): it asks not to be retried.
+    Refused,
+    /// The guest trapped: unreachable, out of bounds, division by zero and the like.
+    Trap,
+    /// The guest's stack overflowed.
+    OverStack,
+    /// The guest wanted more memory than its limit.
+    OverMemory,
+    /// The guest wanted larger tables than the limit.
+    OverTable,
+    /// The guest ran past its time limit.
+    OverTime,
+    /// The guest wrote more to stdout than a result may have.
+    OverOutput,
+    /// The guest asked for more random bytes at once than the limit.
+    OverRandom,
+    /// The module could not be loaded: missing, altered, or made for another host. Retried, as a deploy may mend it.
+    NotLoadable,
+    /// Somebody asked for the job to be cancelled.
+    Cancelled,
+    /// The guest asked to be run again later. Not spent.
+    Snoozed,
+    /// The Machine drained or was told to stop, and handed the attempt back. Not spent.
+    HandedBack,
+    /// The Machine stopped, or was not heard of for a lease. Not spent, but counted: see [`limits::MACHINE_LOSSES_MAX`].
+    MachineLost,
+}
+
+impl Cause {
+    /// Returns the word used in API, CLI and dashboard.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Cause::Exit => "exit",
+            Cause::Refused => "refused",
+            Cause::Trap => "trap",
+            Cause::OverStack => "over_stack",
+            Cause::OverMemory => "over_memory",
+            Cause::OverTable => "over_table",
+            Cause::OverTime => "over_time",
+            Cause::OverOutput => "over_output",
+            Cause::OverRandom => "over_random",
+            Cause::NotLoadable => "not_loadable",
+            Cause::Cancelled => "cancelled",
+            Cause::Snoozed => "snoozed",
+            Cause::HandedBack => "handed_back",
+            Cause::MachineLost => "machine_lost",
+        }
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure it was.
+    pub cause: Cause,
+    /// What a person reads: the guest's own message where it gave one. At most [`limits::MESSAGE_BYTES_MAX`].
+    pub message: String,
+    /// The guest's exit code, where it got as far as exiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The wait before the next attempt that the guest asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Failure {
+    /// Makes a failure, cutting the message to its bound.
+    pub fn new(cause: Cause, message: impl Into<String>) -> Failure {
+        let mut message = message.into();
+        if message.len() > limits::MESSAGE_BYTES_MAX {
+            message.truncate(message.floor_char_boundary(limits::MESSAGE_BYTES_MAX));
+        }
+        Failure { cause, message, exit_code: None, retry_after_ms: None }
+    }
+}
+
+/// How far a running attempt says it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Units done.
+    pub done: u64,
+    /// Units in all; 0 where the guest does not know.
+    pub total: u64,
+    /// What it is doing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// What an attempt used, as the host measured it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// From the start of the attempt in the host to its end, in microseconds.
+    pub ran_us: u64,
+    /// CPU time of the attempt's thread, in microseconds.
+    pub cpu_us: u64,
+    /// The largest the guest's linear memory was, in bytes.
+    pub memory_peak_bytes: u64,
+}
+
+/// Bounds of each attempt at a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptLimits {
+    /// Time limit, in milliseconds.
+    pub time_ms: u64,
+    /// Memory limit, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl Default for AttemptLimits {
+    fn default() -> AttemptLimits {
+        AttemptLimits {
+            time_ms: limits::TIME_LIMIT_DEFAULT.as_millis() as u64,
+            memory_bytes: limits::MEMORY_LIMIT_DEFAULT,
+        }
+    }
+}
+
+/// When a failed attempt is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// How many attempts may be spent before the job is discarded. At least 1.
+    pub attempts_max: u32,
+    /// The curve of waits between them.
+    pub backoff: Backoff,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> RetryPolicy {
+        RetryPolicy { attempts_max: limits::ATTEMPTS_DEFAULT, backoff: Backoff::Sidekiq }
+    }
+}
+
+/// The curve of waits between attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backoff {
+    /// `n⁴ + 15 + up to 10·(n + 1)` seconds after the n-th failure, counted from 0
+    /// (Sidekiq's `lib/sidekiq/job_retry.rb`): 25 retries take about three weeks.
+    Sidekiq,
+    /// The first wait, doubled after each failure up to an hour, plus up to a tenth.
+    Exponential {
+        /// The first wait, in milliseconds.
+        first_ms: u64,
+    },
+}
+
+/// One attempt that ended, as it is kept and shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// Its number.
+    pub attempt: Attempt,
+    /// The Machine that ran it.
+    pub machine: MachineName,
+    /// When the job was due.
+    pub due_at: Timestamp,
+    /// When it was leased to the Machine.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Whether it counts against `attempts_max`.
+    pub spent: bool,
+    /// How it failed; nothing where it gave a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What it used, where the host could say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// A job as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its id.
+    pub id: JobId,
+    /// The module it runs.
+    pub module: ModuleName,
+    /// The queue it waits in.
+    pub queue: QueueName,
+    /// Its state at the time of asking.
+    pub state: State,
+    /// How many attempts were begun.
+    pub attempt: Attempt,
+    /// How many of them count.
+    pub spent: u32,
+    /// How many may count before it is discarded.
+    pub attempts_max: u32,
+    /// When it was enqueued.
+    pub enqueued_at: Timestamp,
+    /// When it is or was last due.
+    pub due_at: Timestamp,
+    /// When the last attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When the job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The Machine that runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineName>,
+    /// Whether a running job was asked to stop and has not yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelling: bool,
+    /// What the running attempt said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// How the last failed attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Bytes of the result of a completed job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result_bytes: Option<u64>,
+}

@@ -1,0 +1,16 @@
+//! What crosses a process in midge: ids, times, job requests and answers, the exchange, the module manifest.
+//!
+//! Invariant: types, their checks and their wire formats only. Nothing here opens a socket or a file.
+
+pub mod api;
+pub mod exchange;
+mod id;
+pub mod job;
+pub mod limits;
+pub mod manifest;
+mod time;
+
+pub use id::{
+    Attempt, BootId, InvalidName, JobId, Lease, MachineId, MachineName, ModuleName, QueueName, Secret,
+};
+pub use time::Timestamp;

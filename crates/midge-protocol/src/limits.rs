@@ -1,0 +1,60 @@
+//! The bounds and defaults that more than one part of midge must agree on, each with its reason.
+
+use std::time::Duration;
+
+/// Args are carried in every listing and log line about a job, so they stay small; bulk goes into the input.
+pub const ARGS_BYTES_MAX: usize = 64 * 1024;
+/// An input is held in memory by server and host while it is handed over.
+pub const INPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A result is held in memory by host and server while it is reported.
+pub const RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What is kept of an attempt's stderr. More is cut and marked, never a failure.
+pub const LOG_BYTES_MAX: usize = 256 * 1024;
+/// What is kept of an error message or a progress message.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Jobs in one bulk enqueue: one transaction, which others wait for.
+pub const BULK_JOBS_MAX: usize = 10_000;
+/// The body of a bulk enqueue, and of one enqueue: an input in base64, args, and room to spare.
+pub const ENQUEUE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// The body of an exchange, both ways. At least one largest input or result always fits.
+pub const EXCHANGE_BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// How many bytes of inputs a server puts into one exchange after the first job.
+pub const EXCHANGE_INPUT_BYTES_GOAL: usize = 16 * 1024 * 1024;
+/// Places of one host. A place is a thread and up to a memory limit of memory.
+pub const PLACES_MAX: u32 = 1_024;
+/// Machines of one queue.
+pub const MACHINES_MAX: u32 = 1_000;
+
+/// How long a Machine's leases last after it was heard of. Long enough for a throttled shared vCPU that stands still.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// A host that runs something is heard of at least this often.
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+/// The longest that a server lets an exchange wait: a third of a lease.
+pub const EXCHANGE_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Attempts before a job is discarded, as Sidekiq has it.
+pub const ATTEMPTS_DEFAULT: u32 = 25;
+/// The time limit of an attempt.
+pub const TIME_LIMIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// The longest time limit that may be set.
+pub const TIME_LIMIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The memory limit of an attempt.
+pub const MEMORY_LIMIT_DEFAULT: u64 = 256 * 1024 * 1024;
+/// The largest memory limit: what 32-bit WebAssembly can address.
+pub const MEMORY_LIMIT_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Elements of all of a guest's tables together: 8 bytes each in the host.
+pub const TABLE_ELEMENTS_MAX: usize = 1_000_000;
+/// Random bytes that a guest may ask for in one call. wasmtime-wasi allocates them in the host first.
+pub const RANDOM_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The native stack of a guest, in bytes.
+pub const STACK_BYTES_MAX: usize = 1024 * 1024;
+/// Waiting jobs in a queue before an enqueue is refused (429).
+pub const QUEUE_JOBS_MAX_DEFAULT: u64 = 1_000_000;
+/// Machines of a queue.
+pub const MACHINES_DEFAULT: u32 = 4;
+/// Jobs that one Machine runs at once.
+pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
+/// How long a host waits for another job before it leaves.
+pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// How often a job may take its Machine down with it before it is discarded as poison.
+pub const MACHINE_LOSSES_MAX: u32 = 3;

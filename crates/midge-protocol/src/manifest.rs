@@ -1,0 +1,186 @@
+//! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::job::{AttemptLimits, RetryPolicy};
+use crate::{ModuleName, QueueName, limits};
+
+/// The version of the manifest's form.
+pub const FORMAT: u32 = 1;
+/// The manifest's file name, in the folder that holds the compiled modules.
+pub const FILE_NAME: &str = "manifest.json";
+
+/// What an image holds: its modules, the policies of its queues, and the env that its Machines get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The version of this form: [`FORMAT`].
+    pub format: u32,
+    /// The exact version of wasmtime that compiled the modules.
+    pub wasmtime: String,
+    /// A hash of everything in wasmtime's configuration that a compiled module depends on.
+    pub config_hash: String,
+    /// The CPU baseline that the modules were compiled for, such as `x86-64-v2`.
+    pub cpu: String,
+    /// The modules, by name.
+    pub modules: BTreeMap<ModuleName, ModuleEntry>,
+    /// The queues that were declared. A queue that is not listed has the default policy.
+    #[serde(default)]
+    pub queues: BTreeMap<QueueName, QueuePolicy>,
+    /// The env that every Machine is given.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Returns the policy of a queue.
+    pub fn queue(&self, name: &QueueName) -> QueuePolicy {
+        self.queues.get(name.as_str()).cloned().unwrap_or_default()
+    }
+}
+
+/// One compiled module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleEntry {
+    /// The file's name, in the manifest's folder: `NAME.cwasm`.
+    pub file: String,
+    /// The file's size in bytes.
+    pub size: u64,
+    /// SHA-256 of the file, in hex: checked by build, server start and CI.
+    pub sha256: String,
+    /// XXH3-64 of the file, in hex: checked by the host at each load, where SHA-256 would cost more than the load.
+    pub xxh3: String,
+    /// SHA-256 of what it was made from, in hex: an unchanged module is not compiled again.
+    pub source_sha256: String,
+    /// The queue of jobs that name none.
+    pub queue: QueueName,
+    /// Bounds of each attempt.
+    pub limits: AttemptLimits,
+    /// When a failed attempt is tried again.
+    pub retry: RetryPolicy,
+    /// Names of the Machine's env that the guest sees too.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Folders of the Machine that the guest sees: guest path to Machine path.
+    #[serde(default)]
+    pub dirs: BTreeMap<String, String>,
+}
+
+/// How a queue is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QueuePolicy {
+    /// The most Machines that run at once.
+    pub max_machines: u32,
+    /// Machines that are kept running, waiting for work.
+    pub warm_machines: u32,
+    /// Machines that are kept made but stopped, which start faster than new ones are made.
+    pub ready_machines: u32,
+    /// Jobs that one Machine runs at once.
+    pub jobs_per_machine: u32,
+    /// How long a host waits for another job before it leaves.
+    pub wait: Wait,
+    /// Whether a Machine runs one job only, alone, and is then destroyed.
+    pub single_use: bool,
+    /// Waiting jobs before an enqueue is refused.
+    pub jobs_max: u64,
+    /// CPUs and memory of its Machines.
+    pub size: MachineSize,
+}
+
+impl Default for QueuePolicy {
+    fn default() -> QueuePolicy {
+        QueuePolicy {
+            max_machines: limits::MACHINES_DEFAULT,
+            warm_machines: 0,
+            ready_machines: 0,
+            jobs_per_machine: limits::JOBS_PER_MACHINE_DEFAULT,
+            wait: Wait::default(),
+            single_use: false,
+            jobs_max: limits::QUEUE_JOBS_MAX_DEFAULT,
+            size: MachineSize::default(),
+        }
+    }
+}
+
+impl QueuePolicy {
+    /// Returns how many jobs one Machine runs at once, which is one where it is used once.
+    pub fn places(&self) -> u32 {
+        if self.single_use { 1 } else { self.jobs_per_machine.clamp(1, limits::PLACES_MAX) }
+    }
+}
+
+/// How long a host waits for another job before it leaves. In text: seconds, or `forever`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// So many milliseconds.
+    Millis(u64),
+    /// Until it is told to drain.
+    Forever,
+}
+
+impl Default for Wait {
+    fn default() -> Wait {
+        Wait::Millis(limits::WAIT_DEFAULT.as_millis() as u64)
+    }
+}
+
+impl std::fmt::Display for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Wait::Millis(millis) => write!(f, "{}", *millis as f64 / 1000.0),
+            Wait::Forever => f.write_str("forever"),
+        }
+    }
+}
+
+impl std::str::FromStr for Wait {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Wait, String> {
+        if text == "forever" {
+            return Ok(Wait::Forever);
+        }
+        match text.parse::<f64>() {
+            // A day is longer than any Machine should wait that does not wait for ever.
+            Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(Wait::Millis((seconds * 1000.0) as u64)),
+            _ => Err(format!("`{text}` is not a wait: use seconds, from 0 to 86400, or `forever`")),
+        }
+    }
+}
+
+/// CPUs and memory of a Machine, in Fly's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineSize {
+    /// `shared` or `performance`.
+    pub cpu_kind: String,
+    /// CPUs: 1, 2, 4, 6, 8 and so on.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+}
+
+impl Default for MachineSize {
+    fn default() -> MachineSize {
+        // The smallest whose memory holds two places at the default memory limit, and the host.
+        MachineSize { cpu_kind: "shared".to_owned(), cpus: 1, memory_mib: 1024 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_reads_as_it_is_written() {
+        for text in ["forever", "600", "0.5", "0"] {
+            assert_eq!(text.parse::<Wait>().unwrap().to_string(), text);
+        }
+        assert!("-1".parse::<Wait>().is_err());
+        assert!("soon".parse::<Wait>().is_err());
+        assert!("NaN".parse::<Wait>().is_err());
+    }
+}
