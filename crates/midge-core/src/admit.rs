@@ -1,0 +1,115 @@
+//! Which jobs a Machine gets next, and whether it may go when there are none.
+
+use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::{JobId, Timestamp};
+
+use crate::{Job, Machine, MachineState};
+
+/// A Machine's claim.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim<'a> {
+    /// The Machine as it is.
+    pub machine: &'a Machine,
+    /// The generation that the server runs now.
+    pub generation: &'a str,
+    /// Attempts that are leased to it.
+    pub running: u32,
+    /// How many more its host says it can begin.
+    pub room: u32,
+    /// Whether the request is the newest of the Machine: an older one, still parked, gets nothing.
+    pub newest: bool,
+}
+
+impl Claim<'_> {
+    /// Returns the most jobs it can get, before anybody looks for jobs.
+    pub fn room(&self) -> usize {
+        let machine = self.machine;
+        let open = self.newest
+            && machine.state == MachineState::Up
+            && machine.generation == self.generation
+            && !(machine.single_use && machine.attempts > 0);
+        if open { self.room.min(machine.places.saturating_sub(self.running)) as usize } else { 0 }
+    }
+}
+
+/// Returns the jobs that the Machine gets. `waiting` are jobs of its queue, in the order in which they are due.
+///
+/// A queue is one lane today, so that order is all there is to fairness.
+pub fn admit(claim: &Claim<'_>, waiting: &[Job], now: Timestamp) -> Vec<JobId> {
+    let due = waiting.iter().filter(|job| job.due() <= now && job.queue == claim.machine.queue);
+    due.take(claim.room()).map(|job| job.id).collect()
+}
+
+/// Returns whether a Machine that asks to leave may: always, unless it is needed to keep the queue warm.
+/// `up` is how many Machines of the queue and the generation are up, itself included.
+pub fn may_leave(machine: &Machine, policy: &QueuePolicy, generation: &str, up: u32) -> bool {
+    machine.state == MachineState::Draining
+        || machine.generation != generation
+        || machine.single_use && machine.attempts > 0
+        || up > policy.warm_machines.min(policy.max_machines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::tests::machine;
+    use crate::{NewJob, Phase};
+    use midge_protocol::job::{AttemptLimits, RetryPolicy};
+    use midge_protocol::{ModuleName, QueueName};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn waiting(count: u8) -> Vec<Job> {
+        let new = |n| NewJob {
+            id: JobId::from_bytes([n; 16]),
+            module: ModuleName::new("hello").unwrap(),
+            queue: QueueName::default_queue(),
+            content_hash: 0,
+            retry: RetryPolicy::default(),
+            limits: AttemptLimits::default(),
+            due: NOW,
+        };
+        (0..count).map(|n| Job::new(new(n), NOW)).collect()
+    }
+
+    fn claim(machine: &Machine) -> Claim<'_> {
+        Claim { machine, generation: "g1", running: 0, room: 10, newest: true }
+    }
+
+    #[test]
+    fn a_machine_gets_no_more_than_its_places() {
+        let up = machine("m", MachineState::Up, NOW);
+        assert_eq!(admit(&claim(&up), &waiting(5), NOW).len(), 2);
+        assert_eq!(admit(&Claim { running: 1, ..claim(&up) }, &waiting(5), NOW).len(), 1);
+        assert_eq!(admit(&Claim { running: 9, ..claim(&up) }, &waiting(5), NOW).len(), 0);
+        assert_eq!(admit(&Claim { room: 0, ..claim(&up) }, &waiting(5), NOW).len(), 0);
+        assert!(waiting(5).iter().all(|job| job.phase() == Phase::Fresh));
+    }
+
+    #[test]
+    fn only_the_newest_request_of_an_open_machine_of_this_generation_claims() {
+        let up = machine("m", MachineState::Up, NOW);
+        assert_eq!(Claim { newest: false, ..claim(&up) }.room(), 0);
+        assert_eq!(Claim { generation: "g2", ..claim(&up) }.room(), 0);
+        assert_eq!(claim(&machine("m", MachineState::Draining, NOW)).room(), 0);
+    }
+
+    #[test]
+    fn a_single_use_machine_gets_one_job_in_its_life() {
+        let mut once = machine("m", MachineState::Up, NOW);
+        (once.single_use, once.places) = (true, 1);
+        assert_eq!(admit(&claim(&once), &waiting(5), NOW).len(), 1);
+        once.attempts = 1;
+        assert_eq!(admit(&claim(&once), &waiting(5), NOW).len(), 0);
+    }
+
+    #[test]
+    fn the_last_warm_machine_stays() {
+        let up = machine("m", MachineState::Up, NOW);
+        let policy = QueuePolicy { warm_machines: 1, ..QueuePolicy::default() };
+        assert!(!may_leave(&up, &policy, "g1", 1));
+        assert!(may_leave(&up, &policy, "g1", 2));
+        assert!(may_leave(&up, &policy, "g2", 1), "an old generation keeps nothing warm");
+        assert!(may_leave(&up, &QueuePolicy::default(), "g1", 1));
+    }
+}

@@ -1,0 +1,55 @@
+//! How long a failed job waits before it is tried again.
+
+use std::time::Duration;
+
+use midge_protocol::job::Backoff;
+
+/// The longest wait of the doubling curve. Sidekiq's curve ends with the attempts.
+const EXPONENTIAL_MAX_MS: u64 = 60 * 60 * 1000;
+
+/// Returns the wait after the `failures`-th spent attempt, counted from 1. `jitter` is at least 0 and less than 1.
+pub fn backoff(curve: Backoff, failures: u32, jitter: f64) -> Duration {
+    let n = u64::from(failures.saturating_sub(1));
+    match curve {
+        Backoff::Sidekiq => {
+            let seconds = n.saturating_pow(4).saturating_add(15);
+            let spread = jitter * 10.0 * (n as f64 + 1.0);
+            // A century is as good as for ever, and cannot overflow what is added to it.
+            Duration::from_millis((seconds.min(3_000_000_000) as f64 * 1000.0 + spread * 1000.0) as u64)
+        }
+        Backoff::Exponential { first_ms } => {
+            let doubled = first_ms.saturating_mul(1u64.checked_shl(n.min(63) as u32).unwrap_or(u64::MAX));
+            let millis = doubled.min(EXPONENTIAL_MAX_MS);
+            Duration::from_millis(millis + (millis as f64 * 0.1 * jitter) as u64)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_five_retries_on_sidekiqs_curve_take_about_three_weeks() {
+        let total: Duration = (1..=25).map(|n| backoff(Backoff::Sidekiq, n, 0.5)).sum();
+        let days = total.as_secs() / 86_400;
+        assert!((19..=22).contains(&days), "{days} days");
+    }
+
+    #[test]
+    fn the_doubling_curve_doubles_up_to_an_hour() {
+        let curve = Backoff::Exponential { first_ms: 200 };
+        let waits: Vec<u64> = (1..=4).map(|n| backoff(curve, n, 0.0).as_millis() as u64).collect();
+        assert_eq!(waits, [200, 400, 800, 1600]);
+        assert_eq!(backoff(curve, u32::MAX, 0.0), Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn jitter_only_adds() {
+        for curve in [Backoff::Sidekiq, Backoff::Exponential { first_ms: 1000 }] {
+            for n in 1..30 {
+                assert!(backoff(curve, n, 0.99) >= backoff(curve, n, 0.0));
+            }
+        }
+    }
+}

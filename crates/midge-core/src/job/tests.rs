@@ -1,0 +1,165 @@
+use midge_protocol::job::Backoff;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn job() -> Job {
+    let new = NewJob {
+        id: JobId::from_bytes([7; 16]),
+        module: ModuleName::new("hello").unwrap(),
+        queue: QueueName::default_queue(),
+        content_hash: 1,
+        retry: RetryPolicy { attempts_max: 3, backoff: Backoff::Exponential { first_ms: 1_000 } },
+        limits: AttemptLimits::default(),
+        due: NOW,
+    };
+    Job::new(new, NOW)
+}
+
+fn machine(name: &str) -> MachineName {
+    MachineName::new(name).unwrap()
+}
+
+fn claimed(job: &Job, by: &str, now: Timestamp) -> Job {
+    job.apply(Event::Claimed { machine: machine(by) }, now).unwrap().job
+}
+
+fn finish(job: &Job, by: &str, attempt: u32, end: AttemptEnd, now: Timestamp) -> Result<Change, Refused> {
+    let lease = Lease { machine: machine(by), attempt: Attempt(attempt) };
+    job.apply(Event::Finished { lease, end, usage: None, jitter: 0.0 }, now)
+}
+
+fn failed(cause: Cause) -> AttemptEnd {
+    AttemptEnd::Failed(Failure::new(cause, "it did not work"))
+}
+
+const DONE: AttemptEnd = AttemptEnd::Completed { result_bytes: 2 };
+
+#[test]
+fn a_claimed_job_completes_under_its_lease() {
+    let job = claimed(&job(), "m1", NOW);
+    let change = finish(&job, "m1", 1, DONE, NOW).unwrap();
+    assert_eq!(change.job.state_at(NOW), State::Completed);
+    assert!(change.attempt.unwrap().spent);
+}
+
+#[test]
+fn a_late_report_cannot_finish_the_next_attempt() {
+    let first = claimed(&job(), "m1", NOW);
+    let lost = Event::MachineLost { machine: machine("m1"), suspect: false, note: "gone".into() };
+    let back = first.apply(lost, NOW).unwrap().job;
+    let second = claimed(&back, "m2", NOW);
+    assert_eq!(finish(&second, "m1", 1, DONE, NOW), Err(Refused::NotLeased));
+    // Nor may the same Machine, under the number of its older attempt.
+    let again = claimed(&back, "m1", NOW);
+    assert_eq!(finish(&again, "m1", 1, DONE, NOW), Err(Refused::NotLeased));
+    assert!(finish(&again, "m1", 2, DONE, NOW).is_ok());
+}
+
+#[test]
+fn a_job_is_not_claimed_before_it_is_due_nor_twice() {
+    let mut early = job();
+    early.state = JobState::Waiting { due: NOW.after(Duration::from_secs(1)) };
+    let claim = Event::Claimed { machine: machine("m1") };
+    assert!(matches!(early.apply(claim.clone(), NOW), Err(Refused::NotDue(_))));
+    assert_eq!(early.state_at(NOW), State::Scheduled);
+    let running = claimed(&job(), "m1", NOW);
+    assert_eq!(running.apply(claim, NOW), Err(Refused::Running));
+}
+
+#[test]
+fn failures_are_spent_until_the_job_is_discarded() {
+    let mut job = job();
+    let mut now = NOW;
+    for attempt in 1..=3 {
+        job = finish(&claimed(&job, "m1", now), "m1", attempt, failed(Cause::Trap), now).unwrap().job;
+        if attempt < 3 {
+            assert_eq!(job.state_at(now), State::Retryable);
+            assert_eq!(job.due().since(now).as_millis(), 1_000 << (attempt - 1));
+            now = job.due();
+            assert_eq!(job.state_at(now), State::Available);
+        }
+    }
+    assert_eq!(job.state_at(now), State::Discarded);
+    assert_eq!(job.failure.as_ref().unwrap().cause, Cause::Trap);
+}
+
+#[test]
+fn a_guest_that_refuses_is_not_tried_again() {
+    let change = finish(&claimed(&job(), "m1", NOW), "m1", 1, failed(Cause::Refused), NOW).unwrap();
+    assert_eq!(change.job.state_at(NOW), State::Discarded);
+}
+
+#[test]
+fn a_guest_decides_when_it_is_retried() {
+    let mut failure = Failure::new(Cause::Exit, "busy");
+    failure.retry_after_ms = Some(77);
+    let change = finish(&claimed(&job(), "m1", NOW), "m1", 1, AttemptEnd::Failed(failure), NOW).unwrap();
+    assert_eq!(change.job.due().since(NOW), Duration::from_millis(77));
+}
+
+#[test]
+fn what_was_not_the_jobs_fault_is_not_spent() {
+    let running = claimed(&job(), "m1", NOW);
+    let snoozed = AttemptEnd::Snoozed { after: Duration::from_secs(9) };
+    for end in [AttemptEnd::HandedBack, snoozed] {
+        let change = finish(&running, "m1", 1, end, NOW).unwrap();
+        assert_eq!((change.job.spent, change.job.attempt), (0, Attempt(1)));
+        assert!(!change.attempt.unwrap().spent);
+    }
+    let lost = Event::MachineLost { machine: machine("m1"), suspect: true, note: "gone".into() };
+    assert_eq!(running.apply(lost, NOW).unwrap().job.spent, 0);
+}
+
+#[test]
+fn a_job_that_takes_its_machines_down_is_discarded_as_poison() {
+    let mut job = job();
+    for _ in 0..limits::MACHINE_LOSSES_MAX {
+        assert_eq!(job.state_at(NOW), State::Available);
+        let lost = Event::MachineLost { machine: machine("m1"), suspect: true, note: "oom".into() };
+        job = claimed(&job, "m1", NOW).apply(lost, NOW).unwrap().job;
+    }
+    assert_eq!(job.state_at(NOW), State::Discarded);
+    assert_eq!(job.failure.unwrap().cause, Cause::MachineLost);
+}
+
+#[test]
+fn a_machine_that_was_told_to_go_is_held_against_no_job() {
+    let mut job = job();
+    for _ in 0..10 {
+        let lost = Event::MachineLost { machine: machine("m1"), suspect: false, note: "deploy".into() };
+        job = claimed(&job, "m1", NOW).apply(lost, NOW).unwrap().job;
+    }
+    assert_eq!(job.state_at(NOW), State::Available);
+}
+
+#[test]
+fn a_waiting_job_is_cancelled_at_once_and_a_running_one_when_its_attempt_ends() {
+    let waiting = job().apply(Event::CancelAsked, NOW).unwrap().job;
+    assert_eq!(waiting.state_at(NOW), State::Cancelled);
+    let running = claimed(&job(), "m1", NOW).apply(Event::CancelAsked, NOW).unwrap().job;
+    assert!(running.is_cancelling());
+    for end in [AttemptEnd::Cancelled, AttemptEnd::HandedBack, failed(Cause::Trap)] {
+        assert_eq!(finish(&running, "m1", 1, end, NOW).unwrap().job.state_at(NOW), State::Cancelled);
+    }
+    // It was faster than the cancel.
+    assert_eq!(finish(&running, "m1", 1, DONE, NOW).unwrap().job.state_at(NOW), State::Completed);
+}
+
+#[test]
+fn a_retry_by_hand_gives_a_new_allowance_and_keeps_numbers_rising() {
+    let refused = finish(&claimed(&job(), "m1", NOW), "m1", 1, failed(Cause::Refused), NOW).unwrap().job;
+    let again = refused.apply(Event::RetryAsked, NOW).unwrap().job;
+    assert_eq!((again.spent, again.state_at(NOW)), (0, State::Available));
+    assert_eq!(claimed(&again, "m1", NOW).attempt, Attempt(2));
+    assert_eq!(claimed(&job(), "m1", NOW).apply(Event::RetryAsked, NOW), Err(Refused::Running));
+}
+
+#[test]
+fn an_ended_job_refuses_reports_and_cancels() {
+    let running = claimed(&job(), "m1", NOW);
+    let done = finish(&running, "m1", 1, DONE, NOW).unwrap().job;
+    assert_eq!(finish(&done, "m1", 1, DONE, NOW), Err(Refused::NotLeased));
+    assert_eq!(done.apply(Event::CancelAsked, NOW), Err(Refused::Ended(State::Completed)));
+}

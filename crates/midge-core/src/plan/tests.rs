@@ -1,0 +1,136 @@
+use midge_protocol::BootId;
+
+use super::*;
+use crate::machine::tests::machine;
+
+const NOW: Timestamp = Timestamp::from_millis(10_000_000);
+
+fn queue() -> QueueName {
+    QueueName::default_queue()
+}
+
+fn view(due: u64, policy: QueuePolicy, machines: Vec<(Machine, u32)>) -> View {
+    View {
+        generation: "g1".to_owned(),
+        up_since: Timestamp::default(),
+        queues: vec![QueueDemand { queue: queue(), policy, due }],
+        machines,
+    }
+}
+
+fn boots(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::Boot { .. })).count()
+}
+
+fn up(name: &str) -> Machine {
+    let mut machine = machine(name, MachineState::Up, NOW);
+    (machine.boot, machine.heard_at) = (Some(BootId(1)), Some(NOW));
+    machine
+}
+
+#[test]
+fn there_are_no_machines_when_there_is_no_work() {
+    assert_eq!(plan(&view(0, QueuePolicy::default(), vec![]), NOW), []);
+}
+
+#[test]
+fn machines_start_when_there_is_work_and_no_room_up_to_the_limit() {
+    let policy = QueuePolicy { max_machines: 4, jobs_per_machine: 2, ..QueuePolicy::default() };
+    for (due, expected) in [(1, 1), (2, 1), (3, 2), (1_000_000, 4)] {
+        assert_eq!(boots(&plan(&view(due, policy.clone(), vec![]), NOW)), expected, "{due} due");
+    }
+    let busy = vec![(up("m1"), 2), (up("m2"), 1)];
+    assert_eq!(boots(&plan(&view(1, policy.clone(), busy.clone()), NOW)), 0, "a place is free");
+    assert_eq!(boots(&plan(&view(9, policy, busy), NOW)), 2);
+}
+
+#[test]
+fn machines_on_their_way_are_counted() {
+    let policy = QueuePolicy::default();
+    let coming = vec![(machine("m1", MachineState::Creating, NOW), 0)];
+    assert_eq!(boots(&plan(&view(2, policy, coming), NOW)), 0);
+}
+
+#[test]
+fn a_draining_machine_counts_against_the_limit_and_gives_no_room() {
+    let policy = QueuePolicy { max_machines: 1, ..QueuePolicy::default() };
+    let mut draining = up("m1");
+    draining.state = MachineState::Draining;
+    assert_eq!(plan(&view(5, policy, vec![(draining, 1)]), NOW), []);
+}
+
+#[test]
+fn warm_machines_are_kept_and_ready_ones_started_first() {
+    let policy = QueuePolicy { warm_machines: 1, ready_machines: 1, ..QueuePolicy::default() };
+    let cold = plan(&view(0, policy.clone(), vec![]), NOW);
+    assert_eq!(cold, [Action::Boot { queue: queue() }, Action::Prepare { queue: queue() }]);
+    let ready = machine("m1", MachineState::Ready, NOW);
+    let actions = plan(&view(0, policy, vec![(ready.clone(), 0)]), NOW);
+    assert_eq!(actions, [Action::Start(ready.name), Action::Prepare { queue: queue() }]);
+}
+
+#[test]
+fn what_is_stopped_and_not_wanted_is_destroyed() {
+    let ready = machine("m1", MachineState::Ready, NOW);
+    let actions = plan(&view(0, QueuePolicy::default(), vec![(ready.clone(), 0)]), NOW);
+    assert_eq!(actions, [Action::Destroy(ready.name)]);
+}
+
+#[test]
+fn an_old_generation_is_drained_and_its_ready_ones_destroyed() {
+    let policy = QueuePolicy { ready_machines: 1, ..QueuePolicy::default() };
+    let old = |mut machine: Machine| {
+        machine.generation = "g0".to_owned();
+        (machine, 0)
+    };
+    let machines = vec![old(up("m1")), old(machine("m2", MachineState::Ready, NOW))];
+    let actions = plan(&view(0, policy, machines), NOW);
+    assert!(actions.contains(&Action::Drain(MachineName::new("m1").unwrap())));
+    assert!(actions.contains(&Action::Destroy(MachineName::new("m2").unwrap())));
+}
+
+#[test]
+fn a_host_that_is_not_heard_of_for_a_lease_is_given_up_but_not_by_a_server_that_was_away() {
+    let mut silent = up("m1");
+    silent.heard_at = Some(Timestamp::from_millis(NOW.as_millis() - 31_000));
+    let mut view = view(0, QueuePolicy::default(), vec![(silent, 1)]);
+    assert!(matches!(plan(&view, NOW)[..], [Action::GiveUp(..)]));
+    view.up_since = Timestamp::from_millis(NOW.as_millis() - 29_000);
+    assert_eq!(plan(&view, NOW), []);
+}
+
+#[test]
+fn a_refused_create_is_repeated_a_lost_one_given_up_and_a_slow_boot_too() {
+    let mut refused = machine("m1", MachineState::Creating, NOW);
+    (refused.id, refused.act_failures) = (None, 1);
+    let view_of = |machine: &Machine| view(0, QueuePolicy::default(), vec![(machine.clone(), 0)]);
+    assert_eq!(plan(&view_of(&refused), NOW), [Action::Create(refused.name.clone())]);
+    let waiting = Machine { act_at: NOW.after(Duration::from_secs(1)), ..refused.clone() };
+    assert_eq!(plan(&view_of(&waiting), NOW), []);
+    let lost = Machine { act_failures: 0, ..refused };
+    assert!(matches!(plan(&view_of(&lost), NOW)[..], [Action::GiveUp(..)]));
+    let slow = machine("m2", MachineState::Starting, Timestamp::from_millis(NOW.as_millis() - 121_000));
+    let actions = plan(&view(0, QueuePolicy::default(), vec![(slow, 0)]), NOW);
+    assert!(matches!(actions[..], [Action::GiveUp(..)]));
+}
+
+#[test]
+fn machines_that_do_not_come_up_are_begun_ever_more_slowly() {
+    let failed = |name: &str| {
+        let mut machine = machine(name, MachineState::Gone, NOW);
+        machine.boot = None;
+        (machine, 0)
+    };
+    let machines = vec![failed("m1"), failed("m2"), failed("m3")];
+    let view = view(1, QueuePolicy::default(), machines);
+    let after = |seconds| NOW.after(Duration::from_secs(seconds));
+    assert_eq!(boots(&plan(&view, after(3))), 0);
+    assert_eq!(boots(&plan(&view, after(4))), 1);
+}
+
+#[test]
+fn every_action_is_given_once_while_its_call_is_under_way() {
+    let mut doomed = machine("m1", MachineState::Destroying, NOW);
+    doomed.act_at = NOW.after(Duration::from_secs(60));
+    assert_eq!(plan(&view(0, QueuePolicy::default(), vec![(doomed, 0)]), NOW), []);
+}
