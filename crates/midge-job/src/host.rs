@@ -1,0 +1,74 @@
+//! The imports that a host gives to a guest, made safe. The only unsafe code of the crate.
+//!
+//! On other targets than WebAssembly there is no host, and what it would be told is written to stderr.
+#![cfg_attr(target_family = "wasm", allow(unsafe_code))]
+
+use std::time::Duration;
+
+/// See [`crate::progress`].
+pub(crate) fn progress(done: u64, total: u64, message: &str) {
+    imports::progress(clamp(done.into()), clamp(total.into()), message);
+}
+
+/// Asks for a wait before the next attempt, should this one fail.
+pub(crate) fn retry_after(wait: Duration) {
+    imports::retry_after(clamp(wait.as_millis()));
+}
+
+/// Asks for another attempt after a wait, and for this one not to be spent.
+pub(crate) fn snooze(wait: Duration) {
+    imports::snooze(clamp(wait.as_millis()));
+}
+
+/// Tells why this attempt fails, in a line. The host cuts it to its bound.
+pub(crate) fn error(message: &str) {
+    imports::error(message);
+}
+
+fn clamp(value: u128) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(target_family = "wasm")]
+mod imports {
+    mod midge {
+        #[link(wasm_import_module = "midge")]
+        unsafe extern "C" {
+            pub(super) fn progress(done: i64, total: i64, message: *const u8, length: usize);
+            pub(in super::super) safe fn retry_after(ms: i64);
+            pub(in super::super) safe fn snooze(ms: i64);
+            pub(super) fn error(message: *const u8, length: usize);
+        }
+    }
+
+    pub(super) use midge::{retry_after, snooze};
+
+    pub(super) fn progress(done: i64, total: i64, message: &str) {
+        // SAFETY: address and length are of one live string, which the host only reads, during the call.
+        unsafe { midge::progress(done, total, message.as_ptr(), message.len()) }
+    }
+
+    pub(super) fn error(message: &str) {
+        // SAFETY: as in `progress`.
+        unsafe { midge::error(message.as_ptr(), message.len()) }
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+mod imports {
+    pub(super) fn progress(done: i64, total: i64, message: &str) {
+        eprintln!("midge: progress {done} of {total}: {message}");
+    }
+
+    pub(super) fn retry_after(ms: i64) {
+        eprintln!("midge: retry after {ms} ms");
+    }
+
+    pub(super) fn snooze(ms: i64) {
+        eprintln!("midge: snooze for {ms} ms");
+    }
+
+    pub(super) fn error(message: &str) {
+        eprintln!("midge: failed: {message}");
+    }
+}

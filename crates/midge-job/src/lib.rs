@@ -1,0 +1,98 @@
+//! For people who write midge jobs: a function from typed args to a result becomes a WASI command.
+//!
+//! ```no_run
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)] // may live in a crate shared with the app that enqueues
+//! struct Greet {
+//!     name: String,
+//! }
+//!
+//! #[midge_job::main]
+//! fn greet(args: Greet) -> midge_job::Result<String> {
+//!     if args.name.is_empty() {
+//!         return Err(midge_job::Error::refuse("there is nobody to greet"));
+//!     }
+//!     Ok(format!("Hello, {}!", args.name))
+//! }
+//! ```
+//!
+//! `cargo build --release --target wasm32-wasip1` makes a module of it; `midge build` does that for every module that
+//! `midge.toml` lists.
+//!
+//! # What goes in
+//! - **Args**: the function's one argument, any [`Deserialize`](serde::Deserialize) type, is read from the job's JSON.
+//!   Args that do not fit are refused (no retry: they would not fit next time), with the place that does not fit. A
+//!   function without an argument ignores the args. Nothing in the type needs this crate, so the app that enqueues can
+//!   use the same struct.
+//! - **Input**: the job's bytes, by [`input`] or, where they need not be in memory at once, by [`input_reader`].
+//! - What is known about the attempt: [`job_id`], [`attempt`], [`queue`], [`deadline`], [`time_left`].
+//!
+//! # What comes out
+//! - **Result**: whatever is returned. A [`Serialize`](serde::Serialize) value becomes JSON (nothing returned is
+//!   `null`), [`Bytes`] are written as they are. stdout is the result, so a job must not print to it.
+//! - **Log**: stderr, by `eprintln!`.
+//! - **Progress**: [`progress`].
+//! - **Failure**: an error, which is written to the log with all its causes. `?` works on every standard error when the
+//!   function returns [`Result`]; other error types may be returned too if they can be shown. Unless it says otherwise
+//!   it is tried again as the module's retry policy has it: see [`Error`] for the other ways. A panic is a failure too.
+//!
+//! # In tests
+//! The function stays a function: call it. On other targets than WebAssembly, progress and the like are written to
+//! stderr, and [`testing`] gives a job the input and attempt number that it asks for.
+//!
+//! # Without this crate
+//! Any `wasm32-wasip1` command is a job: `argv` is the module's name and the args; stdin is the input, or the args
+//! where there is none; stdout, stderr and the exit code (0; 65 for "do not retry"; anything else for failure) do the
+//! rest. What this crate adds are four imports from the module `midge`, which any language can declare, all
+//! without a result:
+//!
+//! | import | meaning |
+//! |---|---|
+//! | `progress(done: i64, total: i64, message: i32, length: i32)` | how far it is; total 0 where that is not known |
+//! | `retry_after(ms: i64)` | if this attempt fails, wait so long before the next |
+//! | `snooze(ms: i64)` | this attempt ends without result and is not spent; run again after so long |
+//! | `error(message: i32, length: i32)` | why this attempt fails, in a line |
+//!
+//! A message is UTF-8 at an address in the guest's memory.
+
+mod outcome;
+
+mod attempt;
+mod error;
+mod input;
+mod run;
+
+mod host;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
+pub use attempt::{attempt, deadline, job_id, progress, queue, time_left};
+pub use error::{Error, Result, Verdict};
+pub use input::{InputReader, input, input_reader};
+pub use outcome::{Bytes, Output};
+pub use run::Args;
+
+/// Makes a function into a job: writes the `fn main` that reads the args, calls the function, and writes its result.
+///
+/// There is one in a binary. The function takes its args as one owned value, or nothing, and returns any
+/// [`Serialize`](serde::Serialize) value or [`Bytes`], or a `Result` of one. It is not async, generic or a method, and
+/// it is not called `main`. It stays callable, in tests for one.
+///
+/// ```no_run
+/// #[midge_job::main]
+/// fn reverse() -> midge_job::Result<midge_job::Bytes> {
+///     let photo = midge_job::input()?;
+///     Ok(midge_job::Bytes(photo.into_iter().rev().collect()))
+/// }
+/// ```
+pub use midge_job_macros::main;
+
+/// What the code that [`main`] writes calls. Not for people: it changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use std::process::ExitCode;
+
+    pub use crate::outcome::{IsFallible, IsPlain, IsShowable, Returned};
+    pub use crate::run::{read_args, run};
+}

@@ -1,0 +1,4 @@
+#[midge_job::main]
+fn greet(name: &str) -> String {
+    format!("Hello, {name}!")
+}

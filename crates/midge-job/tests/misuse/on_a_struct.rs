@@ -1,0 +1,2 @@
+#[midge_job::main]
+struct Resize;
