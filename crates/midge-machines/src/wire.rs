@@ -1,0 +1,416 @@
+//! The Machines API's JSON, as the client writes and reads it and as flylet reads and writes it.
+//!
+//! Only what midge uses has a field. Reading is lenient: Go writes `null` for what is empty, states and events
+//! get new words, and one odd Machine must not hide all others. The API's own document is Fly's Machines API
+//! OpenAPI specification; where that has holes, the fields follow what Fly's own clients read.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use midge_protocol::{InvalidName, MachineId, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::{Exit, Seen, SeenState};
+
+/// How long a program has between SIGTERM and its end.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The answer's header that holds where the next page of a list begins.
+pub const NEXT_CURSOR_HEADER: &str = "fly-next-cursor";
+/// What the API calls a server host that answers.
+pub const HOST_STATUS_OK: &str = "ok";
+
+/// The body of `POST /machines`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CreateRequest {
+    /// Unique in the app. One is made up where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// What.
+    pub config: MachineConfig,
+    /// Prepares it, and leaves it stopped.
+    #[serde(default)]
+    pub skip_launch: bool,
+}
+
+/// What a Machine is made of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineConfig {
+    /// The image's reference.
+    #[serde(default)]
+    pub image: String,
+    /// The program's env.
+    #[serde(default, deserialize_with = "nullable")]
+    pub env: BTreeMap<String, String>,
+    /// The program.
+    #[serde(default, deserialize_with = "nullable")]
+    pub init: Init,
+    /// CPUs and memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<Guest>,
+    /// What happens when the program ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// Destroys it when the program ends.
+    #[serde(default, deserialize_with = "nullable")]
+    pub auto_destroy: bool,
+    /// How it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_config: Option<StopConfig>,
+    /// Labels.
+    #[serde(default, deserialize_with = "nullable")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The program: `exec`, or the image's with `entrypoint` and `cmd` in place of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// Takes the place of entrypoint and cmd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Vec<String>>,
+    /// Takes the place of the image's entrypoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// Takes the place of the image's cmd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+}
+
+/// CPUs and memory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// `shared` or `performance`.
+    #[serde(default)]
+    pub cpu_kind: String,
+    /// How many.
+    #[serde(default)]
+    pub cpus: u32,
+    /// In MiB, which Fly calls MB.
+    #[serde(default)]
+    pub memory_mb: u32,
+}
+
+/// What happens when the program ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// `no`, `always` or `on-failure`.
+    #[serde(default)]
+    pub policy: String,
+    /// How often, where it is `on-failure`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retries: Option<u32>,
+}
+
+/// How a Machine is stopped; also the body of `POST /machines/{id}/stop`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StopConfig {
+    /// The signal, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// How long until SIGKILL: see [`go_duration`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Value>,
+}
+
+/// A Machine, as every call answers it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Its state.
+    #[serde(default)]
+    pub state: String,
+    /// Where it is.
+    #[serde(default)]
+    pub region: String,
+    /// The version of its config.
+    #[serde(default)]
+    pub instance_id: String,
+    /// Its address.
+    #[serde(default)]
+    pub private_ip: String,
+    /// Its config. Null where its server host does not answer.
+    #[serde(default)]
+    pub config: Option<MachineConfig>,
+    /// What is known of its config otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incomplete_config: Option<MachineConfig>,
+    /// The image that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_ref: Option<ImageRef>,
+    /// In RFC 3339.
+    #[serde(default)]
+    pub created_at: String,
+    /// In RFC 3339.
+    #[serde(default)]
+    pub updated_at: String,
+    /// Newest first.
+    #[serde(default, deserialize_with = "nullable")]
+    pub events: Vec<Event>,
+    /// `ok`, `unknown` or `unreachable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_status: Option<String>,
+}
+
+/// An image's parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageRef {
+    /// Such as `registry.fly.io`.
+    pub registry: String,
+    /// Such as `my-app`.
+    pub repository: String,
+    /// Such as `deployment-01`.
+    pub tag: String,
+    /// Such as `sha256:` and 64 hex digits.
+    pub digest: String,
+}
+
+/// Something that happened to a Machine.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its id.
+    #[serde(default)]
+    pub id: String,
+    /// `launch`, `start`, `stop`, `exit`, `destroy` and others.
+    #[serde(default, rename = "type")]
+    pub kind: String,
+    /// The state that it led to.
+    #[serde(default)]
+    pub status: String,
+    /// `user` or `flyd`.
+    #[serde(default)]
+    pub source: String,
+    /// In milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub timestamp: i64,
+    /// More about it, in a form of its own for each kind: see [`Event::exit_event`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Value>,
+}
+
+/// How a program ended: the `exit_event` in an event of the kind `exit`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ExitEvent {
+    /// The Machine's exit code.
+    pub exit_code: Option<i32>,
+    /// The program's own.
+    pub guest_exit_code: Option<i32>,
+    /// The signal that ended the program; 0 or -1 for none.
+    pub guest_signal: Option<i32>,
+    /// The signal that ended the Machine; 0 or -1 for none.
+    pub signal: Option<i32>,
+    /// Whether memory ran out.
+    pub oom_killed: bool,
+    /// Whether it was asked to stop.
+    pub requested_stop: bool,
+    /// Whether it is about to be started again.
+    pub restarting: bool,
+    /// What kept it from running.
+    pub error: Option<String>,
+    /// In RFC 3339.
+    pub exited_at: Option<String>,
+}
+
+/// The answer of `GET /machines/{id}/wait`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WaitAnswer {
+    /// Always true.
+    pub ok: bool,
+    /// The state that was reached.
+    pub state: String,
+    /// The version it was reached in.
+    pub version: String,
+    /// The event that reached it.
+    pub event_id: String,
+}
+
+/// The body of every error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ErrorBody {
+    /// A code, a colon and a sentence.
+    pub error: String,
+    /// A word for programs, where there is one; errors about leases have `error` here.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub status: String,
+    /// The sentence, in errors about leases.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+impl Event {
+    /// Returns how the program ended, from the two places where Fly puts that.
+    pub fn exit_event(&self) -> Option<ExitEvent> {
+        let request = self.request.as_ref()?;
+        let found = [request.pointer("/MonitorEvent/exit_event"), request.get("exit_event")];
+        let value = found.into_iter().flatten().find(|value| value.is_object())?;
+        ExitEvent::deserialize(value).ok()
+    }
+
+    fn exit(&self) -> Exit {
+        let event = self.exit_event().unwrap_or_default();
+        let signal = [event.guest_signal, event.signal].into_iter().flatten().find(|signal| *signal > 0);
+        Exit {
+            code: event.exit_code.or(event.guest_exit_code),
+            signal,
+            oom_killed: event.oom_killed,
+            requested_stop: event.requested_stop,
+            error: event.error.filter(|error| !error.is_empty()),
+            at: (self.timestamp > 0).then(|| Timestamp::from_millis(self.timestamp)),
+        }
+    }
+}
+
+impl Machine {
+    /// Returns what a caller of the trait sees.
+    pub fn seen(self) -> Result<Seen, InvalidName> {
+        // An exit that is older than the newest start is not how the last run ended.
+        let last = self.events.iter().find(|event| event.kind == "exit" || event.status == "started");
+        let exit = last.filter(|event| event.kind == "exit").map(Event::exit);
+        Ok(Seen {
+            id: MachineId::new(self.id)?,
+            name: self.name,
+            state: SeenState::from_word(&self.state),
+            exit,
+            metadata: self
+                .config
+                .or(self.incomplete_config)
+                .map(|config| config.metadata)
+                .unwrap_or_default(),
+            // Older answers have no such field.
+            reachable: self.host_status.is_none_or(|status| status == HOST_STATUS_OK),
+            region: self.region,
+            created_at: self.created_at.parse().ok(),
+            updated_at: self.updated_at.parse().ok(),
+        })
+    }
+}
+
+/// Reads a duration as the API has it: Go's text such as `1m30s`, seconds as text, or nanoseconds as a number.
+pub fn go_duration(value: &Value) -> Option<Duration> {
+    match value {
+        Value::Number(nanos) => nanos.as_u64().map(Duration::from_nanos),
+        Value::String(text) => match text.parse::<u64>() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => go_duration_text(text),
+        },
+        _ => None,
+    }
+}
+
+fn go_duration_text(mut text: &str) -> Option<Duration> {
+    let mut sum = Duration::ZERO;
+    while !text.is_empty() {
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = text[..digits].parse().ok()?;
+        let rest = &text[digits..];
+        let unit_len = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit = match &rest[..unit_len] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        sum = sum.checked_add(Duration::try_from_secs_f64(number * unit).ok()?)?;
+        text = &rest[unit_len..];
+    }
+    (sum > Duration::ZERO).then_some(sum)
+}
+
+/// Reads `null` as what is empty.
+fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn machine(value: Value) -> Seen {
+        serde_json::from_value::<Machine>(value).unwrap().seen().unwrap()
+    }
+
+    #[test]
+    fn nulls_and_unknown_words_do_not_hide_a_machine() {
+        let seen = machine(json!({
+            "id": "148ed21fe74e89", "name": "m", "state": "hatching", "config": null, "events": null,
+            "incomplete_config": {"image": "i", "env": null, "init": null, "metadata": {"midge_queue": "a"},
+                "stop_config": {"timeout": {"Duration": 1}}},
+            "host_status": "unreachable", "created_at": "yesterday", "new_field": [1],
+        }));
+        assert_eq!(seen.state, SeenState::Other("hatching".to_owned()));
+        assert_eq!(seen.metadata["midge_queue"], "a");
+        assert!(!seen.reachable);
+        assert_eq!(seen.created_at, None);
+    }
+
+    #[test]
+    fn an_exit_is_read_from_either_place_with_the_signal_that_ended_it() {
+        let seen = machine(json!({
+            "id": "a", "state": "stopped", "created_at": "2030-01-31T08:00:00Z",
+            "events": [
+                {"type": "exit", "status": "stopped", "source": "flyd", "timestamp": 5, "request": {
+                    "MonitorEvent": {"exit_event": {"exit_code": 137, "guest_signal": 9, "signal": -1,
+                        "oom_killed": true, "requested_stop": false, "exited_at": "2030-01-31T08:00:00Z"}}}},
+                {"type": "start", "status": "started", "source": "flyd", "timestamp": 4, "request": {}},
+            ],
+        }));
+        let exit = seen.exit.unwrap();
+        assert_eq!((exit.code, exit.signal, exit.oom_killed), (Some(137), Some(9), true));
+        assert_eq!(exit.at, Some(Timestamp::from_millis(5)));
+        assert!(seen.reachable);
+
+        let other = Event {
+            request: Some(json!({"exit_event": {"exit_code": 127, "signal": -1, "error": ""}})),
+            ..Event::default()
+        };
+        assert_eq!((other.exit().code, other.exit().signal, other.exit().error), (Some(127), None, None));
+    }
+
+    #[test]
+    fn an_exit_before_the_newest_start_is_not_how_the_last_run_ended() {
+        let seen = machine(json!({"id": "a", "state": "started", "events": [
+            {"type": "start", "status": "started"},
+            {"type": "exit", "status": "stopped", "request": {"exit_event": {"exit_code": 0}}},
+        ]}));
+        assert_eq!(seen.exit, None);
+    }
+
+    #[test]
+    fn an_exit_whose_details_cannot_be_read_is_still_an_exit() {
+        let seen = machine(json!({"id": "a", "state": "stopped", "events": [
+            {"type": "exit", "status": "stopped", "request": {"exit_event": {"exit_code": "odd"}}},
+        ]}));
+        assert_eq!(seen.exit.unwrap().code, None);
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        let read = |value: Value| go_duration(&value);
+        assert_eq!(read(json!("30s")), Some(Duration::from_secs(30)));
+        assert_eq!(read(json!("1m30s")), Some(Duration::from_secs(90)));
+        assert_eq!(read(json!("1.5h")), Some(Duration::from_secs(5400)));
+        assert_eq!(read(json!("300ms")), Some(Duration::from_millis(300)));
+        assert_eq!(read(json!("5")), Some(Duration::from_secs(5)));
+        assert_eq!(read(json!(30_000_000_000_u64)), Some(Duration::from_secs(30)));
+        for bad in [json!(""), json!("s"), json!("3 days"), json!("-1s"), json!(true), json!("9e9h")] {
+            assert_eq!(read(bad.clone()), None, "{bad}");
+        }
+    }
+}
