@@ -1,0 +1,160 @@
+//! The running server: its settings, its start and its end.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use midge_machines::FlySettings;
+use midge_protocol::{MachineId, Secret};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::fleet::Fleet;
+use crate::{api, chance};
+
+/// How long requests that are being answered may take to end at a shutdown. Waits end at once.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// What a flylet is told.
+#[derive(Debug, Clone)]
+pub struct FlyletSettings {
+    /// A loopback address. Port 0 takes any that is free.
+    pub listen: SocketAddr,
+    /// The one app whose Machines it has.
+    pub app: String,
+    /// Who knows it may start processes as this user. One is made up where it is missing.
+    pub token: Option<Secret>,
+    /// The command of every image, for Machines whose config names none.
+    pub image_command: Vec<String>,
+    /// The env of every image.
+    pub image_env: BTreeMap<String, String>,
+    /// Where programs start, and their `HOME`.
+    pub work_dir: PathBuf,
+    /// How long a Machine stays `created`, as it does on Fly while its image is fetched.
+    pub create_delay: Duration,
+    /// How long a Machine stays `starting`, as it does on Fly while its kernel boots.
+    pub start_delay: Duration,
+    /// Machines there may be at once, as an organization has a limit.
+    pub machines_max: usize,
+}
+
+impl FlyletSettings {
+    /// Returns settings for an app: any port of 127.0.0.1, no delays, a token of its own.
+    pub fn new(app: impl Into<String>) -> FlyletSettings {
+        FlyletSettings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            app: app.into(),
+            token: None,
+            image_command: Vec::new(),
+            image_env: BTreeMap::new(),
+            work_dir: PathBuf::from("/"),
+            create_delay: Duration::ZERO,
+            start_delay: Duration::ZERO,
+            machines_max: midge_protocol::limits::MACHINES_MAX as usize,
+        }
+    }
+}
+
+/// Why a flylet did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum FlyletError {
+    /// It would start processes for the whole network.
+    #[error("flylet listens on loopback only, not on {0}: use 127.0.0.1 or [::1]")]
+    NotLoopback(SocketAddr),
+    /// The port is in use, or not allowed.
+    #[error("cannot listen on {address}: choose another port, or 0 for any")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A running flylet. Dropping it kills its Machines; [`Flylet::shutdown`] also waits until they are dead.
+#[derive(Debug)]
+pub struct Flylet {
+    address: SocketAddr,
+    token: Secret,
+    fleet: Arc<Fleet>,
+    /// Dropped with the rest: every supervisor and every wait sees it close.
+    halt: watch::Sender<bool>,
+    /// Ends when the last supervisor has.
+    supervised: mpsc::Receiver<()>,
+    server: JoinHandle<()>,
+}
+
+impl Flylet {
+    /// Starts a flylet in the current Tokio runtime.
+    pub async fn start(settings: FlyletSettings) -> Result<Flylet, FlyletError> {
+        if !settings.listen.ip().is_loopback() {
+            return Err(FlyletError::NotLoopback(settings.listen));
+        }
+        let refused = |source| FlyletError::Listen { address: settings.listen, source };
+        let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+
+        let token = settings.token.clone().unwrap_or_else(|| Secret::new(chance::hex::<32>()));
+        let (halt, halted) = watch::channel(false);
+        let (supervisor, supervised) = mpsc::channel(1);
+        let fleet = Arc::new(Fleet::new(settings, address.ip(), token.clone(), halted.clone(), supervisor));
+        let routes = api::routes(Arc::clone(&fleet));
+        // Answers are small and awaited: held back for more, each would cost 40 ms.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot set nodelay");
+            }
+        });
+        let server = tokio::spawn(async move {
+            let served = axum::serve(listener, routes).with_graceful_shutdown(halt_of(halted));
+            if let Err(error) = served.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "flylet ended");
+            }
+        });
+        tracing::info!(%address, "flylet listens");
+        Ok(Flylet { address, token, fleet, halt, supervised, server })
+    }
+
+    /// Returns the base URL, without a path.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the token that its API asks for.
+    pub fn token(&self) -> &Secret {
+        &self.token
+    }
+
+    /// Returns what a client needs to reach it.
+    pub fn client_settings(&self) -> FlySettings {
+        FlySettings { base_url: self.url(), app: self.fleet.app().to_owned(), token: self.token.clone() }
+    }
+
+    /// Returns the last lines that a Machine's programs wrote, oldest first; nothing where there is no such Machine.
+    pub fn log(&self, id: &MachineId) -> Vec<String> {
+        self.fleet.get(id).map(|machine| machine.log.lines()).unwrap_or_default()
+    }
+
+    /// Kills every Machine, waits until they are dead, and stops listening.
+    pub async fn shutdown(mut self) {
+        self.halt.send_replace(true);
+        self.fleet.close();
+        // Nothing is ever sent: it ends when the last supervisor drops its end.
+        while self.supervised.recv().await.is_some() {}
+        if tokio::time::timeout(SHUTDOWN_GRACE, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+    }
+}
+
+/// Waits until flylet is told to halt, or is dropped.
+pub(crate) async fn halt_of(mut halted: watch::Receiver<bool>) {
+    // An error says that the sender is gone, which means the same.
+    let _ = halted.wait_for(|halt| *halt).await;
+}

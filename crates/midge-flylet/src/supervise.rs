@@ -1,0 +1,183 @@
+//! The life of one Machine: carries out its orders and watches its program.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use midge_machines::SeenState;
+use midge_machines::wire::ExitEvent;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::fleet::Fleet;
+use crate::flylet::halt_of;
+use crate::machine::{Machine, Order};
+use crate::process::{Process, exit_event, not_run};
+
+/// How a Machine goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It rests until it is ordered to start.
+    Rest,
+    /// It goes away.
+    End,
+}
+
+/// Lives a Machine's life until it is destroyed, or flylet halts. Dropping the future kills its program.
+pub(crate) async fn supervise(
+    fleet: Arc<Fleet>,
+    machine: Arc<Machine>,
+    launch: bool,
+    halted: watch::Receiver<bool>,
+    // Dropped at the end: flylet waits for that.
+    _alive: mpsc::Sender<()>,
+) {
+    let mut process = None;
+    tokio::select! {
+        () = live(&fleet, &machine, launch, &mut process) => {}
+        () = halt_of(halted) => {
+            if let Some(process) = &mut process {
+                end(process).await;
+            }
+        }
+    }
+    drop(process);
+    fleet.bury(&machine);
+}
+
+async fn live(fleet: &Fleet, machine: &Arc<Machine>, launch: bool, process: &mut Option<Process>) {
+    if prepare(fleet, machine, launch).await == Next::End {
+        return;
+    }
+    loop {
+        match machine.next_order().await {
+            Order::Destroy => return,
+            Order::Stop(_) => machine.called_off(),
+            Order::Start => {
+                if run(fleet, machine, process).await == Next::End {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Lets the time pass that Fly needs for the image.
+async fn prepare(fleet: &Fleet, machine: &Machine, launch: bool) -> Next {
+    if later(fleet.settings.create_delay, machine).await == Next::End {
+        return Next::End;
+    }
+    if launch {
+        machine.launching();
+    } else {
+        machine.prepared();
+    }
+    Next::Rest
+}
+
+/// Waits, unless an order ends the waiting. In `created` there is none but to destroy.
+async fn later(delay: Duration, machine: &Machine) -> Next {
+    if delay.is_zero() {
+        return Next::Rest;
+    }
+    tokio::select! {
+        () = sleep(delay) => Next::Rest,
+        Order::Destroy = machine.next_order() => Next::End,
+    }
+}
+
+/// Starts the program and watches it until it ends.
+async fn run(fleet: &Fleet, machine: &Arc<Machine>, slot: &mut Option<Process>) -> Next {
+    if !fleet.settings.start_delay.is_zero() {
+        tokio::select! {
+            () = sleep(fleet.settings.start_delay) => {}
+            order = machine.next_order() => match order {
+                Order::Destroy => return Next::End,
+                Order::Stop(_) | Order::Start => {
+                    machine.called_off();
+                    return Next::Rest;
+                }
+            },
+        }
+    }
+    let program = fleet.program(machine);
+    let process = match Process::start(&program, machine) {
+        Ok(process) => slot.insert(process),
+        Err(error) => {
+            let exit = not_run(&program, &error);
+            tracing::warn!(machine.id = %machine.id, error = exit.error, "Machine failed");
+            machine.exited(exit);
+            return after(machine);
+        }
+    };
+    tracing::debug!(machine.id = %machine.id, pid = process.pid(), "Machine started");
+    machine.started();
+    watch(machine, process).await;
+    *slot = None;
+    after(machine)
+}
+
+/// Watches a program, and carries out orders, until it has ended.
+async fn watch(machine: &Machine, process: &mut Process) {
+    let mut kill_at: Option<Instant> = None;
+    let mut order: Option<Order> = None;
+    let status = loop {
+        match order.take() {
+            Some(Order::Destroy) => process.kill(),
+            Some(Order::Stop(stop)) => {
+                process.signal(stop.signal);
+                let at = Instant::now() + stop.timeout;
+                kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
+            }
+            // It runs already.
+            Some(Order::Start) | None => {}
+        }
+        tokio::select! {
+            status = process.ended() => break status,
+            next = machine.next_order() => order = Some(next),
+            () = at(kill_at) => {
+                tracing::warn!(machine.id = %machine.id, "Machine did not stop in time and is killed");
+                process.kill();
+                kill_at = None;
+            }
+        }
+    };
+    match status {
+        Ok(status) => {
+            let asked = machine.exited(exit_event(status));
+            if !asked && !status.success() {
+                let last_line = machine.log.last();
+                tracing::warn!(machine.id = %machine.id, %status, last_line, "Machine ended by itself");
+            }
+        }
+        Err(error) => {
+            tracing::error!(machine.id = %machine.id, error = &error as &dyn std::error::Error, "cannot wait for a Machine");
+            machine.exited(ExitEvent {
+                error: Some(format!("cannot wait for the program: {error}")),
+                ..ExitEvent::default()
+            });
+        }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn after(machine: &Machine) -> Next {
+    if machine.config.auto_destroy || machine.state() == SeenState::Destroying {
+        Next::End
+    } else {
+        Next::Rest
+    }
+}
+
+/// Kills a program and waits until it is dead.
+async fn end(process: &mut Process) {
+    process.kill();
+    if let Err(error) = process.ended().await {
+        tracing::error!(error = &error as &dyn std::error::Error, "cannot wait for a Machine");
+    }
+}
