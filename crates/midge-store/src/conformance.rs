@@ -1,0 +1,104 @@
+//! What every store must do, as plain functions over `&dyn Store`, each named as its rule.
+//!
+//! A backend's test is one line: `midge_store::conformance!(open);`, where `open` returns an empty store and what has
+//! to live as long as it. A bug in one backend first becomes a rule here.
+
+pub mod contents;
+pub mod counts;
+pub mod fixtures;
+pub mod jobs;
+pub mod listing;
+pub mod machines;
+pub mod transactions;
+
+use crate::{Store, StoreError};
+
+/// What a rule returns: an error of the store's is one of the rule's.
+pub type Kept = Result<(), StoreError>;
+
+/// Makes one test of each rule, for the stores that a function opens.
+#[macro_export]
+macro_rules! conformance {
+    ($open:expr) => {
+        $crate::conformance!(@tests $open;
+            transactions::work_that_fails_leaves_nothing
+            transactions::work_that_fails_leaves_the_work_beside_it
+            transactions::work_that_panics_leaves_nothing
+            transactions::work_sees_what_it_wrote
+            transactions::work_follows_work
+            transactions::a_read_sees_what_was_written_before
+            transactions::a_read_cannot_write
+            jobs::a_job_is_found_as_it_was_written
+            jobs::jobs_are_found_in_the_order_that_was_asked_for
+            jobs::a_job_is_written_over
+            jobs::jobs_due_are_longest_due_first
+            jobs::only_waiting_jobs_are_due
+            jobs::jobs_leased_are_those_of_one_machine
+            jobs::a_job_may_change_its_queue
+            jobs::next_due_is_the_soonest_that_is_not_due
+            jobs::deleting_ended_jobs_deletes_all_that_belongs_to_them
+            jobs::only_jobs_of_a_phase_that_ended_before_a_time_are_deleted
+            listing::jobs_are_listed_newest_first
+            listing::every_filter_lists_exactly_what_fits
+            listing::pages_follow_one_another_without_gap_or_repeat
+            counts::counts_follow_every_change
+            counts::counts_are_right_at_any_time
+            counts::counts_forget_work_that_fails
+            counts::a_queue_without_jobs_is_not_counted
+            contents::bytes_are_kept_to_the_byte
+            contents::bytes_are_written_over
+            contents::no_bytes_are_not_the_same_as_nothing
+            contents::a_log_grows_by_its_pieces
+            contents::a_repeated_log_piece_is_not_written_twice
+            contents::a_log_piece_after_a_gap_is_left_out
+            contents::every_attempt_has_its_own_log
+            contents::attempts_are_oldest_first
+            machines::a_machine_is_found_as_it_was_written
+            machines::machines_are_by_name_with_the_jobs_leased_to_them
+            machines::a_machine_is_forgotten
+            machines::settings_are_remembered
+        );
+    };
+    (@tests $open:expr; $($file:ident :: $rule:ident)*) => {
+        $(
+            #[test]
+            fn $rule() {
+                let (store, _kept) = $open();
+                $crate::conformance::check(&store, |store| Box::pin($crate::conformance::$file::$rule(store)));
+            }
+        )*
+    };
+}
+
+/// A rule, as [`check`] takes it.
+pub type Rule = for<'a> fn(&'a dyn Store) -> std::pin::Pin<Box<dyn Future<Output = Kept> + 'a>>;
+
+/// Checks a rule on an empty store, and panics where it is broken.
+pub fn check(store: &dyn Store, rule: Rule) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a test can have a runtime");
+    if let Err(error) = runtime.block_on(rule(store)) {
+        panic!("the store failed: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_rule_is_listed() {
+        let list = include_str!("conformance.rs");
+        let files = [
+            ("contents", include_str!("conformance/contents.rs")),
+            ("counts", include_str!("conformance/counts.rs")),
+            ("jobs", include_str!("conformance/jobs.rs")),
+            ("listing", include_str!("conformance/listing.rs")),
+            ("machines", include_str!("conformance/machines.rs")),
+            ("transactions", include_str!("conformance/transactions.rs")),
+        ];
+        for (file, source) in files {
+            for rule in source.split("\npub async fn ").skip(1) {
+                let rule = format!("{file}::{}\n", rule.split('(').next().unwrap());
+                assert!(list.contains(&rule), "{rule} is not in the list");
+            }
+        }
+    }
+}

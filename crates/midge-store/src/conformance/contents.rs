@@ -1,0 +1,132 @@
+//! Rules about the bytes that belong to jobs.
+
+use bytes::Bytes;
+use midge_protocol::job::{AttemptView, Cause, Failure, Usage};
+use midge_protocol::{Attempt, JobId, limits};
+
+use super::Kept;
+use super::fixtures::{ask, at, id, machine_name};
+use crate::{Content, Store, StoreError, write};
+
+const ONE: Attempt = Attempt(1);
+const TWO: Attempt = Attempt(2);
+
+async fn content(store: &dyn Store, job: JobId, content: Content) -> Result<Option<Bytes>, StoreError> {
+    ask(store, move |rows| rows.content(job, content)).await
+}
+
+async fn append(store: &dyn Store, offset: u64, bytes: &'static [u8]) -> Kept {
+    write(store, move |rows| rows.append_log(id(1), ONE, offset, bytes)).await
+}
+
+async fn log(store: &dyn Store, job: JobId, attempt: Attempt) -> Result<Bytes, StoreError> {
+    ask(store, move |rows| rows.log(job, attempt)).await
+}
+
+/// The largest input there may be, and each kind apart.
+pub async fn bytes_are_kept_to_the_byte(store: &dyn Store) -> Kept {
+    let large: Vec<u8> = (0..limits::INPUT_BYTES_MAX).map(|n| (n % 251) as u8).collect();
+    let input = large.clone();
+    write(store, move |rows| {
+        rows.put_content(id(1), Content::Args, b"{\"a\": 1}")?;
+        rows.put_content(id(1), Content::Input, &input)?;
+        rows.put_content(id(2), Content::Result, &[0, 255, 10])
+    })
+    .await?;
+    assert_eq!(content(store, id(1), Content::Args).await?.as_deref(), Some(&b"{\"a\": 1}"[..]));
+    assert!(content(store, id(1), Content::Input).await?.as_deref() == Some(&large[..]));
+    assert_eq!(content(store, id(1), Content::Result).await?, None);
+    assert_eq!(content(store, id(2), Content::Args).await?, None);
+    assert_eq!(content(store, id(2), Content::Result).await?.as_deref(), Some(&[0, 255, 10][..]));
+    Ok(())
+}
+
+/// A job that is retried by hand gives another result.
+pub async fn bytes_are_written_over(store: &dyn Store) -> Kept {
+    for bytes in [&b"first"[..], b"second"] {
+        write(store, move |rows| rows.put_content(id(1), Content::Result, bytes)).await?;
+        assert_eq!(content(store, id(1), Content::Result).await?.as_deref(), Some(bytes));
+    }
+    Ok(())
+}
+
+/// An empty input is an input.
+pub async fn no_bytes_are_not_the_same_as_nothing(store: &dyn Store) -> Kept {
+    write(store, |rows| rows.put_content(id(1), Content::Input, b"")).await?;
+    assert_eq!(content(store, id(1), Content::Input).await?.as_deref(), Some(&b""[..]));
+    assert_eq!(content(store, id(1), Content::Args).await?, None);
+    Ok(())
+}
+
+/// Each piece begins where the one before ended.
+pub async fn a_log_grows_by_its_pieces(store: &dyn Store) -> Kept {
+    assert_eq!(&log(store, id(1), ONE).await?[..], b"");
+    append(store, 0, b"one ").await?;
+    append(store, 4, b"two ").await?;
+    append(store, 8, b"").await?;
+    append(store, 8, b"three").await?;
+    assert_eq!(&log(store, id(1), ONE).await?[..], b"one two three");
+    Ok(())
+}
+
+/// A host that got no answer says it again, perhaps with more.
+pub async fn a_repeated_log_piece_is_not_written_twice(store: &dyn Store) -> Kept {
+    append(store, 0, b"one ").await?;
+    append(store, 0, b"one ").await?;
+    append(store, 0, b"one two ").await?;
+    append(store, 4, b"two three").await?;
+    append(store, 2, b"e t").await?;
+    assert_eq!(&log(store, id(1), ONE).await?[..], b"one two three");
+    Ok(())
+}
+
+/// The rest of the work is done.
+pub async fn a_log_piece_after_a_gap_is_left_out(store: &dyn Store) -> Kept {
+    append(store, 0, b"one ").await?;
+    write(store, |rows| {
+        rows.append_log(id(1), ONE, 9, b"three")?;
+        rows.append_log(id(1), TWO, u64::MAX, b"three")?;
+        rows.put_setting("key", "value")
+    })
+    .await?;
+    assert_eq!(&log(store, id(1), ONE).await?[..], b"one ");
+    assert_eq!(&log(store, id(1), TWO).await?[..], b"");
+    assert_eq!(ask(store, |rows| rows.setting("key")).await?.as_deref(), Some("value"));
+    append(store, 4, b"two").await?;
+    assert_eq!(&log(store, id(1), ONE).await?[..], b"one two");
+    Ok(())
+}
+
+/// And every job.
+pub async fn every_attempt_has_its_own_log(store: &dyn Store) -> Kept {
+    write(store, |rows| {
+        rows.append_log(id(1), ONE, 0, b"first")?;
+        rows.append_log(id(1), TWO, 0, b"second")?;
+        rows.append_log(id(2), ONE, 0, b"other")
+    })
+    .await?;
+    assert_eq!(&log(store, id(1), ONE).await?[..], b"first");
+    assert_eq!(&log(store, id(1), TWO).await?[..], b"second");
+    assert_eq!(&log(store, id(2), ONE).await?[..], b"other");
+    Ok(())
+}
+
+/// By number, each as it was written last.
+pub async fn attempts_are_oldest_first(store: &dyn Store) -> Kept {
+    let view = |attempt, message: &str| AttemptView {
+        attempt,
+        machine: machine_name("m1"),
+        due_at: at(0),
+        started_at: at(1),
+        ended_at: at(2),
+        spent: true,
+        failure: Some(Failure::new(Cause::OverTime, message)),
+        usage: Some(Usage { ran_us: 1, cpu_us: 2, memory_peak_bytes: 3 }),
+    };
+    let views = [view(TWO, "b"), view(ONE, "first"), view(Attempt(10), "c"), view(ONE, "a")];
+    let expected = [views[3].clone(), views[0].clone(), views[2].clone()];
+    write(store, move |rows| views.iter().try_for_each(|view| rows.put_attempt(id(1), view))).await?;
+    assert_eq!(ask(store, |rows| rows.attempts(id(1))).await?, expected);
+    assert_eq!(ask(store, |rows| rows.attempts(id(2))).await?, []);
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Rules about finding, writing and deleting jobs.
+
+use midge_core::{Event, Job, Phase};
+use midge_protocol::job::Progress;
+use midge_protocol::{Attempt, JobId, Lease, Timestamp};
+
+use super::Kept;
+use super::fixtures::{
+    after, ask, at, cancelled, completed, discarded, failed, id, job, machine_name, put, queue, running,
+};
+use crate::{Content, Store, StoreError, write};
+
+async fn found(store: &dyn Store, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
+    let ids = ids.to_vec();
+    ask(store, move |rows| rows.jobs(&ids)).await
+}
+
+async fn due(store: &dyn Store, now: Timestamp, limit: usize) -> Result<Vec<JobId>, StoreError> {
+    let jobs = ask(store, move |rows| rows.jobs_due(&queue("default"), now, limit)).await?;
+    Ok(jobs.iter().map(|job| job.id).collect())
+}
+
+/// One job in each phase.
+pub fn every_phase() -> Vec<Job> {
+    vec![
+        job(1, "default", 0),
+        failed(&job(2, "default", 0), at(0)),
+        running(&job(3, "default", 0), "m1"),
+        completed(&job(4, "default", 0), at(10)),
+        cancelled(&job(5, "default", 0), at(10)),
+        discarded(&job(6, "default", 0), at(10)),
+    ]
+}
+
+/// No state loses anything in the store.
+pub async fn a_job_is_found_as_it_was_written(store: &dyn Store) -> Kept {
+    let mut jobs = every_phase();
+    let lease = Lease { machine: machine_name("m1"), attempt: Attempt(1) };
+    let progress = Progress { done: 1, total: 3, message: "a \"third\"\n".to_owned() };
+    let busy = running(&job(7, "other", -5), "m1");
+    jobs.push(after(&after(&busy, Event::Progressed { lease, progress }, at(0)), Event::CancelAsked, at(0)));
+    put(store, &jobs).await?;
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    assert_eq!(found(store, &ids).await?, jobs.into_iter().map(Some).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Also where some are not there, or asked for twice.
+pub async fn jobs_are_found_in_the_order_that_was_asked_for(store: &dyn Store) -> Kept {
+    put(store, &[job(1, "default", 0), job(2, "default", 0)]).await?;
+    let found = found(store, &[id(2), id(9), id(1), id(2)]).await?;
+    let found: Vec<_> = found.iter().map(|job| job.as_ref().map(|job| job.id)).collect();
+    assert_eq!(found, [Some(id(2)), None, Some(id(1)), Some(id(2))]);
+    Ok(())
+}
+
+/// From every phase to every other, though midge-core may not allow it: the store decides nothing.
+pub async fn a_job_is_written_over(store: &dyn Store) -> Kept {
+    let numbered = |job: &Job| Job { id: id(1), ..job.clone() };
+    for from in every_phase() {
+        for to in every_phase() {
+            let (from, to) = (numbered(&from), numbered(&to));
+            put(store, &[from]).await?;
+            put(store, std::slice::from_ref(&to)).await?;
+            assert_eq!(found(store, &[id(1)]).await?, [Some(to.clone())]);
+            let waits = matches!(to.phase(), Phase::Fresh | Phase::Retrying);
+            assert_eq!(due(store, at(1_000_000), 10).await?.len(), usize::from(waits));
+            let leased = ask(store, |rows| rows.jobs_leased(&machine_name("m1"))).await?;
+            assert_eq!(leased.len(), usize::from(to.phase() == Phase::Running));
+            let counts = ask(store, |rows| rows.job_counts(at(0))).await?;
+            let counts = counts[&queue("default")].phases.clone();
+            assert_eq!(
+                counts.into_iter().filter(|(_, jobs)| *jobs > 0).collect::<Vec<_>>(),
+                [(to.phase(), 1)]
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Then by id, and no more than asked for.
+pub async fn jobs_due_are_longest_due_first(store: &dyn Store) -> Kept {
+    let jobs = [job(1, "default", 30), job(2, "default", 10), job(4, "default", 20), job(3, "default", 20)];
+    put(store, &jobs).await?;
+    put(store, &[job(5, "other", 0), job(6, "default", 31)]).await?;
+    assert_eq!(due(store, at(30), 10).await?, [id(2), id(3), id(4), id(1)]);
+    assert_eq!(due(store, at(30), 3).await?, [id(2), id(3), id(4)]);
+    assert_eq!(due(store, at(29), 10).await?, [id(2), id(3), id(4)]);
+    assert_eq!(due(store, at(9), 10).await?, []);
+    assert_eq!(due(store, at(30), 0).await?, []);
+    Ok(())
+}
+
+/// Jobs that run or ended were due, but are no more.
+pub async fn only_waiting_jobs_are_due(store: &dyn Store) -> Kept {
+    put(store, &every_phase()).await?;
+    assert_eq!(due(store, at(1_000_000), 10).await?, [id(1), id(2)]);
+    Ok(())
+}
+
+/// By id, and none that it had before.
+pub async fn jobs_leased_are_those_of_one_machine(store: &dyn Store) -> Kept {
+    let busy = |number, machine: &str| running(&job(number, "default", 0), machine);
+    put(store, &[busy(3, "m1"), busy(1, "m1"), busy(2, "m2"), busy(4, "m1"), job(5, "default", 0)]).await?;
+    put(store, &[completed(&busy(4, "m1"), at(5))]).await?;
+    let leased = ask(store, |rows| rows.jobs_leased(&machine_name("m1"))).await?;
+    assert_eq!(leased.iter().map(|job| job.id).collect::<Vec<_>>(), [id(1), id(3)]);
+    assert_eq!(ask(store, |rows| rows.jobs_leased(&machine_name("m3"))).await?, []);
+    Ok(())
+}
+
+/// It is found in the new one only.
+pub async fn a_job_may_change_its_queue(store: &dyn Store) -> Kept {
+    put(store, &[job(1, "default", 0), job(2, "default", 0)]).await?;
+    put(store, &[job(1, "other", 0)]).await?;
+    assert_eq!(due(store, at(0), 10).await?, [id(2)]);
+    let other = ask(store, |rows| rows.jobs_due(&queue("other"), at(0), 10)).await?;
+    assert_eq!(other, [job(1, "other", 0)]);
+    let counts = ask(store, |rows| rows.job_counts(at(0))).await?;
+    assert_eq!((counts[&queue("default")].due(), counts[&queue("other")].due()), (1, 1));
+    Ok(())
+}
+
+/// In any queue.
+pub async fn next_due_is_the_soonest_that_is_not_due(store: &dyn Store) -> Kept {
+    let next = |now| ask(store, move |rows| rows.next_due(now));
+    assert_eq!(next(at(0)).await?, None);
+    put(store, &[job(1, "default", 30), job(2, "other", 20), job(3, "other", 5)]).await?;
+    put(store, &[completed(&job(4, "other", 7), at(7))]).await?;
+    assert_eq!(next(at(0)).await?, Some(at(5)));
+    assert_eq!(next(at(5)).await?, Some(at(20)));
+    assert_eq!(next(at(20)).await?, Some(at(30)));
+    assert_eq!(next(at(30)).await?, None);
+    Ok(())
+}
+
+/// And nothing that belongs to others.
+pub async fn deleting_ended_jobs_deletes_all_that_belongs_to_them(store: &dyn Store) -> Kept {
+    let work = |rows: &mut dyn crate::Rows| {
+        for number in [1, 2] {
+            let busy = running(&job(number, "default", 0), "m1");
+            let lease = Lease { machine: machine_name("m1"), attempt: busy.attempt };
+            let end = midge_core::AttemptEnd::Completed { result_bytes: 3 };
+            let event = Event::Finished { lease, end, usage: None, jitter: 0.0 };
+            let change = busy.apply(event, at(number as i64 * 10)).expect("it runs");
+            rows.put_jobs(&[change.job])?;
+            rows.put_attempt(id(number), &change.attempt.expect("it ended"))?;
+            for content in [Content::Args, Content::Input, Content::Result] {
+                rows.put_content(id(number), content, b"abc")?;
+            }
+            rows.append_log(id(number), Attempt(1), 0, b"log")?;
+            rows.append_log(id(number), Attempt(1), 3, b"log")?;
+        }
+        rows.delete_ended(Phase::Completed, at(20), 10)
+    };
+    assert_eq!(write(store, work).await?, 1);
+    for (number, there) in [(1, false), (2, true)] {
+        let left = ask(store, move |rows| {
+            let mut left =
+                vec![rows.jobs(&[id(number)])?[0].is_some(), !rows.attempts(id(number))?.is_empty()];
+            for content in [Content::Args, Content::Input, Content::Result] {
+                left.push(rows.content(id(number), content)?.is_some());
+            }
+            left.push(!rows.log(id(number), Attempt(1))?.is_empty());
+            Ok(left)
+        })
+        .await?;
+        assert_eq!(left, [there; 6], "{number}");
+    }
+    let counts = ask(store, |rows| rows.job_counts(at(0))).await?;
+    assert_eq!(counts[&queue("default")].phase(Phase::Completed), 1);
+    Ok(())
+}
+
+/// And no more than asked for.
+pub async fn only_jobs_of_a_phase_that_ended_before_a_time_are_deleted(store: &dyn Store) -> Kept {
+    put(store, &every_phase()).await?;
+    let more: Vec<Job> =
+        (10..20).map(|number| completed(&job(number, "default", 0), at(number as i64))).collect();
+    put(store, &more).await?;
+    let delete = |phase, before, limit| write(store, move |rows| rows.delete_ended(phase, before, limit));
+    assert_eq!(delete(Phase::Completed, at(10), 100).await?, 0);
+    assert_eq!(delete(Phase::Fresh, at(1_000), 100).await?, 0);
+    assert_eq!(delete(Phase::Running, at(1_000), 100).await?, 0);
+    assert_eq!(delete(Phase::Discarded, at(11), 100).await?, 1);
+    assert_eq!(delete(Phase::Completed, at(15), 2).await?, 2);
+    assert_eq!(delete(Phase::Completed, at(15), 100).await?, 4);
+    let counts = ask(store, |rows| rows.job_counts(at(0))).await?;
+    let counts = &counts[&queue("default")];
+    let left = [Phase::Completed, Phase::Cancelled, Phase::Discarded].map(|phase| counts.phase(phase));
+    assert_eq!(left, [5, 1, 0]);
+    Ok(())
+}

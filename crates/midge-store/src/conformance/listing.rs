@@ -1,0 +1,98 @@
+//! Rules about listing jobs for people.
+
+use midge_core::{Job, Phase};
+use midge_protocol::JobId;
+
+use super::Kept;
+use super::fixtures::{
+    Chance, ask, at, cancelled, completed, discarded, failed, id, job, job_of, module, put, queue, running,
+};
+use crate::{PhaseFilter, Store, StoreError};
+
+const PHASES: [Phase; 6] =
+    [Phase::Fresh, Phase::Retrying, Phase::Running, Phase::Completed, Phase::Cancelled, Phase::Discarded];
+
+async fn listed(store: &dyn Store, filter: &PhaseFilter, limit: usize) -> Result<Vec<JobId>, StoreError> {
+    let filter = filter.clone();
+    let jobs = ask(store, move |rows| rows.jobs_listed(&filter, limit)).await?;
+    Ok(jobs.iter().map(|job| job.id).collect())
+}
+
+/// Jobs of two queues and modules in all phases, the rare ones among the oldest: more than a store can look through.
+fn many() -> Vec<Job> {
+    let mut chance = Chance::new(1);
+    let jobs = (1..6_000).map(|number| {
+        let rare = number < 500;
+        let queue = if rare && chance.below(2) == 0 { "rare" } else { "default" };
+        let module = if rare && chance.below(2) == 0 { "resize" } else { "hello" };
+        let job = job_of(number, queue, module, chance.below(100) as i64);
+        match chance.below(if rare { 6 } else { 2 }) {
+            0 => job,
+            1 => completed(&job, at(1_000)),
+            2 => failed(&job, at(1_000)),
+            3 => running(&job, "m1"),
+            4 => cancelled(&job, at(1_000)),
+            _ => discarded(&job, at(1_000)),
+        }
+    });
+    jobs.collect()
+}
+
+/// Of all phases and queues.
+pub async fn jobs_are_listed_newest_first(store: &dyn Store) -> Kept {
+    put(store, &[job(2, "default", 5), completed(&job(3, "other", 0), at(9)), job(1, "default", 0)]).await?;
+    assert_eq!(listed(store, &PhaseFilter::default(), 10).await?, [id(3), id(2), id(1)]);
+    assert_eq!(listed(store, &PhaseFilter::default(), 2).await?, [id(3), id(2)]);
+    Ok(())
+}
+
+/// Whatever is asked for, and wherever the jobs are that fit.
+pub async fn every_filter_lists_exactly_what_fits(store: &dyn Store) -> Kept {
+    let jobs = many();
+    put(store, &jobs).await?;
+    let mut phases: Vec<Vec<Phase>> = PHASES.iter().map(|phase| vec![*phase]).collect();
+    phases.extend([vec![], vec![Phase::Fresh, Phase::Retrying], vec![Phase::Running, Phase::Discarded]]);
+    for phases in phases {
+        for place in 0..16 {
+            let filter = PhaseFilter {
+                phases: phases.clone(),
+                queue: (place & 1 > 0).then(|| queue("rare")),
+                module: (place & 2 > 0).then(|| module("resize")),
+                due_until: (place & 4 > 0).then(|| at(60)),
+                due_after: (place & 8 > 0).then(|| at(30)),
+                before: None,
+            };
+            let fits = |job: &&Job| {
+                (phases.is_empty() || phases.contains(&job.phase()))
+                    && filter.queue.as_ref().is_none_or(|queue| job.queue == *queue)
+                    && filter.module.as_ref().is_none_or(|module| job.module == *module)
+                    && filter.due_until.is_none_or(|until| job.due() <= until)
+                    && filter.due_after.is_none_or(|after| job.due() > after)
+            };
+            let expected: Vec<JobId> = jobs.iter().rev().filter(fits).map(|job| job.id).collect();
+            let newest: Vec<JobId> = expected.iter().copied().take(20).collect();
+            assert_eq!(listed(store, &filter, 20).await?, newest, "{filter:?}");
+            assert_eq!(listed(store, &filter, 10_000).await?, expected, "{filter:?}");
+        }
+    }
+    Ok(())
+}
+
+/// With `before`, the last id of the page before.
+pub async fn pages_follow_one_another_without_gap_or_repeat(store: &dyn Store) -> Kept {
+    let jobs = many();
+    put(store, &jobs).await?;
+    for phases in [vec![], vec![Phase::Completed, Phase::Discarded], vec![Phase::Retrying]] {
+        let mut filter = PhaseFilter { phases, ..PhaseFilter::default() };
+        let whole = listed(store, &filter, 10_000).await?;
+        let mut paged = Vec::new();
+        loop {
+            let page = listed(store, &filter, 700).await?;
+            let Some(last) = page.last() else { break };
+            filter.before = Some(*last);
+            paged.extend(page);
+        }
+        assert_eq!(paged, whole);
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Rules about transactions.
+
+use super::Kept;
+use super::fixtures::{all, ask, at, completed, failed, id, job, machine, machine_name, put, queue, running};
+use crate::{Content, Rows, Store, StoreError, read, write};
+
+type Outcome = Result<(), StoreError>;
+
+/// Writes to every table.
+fn write_everywhere(rows: &mut dyn Rows) -> Outcome {
+    let attempt = running(&job(1, "default", 0), "m1").attempt;
+    let change = super::fixtures::running(&job(7, "other", 0), "m1");
+    rows.put_jobs(&[running(&job(1, "default", 0), "m1"), job(3, "default", 0), change])?;
+    rows.put_content(id(1), Content::Args, b"new args")?;
+    rows.append_log(id(1), attempt, 3, b"new log")?;
+    rows.append_log(id(3), attempt, 0, b"new log")?;
+    rows.put_machine(&machine("m1"))?;
+    rows.delete_machine(&machine_name("m0"))?;
+    rows.put_setting("key", "new value")?;
+    rows.delete_ended(midge_core::Phase::Completed, at(1_000), 10)?;
+    Ok(())
+}
+
+/// Everything that [`write_everywhere`] may have changed.
+fn look_everywhere(rows: &mut dyn Rows) -> Result<String, StoreError> {
+    let attempt = midge_protocol::Attempt(1);
+    Ok(format!(
+        "{:?}",
+        (
+            rows.jobs(&[id(1), id(2), id(3), id(7)])?,
+            rows.jobs_due(&queue("default"), at(1_000_000), 10)?,
+            rows.jobs_leased(&machine_name("m1"))?,
+            rows.job_counts(at(0))?,
+            (rows.content(id(1), Content::Args)?, rows.content(id(2), Content::Result)?),
+            (rows.log(id(1), attempt)?, rows.log(id(3), attempt)?, rows.attempts(id(2))?),
+            (rows.machines()?, rows.setting("key")?, rows.next_due(at(0))?),
+        )
+    ))
+}
+
+async fn fill(store: &dyn Store) -> Outcome {
+    write(store, |rows| {
+        let done =
+            job(2, "default", 0).apply(midge_core::Event::Claimed { machine: machine_name("m9") }, at(0));
+        let done = completed(&done.expect("it is due").job, at(10));
+        rows.put_jobs(&[job(1, "default", 0), done, failed(&job(4, "default", 0), at(0))])?;
+        rows.put_content(id(1), Content::Args, b"args")?;
+        rows.put_content(id(2), Content::Result, b"result")?;
+        rows.append_log(id(1), midge_protocol::Attempt(1), 0, b"log")?;
+        rows.put_machine(&machine("m0"))?;
+        rows.put_setting("key", "value")
+    })
+    .await
+}
+
+/// Whatever a work wrote before it failed is undone, in every table.
+pub async fn work_that_fails_leaves_nothing(store: &dyn Store) -> Kept {
+    fill(store).await?;
+    let before = ask(store, look_everywhere).await?;
+    let failed = write(store, |rows| {
+        write_everywhere(rows)?;
+        Err::<(), _>(StoreError::Undone("the queue is full".to_owned()))
+    })
+    .await;
+    assert!(matches!(failed, Err(StoreError::Undone(why)) if why == "the queue is full"));
+    assert_eq!(ask(store, look_everywhere).await?, before);
+    write(store, write_everywhere).await?;
+    assert_ne!(ask(store, look_everywhere).await?, before, "the work does something where it does not fail");
+    Ok(())
+}
+
+/// Work that shares a commit with others fails alone.
+pub async fn work_that_fails_leaves_the_work_beside_it(store: &dyn Store) -> Kept {
+    let works = (0..64_u128).map(|number| -> std::pin::Pin<Box<dyn Future<Output = Outcome>>> {
+        Box::pin(write(store, move |rows| {
+            rows.put_jobs(&[job(number, "default", 0), job(1_000 + number, "default", 5)])?;
+            match number % 3 {
+                0 => Ok(()),
+                1 => Err(StoreError::Undone("no".to_owned())),
+                _ => panic!("on purpose"),
+            }
+        }))
+    });
+    let outcomes = all(works.collect()).await;
+    for (number, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(outcome.is_ok(), number % 3 == 0, "{number}: {outcome:?}");
+    }
+    let ids: Vec<_> = (0..64).chain(1_000..1_064).map(id).collect();
+    let found = ask(store, move |rows| rows.jobs(&ids)).await?;
+    for (number, job) in found.iter().enumerate() {
+        assert_eq!(job.is_some(), (number % 64) % 3 == 0, "{number}");
+    }
+    let counts = ask(store, |rows| rows.job_counts(at(0))).await?;
+    let counts = &counts[&queue("default")];
+    assert_eq!((counts.waiting(), counts.scheduled, counts.due()), (44, 22, 22));
+    Ok(())
+}
+
+/// A panic in work is an error of the work's, and the store goes on.
+pub async fn work_that_panics_leaves_nothing(store: &dyn Store) -> Kept {
+    fill(store).await?;
+    let before = ask(store, look_everywhere).await?;
+    for _ in 0..3 {
+        let failed = write(store, |rows| {
+            write_everywhere(rows)?;
+            assert!(!rows.jobs(&[])?.is_empty(), "this was on purpose");
+            Ok(())
+        })
+        .await;
+        assert!(matches!(failed, Err(StoreError::Failed(why)) if why.contains("this was on purpose")));
+    }
+    let failed: Outcome = read(store, |_| panic!("this too")).await;
+    assert!(matches!(failed, Err(StoreError::Failed(why)) if why.contains("this too")));
+    assert_eq!(ask(store, look_everywhere).await?, before);
+    Ok(())
+}
+
+/// A work finds the rows that it wrote itself.
+pub async fn work_sees_what_it_wrote(store: &dyn Store) -> Kept {
+    fill(store).await?;
+    let seen = write(store, |rows| {
+        write_everywhere(rows)?;
+        look_everywhere(rows)
+    })
+    .await?;
+    assert_eq!(ask(store, look_everywhere).await?, seen);
+    Ok(())
+}
+
+/// Of works at the same time, each sees all or nothing of the others.
+pub async fn work_follows_work(store: &dyn Store) -> Kept {
+    let number = |rows: &mut dyn Rows| -> Result<u32, StoreError> {
+        Ok(rows.setting("number")?.and_then(|text| text.parse().ok()).unwrap_or(0))
+    };
+    let works = (0..100).map(|_| -> std::pin::Pin<Box<dyn Future<Output = Outcome>>> {
+        Box::pin(write(store, move |rows| {
+            let next = number(rows)? + 1;
+            rows.put_setting("number", &next.to_string())
+        }))
+    });
+    for outcome in all(works.collect()).await {
+        outcome?;
+    }
+    assert_eq!(ask(store, number).await?, 100);
+    Ok(())
+}
+
+/// What a write that returned has written is there for a read that begins then.
+pub async fn a_read_sees_what_was_written_before(store: &dyn Store) -> Kept {
+    for number in 0..200 {
+        put(store, &[job(number, "default", 0)]).await?;
+        let found = read(store, move |rows| rows.jobs(&[id(number)])).await?;
+        assert!(found[0].is_some(), "{number}");
+    }
+    Ok(())
+}
+
+/// Each way to write is refused in a read.
+pub async fn a_read_cannot_write(store: &dyn Store) -> Kept {
+    fill(store).await?;
+    let before = ask(store, look_everywhere).await?;
+    let attempt = midge_protocol::Attempt(1);
+    let writes: [fn(&mut dyn Rows) -> Outcome; 7] = [
+        |rows| rows.put_jobs(&[job(9, "default", 0)]),
+        |rows| rows.delete_ended(midge_core::Phase::Completed, at(1_000), 10).map(|_| ()),
+        |rows| rows.put_content(id(1), Content::Args, b"new"),
+        |rows| rows.append_log(id(1), midge_protocol::Attempt(1), 3, b"new"),
+        |rows| rows.put_machine(&machine("m0")),
+        |rows| rows.delete_machine(&machine_name("m0")),
+        |rows| rows.put_setting("key", "new"),
+    ];
+    for (number, write) in writes.into_iter().enumerate() {
+        assert!(read(store, write).await.is_err(), "{number}");
+    }
+    let view = midge_protocol::job::AttemptView {
+        attempt,
+        machine: machine_name("m0"),
+        due_at: at(0),
+        started_at: at(0),
+        ended_at: at(0),
+        spent: false,
+        failure: None,
+        usage: None,
+    };
+    assert!(read(store, move |rows| rows.put_attempt(id(2), &view)).await.is_err());
+    assert_eq!(ask(store, look_everywhere).await?, before);
+    Ok(())
+}

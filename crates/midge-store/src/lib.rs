@@ -1,0 +1,18 @@
+//! Where jobs live: rows in SQLite or in memory, read and written in transactions.
+//!
+//! Invariant: it finds, locks and writes rows and decides nothing. A rule about jobs is never SQL: the caller's
+//! closure gets the rows, asks `midge-core`, and writes what it says, so no two backends can disagree.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod memory;
+mod rows;
+mod sqlite;
+mod work;
+
+pub use memory::MemoryStore;
+pub use rows::{
+    Content, ContentRows, JobCounts, JobRows, MachineRows, PhaseFilter, Rows, StoreError, read, write,
+};
+pub use rows::{ReadWork, Store, WriteWork};
+pub use sqlite::{SqliteSettings, SqliteStore};

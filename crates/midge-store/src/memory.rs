@@ -1,0 +1,55 @@
+//! Rows in memory, for simulations and tests, and for servers whose jobs may be forgotten.
+//!
+//! Invariant: no thread, no clock, no chance. Work runs inside the poll of the call, so a simulation repeats
+//! exactly under one seed.
+
+mod rows;
+mod tables;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use self::rows::MemoryRows;
+use self::tables::Tables;
+use crate::work::{self, Access};
+use crate::{ReadWork, Store, StoreError, WriteWork};
+
+/// A store that is gone when it is dropped.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+}
+
+impl MemoryStore {
+    /// Makes an empty store.
+    pub fn new() -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        // A panic in work is caught inside, and what it did is undone: the tables are whole.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, work: WriteWork, access: Access) -> Result<(), StoreError> {
+        let mut tables = self.lock();
+        let mut rows = MemoryRows::new(&mut tables, access);
+        let outcome = work::run(work, &mut rows);
+        if outcome.is_err() {
+            rows.undo();
+        }
+        outcome
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn write_boxed(&self, work: WriteWork) -> Result<(), StoreError> {
+        self.run(work, Access::Write)
+    }
+
+    async fn read_boxed(&self, work: ReadWork) -> Result<(), StoreError> {
+        self.run(work, Access::Read)
+    }
+}

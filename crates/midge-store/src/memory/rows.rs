@@ -1,0 +1,242 @@
+//! A transaction on the in-memory store: it writes at once, and remembers how to undo what it wrote.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use bytes::Bytes;
+use midge_core::{Job, Machine, Phase};
+use midge_protocol::job::AttemptView;
+use midge_protocol::{Attempt, JobId, MachineName, QueueName, Timestamp};
+
+use super::tables::Tables;
+use crate::work::Access;
+use crate::{Content, ContentRows, JobCounts, JobRows, MachineRows, PhaseFilter, StoreError};
+
+type Undo = Box<dyn FnOnce(&mut Tables)>;
+
+pub(super) struct MemoryRows<'a> {
+    tables: &'a mut Tables,
+    access: Access,
+    undo: Vec<Undo>,
+}
+
+impl<'a> MemoryRows<'a> {
+    pub(super) fn new(tables: &'a mut Tables, access: Access) -> MemoryRows<'a> {
+        MemoryRows { tables, access, undo: Vec::new() }
+    }
+
+    /// Undoes everything, last first.
+    pub(super) fn undo(self) {
+        for undo in self.undo.into_iter().rev() {
+            undo(self.tables);
+        }
+    }
+
+    /// Writes or deletes one row of the table that `table` chooses.
+    fn set<K, V>(&mut self, table: fn(&mut Tables) -> &mut BTreeMap<K, V>, key: K, value: Option<V>)
+    where
+        K: Ord + Clone + 'static,
+        V: 'static,
+    {
+        let before = put(table(self.tables), key.clone(), value);
+        self.undo.push(Box::new(move |tables| {
+            put(table(tables), key, before);
+        }));
+    }
+
+    fn set_job(&mut self, id: JobId, job: Option<Job>) {
+        let before = self.tables.set_job(id, job);
+        self.undo.push(Box::new(move |tables| {
+            tables.set_job(id, before);
+        }));
+    }
+
+    fn delete_job(&mut self, id: JobId) {
+        self.set_job(id, None);
+        for content in [Content::Args, Content::Input, Content::Result] {
+            self.set(|tables| &mut tables.contents, (id, content), None);
+        }
+        let all = (id, Attempt(0))..=(id, Attempt(u32::MAX));
+        let logs: Vec<_> = self.tables.logs.range(all.clone()).map(|(key, _)| *key).collect();
+        let attempts: Vec<_> = self.tables.attempts.range(all).map(|(key, _)| *key).collect();
+        for key in logs {
+            self.set(|tables| &mut tables.logs, key, None);
+        }
+        for key in attempts {
+            self.set(|tables| &mut tables.attempts, key, None);
+        }
+    }
+}
+
+fn put<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => table.insert(key, value),
+        None => table.remove(&key),
+    }
+}
+
+impl JobRows for MemoryRows<'_> {
+    fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
+        Ok(ids.iter().map(|id| self.tables.jobs.get(id).cloned()).collect())
+    }
+
+    fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let waiting = self.tables.waiting.get(queue).into_iter().flatten();
+        let due = waiting.take_while(|((due, _), _)| *due <= now).take(limit);
+        Ok(due.filter_map(|((_, id), _)| self.tables.jobs.get(id).cloned()).collect())
+    }
+
+    fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {
+        let leased = self.tables.leased.get(machine).into_iter().flatten();
+        Ok(leased.filter_map(|id| self.tables.jobs.get(id).cloned()).collect())
+    }
+
+    fn jobs_listed(&mut self, filter: &PhaseFilter, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let jobs = match filter.before {
+            Some(before) => self.tables.jobs.range(..before),
+            None => self.tables.jobs.range(..),
+        };
+        let wanted = |job: &&Job| {
+            (filter.phases.is_empty() || filter.phases.contains(&job.phase()))
+                && filter.due_until.is_none_or(|until| job.due() <= until)
+                && filter.due_after.is_none_or(|after| job.due() > after)
+                && filter.queue.as_ref().is_none_or(|queue| job.queue == *queue)
+                && filter.module.as_ref().is_none_or(|module| job.module == *module)
+        };
+        Ok(jobs.rev().map(|(_, job)| job).filter(wanted).take(limit).cloned().collect())
+    }
+
+    fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        for job in jobs {
+            self.set_job(job.id, Some(job.clone()));
+        }
+        Ok(())
+    }
+
+    fn job_counts(&mut self, now: Timestamp) -> Result<BTreeMap<QueueName, JobCounts>, StoreError> {
+        let mut counts = BTreeMap::new();
+        for (queue, phases) in &self.tables.counts {
+            let mut count = JobCounts { phases: phases.clone(), ..JobCounts::default() };
+            if let Some(waiting) = self.tables.waiting.get(queue) {
+                let oldest = waiting.keys().next().map(|(due, _)| *due);
+                count.oldest_due = oldest.filter(|due| *due <= now);
+                for phase in not_due(waiting, now).map(|(_, phase)| phase) {
+                    match phase {
+                        Phase::Retrying => count.retryable += 1,
+                        _ => count.scheduled += 1,
+                    }
+                }
+            }
+            counts.insert(queue.clone(), count);
+        }
+        Ok(counts)
+    }
+
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let queues = self.tables.waiting.values();
+        Ok(queues.filter_map(|waiting| not_due(waiting, now).next()).map(|((due, _), _)| *due).min())
+    }
+
+    fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.access.to_write()?;
+        let ended = self.tables.ended.get(&phase).into_iter().flatten();
+        let ids: Vec<JobId> =
+            ended.take_while(|(at, _)| *at < before).take(limit).map(|(_, id)| *id).collect();
+        for id in &ids {
+            self.delete_job(*id);
+        }
+        Ok(ids.len())
+    }
+}
+
+/// Walks the jobs that are not due yet, soonest first.
+fn not_due(
+    waiting: &BTreeMap<(Timestamp, JobId), Phase>,
+    now: Timestamp,
+) -> impl Iterator<Item = (&(Timestamp, JobId), &Phase)> {
+    waiting.range((Excluded((now, JobId::from_bytes([0xff; 16]))), Unbounded))
+}
+
+impl ContentRows for MemoryRows<'_> {
+    fn content(&mut self, job: JobId, content: Content) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.tables.contents.get(&(job, content)).cloned())
+    }
+
+    fn put_content(&mut self, job: JobId, content: Content, bytes: &[u8]) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.set(|tables| &mut tables.contents, (job, content), Some(Bytes::copy_from_slice(bytes)));
+        Ok(())
+    }
+
+    fn append_log(
+        &mut self,
+        job: JobId,
+        attempt: Attempt,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        let key = (job, attempt);
+        let end = self.tables.logs.get(&key).map_or(0, Vec::len);
+        let Some(new) = crate::rows::beyond(end as u64, offset, bytes) else { return Ok(()) };
+        self.tables.logs.entry(key).or_default().extend_from_slice(new);
+        self.undo.push(Box::new(move |tables| {
+            if end == 0 {
+                tables.logs.remove(&key);
+            } else if let Some(log) = tables.logs.get_mut(&key) {
+                log.truncate(end);
+            }
+        }));
+        Ok(())
+    }
+
+    fn log(&mut self, job: JobId, attempt: Attempt) -> Result<Bytes, StoreError> {
+        Ok(self.tables.logs.get(&(job, attempt)).map(|log| Bytes::copy_from_slice(log)).unwrap_or_default())
+    }
+
+    fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.set(|tables| &mut tables.attempts, (job, attempt.attempt), Some(attempt.clone()));
+        Ok(())
+    }
+
+    fn attempts(&mut self, job: JobId) -> Result<Vec<AttemptView>, StoreError> {
+        let all = (job, Attempt(0))..=(job, Attempt(u32::MAX));
+        Ok(self.tables.attempts.range(all).map(|(_, attempt)| attempt.clone()).collect())
+    }
+}
+
+impl MachineRows for MemoryRows<'_> {
+    fn machine(&mut self, name: &MachineName) -> Result<Option<Machine>, StoreError> {
+        Ok(self.tables.machines.get(name).cloned())
+    }
+
+    fn machines(&mut self) -> Result<Vec<(Machine, u32)>, StoreError> {
+        let leased = |machine: &Machine| self.tables.leased.get(&machine.name).map_or(0, |ids| ids.len());
+        let machines = self.tables.machines.values();
+        Ok(machines.map(|machine| (machine.clone(), leased(machine) as u32)).collect())
+    }
+
+    fn put_machine(&mut self, machine: &Machine) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.set(|tables| &mut tables.machines, machine.name.clone(), Some(machine.clone()));
+        Ok(())
+    }
+
+    fn delete_machine(&mut self, name: &MachineName) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.set(|tables| &mut tables.machines, name.clone(), None);
+        Ok(())
+    }
+
+    fn setting(&mut self, key: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.tables.settings.get(key).cloned())
+    }
+
+    fn put_setting(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.set(|tables| &mut tables.settings, key.to_owned(), Some(value.to_owned()));
+        Ok(())
+    }
+}

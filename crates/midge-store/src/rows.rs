@@ -1,0 +1,230 @@
+//! What a store is: transactions, and the rows that can be found and written in one.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use midge_core::{Job, Machine, Phase};
+use midge_protocol::job::AttemptView;
+use midge_protocol::{Attempt, JobId, MachineName, ModuleName, QueueName, Timestamp};
+
+/// Work that is done in one transaction.
+pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
+/// Work that only reads, from one consistent state.
+pub type ReadWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
+
+/// Durable rows. Use [`write`] and [`read`], which give back what the work returns.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Does the work in one transaction: all that it writes is durable when this returns `Ok`, and nothing of it
+    /// is there where this or the work fails. Transactions follow one another: no work sees half of another.
+    async fn write_boxed(&self, work: WriteWork) -> Result<(), StoreError>;
+
+    /// Does work that only reads. It sees everything whose `write` returned before. Writing in it is an error.
+    async fn read_boxed(&self, work: ReadWork) -> Result<(), StoreError>;
+}
+
+/// Does `work` in one durable transaction and returns what it returned.
+pub async fn write<T: Send + 'static>(
+    store: &dyn Store,
+    work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let work = Box::new(move |rows: &mut dyn Rows| {
+        // The receiver waits for the transaction to end, so there is room and somebody there.
+        let _ = send.send(work(rows)?);
+        Ok(())
+    });
+    store.write_boxed(work).await?;
+    Ok(receive.try_recv().expect("work that returned Ok has sent what it returned"))
+}
+
+/// Does `work`, which only reads, and returns what it returned.
+pub async fn read<T: Send + 'static>(
+    store: &dyn Store,
+    work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    let work = Box::new(move |rows: &mut dyn Rows| {
+        let _ = send.send(work(rows)?);
+        Ok(())
+    });
+    store.read_boxed(work).await?;
+    Ok(receive.try_recv().expect("work that returned Ok has sent what it returned"))
+}
+
+/// Everything that can be done in a transaction.
+pub trait Rows: JobRows + ContentRows + MachineRows {}
+impl<T: JobRows + ContentRows + MachineRows> Rows for T {}
+
+/// Rows of jobs.
+pub trait JobRows {
+    /// Finds jobs by id, in the order of `ids`.
+    fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError>;
+
+    /// Finds at most `limit` waiting jobs of a queue that are due at `now`: longest due first, then by id.
+    fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError>;
+
+    /// Finds the jobs that are leased to a Machine, by id.
+    fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError>;
+
+    /// Finds at most `limit` jobs for people, newest id first.
+    fn jobs_listed(&mut self, filter: &PhaseFilter, limit: usize) -> Result<Vec<Job>, StoreError>;
+
+    /// Writes jobs: new ones, or over those with the same ids.
+    fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError>;
+
+    /// Counts every queue's jobs. Fast however many there are.
+    fn job_counts(&mut self, now: Timestamp) -> Result<BTreeMap<QueueName, JobCounts>, StoreError>;
+
+    /// Returns when the next waiting job that is not due at `now` will be.
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Deletes at most `limit` jobs in a phase that ended before a time, with all that belongs to them.
+    /// Returns how many.
+    fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
+}
+
+/// Bytes that belong to jobs, and the attempts that ended.
+pub trait ContentRows {
+    /// Reads bytes.
+    fn content(&mut self, job: JobId, content: Content) -> Result<Option<Bytes>, StoreError>;
+
+    /// Writes bytes, over what was there.
+    fn put_content(&mut self, job: JobId, content: Content, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Adds to an attempt's log what of `bytes`, which begin at `offset` of it, is beyond its end. A gap is an
+    /// error of the caller's, and the piece is then left out.
+    fn append_log(
+        &mut self,
+        job: JobId,
+        attempt: Attempt,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), StoreError>;
+
+    /// Reads an attempt's log; empty where there is none.
+    fn log(&mut self, job: JobId, attempt: Attempt) -> Result<Bytes, StoreError>;
+
+    /// Writes an attempt that ended.
+    fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError>;
+
+    /// Reads a job's attempts that ended, oldest first.
+    fn attempts(&mut self, job: JobId) -> Result<Vec<AttemptView>, StoreError>;
+}
+
+/// Rows of Machines, and what the store remembers of itself.
+pub trait MachineRows {
+    /// Finds a Machine.
+    fn machine(&mut self, name: &MachineName) -> Result<Option<Machine>, StoreError>;
+
+    /// Finds all Machines, by name (names rise with the time they were made), each with how many jobs are leased
+    /// to it.
+    fn machines(&mut self) -> Result<Vec<(Machine, u32)>, StoreError>;
+
+    /// Writes a Machine: a new one, or over the one of the same name.
+    fn put_machine(&mut self, machine: &Machine) -> Result<(), StoreError>;
+
+    /// Forgets a Machine.
+    fn delete_machine(&mut self, name: &MachineName) -> Result<(), StoreError>;
+
+    /// Reads a value that the store remembers, such as its own id.
+    fn setting(&mut self, key: &str) -> Result<Option<String>, StoreError>;
+
+    /// Writes a value to remember.
+    fn put_setting(&mut self, key: &str, value: &str) -> Result<(), StoreError>;
+}
+
+/// Which bytes of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Content {
+    /// JSON text.
+    Args = 0,
+    /// What the guest reads from stdin.
+    Input = 1,
+    /// What the guest wrote to stdout.
+    Result = 2,
+}
+
+/// Which jobs to list: public states are phases and times, which the caller works out.
+#[derive(Debug, Clone, Default)]
+pub struct PhaseFilter {
+    /// Only jobs in one of these phases; all where it is empty.
+    pub phases: Vec<Phase>,
+    /// Only jobs that are due at or before this.
+    pub due_until: Option<Timestamp>,
+    /// Only jobs that are due after this.
+    pub due_after: Option<Timestamp>,
+    /// Only jobs of this queue.
+    pub queue: Option<QueueName>,
+    /// Only jobs of this module.
+    pub module: Option<ModuleName>,
+    /// Only jobs whose id sorts before this one.
+    pub before: Option<JobId>,
+}
+
+/// How many jobs a queue has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobCounts {
+    /// In each phase. A phase without jobs may be missing.
+    pub phases: BTreeMap<Phase, u64>,
+    /// Of those that wait, how many are not due yet and have not failed.
+    pub scheduled: u64,
+    /// Of those that wait, how many are not due yet and have failed.
+    pub retryable: u64,
+    /// When the waiting job that is due longest became due.
+    pub oldest_due: Option<Timestamp>,
+}
+
+impl JobCounts {
+    /// Returns how many jobs are in a phase.
+    pub fn phase(&self, phase: Phase) -> u64 {
+        self.phases.get(&phase).copied().unwrap_or(0)
+    }
+
+    /// Returns how many jobs wait, due or not.
+    pub fn waiting(&self) -> u64 {
+        self.phase(Phase::Fresh) + self.phase(Phase::Retrying)
+    }
+
+    /// Returns how many jobs wait and are due.
+    pub fn due(&self) -> u64 {
+        self.waiting().saturating_sub(self.scheduled + self.retryable)
+    }
+}
+
+/// Why a store could not do its work. Named after what the caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another server has it: end that one, or use another store.
+    #[error("the database {path} is in use by another server: stop that one, or name another file")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// It is not a database of ours: name another file.
+    #[error("{path} is not a midge database: {why}")]
+    NotOurs {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No room to write: make some. What was answered before is kept.
+    #[error("the disk that holds the database is full: free some space and try again")]
+    Full,
+    /// A rule of the caller's says no: its transaction is undone. The words are the caller's own.
+    #[error("{0}")]
+    Undone(String),
+    /// Try again, or look at the machine.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+/// Returns what of a piece of a log, which begins at `offset`, is beyond its end; nothing where all of it is there
+/// already, or where there is a gap.
+pub(crate) fn beyond(end: u64, offset: u64, bytes: &[u8]) -> Option<&[u8]> {
+    let known = end.checked_sub(offset)?;
+    bytes.get(usize::try_from(known).ok()?..).filter(|new| !new.is_empty())
+}

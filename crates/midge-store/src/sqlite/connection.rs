@@ -1,0 +1,141 @@
+//! Opens connections: whose file it is, which schema it has, and how SQLite is to treat it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::SqliteSettings;
+use crate::StoreError;
+
+/// `midg`: says in the file's header whose it is.
+const APPLICATION_ID: i32 = i32::from_be_bytes(*b"midg");
+/// What leads from each schema to the next; the first from an empty file.
+const SCHEMAS: &[&str] = &[include_str!("schema.sql")];
+const PAGE_BYTES: u32 = 4096;
+/// No other server has the file, but a person with the `sqlite3` command or a backup may hold a lock for a moment.
+const BUSY: Duration = Duration::from_secs(10);
+/// Pages in the log before they are moved to the file: each page is then moved once for many transactions.
+const CHECKPOINT_PAGES: u32 = 4_000;
+/// What the log may keep of the disk when it is empty.
+const LOG_BYTES_KEPT: u32 = 32 * 1024 * 1024;
+/// The inner pages of all indexes and what is being worked on. Sixteen were no faster, with a million jobs.
+const WRITER_CACHE_KIB: u32 = 6 * 1024;
+/// Readers serve people: they can wait for the disk.
+const READER_CACHE_KIB: u32 = 2 * 1024;
+/// More than there are different statements.
+const STATEMENTS_MAX: usize = 64;
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => StoreError::Full,
+            _ => StoreError::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Opens the connection that writes. Makes the database where there is none.
+pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> Result<Connection, StoreError> {
+    let explained = |error| explain(path, error);
+    let mut connection = open(path).map_err(explained)?;
+    // Nothing is written before it is known whose file it is.
+    let version = schema_of(&connection, path)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(explained)?;
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(explained)?;
+    if mode != "wal" {
+        let path = path.display();
+        let message = format!("{path} is on a file system without shared memory, which SQLite's WAL needs");
+        return Err(StoreError::Failed(message));
+    }
+    configure(&connection, WRITER_CACHE_KIB).map_err(explained)?;
+    // An enqueue that was answered is on disk, also after a power cut.
+    connection.pragma_update(None, "synchronous", "full").map_err(explained)?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES).map_err(explained)?;
+    connection
+        .pragma_update_and_check(None, "journal_size_limit", LOG_BYTES_KEPT, |_| Ok(()))
+        .map_err(explained)?;
+    if let Some(bytes) = settings.bytes_max {
+        let pages = i64::try_from(bytes / u64::from(PAGE_BYTES)).unwrap_or(i64::MAX).max(1);
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(explained)?;
+    }
+    migrate(&mut connection, version).map_err(explained)?;
+    Ok(connection)
+}
+
+/// Opens a connection that cannot write, to a database that [`open_writer`] has opened.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let connection = open(path)?;
+    configure(&connection, READER_CACHE_KIB)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    // One thread at a time uses a connection, so SQLite need not lock.
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Plans do not depend on the values that are bound. Else SQLite prepares a statement again for other values.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(connection)
+}
+
+fn configure(connection: &Connection, cache_kib: u32) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", -i64::from(cache_kib))?;
+    connection.pragma_update(None, "foreign_keys", false)?;
+    connection.pragma_update(None, "temp_store", "memory")
+}
+
+/// Returns the file's schema, 0 for an empty file. Refuses a file that is not ours, and leaves it as it is.
+fn schema_of(connection: &Connection, path: &Path) -> Result<usize, StoreError> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let look = || Ok((number("PRAGMA application_id")?, number("PRAGMA user_version")?));
+    let (application, version) = look().map_err(|error| explain(path, error))?;
+    let tables = number("SELECT count(*) FROM sqlite_schema").map_err(|error| explain(path, error))?;
+    let not_ours = |why: String| StoreError::NotOurs { path: path.display().to_string(), why };
+    let newest = SCHEMAS.len();
+    if application == 0 && version == 0 && tables == 0 {
+        return Ok(0);
+    }
+    if application != i64::from(APPLICATION_ID) {
+        return Err(not_ours("it belongs to another program: name another file".to_owned()));
+    }
+    match usize::try_from(version) {
+        Ok(version) if (1..=newest).contains(&version) => Ok(version),
+        _ => Err(not_ours(format!(
+            "it has schema {version} and this midge knows none after {newest}: use the newer midge that wrote it"
+        ))),
+    }
+}
+
+fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+    if version == SCHEMAS.len() {
+        return Ok(());
+    }
+    let transaction = connection.transaction()?;
+    for schema in &SCHEMAS[version..] {
+        transaction.execute_batch(schema)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMAS.len() as i64)?;
+    transaction.commit()
+}
+
+/// Says in words for people why a database cannot be opened.
+fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
+    let path = path.display().to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            StoreError::NotOurs { path, why: "it is not an SQLite database: name another file".to_owned() }
+        }
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::NotOurs { path, why: "it is damaged".to_owned() },
+        Some(ErrorCode::DiskFull) => StoreError::Full,
+        _ => StoreError::Failed(format!("cannot open {path}: {error}")),
+    }
+}

@@ -1,0 +1,294 @@
+//! Counts jobs without looking at them: numbers that every transaction keeps, whatever the number of jobs.
+//!
+//! How many of the waiting jobs are due depends on the time. So the numbers say how many are due after a *horizon*,
+//! which follows the clock; each job that it passes is looked at once, in an index.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use midge_core::Phase;
+use midge_protocol::{ModuleName, QueueName, Timestamp};
+use rusqlite::{Connection, params};
+
+use super::decode::{name, phase, text};
+use crate::{JobCounts, StoreError};
+
+pub(super) const PHASES: [Phase; 6] =
+    [Phase::Fresh, Phase::Retrying, Phase::Running, Phase::Completed, Phase::Cancelled, Phase::Discarded];
+
+/// Long enough not to look for jobs that became due at every write.
+const HORIZON_BEHIND_MAX: Duration = Duration::from_millis(100);
+
+/// The numbers of one database.
+pub(super) struct Counts {
+    horizon: Timestamp,
+    /// No waiting job is due after the horizon and before this.
+    soonest: Timestamp,
+    /// One for each queue and module that have had jobs; only ever added to, since `undo` points into it.
+    lines: Vec<Line>,
+    index: BTreeMap<QueueName, BTreeMap<ModuleName, usize>>,
+    /// How to go back to where the work began.
+    undo: Vec<Undo>,
+}
+
+/// The jobs of one queue and module.
+pub(super) struct Line {
+    pub(super) queue: QueueName,
+    pub(super) module: ModuleName,
+    /// Jobs in each phase.
+    phases: [i64; 6],
+    /// Those of the waiting that are due after the horizon: fresh and retrying.
+    later: [i64; 2],
+    changed: bool,
+}
+
+impl Line {
+    pub(super) fn has(&self, phase: Phase) -> bool {
+        self.phases[phase as usize] > 0
+    }
+}
+
+enum Undo {
+    Phase { line: usize, phase: Phase, by: i64 },
+    Later { line: usize, phase: Phase, by: i64 },
+    Horizon { horizon: Timestamp, soonest: Timestamp },
+}
+
+/// What of a job is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counted<'a> {
+    pub(super) queue: &'a str,
+    pub(super) module: &'a str,
+    pub(super) phase: Phase,
+    pub(super) due: Timestamp,
+}
+
+impl Counts {
+    /// Reads the numbers as the connection's transaction sees them.
+    pub(super) fn load(connection: &Connection) -> Result<Counts, StoreError> {
+        let horizon = connection
+            .prepare_cached("SELECT at FROM horizon WHERE one = 1")?
+            .query_row([], |row| Ok(Timestamp::from_millis(row.get(0)?)))?;
+        let mut counts =
+            Counts { horizon, soonest: horizon, lines: Vec::new(), index: BTreeMap::new(), undo: Vec::new() };
+        let mut statement = connection.prepare_cached(
+            "SELECT queue, module, fresh, retrying, running, completed, cancelled, discarded,
+                    fresh_later, retrying_later FROM counts",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let line = counts.line(text(row.get_ref(0)?)?, text(row.get_ref(1)?)?)?;
+            for column in 0..6 {
+                counts.lines[line].phases[column] = row.get(2 + column)?;
+            }
+            for column in 0..2 {
+                counts.lines[line].later[column] = row.get(8 + column)?;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Counts a job that is written (`by` 1) or no longer there as it was (`by` -1).
+    pub(super) fn count(&mut self, job: Counted<'_>, by: i64) -> Result<(), StoreError> {
+        let line = self.line(job.queue, job.module)?;
+        self.change(Undo::Phase { line, phase: job.phase, by });
+        if matches!(job.phase, Phase::Fresh | Phase::Retrying) && job.due > self.horizon {
+            self.change(Undo::Later { line, phase: job.phase, by });
+            self.soonest = self.soonest.min(job.due);
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: Undo) {
+        let (line, number, by) = match change {
+            Undo::Phase { line, phase, by } => (line, &mut self.lines[line].phases[phase as usize], by),
+            Undo::Later { line, phase, by } => (line, &mut self.lines[line].later[phase as usize], by),
+            Undo::Horizon { .. } => unreachable!("`move_to` moves the horizon itself"),
+        };
+        *number += by;
+        debug_assert!(*number >= 0, "no count is below 0");
+        self.lines[line].changed = true;
+        self.undo.push(change);
+    }
+
+    /// Moves the horizon up to a time that a job was changed at, if that is much later: were it never asked for
+    /// counts in a write, it would fall behind.
+    pub(super) fn follow(&mut self, connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+        if now.since(self.horizon) > HORIZON_BEHIND_MAX { self.move_to(connection, now) } else { Ok(()) }
+    }
+
+    /// Moves the horizon to a time, which may also be an earlier one: clocks are put right.
+    fn move_to(&mut self, connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
+        let (horizon, soonest) = (self.horizon, self.soonest);
+        if now < horizon || now >= soonest {
+            let (after, until, by) = if now < horizon { (now, horizon, 1) } else { (horizon, now, -1) };
+            let mut next = Timestamp::from_millis(i64::MAX);
+            for queue in self.queues_waiting() {
+                for (line, phase, jobs) in self.due_between(connection, &queue, after, until)? {
+                    self.change(Undo::Later { line, phase, by: by * jobs });
+                }
+                next = next.min(due_after(connection, &queue, now)?.unwrap_or(next));
+            }
+            self.soonest = next;
+        }
+        if now != horizon {
+            self.undo.push(Undo::Horizon { horizon, soonest });
+            self.horizon = now;
+        }
+        Ok(())
+    }
+
+    /// Counts the waiting jobs of a queue that are due after one time and not after another.
+    fn due_between(
+        &mut self,
+        connection: &Connection,
+        queue: &QueueName,
+        after: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<(usize, Phase, i64)>, StoreError> {
+        let mut found: BTreeMap<(usize, Phase), i64> = BTreeMap::new();
+        let mut statement = connection.prepare_cached(
+            "SELECT module, phase FROM jobs INDEXED BY jobs_waiting
+             WHERE phase <= 1 AND queue = ?1 AND due > ?2 AND due <= ?3",
+        )?;
+        let mut rows = statement.query(params![queue.as_str(), after.as_millis(), until.as_millis()])?;
+        while let Some(row) = rows.next()? {
+            let line = self.line(queue.as_str(), text(row.get_ref(0)?)?)?;
+            *found.entry((line, phase(row.get(1)?)?)).or_default() += 1;
+        }
+        Ok(found.into_iter().map(|((line, phase), jobs)| (line, phase, jobs)).collect())
+    }
+
+    /// Counts every queue's jobs as they are at a time. The horizon is moved there.
+    pub(super) fn at(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> Result<BTreeMap<QueueName, JobCounts>, StoreError> {
+        self.move_to(connection, now)?;
+        let mut all: BTreeMap<QueueName, JobCounts> = BTreeMap::new();
+        for line in &self.lines {
+            for phase in PHASES.into_iter().filter(|phase| line.has(*phase)) {
+                let counts = all.entry(line.queue.clone()).or_default();
+                *counts.phases.entry(phase).or_default() += line.phases[phase as usize] as u64;
+            }
+            if let Some(counts) = all.get_mut(&line.queue) {
+                counts.scheduled += line.later[0] as u64;
+                counts.retryable += line.later[1] as u64;
+            }
+        }
+        for (queue, counts) in &mut all {
+            if counts.due() > 0 {
+                counts.oldest_due = due_after(connection, queue, Timestamp::from_millis(i64::MIN))?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Returns when the next waiting job that is not due at a time will be.
+    pub(super) fn next_due(
+        &self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut next: Option<Timestamp> = None;
+        for queue in self.queues_waiting() {
+            let due = due_after(connection, &queue, now)?;
+            next = [next, due].into_iter().flatten().min();
+        }
+        Ok(next)
+    }
+
+    /// The queues and modules that have jobs, or had them.
+    pub(super) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The queues with waiting jobs.
+    pub(super) fn queues_waiting(&self) -> Vec<QueueName> {
+        let waits = |modules: &BTreeMap<ModuleName, usize>| {
+            modules
+                .values()
+                .any(|line| self.lines[*line].has(Phase::Fresh) || self.lines[*line].has(Phase::Retrying))
+        };
+        self.index.iter().filter(|(_, modules)| waits(modules)).map(|(queue, _)| queue.clone()).collect()
+    }
+
+    /// Keeps what was counted since the last call.
+    pub(super) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Forgets what was counted since [`Counts::keep`].
+    pub(super) fn undo(&mut self) {
+        for undo in std::mem::take(&mut self.undo).into_iter().rev() {
+            match undo {
+                Undo::Phase { line, phase, by } => self.lines[line].phases[phase as usize] -= by,
+                Undo::Later { line, phase, by } => self.lines[line].later[phase as usize] -= by,
+                Undo::Horizon { horizon, soonest } => (self.horizon, self.soonest) = (horizon, soonest),
+            }
+        }
+    }
+
+    /// Writes the numbers that changed. A horizon that passed no job need not be written.
+    pub(super) fn flush(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let mut changed = false;
+        for line in self.lines.iter_mut().filter(|line| line.changed) {
+            let ([fresh, retrying, running, completed, cancelled, discarded], later) =
+                (line.phases, line.later);
+            if line.phases == [0; 6] {
+                let sql = "DELETE FROM counts WHERE queue = ?1 AND module = ?2";
+                connection
+                    .prepare_cached(sql)?
+                    .execute(params![line.queue.as_str(), line.module.as_str()])?;
+            } else {
+                let sql = "INSERT OR REPLACE INTO counts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                connection.prepare_cached(sql)?.execute(params![
+                    line.queue.as_str(),
+                    line.module.as_str(),
+                    fresh,
+                    retrying,
+                    running,
+                    completed,
+                    cancelled,
+                    discarded,
+                    later[0],
+                    later[1]
+                ])?;
+            }
+            line.changed = false;
+            changed = true;
+        }
+        if changed {
+            let sql = "UPDATE horizon SET at = ?1 WHERE one = 1";
+            connection.prepare_cached(sql)?.execute([self.horizon.as_millis()])?;
+        }
+        Ok(())
+    }
+
+    /// Finds the line of a queue and module, or makes it.
+    fn line(&mut self, queue: &str, module: &str) -> Result<usize, StoreError> {
+        if let Some(line) = self.index.get(queue).and_then(|modules| modules.get(module)) {
+            return Ok(*line);
+        }
+        let (queue, module): (QueueName, ModuleName) = (name(queue)?, name(module)?);
+        let line = self.lines.len();
+        self.index.entry(queue.clone()).or_default().insert(module.clone(), line);
+        self.lines.push(Line { queue, module, phases: [0; 6], later: [0; 2], changed: false });
+        Ok(line)
+    }
+}
+
+/// Finds when the first waiting job of a queue is due after a time.
+fn due_after(
+    connection: &Connection,
+    queue: &QueueName,
+    after: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let sql =
+        "SELECT min(due) FROM jobs INDEXED BY jobs_waiting WHERE phase <= 1 AND queue = ?1 AND due > ?2";
+    let due: Option<i64> = connection
+        .prepare_cached(sql)?
+        .query_row(params![queue.as_str(), after.as_millis()], |row| row.get(0))?;
+    Ok(due.map(Timestamp::from_millis))
+}

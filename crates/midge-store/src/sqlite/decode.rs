@@ -1,0 +1,46 @@
+//! Reads and writes what stands in columns.
+
+use std::str::FromStr;
+
+use midge_core::Phase;
+use midge_protocol::{InvalidName, JobId};
+use rusqlite::types::ValueRef;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::counts::PHASES;
+use crate::StoreError;
+
+/// Writes a row's body.
+pub(super) fn to_json<T: Serialize>(row: &T) -> String {
+    // Our own types, into memory: there is nothing that could fail.
+    serde_json::to_string(row).expect("rows can always be written as JSON")
+}
+
+/// Reads a row's body.
+pub(super) fn from_json<T: DeserializeOwned>(body: ValueRef<'_>) -> Result<T, StoreError> {
+    serde_json::from_str(text(body)?)
+        .map_err(|error| StoreError::Failed(format!("a row cannot be read: {error}")))
+}
+
+/// Reads text.
+pub(super) fn text(value: ValueRef<'_>) -> Result<&str, StoreError> {
+    value.as_str().map_err(|error| StoreError::Failed(format!("a column cannot be read: {error}")))
+}
+
+/// Reads a phase.
+pub(super) fn phase(number: i64) -> Result<Phase, StoreError> {
+    let phase = usize::try_from(number).ok().and_then(|index| PHASES.get(index).copied());
+    phase.ok_or_else(|| StoreError::Failed(format!("a job has phase {number}, which does not exist")))
+}
+
+/// Reads a name.
+pub(super) fn name<T: FromStr<Err = InvalidName>>(name: &str) -> Result<T, StoreError> {
+    name.parse().map_err(|error: InvalidName| StoreError::Failed(error.to_string()))
+}
+
+/// Reads a job's id.
+pub(super) fn id(bytes: ValueRef<'_>) -> Result<JobId, StoreError> {
+    let bytes = bytes.as_blob().ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.map(JobId::from_bytes).ok_or_else(|| StoreError::Failed("a job's id is not 16 bytes".to_owned()))
+}

@@ -1,0 +1,178 @@
+//! Lists jobs for people, newest id first, so that no filter makes it look at all jobs.
+//!
+//! Most pages are found among the newest jobs. For one that is not, each index that holds such jobs gives its newest,
+//! and `counts` says which parts of an index are not empty.
+
+use midge_core::{Job, Phase};
+use midge_protocol::JobId;
+use rusqlite::params;
+
+use super::decode::{from_json, id, phase, text};
+use super::rows::SqliteRows;
+use crate::{PhaseFilter, StoreError};
+
+/// How many of the newest jobs are looked at first: a millisecond or two.
+const NEWEST_JOBS: usize = 2_000;
+/// Sorts after every id.
+const BEYOND_IDS: [u8; 17] = [0xff; 17];
+
+pub(super) fn list(
+    rows: &mut SqliteRows<'_>,
+    filter: &PhaseFilter,
+    limit: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let listing = Listing { filter, limit };
+    let (mut jobs, rest) = listing.among_newest(rows)?;
+    if let Some(before) = rest {
+        let listing = Listing { filter, limit: limit - jobs.len() };
+        let mut found = listing.ended(rows, before)?;
+        found.append(&mut listing.running(rows, before)?);
+        found.append(&mut listing.waiting(rows, before)?);
+        found.sort_unstable_by(|a, b| b.cmp(a));
+        found.truncate(listing.limit);
+        let mut statement = rows.connection.prepare_cached("SELECT body FROM jobs WHERE row = ?1")?;
+        for (_, row) in found {
+            jobs.push(statement.query_row([row], |row| Ok(from_json(row.get_ref(0)?)))??);
+        }
+    }
+    Ok(jobs)
+}
+
+type Found = Vec<(JobId, i64)>;
+
+struct Listing<'a> {
+    filter: &'a PhaseFilter,
+    limit: usize,
+}
+
+impl Listing<'_> {
+    /// Looks at the newest jobs. Returns those that fit, and before which id others may be.
+    fn among_newest(&self, rows: &SqliteRows<'_>) -> Result<(Vec<Job>, Option<JobId>), StoreError> {
+        let mut statement = rows.connection.prepare_cached(
+            "SELECT id, queue, module, phase, due, body FROM jobs INDEXED BY jobs_by_id
+             WHERE id < ?1 ORDER BY id DESC",
+        )?;
+        let before: &[u8] = self.filter.before.as_ref().map_or(&BEYOND_IDS, |id| id.as_bytes());
+        let mut jobs = Vec::new();
+        let mut looked_at = 0;
+        let mut found = statement.query([before])?;
+        while jobs.len() < self.limit
+            && let Some(row) = found.next()?
+        {
+            let (queue, module) = (text(row.get_ref(1)?)?, text(row.get_ref(2)?)?);
+            if self.wants(queue, module, phase(row.get(3)?)?) && self.wants_due(row.get(4)?) {
+                jobs.push(from_json(row.get_ref(5)?)?);
+            }
+            looked_at += 1;
+            if looked_at == NEWEST_JOBS {
+                let rest = (jobs.len() < self.limit).then_some(id(row.get_ref(0)?)?);
+                return Ok((jobs, rest));
+            }
+        }
+        Ok((jobs, None))
+    }
+
+    fn ended(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
+        let mut parts = Vec::new();
+        for line in rows.counts()?.lines() {
+            for phase in [Phase::Completed, Phase::Cancelled, Phase::Discarded] {
+                if line.has(phase) && self.wants(line.queue.as_str(), line.module.as_str(), phase) {
+                    parts.push((line.queue.clone(), line.module.clone(), phase));
+                }
+            }
+        }
+        let sql = "SELECT id, row FROM jobs INDEXED BY jobs_listed
+                   WHERE ended_at IS NOT NULL AND queue = ?1 AND module = ?2 AND phase = ?3
+                   AND id < ?4 AND due > ?5 AND due <= ?6 ORDER BY id DESC LIMIT ?7";
+        let (after, until) = self.due();
+        let mut found = Vec::new();
+        for (queue, module, phase) in parts {
+            let (queue, module, phase) = (queue.as_str(), module.as_str(), phase as i64);
+            let values = params![queue, module, phase, before.as_bytes(), after, until, self.limit as i64];
+            self.collect(rows, sql, values, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// There are never more running jobs than places in Machines, so all of them are looked at.
+    fn running(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
+        let mut found = Vec::new();
+        if !self.wants_phase(Phase::Running) {
+            return Ok(found);
+        }
+        let sql = "SELECT id, row FROM jobs INDEXED BY jobs_leased
+                   WHERE machine IS NOT NULL AND id < ?1 AND due > ?2 AND due <= ?3
+                   AND (?4 IS NULL OR queue = ?4) AND (?5 IS NULL OR module = ?5) ORDER BY id DESC LIMIT ?6";
+        let (after, until) = self.due();
+        let (queue, module) = self.names();
+        let values = params![before.as_bytes(), after, until, queue, module, self.limit as i64];
+        self.collect(rows, sql, values, &mut found)?;
+        Ok(found)
+    }
+
+    /// The index has all that is asked for: a million waiting jobs take a fifth of a second.
+    fn waiting(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
+        let mut found = Vec::new();
+        let sql = "SELECT id, row FROM jobs INDEXED BY jobs_waiting
+                   WHERE phase <= 1 AND queue = ?1 AND due > ?2 AND due <= ?3 AND id < ?4
+                   AND (?5 IS NULL OR module = ?5) AND phase IN (?6, ?7) ORDER BY id DESC LIMIT ?8";
+        let fresh = self.wants_phase(Phase::Fresh).then_some(Phase::Fresh as i64);
+        let retrying = self.wants_phase(Phase::Retrying).then_some(Phase::Retrying as i64);
+        if fresh.or(retrying).is_none() {
+            return Ok(found);
+        }
+        let (after, until) = self.due();
+        let (queue, module) = self.names();
+        let queues = rows.counts()?.queues_waiting();
+        for waiting in queues.iter().filter(|name| queue.is_none_or(|queue| name.as_str() == queue)) {
+            let (name, limit) = (waiting.as_str(), self.limit as i64);
+            let values = params![name, after, until, before.as_bytes(), module, fresh, retrying, limit];
+            self.collect(rows, sql, values, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    fn collect(
+        &self,
+        rows: &SqliteRows<'_>,
+        sql: &str,
+        values: &[&dyn rusqlite::ToSql],
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
+        let mut statement = rows.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(values)?;
+        while let Some(row) = rows.next()? {
+            found.push((id(row.get_ref(0)?)?, row.get(1)?));
+        }
+        Ok(())
+    }
+
+    fn wants(&self, queue: &str, module: &str, phase: Phase) -> bool {
+        let (wanted_queue, wanted_module) = self.names();
+        self.wants_phase(phase)
+            && wanted_queue.is_none_or(|wanted| wanted == queue)
+            && wanted_module.is_none_or(|wanted| wanted == module)
+    }
+
+    fn wants_phase(&self, phase: Phase) -> bool {
+        self.filter.phases.is_empty() || self.filter.phases.contains(&phase)
+    }
+
+    fn wants_due(&self, due: i64) -> bool {
+        let (after, until) = self.due();
+        after < due && due <= until
+    }
+
+    /// Returns after and until when a job is to be due, in milliseconds.
+    fn due(&self) -> (i64, i64) {
+        let after = self.filter.due_after.map_or(i64::MIN, |due| due.as_millis());
+        let until = self.filter.due_until.map_or(i64::MAX, |due| due.as_millis());
+        (after, until)
+    }
+
+    fn names(&self) -> (Option<&str>, Option<&str>) {
+        let queue = self.filter.queue.as_ref().map(|queue| queue.as_str());
+        let module = self.filter.module.as_ref().map(|module| module.as_str());
+        (queue, module)
+    }
+}

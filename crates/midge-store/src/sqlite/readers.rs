@@ -1,0 +1,156 @@
+//! Threads that read. They start when there is something to read, and end when there has not been for a while.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::connection::open_reader;
+use super::rows::SqliteRows;
+use crate::work;
+use crate::{ReadWork, StoreError};
+
+/// More would take the processors from the writer.
+const THREADS_MAX: usize = 4;
+/// Work that may wait for a thread. Others wait before they hand theirs in.
+const WAITING_MAX: usize = 1_024;
+/// A thread that has nothing to read for so long ends, and its memory with it.
+const ENDS_AFTER: Duration = Duration::from_secs(10);
+
+/// Hands work to the threads.
+#[derive(Debug)]
+pub(super) struct Readers {
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: VecDeque<Request>,
+    /// Threads that have not decided to end.
+    threads: usize,
+    /// Those of them that wait for work.
+    idle: usize,
+    closed: bool,
+    handles: Vec<JoinHandle<()>>,
+}
+
+struct Request {
+    work: ReadWork,
+    answer: oneshot::Sender<Result<(), StoreError>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Request")
+    }
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Readers {
+        let shared = Shared { path, state: Mutex::default(), changed: Condvar::new() };
+        Readers { shared: Arc::new(shared), places: Arc::new(Semaphore::new(WAITING_MAX)) }
+    }
+
+    pub(super) async fn read(&self, work: ReadWork) -> Result<(), StoreError> {
+        let gone = || StoreError::Failed("the store's thread is gone".to_owned());
+        let place = self.places.clone().acquire_owned().await.map_err(|_| gone())?;
+        let (answer, answered) = oneshot::channel();
+        self.push(Request { work, answer, _place: place })?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn push(&self, request: Request) -> Result<(), StoreError> {
+        let mut state = self.shared.lock();
+        if state.idle <= state.requests.len() && state.threads < THREADS_MAX {
+            let shared = self.shared.clone();
+            let started =
+                std::thread::Builder::new().name("midge-reader".to_owned()).spawn(move || shared.run());
+            match started {
+                Ok(handle) => {
+                    state.handles.retain(|handle| !handle.is_finished());
+                    state.handles.push(handle);
+                    state.threads += 1;
+                }
+                Err(error) if state.threads == 0 => {
+                    return Err(StoreError::Failed(format!("cannot start a thread: {error}")));
+                }
+                Err(_) => {} // the others will get to it
+            }
+        }
+        state.requests.push_back(request);
+        self.shared.changed.notify_one();
+        Ok(())
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        let handles = {
+            let mut state = self.shared.lock();
+            state.closed = true;
+            std::mem::take(&mut state.handles)
+        };
+        self.shared.changed.notify_all();
+        for handle in handles {
+            // Work's panics are caught; another has been shown by the thread itself.
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic is done under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut connection = None;
+        while let Some(request) = self.next() {
+            let outcome = read(&mut connection, self, request.work);
+            // Who does not wait any more does not need to know.
+            let _ = request.answer.send(outcome);
+        }
+    }
+
+    /// Waits for work. Returns nothing where the thread is to end.
+    fn next(&self) -> Option<Request> {
+        let mut state = self.lock();
+        state.idle += 1;
+        let waits = |state: &mut State| state.requests.is_empty() && !state.closed;
+        let (mut state, _) =
+            self.changed.wait_timeout_while(state, ENDS_AFTER, waits).unwrap_or_else(PoisonError::into_inner);
+        state.idle -= 1;
+        let request = state.requests.pop_front();
+        if request.is_none() {
+            state.threads -= 1;
+        }
+        request
+    }
+}
+
+/// Does a work in a transaction of its own, which sees one state.
+fn read(connection: &mut Option<Connection>, shared: &Shared, work: ReadWork) -> Result<(), StoreError> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(open_reader(&shared.path)?),
+    };
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let outcome = work::run(work, &mut SqliteRows::to_read(connection, &mut None));
+    // There is nothing to commit, and this cannot fail for want of space.
+    connection.prepare_cached("ROLLBACK")?.execute([])?;
+    outcome
+}

@@ -1,0 +1,143 @@
+//! What was answered is on disk, whatever happens to the process or the disk. These tests need a process of their
+//! own, so this program is also that process: `disasters child WHAT FILE`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use midge_store::conformance::fixtures::{at, id, job, put, queue};
+use midge_store::{Content, SqliteStore, StoreError, read, write};
+use tempfile::TempDir;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, child, what, file] = &args[..]
+        && child == "child"
+    {
+        return match what.as_str() {
+            "write" => write_for_ever(Path::new(file)),
+            _ => fill_and_free(Path::new(file)),
+        };
+    }
+    let arguments = Arguments::from_args();
+    let trials = vec![
+        Trial::test("what_was_answered_survives_a_kill", what_was_answered_survives_a_kill),
+        Trial::test("a_full_disk_loses_nothing", a_full_disk_loses_nothing).with_ignored_flag(!can_mount()),
+    ];
+    if !arguments.list && !can_mount() {
+        eprintln!("a_full_disk_loses_nothing is ignored: no mount namespace can be made here (unshare)");
+    }
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn child() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
+/// Says the number of each job when it is answered.
+fn write_for_ever(path: &Path) {
+    let store = SqliteStore::open(path).unwrap();
+    let mut said = std::io::stdout();
+    for number in 0.. {
+        // Jobs in threes, so that half of a transaction would be seen.
+        let jobs: Vec<_> = (0..3).map(|part| job(number * 3 + part, "default", 0)).collect();
+        run(put(&store, &jobs)).unwrap();
+        writeln!(said, "{number}").unwrap();
+        said.flush().unwrap();
+    }
+}
+
+fn what_was_answered_survives_a_kill() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join("midge.db");
+    for kill_after in [1, 2, 50, 333] {
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+        }
+        let mut process = child().arg("child").arg("write").arg(&path).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(process.stdout.take().ok_or("no stdout")?).lines();
+        let mut last = lines.by_ref().take(kill_after).last().ok_or("the child said nothing")??;
+        process.kill()?;
+        // What it still said before it died was answered, too. A line is one write: there is no half of one.
+        while let Some(Ok(line)) = lines.next() {
+            last = line;
+        }
+        process.wait()?;
+        let last: u128 = last.parse()?;
+        let store = SqliteStore::open(&path)?;
+        let ids: Vec<_> = (0..(last + 1) * 3).map(id).collect();
+        let (jobs, counts) = run(read(&store, move |rows| Ok((rows.jobs(&ids)?, rows.job_counts(at(0))?))))?;
+        assert!(jobs.iter().all(Option::is_some), "all that was answered is there");
+        let waiting = counts[&queue("default")].waiting();
+        assert_eq!(waiting % 3, 0, "no half of a transaction is there");
+        assert!(waiting >= jobs.len() as u64);
+        // One that was written may not have been answered.
+        assert!(waiting <= jobs.len() as u64 + 3, "{waiting} of {}", jobs.len());
+    }
+    Ok(())
+}
+
+/// On a small disk: fills it, checks what is there, makes room, and writes again.
+fn fill_and_free(path: &Path) {
+    let ballast = path.with_extension("ballast");
+    std::fs::write(&ballast, vec![7; 2 * 1024 * 1024]).unwrap();
+    let store = SqliteStore::open(path).unwrap();
+    let enqueue = |number| {
+        run(write(&store, move |rows| {
+            rows.put_jobs(&[job(number, "default", 0)])?;
+            rows.put_content(id(number), Content::Input, &[7; 10_000])
+        }))
+    };
+    let mut answered = 0;
+    let error = loop {
+        match enqueue(answered) {
+            Ok(()) => answered += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Full), "{error}");
+    assert!(answered > 50, "{answered}");
+    let there = || {
+        let ids: Vec<_> = (0..answered + 1).map(id).collect();
+        let jobs = run(read(&store, move |rows| rows.jobs(&ids))).unwrap();
+        (jobs.iter().filter(|job| job.is_some()).count() as u128, jobs.last().unwrap().is_some())
+    };
+    assert_eq!(there(), (answered, false), "the last one was not answered, so it is not there");
+    assert!(matches!(enqueue(answered), Err(StoreError::Full)));
+    std::fs::remove_file(ballast).unwrap();
+    enqueue(answered).unwrap();
+    assert_eq!(there(), (answered + 1, true));
+    drop(store);
+    let store = SqliteStore::open(path).unwrap();
+    let counts = run(read(&store, |rows| rows.job_counts(at(0)))).unwrap();
+    assert_eq!(u128::from(counts[&queue("default")].waiting()), answered + 1);
+}
+
+/// A mount namespace of its own, which ends with the process and whatever was mounted in it.
+fn in_namespace() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
+    command
+}
+
+fn can_mount() -> bool {
+    let mut try_it = in_namespace();
+    try_it.arg("mount -t tmpfs tmpfs /mnt").stdout(Stdio::null()).stderr(Stdio::null());
+    try_it.status().is_ok_and(|status| status.success())
+}
+
+fn a_full_disk_loses_nothing() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let script = r#"mount -t tmpfs -o size=8m tmpfs "$1"; exec "$2" child fill "$1/midge.db""#;
+    let this = std::env::current_exe()?;
+    let output = in_namespace().args([script, "sh"]).arg(folder.path()).arg(this).output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    Ok(())
+}
