@@ -1,0 +1,206 @@
+//! Enqueueing: a request is checked and completed from the manifest, then written with all others of its call.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use midge_core::{Job, NewJob};
+use midge_protocol::api::{EnqueueRequest, Enqueued};
+use midge_protocol::{JobId, QueueName, Timestamp, limits};
+use midge_store::{Content, Rows, StoreError};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::catalog::Catalog;
+use crate::midge::Midge;
+use crate::service::ServiceError;
+
+/// A request that is in order, with all that the manifest adds to it.
+struct Accepted {
+    new: NewJob,
+    request: EnqueueRequest,
+}
+
+impl Midge {
+    /// Enqueues a job. When this returns, it is durable. The same request can be repeated.
+    pub async fn enqueue(&self, request: EnqueueRequest) -> Result<Enqueued, ServiceError> {
+        let mut enqueued = self.enqueue_all(vec![request]).await?;
+        Ok(enqueued.pop().expect("one request has one answer"))
+    }
+
+    /// Enqueues many jobs, all or none. At most [`limits::BULK_JOBS_MAX`].
+    pub async fn enqueue_all(&self, requests: Vec<EnqueueRequest>) -> Result<Vec<Enqueued>, ServiceError> {
+        if requests.len() > limits::BULK_JOBS_MAX {
+            return Err(ServiceError::TooLarge {
+                what: "a bulk enqueue (counted in jobs)",
+                bytes: requests.len(),
+                max: limits::BULK_JOBS_MAX,
+                hint: ": send several",
+            });
+        }
+        let now = self.inner.clock.now();
+        let catalog = self.inner.catalog.get();
+        let accepted: Vec<Accepted> =
+            requests.into_iter().map(|request| accept(request, &catalog, now)).collect::<Result<_, _>>()?;
+        let full = self.nearly_full(&accepted, &catalog);
+
+        let written = midge_store::write(&*self.inner.store, move |rows| write(rows, accepted, &full, now));
+        let Written { enqueued, queues } = match written.await? {
+            Ok(written) => written,
+            Err(refused) => return Err(refused),
+        };
+        for (queue, count) in queues {
+            *self.waiting().entry(queue.clone()).or_default() += count;
+            self.inner.hints.queues.wake(&queue);
+        }
+        self.inner.hints.dispatcher.notify_one();
+        Ok(enqueued)
+    }
+
+    /// Returns the limits of the queues that are so nearly full that the store has to count.
+    fn nearly_full(&self, accepted: &[Accepted], catalog: &Catalog) -> BTreeMap<QueueName, u64> {
+        let mut adds: BTreeMap<&QueueName, u64> = BTreeMap::new();
+        for job in accepted {
+            *adds.entry(&job.new.queue).or_default() += 1;
+        }
+        let waiting = self.waiting();
+        let limits = adds.into_iter().map(|(queue, add)| (queue, add, catalog.policy(queue).jobs_max));
+        limits
+            // The count is about a second old: a tenth of room covers what it missed.
+            .filter(|(queue, add, max)| waiting.get(*queue).copied().unwrap_or(0) + add > max - max / 10)
+            .map(|(queue, _, max)| (queue.clone(), max))
+            .collect()
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<QueueName, u64>> {
+        self.inner.waiting.lock().expect("nobody panics with the counts in hand")
+    }
+}
+
+fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<Accepted, ServiceError> {
+    let module = catalog.module(&request.module).map_err(|nearest| ServiceError::UnknownModule {
+        name: request.module.clone(),
+        nearest: nearest.cloned(),
+    })?;
+    let args = request.args.get().len();
+    if args > limits::ARGS_BYTES_MAX {
+        let hint = ": pass bulk as the job's input";
+        return Err(ServiceError::TooLarge { what: "args", bytes: args, max: limits::ARGS_BYTES_MAX, hint });
+    }
+    let input = request.input.as_ref().map_or(0, bytes::Bytes::len);
+    if input > limits::INPUT_BYTES_MAX {
+        let hint = ": store it elsewhere and pass where it is";
+        return Err(ServiceError::TooLarge {
+            what: "input",
+            bytes: input,
+            max: limits::INPUT_BYTES_MAX,
+            hint,
+        });
+    }
+    let due = match (request.at, request.in_ms) {
+        (Some(_), Some(_)) => return Err(ServiceError::Invalid("use one of `at` and `in_ms`".to_owned())),
+        (Some(at), None) => at,
+        (None, Some(millis)) => now.after(Duration::from_millis(millis)),
+        (None, None) => now,
+    };
+    let mut retry = module.retry;
+    if let Some(attempts_max) = request.attempts_max {
+        retry.attempts_max = attempts_max;
+    }
+    if retry.attempts_max == 0 {
+        return Err(ServiceError::Invalid("`attempts_max` is 0, and a job needs at least 1".to_owned()));
+    }
+    let mut attempt_limits = module.limits;
+    if let Some(millis) = request.time_limit_ms {
+        let max = limits::TIME_LIMIT_MAX.as_millis() as u64;
+        if !(1..=max).contains(&millis) {
+            return Err(ServiceError::Invalid(format!("`time_limit_ms` is {millis}: use 1 to {max}")));
+        }
+        attempt_limits.time_ms = millis;
+    }
+    let new = NewJob {
+        id: request.id,
+        module: request.module.clone(),
+        queue: request.queue.clone().unwrap_or_else(|| module.queue.clone()),
+        content_hash: content_hash(&request),
+        retry,
+        limits: attempt_limits,
+        due,
+    };
+    Ok(Accepted { new, request })
+}
+
+/// Returns a hash of all that was asked for, so that a repeated request is told from another under the same id.
+fn content_hash(request: &EnqueueRequest) -> u64 {
+    let mut hash = Xxh3::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    part(request.module.as_str().as_bytes());
+    part(request.args.get().as_bytes());
+    part(request.input.as_deref().unwrap_or_default());
+    part(request.queue.as_ref().map_or("", QueueName::as_str).as_bytes());
+    let numbers = [
+        request.at.map(|at| at.as_millis() as u64),
+        request.in_ms,
+        request.attempts_max.map(u64::from),
+        request.time_limit_ms,
+        request.input.as_ref().map(|_| 0),
+    ];
+    for number in numbers {
+        part(number.map(u64::to_le_bytes).as_ref().map_or(&[], |bytes| bytes));
+    }
+    hash.digest()
+}
+
+struct Written {
+    enqueued: Vec<Enqueued>,
+    /// Jobs that are new, by queue.
+    queues: BTreeMap<QueueName, u64>,
+}
+
+fn write(
+    rows: &mut dyn Rows,
+    accepted: Vec<Accepted>,
+    nearly_full: &BTreeMap<QueueName, u64>,
+    now: Timestamp,
+) -> Result<Result<Written, ServiceError>, StoreError> {
+    let ids: Vec<JobId> = accepted.iter().map(|job| job.new.id).collect();
+    let mut known: BTreeMap<JobId, u64> =
+        rows.jobs(&ids)?.into_iter().flatten().map(|job| (job.id, job.content_hash)).collect();
+    let mut enqueued = Vec::with_capacity(accepted.len());
+    let mut jobs = Vec::with_capacity(accepted.len());
+    let mut contents = Vec::with_capacity(accepted.len());
+    let mut queues: BTreeMap<QueueName, u64> = BTreeMap::new();
+    for Accepted { new, request } in accepted {
+        let id = new.id;
+        match known.get(&id) {
+            Some(hash) if *hash != new.content_hash => return Ok(Err(ServiceError::Conflict(id))),
+            Some(_) => enqueued.push(Enqueued { id, new: false }),
+            None => {
+                known.insert(id, new.content_hash);
+                *queues.entry(new.queue.clone()).or_default() += 1;
+                jobs.push(Job::new(new, now));
+                contents.push((id, request));
+                enqueued.push(Enqueued { id, new: true });
+            }
+        }
+    }
+    if !nearly_full.is_empty() {
+        let counts = rows.job_counts(now)?;
+        for (queue, max) in nearly_full {
+            let waiting = counts.get(queue).map_or(0, midge_store::JobCounts::waiting);
+            if waiting + queues.get(queue).copied().unwrap_or(0) > *max {
+                return Ok(Err(ServiceError::QueueFull { queue: queue.clone(), max: *max }));
+            }
+        }
+    }
+    // Nothing was written before this: a refusal above leaves the store as it was.
+    rows.put_jobs(&jobs)?;
+    for (id, request) in contents {
+        rows.put_content(id, Content::Args, request.args.get().as_bytes())?;
+        if let Some(input) = &request.input {
+            rows.put_content(id, Content::Input, input)?;
+        }
+    }
+    Ok(Ok(Written { enqueued, queues }))
+}

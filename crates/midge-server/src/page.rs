@@ -1,0 +1,353 @@
+//! The dashboard: one plain page, rendered here, for the person on call.
+//!
+//! Invariant: it knows only the public HTTP API. Each page is made from the API's own answers, asked for with the
+//! visitor's own rights.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{OriginalUri, Path, State};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use midge_protocol::Timestamp;
+use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, Queues};
+use midge_protocol::job::{JobView, State as JobState};
+use serde::de::DeserializeOwned;
+use tower::ServiceExt;
+
+use crate::http::check_form;
+
+/// How much of an answer of the API a page takes in.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How much of a log or a result a page shows.
+const SHOWN_BYTES_MAX: usize = 64 * 1024;
+
+/// Returns the pages, made from an API.
+pub(crate) fn routes(api: Router) -> Router {
+    Router::new()
+        .route("/", get(overview))
+        .route("/jobs/{id}", get(job))
+        .route("/jobs/{id}/{action}", post(act))
+        .with_state(Api(api))
+}
+
+/// The API, as a visitor may use it.
+#[derive(Clone)]
+struct Api(Router);
+
+impl Api {
+    async fn call(&self, method: Method, path: &str, visitor: &HeaderMap) -> Result<Vec<u8>, Response> {
+        let mut request = Request::builder().method(method).uri(path);
+        for name in [header::HOST, header::AUTHORIZATION] {
+            if let Some(value) = visitor.get(&name) {
+                request = request.header(name, value);
+            }
+        }
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::empty());
+        let request = request.map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
+        let Ok(response) = self.0.clone().oneshot(request).await;
+        let (parts, body) = response.into_parts();
+        let body =
+            to_bytes(body, ANSWER_BYTES_MAX).await.map_err(|_| StatusCode::BAD_GATEWAY.into_response())?;
+        if parts.status.is_success() {
+            return Ok(body.to_vec());
+        }
+        let error = serde_json::from_slice::<ApiError>(&body).map_or(String::new(), |error| error.error);
+        let page = frame("error", "", &html! { p.bad { (error) } });
+        let mut response = (parts.status, page).into_response();
+        if let Some(ask) = parts.headers.get(header::WWW_AUTHENTICATE) {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, ask.clone());
+        }
+        Err(response)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, visitor: &HeaderMap) -> Result<T, Response> {
+        let body = self.call(Method::GET, path, visitor).await?;
+        serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_GATEWAY.into_response())
+    }
+}
+
+async fn overview(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    visitor: HeaderMap,
+) -> Result<Response, Response> {
+    let base = uri.path().trim_end_matches('/');
+    let queues: Queues = api.get("/v1/queues", &visitor).await?;
+    let recent: JobPage = api.get("/v1/jobs?limit=25", &visitor).await?;
+    let failed: JobPage = api.get("/v1/jobs?state=discarded&limit=25", &visitor).await?;
+    let retrying: JobPage = api.get("/v1/jobs?state=retryable&limit=25", &visitor).await?;
+    let machines: Machines = api.get("/v1/machines", &visitor).await?;
+    let body = html! {
+        section { h2 { "Queues" } (queues_table(&queues)) }
+        section { h2 { "Machines" } (machines_table(&machines)) }
+        @if !failed.jobs.is_empty() { section { h2 { "Discarded jobs" } (jobs_table(base, &failed.jobs)) } }
+        @if !retrying.jobs.is_empty() {
+            section { h2 { "Jobs to be tried again" } (jobs_table(base, &retrying.jobs)) }
+        }
+        section { h2 { "Recent jobs" } (jobs_table(base, &recent.jobs)) }
+    };
+    Ok(frame("midge", base, &body).into_response())
+}
+
+async fn job(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    Path(id): Path<String>,
+    visitor: HeaderMap,
+) -> Result<Response, Response> {
+    let base = uri.path().strip_suffix(&format!("/jobs/{id}")).unwrap_or_default();
+    let detail: JobDetail = api.get(&format!("/v1/jobs/{id}"), &visitor).await?;
+    let log = api.call(Method::GET, &format!("/v1/jobs/{id}/log"), &visitor).await?;
+    let result = match detail.job.result_bytes {
+        Some(_) => Some(api.call(Method::GET, &format!("/v1/jobs/{id}/result"), &visitor).await?),
+        None => None,
+    };
+    let body = html! {
+        section {
+            h2 { (detail.job.module) " " (badge(detail.job.state)) " " (buttons(base, &detail.job)) }
+            (facts(&detail))
+        }
+        @if let Some(failure) = &detail.job.failure {
+            section { h2 { "Why it failed: " (failure.cause) } pre.bad { (failure.message) } }
+        }
+        section { h2 { "Attempts" } (attempts_table(&detail)) }
+        section { h2 { "Log of the last attempt" } pre { (shown(&log)) } }
+        @if let Some(result) = result {
+            section {
+                h2 { "Result, " (result.len()) " bytes" }
+                p { a href={ (base) "/v1/jobs/" (detail.job.id) "/result" } { "download" } }
+                pre { (shown(&result)) }
+            }
+        }
+    };
+    Ok(frame(&format!("{} {}", detail.job.module, detail.job.id), base, &body).into_response())
+}
+
+async fn act(
+    State(api): State<Api>,
+    OriginalUri(uri): OriginalUri,
+    Path((id, action)): Path<(String, String)>,
+    visitor: HeaderMap,
+) -> Result<Response, Response> {
+    check_form(&visitor).map_err(IntoResponse::into_response)?;
+    if !matches!(action.as_str(), "cancel" | "retry") {
+        return Err(StatusCode::NOT_FOUND.into_response());
+    }
+    api.call(Method::POST, &format!("/v1/jobs/{id}/{action}"), &visitor).await?;
+    let page = uri.path().strip_suffix(&format!("/{action}")).unwrap_or("/");
+    Ok(Redirect::to(page).into_response())
+}
+
+fn queues_table(queues: &Queues) -> Markup {
+    html! {
+        table {
+            thead {
+                tr {
+                    th { "queue" }
+                    @for state in JobState::ALL { th.n { (state) } }
+                    th.n { "oldest waits" }
+                    th.n { "Machines" }
+                }
+            }
+            @for queue in &queues.queues {
+                tr {
+                    td { (queue.name) }
+                    @for state in JobState::ALL { td.n { (queue.jobs.get(&state).unwrap_or(&0)) } }
+                    td.n { @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) } @else { "–" } }
+                    td.n { (queue.machines) " of " (queue.policy.max_machines) }
+                }
+            }
+        }
+    }
+}
+
+fn machines_table(machines: &Machines) -> Markup {
+    html! {
+        @if machines.machines.is_empty() { p.quiet { "none: there is no work" } } @else {
+            table {
+                thead {
+                    tr {
+                        th { "Machine" } th { "id" } th { "queue" } th { "state" } th { "since" }
+                        th.n { "runs" } th.n { "attempts" } th { "note" }
+                    }
+                }
+                @for machine in machines.machines.iter().take(50) {
+                    tr {
+                        td { (machine.name) }
+                        td { @if let Some(id) = &machine.id { (id) } }
+                        td { (machine.queue) }
+                        td { (machine.state) }
+                        td { (time(machine.since)) }
+                        td.n { (machine.running) }
+                        td.n { (machine.attempts) }
+                        td { @if let Some(note) = &machine.note { (note) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn jobs_table(base: &str, jobs: &[JobView]) -> Markup {
+    html! {
+        @if jobs.is_empty() { p.quiet { "none yet" } } @else {
+            table {
+                thead {
+                    tr {
+                        th { "job" } th { "module" } th { "queue" } th { "state" } th.n { "attempt" }
+                        th { "enqueued" } th { "what it says" } th {}
+                    }
+                }
+                @for job in jobs {
+                    tr {
+                        td { a href={ (base) "/jobs/" (job.id) } { code { (job.id) } } }
+                        td { (job.module) }
+                        td { (job.queue) }
+                        td { (badge(job.state)) }
+                        td.n { (job.attempt) }
+                        td { (time(job.enqueued_at)) }
+                        td.says { (says(job)) }
+                        td { (buttons(base, job)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn says(job: &JobView) -> String {
+    if let Some(progress) = &job.progress {
+        let of = if progress.total > 0 { format!("/{}", progress.total) } else { String::new() };
+        return format!("{}{of} {}", progress.done, progress.message);
+    }
+    match &job.failure {
+        Some(failure) => format!("{}: {}", failure.cause, failure.message),
+        None => String::new(),
+    }
+}
+
+fn facts(detail: &JobDetail) -> Markup {
+    let job = &detail.job;
+    html! {
+        table.facts {
+            tr { th { "id" } td { code { (job.id) } } }
+            tr { th { "queue" } td { (job.queue) } }
+            tr { th { "args" } td { code { (detail.args) } } }
+            tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
+            tr { th { "due" } td { (time(job.due_at)) } }
+            @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
+            tr { th { "spent" } td { (job.spent) " of " (job.attempts_max) " attempts" } }
+            @if let Some(machine) = &job.machine { tr { th { "runs in" } td { (machine) } } }
+            @if job.progress.is_some() { tr { th { "progress" } td { (says(job)) } } }
+        }
+    }
+}
+
+fn attempts_table(detail: &JobDetail) -> Markup {
+    html! {
+        @if detail.attempts.is_empty() { p.quiet { "none has ended yet" } } @else {
+            table {
+                thead {
+                    tr {
+                        th.n { "attempt" } th { "Machine" } th { "started" } th.n { "waited" } th.n { "ran" }
+                        th.n { "memory" } th { "ended" } th { "spent" }
+                    }
+                }
+                @for attempt in &detail.attempts {
+                    tr {
+                        td.n { (attempt.attempt) }
+                        td { (attempt.machine) }
+                        td { (time(attempt.started_at)) }
+                        td.n { (duration(attempt.started_at.since(attempt.due_at).as_millis() as u64)) }
+                        td.n { @if let Some(usage) = attempt.usage { (duration(usage.ran_us / 1000)) } }
+                        td.n { @if let Some(usage) = attempt.usage { (usage.memory_peak_bytes / 1024) " KiB" } }
+                        td {
+                            @match &attempt.failure {
+                                Some(failure) => { (failure.cause) ": " (failure.message) }
+                                None => "with a result",
+                            }
+                        }
+                        td { @if attempt.spent { "yes" } @else { "no" } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn buttons(base: &str, job: &JobView) -> Markup {
+    let form = |action: &str| {
+        html! {
+            form method="post" action={ (base) "/jobs/" (job.id) "/" (action) } { button { (action) } }
+        }
+    };
+    html! {
+        @match job.state {
+            JobState::Running => { @if job.cancelling { "cancelling" } @else { (form("cancel")) } }
+            JobState::Scheduled | JobState::Retryable => { (form("retry")) " " (form("cancel")) }
+            JobState::Available => (form("cancel")),
+            JobState::Completed | JobState::Cancelled | JobState::Discarded => (form("retry")),
+        }
+    }
+}
+
+fn badge(state: JobState) -> Markup {
+    html! { span class={ "state " (state) } { (state) } }
+}
+
+fn shown(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        return "(empty)".to_owned();
+    }
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]);
+    let controls = text.chars().filter(|c| c.is_control() && !c.is_whitespace() || *c == '\u{fffd}').count();
+    if controls * 10 > text.chars().count() {
+        return format!("({} bytes that are not text)", bytes.len());
+    }
+    // A guest's control characters are not to reach anybody's terminal by way of copy and paste.
+    text.chars().filter(|c| !c.is_control() || c.is_whitespace()).collect()
+}
+
+fn time(at: Timestamp) -> Markup {
+    let text = at.to_string();
+    html! { time datetime=(text) { (text.replace('T', " ").trim_end_matches('Z')) } }
+}
+
+fn duration(millis: u64) -> String {
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        1_000..120_000 => format!("{:.1} s", millis as f64 / 1_000.0),
+        120_000..7_200_000 => format!("{} min", millis / 60_000),
+        _ => format!("{} h", millis / 3_600_000),
+    }
+}
+
+fn frame(title: &str, base: &str, body: &Markup) -> Response {
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(include_str!("page.css"))) }
+            }
+            body {
+                header { h1 { a href={ (base) "/" } { "midge" } } p.quiet { "times are UTC" } }
+                main { (body) }
+            }
+        }
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        // What guests wrote is shown as text; nothing in a page may run.
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+        ),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, page.into_string()).into_response()
+}
