@@ -1,0 +1,194 @@
+//! Tells how an attempt ended from what wasmtime, the limits and the guest itself say. The cause is exact.
+
+use midge_protocol::exchange::Outcome;
+use midge_protocol::job::{AttemptLimits, Cause, Failure};
+use midge_protocol::limits::{MESSAGE_BYTES_MAX, RANDOM_BYTES_MAX, RESULT_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::guest::{Denied, Guest};
+use crate::shared::Stop;
+use crate::stream::ResultSink;
+
+/// EX_DATAERR of sysexits.h: the guest asks not to be retried.
+const EXIT_REFUSED: i32 = 65;
+/// Functions named in a trap's message.
+const FRAMES_NAMED: usize = 3;
+
+/// Why a host call or an epoch check ends the guest. Not a trap of its own making.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Over {
+    #[error("wrote more than {} MiB to stdout, which is the most a result may have", RESULT_BYTES_MAX >> 20)]
+    Output,
+    #[error("asked for {bytes} random bytes at once, the limit is {} MiB", RANDOM_BYTES_MAX >> 20)]
+    Random { bytes: u32 },
+    #[error("was stopped")]
+    Stopped,
+}
+
+/// Says how an attempt ended. `ended` is wasmtime's answer; nothing where the guest was dropped while it slept.
+pub(crate) fn outcome(
+    ended: Option<wasmtime::Result<()>>,
+    stop: Option<Stop>,
+    limits: AttemptLimits,
+    guest: &mut Guest,
+    result: &ResultSink,
+) -> Outcome {
+    let mut outcome = match ended {
+        Some(Ok(())) => completed(result),
+        Some(Err(error)) => broken(&error, stop, limits, guest, result),
+        None => stopped(stop.unwrap_or(Stop::Cancelled), limits.time_ms),
+    };
+    if let Outcome::Failed(failure) = &mut outcome {
+        failure.retry_after_ms = guest.retry_after_ms;
+    }
+    outcome
+}
+
+fn completed(result: &ResultSink) -> Outcome {
+    Outcome::Completed { result: result.drain() }
+}
+
+fn broken(
+    error: &wasmtime::Error,
+    stop: Option<Stop>,
+    limits: AttemptLimits,
+    guest: &mut Guest,
+    result: &ResultSink,
+) -> Outcome {
+    if let Some(over) = error.downcast_ref::<Over>() {
+        return match over {
+            Over::Output => failed(Cause::OverOutput, over.to_string()),
+            Over::Random { .. } => failed(Cause::OverRandom, over.to_string()),
+            Over::Stopped => stopped(stop.unwrap_or(Stop::Cancelled), limits.time_ms),
+        };
+    }
+    if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
+        return exited(*code, limits.memory_bytes, guest, result);
+    }
+    Outcome::Failed(match guest.denied {
+        Some(denied) => over_limit(denied, limits.memory_bytes),
+        None => trapped(error, guest),
+    })
+}
+
+/// Says how an attempt ended that was stopped from outside.
+pub(crate) fn stopped(stop: Stop, time_limit_ms: u64) -> Outcome {
+    match stop {
+        Stop::OverTime => {
+            let seconds = time_limit_ms as f64 / 1000.0;
+            failed(Cause::OverTime, format!("ran past its time limit of {seconds} s"))
+        }
+        Stop::Cancelled => Outcome::Cancelled,
+        Stop::HandedBack => failed(Cause::HandedBack, "the Machine was told to stop"),
+    }
+}
+
+pub(crate) fn failed(cause: Cause, message: impl Into<String>) -> Outcome {
+    Outcome::Failed(Failure::new(cause, message))
+}
+
+fn exited(code: i32, memory_limit_bytes: u64, guest: &mut Guest, result: &ResultSink) -> Outcome {
+    if code == 0 {
+        return completed(result);
+    }
+    if let Some(after_ms) = guest.snooze_ms {
+        return Outcome::Snoozed { after_ms };
+    }
+    let words = guest.error.take().or_else(|| last_words(guest.shared.log().last()));
+    let said = words.unwrap_or_else(|| format!("exited with code {code}"));
+    let mut failure = match (code, guest.denied) {
+        (EXIT_REFUSED, _) => Failure::new(Cause::Refused, said),
+        // It was told that there is no more memory, and gave up.
+        (_, Some(denied)) => over_limit(denied, memory_limit_bytes),
+        (_, None) => Failure::new(Cause::Exit, said),
+    };
+    failure.exit_code = Some(code);
+    Outcome::Failed(failure)
+}
+
+fn over_limit(denied: Denied, memory_limit_bytes: u64) -> Failure {
+    match denied {
+        Denied::Memory(bytes) => {
+            let (wanted, limit) = (mib(bytes), mib(memory_limit_bytes));
+            Failure::new(
+                Cause::OverMemory,
+                format!("wanted {wanted} MiB of memory, its limit is {limit} MiB"),
+            )
+        }
+        Denied::Table(elements) => Failure::new(
+            Cause::OverTable,
+            format!("wanted tables of {elements} elements, the limit is {TABLE_ELEMENTS_MAX}"),
+        ),
+    }
+}
+
+/// Rounds up and keeps one decimal, so that what is just over a limit does not read like the limit.
+fn mib(bytes: u64) -> f64 {
+    (bytes as f64 / (1 << 20) as f64 * 10.0).ceil() / 10.0
+}
+
+fn trapped(error: &wasmtime::Error, guest: &mut Guest) -> Failure {
+    let (cause, mut what) = match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => (Cause::OverStack, Trap::StackOverflow.to_string()),
+        Some(trap) => (Cause::Trap, trap.to_string()),
+        // A host call that could not be served, such as one with an address outside of memory.
+        None => (Cause::Trap, error.root_cause().to_string()),
+    };
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        let named = backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(FRAMES_NAMED);
+        let names: Vec<&str> = named.collect();
+        if !names.is_empty() {
+            what = format!("{what} in {}", names.join(", called by "));
+        }
+    }
+    match guest.error.take().or_else(|| last_words(guest.shared.log().last())) {
+        Some(words) => Failure::new(cause, format!("{words} ({what})")),
+        None => Failure::new(cause, what),
+    }
+}
+
+/// Returns what a guest said last on stderr: the panic message of a Rust program, else the last line.
+fn last_words(log: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&log[log.len().saturating_sub(MESSAGE_BYTES_MAX)..]);
+    let lines: Vec<&str> = text.lines().collect();
+    let is_panic = |line: &&str| line.starts_with("thread '") && line.contains("panicked at");
+    let words = match lines.iter().rposition(is_panic) {
+        Some(start) => {
+            let lines =
+                lines[start..].iter().filter(|line| !line.starts_with("note: run with `RUST_BACKTRACE"));
+            lines.copied().collect::<Vec<&str>>().join(" ")
+        }
+        None => (*lines.iter().rev().find(|line| !line.trim().is_empty())?).to_owned(),
+    };
+    // What a guest wrote is shown in terminals: no escape sequences.
+    let words: String = words.chars().filter(|c| !c.is_control()).collect();
+    let words = words.trim();
+    (!words.is_empty()).then(|| words.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_the_last_line_that_says_anything() {
+        assert_eq!(last_words(b"one\ntwo\n\n").as_deref(), Some("two"));
+        assert_eq!(last_words(b"\x1b[31mred\x1b[0m\n").as_deref(), Some("[31mred[0m"));
+        assert_eq!(last_words(b"\n  \n"), None);
+        assert_eq!(last_words(b""), None);
+    }
+
+    #[test]
+    fn the_last_words_of_a_rust_program_are_its_panic() {
+        let log = b"reading\n\nthread 'main' (1) panicked at src/main.rs:3:5:\nno such width\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n";
+        let words = last_words(log).unwrap();
+        assert_eq!(words, "thread 'main' (1) panicked at src/main.rs:3:5: no such width");
+    }
+
+    #[test]
+    fn just_over_a_limit_does_not_read_like_the_limit() {
+        assert_eq!(mib(256 << 20), 256.0);
+        assert_eq!(mib((256 << 20) + 65_536), 256.1);
+    }
+}

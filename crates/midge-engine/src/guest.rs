@@ -1,0 +1,83 @@
+//! What wasmtime keeps for one guest: its WASI, its limits, and what it said about its own end.
+
+use std::sync::Arc;
+
+use midge_protocol::limits::TABLE_ELEMENTS_MAX;
+use wasmtime::ResourceLimiter;
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use crate::shared::Shared;
+
+/// The state of one guest.
+pub(crate) struct Guest {
+    pub(crate) wasi: WasiP1Ctx,
+    pub(crate) shared: Arc<Shared>,
+    memory_limit_bytes: u64,
+    table_elements: usize,
+    /// The first growth that was denied. The guest itself only shows what it did about it.
+    pub(crate) denied: Option<Denied>,
+    /// What it wants to be told as the reason, should it fail.
+    pub(crate) error: Option<String>,
+    pub(crate) retry_after_ms: Option<u64>,
+    pub(crate) snooze_ms: Option<u64>,
+}
+
+/// A growth past a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Denied {
+    /// Of the memory, to so many bytes.
+    Memory(u64),
+    /// Of the tables, to so many elements in all.
+    Table(u64),
+}
+
+impl Guest {
+    pub(crate) fn new(wasi: WasiP1Ctx, shared: Arc<Shared>, memory_limit_bytes: u64) -> Guest {
+        Guest {
+            wasi,
+            shared,
+            memory_limit_bytes,
+            table_elements: 0,
+            denied: None,
+            error: None,
+            retry_after_ms: None,
+            snooze_ms: None,
+        }
+    }
+
+    /// Makes the state of no guest, for a store in which only types are looked at.
+    pub(crate) fn detached() -> Guest {
+        Guest::new(WasiCtxBuilder::new().build_p1(), Arc::new(Shared::new(Arc::default())), 0)
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let desired = desired as u64;
+        if desired > self.memory_limit_bytes {
+            self.denied.get_or_insert(Denied::Memory(desired));
+            return Ok(false);
+        }
+        self.shared.memory_is(desired);
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let in_all = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if in_all > TABLE_ELEMENTS_MAX {
+            self.denied.get_or_insert(Denied::Table(in_all as u64));
+            return Ok(false);
+        }
+        self.table_elements = in_all;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn memories(&self) -> usize {
+        1
+    }
+}

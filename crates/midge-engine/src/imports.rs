@@ -1,0 +1,221 @@
+//! What a guest can import: WASI preview 1, and the module `midge`. `docs/abi.md` tells it to people.
+
+use std::time::Duration;
+
+use midge_protocol::job::Progress;
+use midge_protocol::limits::{MESSAGE_BYTES_MAX, RANDOM_BYTES_MAX};
+use wasmtime::{Caller, Engine, Extern, ExternType, Linker, Module, Store};
+use wasmtime_wasi::I32Exit;
+
+use crate::config::config;
+use crate::ending::Over;
+use crate::guest::Guest;
+
+/// The name under which midge's own imports are declared.
+const MIDGE: &str = "midge";
+const WASI: &str = "wasi_snapshot_preview1";
+/// The longest that a guest can put an attempt off by itself.
+const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Randomness is made in pieces of this size, so that a stop is seen between them.
+const RANDOM_CHUNK: usize = 64 * 1024;
+
+/// One thing that a guest can import.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Import {
+    /// The module part, such as `wasi_snapshot_preview1`.
+    pub module: String,
+    /// The name part, such as `fd_write`.
+    pub name: String,
+    /// Its type as text, such as `(func (param i32 i32) (result i32))`.
+    pub ty: String,
+}
+
+/// Returns everything that a guest can import, from the very linker that attempts use.
+pub fn imports() -> Vec<Import> {
+    let engine = Engine::new(&config()).expect("the one configuration makes an engine");
+    let linker = linker(&engine).expect("no import is defined twice");
+    let mut store = Store::new(&engine, Guest::detached());
+    let mut imports: Vec<Import> = linker
+        .iter(&mut store)
+        .map(|(module, name, _)| (module.to_owned(), name.to_owned()))
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|(module, name)| {
+            let ty = linker.get(&mut store, &module, &name).map(|item| item.ty(&store));
+            Import { module, name, ty: ty.map(|ty| type_text(&ty)).unwrap_or_default() }
+        })
+        .collect();
+    imports.sort();
+    imports
+}
+
+/// Makes the linker of all attempts of an engine.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi)?;
+    linker.allow_shadowing(true);
+    // WASI's own makes all of it in the host first, and does not say what was wrong.
+    linker.func_wrap(WASI, "random_get", random_get)?;
+    // WASI's own knows no exit codes above 125.
+    linker.func_wrap(WASI, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+    linker.allow_shadowing(false);
+
+    linker.func_wrap(MIDGE, "progress", progress)?;
+    linker.func_wrap(MIDGE, "error", error)?;
+    linker.func_wrap(MIDGE, "retry_after", |mut caller: Caller<'_, Guest>, ms: i64| {
+        caller.data_mut().retry_after_ms = Some(bounded_ms(ms));
+    })?;
+    linker.func_wrap(MIDGE, "snooze", |mut caller: Caller<'_, Guest>, ms: i64| {
+        caller.data_mut().snooze_ms = Some(bounded_ms(ms));
+    })?;
+    Ok(linker)
+}
+
+fn bounded_ms(ms: i64) -> u64 {
+    u64::try_from(ms).unwrap_or(0).min(PUT_OFF_MAX.as_millis() as u64)
+}
+
+fn progress(
+    mut caller: Caller<'_, Guest>,
+    done: i64,
+    total: i64,
+    ptr: i32,
+    len: i32,
+) -> wasmtime::Result<()> {
+    let message = read_text(&mut caller, ptr, len)?;
+    let count = |n: i64| u64::try_from(n).unwrap_or(0);
+    let progress = Progress { done: count(done), total: count(total), message };
+    caller.data().shared.set_progress(progress);
+    Ok(())
+}
+
+fn error(mut caller: Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Result<()> {
+    let message = read_text(&mut caller, ptr, len)?;
+    caller.data_mut().error = Some(message);
+    Ok(())
+}
+
+fn random_get(mut caller: Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Result<i32> {
+    const ERRNO_SUCCESS: i32 = 0;
+    const ERRNO_FAULT: i32 = 21;
+    if u64::from(len as u32) > RANDOM_BYTES_MAX {
+        return Err(Over::Random { bytes: len as u32 }.into());
+    }
+    let (memory, guest) = memory(&mut caller)?;
+    let Some(bytes) = slice(ptr, len).and_then(|range| memory.get_mut(range)) else { return Ok(ERRNO_FAULT) };
+    for chunk in bytes.chunks_mut(RANDOM_CHUNK) {
+        guest.shared.go_on()?;
+        getrandom::fill(chunk)
+            .map_err(|e| wasmtime::Error::msg(format!("the Machine has no randomness: {e}")))?;
+    }
+    Ok(ERRNO_SUCCESS)
+}
+
+/// Reads a message of the guest, cut to its bound and made valid UTF-8.
+fn read_text(caller: &mut Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Result<String> {
+    let (memory, _) = memory(caller)?;
+    let bytes = slice(ptr, len)
+        .and_then(|range| memory.get(range))
+        .ok_or_else(|| wasmtime::Error::msg("a message reaches beyond the guest's memory"))?;
+    let bytes = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
+    Ok(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn slice(ptr: i32, len: i32) -> Option<std::ops::Range<usize>> {
+    // Addresses are unsigned; wasm just has no such type.
+    let start = ptr as u32 as usize;
+    Some(start..start.checked_add(len as u32 as usize)?)
+}
+
+fn memory<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(&'a mut [u8], &'a mut Guest)> {
+    match caller.get_export("memory") {
+        Some(Extern::Memory(memory)) => Ok(memory.data_and_store_mut(caller)),
+        _ => Err(wasmtime::Error::msg("the module does not export its memory as `memory`")),
+    }
+}
+
+/// What makes a module unfit to be a job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It has no `_start`.
+    #[error("it exports no function `_start`: build a program with a main function, not a library")]
+    NoStart,
+    /// It imports what there is not.
+    #[error("it imports `{module}` `{name}`, which a job does not have{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
+    UnknownImport {
+        /// The module part.
+        module: String,
+        /// The name part.
+        name: String,
+        /// The most similar name that there is, if any is.
+        nearest: Option<String>,
+    },
+    /// It imports something under another type than it has.
+    #[error("it imports `{module}` `{name}` as {wanted}, which is {given}")]
+    WrongImport {
+        /// The module part.
+        module: String,
+        /// The name part.
+        name: String,
+        /// The type that it wants.
+        wanted: String,
+        /// The type that there is.
+        given: String,
+    },
+}
+
+/// Checks that a module is a command.
+pub(crate) fn check_start(module: &Module) -> Result<(), Unfit> {
+    let is_start =
+        |ty: ExternType| matches!(ty, ExternType::Func(f) if f.params().len() == 0 && f.results().len() == 0);
+    if module.get_export("_start").is_some_and(is_start) { Ok(()) } else { Err(Unfit::NoStart) }
+}
+
+/// Finds the first import of a module that there is not. wasmtime only tells that there is one.
+pub(crate) fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
+    let mut store = Store::new(module.engine(), Guest::detached());
+    for import in module.imports() {
+        match linker.get(&mut store, import.module(), import.name()) {
+            Err(_) => return Err(unknown(linker, &mut store, import.module(), import.name())),
+            Ok(given) => {
+                let (wanted, given) = (type_text(&import.ty()), type_text(&given.ty(&store)));
+                if wanted != given {
+                    let (module, name) = (import.module().to_owned(), import.name().to_owned());
+                    return Err(Unfit::WrongImport { module, name, wanted, given });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unknown(linker: &Linker<Guest>, store: &mut Store<Guest>, module: &str, name: &str) -> Unfit {
+    let names: Vec<&str> = linker.iter(store).filter(|(m, ..)| *m == module).map(|(_, n, _)| n).collect();
+    let nearest = nearest(name, names.into_iter()).map(str::to_owned);
+    Unfit::UnknownImport { module: module.to_owned(), name: name.to_owned(), nearest }
+}
+
+fn type_text(ty: &ExternType) -> String {
+    match ty {
+        ExternType::Func(f) => {
+            let list = |word: &str, types: Vec<String>| match types.is_empty() {
+                true => String::new(),
+                false => format!(" ({word} {})", types.join(" ")),
+            };
+            let params = list("param", f.params().map(|t| t.to_string()).collect());
+            let results = list("result", f.results().map(|t| t.to_string()).collect());
+            format!("(func{params}{results})")
+        }
+        ExternType::Global(_) => "a global".to_owned(),
+        ExternType::Table(_) => "a table".to_owned(),
+        ExternType::Memory(_) => "a memory".to_owned(),
+        _ => "something else".to_owned(),
+    }
+}
+
+/// Returns the name most like the one given, if any is like it at all: a third of its letters may be wrong.
+pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let wrong_max = (name.len() / 3).max(1);
+    let scored = names.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate));
+    scored.filter(|(wrong, _)| *wrong <= wrong_max).min().map(|(_, name)| name)
+}

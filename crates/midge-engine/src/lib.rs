@@ -1,0 +1,22 @@
+//! The sandbox: the one wasmtime configuration, loading compiled modules, linking, limits, running an attempt.
+//!
+//! Invariant: no network and no compiler. Code is only ever mapped from a file that the manifest names and that
+//! passed every check.
+
+mod config;
+mod load;
+
+mod attempt;
+mod ending;
+mod guest;
+mod imports;
+mod place;
+mod shared;
+mod stream;
+
+pub use attempt::{Attempt, Dir};
+pub use config::{ABI_VERSION, Cpu, TARGET, WASMTIME_VERSION, config, config_hash};
+pub use imports::{Import, Unfit, imports};
+pub use load::{LoadError, Loaded, Modules};
+pub use place::{Ended, Place, Running};
+pub use shared::{Control, Stop};

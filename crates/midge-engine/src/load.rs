@@ -1,0 +1,296 @@
+//! Opens a folder of compiled modules and maps those that are asked for, after every check.
+//!
+//! Invariant: a module is found by its validated name through the manifest, never by a path that came from
+//! elsewhere; nothing is mapped before manifest, size, checksum and CPU are right; and what is checked is the very
+//! file that is mapped, since it is opened once.
+
+// Mapping native code is wasmtime's one unsafe call here.
+#![allow(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use midge_protocol::ModuleName;
+use midge_protocol::manifest::{self, Manifest, ModuleEntry};
+use serde::Deserialize;
+use wasmtime::{Engine, InstancePre, Linker, Module};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::config::{Cpu, WASMTIME_VERSION, config, config_hash};
+use crate::guest::Guest;
+use crate::imports::{self, Unfit};
+
+/// A folder of compiled modules, as `midge build` wrote it, and the engine that runs them.
+pub struct Modules {
+    dir: PathBuf,
+    manifest: Manifest,
+    cpu: Cpu,
+    engine: Engine,
+    linker: Linker<Guest>,
+    loaded: Mutex<BTreeMap<ModuleName, Arc<Loaded>>>,
+}
+
+/// A module that passed every check and is ready to run.
+pub struct Loaded {
+    /// Its name.
+    pub name: ModuleName,
+    /// What the manifest says about it.
+    pub entry: ModuleEntry,
+    pub(crate) pre: InstancePre<Guest>,
+}
+
+#[cfg(test)]
+impl Loaded {
+    /// Makes a module that came from no file.
+    pub(crate) fn for_test(name: &str, pre: InstancePre<Guest>) -> Loaded {
+        let entry = serde_json::from_str(
+            r#"{"file": "", "size": 0, "sha256": "", "xxh3": "", "source_sha256": "", "queue": "default",
+                "limits": {"time_ms": 1, "memory_bytes": 1}, "retry": {"attempts_max": 1, "backoff": "sidekiq"}}"#,
+        );
+        Loaded { name: name.parse().unwrap(), entry: entry.unwrap(), pre }
+    }
+}
+
+impl std::fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Loaded({})", self.name)
+    }
+}
+
+impl Modules {
+    /// Opens a folder of modules: reads and checks its manifest, and starts the engine. No module is touched yet.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Modules, LoadError> {
+        let dir = dir.into();
+        let manifest = read_manifest(&dir)?;
+        let cpu = manifest.cpu.parse().map_err(|_| LoadError::OtherCpu {
+            what: format!("the modules in {}", dir.display()),
+            cpu: manifest.cpu.clone(),
+            missing: "unknown to this midge".to_owned(),
+        })?;
+        let engine = Engine::new(&config()).map_err(|e| LoadError::Engine(e.to_string()))?;
+        let linker = imports::linker(&engine).map_err(|e| LoadError::Engine(e.to_string()))?;
+        Ok(Modules { dir, manifest, cpu, engine, linker, loaded: Mutex::default() })
+    }
+
+    /// Returns the manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Returns a module, loading it if this is the first time.
+    ///
+    /// A module that could not be loaded is tried again the next time: the error may have been mended.
+    pub fn load(&self, name: &ModuleName) -> Result<Arc<Loaded>, LoadError> {
+        // Held while loading, so that two first jobs of a module do not both load it. Nothing in here can leave the
+        // map half changed.
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = loaded.get(name.as_str()) {
+            return Ok(Arc::clone(module));
+        }
+        let entry = self.manifest.modules.get(name.as_str()).ok_or_else(|| self.unknown(name))?;
+        let module = Arc::new(self.map(name, entry)?);
+        loaded.insert(name.clone(), Arc::clone(&module));
+        Ok(module)
+    }
+
+    fn map(&self, name: &ModuleName, entry: &ModuleEntry) -> Result<Loaded, LoadError> {
+        if let Some(missing) = self.cpu.missing_here() {
+            let what = format!("module `{name}`");
+            return Err(LoadError::OtherCpu {
+                what,
+                cpu: self.cpu.to_string(),
+                missing: format!("no {missing}"),
+            });
+        }
+        let file = checked_file(&self.dir, name, entry)?;
+        // SAFETY: the file is what `midge build` wrote, to the byte (size and checksum are those of its manifest), for
+        // this wasmtime and configuration (the manifest said so, and wasmtime compares again). That nobody changes
+        // it while it is mapped is the image's promise: whoever can write there owns the host anyway.
+        let module = unsafe { Module::deserialize_open_file(&self.engine, file) }
+            .map_err(|e| LoadError::Refused { name: name.clone(), reason: format!("{e:#}") })?;
+        imports::check_start(&module).map_err(|e| LoadError::Unfit { name: name.clone(), source: e })?;
+        let pre = self.linker.instantiate_pre(&module).map_err(|e| {
+            match imports::check_imports(&self.linker, &module) {
+                Err(source) => LoadError::Unfit { name: name.clone(), source },
+                Ok(()) => LoadError::Refused { name: name.clone(), reason: format!("{e:#}") },
+            }
+        })?;
+        Ok(Loaded { name: name.clone(), entry: entry.clone(), pre })
+    }
+
+    fn unknown(&self, name: &ModuleName) -> LoadError {
+        let names = self.manifest.modules.keys().map(ModuleName::as_str);
+        let nearest = imports::nearest(name.as_str(), names).map(str::to_owned);
+        LoadError::UnknownModule { name: name.clone(), nearest }
+    }
+}
+
+/// The part of a manifest that tells whether the rest can be understood.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    wasmtime: String,
+    config_hash: String,
+}
+
+fn read_manifest(dir: &Path) -> Result<Manifest, LoadError> {
+    let path = dir.join(manifest::FILE_NAME);
+    let text = std::fs::read(&path).map_err(|e| LoadError::NoManifest { path: path.clone(), source: e })?;
+    let malformed = |e| LoadError::MalformedManifest { path: path.clone(), source: e };
+    let head: Head = serde_json::from_slice(&text).map_err(malformed)?;
+    if head.format != manifest::FORMAT {
+        return Err(LoadError::OtherFormat { path, format: head.format });
+    }
+    if head.wasmtime != WASMTIME_VERSION {
+        return Err(LoadError::OtherWasmtime { path, wasmtime: head.wasmtime });
+    }
+    if head.config_hash != config_hash() {
+        return Err(LoadError::OtherConfiguration { path });
+    }
+    serde_json::from_slice(&text).map_err(malformed)
+}
+
+/// Opens a module's file and compares size and checksum, on that one open file.
+fn checked_file(dir: &Path, name: &ModuleName, entry: &ModuleEntry) -> Result<File, LoadError> {
+    // Not `entry.file`: a manifest must not be able to point out of its folder.
+    let path = dir.join(format!("{name}.cwasm"));
+    let failed = |e| LoadError::File { name: name.clone(), path: path.clone(), source: e };
+    let mut file = File::open(&path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    if size < entry.size {
+        return Err(LoadError::Truncated { name: name.clone(), size, expected: entry.size });
+    }
+    if size != entry.size || xxh3_hex(&mut file).map_err(failed)? != entry.xxh3 {
+        return Err(LoadError::Altered { name: name.clone() });
+    }
+    Ok(file)
+}
+
+fn xxh3_hex(file: &mut File) -> std::io::Result<String> {
+    let mut hash = Xxh3::new();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(format!("{:016x}", hash.digest())),
+            length => hash.update(&chunk[..length]),
+        }
+    }
+}
+
+/// Why modules could not be opened or a module not be loaded. Nothing of it ran.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is no manifest, or it cannot be read.
+    #[error("cannot read {path}: run `midge build`, or name the folder that holds its output")]
+    NoManifest {
+        /// Where it should be.
+        path: PathBuf,
+        /// What reading it said.
+        source: std::io::Error,
+    },
+    /// The manifest is not what `midge build` writes.
+    #[error("{path} is not a manifest: run `midge build` ({source})")]
+    MalformedManifest {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// The manifest has a form of another release.
+    #[error(
+        "{path} has manifest format {format}, this midge reads {}: run this release's `midge build`",
+        manifest::FORMAT
+    )]
+    OtherFormat {
+        /// Where it is.
+        path: PathBuf,
+        /// The format it says it has.
+        format: u32,
+    },
+    /// The modules were compiled by another wasmtime.
+    #[error(
+        "the modules of {path} were compiled by wasmtime {wasmtime}, this midge has {WASMTIME_VERSION}: run `midge build`"
+    )]
+    OtherWasmtime {
+        /// The manifest that says so.
+        path: PathBuf,
+        /// That wasmtime's version.
+        wasmtime: String,
+    },
+    /// The modules were compiled under another configuration.
+    #[error(
+        "the modules of {path} were compiled for another configuration of the engine: run this release's `midge build`"
+    )]
+    OtherConfiguration {
+        /// The manifest that says so.
+        path: PathBuf,
+    },
+    /// The modules were compiled for a CPU that this is not.
+    #[error(
+        "{what} was compiled for {cpu}, which this CPU is not ({missing}): set a lower `cpu` in midge.toml and run `midge build`"
+    )]
+    OtherCpu {
+        /// What was compiled.
+        what: String,
+        /// The level it was compiled for.
+        cpu: String,
+        /// What this CPU lacks.
+        missing: String,
+    },
+    /// The manifest holds no module of that name.
+    #[error("there is no module `{name}`{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
+    UnknownModule {
+        /// The name.
+        name: ModuleName,
+        /// The most similar name there is, if any is.
+        nearest: Option<String>,
+    },
+    /// The module's file is missing or cannot be read.
+    #[error("cannot read module `{name}` from {path}: run `midge build` ({source})")]
+    File {
+        /// The module.
+        name: ModuleName,
+        /// Where its file should be.
+        path: PathBuf,
+        /// What reading it said.
+        source: std::io::Error,
+    },
+    /// The module's file is shorter than the manifest says.
+    #[error("module `{name}` is truncated, {size} of {expected} bytes are there: run `midge build`")]
+    Truncated {
+        /// The module.
+        name: ModuleName,
+        /// The file's size.
+        size: u64,
+        /// The size in the manifest.
+        expected: u64,
+    },
+    /// The module's file is not the one that was built.
+    #[error("module `{name}` was altered, its checksum is not the manifest's: run `midge build`")]
+    Altered {
+        /// The module.
+        name: ModuleName,
+    },
+    /// The module is not a command, or wants something that there is not.
+    #[error("module `{name}` cannot run here")]
+    Unfit {
+        /// The module.
+        name: ModuleName,
+        /// What does not fit.
+        source: Unfit,
+    },
+    /// wasmtime refused the module, although the manifest promised that it fits.
+    #[error("module `{name}` was refused: {reason}: run `midge build`")]
+    Refused {
+        /// The module.
+        name: ModuleName,
+        /// wasmtime's reason.
+        reason: String,
+    },
+    /// The engine itself could not start.
+    #[error("the engine cannot start on this Machine: {0}")]
+    Engine(String),
+}

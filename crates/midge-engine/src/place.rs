@@ -1,0 +1,220 @@
+//! A place: one thread on which attempts run, one after the other. And waiting for one to end, on the control thread.
+//!
+//! There is no ticker. Whoever waits in [`Running::ended`] also keeps the deadline: on a deadline or a stop it sets the
+//! attempt's flag, bumps the epoch (which stops a guest that loops) and wakes the thread, which drops the guest
+//! (which stops one that sleeps). What can neither look up nor be dropped, such as a `memory.fill` over a gigabyte, is
+//! reported as ended and left to end by itself; its place is not free until it has.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use midge_protocol::exchange::Outcome;
+use midge_protocol::job::{Cause, Usage};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+
+use crate::attempt::Attempt;
+use crate::ending;
+use crate::shared::{Control, Shared};
+
+/// How long a stopped guest gets to be gone before it is left behind.
+const STOP_GRACE: Duration = Duration::from_millis(50);
+/// How often the epoch is bumped meanwhile: a bump that falls between a guest's look and its next deadline is lost.
+const STOP_AGAIN: Duration = Duration::from_millis(5);
+
+/// A thread on which attempts run.
+pub struct Place {
+    sender: mpsc::Sender<Work>,
+    /// Attempts that run here or wait to.
+    ahead: Arc<AtomicUsize>,
+}
+
+struct Work {
+    attempt: Attempt,
+    shared: Arc<Shared>,
+    begun: Instant,
+    done: oneshot::Sender<Ended>,
+}
+
+/// An attempt that runs at a place.
+pub struct Running {
+    control: Control,
+    time_limit_ms: u64,
+    begun: Instant,
+    done: oneshot::Receiver<Ended>,
+}
+
+/// How an attempt ended, and what it used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used. The CPU time of a guest that had to be left behind is not known, and 0.
+    pub usage: Usage,
+}
+
+impl Place {
+    /// Starts the thread. `number` is for its name.
+    pub fn start(number: usize) -> std::io::Result<Place> {
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let (sender, receiver) = mpsc::channel();
+        let ahead = Arc::new(AtomicUsize::new(0));
+        let thread_ahead = Arc::clone(&ahead);
+        std::thread::Builder::new()
+            .name(format!("place-{number}"))
+            .spawn(move || work(&runtime, &receiver, &thread_ahead))?;
+        Ok(Place { sender, ahead })
+    }
+
+    /// Returns whether an attempt could begin here at once.
+    pub fn is_free(&self) -> bool {
+        self.ahead.load(Ordering::Acquire) == 0
+    }
+
+    /// Begins an attempt. At a place that is not free it begins when the one before has ended, and its time runs.
+    pub fn run(&self, attempt: Attempt) -> Running {
+        let (done, receiver) = oneshot::channel();
+        let begun = Instant::now();
+        let shared = Arc::new(Shared::new(Arc::clone(&attempt.changed)));
+        let engine = attempt.module.pre.module().engine().clone();
+        let control = Control { shared: Arc::clone(&shared), engine };
+        let time_limit_ms = attempt.limits.time_ms;
+        self.ahead.fetch_add(1, Ordering::AcqRel);
+        // If the thread is gone, so is `done`, and the wait for the end says so.
+        let _ = self.sender.send(Work { attempt, shared, begun, done });
+        Running { control, time_limit_ms, begun, done: receiver }
+    }
+}
+
+impl Running {
+    /// Returns the handle that stops it and reads what it says.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Waits for the end, and brings it about at the deadline. Without somebody in here nothing does.
+    pub async fn ended(mut self) -> Ended {
+        let deadline = self.begun.checked_add(Duration::from_millis(self.time_limit_ms));
+        // A limit beyond the clock's end is none.
+        let at_deadline = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = &mut self.done => return self.or_lost(ended),
+            () = at_deadline => self.control.stop(crate::Stop::OverTime),
+            () = self.control.shared.control_wakes.notified() => {}
+        }
+        let stopped = Instant::now();
+        while stopped.elapsed() < STOP_GRACE {
+            match tokio::time::timeout(STOP_AGAIN, &mut self.done).await {
+                Ok(ended) => return self.or_lost(ended),
+                Err(_) => self.control.engine.increment_epoch(),
+            }
+        }
+        let stop = self.control.shared.stop().unwrap_or(crate::Stop::OverTime);
+        Ended { outcome: ending::stopped(stop, self.time_limit_ms), usage: self.usage(Duration::ZERO) }
+    }
+
+    fn or_lost(&self, ended: Result<Ended, oneshot::error::RecvError>) -> Ended {
+        ended.unwrap_or_else(|_| Ended {
+            outcome: ending::failed(Cause::Trap, "the thread of its place is gone"),
+            usage: self.usage(Duration::ZERO),
+        })
+    }
+
+    fn usage(&self, cpu: Duration) -> Usage {
+        usage(self.begun, cpu, &self.control.shared)
+    }
+}
+
+/// The thread of a place.
+fn work(runtime: &Runtime, receiver: &mpsc::Receiver<Work>, ahead: &AtomicUsize) {
+    while let Ok(Work { attempt, shared, begun, done }) = receiver.recv() {
+        let cpu_before = thread_cpu();
+        // A panic in a host call is this attempt's end, not the neighbours'. What it leaves behind is dropped.
+        let run = AssertUnwindSafe(|| runtime.block_on(attempt.run(&shared)));
+        let outcome = std::panic::catch_unwind(run).unwrap_or_else(panicked);
+        let usage = usage(begun, thread_cpu().saturating_sub(cpu_before), &shared);
+        ahead.fetch_sub(1, Ordering::AcqRel);
+        // Nobody may wait any more, if the guest was left behind.
+        let _ = done.send(Ended { outcome, usage });
+    }
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    ending::failed(Cause::Trap, format!("a call into the host panicked, which is a bug in midge: {text}"))
+}
+
+fn usage(begun: Instant, cpu: Duration, shared: &Shared) -> Usage {
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    Usage {
+        ran_us: micros(begun.elapsed()),
+        cpu_us: micros(cpu),
+        memory_peak_bytes: shared.memory_peak_bytes(),
+    }
+}
+
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use midge_protocol::exchange::AttemptRef;
+    use midge_protocol::{JobId, QueueName};
+    use wasmtime::{Engine, Module};
+
+    use super::*;
+    use crate::load::Loaded;
+
+    fn attempt(module: Arc<Loaded>) -> Attempt {
+        Attempt {
+            id: AttemptRef { job: JobId::generate(), attempt: midge_protocol::Attempt(1) },
+            queue: QueueName::default_queue(),
+            module,
+            args: "null".to_owned(),
+            input: None,
+            guest_args: Vec::new(),
+            env: Vec::new(),
+            dirs: Vec::new(),
+            limits: Default::default(),
+            changed: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn a_panic_in_a_host_call_ends_its_attempt_and_not_its_place() {
+        let engine = Engine::new(&crate::config()).unwrap();
+        let mut linker = crate::imports::linker(&engine).unwrap();
+        linker.func_wrap("test", "panic", |go: i32| assert!(go == 0, "on purpose")).unwrap();
+        let load = |go: i32| {
+            let text = format!(
+                r#"(module (import "test" "panic" (func $panic (param i32)))
+                    (func (export "_start") (call $panic (i32.const {go}))))"#
+            );
+            let module = Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+            Arc::new(Loaded::for_test("guest", linker.instantiate_pre(&module).unwrap()))
+        };
+        let place = Place::start(0).unwrap();
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let run = |go| runtime.block_on(place.run(attempt(load(go))).ended()).outcome;
+        match run(1) {
+            Outcome::Failed(failure) => {
+                assert!(failure.message.contains("on purpose"), "{}", failure.message)
+            }
+            other => panic!("it should have failed: {other:?}"),
+        }
+        assert!(matches!(run(0), Outcome::Completed { .. }));
+    }
+}

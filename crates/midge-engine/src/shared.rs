@@ -1,0 +1,140 @@
+//! What the control thread and the thread that runs an attempt share while it runs.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use midge_protocol::job::Progress;
+use tokio::sync::Notify;
+use wasmtime::Engine;
+
+use crate::ending::Over;
+use crate::stream::Log;
+
+/// Why an attempt is stopped from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Its time limit is over.
+    OverTime,
+    /// Somebody asked for the job to be cancelled.
+    Cancelled,
+    /// The Machine is told to stop: the attempt is given back.
+    HandedBack,
+}
+
+/// A handle on an attempt that runs or ran: stops it, and reads what it said. From any thread.
+#[derive(Clone)]
+pub struct Control {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Engine,
+}
+
+impl Control {
+    /// Stops the attempt. The first reason is the one that counts; an attempt that just ended stays as it ended.
+    pub fn stop(&self, stop: Stop) {
+        self.shared.ask_to_stop(stop);
+        // Every guest of the engine looks up once, and all but this one go on.
+        self.engine.increment_epoch();
+    }
+
+    /// Returns the log from an offset on, at most `bytes_max` of it.
+    pub fn log_from(&self, offset: u64, bytes_max: usize) -> Bytes {
+        self.shared.log().bytes_from(offset, bytes_max)
+    }
+
+    /// Returns how many bytes of log there are.
+    pub fn log_len(&self) -> u64 {
+        self.shared.log().len()
+    }
+
+    /// Returns what the guest said last about its progress, if it is not yet taken.
+    pub fn take_progress(&self) -> Option<Progress> {
+        lock(&self.shared.progress).take()
+    }
+}
+
+/// The shared state itself.
+pub(crate) struct Shared {
+    stop: AtomicU8,
+    /// Wakes the thread that runs the attempt, which then drops a guest that sleeps.
+    pub(crate) place_wakes: Notify,
+    /// Wakes the control thread's wait for the end, which then sees to it that the guest stops.
+    pub(crate) control_wakes: Notify,
+    /// Tells the control thread that there is more log or progress. One for all attempts, if it likes.
+    changed: Arc<Notify>,
+    log: Mutex<Log>,
+    progress: Mutex<Option<Progress>>,
+    memory_peak_bytes: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(changed: Arc<Notify>) -> Shared {
+        Shared {
+            stop: AtomicU8::new(0),
+            place_wakes: Notify::new(),
+            control_wakes: Notify::new(),
+            changed,
+            log: Mutex::default(),
+            progress: Mutex::default(),
+            memory_peak_bytes: AtomicU64::new(0),
+        }
+    }
+
+    fn ask_to_stop(&self, stop: Stop) {
+        let code = match stop {
+            Stop::OverTime => 1,
+            Stop::Cancelled => 2,
+            Stop::HandedBack => 3,
+        };
+        // Before the epoch rises, so that the guest sees it when it looks up.
+        let first = self.stop.compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        if first {
+            self.place_wakes.notify_one();
+            self.control_wakes.notify_one();
+        }
+    }
+
+    /// Returns why the attempt is to stop, if it is.
+    pub(crate) fn stop(&self) -> Option<Stop> {
+        match self.stop.load(Ordering::SeqCst) {
+            0 => None,
+            1 => Some(Stop::OverTime),
+            2 => Some(Stop::Cancelled),
+            _ => Some(Stop::HandedBack),
+        }
+    }
+
+    /// Fails where the attempt is to stop: for host calls that take long.
+    pub(crate) fn go_on(&self) -> Result<(), Over> {
+        if self.stop().is_some() { Err(Over::Stopped) } else { Ok(()) }
+    }
+
+    pub(crate) fn write_log(&self, bytes: &[u8]) {
+        let grew = self.log().write(bytes);
+        if grew {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
+        lock(&self.log)
+    }
+
+    pub(crate) fn set_progress(&self, progress: Progress) {
+        *lock(&self.progress) = Some(progress);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn memory_is(&self, bytes: u64) {
+        self.memory_peak_bytes.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memory_peak_bytes(&self) -> u64 {
+        self.memory_peak_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A panic under one of these locks leaves plain bytes or a plain value behind, which are still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

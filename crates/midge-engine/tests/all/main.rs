@@ -1,0 +1,6 @@
+//! The sandbox from outside: guests in WebAssembly text, compiled here, loaded and run as a host does it.
+
+mod causes;
+mod loading;
+mod seen;
+mod support;
