@@ -1,0 +1,132 @@
+//! `midge-host run`: one attempt by hand, without a server. stdin is the input, stdout the result, stderr the log.
+
+use std::io::{IsTerminal, Read, Write};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use midge_engine::{Attempt, Control, Modules, Place, Stop};
+use midge_protocol::exchange::{AttemptRef, Outcome};
+use midge_protocol::{Attempt as Number, JobId, limits};
+
+use crate::places::dirs;
+use crate::settings::{RunSettings, guest_env};
+use crate::signals::Signals;
+
+const EXIT_FAILED: i32 = 1;
+
+/// Runs one attempt. Returns the exit code.
+pub async fn run(settings: RunSettings) -> anyhow::Result<i32> {
+    let modules = Modules::open(&settings.modules).map_err(|e| anyhow::anyhow!(whole(&e)))?;
+    let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(whole(&e)))?;
+    let mut limits = module.entry.limits;
+    if let Some(time) = settings.time_limit {
+        limits.time_ms = time.as_millis() as u64;
+    }
+    limits.memory_bytes = settings.memory_limit.unwrap_or(limits.memory_bytes);
+    let mut env = guest_env(&module.entry.env);
+    env.extend(settings.env);
+    let attempt = Attempt {
+        id: AttemptRef { job: JobId::generate(), attempt: Number(1) },
+        queue: module.entry.queue.clone(),
+        args: settings.args,
+        input: input()?,
+        guest_args: settings.guest_args,
+        env,
+        dirs: dirs(&module).into_iter().chain(settings.dirs).collect(),
+        limits,
+        changed: Arc::default(),
+        module,
+    };
+    let changed = Arc::clone(&attempt.changed);
+    let mut signals = Signals::listen()?;
+    let running = Place::start(0).context("cannot start a thread")?.run(attempt);
+    let control = running.control();
+    let mut log = Log { control: control.clone(), shown: 0 };
+    let mut ended = std::pin::pin!(running.ended());
+    let ended = loop {
+        tokio::select! {
+            ended = &mut ended => break ended,
+            () = changed.notified() => log.show()?,
+            () = signals.next() => control.stop(Stop::Cancelled),
+        }
+    };
+    log.show()?;
+    finish(ended.outcome)
+}
+
+/// Returns stdin, where something is connected to it.
+fn input() -> anyhow::Result<Option<Bytes>> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Ok(None);
+    }
+    let mut input = Vec::new();
+    // One more than there may be, to notice it.
+    stdin
+        .lock()
+        .take(limits::INPUT_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut input)
+        .context("cannot read stdin")?;
+    if input.len() > limits::INPUT_BYTES_MAX {
+        bail!("stdin holds more than {} bytes, which is the most an input may have", limits::INPUT_BYTES_MAX);
+    }
+    // An empty stdin is what a job without an input has: it sees its args there.
+    Ok((!input.is_empty()).then(|| input.into()))
+}
+
+/// The guest's log, shown while it grows.
+struct Log {
+    control: Control,
+    shown: u64,
+}
+
+impl Log {
+    fn show(&mut self) -> anyhow::Result<()> {
+        let more = self.control.log_from(self.shown, usize::MAX);
+        self.shown += more.len() as u64;
+        std::io::stderr().write_all(&more).context("cannot write to stderr")
+    }
+}
+
+fn finish(outcome: Outcome) -> anyhow::Result<i32> {
+    match outcome {
+        Outcome::Completed { result } => print(&result),
+        Outcome::Failed(failure) => {
+            eprintln!("midge-host: {}: {}", failure.cause, failure.message);
+            Ok(failure.exit_code.filter(|code| (1..256).contains(code)).unwrap_or(EXIT_FAILED))
+        }
+        Outcome::Snoozed { after_ms } => {
+            eprintln!("midge-host: snoozed: asks to be run again after {} s", after_ms as f64 / 1000.0);
+            Ok(EXIT_FAILED)
+        }
+        Outcome::Cancelled => {
+            eprintln!("midge-host: cancelled");
+            Ok(EXIT_FAILED)
+        }
+    }
+}
+
+/// Writes to stdout. Returns the exit code: a reader that went away is not an error.
+pub fn print(bytes: &[u8]) -> anyhow::Result<i32> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("cannot write to stdout"),
+        _ => Ok(0),
+    }
+}
+
+/// Returns an error with its causes, in one line.
+pub fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some messages hold their cause's already.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

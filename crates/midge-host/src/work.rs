@@ -1,0 +1,474 @@
+//! What to say to the server next, and what to do about its answer: the host's side of the exchange, without doing it.
+//!
+//! Invariant: no IO and no clock. Requests go out and answers, ends, signals and the time come in as arguments.
+//!
+//! Two requests may be under way. One is *parked*: it says nothing new and waits for the server to. One *speaks*: it
+//! carries what ended, and is answered at once. A request that was answered has been heard, so what it carried is
+//! forgotten; one that failed is not, so it is said again.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use midge_protocol::exchange::{
+    Answer, AttemptRef, Finished, Grant, LogChunk, Outcome, Request, Running as RunningNow,
+};
+use midge_protocol::job::{Cause, Progress, Usage};
+use midge_protocol::manifest::Wait;
+use midge_protocol::{BootId, limits};
+
+/// Log and progress are told at most this often.
+const NEWS_EVERY: Duration = Duration::from_secs(1);
+/// The first wait after a failed exchange, doubled up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// How long a host without anything to run goes on trying to reach its server: two leases, after which the server has
+/// given it up.
+const LOST_AFTER: Duration = limits::LEASE.saturating_mul(2);
+/// How long a host that is told to stop tries to give back what it could not finish.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How soon a host that may not leave asks again.
+const LEAVE_AGAIN: Duration = Duration::from_secs(1);
+/// Bytes of results and logs in one request, so that it stays below the bound of a body with names and numbers.
+const CARRIED_BYTES_MAX: usize = limits::EXCHANGE_BODY_BYTES_MAX - (4 << 20);
+/// The log that one request carries of one attempt that still runs.
+const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// Attempts that are remembered after they ended, for a grant that was on its way meanwhile.
+const RECENT_MAX: usize = 4 * limits::PLACES_MAX as usize;
+
+/// The host's side of the exchange.
+pub struct Work {
+    boot: BootId,
+    wait: Wait,
+    seq: u64,
+    attempts: HashMap<AttemptRef, Attempt>,
+    recent: VecDeque<AttemptRef>,
+    flights: Vec<Flight>,
+    failures: u32,
+    retry_at: Option<Instant>,
+    heard_at: Option<Instant>,
+    begun_at: Instant,
+    /// Since when nothing runs.
+    idle_since: Instant,
+    leave_not_before: Instant,
+    news_at: Option<Instant>,
+    has_news: bool,
+    draining: bool,
+    stop: Option<StopPlan>,
+    left: bool,
+}
+
+/// One attempt that the server believes is here.
+struct Attempt {
+    phase: Phase,
+    /// How much of its log the server has.
+    log_told: u64,
+    progress: Option<Progress>,
+}
+
+enum Phase {
+    Running,
+    Finished(Finished),
+    HandedBack,
+}
+
+/// A request under way.
+struct Flight {
+    seq: u64,
+    kind: Kind,
+    ended: Vec<AttemptRef>,
+    log: Vec<(AttemptRef, u64)>,
+    progress: Vec<(AttemptRef, Progress)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Parked,
+    Speaks,
+    Leaves,
+}
+
+#[derive(Clone, Copy)]
+struct StopPlan {
+    hand_back_at: Instant,
+    handed_back: bool,
+}
+
+/// What is to happen next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Send this request; tell [`Work::answered`] or [`Work::failed`] how it went.
+    Send(Box<Request>),
+    /// Stop these attempts, to give them back.
+    HandBack(Vec<AttemptRef>),
+    /// Nothing, until something happens or this time has come.
+    Wait(Option<Instant>),
+    /// Exit.
+    Exit(Exit),
+}
+
+/// How the host's work ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It left, or was told to stop and gave everything back.
+    Left,
+    /// The server could not be reached for too long.
+    Lost,
+}
+
+/// What an answer asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Todo {
+    /// Begin this attempt.
+    Begin(Box<Grant>),
+    /// Stop this attempt: it was cancelled.
+    Cancel(AttemptRef),
+    /// The server knows all about this attempt.
+    Forget(AttemptRef),
+}
+
+impl Work {
+    /// Begins work.
+    pub fn new(boot: BootId, wait: Wait, now: Instant) -> Work {
+        Work {
+            boot,
+            wait,
+            seq: 0,
+            attempts: HashMap::new(),
+            recent: VecDeque::new(),
+            flights: Vec::new(),
+            failures: 0,
+            retry_at: None,
+            heard_at: None,
+            begun_at: now,
+            idle_since: now,
+            leave_not_before: now,
+            news_at: None,
+            has_news: false,
+            draining: false,
+            stop: None,
+            left: false,
+        }
+    }
+
+    /// Returns how many attempts run.
+    pub fn running(&self) -> usize {
+        self.attempts.values().filter(|attempt| matches!(attempt.phase, Phase::Running)).count()
+    }
+
+    /// Says what to do next. `room` is how many attempts could begin now, and `log` reads a piece of an attempt's log
+    /// by offset and length.
+    pub fn next(&mut self, now: Instant, room: u32, log: &dyn Fn(AttemptRef, u64, usize) -> Bytes) -> Next {
+        if let Some(exit) = self.exit(now) {
+            return Next::Exit(exit);
+        }
+        if let Some(attempts) = self.due_to_hand_back(now) {
+            return Next::HandBack(attempts);
+        }
+        if self.is_under_way(Kind::Speaks) || self.is_under_way(Kind::Leaves) {
+            return Next::Wait(self.wake_at(now));
+        }
+        if self.retry_at.is_some_and(|at| now < at) {
+            return Next::Wait(self.wake_at(now));
+        }
+        let room = if self.draining || self.stop.is_some() { 0 } else { room };
+        let kind = if self.has_ended() || self.is_news_due(now) {
+            Kind::Speaks
+        } else if self.is_leaving_due(now) {
+            Kind::Leaves
+        } else if self.is_under_way(Kind::Parked) {
+            return Next::Wait(self.wake_at(now));
+        } else {
+            Kind::Parked
+        };
+        Next::Send(Box::new(self.request(kind, room, now, log)))
+    }
+
+    /// Takes the server's answer to a request.
+    pub fn answered(&mut self, seq: u64, answer: Answer, now: Instant) -> Vec<Todo> {
+        let mut todos = Vec::new();
+        self.failures = 0;
+        self.retry_at = None;
+        self.heard_at = Some(now);
+        let kind = self.land(seq).map(|flight| self.heard(flight, &mut todos));
+        self.draining |= answer.drain;
+        self.left |= answer.left;
+        let stopping = self.stop.is_some();
+        for grant in answer.jobs {
+            let attempt = grant.attempt;
+            if self.attempts.contains_key(&attempt) || self.recent.contains(&attempt) {
+                continue;
+            }
+            let phase = if stopping { Phase::HandedBack } else { Phase::Running };
+            self.attempts.insert(attempt, Attempt { phase, log_told: 0, progress: None });
+            if !stopping {
+                todos.push(Todo::Begin(Box::new(grant)));
+            }
+        }
+        let running = |attempt: &AttemptRef| {
+            self.attempts.get(attempt).is_some_and(|attempt| matches!(attempt.phase, Phase::Running))
+        };
+        todos.extend(answer.cancel.into_iter().filter(running).map(Todo::Cancel));
+        if kind == Some(Kind::Leaves) && !self.left && self.attempts.is_empty() {
+            // A warm Machine, or one that a job is meant for. One that was told to stop has nothing to stay for.
+            self.left = stopping;
+            self.idle_since = now;
+            self.leave_not_before = now + LEAVE_AGAIN;
+        }
+        todos
+    }
+
+    /// Takes note that a request got no answer. `at_once`: it is worth to try again without a wait.
+    pub fn failed(&mut self, seq: u64, at_once: bool, now: Instant) {
+        if let Some(flight) = self.land(seq) {
+            self.has_news |= !flight.log.is_empty() || !flight.progress.is_empty();
+        }
+        if at_once && self.failures == 0 {
+            self.failures = 1;
+            return;
+        }
+        let doubled = RETRY_FIRST.saturating_mul(1 << self.failures.min(10));
+        self.retry_at = Some(now + doubled.min(RETRY_MAX));
+        self.failures += 1;
+    }
+
+    /// Takes the end of an attempt.
+    pub fn ended(&mut self, attempt: AttemptRef, outcome: Outcome, usage: Usage, now: Instant) {
+        if let Some(entry) = self.attempts.get_mut(&attempt) {
+            entry.phase = match &outcome {
+                Outcome::Failed(failure) if failure.cause == Cause::HandedBack => Phase::HandedBack,
+                _ => Phase::Finished(Finished { attempt, outcome, usage }),
+            };
+        }
+        self.idle_since = now;
+    }
+
+    /// Takes a grant back that could not be begun.
+    pub fn could_not_begin(&mut self, attempt: AttemptRef) {
+        if let Some(entry) = self.attempts.get_mut(&attempt) {
+            entry.phase = Phase::HandedBack;
+        }
+    }
+
+    /// Takes note that an attempt's log grew or its progress changed.
+    pub fn has_news(&mut self, progress: impl IntoIterator<Item = (AttemptRef, Progress)>) {
+        self.has_news = true;
+        for (attempt, progress) in progress {
+            if let Some(entry) = self.attempts.get_mut(&attempt) {
+                entry.progress = Some(progress);
+            }
+        }
+    }
+
+    /// Takes the platform's word to stop: what runs may go on for the grace, then it is given back.
+    pub fn stop(&mut self, grace: Duration, now: Instant) {
+        self.stop.get_or_insert(StopPlan { hand_back_at: now + grace, handed_back: false });
+        // At once, so that the server leases nothing more to us.
+        self.has_news = true;
+        self.news_at = None;
+        self.retry_at = None;
+    }
+
+    fn exit(&self, now: Instant) -> Option<Exit> {
+        if self.left {
+            return Some(Exit::Left);
+        }
+        if self.running() > 0 {
+            return None;
+        }
+        let heard = self.heard_at.unwrap_or(self.begun_at).max(self.idle_since);
+        let lost = now >= heard + LOST_AFTER;
+        let too_late = self.stop.is_some_and(|stop| now >= stop.hand_back_at + STOP_PATIENCE);
+        (lost || too_late).then_some(Exit::Lost)
+    }
+
+    fn due_to_hand_back(&mut self, now: Instant) -> Option<Vec<AttemptRef>> {
+        let stop = self.stop.as_mut().filter(|stop| !stop.handed_back && now >= stop.hand_back_at)?;
+        stop.handed_back = true;
+        let running = self.attempts.iter().filter(|(_, attempt)| matches!(attempt.phase, Phase::Running));
+        let running: Vec<AttemptRef> = running.map(|(attempt, _)| *attempt).collect();
+        (!running.is_empty()).then_some(running)
+    }
+
+    fn is_under_way(&self, kind: Kind) -> bool {
+        self.flights.iter().any(|flight| flight.kind == kind)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.attempts.values().any(|attempt| !matches!(attempt.phase, Phase::Running))
+    }
+
+    fn is_news_due(&self, now: Instant) -> bool {
+        self.has_news && self.news_at.is_none_or(|at| now >= at + NEWS_EVERY)
+    }
+
+    fn is_leaving_due(&self, now: Instant) -> bool {
+        if !self.attempts.is_empty() {
+            return false;
+        }
+        if self.draining || self.stop.is_some() {
+            return now >= self.leave_not_before;
+        }
+        // Once asked at least: a host with no time to wait takes the job it was started for.
+        self.heard_at.is_some() && self.wait_left(now).is_some_and(|left| left.is_zero())
+    }
+
+    /// Returns how long the host still waits for a job; nothing where that is for ever.
+    fn wait_left(&self, now: Instant) -> Option<Duration> {
+        let Wait::Millis(wait) = self.wait else { return None };
+        let until = (self.idle_since + Duration::from_millis(wait)).max(self.leave_not_before);
+        Some(until.saturating_duration_since(now))
+    }
+
+    /// Returns when to look again, if nothing happens before.
+    fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let idle = self.running() == 0;
+        let news = self.has_news.then(|| self.news_at.map_or(now, |at| at + NEWS_EVERY));
+        let wait_over = self.wait_left(now).filter(|_| idle).map(|left| now + left);
+        let stop = self.stop.map(|stop| match stop.handed_back {
+            false => stop.hand_back_at,
+            true => stop.hand_back_at + STOP_PATIENCE,
+        });
+        let leave = (self.draining && idle).then_some(self.leave_not_before);
+        let lost = idle.then(|| self.heard_at.unwrap_or(self.begun_at).max(self.idle_since) + LOST_AFTER);
+        let times = [self.retry_at, news, wait_over, stop, leave, lost];
+        times.into_iter().flatten().filter(|at| *at > now).min()
+    }
+
+    fn request(
+        &mut self,
+        kind: Kind,
+        room: u32,
+        now: Instant,
+        log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
+    ) -> Request {
+        self.seq += 1;
+        let mut flight =
+            Flight { seq: self.seq, kind, ended: Vec::new(), log: Vec::new(), progress: Vec::new() };
+        let mut request = Request {
+            boot: self.boot,
+            seq: self.seq,
+            room,
+            wait_ms: if kind == Kind::Parked { self.park_ms(now) } else { 0 },
+            leaving: kind == Kind::Leaves,
+            running: Vec::new(),
+            finished: Vec::new(),
+            handed_back: Vec::new(),
+            log: Vec::new(),
+        };
+        let mut bytes_left = CARRIED_BYTES_MAX;
+        let speaks = kind == Kind::Speaks;
+        for (&attempt, entry) in &self.attempts {
+            let told = entry.told(attempt, speaks, &mut bytes_left, log);
+            flight
+                .log
+                .extend(told.log.iter().map(|chunk| (attempt, chunk.offset + chunk.bytes.len() as u64)));
+            request.log.extend(told.log);
+            match told.end {
+                Some(End::Finished(finished)) => request.finished.push(finished),
+                Some(End::HandedBack) => request.handed_back.push(attempt),
+                None => {
+                    let progress = entry.progress.clone().filter(|_| speaks);
+                    flight.progress.extend(progress.clone().map(|progress| (attempt, progress)));
+                    request.running.push(RunningNow { attempt, progress });
+                    continue;
+                }
+            }
+            flight.ended.push(attempt);
+        }
+        if speaks {
+            self.news_at = Some(now);
+            // A running attempt's log may be longer than one piece.
+            self.has_news = request.log.iter().any(|chunk| chunk.bytes.len() == LOG_CHUNK_BYTES_MAX);
+        }
+        self.flights.push(flight);
+        request
+    }
+
+    fn park_ms(&self, now: Instant) -> u32 {
+        let mut longest = limits::EXCHANGE_WAIT_MAX;
+        if self.running() == 0
+            && let Some(left) = self.wait_left(now)
+        {
+            longest = longest.min(left);
+        }
+        // Rounded up, so that the answer does not come a moment before the wait is over.
+        u32::try_from(longest.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+    }
+
+    fn land(&mut self, seq: u64) -> Option<Flight> {
+        let index = self.flights.iter().position(|flight| flight.seq == seq)?;
+        Some(self.flights.swap_remove(index))
+    }
+
+    /// Forgets what the server has heard.
+    fn heard(&mut self, flight: Flight, todos: &mut Vec<Todo>) -> Kind {
+        for attempt in flight.ended {
+            if self.attempts.remove(&attempt).is_some() {
+                todos.push(Todo::Forget(attempt));
+                self.recent.push_back(attempt);
+            }
+        }
+        self.recent.drain(..self.recent.len().saturating_sub(RECENT_MAX));
+        for (attempt, told) in flight.log {
+            if let Some(entry) = self.attempts.get_mut(&attempt) {
+                entry.log_told = entry.log_told.max(told);
+            }
+        }
+        for (attempt, progress) in flight.progress {
+            if let Some(entry) = self.attempts.get_mut(&attempt)
+                && entry.progress.as_ref() == Some(&progress)
+            {
+                entry.progress = None;
+            }
+        }
+        flight.kind
+    }
+}
+
+/// What a request says about an attempt.
+struct Told {
+    end: Option<End>,
+    log: Vec<LogChunk>,
+}
+
+enum End {
+    Finished(Finished),
+    HandedBack,
+}
+
+impl Attempt {
+    /// Says what fits. An attempt whose end does not fit any more is still running, as far as the server knows.
+    fn told(
+        &self,
+        attempt: AttemptRef,
+        speaks: bool,
+        bytes_left: &mut usize,
+        log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
+    ) -> Told {
+        let nothing = Told { end: None, log: Vec::new() };
+        let (end, result_len, log_max) = match &self.phase {
+            _ if !speaks => return nothing,
+            Phase::Running => (None, 0, LOG_CHUNK_BYTES_MAX),
+            Phase::HandedBack => (Some(End::HandedBack), 0, 0),
+            Phase::Finished(finished) => {
+                let len = match &finished.outcome {
+                    Outcome::Completed { result } => result.len(),
+                    _ => limits::MESSAGE_BYTES_MAX,
+                };
+                (Some(End::Finished(finished.clone())), len, limits::LOG_BYTES_MAX)
+            }
+        };
+        let bytes = if log_max == 0 { Bytes::new() } else { log(attempt, self.log_told, log_max) };
+        let Some(left) = bytes_left.checked_sub(result_len + bytes.len()) else { return nothing };
+        *bytes_left = left;
+        let log = match bytes.is_empty() {
+            true => Vec::new(),
+            false => vec![LogChunk { attempt, offset: self.log_told, bytes }],
+        };
+        Told { end, log }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,418 @@
+//! The rules of the host's side of the exchange, in virtual time.
+
+use midge_protocol::job::{AttemptLimits, Failure};
+use midge_protocol::{Attempt as Number, JobId, ModuleName, QueueName};
+
+use super::*;
+
+struct Host {
+    work: Work,
+    now: Instant,
+    room: u32,
+    logs: HashMap<AttemptRef, Vec<u8>>,
+}
+
+impl Host {
+    fn new(wait: Wait) -> Host {
+        let now = Instant::now();
+        Host { work: Work::new(BootId(7), wait, now), now, room: 2, logs: HashMap::new() }
+    }
+
+    fn next(&mut self) -> Next {
+        let logs = &self.logs;
+        self.work.next(self.now, self.room, &|attempt, offset, max| {
+            let log = logs.get(&attempt).map(Vec::as_slice).unwrap_or_default();
+            let start = (offset as usize).min(log.len());
+            Bytes::copy_from_slice(&log[start..log.len().min(start + max)])
+        })
+    }
+
+    fn sends(&mut self) -> Request {
+        match self.next() {
+            Next::Send(request) => *request,
+            other => panic!("it should have sent something: {other:?}"),
+        }
+    }
+
+    fn waits(&mut self) -> Option<Duration> {
+        match self.next() {
+            Next::Wait(at) => at.map(|at| at - self.now),
+            other => panic!("it should have waited: {other:?}"),
+        }
+    }
+
+    fn answer(&mut self, request: &Request, answer: Answer) -> Vec<Todo> {
+        self.work.answered(request.seq, answer, self.now)
+    }
+
+    fn fails(&mut self, request: &Request) {
+        self.work.failed(request.seq, false, self.now);
+    }
+
+    fn passes(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Has the server give it a job, and its parked request sent again.
+    fn begins(&mut self) -> AttemptRef {
+        let request = self.sends();
+        let grant = grant();
+        let attempt = grant.attempt;
+        let todos = self.answer(&request, Answer { jobs: vec![grant], ..Answer::default() });
+        assert!(matches!(todos[..], [Todo::Begin(_)]));
+        attempt
+    }
+
+    fn completes(&mut self, attempt: AttemptRef, result: &'static [u8]) {
+        let outcome = Outcome::Completed { result: Bytes::from_static(result) };
+        self.work.ended(attempt, outcome, Usage::default(), self.now);
+    }
+}
+
+fn grant() -> Grant {
+    Grant {
+        attempt: AttemptRef { job: JobId::generate(), attempt: Number(1) },
+        module: ModuleName::new("hello").unwrap(),
+        queue: QueueName::default_queue(),
+        args: "null".to_owned(),
+        input: None,
+        limits: AttemptLimits::default(),
+    }
+}
+
+fn gives(grant: &Grant) -> Answer {
+    Answer { jobs: vec![grant.clone()], ..Answer::default() }
+}
+
+fn nothing() -> Answer {
+    Answer::default()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_host_parks_a_request_with_its_room_and_only_one() {
+    let mut host = Host::new(Wait::Forever);
+    let request = host.sends();
+    assert_eq!((request.seq, request.room, request.leaving), (1, 2, false));
+    assert_eq!(request.wait_ms, 10_000);
+    host.waits();
+    host.answer(&request, nothing());
+    assert_eq!(host.sends().seq, 2);
+}
+
+#[test]
+fn a_host_without_room_keeps_a_request_parked_for_cancellations() {
+    let mut host = Host::new(Wait::Millis(0));
+    let attempt = host.begins();
+    host.room = 0;
+    let request = host.sends();
+    assert_eq!((request.room, request.wait_ms), (0, 10_000));
+    assert_eq!(request.running.len(), 1);
+    let todos = host.answer(&request, Answer { cancel: vec![attempt], ..Answer::default() });
+    assert_eq!(todos, [Todo::Cancel(attempt)]);
+}
+
+#[test]
+fn an_end_is_told_at_once_beside_the_parked_request() {
+    let mut host = Host::new(Wait::Forever);
+    let attempt = host.begins();
+    let parked = host.sends();
+    host.completes(attempt, b"yes");
+    let speaks = host.sends();
+    assert_eq!((speaks.wait_ms, speaks.finished.len()), (0, 1));
+    assert!(speaks.seq > parked.seq && speaks.running.is_empty());
+    host.waits();
+    host.answer(&parked, nothing());
+    host.waits();
+    assert_eq!(host.answer(&speaks, nothing()), [Todo::Forget(attempt)]);
+    assert!(host.sends().finished.is_empty());
+}
+
+#[test]
+fn a_lost_answer_loses_no_end() {
+    let mut host = Host::new(Wait::Forever);
+    let attempt = host.begins();
+    host.completes(attempt, b"yes");
+    let first = host.sends();
+    host.fails(&first);
+    assert_eq!(host.waits(), Some(RETRY_FIRST));
+    host.passes(RETRY_FIRST);
+    let second = host.sends();
+    assert!(second.seq > first.seq);
+    assert_eq!(second.finished, first.finished);
+    host.answer(&second, nothing());
+    assert!(host.sends().finished.is_empty());
+}
+
+#[test]
+fn an_end_that_comes_while_another_is_told_is_told_next() {
+    let mut host = Host::new(Wait::Forever);
+    let (one, two) = (host.begins(), host.begins());
+    host.completes(one, b"1");
+    let first = host.sends();
+    host.completes(two, b"2");
+    host.waits();
+    host.answer(&first, nothing());
+    let second = host.sends();
+    assert_eq!(second.finished.iter().map(|f| f.attempt).collect::<Vec<_>>(), [two]);
+}
+
+#[test]
+fn a_grant_seen_twice_runs_once() {
+    let mut host = Host::new(Wait::Forever);
+    let grant = grant();
+    let first = host.sends();
+    assert_eq!(host.answer(&first, gives(&grant)).len(), 1);
+    // While it runs, while its end is told, and after.
+    let second = host.sends();
+    assert_eq!(host.answer(&second, gives(&grant)), []);
+    host.completes(grant.attempt, b"");
+    let third = host.sends();
+    assert_eq!(host.answer(&third, gives(&grant)), [Todo::Forget(grant.attempt)]);
+    let fourth = host.sends();
+    assert_eq!(host.answer(&fourth, gives(&grant)), []);
+    // The next attempt at the same job is another one.
+    let mut next = grant.clone();
+    next.attempt.attempt = Number(2);
+    let fifth = host.sends();
+    assert_eq!(host.answer(&fifth, gives(&next)).len(), 1);
+}
+
+#[test]
+fn log_and_progress_are_told_once_a_second_and_only_what_is_new() {
+    let mut host = Host::new(Wait::Forever);
+    let attempt = host.begins();
+    host.sends();
+    host.logs.insert(attempt, b"one".to_vec());
+    let progress = Progress { done: 1, total: 2, message: String::new() };
+    host.work.has_news([(attempt, progress.clone())]);
+    let first = host.sends();
+    assert_eq!((first.log[0].offset, &first.log[0].bytes[..]), (0, &b"one"[..]));
+    assert_eq!(first.running[0].progress, Some(progress));
+    host.answer(&first, nothing());
+
+    host.logs.insert(attempt, b"one two".to_vec());
+    host.work.has_news([]);
+    assert_eq!(host.waits(), Some(NEWS_EVERY));
+    host.passes(NEWS_EVERY);
+    let second = host.sends();
+    assert_eq!((second.log[0].offset, &second.log[0].bytes[..]), (3, &b" two"[..]));
+    assert_eq!(second.running[0].progress, None);
+    host.fails(&second);
+    host.passes(RETRY_MAX);
+    host.completes(attempt, b"");
+    // Together with the end comes all of the log that is not known to have been heard.
+    let third = host.sends();
+    assert_eq!((third.log[0].offset, third.finished.len()), (3, 1));
+}
+
+#[test]
+fn results_that_do_not_fit_into_one_body_go_into_the_next() {
+    let mut host = Host::new(Wait::Forever);
+    let request = host.sends();
+    let grants: Vec<Grant> = (0..5).map(|_| grant()).collect();
+    host.answer(&request, Answer { jobs: grants.clone(), ..Answer::default() });
+    let result = Bytes::from(vec![0; limits::RESULT_BYTES_MAX]);
+    for grant in &grants {
+        let outcome = Outcome::Completed { result: result.clone() };
+        host.work.ended(grant.attempt, outcome, Usage::default(), host.now);
+    }
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let request = host.sends();
+        let bytes = midge_protocol::exchange::encode(&request).len();
+        assert!(bytes <= limits::EXCHANGE_BODY_BYTES_MAX, "{bytes}");
+        // What is not told yet still runs, as far as the server knows.
+        assert_eq!(request.finished.len() + request.running.len() + told.len(), 5);
+        told.extend(request.finished.iter().map(|finished| finished.attempt));
+        host.answer(&request, nothing());
+    }
+    assert!(grants.iter().all(|grant| told.contains(&grant.attempt)));
+}
+
+#[test]
+fn a_host_that_has_waited_asks_to_leave_and_exits_when_it_may() {
+    let mut host = Host::new(Wait::Millis(3000));
+    let first = host.sends();
+    assert_eq!(first.wait_ms, 3000);
+    host.passes(3 * SECOND);
+    host.answer(&first, nothing());
+    let asks = host.sends();
+    assert!(asks.leaving && asks.running.is_empty());
+    assert_eq!(asks.room, 2, "it would still take a job");
+    host.answer(&asks, Answer { left: true, ..Answer::default() });
+    assert_eq!(host.next(), Next::Exit(Exit::Left));
+}
+
+#[test]
+fn a_host_that_gets_a_job_instead_of_leave_runs_it_and_waits_anew() {
+    let mut host = Host::new(Wait::Millis(3000));
+    let first = host.sends();
+    host.passes(3 * SECOND);
+    host.answer(&first, nothing());
+    let asks = host.sends();
+    let grant = grant();
+    assert_eq!(host.answer(&asks, gives(&grant)).len(), 1);
+    host.passes(5 * SECOND);
+    host.completes(grant.attempt, b"");
+    let told = host.sends();
+    host.answer(&told, nothing());
+    assert_eq!(host.sends().wait_ms, 3000);
+}
+
+#[test]
+fn a_host_with_no_time_to_wait_asks_for_a_job_before_it_asks_to_leave() {
+    let mut host = Host::new(Wait::Millis(0));
+    let first = host.sends();
+    assert!(!first.leaving);
+    host.answer(&first, nothing());
+    let asks = host.sends();
+    assert!(asks.leaving);
+    // A warm Machine is not let go. It does not ask again in a busy loop.
+    host.answer(&asks, nothing());
+    let parked = host.sends();
+    assert!(!parked.leaving);
+    assert_eq!(u128::from(parked.wait_ms), LEAVE_AGAIN.as_millis());
+}
+
+#[test]
+fn a_host_that_waits_for_ever_never_asks_to_leave() {
+    let mut host = Host::new(Wait::Forever);
+    for _ in 0..100 {
+        let request = host.sends();
+        assert!(!request.leaving);
+        host.passes(10 * SECOND);
+        host.answer(&request, nothing());
+    }
+}
+
+#[test]
+fn a_drained_host_takes_nothing_more_finishes_and_leaves() {
+    let mut host = Host::new(Wait::Forever);
+    let attempt = host.begins();
+    let request = host.sends();
+    host.answer(&request, Answer { drain: true, ..Answer::default() });
+    let parked = host.sends();
+    assert_eq!((parked.room, parked.leaving), (0, false));
+    host.completes(attempt, b"");
+    let told = host.sends();
+    assert!(!told.leaving);
+    host.answer(&told, nothing());
+    let asks = host.sends();
+    assert!(asks.leaving && asks.room == 0);
+    host.answer(&asks, Answer { left: true, ..Answer::default() });
+    assert_eq!(host.next(), Next::Exit(Exit::Left));
+}
+
+#[test]
+fn a_stopped_host_closes_at_once_finishes_within_the_grace_and_gives_the_rest_back() {
+    let mut host = Host::new(Wait::Forever);
+    let (fast, slow) = (host.begins(), host.begins());
+    let parked = host.sends();
+    host.work.stop(10 * SECOND, host.now);
+    let closes = host.sends();
+    assert_eq!((closes.room, closes.wait_ms), (0, 0));
+    // A job that was already on its way is given back unbegun.
+    let late = grant();
+    assert_eq!(host.answer(&parked, gives(&late)), []);
+    host.answer(&closes, nothing());
+    let told = host.sends();
+    assert_eq!(told.handed_back, [late.attempt]);
+    host.answer(&told, nothing());
+
+    host.completes(fast, b"");
+    let told = host.sends();
+    assert_eq!((told.finished.len(), told.running.len()), (1, 1));
+    host.answer(&told, nothing());
+    host.sends();
+    host.passes(10 * SECOND);
+    assert_eq!(host.next(), Next::HandBack(vec![slow]));
+    let given_back = Outcome::Failed(Failure::new(Cause::HandedBack, ""));
+    host.work.ended(slow, given_back, Usage::default(), host.now);
+    let told = host.sends();
+    assert_eq!((told.handed_back.clone(), told.finished.len()), (vec![slow], 0));
+    host.answer(&told, nothing());
+    let asks = host.sends();
+    assert!(asks.leaving);
+    // Let go or not: the platform wants it gone.
+    host.answer(&asks, nothing());
+    assert_eq!(host.next(), Next::Exit(Exit::Left));
+}
+
+#[test]
+fn a_stopped_host_does_not_wait_for_a_lost_server() {
+    let mut host = Host::new(Wait::Forever);
+    host.sends();
+    host.work.stop(SECOND, host.now);
+    for _ in 0..20 {
+        match host.next() {
+            Next::Send(request) => host.fails(&request),
+            Next::Wait(at) => host.now = at.expect("it has a time to wake"),
+            Next::Exit(exit) => return assert_eq!(exit, Exit::Lost),
+            Next::HandBack(attempts) => panic!("there is nothing to give back: {attempts:?}"),
+        }
+    }
+    panic!("it should have exited");
+}
+
+#[test]
+fn a_host_that_lost_its_server_goes_on_running_and_then_gives_up() {
+    let mut host = Host::new(Wait::Millis(1000));
+    let attempt = host.begins();
+    let mut ran = Duration::ZERO;
+    let begun = host.now;
+    while ran < LOST_AFTER * 3 {
+        match host.next() {
+            Next::Send(request) => host.fails(&request),
+            Next::Wait(at) => host.now = at.expect("it has a time to wake"),
+            other => panic!("it should have gone on: {other:?}"),
+        }
+        ran = host.now - begun;
+    }
+    host.completes(attempt, b"");
+    let ended = host.now;
+    loop {
+        match host.next() {
+            Next::Send(request) => {
+                assert_eq!(request.finished.len(), 1, "it goes on reporting");
+                host.fails(&request);
+            }
+            Next::Wait(at) => host.now = at.expect("it has a time to wake"),
+            Next::Exit(exit) => {
+                assert_eq!(exit, Exit::Lost);
+                break assert_eq!(host.now - ended, LOST_AFTER);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn retries_back_off_and_an_answer_ends_that() {
+    let mut host = Host::new(Wait::Forever);
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        let request = host.sends();
+        host.fails(&request);
+        let wait = host.waits().unwrap();
+        waits.push(wait.as_millis());
+        host.passes(wait);
+    }
+    assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000]);
+    let request = host.sends();
+    host.answer(&request, nothing());
+    let request = host.sends();
+    host.fails(&request);
+    assert_eq!(host.waits(), Some(RETRY_FIRST));
+}
+
+#[test]
+fn a_connection_that_went_stale_is_tried_again_at_once_but_not_twice() {
+    let mut host = Host::new(Wait::Forever);
+    let request = host.sends();
+    host.work.failed(request.seq, true, host.now);
+    let request = host.sends();
+    host.work.failed(request.seq, true, host.now);
+    assert!(host.waits().is_some());
+}

@@ -1,0 +1,92 @@
+//! Guests in WebAssembly text, compiled into a folder of modules.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use midge_engine::{Cpu, TARGET, WASMTIME_VERSION};
+use midge_protocol::QueueName;
+use midge_protocol::job::{AttemptLimits, RetryPolicy};
+use midge_protocol::manifest::{FILE_NAME, FORMAT, Manifest, ModuleEntry};
+use tempfile::TempDir;
+
+/// `cat` copies stdin to stdout, `env` prints its env, `fail` logs and exits with 7, `spin` says so and never ends.
+const GUESTS: [(&str, &str); 4] = [
+    (
+        "cat",
+        r#"(local $n i32)
+        (loop $on
+          (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 60000))
+          (drop (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)))
+          (local.set $n (i32.load (i32.const 8)))
+          (if (local.get $n) (then (call $write (i32.const 1) (i32.const 64) (local.get $n)) (br $on))))"#,
+    ),
+    (
+        "env",
+        r#"(drop (call $environ_sizes_get (i32.const 0) (i32.const 4)))
+        (drop (call $environ_get (i32.const 512) (i32.const 1024)))
+        (call $write (i32.const 1) (i32.const 1024) (i32.load (i32.const 4)))"#,
+    ),
+    (
+        "fail",
+        r#"(i64.store (i32.const 64) (i64.const 0x0a68746469772020)) (; "  width\n" ;)
+        (call $write (i32.const 2) (i32.const 66) (i32.const 6))
+        (call $proc_exit (i32.const 7))"#,
+    ),
+    (
+        "spin",
+        r#"(call $progress (i64.const 1) (i64.const 2) (i32.const 0) (i32.const 0)) (loop $on (br $on))"#,
+    ),
+];
+
+const HEAD: &str = r#"
+  (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+  (import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes_get (param i32 i32) (result i32)))
+  (import "midge" "progress" (func $progress (param i64 i64 i32 i32)))
+  (func $write (param $fd i32) (param $ptr i32) (param $len i32)
+    (i32.store (i32.const 0) (local.get $ptr))
+    (i32.store (i32.const 4) (local.get $len))
+    (drop (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8))))
+"#;
+
+/// Compiles all guests into a folder of their own.
+pub fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let modules =
+        GUESTS.iter().map(|(name, body)| (name.parse().unwrap(), compile(folder.path(), name, body)));
+    let manifest = Manifest {
+        format: FORMAT,
+        wasmtime: WASMTIME_VERSION.to_owned(),
+        config_hash: midge_engine::config_hash(),
+        cpu: Cpu::V2.to_string(),
+        modules: modules.collect(),
+        queues: BTreeMap::new(),
+        env: BTreeMap::new(),
+    };
+    std::fs::write(folder.path().join(FILE_NAME), serde_json::to_vec(&manifest).unwrap()).unwrap();
+    folder
+}
+
+fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
+    let text = format!(r#"(module {HEAD} (memory (export "memory") 1) (func (export "_start") {body}))"#);
+    let mut config = midge_engine::config();
+    config.target(TARGET).unwrap();
+    let code =
+        wasmtime::Engine::new(&config).unwrap().precompile_module(&wat::parse_str(text).unwrap()).unwrap();
+    let file = format!("{name}.cwasm");
+    std::fs::write(folder.join(&file), &code).unwrap();
+    ModuleEntry {
+        file,
+        size: code.len() as u64,
+        sha256: String::new(),
+        xxh3: format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&code)),
+        source_sha256: String::new(),
+        queue: QueueName::default_queue(),
+        limits: AttemptLimits::default(),
+        retry: RetryPolicy::default(),
+        env: vec!["COLOUR".to_owned(), "MIDGE_SECRET".to_owned()],
+        dirs: BTreeMap::new(),
+    }
+}

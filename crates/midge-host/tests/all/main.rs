@@ -1,0 +1,6 @@
+//! The host as a process, against a server that keeps the rules of the exchange and nothing else.
+
+mod guests;
+mod run;
+mod server;
+mod work;
