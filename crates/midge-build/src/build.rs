@@ -1,0 +1,280 @@
+//! The build itself: from a project to a folder of compiled modules, doing again only what changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use midge_engine::{Cpu, LoadError, Modules, WASMTIME_VERSION, config_hash, imports};
+use midge_protocol::ModuleName;
+use midge_protocol::manifest::{FORMAT, Manifest, ModuleEntry};
+
+use crate::cargo::{self, CargoError};
+use crate::check::{Checks, WasmError};
+use crate::compile::Compiler;
+use crate::environment::Environment;
+use crate::output::{self, Output, OutputError};
+use crate::progress::{Event, Progress};
+use crate::project::{ModuleSource, Project, ProjectModule};
+use crate::toolchain::{self, Toolchain, ToolchainError};
+
+/// What a build is started with. What is set here goes before what `midge.toml` says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where a fetched toolchain is kept, such as `~/.cache/midge`.
+    pub cache: PathBuf,
+    /// The environment of rustc, cargo and others.
+    pub environment: Environment,
+    /// A rustc for guests.
+    pub rustc: Option<PathBuf>,
+    /// Where compiled modules go.
+    pub out: Option<PathBuf>,
+    /// The CPU to compile for.
+    pub cpu: Option<Cpu>,
+    /// apt's settings, for Debian's mirror and keyring.
+    pub apt: PathBuf,
+}
+
+impl Options {
+    /// Makes options that leave everything to `midge.toml`.
+    pub fn new(cache: impl Into<PathBuf>, environment: Environment) -> Options {
+        Options {
+            cache: cache.into(),
+            environment,
+            rustc: None,
+            out: None,
+            cpu: None,
+            apt: PathBuf::from("/etc/apt"),
+        }
+    }
+}
+
+/// What a build made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// The folder that holds it.
+    pub out: PathBuf,
+    /// The manifest in it.
+    pub manifest: Manifest,
+    /// The modules that were compiled now; all others were as they should be.
+    pub compiled: Vec<ModuleName>,
+    /// The toolchain that was used, where there were packages to build.
+    pub toolchain: Option<Toolchain>,
+    /// Warnings of rustc, as it wrote them.
+    pub warnings: String,
+}
+
+/// Why a build made nothing. What was built before is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// There is no toolchain for guests.
+    #[error(transparent)]
+    Toolchain(#[from] ToolchainError),
+    /// cargo made no `.wasm`.
+    #[error(transparent)]
+    Cargo(#[from] CargoError),
+    /// A `.wasm` file cannot be read.
+    #[error("module `{module}`: cannot read `{file}`: {source}", file = .file.display())]
+    Unreadable {
+        /// The module.
+        module: ModuleName,
+        /// Its file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A `.wasm` file is no job.
+    #[error("module `{module}` (`{file}`): {problem}", file = .file.display())]
+    Wasm {
+        /// The module.
+        module: ModuleName,
+        /// Its file.
+        file: PathBuf,
+        /// What is wrong with it.
+        problem: WasmError,
+    },
+    /// What was compiled cannot be loaded by the engine.
+    #[error("what was compiled cannot be loaded back")]
+    Load(#[from] LoadError),
+    /// The output folder cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// There is no compiler: a mistake in midge itself.
+    #[error("the compiler cannot start: {0}")]
+    Compiler(String),
+}
+
+/// Builds a project: cargo, checks, Cranelift, and the manifest last.
+///
+/// A module whose `.wasm`, CPU, wasmtime and configuration are those of last time, and whose file is whole, is not
+/// compiled again. Two builds of one folder come one after the other.
+pub fn build(project: &Project, options: &Options, progress: Progress<'_>) -> Result<Built, BuildError> {
+    let out = options.out.as_ref().unwrap_or(&project.out);
+    let cpu = options.cpu.unwrap_or(project.cpu);
+    let output = Output::lock(out, progress)?;
+    let sources = Sources::get(project, options, progress)?;
+    let old = output.manifest().filter(|old| {
+        old.wasmtime == WASMTIME_VERSION && old.config_hash == config_hash() && old.cpu == cpu.as_str()
+    });
+
+    let mut manifest = empty_manifest(project, cpu);
+    let mut files = BTreeMap::new();
+    let mut compiler: Option<Compiler> = None;
+    for (name, module) in &project.modules {
+        let (file, wasm) = &sources.files[name];
+        let source_sha256 = output::sha256(wasm);
+        let wrong = |problem| BuildError::Wasm { module: name.clone(), file: file.clone(), problem };
+        let old = old.as_ref().and_then(|old| old.modules.get(name));
+        let old = old.filter(|old| old.source_sha256 == source_sha256 && output.is_whole(name, old));
+        // Checked although it was compiled before: its memory limit may be another one.
+        sources.checks.check(wasm, module.limits.memory_bytes).map_err(wrong)?;
+        let entry = match old {
+            Some(old) => {
+                progress(Event::Unchanged(name));
+                entry(module, old.clone())
+            }
+            None => {
+                progress(Event::Step(&format!("compiling {name}")));
+                let began = Instant::now();
+                let compiler = match &mut compiler {
+                    Some(compiler) => compiler,
+                    none => none.insert(start_compiler(cpu)?),
+                };
+                let cwasm = compiler.compile(wasm).map_err(|reason| wrong(WasmError::Invalid(reason)))?;
+                let made = file_entry(name, &cwasm, source_sha256);
+                progress(Event::Compiled { module: name, size: made.size, took: began.elapsed() });
+                files.insert(name.clone(), cwasm);
+                entry(module, made)
+            }
+        };
+        manifest.modules.insert(name.clone(), entry);
+    }
+    install(&output, &files, &manifest)?;
+    Ok(Built {
+        out: out.clone(),
+        manifest,
+        compiled: files.into_keys().collect(),
+        toolchain: sources.toolchain,
+        warnings: sources.warnings,
+    })
+}
+
+fn start_compiler(cpu: Cpu) -> Result<Compiler, BuildError> {
+    Compiler::new(cpu).map_err(|error| BuildError::Compiler(format!("{error:#}")))
+}
+
+/// Loads new modules as a host will, before they take their places.
+fn install(
+    output: &Output,
+    files: &BTreeMap<ModuleName, Vec<u8>>,
+    manifest: &Manifest,
+) -> Result<(), BuildError> {
+    let mut staged = manifest.clone();
+    staged.modules.retain(|name, _| files.contains_key(name));
+    let try_out = || -> Result<(), BuildError> {
+        let modules = Modules::open(output.stage(files, &staged)?)?;
+        files.keys().try_for_each(|name| modules.load(name).map(drop))?;
+        Ok(output.install(files, manifest)?)
+    };
+    try_out().inspect_err(|_| {
+        // The first error is the one to tell.
+        let _ = output.clear_staging();
+    })
+}
+
+/// The `.wasm` of every module, with what is needed to judge them.
+struct Sources {
+    files: BTreeMap<ModuleName, (PathBuf, Vec<u8>)>,
+    checks: Checks,
+    toolchain: Option<Toolchain>,
+    warnings: String,
+}
+
+impl Sources {
+    /// Runs cargo where there are packages, and reads every file.
+    fn get(project: &Project, options: &Options, progress: Progress<'_>) -> Result<Sources, BuildError> {
+        let mut packages = Vec::new();
+        let mut paths: BTreeMap<ModuleName, PathBuf> = BTreeMap::new();
+        for (module, described) in &project.modules {
+            match &described.source {
+                ModuleSource::Wasm(path) => {
+                    paths.insert(module.clone(), path.clone());
+                }
+                ModuleSource::Package { folder, bin } => {
+                    packages.push(cargo::Wanted { module, folder, bin: bin.as_deref() });
+                }
+            }
+        }
+        let mut toolchain = None;
+        let mut warnings = String::new();
+        if !packages.is_empty() {
+            let found = toolchain::find(wanted(project, options), progress)?;
+            let made = cargo::build(&packages, &found, &options.environment, progress)?;
+            paths.extend(made.files);
+            warnings = made.warnings;
+            toolchain = Some(found);
+        }
+        let files = paths.into_iter().map(|(module, path)| read(module, path)).collect::<Result<_, _>>()?;
+        Ok(Sources { files, checks: Checks::new(imports()), toolchain, warnings })
+    }
+}
+
+fn wanted<'a>(project: &'a Project, options: &'a Options) -> toolchain::Wanted<'a> {
+    toolchain::Wanted {
+        rustc: options.rustc.as_deref().or(project.rustc.as_deref()),
+        folder: &project.folder,
+        cache: &options.cache,
+        apt: &options.apt,
+        environment: &options.environment,
+    }
+}
+
+type Read = (ModuleName, (PathBuf, Vec<u8>));
+
+fn read(module: ModuleName, path: PathBuf) -> Result<Read, BuildError> {
+    match fs::read(&path) {
+        Ok(bytes) => Ok((module, (path, bytes))),
+        Err(source) => Err(BuildError::Unreadable { module, file: path, source }),
+    }
+}
+
+fn empty_manifest(project: &Project, cpu: Cpu) -> Manifest {
+    Manifest {
+        format: FORMAT,
+        wasmtime: WASMTIME_VERSION.to_owned(),
+        config_hash: config_hash(),
+        cpu: cpu.to_string(),
+        modules: BTreeMap::new(),
+        queues: project.queues.clone(),
+        env: project.env.clone(),
+    }
+}
+
+/// What an entry says about the file; the rest is put there by [`entry`].
+fn file_entry(name: &ModuleName, cwasm: &[u8], source_sha256: String) -> ModuleEntry {
+    ModuleEntry {
+        file: output::file_name(name),
+        size: cwasm.len() as u64,
+        sha256: output::sha256(cwasm),
+        xxh3: output::xxh3(cwasm),
+        source_sha256,
+        queue: midge_protocol::QueueName::default_queue(),
+        limits: Default::default(),
+        retry: Default::default(),
+        env: Vec::new(),
+        dirs: BTreeMap::new(),
+    }
+}
+
+/// Describes a module as `midge.toml` does now, whenever its file was made.
+fn entry(module: &ProjectModule, file: ModuleEntry) -> ModuleEntry {
+    ModuleEntry {
+        queue: module.queue.clone(),
+        limits: module.limits,
+        retry: module.retry,
+        env: module.env.clone(),
+        dirs: module.dirs.clone(),
+        ..file
+    }
+}

@@ -1,0 +1,222 @@
+//! Looks into a `.wasm` file before it is compiled: is it a WASI command, and can every import be satisfied?
+
+use std::collections::BTreeMap;
+
+use midge_engine::Import;
+use wasmparser::types::{EntityType, TypesRef};
+use wasmparser::{FuncType, Parser, Validator};
+
+use crate::similar::nearest;
+use crate::toolchain::GUEST_TARGET;
+
+/// What is named at most of many missing imports.
+const MISSING_SHOWN_MAX: usize = 8;
+const WASI: &str = "wasi_snapshot_preview1";
+const PAGE_BYTES: u64 = 64 * 1024;
+
+/// Why a `.wasm` file is not a module that midge can run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WasmError {
+    /// It is something else.
+    #[error("it is {0}")]
+    NotWasm(&'static str),
+    /// It is a component, not a module.
+    #[error(
+        "it is a WebAssembly component, and midge runs modules: build it for {GUEST_TARGET} (not wasm32-wasip2)"
+    )]
+    Component,
+    /// It breaks a rule of WebAssembly.
+    #[error("it is not valid WebAssembly: {0}")]
+    Invalid(String),
+    /// It is no command.
+    #[error("it exports no function `_start` without parameters: {0}")]
+    NoStart(&'static str),
+    /// Host calls would have nothing to read from.
+    #[error("it exports no memory named `memory`, which WASI needs: link it as a WASI command")]
+    NoMemory,
+    /// It could never start.
+    #[error(
+        "it begins with {begins} MiB of memory, more than its limit of {limit} MiB: raise `memory_limit`"
+    )]
+    MemoryOverLimit {
+        /// What it begins with.
+        begins: u64,
+        /// Its limit.
+        limit: u64,
+    },
+    /// It imports what nobody offers.
+    #[error("nothing offers what it imports: {}", list(.0))]
+    Imports(Vec<MissingImport>),
+}
+
+/// An import that cannot be satisfied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingImport {
+    /// Its name: `module.name`.
+    pub name: String,
+    /// What may be behind it, and what to do.
+    pub hint: Option<String>,
+}
+
+fn list(missing: &[MissingImport]) -> String {
+    let mut text: Vec<String> =
+        missing.iter().take(MISSING_SHOWN_MAX).map(|import| format!("`{}`", import.name)).collect();
+    if missing.len() > MISSING_SHOWN_MAX {
+        text.push(format!("and {} more", missing.len() - MISSING_SHOWN_MAX));
+    }
+    let mut hints: Vec<&str> = missing.iter().filter_map(|import| import.hint.as_deref()).collect();
+    hints.dedup();
+    let hints = hints.iter().take(MISSING_SHOWN_MAX).map(|hint| format!("; {hint}")).collect::<String>();
+    format!("{}{hints}", text.join(", "))
+}
+
+/// What guests can import, to check modules against.
+pub(crate) struct Checks {
+    /// The type of each import, by module and name.
+    offered: BTreeMap<(String, String), String>,
+}
+
+impl Checks {
+    pub(crate) fn new(offered: Vec<Import>) -> Checks {
+        Checks { offered: offered.into_iter().map(|i| ((i.module, i.name), i.ty)).collect() }
+    }
+
+    /// Checks a file's bytes.
+    pub(crate) fn check(&self, wasm: &[u8], memory_limit: u64) -> Result<(), WasmError> {
+        what_it_is(wasm)?;
+        let invalid = |error: wasmparser::BinaryReaderError| WasmError::Invalid(error.to_string());
+        let types = Validator::new().validate_all(wasm).map_err(invalid)?;
+        let types = types.as_ref();
+        self.imports(types)?;
+        exports(types)?;
+        let begins = (0..types.memory_count()).map(|index| types.memory_at(index).initial).sum::<u64>();
+        let begins = begins.saturating_mul(PAGE_BYTES);
+        if begins > memory_limit {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            return Err(WasmError::MemoryOverLimit { begins: mib(begins), limit: mib(memory_limit) });
+        }
+        Ok(())
+    }
+
+    fn imports(&self, types: TypesRef<'_>) -> Result<(), WasmError> {
+        let imports = types.core_imports().into_iter().flatten();
+        let missing: Vec<MissingImport> = imports
+            .filter_map(|(module, name, entity)| {
+                let hint = self.problem(types, module, name, entity)?;
+                Some(MissingImport { name: format!("{module}.{name}"), hint })
+            })
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(WasmError::Imports(missing)) }
+    }
+
+    /// Returns nothing where the import can be satisfied, else perhaps a hint.
+    fn problem(
+        &self,
+        types: TypesRef<'_>,
+        module: &str,
+        name: &str,
+        entity: EntityType,
+    ) -> Option<Option<String>> {
+        let wanted = type_text(types, entity);
+        match self.offered.get(&(module.to_owned(), name.to_owned())) {
+            Some(offered) if *offered == wanted => None,
+            Some(offered) => Some(Some(format!("`{name}` is imported as `{wanted}`, but it is `{offered}`"))),
+            None => Some(self.hint(module, name)),
+        }
+    }
+
+    fn hint(&self, module: &str, name: &str) -> Option<String> {
+        if module.starts_with("__wbindgen") || module == "wbg" {
+            return Some(format!(
+                "it was compiled for a browser (wasm-bindgen): build it for {GUEST_TARGET}, and without the \
+                 `js` features of its dependencies"
+            ));
+        }
+        if module == "wasi_unstable" {
+            return Some(
+                "it was compiled for an old preview of WASI: build it with a newer toolchain".to_owned(),
+            );
+        }
+        if module == "wasi" && name == "thread-spawn" {
+            return Some(format!("jobs have one thread: build it for {GUEST_TARGET} (not -threads)"));
+        }
+        if module == "env" {
+            return Some(format!(
+                "`{name}` is a symbol that no library defined when it was linked, or a function of another host"
+            ));
+        }
+        if module.starts_with("wasi:") {
+            return Some(format!("that is WASI 0.2: build it for {GUEST_TARGET} (not wasm32-wasip2)"));
+        }
+        let names = self.offered.keys().filter(|(m, _)| m == module).map(|(_, name)| name.as_str());
+        match nearest(name, names) {
+            Some(nearest) => Some(format!("did you mean `{module}.{nearest}`?")),
+            None if module == WASI => Some("jobs have no network and no threads".to_owned()),
+            None => None,
+        }
+    }
+}
+
+fn what_it_is(bytes: &[u8]) -> Result<(), WasmError> {
+    if bytes.is_empty() {
+        Err(WasmError::NotWasm("empty"))
+    } else if bytes.starts_with(b"\x7fELF") {
+        Err(WasmError::NotWasm("native code, or compiled already: name the `.wasm` file"))
+    } else if bytes.trim_ascii_start().starts_with(b"(") || bytes.starts_with(b";;") {
+        Err(WasmError::NotWasm("WebAssembly text: make a binary of it with `wat2wasm` or `wasm-tools parse`"))
+    } else if !bytes.starts_with(b"\0asm") {
+        Err(WasmError::NotWasm("not WebAssembly at all: its first bytes are wrong"))
+    } else if Parser::is_component(bytes) {
+        Err(WasmError::Component)
+    } else {
+        Ok(())
+    }
+}
+
+fn exports(types: TypesRef<'_>) -> Result<(), WasmError> {
+    let exports: BTreeMap<&str, EntityType> = types.core_exports().into_iter().flatten().collect();
+    let start = exports.get("_start");
+    if !start.is_some_and(|entity| func(types, *entity).is_some_and(is_plain)) {
+        return Err(WasmError::NoStart(match start {
+            Some(_) => "its `_start` is something else",
+            None if exports.contains_key("_initialize") => "it is a library; build a program with a `main`",
+            None => "build a program with a `main` for wasm32-wasip1",
+        }));
+    }
+    match exports.get("memory") {
+        Some(EntityType::Memory(_)) => Ok(()),
+        _ => Err(WasmError::NoMemory),
+    }
+}
+
+fn is_plain(func: &FuncType) -> bool {
+    func.params().is_empty() && func.results().is_empty()
+}
+
+fn func<'a>(types: TypesRef<'a>, entity: EntityType) -> Option<&'a FuncType> {
+    match entity {
+        EntityType::Func(id) => Some(types.get(id)?.unwrap_func()),
+        _ => None,
+    }
+}
+
+/// Writes a type as `midge_engine::Import::ty` does.
+fn type_text(types: TypesRef<'_>, entity: EntityType) -> String {
+    let Some(func) = func(types, entity) else {
+        return match entity {
+            EntityType::Global(_) => "a global",
+            EntityType::Table(_) => "a table",
+            EntityType::Memory(_) => "a memory",
+            _ => "something else",
+        }
+        .to_owned();
+    };
+    let list = |word: &str, types: &[wasmparser::ValType]| match types {
+        [] => String::new(),
+        types => format!(" ({word} {})", types.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")),
+    };
+    format!("(func{}{})", list("param", func.params()), list("result", func.results()))
+}
+
+#[cfg(test)]
+mod tests;

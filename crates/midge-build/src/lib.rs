@@ -1,0 +1,35 @@
+//! Makes compiled modules and their manifest from `midge.toml`: finds a guest toolchain, runs cargo, checks what a
+//! module imports and exports, compiles it ahead of time, and loads it back before it says that it is done.
+//!
+//! Invariant: the only crate with Cranelift. It draws nothing, prints nothing and does not read its process's
+//! environment. Everything blocks.
+
+mod project;
+
+mod build;
+
+mod cargo;
+mod debian;
+mod toolchain;
+
+mod check;
+mod compile;
+mod output;
+
+mod host;
+
+mod environment;
+mod process;
+mod progress;
+mod similar;
+
+pub use build::{BuildError, Built, Options, build};
+pub use cargo::CargoError;
+pub use check::{MissingImport, WasmError};
+pub use debian::DebianError;
+pub use environment::Environment;
+pub use host::{HostError, build_host};
+pub use output::{Difference, OutputError, VerifyError, verify};
+pub use progress::{Event, Progress};
+pub use project::{ConfigError, ModuleSource, PROJECT_FILE, Project, ProjectModule};
+pub use toolchain::{GUEST_TARGET, Origin, Toolchain, ToolchainError, Wanted, find as find_toolchain};

@@ -1,0 +1,225 @@
+//! `[modules.NAME]` and `[env]`: what modules are made from, their bounds, and what guests see of a Machine.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use midge_protocol::job::{AttemptLimits, Backoff, RetryPolicy};
+use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::{ModuleName, QueueName, limits};
+
+use super::section::Section;
+use super::units::{duration, show_duration, show_size, size};
+use super::{ConfigError, ModuleSource, ProjectModule};
+use crate::similar::nearest;
+
+/// Memory of a Machine that attempts cannot have: kernel, host, and the inputs and results that it holds.
+const HOST_MEMORY_MIB: u64 = 128;
+/// More attempts than this is "for ever", which no job should be tried.
+const ATTEMPTS_MAX: u64 = 1_000;
+const TIME_LIMITS: RangeInclusive<Duration> = Duration::from_millis(1)..=limits::TIME_LIMIT_MAX;
+/// The curve of waits ends at an hour, so it cannot begin later.
+const BACKOFFS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
+/// A page of WebAssembly is the least that a guest can have.
+const MEMORY_LIMITS: RangeInclusive<u64> = 64 * 1024..=limits::MEMORY_LIMIT_MAX;
+
+pub(super) fn read(
+    modules: &Section<'_>,
+    folder: &Path,
+    queues: &BTreeMap<QueueName, QueuePolicy>,
+) -> Result<BTreeMap<ModuleName, ProjectModule>, ConfigError> {
+    let mut read = BTreeMap::new();
+    for (name, section) in modules.sections()? {
+        let name = ModuleName::new(name).map_err(|error| section.wrong(error.to_string()))?;
+        read.insert(name, module(&section, folder, queues)?);
+    }
+    Ok(read)
+}
+
+fn module(
+    section: &Section<'_>,
+    folder: &Path,
+    queues: &BTreeMap<QueueName, QueuePolicy>,
+) -> Result<ProjectModule, ConfigError> {
+    section.only(&[
+        "package",
+        "bin",
+        "wasm",
+        "queue",
+        "time_limit",
+        "memory_limit",
+        "attempts",
+        "backoff",
+        "env",
+        "dirs",
+    ])?;
+    let default = AttemptLimits::default();
+    let time = within(section, "time_limit", TIME_LIMITS, duration, show_duration)?;
+    let memory = within(section, "memory_limit", MEMORY_LIMITS, size, show_size)?;
+    let limits = AttemptLimits {
+        time_ms: time.map_or(default.time_ms, |time| time.as_millis() as u64),
+        memory_bytes: memory.unwrap_or(default.memory_bytes),
+    };
+    let queue = queue(section, queues)?;
+    fits(section, &queue, &queues.get(&queue).cloned().unwrap_or_default(), limits)?;
+    Ok(ProjectModule {
+        source: source(section, folder)?,
+        queue,
+        limits,
+        retry: retry(section)?,
+        env: guest_env(section)?,
+        dirs: dirs(&section.section("dirs")?)?,
+    })
+}
+
+fn source(section: &Section<'_>, folder: &Path) -> Result<ModuleSource, ConfigError> {
+    let bin = section.text("bin")?.map(str::to_owned);
+    match (section.text("package")?, section.text("wasm")?) {
+        (Some(package), None) => Ok(ModuleSource::Package { folder: folder.join(package), bin }),
+        (None, Some(wasm)) if bin.is_none() => Ok(ModuleSource::Wasm(folder.join(wasm))),
+        (None, Some(_)) => {
+            Err(section.wrong_at("bin", "`bin` names a program of a `package`: it has none here".to_owned()))
+        }
+        (None, None) => Err(section
+            .wrong("a module needs `package` (the folder of a cargo package) or `wasm` (a file)".to_owned())),
+        (Some(_), Some(_)) => {
+            Err(section.wrong_at("wasm", "a module has either `package` or `wasm`, not both".to_owned()))
+        }
+    }
+}
+
+/// A queue that is not declared has the default policy, unless its name looks like a slip.
+fn queue(section: &Section<'_>, queues: &BTreeMap<QueueName, QueuePolicy>) -> Result<QueueName, ConfigError> {
+    let Some(text) = section.text("queue")? else {
+        return Ok(QueueName::default_queue());
+    };
+    let queue = QueueName::new(text).map_err(|error| section.wrong_at("queue", error.to_string()))?;
+    if queue == QueueName::default_queue() || queues.contains_key(&queue) {
+        return Ok(queue);
+    }
+    match nearest(text, queues.keys().map(QueueName::as_str).chain(["default"])) {
+        None => Ok(queue),
+        Some(nearest) => Err(section.wrong_at(
+            "queue",
+            format!(
+                "queue `{text}` is not declared: did you mean `{nearest}`? If not, add a section [queues.{text}]"
+            ),
+        )),
+    }
+}
+
+/// Refuses a module whose attempts, all at once, would need more memory than the Machine has.
+fn fits(
+    section: &Section<'_>,
+    queue: &QueueName,
+    policy: &QueuePolicy,
+    limits: AttemptLimits,
+) -> Result<(), ConfigError> {
+    let places = u64::from(policy.places());
+    let has = u64::from(policy.size.memory_mib);
+    let needs = (places * limits.memory_bytes).div_ceil(1 << 20) + HOST_MEMORY_MIB;
+    if needs <= has {
+        return Ok(());
+    }
+    let each = show_size(limits.memory_bytes);
+    let message = format!(
+        "{places} jobs at once with {each} each do not fit a Machine of queue `{queue}`, which has {has} MiB \
+         ({HOST_MEMORY_MIB} of them for the host): set `size.memory_mib` of the queue to {needs} or more, or lower \
+         `jobs_per_machine` or `memory_limit`"
+    );
+    Err(section.wrong_at("memory_limit", message))
+}
+
+fn retry(section: &Section<'_>) -> Result<RetryPolicy, ConfigError> {
+    let default = RetryPolicy::default();
+    let attempts = section.number("attempts", 1..=ATTEMPTS_MAX)?;
+    let attempts_max =
+        attempts.map_or(default.attempts_max, |n| u32::try_from(n).expect("it is at most a thousand"));
+    if section.read("backoff", "", |value| Some(value.as_str() == Some("sidekiq")))? == Some(true) {
+        return Ok(RetryPolicy { attempts_max, backoff: Backoff::Sidekiq });
+    }
+    let first = within_or(section, "backoff", "\"sidekiq\" or ", BACKOFFS, duration, show_duration)?;
+    let backoff =
+        first.map_or(default.backoff, |first| Backoff::Exponential { first_ms: first.as_millis() as u64 });
+    Ok(RetryPolicy { attempts_max, backoff })
+}
+
+fn within<T: PartialOrd + Copy>(
+    section: &Section<'_>,
+    key: &str,
+    range: RangeInclusive<T>,
+    parse: impl Fn(&str) -> Option<T>,
+    show: impl Fn(T) -> String,
+) -> Result<Option<T>, ConfigError> {
+    within_or(section, key, "", range, parse, show)
+}
+
+/// Reads a quantity in its range. `or` says what else could stand there.
+fn within_or<T: PartialOrd + Copy>(
+    section: &Section<'_>,
+    key: &str,
+    or: &str,
+    range: RangeInclusive<T>,
+    parse: impl Fn(&str) -> Option<T>,
+    show: impl Fn(T) -> String,
+) -> Result<Option<T>, ConfigError> {
+    let (least, most) = (show(*range.start()), show(*range.end()));
+    let expected = format!("{or}a number with its unit in quotes, from \"{least}\" to \"{most}\"");
+    section.read(key, &expected, |value| parse(value.as_str()?).filter(|found| range.contains(found)))
+}
+
+/// Reads `[env]`.
+pub(super) fn machine_env(section: &Section<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut env = BTreeMap::new();
+    for (name, value) in section.texts()? {
+        env_name(name).map_err(|message| section.wrong_at(name, message))?;
+        if value.contains('\0') {
+            return Err(section.wrong_at(name, format!("the value of `{name}` holds a zero byte")));
+        }
+        env.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(env)
+}
+
+/// A name need not be in `[env]`: Fly adds secrets and its own.
+fn guest_env(section: &Section<'_>) -> Result<Vec<String>, ConfigError> {
+    let names = section.read("env", "a list of names in quotes, like [\"LOG\"]", |value| {
+        let names = value.as_array()?.iter().map(|name| name.get_ref().as_str().map(str::to_owned));
+        names.collect::<Option<Vec<_>>>()
+    })?;
+    let names = names.unwrap_or_default();
+    for name in &names {
+        env_name(name).map_err(|message| section.wrong_at("env", message))?;
+    }
+    Ok(names)
+}
+
+fn env_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("`{name}` is not a name for env: use letters, digits and `_`"));
+    }
+    // Among them is the Machine's secret, which a guest must never see.
+    if name.starts_with("MIDGE_") {
+        return Err(format!("`{name}`: names that begin with MIDGE_ are midge's own"));
+    }
+    Ok(())
+}
+
+fn dirs(section: &Section<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut dirs = BTreeMap::new();
+    for (guest, machine) in section.texts()? {
+        for path in [guest, machine] {
+            let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+            if !path.starts_with('/') || !Path::new(path).components().all(plain) {
+                let message = format!(
+                    "`{path}` is not an absolute path without `..`: `dirs` gives guest paths their Machine paths"
+                );
+                return Err(section.wrong_at(guest, message));
+            }
+        }
+        dirs.insert(guest.to_owned(), machine.to_owned());
+    }
+    Ok(dirs)
+}

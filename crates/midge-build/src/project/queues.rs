@@ -1,0 +1,99 @@
+//! `[queues.NAME]`: how the jobs of a queue are served, and what Fly gives Machines for it.
+
+use std::collections::BTreeMap;
+
+use midge_protocol::manifest::{MachineSize, QueuePolicy, Wait};
+use midge_protocol::{QueueName, limits};
+use toml::de::DeValue;
+
+use super::ConfigError;
+use super::section::{Section, integer};
+
+/// A bound for `jobs_max` that no disk reaches, so that a slip in zeros is seen.
+const JOBS_MAX_MAX: u64 = 1_000_000_000;
+/// What Fly sells, from the sizes of its documentation: CPUs, then memory of each in MiB, in steps of 256.
+const SIZES: [(&str, &[u64], u64, u64); 2] =
+    [("shared", &[1, 2, 4, 6, 8], 256, 2048), ("performance", &[1, 2, 4, 6, 8, 10, 12, 14, 16], 2048, 8192)];
+const MEMORY_STEP_MIB: u64 = 256;
+
+pub(super) fn read(queues: &Section<'_>) -> Result<BTreeMap<QueueName, QueuePolicy>, ConfigError> {
+    let mut read = BTreeMap::new();
+    for (name, section) in queues.sections()? {
+        let name = QueueName::new(name).map_err(|error| section.wrong(error.to_string()))?;
+        read.insert(name, policy(&section)?);
+    }
+    Ok(read)
+}
+
+fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
+    section.only(&[
+        "max_machines",
+        "warm_machines",
+        "ready_machines",
+        "jobs_per_machine",
+        "wait",
+        "single_use",
+        "jobs_max",
+        "size",
+    ])?;
+    let default = QueuePolicy::default();
+    let count = |key, least, most: u32, default| -> Result<u32, ConfigError> {
+        let number = section.number(key, least..=u64::from(most))?;
+        Ok(number.map_or(default, |number| u32::try_from(number).expect("it is at most a u32")))
+    };
+    let max_machines = count("max_machines", 1, limits::MACHINES_MAX, default.max_machines)?;
+    let policy = QueuePolicy {
+        max_machines,
+        // More than run at once could be neither warm nor needed.
+        warm_machines: count("warm_machines", 0, max_machines, default.warm_machines)?,
+        ready_machines: count("ready_machines", 0, max_machines, default.ready_machines)?,
+        jobs_per_machine: count("jobs_per_machine", 1, limits::PLACES_MAX, default.jobs_per_machine)?,
+        wait: section.read("wait", "seconds from 0 to 86400, or \"forever\"", wait)?.unwrap_or_default(),
+        single_use: section.flag("single_use")?.unwrap_or(default.single_use),
+        jobs_max: section.number("jobs_max", 1..=JOBS_MAX_MAX)?.unwrap_or(default.jobs_max),
+        size: size(&section.section("size")?)?,
+    };
+    let places_set = section.number("jobs_per_machine", 0..=u64::MAX)?;
+    if policy.single_use && places_set.is_some_and(|places| places > 1) {
+        let message = "a `single_use` Machine runs one job only: remove `jobs_per_machine`, or set it to 1";
+        return Err(section.wrong_at("jobs_per_machine", message.to_owned()));
+    }
+    Ok(policy)
+}
+
+fn wait(value: &DeValue<'_>) -> Option<Wait> {
+    // The rule and its bounds are the protocol's, whatever the type in TOML.
+    let text = match value {
+        DeValue::Integer(_) => integer(value)?.to_string(),
+        DeValue::Float(float) => float.as_str().replace('_', ""),
+        _ => value.as_str()?.to_owned(),
+    };
+    text.parse().ok()
+}
+
+fn size(section: &Section<'_>) -> Result<MachineSize, ConfigError> {
+    section.only(&["cpu_kind", "cpus", "memory_mib"])?;
+    let default = MachineSize::default();
+    let kind = section.text("cpu_kind")?.unwrap_or(&default.cpu_kind);
+    let Some((_, cpus_sold, least, most)) = SIZES.into_iter().find(|(name, ..)| *name == kind) else {
+        let message = format!("`cpu_kind` must be \"shared\" or \"performance\", not \"{kind}\"");
+        return Err(section.wrong_at("cpu_kind", message));
+    };
+    let cpus = section.number("cpus", 1..=16)?.unwrap_or(u64::from(default.cpus));
+    if !cpus_sold.contains(&cpus) {
+        let sold = cpus_sold.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        return Err(section.wrong_at("cpus", format!("`cpus` of {kind} must be one of {sold}, not {cpus}")));
+    }
+    let (least, most) = (cpus * least, cpus * most);
+    let memory =
+        section.number("memory_mib", 0..=u64::MAX)?.unwrap_or(u64::from(default.memory_mib).max(least));
+    if !(least..=most).contains(&memory) || !memory.is_multiple_of(MEMORY_STEP_MIB) {
+        let message = format!(
+            "`memory_mib` with {cpus} {kind} CPUs must be from {least} to {most}, in steps of {MEMORY_STEP_MIB}, \
+             not {memory}"
+        );
+        return Err(section.wrong_at("memory_mib", message));
+    }
+    let narrow = |number| u32::try_from(number).expect("it is at most what Fly sells");
+    Ok(MachineSize { cpu_kind: kind.to_owned(), cpus: narrow(cpus), memory_mib: narrow(memory) })
+}

@@ -1,0 +1,150 @@
+//! Reads one section of a TOML file, key by key, so that every error has its line and says what is expected.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::ConfigError;
+use crate::similar::nearest;
+
+/// A file and its text, which turn a place into a line.
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl Source<'_> {
+    /// Makes an error about the place `at`, in bytes from the beginning.
+    pub(super) fn wrong(&self, at: usize, message: String) -> ConfigError {
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        ConfigError::Wrong { path: self.path.to_owned(), line, message }
+    }
+}
+
+/// A table of the file; a section that is not there is an empty one.
+pub(super) struct Section<'a> {
+    source: &'a Source<'a>,
+    /// What it is called in messages: `[queues.mail]`.
+    name: String,
+    table: Option<&'a DeTable<'a>>,
+    at: usize,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn top(source: &'a Source<'a>, table: &'a DeTable<'a>) -> Section<'a> {
+        Section { source, name: String::new(), table: Some(table), at: 0 }
+    }
+
+    /// Makes an error about the section itself.
+    pub(super) fn wrong(&self, message: String) -> ConfigError {
+        self.source.wrong(self.at, message)
+    }
+
+    /// Makes an error about the value of a key, or about the section where the key is missing.
+    pub(super) fn wrong_at(&self, key: &str, message: String) -> ConfigError {
+        self.source.wrong(self.get(key).map_or(self.at, |value| value.span().start), message)
+    }
+
+    /// Refuses every key that is not listed.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), ConfigError> {
+        // The first in the file, since the table is sorted by name.
+        let unknown = self.keys().filter(|key| !known.contains(&key.get_ref().as_ref()));
+        let Some(key) = unknown.min_by_key(|key| key.span().start) else {
+            return Ok(());
+        };
+        let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
+        let hint = match nearest(key.get_ref(), known.iter().copied()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("the keys are {}", known.join(", ")),
+        };
+        let message = format!("unknown key `{}`{place}: {hint}", key.get_ref());
+        Err(self.source.wrong(key.span().start, message))
+    }
+
+    /// Returns the sections in this one, with their names, in the order of names.
+    pub(super) fn sections(&self) -> Result<Vec<(&'a str, Section<'a>)>, ConfigError> {
+        self.keys().map(|key| Ok((key.get_ref().as_ref(), self.section(key.get_ref())?))).collect()
+    }
+
+    /// Returns the section under a key; an empty one where there is none.
+    pub(super) fn section(&self, key: &str) -> Result<Section<'a>, ConfigError> {
+        let name = if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) };
+        let Some((found, value)) = self.table.and_then(|table| table.get_key_value(key)) else {
+            return Ok(Section { source: self.source, name, table: None, at: self.at });
+        };
+        let table = value
+            .get_ref()
+            .as_table()
+            .ok_or_else(|| self.expected(value, &format!("`{name}` must be a section like [{name}]")))?;
+        Ok(Section { source: self.source, name, table: Some(table), at: found.span().start })
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
+        self.read(key, "a string in quotes", |value| value.as_str())
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        self.read(key, "true or false", |value| value.as_bool())
+    }
+
+    pub(super) fn number(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ConfigError> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(key, &expected, |value| integer(value).filter(|number| range.contains(number)))
+    }
+
+    /// Reads a string that has a form of its own.
+    pub(super) fn parsed<T, E>(
+        &self,
+        key: &str,
+        expected: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, ConfigError> {
+        self.read(key, expected, |value| parse(value.as_str()?).ok())
+    }
+
+    /// Reads a value that `read` understands.
+    pub(super) fn read<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&'a DeValue<'a>) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let found = read(value.get_ref());
+        found.map(Some).ok_or_else(|| self.expected(value, &format!("`{key}` must be {expected}")))
+    }
+
+    /// Returns every key with its value as text.
+    pub(super) fn texts(&self) -> Result<Vec<(&'a str, &'a str)>, ConfigError> {
+        let pair = |key: &'a Spanned<_>| {
+            let key: &str = AsRef::<str>::as_ref(key.get_ref());
+            Ok((key, self.text(key)?.unwrap_or_default()))
+        };
+        self.keys().map(pair).collect()
+    }
+
+    fn expected(&self, value: &Spanned<DeValue<'_>>, expected: &str) -> ConfigError {
+        let given = self.source.text.get(value.span()).unwrap_or_default();
+        let given = given.lines().next().unwrap_or_default();
+        self.source.wrong(value.span().start, format!("{expected}, not `{given}`"))
+    }
+
+    fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table.and_then(|table| table.get(key))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &'a Spanned<toml::de::DeString<'a>>> {
+        self.table.into_iter().flat_map(|table| table.keys())
+    }
+}
+
+/// Returns an integer of TOML, in any of its notations, if it is not negative.
+pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
+    let integer = value.as_integer()?;
+    u64::from_str_radix(integer.as_str().trim_start_matches('+'), integer.radix()).ok()
+}

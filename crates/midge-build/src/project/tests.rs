@@ -1,0 +1,207 @@
+use super::*;
+use midge_protocol::job::Backoff;
+use midge_protocol::manifest::{MachineSize, Wait};
+
+fn parse(text: &str) -> Result<Project, ConfigError> {
+    Project::parse(Path::new("app/midge.toml"), text)
+}
+
+const WHOLE: &str = r#"
+[build]
+out = "built"
+cpu = "x86-64-v3"
+rustc = "/opt/rust/bin/rustc"
+
+[env]
+LOG = "info"
+
+[queues.mail]
+max_machines = 8
+warm_machines = 1
+ready_machines = 2
+jobs_per_machine = 4
+wait = "forever"
+jobs_max = 1_000
+size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
+
+[queues.single]
+wait = 0.5
+single_use = true
+
+[modules.send]
+package = "jobs/send"
+bin = "sender"
+queue = "mail"
+time_limit = "700ms"
+memory_limit = "64MiB"
+attempts = 3
+backoff = "200ms"
+env = ["LOG", "SMTP_URL"]
+dirs = { "/data" = "/srv/data" }
+
+[modules.ready]
+wasm = "ready.wasm"
+"#;
+
+#[test]
+fn a_whole_file_is_read() {
+    let project = parse(WHOLE).unwrap();
+    assert_eq!(project.out, Path::new("app/built"));
+    assert_eq!((project.cpu, project.rustc), (Cpu::V3, Some("/opt/rust/bin/rustc".into())));
+    assert_eq!(project.env["LOG"], "info");
+
+    let mail = &project.queues["mail"];
+    assert_eq!((mail.max_machines, mail.warm_machines, mail.ready_machines), (8, 1, 2));
+    assert_eq!((mail.jobs_per_machine, mail.wait, mail.jobs_max), (4, Wait::Forever, 1_000));
+    assert_eq!(mail.size, MachineSize { cpu_kind: "performance".to_owned(), cpus: 2, memory_mib: 4096 });
+    let single = &project.queues["single"];
+    assert_eq!((single.wait, single.single_use, single.places()), (Wait::Millis(500), true, 1));
+
+    let send = &project.modules["send"];
+    let folder = PathBuf::from("app/jobs/send");
+    assert_eq!(send.source, ModuleSource::Package { folder, bin: Some("sender".to_owned()) });
+    assert_eq!((send.limits.time_ms, send.limits.memory_bytes), (700, 64 << 20));
+    assert_eq!((send.retry.attempts_max, send.retry.backoff), (3, Backoff::Exponential { first_ms: 200 }));
+    assert_eq!((send.env.len(), send.dirs["/data"].as_str()), (2, "/srv/data"));
+}
+
+#[test]
+fn a_module_needs_only_what_it_is_made_from() {
+    let project = parse("[modules.ready]\nwasm = \"ready.wasm\"\n").unwrap();
+    assert_eq!((project.out, project.cpu), ("app/target/midge".into(), Cpu::V2));
+    let ready = &project.modules["ready"];
+    assert_eq!(ready.source, ModuleSource::Wasm("app/ready.wasm".into()));
+    assert_eq!(ready.queue, QueueName::default_queue());
+    assert_eq!((ready.limits, ready.retry), (AttemptLimits::default(), RetryPolicy::default()));
+}
+
+/// Malformed files, and what is said about each.
+const MALFORMED: &[(&str, &str)] = &[
+    ("", "1: it names no module: add a section like [modules.hello]"),
+    ("[modules", "1: this is not TOML"),
+    ("[module.a]\nwasm = \"a\"", "1: unknown key `module`: did you mean `modules`?"),
+    ("[build]\ntarget = \"x\"", "2: unknown key `target` in [build]: the keys are out, cpu, rustc"),
+    (
+        "[queues.mail]\n\nmax_machine = 4",
+        "3: unknown key `max_machine` in [queues.mail]: did you mean `max_machines`?",
+    ),
+    (
+        "[queues.a.size]\nmemory_mb = 1",
+        "2: unknown key `memory_mb` in [queues.a.size]: did you mean `memory_mib`?",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\ntimelimit = 1",
+        "3: unknown key `timelimit` in [modules.a]: did you mean `time_limit`?",
+    ),
+    ("build = 1", "1: `build` must be a section like [build], not `1`"),
+    (
+        "[build]\ncpu = \"native\"",
+        "2: `cpu` must be one of \"x86-64-v2\" and \"x86-64-v3\", not `\"native\"`",
+    ),
+    ("[build]\nout = 1", "2: `out` must be a string in quotes, not `1`"),
+    ("[env]\nA = 1", "2: `A` must be a string in quotes, not `1`"),
+    ("[env]\nMIDGE_SECRET = \"x\"", "2: `MIDGE_SECRET`: names that begin with MIDGE_ are midge's own"),
+    ("[env]\n\"A B\" = \"x\"", "2: `A B` is not a name for env: use letters, digits and `_`"),
+    ("[queues.Mail]", "1: `Mail` is not a queue name"),
+    ("[queues.a]\nmax_machines = 0", "2: `max_machines` must be a whole number from 1 to 1000, not `0`"),
+    ("[queues.a]\nmax_machines = -1", "2: `max_machines` must be a whole number from 1 to 1000, not `-1`"),
+    (
+        "[queues.a]\nmax_machines = \"4\"",
+        "2: `max_machines` must be a whole number from 1 to 1000, not `\"4\"`",
+    ),
+    ("[queues.a]\nwarm_machines = 5", "2: `warm_machines` must be a whole number from 0 to 4, not `5`"),
+    (
+        "[queues.a]\nwait = \"soon\"",
+        "2: `wait` must be seconds from 0 to 86400, or \"forever\", not `\"soon\"`",
+    ),
+    ("[queues.a]\nwait = 86_401", "2: `wait` must be seconds from 0 to 86400"),
+    ("[queues.a]\nsingle_use = 1", "2: `single_use` must be true or false, not `1`"),
+    ("[queues.a]\nsingle_use = true\njobs_per_machine = 2", "3: a `single_use` Machine runs one job only"),
+    (
+        "[queues.a]\nsize = { cpu_kind = \"fast\" }",
+        "2: `cpu_kind` must be \"shared\" or \"performance\", not \"fast\"",
+    ),
+    ("[queues.a]\nsize = { cpus = 3 }", "2: `cpus` of shared must be one of 1, 2, 4, 6, 8, not 3"),
+    (
+        "[queues.a]\nsize = { memory_mib = 1000 }",
+        "2: `memory_mib` with 1 shared CPUs must be from 256 to 2048, in steps of 256, not 1000",
+    ),
+    ("[modules.\"a.b\"]\nwasm = \"a\"", "1: `a.b` is not a module name"),
+    (
+        "[modules.a]\nattempts = 1",
+        "1: a module needs `package` (the folder of a cargo package) or `wasm` (a file)",
+    ),
+    ("[modules.a]\npackage = \"a\"\nwasm = \"a\"", "3: a module has either `package` or `wasm`, not both"),
+    ("[modules.a]\nwasm = \"a\"\nbin = \"a\"", "3: `bin` names a program of a `package`: it has none here"),
+    ("[modules.a]\nwasm = \"a\"\nqueue = \"a b\"", "3: `a b` is not a queue name"),
+    (
+        "[modules.a]\nwasm = \"a\"\nqueue = \"mial\"\n[queues.mail]",
+        "3: queue `mial` is not declared: did you mean `mail`? If not, add a section [queues.mial]",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\nqueue = \"defualt\"",
+        "3: queue `defualt` is not declared: did you mean `default`?",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\ntime_limit = 5",
+        "3: `time_limit` must be a number with its unit in quotes, from \"1ms\" to \"24h\", not `5`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\ntime_limit = \"25h\"",
+        "3: `time_limit` must be a number with its unit in quotes, from \"1ms\" to \"24h\", not `\"25h\"`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\nmemory_limit = \"1KiB\"",
+        "3: `memory_limit` must be a number with its unit in quotes, from \"64KiB\" to \"4GiB\", not `\"1KiB\"`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\nmemory_limit = \"1GiB\"",
+        "3: 2 jobs at once with 1GiB each do not fit a Machine of queue `default`, which has 1024 MiB (128 of them for the host): set `size.memory_mib` of the queue to 2176 or more",
+    ),
+    (
+        "[queues.a]\njobs_per_machine = 8\n[modules.a]\nwasm = \"a\"\nqueue = \"a\"",
+        "3: 8 jobs at once with 256MiB each do not fit a Machine of queue `a`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\nattempts = 0",
+        "3: `attempts` must be a whole number from 1 to 1000, not `0`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\nbackoff = \"2h\"",
+        "3: `backoff` must be \"sidekiq\" or a number with its unit in quotes, from \"1ms\" to \"1h\", not `\"2h\"`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\nenv = \"LOG\"",
+        "3: `env` must be a list of names in quotes, like [\"LOG\"], not `\"LOG\"`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\nenv = [\"MIDGE_SECRET\"]",
+        "3: `MIDGE_SECRET`: names that begin with MIDGE_",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = \"../b\" }",
+        "3: `../b` is not an absolute path without `..`",
+    ),
+    ("[modules.a]\nwasm = \"a\"\nwasm = \"b\"", "3: this is not TOML: duplicate key"),
+];
+
+#[test]
+fn every_mistake_is_told_with_its_line_and_what_is_expected() {
+    for (text, expected) in MALFORMED {
+        let message = parse(text).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("app/midge.toml:{expected}")), "{text}\n{message}");
+    }
+}
+
+#[test]
+fn a_queue_that_is_not_declared_and_looks_like_no_other_has_the_default_policy() {
+    let project = parse("[modules.a]\nwasm = \"a\"\nqueue = \"night\"\n[queues.mail]\n").unwrap();
+    assert_eq!(project.modules["a"].queue.as_str(), "night");
+}
+
+#[test]
+fn a_missing_file_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = Project::read(folder.path()).unwrap_err().to_string();
+    assert!(message.contains("midge.toml`: run `midge new NAME`"), "{message}");
+}
