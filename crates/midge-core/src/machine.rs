@@ -41,6 +41,9 @@ pub struct Machine {
     pub heard_at: Option<Timestamp>,
     /// Attempts that it was given in all.
     pub attempts: u64,
+    /// Whether it was given up because its host never phoned home.
+    #[serde(default)]
+    pub boot_failed: bool,
     /// Why it went away or failed, where that is known.
     pub note: Option<String>,
 }
@@ -265,6 +268,7 @@ impl Machine {
             (Creating | Starting, MachineEvent::Seen { sight: Sight::Stopped(exit), .. }) => {
                 let how = exit.map_or("it stopped".to_owned(), |exit| exit.to_string());
                 machine.note = Some(format!("{how} before its host phoned home"));
+                machine.boot_failed = true;
                 Destroying
             }
             (Up | Draining | Left, MachineEvent::Seen { sight: Sight::Stopped(exit), .. }) => {
@@ -277,8 +281,9 @@ impl Machine {
             }
 
             (Gone, MachineEvent::Overdue { .. }) => Gone,
-            (_, MachineEvent::Overdue { note }) => {
+            (state, MachineEvent::Overdue { note }) => {
                 machine.note = Some(note);
+                machine.boot_failed = matches!(state, Creating | Preparing | Starting);
                 Destroying
             }
             (state, _) => return Err(MachineRefused(state)),
@@ -298,11 +303,6 @@ impl Machine {
         self.act_failures = 0;
         self.act_at = now;
         self.since = now;
-    }
-
-    /// Returns whether it went away, or will, without its host ever having phoned home.
-    pub fn failed_to_boot(&self) -> bool {
-        matches!(self.state, MachineState::Destroying | MachineState::Gone) && self.boot.is_none()
     }
 }
 
@@ -332,6 +332,7 @@ pub(crate) mod tests {
             seq: 0,
             heard_at: None,
             attempts: 0,
+            boot_failed: false,
             note: None,
         }
     }
@@ -367,7 +368,7 @@ pub(crate) mod tests {
         assert_eq!(starting.apply(stopped(0), LATER).unwrap().state, MachineState::Starting);
         starting.act_at = NOW;
         let failed = starting.apply(stopped(1), LATER).unwrap();
-        assert!(failed.failed_to_boot());
+        assert!(failed.boot_failed);
         assert!(failed.note.unwrap().contains("exited with 1 before its host phoned home"));
     }
 

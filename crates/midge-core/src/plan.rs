@@ -169,7 +169,7 @@ fn staff(demand: &QueueDemand, view: &View, now: Timestamp, actions: &mut Vec<Ac
 /// Machines that do not come up one after the other are begun ever more slowly: 1, 2, 4 seconds and so on.
 fn boot_pause_until<'a>(machines: impl Iterator<Item = &'a Machine> + Clone) -> Option<Timestamp> {
     let last_up = machines.clone().filter_map(|machine| machine.heard_at).max().unwrap_or_default();
-    let failed = machines.filter(|machine| machine.failed_to_boot() && machine.since > last_up);
+    let failed = machines.filter(|machine| machine.boot_failed && machine.since > last_up);
     let (count, newest) = failed.fold((0u32, Timestamp::default()), |(count, newest), machine| {
         (count + 1, newest.max(machine.since))
     });

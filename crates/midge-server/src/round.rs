@@ -321,6 +321,7 @@ impl Round<'_> {
             seq: 0,
             heard_at: None,
             attempts: 0,
+            boot_failed: false,
             note: None,
         };
         self.create(&mut machine, &secret)
@@ -385,7 +386,7 @@ fn change(
     let Ok(after) = machine.apply(event, now) else { return Ok(released) };
     if after.state != machine.state {
         let (from, to) = (machine.state.as_str(), after.state.as_str());
-        tracing::info!(machine.name = %machine.name, machine.id = ?machine.id.as_ref().map(MachineId::as_str), note = after.note, "Machine {from} -> {to}");
+        tracing::info!(machine.name = %machine.name, machine.id = after.id.as_ref().map(MachineId::as_str), note = after.note, "Machine {from} -> {to}");
     }
     if machine.state.may_exchange() && !after.state.may_exchange() {
         for job in rows.jobs_leased(&machine.name)? {

@@ -118,7 +118,7 @@ fn a_refused_create_is_repeated_a_lost_one_given_up_and_a_slow_boot_too() {
 fn machines_that_do_not_come_up_are_begun_ever_more_slowly() {
     let failed = |name: &str| {
         let mut machine = machine(name, MachineState::Gone, NOW);
-        machine.boot = None;
+        machine.boot_failed = true;
         (machine, 0)
     };
     let machines = vec![failed("m1"), failed("m2"), failed("m3")];
@@ -126,6 +126,12 @@ fn machines_that_do_not_come_up_are_begun_ever_more_slowly() {
     let after = |seconds| NOW.after(Duration::from_secs(seconds));
     assert_eq!(boots(&plan(&view, after(3))), 0);
     assert_eq!(boots(&plan(&view, after(4))), 1);
+}
+
+#[test]
+fn a_machine_that_was_made_ahead_and_not_needed_did_not_fail_to_boot() {
+    let unused = machine("m1", MachineState::Gone, NOW);
+    assert_eq!(boots(&plan(&view(1, QueuePolicy::default(), vec![(unused, 0)]), NOW)), 1);
 }
 
 #[test]

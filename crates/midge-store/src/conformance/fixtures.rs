@@ -116,6 +116,7 @@ pub fn machine(name: &str) -> Machine {
         seq: 0,
         heard_at: None,
         attempts: 0,
+        boot_failed: false,
         note: None,
     }
 }
