@@ -290,11 +290,17 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn finish(self, context: &Context) -> Result<Result<Exchanged, Denied>, StoreError> {
+    fn finish(mut self, context: &Context) -> Result<Result<Exchanged, Denied>, StoreError> {
+        // A host does not forget that it was told to drain, so the row must not either, whatever is deployed next.
+        if self.machine.state == MachineState::Up && self.machine.generation != context.generation {
+            let note = "a new generation takes its place".to_owned();
+            if let Ok(draining) = self.machine.apply(MachineEvent::DrainAsked { note }, self.now) {
+                self.machine = draining;
+            }
+        }
         self.rows.put_machine(&self.machine)?;
         let mut done = self.done;
-        done.answer.drain =
-            self.machine.state == MachineState::Draining || self.machine.generation != context.generation;
+        done.answer.drain = self.machine.state == MachineState::Draining;
         done.queue = Some(self.machine.queue);
         Ok(Ok(done))
     }
