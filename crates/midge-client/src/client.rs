@@ -1,0 +1,199 @@
+//! The client: one method for each thing that can be asked of a server.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use midge_protocol::api::{
+    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Queues,
+};
+use midge_protocol::job::{JobView, State};
+use midge_protocol::manifest::Manifest;
+use midge_protocol::{Attempt, JobId, Secret, limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::transport::{Call, Repeat, Transport, decode};
+use crate::{ClientError, WaitError};
+
+/// The longest that a server lets an answer wait. A longer wait is several calls.
+const WAIT_CALL_MAX: Duration = Duration::from_secs(60);
+/// Between two waits, since a server that is about to stop answers at once.
+const WAIT_PAUSE: Duration = Duration::from_millis(100);
+/// The most of inputs and args in one batch: in base64 and with the rest they stay within a body's bound.
+const BATCH_BYTES_MAX: usize = limits::ENQUEUE_BODY_BYTES_MAX / 2;
+
+/// A client of one server. Cloning it is cheap, and clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    transport: Transport,
+}
+
+impl Client {
+    /// Makes a client for the server at a URL, which may have a path. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`] where that is not the URL of a server.
+    pub fn new(base_url: &str) -> Result<Client, ClientError> {
+        Ok(Client { transport: Transport::new(base_url)? })
+    }
+
+    /// Sends a token with each call.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`] where it cannot be sent.
+    pub fn token(mut self, token: &Secret) -> Result<Client, ClientError> {
+        self.transport.set_token(token)?;
+        Ok(self)
+    }
+
+    /// Says how often a call is tried while no server answers: 5 times where nothing is said, over 1.5 seconds.
+    ///
+    /// Only what can be repeated is, and an enqueue can, because the job's id is made before it is sent.
+    #[must_use]
+    pub fn tries(mut self, tries: u32) -> Client {
+        self.transport.set_tries(tries);
+        self
+    }
+
+    /// Enqueues a job. Repeating the same request, id and all, gives the same job.
+    pub async fn enqueue(&self, request: &EnqueueRequest) -> Result<Enqueued, ClientError> {
+        let call = Call { body: Some(json(request)?), ..Call::post(&["jobs"], Repeat::Safe) };
+        self.ask(call).await
+    }
+
+    /// Enqueues many jobs in one transaction: all or none. More than [`limits::BULK_JOBS_MAX`] are refused, and so
+    /// is more than [`limits::ENQUEUE_BODY_BYTES_MAX`] of them; [`Client::enqueue_in_batches`] takes any number.
+    pub async fn enqueue_all(&self, requests: Vec<EnqueueRequest>) -> Result<Vec<Enqueued>, ClientError> {
+        let body = json(&BulkRequest { jobs: requests })?;
+        let call = Call { body: Some(body), ..Call::post(&["jobs", "bulk"], Repeat::Safe) };
+        Ok(self.ask::<BulkEnqueued>(call).await?.jobs)
+    }
+
+    /// Enqueues any number of jobs, at most `len` of them in one transaction, and tells `done` after each.
+    ///
+    /// Each batch is all or none, but the whole is not: after an error, those before it are enqueued. To go on,
+    /// repeat the call with the same requests; those that are there already are not enqueued again.
+    pub async fn enqueue_in_batches(
+        &self,
+        requests: impl IntoIterator<Item = EnqueueRequest>,
+        len: usize,
+        mut done: impl FnMut(&[Enqueued]),
+    ) -> Result<(), ClientError> {
+        let len = len.clamp(1, limits::BULK_JOBS_MAX);
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for request in requests {
+            let more = request.args.get().len() + request.input.as_ref().map_or(0, Bytes::len);
+            if batch.len() == len || (!batch.is_empty() && bytes + more > BATCH_BYTES_MAX) {
+                done(&self.enqueue_all(std::mem::take(&mut batch)).await?);
+                bytes = 0;
+            }
+            bytes += more;
+            batch.push(request);
+        }
+        if !batch.is_empty() {
+            done(&self.enqueue_all(batch).await?);
+        }
+        Ok(())
+    }
+
+    /// Returns a job with its args and attempts.
+    pub async fn job(&self, id: JobId) -> Result<JobDetail, ClientError> {
+        self.ask(Call::get(&["jobs", &id.to_string()])).await
+    }
+
+    /// Returns a page of jobs, newest first.
+    pub async fn jobs(&self, filter: &JobFilter) -> Result<JobPage, ClientError> {
+        let call = Call::get(&["jobs"])
+            .query("state", filter.state)
+            .query("queue", filter.queue.as_ref())
+            .query("module", filter.module.as_ref())
+            .query("before", filter.before)
+            .query("limit", filter.limit);
+        self.ask(call).await
+    }
+
+    /// Waits until a job has ended, or `timeout` is over, and returns it as it is then: look at its state.
+    pub async fn wait(&self, id: JobId, timeout: Option<Duration>) -> Result<JobView, ClientError> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let waits = left.map_or(WAIT_CALL_MAX, |left| left.min(WAIT_CALL_MAX));
+            let began = Instant::now();
+            let path = ["jobs", &id.to_string(), "wait"];
+            let call = Call::get(&path).query("timeout_ms", Some(waits.as_millis()));
+            let job: JobView = self.ask(Call { waits, ..call }).await?;
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if job.state.is_ended() || over {
+                return Ok(job);
+            }
+            if began.elapsed() < WAIT_PAUSE {
+                tokio::time::sleep(WAIT_PAUSE).await;
+            }
+        }
+    }
+
+    /// Returns the result of a completed job: the bytes that its guest wrote to stdout.
+    pub async fn result_bytes(&self, id: JobId) -> Result<Bytes, ClientError> {
+        self.transport.send(&Call::get(&["jobs", &id.to_string(), "result"])).await
+    }
+
+    /// Waits, for ever if need be, until a job has ended, and returns its result.
+    ///
+    /// # Errors
+    /// [`WaitError::NotCompleted`] with the job where it ended without one.
+    pub async fn wait_result<T: DeserializeOwned>(&self, id: JobId) -> Result<T, WaitError> {
+        let job = self.wait(id, None).await?;
+        if job.state != State::Completed {
+            return Err(WaitError::NotCompleted(Box::new(job)));
+        }
+        let result = self.result_bytes(id).await?;
+        serde_json::from_slice(&result).map_err(|source| WaitError::NotTheType { id, source })
+    }
+
+    /// Enqueues a job, waits until it has ended, and returns its result.
+    pub async fn run<T: DeserializeOwned>(&self, request: &EnqueueRequest) -> Result<T, WaitError> {
+        self.wait_result(self.enqueue(request).await?.id).await
+    }
+
+    /// Returns the log of one attempt at a job, of the last one where none is named.
+    pub async fn log(&self, id: JobId, attempt: Option<Attempt>) -> Result<Bytes, ClientError> {
+        let path = ["jobs", &id.to_string(), "log"];
+        self.transport.send(&Call::get(&path).query("attempt", attempt)).await
+    }
+
+    /// Cancels a job: at once where it waits, as soon as its Machine has heard of it where it runs.
+    pub async fn cancel(&self, id: JobId) -> Result<JobView, ClientError> {
+        self.ask(Call::post(&["jobs", &id.to_string(), "cancel"], Repeat::Unsent)).await
+    }
+
+    /// Runs an ended job again under a new allowance of attempts, or a waiting one now.
+    pub async fn retry(&self, id: JobId) -> Result<JobView, ClientError> {
+        self.ask(Call::post(&["jobs", &id.to_string(), "retry"], Repeat::Unsent)).await
+    }
+
+    /// Returns the queues that are declared or hold jobs.
+    pub async fn queues(&self) -> Result<Queues, ClientError> {
+        self.ask(Call::get(&["queues"])).await
+    }
+
+    /// Returns the Machines that are there, and those that went lately; newest first.
+    pub async fn machines(&self) -> Result<Machines, ClientError> {
+        self.ask(Call::get(&["machines"])).await
+    }
+
+    /// Returns the modules that jobs may name, with their settings.
+    pub async fn modules(&self) -> Result<Manifest, ClientError> {
+        self.ask(Call::get(&["modules"])).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {
+        decode(&self.transport.url(&call), &self.transport.send(&call).await?)
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Bytes, ClientError> {
+    let text = serde_json::to_vec(value);
+    text.map(Bytes::from).map_err(|error| ClientError::Invalid(format!("cannot be written as JSON: {error}")))
+}
