@@ -1,0 +1,18 @@
+# The example app (crates/midge/examples/app.rs), its jobs and the host in one image: what Machines are forked from.
+FROM rust:1.95-bookworm AS build
+RUN rustup target add wasm32-wasip1
+WORKDIR /src
+COPY . .
+RUN cargo build --release -p midge --bin midge --example app
+# Always alone: built with the rest, the host would be given the compiler.
+RUN cargo rustc -p midge-host --bin midge-host --profile host -- \
+    -C target-feature=+crt-static -C relocation-model=static
+RUN target/release/midge build guest-examples --out /modules
+
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
+COPY --from=build /src/target/release/examples/app /usr/local/bin/app
+COPY --from=build /src/target/release/midge /usr/local/bin/midge
+COPY --from=build /src/target/host/midge-host /usr/local/bin/midge-host
+COPY --from=build /modules /modules
+CMD ["app"]

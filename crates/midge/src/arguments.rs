@@ -1,0 +1,148 @@
+//! Arguments that several subcommands take, and how their values are read.
+
+use std::convert::Infallible;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use midge_protocol::{Secret, limits};
+use serde_json::value::RawValue;
+
+/// Where the server is.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServerArgs {
+    /// The server's URL
+    #[arg(long, value_name = "URL", env = "MIDGE_SERVER", default_value = "http://127.0.0.1:7433")]
+    pub(crate) server: String,
+    /// The server's token, where it asks for one
+    #[arg(long, env = "MIDGE_TOKEN", hide_env_values = true, value_parser = secret)]
+    pub(crate) token: Option<Secret>,
+}
+
+/// What a guest is given.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ContentArgs {
+    /// JSON for the guest, or @FILE for what is in a file
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) args: Option<String>,
+    /// A file for the guest's stdin; `-` is our own stdin
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) input: Option<PathBuf>,
+}
+
+impl ContentArgs {
+    /// Returns the args: `null` where there are none.
+    pub(crate) fn args(&self) -> Result<Box<RawValue>> {
+        let (text, from) = match self.args.as_deref() {
+            None => ("null".to_owned(), "--args".to_owned()),
+            Some(text) => match text.strip_prefix('@') {
+                None => (text.to_owned(), "--args".to_owned()),
+                Some(file) => {
+                    let text = std::fs::read_to_string(file);
+                    (text.with_context(|| format!("cannot read the args from {file}"))?, file.to_owned())
+                }
+            },
+        };
+        RawValue::from_string(text.trim().to_owned()).with_context(|| {
+            format!("{from} is not JSON: text needs quotes of its own, as in --args '{{\"name\": \"you\"}}' or --args '\"text\"'")
+        })
+    }
+
+    /// Returns the input, where there is one.
+    pub(crate) fn input(&self) -> Result<Option<Bytes>> {
+        self.input.as_deref().map(read_input).transpose()
+    }
+}
+
+fn read_input(path: &Path) -> Result<Bytes> {
+    let max = limits::INPUT_BYTES_MAX as u64;
+    let mut bytes = Vec::new();
+    // One byte more than there may be tells that there is too much, without reading all of it.
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(max + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut bytes))
+    };
+    read.with_context(|| format!("cannot read the input from {}", path.display()))?;
+    if bytes.len() as u64 > max {
+        bail!(
+            "the input in {} is larger than 16 MiB, which is the most: put it where the job can get it in pieces",
+            path.display()
+        );
+    }
+    Ok(bytes.into())
+}
+
+/// Reads a secret. It may be empty: see [`given`].
+pub(crate) fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text.trim()))
+}
+
+/// Returns a secret, where there is one: a variable that is set to nothing is as good as unset.
+pub(crate) fn given(secret: Option<&Secret>) -> Option<Secret> {
+    secret.filter(|secret| !secret.expose().is_empty()).cloned()
+}
+
+/// Reads `KEY=VALUE`.
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("use KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(args: Option<&str>, input: Option<&Path>) -> ContentArgs {
+        ContentArgs { args: args.map(str::to_owned), input: input.map(Path::to_owned) }
+    }
+
+    #[test]
+    fn args_are_json_given_or_in_a_file() {
+        assert_eq!(content(None, None).args().unwrap().get(), "null");
+        assert_eq!(content(Some(r#" {"a": 1} "#), None).args().unwrap().get(), r#"{"a": 1}"#);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "[1, 2]\n").unwrap();
+        let at = format!("@{}", file.path().display());
+        assert_eq!(content(Some(&at), None).args().unwrap().get(), "[1, 2]");
+    }
+
+    #[test]
+    fn args_that_are_not_json_are_refused_with_an_example() {
+        for text in ["you", "{name: 1}", "", "1 2"] {
+            let error = content(Some(text), None).args().unwrap_err();
+            assert!(error.to_string().starts_with("--args is not JSON"), "{error}");
+        }
+        let error = content(Some("@/no/such/file"), None).args().unwrap_err();
+        assert_eq!(error.to_string(), "cannot read the args from /no/such/file");
+    }
+
+    #[test]
+    fn an_input_over_the_limit_is_refused_before_it_is_sent() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(limits::INPUT_BYTES_MAX as u64).unwrap();
+        let largest = content(None, Some(file.path())).input().unwrap().unwrap();
+        assert_eq!(largest.len(), limits::INPUT_BYTES_MAX);
+        file.as_file().set_len(limits::INPUT_BYTES_MAX as u64 + 1).unwrap();
+        let error = content(None, Some(file.path())).input().unwrap_err();
+        assert!(error.to_string().contains("larger than 16 MiB"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_that_is_empty_is_none() {
+        assert_eq!(given(secret(" ").ok().as_ref()), None);
+        assert_eq!(given(secret(" s\n").ok().as_ref()), Some(Secret::new("s")));
+        assert_eq!(given(None), None);
+    }
+
+    #[test]
+    fn a_pair_needs_a_key() {
+        assert_eq!(key_value("A=b=c"), Ok(("A".to_owned(), "b=c".to_owned())));
+        assert_eq!(key_value("A="), Ok(("A".to_owned(), String::new())));
+        assert!(key_value("=b").is_err() && key_value("A").is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! Runs midge-build with progress on the terminal.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use midge_build::{Built, Environment, Options, Project};
+
+use crate::config;
+use crate::progress::BuildProgress;
+
+/// Whoever builds guests: where toolchains are kept, and the environment of what is started.
+#[derive(Debug, Clone)]
+pub(crate) struct Builder {
+    options: Options,
+}
+
+impl Builder {
+    /// Makes a builder that takes a rustc where one is named.
+    pub(crate) fn new(rustc: Option<PathBuf>) -> Result<Builder> {
+        let mut options = Options::new(config::cache_dir()?, config::environment());
+        options.rustc = rustc;
+        Ok(Builder { options })
+    }
+
+    /// Puts compiled modules into another folder than the project's.
+    pub(crate) fn out(mut self, out: Option<PathBuf>) -> Builder {
+        self.options.out = out;
+        self
+    }
+
+    /// Returns the environment of programs that are started.
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.options.environment
+    }
+
+    /// Builds a project. This blocks.
+    pub(crate) fn build(&self, project: &Project) -> Result<Built> {
+        let progress = BuildProgress::default();
+        Ok(midge_build::build(project, &self.options, &|event| progress.event(event))?)
+    }
+}
+
+/// Reads a project: the named file or folder, or, where none is named, the nearest `midge.toml` from here upward.
+pub(crate) fn project(path: Option<&Path>) -> Result<Project> {
+    let found = match path {
+        Some(path) => path.to_owned(),
+        None => {
+            let here = std::env::current_dir().context("there is no current folder")?;
+            let found = here.ancestors().map(|folder| folder.join(midge_build::PROJECT_FILE));
+            found.into_iter().find(|file| file.is_file()).with_context(|| {
+                format!(
+                    "there is no midge.toml in {} or above: name the folder that has one, or make a job with `midge new NAME`",
+                    here.display()
+                )
+            })?
+        }
+    };
+    Ok(Project::read(&found)?)
+}

@@ -1,0 +1,130 @@
+//! The command line: what can be asked for.
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Parser, Subcommand};
+
+use crate::commands::{
+    build, completions, demo, dev, enqueue, flylet, jobs, machines, new, queues, run, serve,
+};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Green.on_default())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Background jobs that are WebAssembly modules, on Machines that live only as long as the work
+#[derive(Debug, Parser)]
+#[command(name = "midge", version, styles = STYLES, max_term_width = 110)]
+#[command(after_help = "\
+Examples:
+  midge demo                                        see it work: builds and runs the example jobs
+  midge new greet && cd greet && midge dev          write a job, with a server that rebuilds on save
+  midge enqueue greet --args '{\"name\": \"you\"}' --wait
+  midge jobs --state discarded                      what failed for good
+
+`midge help COMMAND` says more about each.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// A subcommand.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Demo(demo::Args),
+    New(new::Args),
+    Dev(dev::Args),
+    Build(build::Args),
+    Run(run::Args),
+    Serve(serve::Args),
+    Flylet(flylet::Args),
+    Enqueue(enqueue::Args),
+    Jobs(jobs::Args),
+    Queues(queues::Args),
+    Machines(machines::Args),
+    Completions(completions::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, String> {
+        Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_shows_examples_or_needs_none() {
+        for command in Cli::command().get_subcommands() {
+            let simple = ["completions", "help"].contains(&command.get_name());
+            let help = command.clone().render_long_help().to_string();
+            assert!(simple || help.contains("Examples:"), "midge {}", command.get_name());
+            assert!(command.get_about().is_some(), "midge {}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn no_help_shows_a_token_from_the_environment() {
+        for command in Cli::command().get_subcommands() {
+            for argument in
+                command.get_arguments().filter(|argument| argument.get_id().as_str().contains("token"))
+            {
+                assert!(
+                    argument.is_hide_env_values_set(),
+                    "midge {} --{}",
+                    command.get_name(),
+                    argument.get_id()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_lists_unless_told_otherwise() {
+        for line in ["midge jobs", "midge jobs --state discarded", "midge jobs list --state discarded"] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+        for verb in ["show", "log", "result", "wait", "cancel", "retry"] {
+            assert!(parse(&format!("midge jobs {verb} {id}")).is_ok(), "{verb}");
+            assert!(parse(&format!("midge jobs {verb}")).is_err(), "{verb}");
+        }
+        assert!(parse("midge jobs retry --state discarded --module hello").is_ok());
+        assert!(parse(&format!("midge jobs retry {id} --state discarded")).is_err());
+        assert!(parse("midge jobs retry --module hello").is_err());
+    }
+
+    #[test]
+    fn a_wrong_name_is_refused_with_its_rule() {
+        let error = parse("midge enqueue ../etc").unwrap_err();
+        assert!(error.contains("a-z, 0-9"), "{error}");
+        let error = parse("midge jobs --state done").unwrap_err();
+        assert!(error.contains("completed"), "{error}");
+    }
+
+    #[test]
+    fn an_enqueue_has_one_source_of_jobs() {
+        assert!(parse("midge enqueue").is_err());
+        assert!(parse("midge enqueue hello --jsonl jobs.jsonl").is_err());
+        assert!(parse("midge enqueue --jsonl - --wait").is_err());
+        assert!(parse("midge enqueue hello --in 10m --at 2030-01-31T08:00:00Z").is_err());
+        assert!(parse("midge enqueue --jsonl -").is_ok());
+    }
+
+    #[test]
+    fn a_guests_own_arguments_follow_two_dashes() {
+        let Command::Run(run) = parse("midge run hello --args 1 -- --verbose x").unwrap().command else {
+            panic!("not run");
+        };
+        assert_eq!(run.guest_args, ["--verbose", "x"]);
+    }
+}

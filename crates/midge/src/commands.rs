@@ -1,0 +1,75 @@
+//! The subcommands, one file each.
+
+pub(crate) mod demo;
+pub(crate) mod new;
+
+pub(crate) mod dev;
+
+pub(crate) mod build;
+pub(crate) mod run;
+
+pub(crate) mod flylet;
+pub(crate) mod serve;
+
+pub(crate) mod enqueue;
+pub(crate) mod jobs;
+pub(crate) mod machines;
+pub(crate) mod queues;
+
+pub(crate) mod completions;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::Command;
+use crate::progress::LogWriter;
+
+/// Does what was asked for, and returns what the process is to exit with.
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Demo(args) => serving(args.run()),
+        Command::New(args) => args.run(),
+        Command::Dev(args) => serving(args.run()),
+        Command::Build(args) => args.run(),
+        Command::Run(args) => args.run(),
+        Command::Serve(args) => serving(args.run()),
+        Command::Flylet(args) => serving(args.run()),
+        Command::Enqueue(args) => calling(args.run()),
+        Command::Jobs(args) => calling(args.run()),
+        Command::Queues(args) => calling(args.run()),
+        Command::Machines(args) => calling(args.run()),
+        Command::Completions(args) => args.run(),
+    }
+}
+
+/// Runs what serves others: on all CPUs.
+fn serving(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("cannot start threads")?;
+    let answer = runtime.block_on(work);
+    // A build that somebody has had enough of is not waited for.
+    runtime.shutdown_background();
+    answer
+}
+
+/// Runs what calls a server and waits: on this thread.
+fn calling(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(work)
+}
+
+/// Begins to write log lines to stderr.
+fn start_log(filter: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| {
+        format!("`{filter}` is not a log filter: use one such as info or midge_server=debug")
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| LogWriter)
+        .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
+        .init();
+    Ok(())
+}

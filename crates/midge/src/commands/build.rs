@@ -1,0 +1,60 @@
+//! `midge build`: from midge.toml to compiled modules.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use midge_build::Built;
+
+use crate::build::{Builder, project};
+use crate::output::{dim, note, say};
+use crate::table::Table;
+use crate::words;
+
+/// Build the modules that midge.toml lists
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Runs cargo for the guest target, checks what each module imports, compiles it ahead of time,
+and writes it with a manifest. Modules that did not change are not compiled again. Where no
+Rust toolchain for guests is found, one is fetched into the cache folder.
+
+Examples:
+  midge build
+  midge build path/to/project --out /app/modules")]
+pub(crate) struct Args {
+    /// The folder of midge.toml, or the file; else the nearest one from here upward
+    path: Option<PathBuf>,
+    /// Where compiled modules go [default: what midge.toml says, or target/midge beside it]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// A rustc that has the target wasm32-wasip1
+    #[arg(long, value_name = "PATH", env = "MIDGE_GUEST_RUSTC")]
+    rustc: Option<PathBuf>,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let project = project(self.path.as_deref())?;
+        let built = Builder::new(self.rustc)?.out(self.out).build(&project)?;
+        if !built.warnings.is_empty() {
+            note(built.warnings.trim_end());
+        }
+        say(table(&built))?;
+        say(dim(format_args!("in {}", built.out.display())))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(built: &Built) -> Table {
+    let mut table = Table::new(&["MODULE", "QUEUE", ">SIZE", "COMPILED"]);
+    for (name, module) in &built.manifest.modules {
+        let compiled = if built.compiled.contains(name) { "now" } else { "before: unchanged" };
+        table.row([
+            name.to_string(),
+            module.queue.to_string(),
+            words::bytes(module.size),
+            compiled.to_owned(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,190 @@
+//! `midge dev`: build, serve, and build again on save, in one process.
+
+mod generations;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use midge_build::Project;
+use midge_server::{Catalog, Midge, Retention};
+
+use self::generations::Generations;
+use self::watch::Watch;
+use super::{serve, start_log};
+use crate::build::{Builder, project};
+use crate::checkout::{Missing, host_program};
+use crate::output::{bold, dim, note, show_error};
+use crate::serving::{Place, Serving, Start, listen};
+use crate::stop::Stop;
+
+/// What belongs to `midge dev` alone, beside midge.toml.
+const FOLDER: &str = ".midge";
+
+/// Build, serve, and rebuild on save: the next job gets the new module
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Jobs are kept in .midge/dev.db beside midge.toml. Machines are processes on this computer.
+
+Examples:
+  midge dev
+  midge dev path/to/project --listen 127.0.0.1:8000")]
+pub(crate) struct Args {
+    /// The folder of midge.toml, or the file; else the nearest one from here upward
+    path: Option<PathBuf>,
+    /// Where to listen: a loopback address; port 0 takes any that is free
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7433")]
+    listen: SocketAddr,
+    /// The host program [default: the one beside midge, or built from its source]
+    #[arg(long, value_name = "PATH", env = "MIDGE_HOST")]
+    host_program: Option<PathBuf>,
+    /// A rustc that has the target wasm32-wasip1
+    #[arg(long, value_name = "PATH", env = "MIDGE_GUEST_RUSTC")]
+    rustc: Option<PathBuf>,
+    /// What to log, such as `info` or `midge_server=debug`
+    #[arg(long, value_name = "FILTER", env = "MIDGE_LOG", default_value = "warn")]
+    log: String,
+}
+
+impl Args {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        start_log(&self.log)?;
+        let mut stop = Stop::listen()?;
+        crate::serving::check_exposure(self.listen, None)?;
+        let listener = listen(self.listen).await?;
+        let workshop = Arc::new(Workshop::open(&self)?);
+        // From before the first build, so that a save during it is not missed.
+        let mut watch = Watch::begin(&Project::read(&workshop.file)?)?;
+        let Some((catalog, host_program)) =
+            stop.or(workshop.clone().first_build(&mut watch, self.host_program)).await.transpose()?
+        else {
+            return Ok(ExitCode::SUCCESS);
+        };
+        let store = serve::open_database(&workshop.folder().join("dev.db")).await?;
+        let serving = Serving::start(Start {
+            catalog,
+            store,
+            listener,
+            token: None,
+            retention: Retention::default(),
+            place: Place::Local { host_program },
+        })
+        .await?;
+        note(format_args!(
+            "midge serves at {}, and builds again on save; Ctrl-C ends it",
+            bold(&serving.url)
+        ));
+        let answer = stop.or(workshop.rebuild_on_save(watch, &serving.midge)).await;
+        serving.shutdown(&mut stop).await;
+        match answer {
+            Some(Err(error)) => Err(error),
+            _ => Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// Builds a project again and again.
+struct Workshop {
+    /// The midge.toml, which may change.
+    file: PathBuf,
+    builder: Builder,
+    generations: Generations,
+}
+
+impl Workshop {
+    fn open(args: &Args) -> Result<Workshop> {
+        let project = project(args.path.as_deref())?;
+        let folder = std::path::absolute(&project.folder)?.join(FOLDER);
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(folder.join(".gitignore"), "*\n"))
+            .with_context(|| format!("cannot write into {}", folder.display()))?;
+        let builder = Builder::new(args.rustc.clone())?;
+        let generations = Generations::new(folder.join("generations"));
+        Ok(Workshop { file: std::path::absolute(&project.file)?, builder, generations })
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.file.with_file_name(FOLDER)
+    }
+
+    /// Builds the host program and the project. A project that does not build is built again when it is saved.
+    async fn first_build(
+        self: Arc<Workshop>,
+        watch: &mut Watch,
+        host: Option<PathBuf>,
+    ) -> Result<(Catalog, PathBuf)> {
+        let workshop = self.clone();
+        let host = move || host_program(host.as_deref(), Missing::Build, workshop.builder.environment());
+        let host = blocking(host).await?;
+        loop {
+            let workshop = self.clone();
+            match blocking(move || workshop.build()).await {
+                Ok(catalog) => return Ok((catalog, host)),
+                Err(error) => {
+                    show_error(&error);
+                    note(dim("it is built again when something is saved; Ctrl-C ends it"));
+                    self.saved(watch).await?;
+                }
+            }
+        }
+    }
+
+    /// Waits until something is saved.
+    async fn saved(&self, watch: &mut Watch) -> Result<()> {
+        let changed = watch.changed().await?;
+        let folder = self.file.parent().unwrap_or(&self.file);
+        note(format_args!("{} changed", bold(changed.strip_prefix(folder).unwrap_or(&changed).display())));
+        if let Ok(project) = Project::read(&self.file) {
+            // There may be new folders. A save during the build that follows is for the next turn.
+            *watch = Watch::begin(&project)?;
+        }
+        Ok(())
+    }
+
+    /// Builds the project, and keeps what was made where no later build replaces it. This blocks.
+    fn build(&self) -> Result<Catalog> {
+        let project = Project::read(&self.file)?;
+        let built = self.builder.build(&project)?;
+        if !built.warnings.is_empty() {
+            note(built.warnings.trim_end());
+        }
+        self.generations.keep(&built.out)
+    }
+
+    /// Builds and deploys whenever a source is saved. Returns only where that is no longer possible.
+    async fn rebuild_on_save(self: Arc<Workshop>, mut watch: Watch, midge: &Midge) -> Result<()> {
+        loop {
+            self.saved(&mut watch).await?;
+            let workshop = self.clone();
+            match blocking(move || workshop.build()).await {
+                Ok(catalog) => self.deploy(midge, catalog).await,
+                Err(error) => {
+                    show_error(&error);
+                    note(dim("the modules of before are served until this is mended"));
+                }
+            }
+        }
+    }
+
+    async fn deploy(&self, midge: &Midge, catalog: Catalog) {
+        if midge.catalog().generation == catalog.generation {
+            note("nothing is different: the same modules are served");
+            return;
+        }
+        let generation = catalog.generation.clone();
+        midge.deploy(catalog).await;
+        note(format_args!("the next job gets generation {}", bold(&generation)));
+        match midge.machines().await {
+            Ok(machines) => self.generations.tidy(&generation, &machines.machines),
+            Err(error) => tracing::warn!(%error, "cannot list the Machines"),
+        }
+    }
+}
+
+/// Runs what blocks beside what must go on.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a build ended unfinished")?
+}

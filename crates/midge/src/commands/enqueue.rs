@@ -1,0 +1,256 @@
+//! `midge enqueue`: one job, or many from a file; and what became of it.
+
+mod bulk;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use midge_client::{Client, EnqueueRequest};
+use midge_protocol::job::{JobView, State};
+use midge_protocol::{JobId, ModuleName, QueueName, Timestamp};
+
+use crate::arguments::{ContentArgs, ServerArgs};
+use crate::connection::Answered;
+use crate::output::{bold, dim, note, say, say_json, write_bytes};
+use crate::progress::{is_drawn, spinner, style};
+use crate::words;
+
+/// How often progress is asked for while somebody looks.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// A server that is restarted while somebody waits is waited for, for about half a minute.
+const WAIT_TRIES: u32 = 20;
+/// Lines of the log that are shown of a job that failed.
+const LOG_LINES_SHOWN: usize = 20;
+
+/// Enqueue a job, and perhaps wait for its result
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Prints the job's id. With --wait, writes the job's result to stdout and what went wrong to
+stderr, and exits with 0 only if the job completed.
+
+Examples:
+  midge enqueue hello --args '{\"name\": \"you\"}'
+  midge enqueue resize --args '{\"width\": 320}' --input photo.jpg --wait > small.jpg
+  midge enqueue report --args @report.json --in 10m --queue nightly
+  midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
+pub(crate) struct Args {
+    /// The module to run
+    #[arg(required_unless_present = "jsonl")]
+    module: Option<ModuleName>,
+    #[command(flatten)]
+    content: ContentArgs,
+    /// The queue [default: the module's]
+    #[arg(long, value_name = "NAME")]
+    queue: Option<QueueName>,
+    /// Run it not before so long from now
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, conflicts_with = "at")]
+    r#in: Option<Duration>,
+    /// Run it not before this time, such as 2030-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    at: Option<Timestamp>,
+    /// How many attempts may be spent [default: the module's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    attempts: Option<u32>,
+    /// How long an attempt may run [default: the module's]
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
+    time_limit: Option<Duration>,
+    /// The job's id, a UUID: enqueuing the same again is then the same job
+    #[arg(long)]
+    id: Option<JobId>,
+    /// Wait for the job to end, and write its result to stdout
+    #[arg(long)]
+    wait: bool,
+    /// Give up waiting after so long; the job goes on
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, requires = "wait")]
+    timeout: Option<Duration>,
+    /// Write JSON: the enqueue's answer, or with --wait the job
+    #[arg(long)]
+    json: bool,
+    /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
+    #[arg(
+        long, value_name = "FILE|-",
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "attempts", "time_limit", "id", "wait"]
+    )]
+    jsonl: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl Args {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        let client = self.server.client()?;
+        if let Some(file) = &self.jsonl {
+            return bulk::enqueue(&client, file, self.json).await;
+        }
+        let request = self.request()?;
+        let enqueued = client.enqueue(&request).await.answered()?;
+        if self.wait {
+            return wait(&client, enqueued.id, self.timeout, self.json).await;
+        }
+        if self.json {
+            say_json(&enqueued)?;
+        } else {
+            say(enqueued.id)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn request(&self) -> Result<EnqueueRequest> {
+        let module = self.module.clone().expect("clap asks for a module where there is no --jsonl");
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Ok(EnqueueRequest {
+            id: self.id.unwrap_or_else(JobId::generate),
+            args: self.content.args()?,
+            input: self.content.input()?,
+            queue: self.queue.clone(),
+            at: self.at,
+            in_ms: self.r#in.map(millis),
+            attempts_max: self.attempts,
+            time_limit_ms: self.time_limit.map(millis),
+            ..EnqueueRequest::new(module)
+        })
+    }
+}
+
+fn parse_time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| {
+        format!("`{text}` is not a time such as 2030-01-31T08:00:00Z or 2030-01-31T08:00:00+01:00")
+    })
+}
+
+/// Waits for a job to end, writes its result to stdout or its failure to stderr, and returns what to exit with.
+pub(super) async fn wait(
+    client: &Client,
+    id: JobId,
+    timeout: Option<Duration>,
+    json: bool,
+) -> Result<ExitCode> {
+    // Without a server one hears of it at once; a server that goes away later may be restarted.
+    let mut job = client.wait(id, Some(Duration::ZERO)).await.answered()?;
+    if !job.state.is_ended() {
+        job = wait_and_show(&client.clone().tries(WAIT_TRIES), id, timeout).await?;
+    }
+    if !job.state.is_ended() {
+        bail!("job {id} is still {}: it goes on, and `midge jobs wait {id}` waits for it again", job.state);
+    }
+    if json {
+        say_json(&client.job(id).await.answered()?)?;
+    } else if job.state == State::Completed {
+        write_bytes(&client.result_bytes(id).await.answered()?)?;
+    }
+    if job.state == State::Completed {
+        return Ok(ExitCode::SUCCESS);
+    }
+    show_failure(client, &job).await;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Waits, and draws the job's state and progress where there is a terminal.
+async fn wait_and_show(client: &Client, id: JobId, timeout: Option<Duration>) -> Result<JobView> {
+    if !is_drawn() {
+        return client.wait(id, timeout).await.answered();
+    }
+    let line = spinner(format!("{id}"));
+    let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
+        let look = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
+        let job = client.wait(id, Some(look)).await.answered()?;
+        if job.state.is_ended() || left.is_some_and(|left| left.is_zero()) {
+            line.finish_and_clear();
+            return Ok(job);
+        }
+        if let Some(progress) = job.progress.as_ref().filter(|progress| progress.total > 0) {
+            line.set_style(style("{spinner} {bar:30} {percent}% {wide_msg}"));
+            line.set_length(progress.total);
+            line.set_position(progress.done.min(progress.total));
+        }
+        line.set_message(describe(&job));
+    }
+}
+
+fn describe(job: &JobView) -> String {
+    let attempt = match job.attempt.0 {
+        0 | 1 => String::new(),
+        number => format!(", attempt {number}"),
+    };
+    let progress = match &job.progress {
+        Some(progress) if progress.total > 0 => {
+            format!("  {}/{} {}", progress.done, progress.total, progress.message)
+        }
+        Some(progress) => format!("  {} {}", progress.done, progress.message),
+        None => String::new(),
+    };
+    format!("{} {}{attempt}{progress}", job.module, job.state)
+}
+
+async fn show_failure(client: &Client, job: &JobView) {
+    let attempts = words::count(job.spent as usize, "attempt");
+    match &job.failure {
+        Some(failure) => note(format_args!(
+            "{}: {}: {} {}",
+            bold(format_args!("{} was {}", job.module, job.state)),
+            failure.cause,
+            failure.message,
+            dim(format_args!("({attempts} spent)"))
+        )),
+        None => note(bold(format_args!("{} was {}", job.module, job.state))),
+    }
+    // The log is beside the point: what matters was said.
+    let log = client.log(job.id, None).await.unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<&str> = log.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+    if !shown.is_empty() {
+        note(dim("the log of its last attempt ends with:"));
+        shown.iter().for_each(|line| note(format_args!("  {line}")));
+    }
+    note(dim(format_args!(
+        "`midge jobs show {0}` shows all of it, `midge jobs retry {0}` runs it again",
+        job.id
+    )));
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn request(line: &str) -> EnqueueRequest {
+        let Command::Enqueue(args) = Cli::parse_from(line.split(' ')).command else { panic!("not enqueue") };
+        args.request().unwrap()
+    }
+
+    #[test]
+    fn what_is_said_is_what_is_asked_for() {
+        let request = request(
+            "midge enqueue hello --args [1] --in 1h30m --queue slow --attempts 3 --time-limit 90s \
+             --id 0190b3e4-7d5c-7c3a-9f00-0123456789ab"
+                .replace("  ", " ")
+                .as_str(),
+        );
+        let json = serde_json::to_value(&request).unwrap();
+        let expected = serde_json::json!({
+            "id": "0190b3e4-7d5c-7c3a-9f00-0123456789ab", "module": "hello", "args": [1], "queue": "slow",
+            "in_ms": 5_400_000, "attempts_max": 3, "time_limit_ms": 90_000,
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn what_is_not_said_is_left_to_the_module() {
+        let request = request("midge enqueue hello");
+        let json = serde_json::to_value(&request).unwrap();
+        assert_eq!(json, serde_json::json!({"id": request.id, "module": "hello", "args": null}));
+    }
+
+    #[test]
+    fn a_time_may_have_an_offset() {
+        assert_eq!(parse_time("2030-01-31T08:00:00+01:00"), parse_time("2030-01-31T07:00:00Z"));
+        assert!(parse_time("tomorrow").unwrap_err().contains("such as"));
+    }
+}

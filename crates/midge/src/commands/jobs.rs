@@ -1,0 +1,245 @@
+//! `midge jobs`: what became of jobs, and what to do about them.
+
+mod retry;
+mod show;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
+use midge_protocol::job::{JobView, State};
+use midge_protocol::{Attempt, JobId, ModuleName, QueueName, Timestamp};
+
+use crate::arguments::ServerArgs;
+use crate::connection::Answered;
+use crate::output::{dim, note, say, say_json, state, write_bytes};
+use crate::table::{Table, cut};
+use crate::words;
+
+/// The width of a note in the table; `midge jobs show` has all of it.
+const NOTE_WIDTH_MAX: usize = 60;
+
+/// List jobs, look at one, cancel or retry some
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Without a subcommand it lists.
+
+Examples:
+  midge jobs                                          the newest jobs
+  midge jobs --state running --queue mail --json
+  midge jobs show 0190b3e4-7d5c-7c3a-9f00-0123456789ab
+  midge jobs result 0190b3e4-7d5c-7c3a-9f00-0123456789ab > result.json
+  midge jobs retry --state discarded --module resize  run what failed for good once more")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List jobs, newest first
+    List(ListArgs),
+    /// Show a job: its attempts, its failure, its log
+    Show(ShowArgs),
+    /// Write the log of a job's last attempt, or of another one, to stdout
+    Log(LogArgs),
+    /// Write the result of a completed job to stdout
+    Result(IdArgs),
+    /// Wait for a job to end, and write its result to stdout
+    Wait(WaitArgs),
+    /// Cancel jobs, whether they wait or run
+    Cancel(IdsArgs),
+    /// Run jobs again that ended, or waiting ones at once
+    Retry(retry::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_JOBS_MAX)))]
+    limit: u32,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Which jobs.
+#[derive(Debug, clap::Args)]
+struct FilterArgs {
+    /// Only jobs in this state
+    #[arg(long, value_name = "STATE")]
+    state: Option<State>,
+    /// Only jobs of this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<QueueName>,
+    /// Only jobs of this module
+    #[arg(long, value_name = "NAME")]
+    module: Option<ModuleName>,
+}
+
+impl FilterArgs {
+    fn filter(self, limit: u32) -> JobFilter {
+        let FilterArgs { state, queue, module } = self;
+        JobFilter { state, queue, module, before: None, limit: Some(limit) }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct IdArgs {
+    /// The job
+    id: JobId,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct IdsArgs {
+    /// The jobs
+    #[arg(required = true)]
+    ids: Vec<JobId>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// The job
+    id: JobId,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct LogArgs {
+    /// The job
+    id: JobId,
+    /// Which attempt [default: the last]
+    #[arg(long, value_name = "N")]
+    attempt: Option<u32>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct WaitArgs {
+    /// The job
+    id: JobId,
+    /// Give up waiting after so long; the job goes on
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
+    timeout: Option<Duration>,
+    /// Write the job as JSON instead of its result
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl Args {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        match self.command.unwrap_or(Command::List(self.list)) {
+            Command::List(args) => list(args).await?,
+            Command::Show(args) => show::show(&args.server.client()?, args.id, args.json).await?,
+            Command::Log(args) => {
+                let log = args.server.client()?.log(args.id, args.attempt.map(Attempt)).await.answered()?;
+                write_bytes(&log)?;
+            }
+            Command::Result(args) => {
+                write_bytes(&args.server.client()?.result_bytes(args.id).await.answered()?)?;
+            }
+            Command::Wait(args) => {
+                return super::enqueue::wait(&args.server.client()?, args.id, args.timeout, args.json).await;
+            }
+            Command::Cancel(args) => return cancel(args).await,
+            Command::Retry(args) => return retry::retry(args).await,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn list(args: ListArgs) -> Result<()> {
+    let page = args.server.client()?.jobs(&args.filter.filter(args.limit)).await.answered()?;
+    if args.json {
+        return say_json(&page);
+    }
+    if page.jobs.is_empty() {
+        note("there are no such jobs");
+        return Ok(());
+    }
+    say(table(&page.jobs, words::now()))?;
+    if page.next.is_some() {
+        note(dim("there are more: use --limit, --state, --queue or --module"));
+    }
+    Ok(())
+}
+
+fn table(jobs: &[JobView], now: Timestamp) -> Table {
+    let mut table = Table::new(&["ID", "MODULE", "QUEUE", "STATE", ">SPENT", "ENQUEUED", ">RAN", "NOTE"]);
+    for job in jobs {
+        let ran = job.started_at.map(|started| words::duration(job.ended_at.unwrap_or(now).since(started)));
+        let runs_or_ran = job.state == State::Running || job.ended_at.is_some();
+        table.row([
+            job.id.to_string(),
+            job.module.to_string(),
+            job.queue.to_string(),
+            state(job.state),
+            format!("{}/{}", job.spent, job.attempts_max),
+            words::relative(job.enqueued_at, now),
+            ran.filter(|_| runs_or_ran).unwrap_or_else(|| "-".to_owned()),
+            cut(&remark(job, now), NOTE_WIDTH_MAX),
+        ]);
+    }
+    table
+}
+
+/// Returns what there is to say about a job beside its state.
+fn remark(job: &JobView, now: Timestamp) -> String {
+    match job.state {
+        State::Running if job.cancelling => "is being cancelled".to_owned(),
+        State::Running => match &job.progress {
+            Some(progress) if progress.total > 0 => {
+                format!("{} % {}", progress.done * 100 / progress.total, progress.message)
+            }
+            Some(progress) => progress.message.clone(),
+            None => String::new(),
+        },
+        State::Scheduled => words::relative(job.due_at, now),
+        State::Available | State::Retryable | State::Discarded => match &job.failure {
+            Some(failure) if job.state == State::Retryable => {
+                format!("{}; {}: {}", words::relative(job.due_at, now), failure.cause, failure.message)
+            }
+            Some(failure) => format!("{}: {}", failure.cause, failure.message),
+            None => String::new(),
+        },
+        State::Completed => {
+            job.result_bytes.map(|bytes| format!("result of {}", words::bytes(bytes))).unwrap_or_default()
+        }
+        State::Cancelled => String::new(),
+    }
+}
+
+async fn cancel(args: IdsArgs) -> Result<ExitCode> {
+    let client = args.server.client()?;
+    let mut code = ExitCode::SUCCESS;
+    for id in args.ids {
+        match client.cancel(id).await.answered() {
+            Ok(job) if job.state.is_ended() => say(format_args!("{id} {}", state(job.state)))?,
+            Ok(_) => say(format_args!("{id} is being cancelled"))?,
+            Err(error) => {
+                crate::output::show_error(&error);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}

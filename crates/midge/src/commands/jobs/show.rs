@@ -1,0 +1,102 @@
+//! `midge jobs show`: all that is known about a job.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use anyhow::Result;
+use midge_client::Client;
+use midge_protocol::job::{AttemptView, JobView};
+use midge_protocol::{JobId, Timestamp};
+
+use crate::connection::Answered;
+use crate::output::{bold, dim, say, say_json, state};
+use crate::table::{Table, cut};
+use crate::words;
+
+/// The most of the args that is shown; `--json` has all of them.
+const ARGS_WIDTH_MAX: usize = 200;
+const MESSAGE_WIDTH_MAX: usize = 60;
+
+pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
+    let detail = client.job(id).await.answered()?;
+    if json {
+        return say_json(&detail);
+    }
+    let now = words::now();
+    for (name, value) in facts(&detail.job, &cut(&detail.args, ARGS_WIDTH_MAX), now) {
+        say(format_args!("{} {value}", bold(format_args!("{name:<9}"))))?;
+    }
+    if !detail.attempts.is_empty() {
+        say("")?;
+        say(attempts(&detail.attempts))?;
+    }
+    let log = client.log(id, None).await.answered()?;
+    if !log.is_empty() {
+        say("")?;
+        say(bold("log of the last attempt"))?;
+        say(String::from_utf8_lossy(&log).trim_end())?;
+    }
+    Ok(())
+}
+
+fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String)> {
+    let time = |at: Timestamp| format!("{at} {}", dim(format_args!("({})", words::relative(at, now))));
+    let mut facts = Vec::new();
+    let mut fact = |name, value: &dyn Display| facts.push((name, value.to_string()));
+    fact("job", &job.id);
+    fact("module", &job.module);
+    fact("queue", &job.queue);
+    let cancelling = if job.cancelling { ", is being cancelled" } else { "" };
+    fact("state", &format_args!("{}{cancelling}", state(job.state)));
+    fact("attempts", &format_args!("{} begun, {} of {} spent", job.attempt, job.spent, job.attempts_max));
+    fact("enqueued", &time(job.enqueued_at));
+    if !job.state.is_ended() {
+        fact("due", &time(job.due_at));
+    }
+    if let Some(at) = job.started_at {
+        fact("started", &time(at));
+    }
+    if let Some(at) = job.ended_at {
+        fact("ended", &time(at));
+    }
+    if let Some(machine) = &job.machine {
+        fact("Machine", machine);
+    }
+    if let Some(progress) = &job.progress {
+        let total = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
+        fact("progress", &format_args!("{}{total} {}", progress.done, progress.message));
+    }
+    fact("args", &args);
+    if let Some(bytes) = job.result_bytes {
+        fact("result", &format_args!("{}, see `midge jobs result {}`", words::bytes(bytes), job.id));
+    }
+    if let Some(failure) = &job.failure {
+        fact("failure", &format_args!("{}: {}", failure.cause, failure.message));
+    }
+    facts
+}
+
+fn attempts(attempts: &[AttemptView]) -> Table {
+    let mut table =
+        Table::new(&[">ATTEMPT", "MACHINE", ">WAITED", ">RAN", ">CPU", ">MEMORY", "SPENT", "ENDED WITH"]);
+    for attempt in attempts {
+        let usage = |show: &dyn Fn(&midge_protocol::job::Usage) -> String| {
+            attempt.usage.as_ref().map_or_else(|| "-".to_owned(), show)
+        };
+        let ended = match &attempt.failure {
+            Some(failure) => cut(&format!("{}: {}", failure.cause, failure.message), MESSAGE_WIDTH_MAX),
+            None => "a result".to_owned(),
+        };
+        table.row([
+            attempt.attempt.to_string(),
+            attempt.machine.to_string(),
+            words::duration(attempt.started_at.since(attempt.due_at)),
+            usage(&|usage| words::duration(Duration::from_micros(usage.ran_us))),
+            usage(&|usage| words::duration(Duration::from_micros(usage.cpu_us))),
+            usage(&|usage| words::bytes(usage.memory_peak_bytes)),
+            if attempt.spent { "yes" } else { "no" }.to_owned(),
+            ended,
+        ]);
+    }
+    table
+}

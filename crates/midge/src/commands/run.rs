@@ -1,0 +1,92 @@
+//! `midge run`: one attempt at a module, here and without a server.
+
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use midge_protocol::ModuleName;
+
+use crate::arguments::{ContentArgs, key_value};
+use crate::build::{Builder, project};
+use crate::checkout::{Missing, host_program};
+use crate::words;
+
+/// Build a module and run it once, here, without a server
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+stdin is the input and stdout the result, as in a job; the log goes to stderr. The exit code
+is the guest's.
+
+Examples:
+  midge run greet --args '{\"name\": \"you\"}'
+  midge run resize --args '{\"width\": 320}' < photo.jpg > small.jpg
+  midge run plain --env LOG=debug --dir ./data::/data -- --verbose")]
+pub(crate) struct Args {
+    /// The module
+    module: ModuleName,
+    #[command(flatten)]
+    content: ContentArgs,
+    /// A variable that the guest sees
+    #[arg(long, value_name = "K=V", value_parser = key_value)]
+    env: Vec<(String, String)>,
+    /// A folder that the guest sees
+    #[arg(long, value_name = "HOST::GUEST")]
+    dir: Vec<String>,
+    /// How long it may run [default: what midge.toml says]
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
+    time_limit: Option<Duration>,
+    /// The folder of midge.toml [default: the nearest from here upward]
+    #[arg(long, value_name = "PATH")]
+    project: Option<PathBuf>,
+    /// The host program [default: the one beside midge, or built from its source]
+    #[arg(long, value_name = "PATH", env = "MIDGE_HOST")]
+    host_program: Option<PathBuf>,
+    /// A rustc that has the target wasm32-wasip1
+    #[arg(long, value_name = "PATH", env = "MIDGE_GUEST_RUSTC")]
+    rustc: Option<PathBuf>,
+    /// More arguments for the guest, after those that every job has
+    #[arg(last = true, value_name = "GUEST ARGS")]
+    pub(crate) guest_args: Vec<String>,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let project = project(self.project.as_deref())?;
+        let builder = Builder::new(self.rustc.clone())?;
+        let built = builder.build(&project)?;
+        let host = host_program(self.host_program.as_deref(), Missing::Build, builder.environment())?;
+        let mut command = self.command(&host, &built.out)?;
+        // Returns only where it fails: signals, stdin, stdout and the exit code are then the host's own.
+        let error = command.exec();
+        Err(error).with_context(|| format!("cannot start {}", host.display()))
+    }
+
+    fn command(&self, host: &Path, modules: &Path) -> Result<Command> {
+        let mut command = Command::new(host);
+        command.arg("run").arg(self.module.as_str()).arg("--modules").arg(modules);
+        if self.content.args.is_some() {
+            command.arg("--args").arg(self.content.args()?.get());
+        }
+        for (key, value) in &self.env {
+            command.arg("--env").arg(format!("{key}={value}"));
+        }
+        for dir in &self.dir {
+            command.arg("--dir").arg(dir);
+        }
+        if let Some(limit) = self.time_limit {
+            command.arg("--time-limit").arg(format!("{}ms", limit.as_millis()));
+        }
+        if let Some(input) = self.content.input.as_deref().filter(|input| *input != Path::new("-")) {
+            let file = File::open(input)
+                .with_context(|| format!("cannot read the input from {}", input.display()))?;
+            command.stdin(Stdio::from(file));
+        }
+        if !self.guest_args.is_empty() {
+            command.arg("--").args(&self.guest_args);
+        }
+        Ok(command)
+    }
+}

@@ -1,0 +1,220 @@
+//! `midge serve`: the server, apart from any app.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use midge_machines::FlySettings;
+use midge_protocol::Secret;
+use midge_server::{Catalog, Fork, Retention};
+use midge_store::{MemoryStore, SqliteStore, Store};
+
+use super::start_log;
+use crate::arguments::{given, secret};
+use crate::checkout::{Missing, host_program};
+use crate::config::{self, FlyMachine};
+use crate::output::note;
+use crate::serving::{Place, Serving, Start, check_exposure, listen};
+use crate::stop::Stop;
+use crate::words;
+
+/// Run a server: queue, dispatcher, HTTP API and dashboard
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+With a Fly token it starts Machines at Fly, from this app's own image. Without one its
+Machines are processes on this computer.
+
+Examples:
+  midge build && midge serve
+  MIDGE_TOKEN=... midge serve --modules /app/modules --db /data/midge.db --listen '[::]:8080'
+  midge serve --memory --listen 127.0.0.1:0")]
+pub(crate) struct Args {
+    /// The folder that `midge build` wrote
+    #[arg(long, value_name = "DIR", env = "MIDGE_MODULES", default_value = "target/midge")]
+    modules: PathBuf,
+    /// The database; made where there is none
+    #[arg(long, value_name = "FILE", env = "MIDGE_DB", default_value = "midge.db")]
+    db: PathBuf,
+    /// Keep jobs in memory only: they are gone when the server ends
+    #[arg(long, conflicts_with = "db")]
+    memory: bool,
+    /// Where to listen; port 0 takes any that is free
+    #[arg(long, value_name = "ADDR", env = "MIDGE_LISTEN", default_value = "127.0.0.1:7433")]
+    listen: SocketAddr,
+    /// What callers must know; needed to listen on anything but loopback
+    #[arg(long, env = "MIDGE_TOKEN", hide_env_values = true, value_parser = secret)]
+    token: Option<Secret>,
+    /// The host program in Machines [default: the one beside midge, or built from its source]
+    #[arg(long, value_name = "PATH", env = "MIDGE_HOST")]
+    host_program: Option<PathBuf>,
+    /// How long completed and cancelled jobs are kept
+    #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = words::parse_duration)]
+    keep_ended: Duration,
+    /// How long discarded jobs are kept
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = words::parse_duration)]
+    keep_discarded: Duration,
+    /// What to log, such as `info` or `midge_server=debug`
+    #[arg(long, value_name = "FILTER", env = "MIDGE_LOG", default_value = "info")]
+    log: String,
+    #[command(flatten)]
+    fly: FlyArgs,
+}
+
+/// How Machines are made at Fly.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Machines at Fly")]
+struct FlyArgs {
+    /// A token that may make Machines in the app; with it, Machines are Fly's
+    #[arg(long, value_name = "TOKEN", env = "FLY_API_TOKEN", hide_env_values = true, value_parser = secret)]
+    fly_token: Option<Secret>,
+    /// The app whose Machines these are
+    #[arg(long, value_name = "NAME", env = "FLY_APP_NAME")]
+    fly_app: Option<String>,
+    /// The Machines API
+    #[arg(long, value_name = "URL", env = "FLY_FLAPS_BASE_URL", default_value = FlySettings::BASE_URL_DEFAULT)]
+    fly_api: String,
+    /// The image of Machines: this app's own
+    #[arg(long, value_name = "REF", env = "FLY_IMAGE_REF")]
+    image: Option<String>,
+    /// Where Machines are made, such as `ams`
+    #[arg(long, value_name = "REGION", env = "FLY_REGION")]
+    region: Option<String>,
+    /// Where hosts reach this server [default: this Machine's private address]
+    #[arg(long, value_name = "URL", env = "MIDGE_SERVER_URL")]
+    server_url: Option<String>,
+}
+
+impl Args {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        start_log(&self.log)?;
+        let mut stop = Stop::listen()?;
+        let token = given(self.token.as_ref());
+        check_exposure(self.listen, token.as_ref())?;
+        let mut catalog = Catalog::open(&self.modules)?;
+        let listener = listen(self.listen).await?;
+        let port = listener.local_addr()?.port();
+        let place = match self.fly.place(&config::fly_machine(), self.listen.ip().is_loopback(), port)? {
+            Some((api, mut fork)) => {
+                fork.host = vec![self.host_program(Missing::Fail).await?.display().to_string()];
+                catalog.generation.clone_from(&fork.image);
+                Place::Fly { api, fork }
+            }
+            None => Place::Local { host_program: self.host_program(Missing::Build).await? },
+        };
+        let store: Arc<dyn Store> =
+            if self.memory { Arc::new(MemoryStore::new()) } else { open_database(&self.db).await? };
+        let retention = Retention { ended: self.keep_ended, discarded: self.keep_discarded };
+        let serving = Serving::start(Start { catalog, store, listener, token, retention, place }).await?;
+        note(format_args!("midge listens on {0}: the dashboard is there, the API under {0}/v1", serving.url));
+        stop.asked().await;
+        serving.shutdown(&mut stop).await;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn host_program(&self, missing: Missing) -> Result<PathBuf> {
+        let named = self.host_program.clone();
+        let find = move || host_program(named.as_deref(), missing, &config::environment());
+        tokio::task::spawn_blocking(find).await.context("the search for the host program ended")?
+    }
+}
+
+/// Opens a SQLite database.
+pub(super) async fn open_database(path: &Path) -> Result<Arc<dyn Store>> {
+    let path = path.to_owned();
+    let open = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
+    Ok(Arc::new(open.context("opening the database ended")??))
+}
+
+impl FlyArgs {
+    /// Returns the API and how Machines are made, where Machines are Fly's.
+    fn place(
+        &self,
+        machine: &FlyMachine,
+        listens_on_loopback: bool,
+        port: u16,
+    ) -> Result<Option<(FlySettings, Fork)>> {
+        let Some(token) = given(self.fly_token.as_ref()) else { return Ok(None) };
+        let needs = |what: &str| {
+            format!(
+                "there is a Fly token, so Machines are Fly's: {what}; for Machines here, unset FLY_API_TOKEN"
+            )
+        };
+        let app =
+            self.fly_app.clone().with_context(|| needs("name the app with --fly-app or FLY_APP_NAME"))?;
+        let image = self
+            .image
+            .clone()
+            .with_context(|| needs("name the app's image with --image or FLY_IMAGE_REF"))?;
+        let is_local_api =
+            self.fly_api.starts_with("http://127.0.0.1:") || self.fly_api.starts_with("http://[::1]:");
+        if listens_on_loopback && !is_local_api {
+            bail!(needs(
+                "they cannot reach a server that listens on loopback; use --listen '[::]:7433' and set MIDGE_TOKEN"
+            ));
+        }
+        let server_url = match (&self.server_url, &machine.private_ip, &machine.id) {
+            (Some(url), ..) => url.trim_end_matches('/').to_owned(),
+            (None, ..) if is_local_api => format!("http://127.0.0.1:{port}"),
+            (None, Some(ip), _) => format!("http://[{ip}]:{port}"),
+            (None, None, Some(id)) => format!("http://{id}.vm.{app}.internal:{port}"),
+            (None, None, None) => bail!(needs(
+                "say where they reach this server with --server-url, since this is not one of Fly's Machines"
+            )),
+        };
+        let api = FlySettings { base_url: self.fly_api.clone(), app, token };
+        Ok(Some((api, Fork { image, region: self.region.clone(), host: Vec::new(), server_url })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fly() -> FlyArgs {
+        FlyArgs {
+            fly_token: Some(Secret::new("t")),
+            fly_app: Some("app".to_owned()),
+            fly_api: FlySettings::BASE_URL_DEFAULT.to_owned(),
+            image: Some("registry.example/app@sha256:1".to_owned()),
+            region: None,
+            server_url: None,
+        }
+    }
+
+    fn in_fly() -> FlyMachine {
+        FlyMachine { id: Some("d8d9".to_owned()), private_ip: Some("fdaa::3".to_owned()) }
+    }
+
+    #[test]
+    fn without_a_fly_token_machines_are_local() {
+        let args = FlyArgs { fly_token: None, ..fly() };
+        assert!(args.place(&in_fly(), false, 80).unwrap().is_none());
+    }
+
+    #[test]
+    fn hosts_reach_the_server_at_its_private_address_unless_told_otherwise() {
+        let url = |args: FlyArgs, machine: FlyMachine| {
+            args.place(&machine, false, 80).unwrap().unwrap().1.server_url
+        };
+        assert_eq!(url(fly(), in_fly()), "http://[fdaa::3]:80");
+        let without_ip = FlyMachine { private_ip: None, ..in_fly() };
+        assert_eq!(url(fly(), without_ip), "http://d8d9.vm.app.internal:80");
+        let told = FlyArgs { server_url: Some("http://app.internal:8080/jobs/".to_owned()), ..fly() };
+        assert_eq!(url(told, in_fly()), "http://app.internal:8080/jobs");
+        let flylet = FlyArgs { fly_api: "http://127.0.0.1:4280".to_owned(), ..fly() };
+        assert_eq!(url(flylet, FlyMachine::default()), "http://127.0.0.1:80");
+    }
+
+    #[test]
+    fn what_is_missing_for_fly_is_named() {
+        let error =
+            |args: FlyArgs, machine, loopback| args.place(&machine, loopback, 80).unwrap_err().to_string();
+        assert!(error(FlyArgs { fly_app: None, ..fly() }, in_fly(), false).contains("FLY_APP_NAME"));
+        assert!(error(FlyArgs { image: None, ..fly() }, in_fly(), false).contains("FLY_IMAGE_REF"));
+        assert!(error(fly(), FlyMachine::default(), false).contains("--server-url"));
+        assert!(error(fly(), in_fly(), true).contains("--listen"));
+    }
+}

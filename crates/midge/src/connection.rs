@@ -1,0 +1,44 @@
+//! The client for the server that was named, and its errors with what to do next.
+
+use anyhow::{Context, Result, anyhow};
+use midge_client::{Client, ClientError};
+
+use crate::arguments::{ServerArgs, given};
+
+impl ServerArgs {
+    /// Returns a client that tells at once when no server answers: somebody waits for it.
+    pub(crate) fn client(&self) -> Result<Client> {
+        let client = Client::new(&self.server)?.tries(1);
+        Ok(match given(self.token.as_ref()) {
+            Some(token) => client.token(&token)?,
+            None => client,
+        })
+    }
+}
+
+/// Turns what a client says into what a person reads.
+pub(crate) trait Answered<T> {
+    /// Adds what to do next where no server answers.
+    fn answered(self) -> Result<T>;
+}
+
+impl<T> Answered<T> for Result<T, ClientError> {
+    fn answered(self) -> Result<T> {
+        match self {
+            Err(ClientError::Unreachable { url, source }) => {
+                // Of the causes only the first is about the network; the others are about the client's parts.
+                let mut root: &(dyn std::error::Error + 'static) = &*source;
+                while let Some(cause) = root.source() {
+                    root = cause;
+                }
+                Err(anyhow!("{root}")).with_context(|| {
+                    format!(
+                        "no midge server answers at {url}: start one with `midge serve` or `midge dev`, \
+                         or name another with --server or MIDGE_SERVER"
+                    )
+                })
+            }
+            other => Ok(other?),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The `midge` command: reads what was asked for, and says what went wrong.
+//!
+//! Invariant: the only place that ends the process, and, but for `cli` and `config`, nothing reads the environment.
+
+mod cli;
+mod commands;
+mod config;
+
+mod build;
+mod checkout;
+mod serving;
+mod stop;
+
+mod arguments;
+mod connection;
+mod output;
+mod progress;
+mod table;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::run(cli.command) {
+        Ok(code) => code,
+        // Whoever read our output has had enough of it.
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::show_error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

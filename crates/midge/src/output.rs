@@ -1,0 +1,87 @@
+//! Writes to stdout and stderr, and styles what is written where it goes to a terminal.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use midge_protocol::job::State;
+
+/// Writes a line to stdout.
+pub(crate) fn say(line: impl Display) -> Result<()> {
+    writeln!(anstream::stdout(), "{line}")?;
+    Ok(())
+}
+
+/// Writes bytes to stdout as they are.
+pub(crate) fn write_bytes(bytes: &[u8]) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// Writes a value to stdout as JSON, for programs.
+pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    writeln!(io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// Writes a line to stderr, above any progress bars.
+pub(crate) fn note(line: impl Display) {
+    crate::progress::above(|| {
+        // What cannot be said to a closed stderr cannot be said anywhere.
+        let _ = writeln!(anstream::stderr(), "{line}");
+    });
+}
+
+/// Writes an error and its causes to stderr.
+pub(crate) fn show_error(error: &anyhow::Error) {
+    note(format_args!("{}: {error}", styled("error", AnsiColor::Red.on_default().bold())));
+    let mut above = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Some errors say in their own text what caused them.
+        if !above.contains(&cause) {
+            note(format_args!("  caused by: {cause}"));
+        }
+        above = cause;
+    }
+}
+
+/// Returns whether an error says that whoever read our output has gone.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Returns a text in a style. The codes are removed again where they go to no terminal.
+pub(crate) fn styled(text: impl Display, style: Style) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Returns a text for what is beside the point.
+pub(crate) fn dim(text: impl Display) -> String {
+    styled(text, Style::new().dimmed())
+}
+
+/// Returns a text for what matters.
+pub(crate) fn bold(text: impl Display) -> String {
+    styled(text, Style::new().bold())
+}
+
+/// Returns a state in its colour.
+pub(crate) fn state(state: State) -> String {
+    let style = match state {
+        State::Completed => AnsiColor::Green.on_default(),
+        State::Discarded => AnsiColor::Red.on_default(),
+        State::Retryable => AnsiColor::Yellow.on_default(),
+        State::Running => AnsiColor::Cyan.on_default(),
+        State::Cancelled => Style::new().dimmed(),
+        State::Scheduled | State::Available => Style::new(),
+    };
+    styled(state, style)
+}

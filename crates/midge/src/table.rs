@@ -1,0 +1,120 @@
+//! Tables of text, whose columns are as wide as they need to be.
+
+use std::fmt;
+
+use anstyle::Style;
+
+/// Which way a column leans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// A table. The last column may be of any width.
+#[derive(Debug)]
+pub(crate) struct Table {
+    heads: Vec<(String, Side)>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// Makes a table with these heads. One that begins with `>` is of numbers, which stand to the right.
+    pub(crate) fn new(heads: &[&str]) -> Table {
+        let head = |head: &&str| match head.strip_prefix('>') {
+            Some(head) => (head.to_owned(), Side::Right),
+            None => ((*head).to_owned(), Side::Left),
+        };
+        Table { heads: heads.iter().map(head).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row with a cell for each column.
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells: Vec<String> = cells.into_iter().collect();
+        assert_eq!(cells.len(), self.heads.len(), "a row has a cell for each column");
+        self.rows.push(cells);
+    }
+
+    /// Returns whether there are no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn line(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        widths: &[usize],
+        cells: &[String],
+        style: Style,
+    ) -> fmt::Result {
+        // Nothing is written after the last word, not even spaces.
+        let last = cells.iter().rposition(|cell| !cell.is_empty()).unwrap_or(0);
+        for (i, cell) in cells.iter().enumerate().take(last + 1) {
+            let gap = " ".repeat(widths[i] - width(cell));
+            let space = if i == 0 { "" } else { "  " };
+            match self.heads[i].1 {
+                Side::Right => write!(f, "{space}{gap}{style}{cell}{style:#}")?,
+                Side::Left if i == last => write!(f, "{space}{style}{cell}{style:#}")?,
+                Side::Left => write!(f, "{space}{style}{cell}{style:#}{gap}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let heads: Vec<String> = self.heads.iter().map(|(head, _)| head.clone()).collect();
+        let column = |i: usize| self.rows.iter().map(|row| width(&row[i])).max().unwrap_or(0);
+        let widths: Vec<usize> =
+            heads.iter().enumerate().map(|(i, head)| column(i).max(width(head))).collect();
+        self.line(f, &widths, &heads, Style::new().bold())?;
+        for row in &self.rows {
+            writeln!(f)?;
+            self.line(f, &widths, row, Style::new())?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns how many columns of a terminal a text takes.
+fn width(text: &str) -> usize {
+    // Codes of colours take none.
+    anstream::adapter::strip_str(text).map(|piece| piece.chars().count()).sum()
+}
+
+/// Returns the first line of a text, cut to a width.
+pub(crate) fn cut(text: &str, width_max: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() <= width_max && text.lines().nth(1).is_none() {
+        return line.to_owned();
+    }
+    let kept: String = line.chars().take(width_max.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_whatever_their_colour() {
+        let mut table = Table::new(&["MODULE", ">SIZE", "NOTE"]);
+        table.row(["hello".to_owned(), "1 B".to_owned(), "short".to_owned()]);
+        table.row([crate::output::bold("word-count"), "100 B".to_owned(), String::new()]);
+        let plain = anstream::adapter::strip_str(&table.to_string()).to_string();
+        insta::assert_snapshot!(plain, @r"
+        MODULE       SIZE  NOTE
+        hello         1 B  short
+        word-count  100 B
+        ");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_with_a_mark() {
+        assert_eq!(cut("short", 10), "short");
+        assert_eq!(cut("a long story", 6), "a lon…");
+        assert_eq!(cut("one\ntwo", 10), "one…");
+        assert_eq!(cut("", 3), "");
+    }
+}

@@ -1,0 +1,124 @@
+//! Durations, sizes and counts as people read and write them.
+
+use std::time::Duration;
+
+use midge_protocol::Timestamp;
+
+/// Reads a duration such as `500ms`, `90s`, `10m`, `1h30m` or `7d`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration: use one such as 500ms, 90s, 10m, 1h30m or 7d");
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let days = jiff::SpanRelativeTo::days_are_24_hours();
+    span.to_duration(days).ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(wrong)
+}
+
+/// Returns a duration in two figures or so: `0.4 ms`, `85 ms`, `1.2 s`, `3m 20s`, `2h 5m`, `4d 3h`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
+        0 => format!("{large}{large_unit}"),
+        _ => format!("{large}{large_unit} {small}{small_unit}"),
+    };
+    match seconds {
+        0 if duration < Duration::from_millis(10) => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3_600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3_600..86_400 => two(seconds / 3_600, "h", seconds % 3_600 / 60, "m"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+    }
+}
+
+/// Returns how long before `now` something was, or how long after: `3m 20s ago`, `in 10m`.
+pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
+    if at > now {
+        format!("in {}", duration(at.since(now)))
+    } else {
+        format!("{} ago", duration(now.since(at)))
+    }
+}
+
+/// Returns a size: `812 B`, `1.4 MiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB"].into_iter().peekable();
+    while let Some(unit) = units.next() {
+        // At what would be shown as 1024 the next unit begins.
+        if size < 1023.95 || units.peek().is_none() {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") };
+        }
+        size /= 1024.0;
+    }
+    unreachable!("the last unit returns")
+}
+
+/// Returns a number with its noun: `1 job`, `2 jobs`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Returns the present, by this machine's clock.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_read_as_people_write_it() {
+        for (text, millis) in [
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("10m", 600_000),
+            ("1h30m", 5_400_000),
+            ("1h 30m", 5_400_000),
+            ("7d", 7 * 86_400_000),
+            ("PT5S", 5_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "10", "soon", "-5s", "5 parsecs", "1y"] {
+            let error = parse_duration(text).unwrap_err();
+            assert!(error.contains("use one such as"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_duration_is_shown_in_the_unit_that_fits() {
+        for (millis, text) in [
+            (0, "0.0 ms"),
+            (85, "85 ms"),
+            (1_230, "1.2 s"),
+            (60_000, "1m"),
+            (200_000, "3m 20s"),
+            (7_500_000, "2h 5m"),
+            (4 * 86_400_000, "4d"),
+        ] {
+            assert_eq!(duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(duration(Duration::from_micros(420)), "0.4 ms");
+    }
+
+    #[test]
+    fn a_size_is_shown_in_the_unit_that_fits() {
+        for (size, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1024 * 1024 - 1, "1.0 MiB"),
+            (5 << 30, "5.0 GiB"),
+        ] {
+            assert_eq!(bytes(size), text);
+        }
+    }
+
+    #[test]
+    fn a_time_is_shown_from_now() {
+        let at = |millis| Timestamp::from_millis(millis);
+        assert_eq!(relative(at(0), at(60_000)), "1m ago");
+        assert_eq!(relative(at(60_000), at(0)), "in 1m");
+    }
+}
