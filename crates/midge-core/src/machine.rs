@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{BootId, MachineId, MachineName, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -207,6 +208,36 @@ impl std::fmt::Display for Exit {
 pub struct MachineRefused(pub MachineState);
 
 impl Machine {
+    /// Returns the row of a Machine that is about to be made. It has no secret yet.
+    pub fn new(
+        name: MachineName,
+        queue: QueueName,
+        generation: String,
+        policy: &QueuePolicy,
+        state: MachineState,
+        now: Timestamp,
+    ) -> Machine {
+        Machine {
+            name,
+            queue,
+            generation,
+            places: policy.places(),
+            single_use: policy.single_use,
+            secret_hash: String::new(),
+            id: None,
+            state,
+            since: now,
+            act_at: now,
+            act_failures: 0,
+            boot: None,
+            seq: 0,
+            heard_at: None,
+            attempts: 0,
+            boot_failed: false,
+            note: None,
+        }
+    }
+
     /// Applies an event, or says that it does not apply.
     pub fn apply(&self, event: MachineEvent, now: Timestamp) -> Result<Machine, MachineRefused> {
         use MachineState::{Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Starting, Up};
@@ -316,25 +347,9 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn machine(name: &str, state: MachineState, now: Timestamp) -> Machine {
-        Machine {
-            name: MachineName::new(name).unwrap(),
-            queue: QueueName::default_queue(),
-            generation: "g1".to_owned(),
-            places: 2,
-            single_use: false,
-            secret_hash: String::new(),
-            id: Some(MachineId::new("e1").unwrap()),
-            state,
-            since: now,
-            act_at: now,
-            act_failures: 0,
-            boot: None,
-            seq: 0,
-            heard_at: None,
-            attempts: 0,
-            boot_failed: false,
-            note: None,
-        }
+        let (name, queue) = (MachineName::new(name).unwrap(), QueueName::default_queue());
+        let new = Machine::new(name, queue, "g1".to_owned(), &QueuePolicy::default(), state, now);
+        Machine { id: Some(MachineId::new("e1").unwrap()), ..new }
     }
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);

@@ -3,6 +3,8 @@
 //! Invariant: no transaction is held across a call to the Machines API, and a call that fails becomes an event of
 //! the next round, never an error that ends the loop.
 
+mod act;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -25,8 +27,8 @@ pub const OWNER_KEY: &str = "midge_store";
 const ACT_TIMEOUT: Duration = Duration::from_secs(90);
 /// Rows of Machines that are gone are kept for so long, for people to see.
 const GONE_KEPT: Duration = Duration::from_secs(10 * 60);
-/// A create whose fate is not known is repeated so often, under the same name and secret.
-const AMBIGUOUS_TRIES: u32 = 3;
+
+pub use act::{Act, act};
 
 /// What a round depends on beside the rows and the Machines API.
 #[derive(Debug, Clone)]
@@ -62,37 +64,6 @@ pub struct Decided {
     pub next_due: Option<Timestamp>,
     /// Whether there are Machines to look at.
     pub machines: bool,
-}
-
-/// One call to the Machines API. Its Machine's row says already that it is under way.
-#[derive(Debug)]
-pub enum Act {
-    /// Make a Machine.
-    Create {
-        /// What it is to be.
-        spec: Box<MachineSpec>,
-        /// Whether to start it.
-        launch: Launch,
-    },
-    /// Start one.
-    Start {
-        /// Its name.
-        name: MachineName,
-        /// Its id.
-        id: MachineId,
-    },
-    /// Destroy one that has a row.
-    Destroy {
-        /// Its name.
-        name: MachineName,
-        /// Its id; where it is not known, there may be none.
-        id: Option<MachineId>,
-    },
-    /// Destroy one that carries our label and has no row.
-    DestroyStray {
-        /// Its id.
-        id: MachineId,
-    },
 }
 
 /// Looks, plans and acts, one call after the other: a whole round.
@@ -265,11 +236,7 @@ impl Round<'_> {
         match action {
             Action::Boot { queue } => self.fork(queue, MachineState::Creating),
             Action::Prepare { queue } => self.fork(queue, MachineState::Preparing),
-            Action::Create(name) => self.with(&name, |round, machine| {
-                let secret = secret::generate(&mut round.rng);
-                machine.secret_hash = crate::secret_hash(&secret);
-                round.create(machine, &secret)
-            }),
+            Action::Create(name) => self.with(&name, |round, machine| round.create(machine)),
             Action::Start(name) => self.with(&name, |round, machine| {
                 let Some(id) = machine.id.clone() else { return Ok(()) };
                 round.act_begun(machine, MachineState::Starting)?;
@@ -304,36 +271,21 @@ impl Round<'_> {
 
     fn fork(&mut self, queue: QueueName, state: MachineState) -> Result<(), StoreError> {
         let policy = self.context.catalog.policy(&queue);
-        let secret = secret::generate(&mut self.rng);
-        let mut machine = Machine {
-            name: machine_name(self.now, &mut self.rng),
-            queue,
-            generation: self.context.catalog.generation.clone(),
-            places: policy.places(),
-            single_use: policy.single_use,
-            secret_hash: crate::secret_hash(&secret),
-            id: None,
-            state,
-            since: self.now,
-            act_at: self.now,
-            act_failures: 0,
-            boot: None,
-            seq: 0,
-            heard_at: None,
-            attempts: 0,
-            boot_failed: false,
-            note: None,
-        };
-        self.create(&mut machine, &secret)
+        let name = machine_name(self.now, &mut self.rng);
+        let generation = self.context.catalog.generation.clone();
+        self.create(&mut Machine::new(name, queue, generation, &policy, state, self.now))
     }
 
-    fn create(&mut self, machine: &mut Machine, secret: &Secret) -> Result<(), StoreError> {
+    /// Begins to make a Machine, under a secret that only its env and, as a hash, its row will know.
+    fn create(&mut self, machine: &mut Machine) -> Result<(), StoreError> {
+        let secret = secret::generate(&mut self.rng);
+        machine.secret_hash = crate::secret_hash(&secret);
         let launch = match machine.state {
             MachineState::Preparing => Launch::Later,
             _ => Launch::Now,
         };
         self.act_begun(machine, machine.state)?;
-        let spec = Box::new(machine_spec(self.context, machine, secret));
+        let spec = Box::new(machine_spec(self.context, machine, &secret));
         self.decided.acts.push(Act::Create { spec, launch });
         Ok(())
     }
@@ -405,104 +357,6 @@ fn change(
     *machine = after;
     rows.put_machine(machine)?;
     Ok(released)
-}
-
-/// Makes one call to the Machines API and writes what came of it.
-pub async fn act(
-    store: &dyn Store,
-    machines: &dyn Machines,
-    act: Act,
-    context: &Context,
-    clock: &dyn Clock,
-) -> Result<(), StoreError> {
-    let (name, event) = match act {
-        Act::Create { spec, launch } => {
-            let event = match create(machines, &spec, launch).await {
-                Ok(id) => MachineEvent::Created { id },
-                Err(MachineError::Ambiguous { .. }) => {
-                    MachineEvent::Overdue { note: "it is not known whether it was made".to_owned() }
-                }
-                Err(error) => failed("create", &spec.name, &error),
-            };
-            (spec.name, event)
-        }
-        Act::Start { name, id } => {
-            let event = match machines.start(&id).await {
-                Ok(()) => MachineEvent::Started,
-                Err(MachineError::Gone(_)) => MachineEvent::Destroyed,
-                // Another Machine can do its work; this one cannot be had for now.
-                Err(error @ MachineError::NoCapacity(_)) => MachineEvent::Overdue { note: error.to_string() },
-                Err(error) => failed("start", &name, &error),
-            };
-            (name, event)
-        }
-        Act::Destroy { name, id } => {
-            let event = match destroy(machines, &name, id, context).await {
-                Ok(()) => MachineEvent::Destroyed,
-                Err(error) => failed("destroy", &name, &error),
-            };
-            (name, event)
-        }
-        Act::DestroyStray { id } => {
-            if let Err(error) = machines.destroy(&id).await {
-                tracing::warn!(machine.id = %id, %error, "cannot destroy a Machine that has no row");
-            }
-            return Ok(());
-        }
-    };
-    let now = clock.now();
-    midge_store::write(store, move |rows| {
-        if let Some(mut machine) = rows.machine(&name)? {
-            change(rows, &mut machine, event, now)?;
-        }
-        Ok(())
-    })
-    .await
-}
-
-async fn create(
-    machines: &dyn Machines,
-    spec: &MachineSpec,
-    launch: Launch,
-) -> Result<MachineId, MachineError> {
-    let mut tries = 1;
-    loop {
-        match machines.create(spec, launch).await {
-            Err(MachineError::Ambiguous { .. }) if tries < AMBIGUOUS_TRIES => tries += 1,
-            other => return other,
-        }
-    }
-}
-
-async fn destroy(
-    machines: &dyn Machines,
-    name: &MachineName,
-    id: Option<MachineId>,
-    context: &Context,
-) -> Result<(), MachineError> {
-    if let Some(id) = id {
-        return machines.destroy(&id).await;
-    }
-    // The call that made it was not answered: it may be there all the same.
-    for seen in machines.list(&Label::new(OWNER_KEY, &context.owner)).await? {
-        if seen.name == name.as_str() {
-            machines.destroy(&seen.id).await?;
-        }
-    }
-    Ok(())
-}
-
-fn failed(call: &str, name: &MachineName, error: &MachineError) -> MachineEvent {
-    tracing::warn!(machine.name = %name, %error, "cannot {call} a Machine");
-    let wait = match error {
-        MachineError::RateLimited { retry_after } => retry_after.unwrap_or(Duration::from_secs(1)),
-        // A person has to do something first.
-        MachineError::Denied(_) | MachineError::LimitReached(_) | MachineError::Invalid(_) => {
-            Duration::from_secs(30)
-        }
-        _ => Duration::ZERO,
-    };
-    MachineEvent::ActFailed { note: format!("cannot {call} it: {error}"), wait }
 }
 
 /// A name that rises with time, so that Machines list in the order in which they were made.

@@ -1,6 +1,7 @@
 //! What a store is: transactions, and the rows that can be found and written in one.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,14 +30,9 @@ pub async fn write<T: Send + 'static>(
     store: &dyn Store,
     work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let (send, receive) = std::sync::mpsc::sync_channel(1);
-    let work = Box::new(move |rows: &mut dyn Rows| {
-        // The receiver waits for the transaction to end, so there is room and somebody there.
-        let _ = send.send(work(rows)?);
-        Ok(())
-    });
+    let (work, returned) = sending(work);
     store.write_boxed(work).await?;
-    Ok(receive.try_recv().expect("work that returned Ok has sent what it returned"))
+    Ok(returned.try_recv().expect("work that returned Ok has sent what it returned"))
 }
 
 /// Does `work`, which only reads, and returns what it returned.
@@ -44,13 +40,22 @@ pub async fn read<T: Send + 'static>(
     store: &dyn Store,
     work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    let (send, receive) = std::sync::mpsc::sync_channel(1);
-    let work = Box::new(move |rows: &mut dyn Rows| {
+    let (work, returned) = sending(work);
+    store.read_boxed(work).await?;
+    Ok(returned.try_recv().expect("work that returned Ok has sent what it returned"))
+}
+
+/// Makes work that sends what it returns.
+fn sending<T: Send + 'static>(
+    work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
+) -> (WriteWork, Receiver<T>) {
+    let (send, receive) = sync_channel(1);
+    let work = move |rows: &mut dyn Rows| {
+        // There is room for one; and who does not wait any more does not need it.
         let _ = send.send(work(rows)?);
         Ok(())
-    });
-    store.read_boxed(work).await?;
-    Ok(receive.try_recv().expect("work that returned Ok has sent what it returned"))
+    };
+    (Box::new(work), receive)
 }
 
 /// Everything that can be done in a transaction.

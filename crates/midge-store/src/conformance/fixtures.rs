@@ -5,6 +5,7 @@ use std::task::Poll;
 
 use midge_core::{AttemptEnd, Event, Job, Machine, MachineState, NewJob};
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy, Usage};
+use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
 
 use crate::{Rows, Store, StoreError, read, write};
@@ -100,25 +101,9 @@ pub fn cancelled(job: &Job, now: Timestamp) -> Job {
 
 /// A Machine whose host phones home.
 pub fn machine(name: &str) -> Machine {
-    Machine {
-        name: machine_name(name),
-        queue: queue("default"),
-        generation: "sha256:0".to_owned(),
-        places: 2,
-        single_use: false,
-        secret_hash: "00".repeat(32),
-        id: None,
-        state: MachineState::Up,
-        since: at(0),
-        act_at: at(0),
-        act_failures: 0,
-        boot: None,
-        seq: 0,
-        heard_at: None,
-        attempts: 0,
-        boot_failed: false,
-        note: None,
-    }
+    let generation = "sha256:0".to_owned();
+    let policy = QueuePolicy::default();
+    Machine::new(machine_name(name), queue("default"), generation, &policy, MachineState::Up, at(0))
 }
 
 /// Writes jobs.

@@ -1,0 +1,155 @@
+//! Rules of `exchange` and `round` that the simulation once found broken, each as short as it can be told.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use midge_core::{Job, Machine, MachineState, NewJob};
+use midge_machines::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
+use midge_protocol::exchange::{Answer, Request};
+use midge_protocol::job::{AttemptLimits, RetryPolicy};
+use midge_protocol::manifest::{self, Manifest, QueuePolicy};
+use midge_protocol::{BootId, JobId, MachineId, MachineName, ModuleName, QueueName, Secret, Timestamp};
+use midge_server::round::{self, Act};
+use midge_server::{Catalog, Clock, Fork, exchange, secret_hash};
+use midge_store::{MemoryStore, write};
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+struct Now;
+
+impl Clock for Now {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+/// A Machines API that has one Machine, whoever asks.
+struct OneMachine(MachineName);
+
+#[async_trait]
+impl Machines for OneMachine {
+    async fn create(&self, _: &MachineSpec, _: Launch) -> Result<MachineId, MachineError> {
+        Err(MachineError::Unavailable("nothing is made here".into()))
+    }
+    async fn start(&self, id: &MachineId) -> Result<(), MachineError> {
+        Err(MachineError::Gone(id.clone()))
+    }
+    async fn stop(&self, id: &MachineId) -> Result<(), MachineError> {
+        Err(MachineError::Gone(id.clone()))
+    }
+    async fn destroy(&self, _: &MachineId) -> Result<(), MachineError> {
+        Ok(())
+    }
+    async fn get(&self, id: &MachineId) -> Result<Seen, MachineError> {
+        Err(MachineError::Gone(id.clone()))
+    }
+    async fn list(&self, label: &Label) -> Result<Vec<Seen>, MachineError> {
+        Ok(vec![Seen {
+            id: MachineId::new("e1").unwrap(),
+            name: self.0.to_string(),
+            state: SeenState::Started,
+            exit: None,
+            metadata: BTreeMap::from([(label.key.clone(), label.value.clone())]),
+            reachable: true,
+            region: String::new(),
+            created_at: None,
+            updated_at: None,
+        }])
+    }
+    async fn wait(&self, id: &MachineId, _: SeenState, _: Duration) -> Result<(), MachineError> {
+        Err(MachineError::Gone(id.clone()))
+    }
+}
+
+fn name() -> MachineName {
+    MachineName::new("m").unwrap()
+}
+
+fn machine(state: MachineState) -> Machine {
+    let (queue, policy) = (QueueName::default_queue(), QueuePolicy::default());
+    let new = Machine::new(name(), queue, "g1".to_owned(), &policy, state, NOW);
+    let secret_hash = secret_hash(&Secret::new("s"));
+    Machine { secret_hash, boot: Some(BootId(1)), heard_at: Some(NOW), ..new }
+}
+
+fn job() -> Job {
+    let new = NewJob {
+        id: JobId::from_bytes([1; 16]),
+        module: ModuleName::new("hello").unwrap(),
+        queue: QueueName::default_queue(),
+        content_hash: 0,
+        retry: RetryPolicy::default(),
+        limits: AttemptLimits::default(),
+        due: NOW,
+    };
+    Job::new(new, NOW)
+}
+
+fn round_context() -> round::Context {
+    let manifest = Manifest {
+        format: manifest::FORMAT,
+        wasmtime: String::new(),
+        config_hash: String::new(),
+        cpu: String::new(),
+        modules: BTreeMap::new(),
+        queues: BTreeMap::new(),
+        env: BTreeMap::new(),
+    };
+    let modules_dir = PathBuf::from("modules");
+    round::Context {
+        catalog: Arc::new(Catalog { manifest, generation: "g1".to_owned(), modules_dir }),
+        fork: Fork { image: String::new(), region: None, host: Vec::new(), server_url: String::new() },
+        owner: "store".to_owned(),
+        up_since: NOW,
+        seed: 0,
+    }
+}
+
+/// The call that made it was taken for lost, and the last row of a Machine is gone before it is heard.
+#[tokio::test]
+async fn a_machine_that_is_made_after_it_was_given_up_is_found_and_destroyed() {
+    let store = MemoryStore::new();
+    write(&store, |rows| rows.put_machine(&machine(MachineState::Gone))).await.unwrap();
+    let decided = round::decide(&store, &OneMachine(name()), &round_context(), &Now).await.unwrap();
+    assert!(matches!(&decided.acts[..], [Act::DestroyStray { id }] if id.as_str() == "e1"), "{decided:?}");
+}
+
+/// A host never opens again once it has closed. A row that says it is open would keep its queue waiting for ever.
+#[tokio::test]
+async fn a_host_that_was_told_to_drain_stays_drained_when_its_generation_comes_back() {
+    let store = MemoryStore::new();
+    write(&store, |rows| {
+        rows.put_machine(&machine(MachineState::Up))?;
+        rows.put_jobs(&[job()])
+    })
+    .await
+    .unwrap();
+    let policy = QueuePolicy { warm_machines: 1, ..QueuePolicy::default() };
+    let exchange = async |seq, generation: &str, leaving| -> Answer {
+        let context = exchange::Context {
+            generation: generation.to_owned(),
+            policies: BTreeMap::from([(QueueName::default_queue(), policy.clone())]),
+            jitter: 0.0,
+        };
+        let request = Request {
+            boot: BootId(1),
+            seq,
+            room: if leaving { 0 } else { 2 },
+            wait_ms: 0,
+            leaving,
+            running: Vec::new(),
+            finished: Vec::new(),
+            handed_back: Vec::new(),
+            log: Vec::new(),
+        };
+        let hash = secret_hash(&Secret::new("s"));
+        exchange::exchange(&store, context, name(), hash, request, NOW).await.unwrap().unwrap().answer
+    };
+    assert!(exchange(1, "g2", false).await.drain);
+    let back = exchange(2, "g1", false).await;
+    assert!(back.drain && back.jobs.is_empty(), "{back:?}");
+    assert!(exchange(3, "g1", true).await.left, "it keeps nothing warm, so it may go");
+}
