@@ -1,0 +1,103 @@
+//! The end of a run: faults have stopped, so every job ends, and no Machine outlives its reason.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use midge_core::{Ending, JobState, MachineState};
+use midge_machines::SeenState;
+use midge_protocol::Timestamp;
+use midge_protocol::manifest::QueuePolicy;
+
+use super::ledger::{Broken, ensure, is_present};
+use super::world::World;
+
+/// What people had in mind when faults stopped is done within this, and the server is back.
+const PEOPLE_STOP_WITHIN: Duration = Duration::from_secs(180);
+/// Every job ends within this after the faults have: the longest waits are those between attempts.
+const ALL_END_WITHIN: Duration = Duration::from_secs(3_600);
+/// And every Machine goes within this after the last job: longer than a boot, a lost call and a lease together.
+const ALL_GO_WITHIN: Duration = Duration::from_secs(480);
+
+impl World {
+    pub(super) fn finale(&mut self) -> Result<(), Broken> {
+        self.step_until(self.now.after(PEOPLE_STOP_WITHIN))?;
+        let deadline = self.now.after(ALL_END_WITHIN);
+        while let Some(open) = self.ledger.an_open_job() {
+            ensure(self.now < deadline, || format!("{open} never ends"))?;
+            self.step()?;
+        }
+        self.trace.say(self.now, format_args!("all jobs have ended"));
+        self.step_until(self.now.after(ALL_GO_WITHIN))?;
+        self.check_jobs(true)?;
+        self.check_rows_at_the_end()?;
+        self.check_api_at_the_end()?;
+        self.count_endings();
+        Ok(())
+    }
+
+    fn step_until(&mut self, end: Timestamp) -> Result<(), Broken> {
+        while self.now < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    fn check_rows_at_the_end(&self) -> Result<(), Broken> {
+        let machines = self.store.look(|rows| rows.machines());
+        let generation = format!("g{}", self.generation);
+        let mut counts: BTreeMap<_, u32> = BTreeMap::new();
+        for (machine, _) in machines.iter().filter(|(machine, _)| is_present(machine)) {
+            ensure(machine.generation == generation, || format!("{machine:?} is of an old generation"))?;
+            *counts.entry((machine.queue.clone(), machine.state)).or_default() += 1;
+        }
+        for (queue, policy) in self.policies.clone() {
+            let QueuePolicy { warm_machines, ready_machines, .. } = policy;
+            for (state, wanted) in [(MachineState::Up, warm_machines), (MachineState::Ready, ready_machines)]
+            {
+                let count = counts.remove(&(queue.clone(), state)).unwrap_or(0);
+                ensure(count == wanted, || format!("queue {queue} keeps {count} Machines {state:?}"))?;
+            }
+        }
+        ensure(counts.is_empty(), || format!("Machines outlive their reason: {counts:?}"))
+    }
+
+    /// At the API there is what the rows say, and nothing else.
+    fn check_api_at_the_end(&self) -> Result<(), Broken> {
+        let machines = self.store.look(|rows| rows.machines());
+        for (id, there) in self.api.present() {
+            let row = machines.iter().map(|(machine, _)| machine);
+            let row =
+                row.filter(|machine| is_present(machine)).find(|machine| machine.id.as_ref() == Some(id));
+            let wanted = row.map(|machine| match machine.state {
+                MachineState::Ready => SeenState::Stopped,
+                _ => SeenState::Started,
+            });
+            ensure(wanted.as_ref() == Some(there.state()), || {
+                format!(
+                    "{id} ({}) is {} at the API, and should be {wanted:?}",
+                    there.spec.name,
+                    there.state()
+                )
+            })?;
+        }
+        let rows = machines.iter().filter(|(machine, _)| is_present(machine)).count();
+        let there = self.api.present().count();
+        ensure(rows == there, || format!("{rows} rows of Machines, {there} Machines"))
+    }
+
+    fn count_endings(&mut self) {
+        for job in self.ledger.jobs() {
+            self.trace.count(match job.state {
+                JobState::Ended { how: Ending::Completed { .. }, .. } => "jobs completed",
+                JobState::Ended { how: Ending::Cancelled, .. } => "jobs cancelled",
+                _ => "jobs discarded",
+            });
+            if job.machine_losses > 0 {
+                self.trace.count("jobs that lost Machines");
+            }
+        }
+        for _ in 0..self.api.made() {
+            self.trace.count("Machines made");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What must always be true, checked after every transaction against what was true before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use midge_core::{Ending, Job, JobState, Machine, MachineState};
+use midge_protocol::exchange::{Grant, Outcome};
+use midge_protocol::job::{AttemptView, Cause};
+use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::{Attempt, JobId, MachineName, QueueName};
+use midge_store::{Content, PhaseFilter, Rows, StoreError};
+
+use super::host::{Key, log_text, words};
+use super::people::args_of;
+use super::world::World;
+
+/// Jobs whose rows did not change are looked at again after so many transactions: what belongs to them may have.
+const ALL_EVERY: u64 = 20;
+
+/// A rule that is broken, in words.
+#[derive(Debug)]
+pub(super) struct Broken(pub(super) String);
+
+/// What a checker remembers.
+#[derive(Default)]
+pub(super) struct Ledger {
+    enqueued: BTreeSet<JobId>,
+    /// The last state of every job, and its attempts that ended.
+    known: BTreeMap<JobId, (Job, Vec<AttemptView>)>,
+    /// What hosts said of attempts. A Machine that was started again may run one again.
+    said: BTreeMap<Key, Vec<Outcome>>,
+    begun: BTreeSet<Key>,
+    /// The job that somebody is about to retry.
+    pub(super) retried: Option<JobId>,
+    writes: u64,
+}
+
+/// A job, with what belongs to it.
+struct Row {
+    job: Job,
+    attempts: Vec<AttemptView>,
+    result: Option<Bytes>,
+    /// The log of its last attempt that ended.
+    log: Bytes,
+}
+
+impl Ledger {
+    /// An enqueue was answered: the job must be there from now on.
+    pub(super) fn enqueued(&mut self, id: JobId) {
+        self.enqueued.insert(id);
+    }
+
+    /// A host begins an attempt.
+    pub(super) fn begun(&mut self, key: Key, grant: &Grant) -> Result<(), Broken> {
+        self.begun.insert(key);
+        ensure(grant.args == args_of(key.0), || format!("{} was given args {}", words(key), grant.args))
+    }
+
+    /// An attempt ended in a host.
+    pub(super) fn host_said(&mut self, key: Key, outcome: &Outcome) {
+        self.said.entry(key).or_default().push(outcome.clone());
+    }
+
+    pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.known.values().map(|(job, _)| job)
+    }
+
+    /// Returns a job that has not ended.
+    pub(super) fn an_open_job(&self) -> Option<JobId> {
+        self.jobs().find(|job| job.ended_at().is_none()).map(|job| job.id)
+    }
+
+    fn check_job(&mut self, row: Row) -> Result<(), Broken> {
+        let Row { job, attempts, result, log } = row;
+        if let Some((before, ended_before)) = self.known.get(&job.id) {
+            ensure(job.attempt >= before.attempt, || {
+                format!("{} went from attempt {} to {}", job.id, before.attempt, job.attempt)
+            })?;
+            ensure(attempts.starts_with(ended_before), || {
+                format!("{}: an attempt that had ended changed: {ended_before:?} -> {attempts:?}", job.id)
+            })?;
+            ensure(before.ended_at().is_none() || *before == job || self.retried == Some(job.id), || {
+                format!("{} had ended, and nobody retried it: {before:?} -> {job:?}", job.id)
+            })?;
+            let stops = job.attempt == before.attempt && (job.is_cancelling() || job.ended_at().is_some());
+            ensure(!before.is_cancelling() || stops, || {
+                format!("{} was cancelled, and goes on: {before:?} -> {job:?}", job.id)
+            })?;
+            ensure(job.content_hash == before.content_hash, || format!("{} is another job now", job.id))?;
+        }
+        let last = if job.lease().is_some() { job.attempt.0 - 1 } else { job.attempt.0 };
+        ensure(attempts.iter().map(|view| view.attempt.0).eq(1..=last), || {
+            format!("{} is at attempt {}, and those that ended are {attempts:?}", job.id, job.attempt)
+        })?;
+        ensure(job.spent <= job.retry.attempts_max, || format!("{} spent {}", job.id, job.spent))?;
+        self.check_state(&job, attempts.last(), result, &log)?;
+        self.known.insert(job.id, (job, attempts));
+        Ok(())
+    }
+
+    fn check_state(
+        &self,
+        job: &Job,
+        last: Option<&AttemptView>,
+        result: Option<Bytes>,
+        log: &Bytes,
+    ) -> Result<(), Broken> {
+        let completed = matches!(job.state, JobState::Ended { how: Ending::Completed { .. }, .. });
+        if completed {
+            let expected = words((job.id, job.attempt));
+            ensure(result.as_deref() == Some(expected.as_bytes()), || {
+                format!("{} completed at attempt {} with the result {result:?}", job.id, job.attempt)
+            })?;
+        }
+        if let JobState::Running { lease, .. } = &job.state {
+            ensure(lease.attempt == job.attempt, || format!("{} is leased as {lease:?}", job.id))?;
+        }
+        let Some(last) = last else { return Ok(()) };
+        let key = (job.id, last.attempt);
+        let text = log_text(key);
+        ensure(text.starts_with(log), || format!("{} logged {log:?}", words(key)))?;
+        if last.usage.is_none() {
+            return Ok(());
+        }
+        // A host reported it.
+        let said = self.said.get(&key).map(Vec::as_slice).unwrap_or_default();
+        ensure(said.iter().any(|outcome| is_kept_as(outcome, last)), || {
+            format!("{} is kept as {last:?}, and what its host said is {said:?}", words(key))
+        })?;
+        ensure(text == *log, || format!("{} ended with only {log:?} of its log", words(key)))
+    }
+
+    fn check_machines(
+        &self,
+        machines: &[(Machine, u32)],
+        policies: &BTreeMap<QueueName, QueuePolicy>,
+    ) -> Result<(), Broken> {
+        let mut live: BTreeMap<&QueueName, u32> = BTreeMap::new();
+        for (machine, leases) in machines {
+            let shown = || format!("Machine {machine:?} holds {leases} leases");
+            ensure(machine.state.may_exchange() || *leases == 0, shown)?;
+            ensure(*leases <= machine.places, shown)?;
+            ensure(!machine.single_use || machine.attempts <= 1, shown)?;
+            *live.entry(&machine.queue).or_default() += u32::from(machine.state.is_live());
+        }
+        for (queue, live) in live {
+            let max = policies.get(queue).map_or(0, |policy| policy.max_machines);
+            ensure(live <= max, || format!("queue {queue} has {live} live Machines, and {max} are allowed"))?;
+        }
+        let names: BTreeSet<&MachineName> = machines.iter().map(|(machine, _)| &machine.name).collect();
+        for lease in self.jobs().filter_map(Job::lease) {
+            ensure(names.contains(&lease.machine), || format!("{lease:?} is held by no Machine"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether what a host said became what is kept.
+fn is_kept_as(said: &Outcome, kept: &AttemptView) -> bool {
+    match (said, &kept.failure) {
+        (Outcome::Completed { .. }, None) => true,
+        (Outcome::Failed(said), Some(kept)) => said == kept,
+        (Outcome::Snoozed { .. }, Some(kept)) => kept.cause == Cause::Snoozed,
+        (Outcome::Cancelled, Some(kept)) => matches!(kept.cause, Cause::Cancelled | Cause::HandedBack),
+        _ => false,
+    }
+}
+
+impl World {
+    /// Checks everything, if anything was written since the last time.
+    pub(super) fn check(&mut self) -> Result<(), Broken> {
+        if self.ledger.writes == self.store.writes() {
+            return Ok(());
+        }
+        self.ledger.writes = self.store.writes();
+        self.check_jobs(self.ledger.writes.is_multiple_of(ALL_EVERY))
+    }
+
+    /// Checks jobs and Machines: of the jobs those that changed, or all.
+    pub(super) fn check_jobs(&mut self, all: bool) -> Result<(), Broken> {
+        let (jobs, machines) = self
+            .store
+            .look(|rows| Ok((rows.jobs_listed(&PhaseFilter::default(), usize::MAX)?, rows.machines()?)));
+        let there: BTreeSet<JobId> = jobs.iter().map(|job| job.id).collect();
+        if let Some(lost) = self.ledger.enqueued.iter().find(|id| !there.contains(id)) {
+            return Err(Broken(format!("{lost} is lost")));
+        }
+        let known = &self.ledger.known;
+        let changed = |job: &Job| known.get(&job.id).is_none_or(|(before, _)| before != job);
+        let to_check: Vec<Job> = jobs.into_iter().filter(|job| all || changed(job)).collect();
+        let rows = self.store.look(move |rows| to_check.into_iter().map(|job| row(rows, job)).collect());
+        let rows: Vec<Row> = rows;
+        rows.into_iter().try_for_each(|row| self.ledger.check_job(row))?;
+        self.ledger.check_machines(&machines, &self.policies)
+    }
+}
+
+fn row(rows: &mut dyn Rows, job: Job) -> Result<Row, StoreError> {
+    let attempts = rows.attempts(job.id)?;
+    let last = attempts.last().map_or(Attempt(0), |view| view.attempt);
+    Ok(Row { result: rows.content(job.id, Content::Result)?, log: rows.log(job.id, last)?, attempts, job })
+}
+
+/// Returns an error with the words of `broken` where a rule does not hold.
+pub(super) fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken(broken())) }
+}
+
+/// Returns whether a row of a Machine keeps a place in the plan.
+pub(super) fn is_present(machine: &Machine) -> bool {
+    machine.state != MachineState::Gone
+}

@@ -1,0 +1,153 @@
+//! What people do: enqueue, repeat themselves, cancel, retry, deploy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use midge_core::{Event as JobEvent, Job, NewJob};
+use midge_protocol::job::{AttemptLimits, Backoff, RetryPolicy};
+use midge_protocol::manifest::{QueuePolicy, Wait};
+use midge_protocol::{JobId, ModuleName, QueueName};
+use midge_store::Content;
+
+use super::chance::Chance;
+use super::ledger::Broken;
+use super::world::{Event, World};
+
+/// The module whose guest takes its Machine down.
+pub(super) const POISON: &str = "poison";
+
+/// Draws queues of some kinds. Without warm and ready ones, there are times without any Machine.
+pub(super) fn draw_policies(chance: &mut Chance) -> BTreeMap<QueueName, QueuePolicy> {
+    let base =
+        |max_machines| QueuePolicy { max_machines, wait: Wait::Millis(5_000), ..QueuePolicy::default() };
+    let policies = [
+        ("plain", base(2)),
+        ("warm", QueuePolicy { warm_machines: 1, jobs_per_machine: 3, ..base(3) }),
+        ("ready", QueuePolicy { ready_machines: 2, ..base(2) }),
+        ("once", QueuePolicy { single_use: true, ..base(3) }),
+        ("narrow", QueuePolicy { warm_machines: 1, jobs_per_machine: 1, ..base(1) }),
+    ];
+    let chosen = 1 + chance.below((1 << policies.len()) - 1);
+    let chosen = policies.into_iter().enumerate().filter(|(number, _)| chosen >> number & 1 == 1);
+    chosen.map(|(_, (name, policy))| (queue(name), policy)).collect()
+}
+
+fn queue(name: &str) -> QueueName {
+    QueueName::new(name).expect("a plain name")
+}
+
+/// Returns what an enqueue carries as args: its own id.
+pub(super) fn args_of(id: JobId) -> String {
+    format!("\"{id}\"")
+}
+
+impl World {
+    /// Puts on the agenda what people do until faults stop.
+    pub(super) fn plan_people(&mut self, until: Duration) {
+        let most = until.as_millis() as u64;
+        // Often few: what a busy system mends by chance, an idle one must mend too.
+        let magnitude = self.chance.below(6);
+        let jobs = 1 + self.chance.below(1 << magnitude);
+        let queues: Vec<QueueName> = self.policies.keys().cloned().collect();
+        for _ in 0..jobs {
+            let queue = queues[self.chance.below(queues.len() as u64) as usize].clone();
+            let (new, at) = (self.draw_job(queue), self.chance.millis(0, most * 3 / 4));
+            if self.chance.below(5) == 0 {
+                let again = at + self.chance.millis(0, 60_000);
+                self.after(again, Event::Enqueue(Box::new(new.clone())));
+            }
+            if self.chance.below(8) == 0 {
+                let cancelled = at + self.chance.millis(0, 30_000);
+                self.after(cancelled, Event::Ask { job: new.id, retry: false });
+            }
+            if self.chance.below(4) == 0 {
+                let retried = at + self.chance.millis(0, 30_000);
+                self.after(retried, Event::Ask { job: new.id, retry: true });
+            }
+            self.after(at, Event::Enqueue(Box::new(new)));
+        }
+        for _ in 0..self.faults.deploys {
+            let at = self.chance.millis(0, most);
+            self.after(at, Event::Deploy);
+        }
+        for _ in 0..self.faults.crashes {
+            let at = self.chance.millis(0, most);
+            self.after(at, Event::Crash);
+        }
+    }
+
+    fn draw_job(&mut self, queue: QueueName) -> NewJob {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.chance.number().to_be_bytes());
+        bytes[8..].copy_from_slice(&self.chance.number().to_be_bytes());
+        let module = if self.chance.below(20) == 0 { POISON } else { "work" };
+        let backoff = match self.chance.below(4) {
+            0 => Backoff::Sidekiq,
+            _ => Backoff::Exponential { first_ms: 100 + self.chance.below(2_000) },
+        };
+        let delay = if self.chance.below(4) == 0 { self.chance.millis(0, 60_000) } else { Duration::ZERO };
+        NewJob {
+            id: JobId::from_bytes(bytes),
+            module: ModuleName::new(module).expect("a plain name"),
+            queue,
+            content_hash: self.chance.number(),
+            retry: RetryPolicy { attempts_max: 1 + self.chance.below(4) as u32, backoff },
+            limits: AttemptLimits::default(),
+            due: self.now.after(delay),
+        }
+    }
+
+    /// Somebody enqueues, perhaps again. Without an answer, it is repeated.
+    pub(super) fn enqueue(&mut self, new: NewJob) -> Result<(), Broken> {
+        let (now, asked) = (self.now, new.clone());
+        let done = self.ask(move |rows| {
+            let known = rows.jobs(&[asked.id])?.pop().flatten();
+            if known.is_none() {
+                rows.put_content(asked.id, Content::Args, args_of(asked.id).as_bytes())?;
+                rows.put_jobs(&[Job::new(asked, now)])?;
+            }
+            Ok(())
+        })?;
+        match done {
+            Some(()) => {
+                self.trace.say(now, format_args!("{} is enqueued in {}", new.id, new.queue));
+                self.ledger.enqueued(new.id);
+            }
+            None => self.after(Duration::from_secs(3), Event::Enqueue(Box::new(new))),
+        }
+        Ok(())
+    }
+
+    /// Somebody cancels or retries a job, as the API does it.
+    pub(super) fn ask_of_job(&mut self, id: JobId, retry: bool) -> Result<(), Broken> {
+        let now = self.now;
+        let event = if retry { JobEvent::RetryAsked } else { JobEvent::CancelAsked };
+        self.ledger.retried = retry.then_some(id);
+        let changed = self.ask(move |rows| {
+            let Some(job) = rows.jobs(&[id])?.pop().flatten() else { return Ok(false) };
+            let Ok(change) = job.apply(event, now) else { return Ok(false) };
+            rows.put_jobs(std::slice::from_ref(&change.job))?;
+            Ok(true)
+        })?;
+        self.ledger.retried = None;
+        if changed == Some(true) {
+            self.trace.say(now, format_args!("{id} is {}", if retry { "retried" } else { "cancelled" }));
+            self.trace.count(if retry { "retries by hand" } else { "cancels" });
+        }
+        Ok(())
+    }
+
+    /// Another image: a new one, or the one before again.
+    pub(super) fn deploy(&mut self) {
+        let back = self.generation > 1 && self.chance.below(2) == 0;
+        self.generation = if back { self.generation - 1 } else { self.generation + 1 };
+        self.trace.say(self.now, format_args!("generation {} is deployed", self.generation));
+        self.trace.count("deploys");
+        if !self.quiet && self.chance.below(2) == 0 {
+            // Somebody thinks better of it.
+            let soon = self.chance.millis(0, 1_000);
+            self.after(soon, Event::Deploy);
+        }
+        self.hint();
+    }
+}

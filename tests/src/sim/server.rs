@@ -1,0 +1,433 @@
+//! The server's process: rounds, calls under way and parked exchanges, all of which a crash ends.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::{Context as Polled, Poll, Waker};
+use std::time::Duration;
+
+use midge_core::JobState;
+use midge_protocol::exchange::{Answer, Outcome, Request};
+use midge_protocol::manifest::{self, Manifest};
+use midge_protocol::{Timestamp, limits};
+use midge_server::exchange::{self, Exchanged};
+use midge_server::round::{self, Act, Decided};
+use midge_server::{Catalog, Clock, Fork};
+use midge_store::{Store, StoreError};
+
+use super::Fence;
+use super::host::key;
+use super::ledger::Broken;
+use super::messages::{Sender, reports};
+use super::world::{Event, World};
+
+type Running<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// Rounds come at least this often with Machines, and without, as in the server's loop.
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+const IDLE_ROUND_EVERY: Duration = Duration::from_secs(10);
+const ROUND_AFTER_FAILURE: Duration = Duration::from_secs(2);
+
+/// Virtual time.
+#[derive(Default)]
+pub(super) struct SimClock(AtomicI64);
+
+impl SimClock {
+    pub(super) fn set(&self, now: Timestamp) {
+        self.0.store(now.as_millis(), Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Runs a future that has nothing to wait for.
+pub(super) fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match std::pin::pin!(future).poll(&mut Polled::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => unreachable!("rows in memory are there at once"),
+    }
+}
+
+/// One life of the server's process.
+pub(super) struct Server {
+    owner: String,
+    up_since: Timestamp,
+    deciding: Option<Running<Decided>>,
+    /// Decided, and not begun.
+    decided: BTreeMap<u64, Act>,
+    acting: Vec<Running<()>>,
+    parked: BTreeMap<u64, Parked>,
+    acts: u64,
+    round: u64,
+    round_again: bool,
+}
+
+/// An exchange whose answer is held back.
+struct Parked {
+    sender: Sender,
+    request: Request,
+}
+
+impl World {
+    /// The process begins.
+    pub(super) fn server_starts(&mut self) {
+        if self.server.is_some() {
+            return;
+        }
+        let new_id = format!("{:016x}", self.chance.number());
+        let taken = at_once(round::take_over(&*self.store, self.now, new_id));
+        let Ok(owner) = taken else {
+            let again = self.chance.millis(100, 2_000);
+            self.after(again, Event::ServerStarts);
+            return;
+        };
+        self.trace.say(self.now, format_args!("server starts, generation {}", self.generation));
+        self.server = Some(Server {
+            owner,
+            up_since: self.now,
+            deciding: None,
+            decided: BTreeMap::new(),
+            acting: Vec::new(),
+            parked: BTreeMap::new(),
+            acts: 0,
+            round: 0,
+            round_again: false,
+        });
+        self.next_round(Duration::ZERO);
+    }
+
+    /// The process ends without a word. Only the store is left.
+    pub(super) fn server_crashes(&mut self) {
+        if self.server.take().is_none() {
+            return;
+        }
+        self.trace.say(self.now, format_args!("server crashes"));
+        self.trace.count("crashes of the server");
+        self.epoch += 1;
+        // What was called and not sent yet is lost or not, as chance has it.
+        self.calls.forget();
+        let away = if self.chance.below(4) == 0 {
+            self.chance.millis(10_000, 90_000)
+        } else {
+            self.chance.millis(100, 5_000)
+        };
+        self.after(away, Event::ServerStarts);
+    }
+
+    /// The process may crash at any of its steps.
+    fn may_crash(&mut self) {
+        if self.chance.permille(self.faults.crash_at_step) {
+            self.server_crashes();
+        }
+    }
+
+    fn next_round(&mut self, wait: Duration) {
+        let Some(server) = &mut self.server else { return };
+        server.round += 1;
+        let round = server.round;
+        self.after(wait, Event::Round { epoch: self.epoch, round });
+    }
+
+    /// Something changed that a round should look at.
+    pub(super) fn hint(&mut self) {
+        if self.chance.permille(self.faults.hint_lost) {
+            return;
+        }
+        match &mut self.server {
+            Some(server) if server.deciding.is_some() => server.round_again = true,
+            _ => self.next_round(Duration::from_millis(1)),
+        }
+        self.wake_parked();
+    }
+
+    fn wake_parked(&mut self) {
+        let parked: Vec<u64> = self.server.iter().flat_map(|server| server.parked.keys().copied()).collect();
+        for number in parked {
+            let soon = self.chance.millis(0, 5);
+            self.after(soon, Event::ParkedLooks { epoch: self.epoch, parked: number });
+        }
+    }
+
+    /// A round begins.
+    pub(super) fn round_begins(&mut self, epoch: u64, round: u64) -> Result<(), Broken> {
+        let context = self.round_context();
+        let (store, calls, clock) = (self.store.clone(), self.calls.clone(), self.clock.clone());
+        let Some(server) = &mut self.server else { return Ok(()) };
+        if epoch != self.epoch || round != server.round || server.deciding.is_some() {
+            return Ok(());
+        }
+        server.deciding =
+            Some(Box::pin(
+                async move { round::decide(&*store, &*calls, &context.ok_or(gone())?, &*clock).await },
+            ));
+        self.poll_server()
+    }
+
+    fn round_context(&mut self) -> Option<round::Context> {
+        let catalog = Arc::new(self.catalog());
+        let seed = self.chance.number();
+        let server = self.server.as_ref()?;
+        let fork = Fork {
+            image: "sim".to_owned(),
+            region: None,
+            host: vec!["midge-host".to_owned()],
+            server_url: "http://sim".to_owned(),
+        };
+        Some(round::Context { catalog, fork, owner: server.owner.clone(), up_since: server.up_since, seed })
+    }
+
+    fn catalog(&self) -> Catalog {
+        Catalog {
+            manifest: Manifest {
+                format: manifest::FORMAT,
+                wasmtime: String::new(),
+                config_hash: String::new(),
+                cpu: String::new(),
+                modules: BTreeMap::new(),
+                queues: self.policies.clone(),
+                env: BTreeMap::new(),
+            },
+            generation: format!("g{}", self.generation),
+            modules_dir: PathBuf::from("modules"),
+        }
+    }
+
+    /// A decided call begins.
+    pub(super) fn act_begins(&mut self, epoch: u64, act: u64) -> Result<(), Broken> {
+        let context = self.round_context();
+        let (store, calls, clock) = (self.store.clone(), self.calls.clone(), self.clock.clone());
+        let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return Ok(()) };
+        let Some(act) = server.decided.remove(&act) else { return Ok(()) };
+        server.acting.push(Box::pin(async move {
+            round::act(&*store, &*calls, act, &context.ok_or(gone())?, &*clock).await
+        }));
+        self.poll_server()
+    }
+
+    /// Lets the process go on, as far as it can.
+    pub(super) fn poll_server(&mut self) -> Result<(), Broken> {
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let polled = &mut Polled::from_waker(Waker::noop());
+        let mut acted = 0;
+        server.acting.retain_mut(|acting| {
+            let done = acting.as_mut().poll(polled).is_ready();
+            acted += usize::from(done);
+            !done
+        });
+        let decided = server.deciding.as_mut().map(|deciding| deciding.as_mut().poll(polled));
+        if let Some(Poll::Ready(decided)) = decided {
+            server.deciding = None;
+            self.decided(decided);
+        } else if acted > 0 {
+            self.hint();
+        }
+        self.send_calls();
+        self.check()?;
+        self.may_crash();
+        Ok(())
+    }
+
+    fn decided(&mut self, decided: Result<Decided, StoreError>) {
+        let Some(server) = &mut self.server else { return };
+        let again = std::mem::take(&mut server.round_again);
+        let Ok(decided) = decided else { return self.next_round(ROUND_AFTER_FAILURE) };
+        for act in decided.acts {
+            server.acts += 1;
+            server.decided.insert(server.acts, act);
+            let soon = self.chance.millis(0, 30);
+            let event = Event::ActBegins { epoch: self.epoch, act: server.acts };
+            self.agenda.after(self.now, soon, event);
+        }
+        let every = if decided.machines { ROUND_EVERY } else { IDLE_ROUND_EVERY };
+        let until_due = decided.next_due.map_or(every, |due| due.since(self.now));
+        let wait = until_due.clamp(Duration::from_millis(1), every);
+        self.next_round(if again { Duration::from_millis(1) } else { wait });
+        if !decided.due.is_empty() || !decided.tell.is_empty() || !decided.returned.is_empty() {
+            self.wake_parked();
+        }
+    }
+
+    /// A request reaches the server.
+    pub(super) fn requested(&mut self, sender: Sender, mut request: Request) -> Result<(), Broken> {
+        if self.server.is_none() {
+            return Ok(());
+        }
+        if self.fence == Fence::TakenOut {
+            self.forge_late_reports(&sender, &mut request)?;
+        }
+        let Some(done) = self.exchange(&sender, &request)? else { return Ok(()) };
+        let Some(server) = &mut self.server else { return Ok(()) };
+        let wait = Duration::from_millis(request.wait_ms.into()).min(limits::EXCHANGE_WAIT_MAX);
+        if reports(&request) || done.stale || done.answer.says_something() || wait.is_zero() {
+            self.answers(&sender, request.seq, Ok(done.answer));
+        } else {
+            server.acts += 1;
+            let parked = server.acts;
+            server.parked.insert(parked, Parked { sender, request });
+            self.after(wait, Event::ParkedEnds { epoch: self.epoch, parked });
+        }
+        // The Machine's older request, still parked, learns that this one is newer.
+        self.wake_parked();
+        Ok(())
+    }
+
+    /// An exchange whose answer is held back looks again.
+    pub(super) fn parked_looks(&mut self, epoch: u64, number: u64) -> Result<(), Broken> {
+        let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return Ok(()) };
+        let Some(Parked { sender, request }) = server.parked.remove(&number) else { return Ok(()) };
+        let Some(done) = self.exchange(&sender, &request)? else { return Ok(()) };
+        if done.stale || done.answer.says_something() {
+            self.answers(&sender, request.seq, Ok(done.answer));
+        } else if let Some(server) = &mut self.server {
+            server.parked.insert(number, Parked { sender, request });
+        }
+        Ok(())
+    }
+
+    /// An exchange has been held back for as long as it may.
+    pub(super) fn parked_ends(&mut self, epoch: u64, number: u64) {
+        let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return };
+        if let Some(Parked { sender, request }) = server.parked.remove(&number) {
+            self.answers(&sender, request.seq, Ok(Answer::default()));
+        }
+    }
+
+    /// Calls the server's own function. What is denied is answered here; a store that fails answers nothing.
+    fn exchange(&mut self, sender: &Sender, request: &Request) -> Result<Option<Exchanged>, Broken> {
+        let context = exchange::Context {
+            generation: format!("g{}", self.generation),
+            policies: self.policies.clone(),
+            jitter: self.chance.fraction(),
+        };
+        let (name, hash) = (sender.name.clone(), sender.secret_hash.clone());
+        let store = self.store.clone();
+        let exchange = exchange::exchange(&*store, context, name, hash, request.clone(), self.now);
+        let done = at_once(exchange);
+        self.check()?;
+        match done {
+            Err(_) => Ok(None),
+            Ok(Err(denied)) => {
+                self.trace.say(self.now, format_args!("server denies {}: {denied}", sender.id));
+                self.trace.count("hosts denied");
+                self.answers(sender, request.seq, Err(denied));
+                Ok(None)
+            }
+            Ok(Ok(done)) => {
+                self.trace_exchange(sender, request, &done);
+                if done.changed {
+                    self.hint();
+                }
+                self.may_crash();
+                Ok(self.server.is_some().then_some(done))
+            }
+        }
+    }
+
+    fn trace_exchange(&mut self, sender: &Sender, request: &Request, done: &Exchanged) {
+        let jobs: Vec<_> = done.answer.jobs.iter().map(|grant| key(grant.attempt)).collect();
+        let finished: Vec<_> = request.finished.iter().map(|f| key(f.attempt)).collect();
+        self.trace.say(
+            self.now,
+            format_args!(
+                "{} {:?} #{} room={} leaving={} running={} finished={finished:?} back={} -> jobs={jobs:?} \
+                 cancel={} drain={} left={} stale={}",
+                sender.id,
+                request.boot,
+                request.seq,
+                request.room,
+                request.leaving,
+                request.running.len(),
+                request.handed_back.len(),
+                done.answer.cancel.len(),
+                done.answer.drain,
+                done.answer.left,
+                done.stale,
+            ),
+        );
+        if done.stale {
+            self.trace.count("stale requests");
+        }
+        if done.answer.left {
+            self.trace.count("hosts that left");
+        }
+        if done.answer.drain {
+            self.trace.count("hosts told to drain");
+        }
+    }
+
+    /// Takes the fence out: a report of an earlier attempt is made one of the attempt that is leased now.
+    fn forge_late_reports(&mut self, sender: &Sender, request: &mut Request) -> Result<(), Broken> {
+        let mut forged = Vec::new();
+        for finished in std::mem::take(&mut request.finished) {
+            let id = finished.attempt.job;
+            let (job, machines) =
+                self.store.look(move |rows| Ok((rows.jobs(&[id])?.pop(), rows.machines()?)));
+            match job.flatten().map(|job| job.state) {
+                Some(JobState::Running { lease, .. })
+                    if lease.attempt != finished.attempt.attempt || lease.machine != sender.name =>
+                {
+                    let holder = machines.into_iter().find(|(machine, _)| machine.name == lease.machine);
+                    forged.extend(holder.map(|(machine, _)| (machine, lease.attempt, finished)));
+                }
+                _ => request.finished.push(finished),
+            }
+        }
+        for (machine, attempt, mut finished) in forged {
+            let words = match &finished.outcome {
+                Outcome::Completed { .. } => "completed",
+                _ => "failed",
+            };
+            self.trace
+                .say(self.now, format_args!("a late report ({words}) is made one of attempt {attempt}"));
+            self.trace.count("late reports that were forged");
+            finished.attempt.attempt = attempt;
+            let holder = Sender {
+                name: machine.name,
+                secret_hash: machine.secret_hash,
+                boot: machine.boot.unwrap_or(request.boot),
+                id: sender.id.clone(),
+            };
+            let report = Request {
+                boot: holder.boot,
+                seq: 0,
+                room: 0,
+                wait_ms: 0,
+                leaving: false,
+                running: Vec::new(),
+                finished: vec![finished],
+                handed_back: Vec::new(),
+                log: Vec::new(),
+            };
+            self.exchange(&holder, &report)?;
+        }
+        Ok(())
+    }
+
+    /// Does what the API does for people: in one transaction. Returns nothing where the server or the store is away.
+    pub(super) fn ask<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut dyn midge_store::Rows) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<Option<T>, Broken> {
+        if self.server.is_none() {
+            return Ok(None);
+        }
+        let store: &dyn Store = &*self.store;
+        let done = at_once(midge_store::write(store, work)).ok();
+        self.check()?;
+        if done.is_some() {
+            self.hint();
+        }
+        Ok(done)
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError::Failed("the server is gone".to_owned())
+}

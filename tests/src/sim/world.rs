@@ -1,0 +1,197 @@
+//! The world of one run: virtual time, an agenda, and everything that happens on it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use midge_core::NewJob;
+use midge_machines::Exit;
+use midge_protocol::exchange::{Answer, Outcome, Request};
+use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::{BootId, JobId, MachineId, QueueName, Timestamp};
+use midge_server::exchange::Denied;
+
+use super::Fence;
+use super::api::Api;
+use super::calls::{Answered, Call, Calls};
+use super::chance::{Chance, Faults};
+use super::host::{Host, Key};
+use super::ledger::{Broken, Ledger};
+use super::messages::Sender;
+use super::people::draw_policies;
+use super::server::{Server, SimClock};
+use super::store::FlakyStore;
+use super::trace::{Summary, Trace, Violation};
+
+/// When a run begins. Not 0, so that nothing is mistaken for "never".
+const BEGIN: Timestamp = Timestamp::from_millis(1_000_000);
+
+/// Something that will happen.
+pub(super) enum Event {
+    Enqueue(Box<NewJob>),
+    Ask { job: JobId, retry: bool },
+    Deploy,
+    Crash,
+    ServerStarts,
+    Round { epoch: u64, round: u64 },
+    ActBegins { epoch: u64, act: u64 },
+    Called { call: u64, epoch: u64, what: Call, back: Option<Duration> },
+    Answered { call: u64, epoch: u64, answer: Answered },
+    MachineRests { id: MachineId },
+    MachineBoots { id: MachineId, run: u32 },
+    MachineEnds { id: MachineId, run: u32, exit: Exit },
+    MachineToldToStop { id: MachineId, run: u32 },
+    MachineCutOff { id: MachineId, run: u32 },
+    GuestEnds { id: MachineId, boot: BootId, key: Key, outcome: Outcome },
+    HostHandsBack { id: MachineId, boot: BootId },
+    HostTimer { id: MachineId, boot: BootId, seq: u64 },
+    Request { sender: Sender, request: Request },
+    ParkedLooks { epoch: u64, parked: u64 },
+    ParkedEnds { epoch: u64, parked: u64 },
+    Answer { id: MachineId, boot: BootId, seq: u64, answer: Result<Answer, Denied> },
+    FaultsStop,
+}
+
+/// What will happen, in order: by time, then in the order in which it was put there.
+#[derive(Default)]
+pub(super) struct Agenda {
+    events: BTreeMap<(Timestamp, u64), Event>,
+    count: u64,
+}
+
+impl Agenda {
+    pub(super) fn after(&mut self, now: Timestamp, wait: Duration, event: Event) {
+        self.count += 1;
+        self.events.insert((now.after(wait), self.count), event);
+    }
+
+    fn next(&mut self) -> Option<(Timestamp, Event)> {
+        self.events.pop_first().map(|((at, _), event)| (at, event))
+    }
+}
+
+/// Everything there is in a run.
+pub(super) struct World {
+    seed: u64,
+    pub(super) fence: Fence,
+    pub(super) now: Timestamp,
+    pub(super) clock: Arc<SimClock>,
+    pub(super) agenda: Agenda,
+    pub(super) chance: Chance,
+    pub(super) faults: Faults,
+    pub(super) policies: BTreeMap<QueueName, QueuePolicy>,
+    /// Whether faults have stopped.
+    pub(super) quiet: bool,
+    pub(super) trace: Trace,
+    pub(super) store: Arc<FlakyStore>,
+    pub(super) calls: Arc<Calls>,
+    pub(super) api: Api,
+    pub(super) hosts: BTreeMap<MachineId, Host>,
+    pub(super) server: Option<Server>,
+    /// Which life of the server this is: what an earlier one waited for is void.
+    pub(super) epoch: u64,
+    pub(super) generation: u64,
+    pub(super) ledger: Ledger,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, fence: Fence) -> World {
+        let mut chance = Chance::new(seed);
+        let faults = Faults::draw(&mut chance);
+        let policies = draw_policies(&mut chance);
+        World {
+            seed,
+            fence,
+            now: BEGIN,
+            clock: Arc::default(),
+            agenda: Agenda::default(),
+            faults,
+            policies,
+            quiet: false,
+            trace: Trace::default(),
+            store: Arc::new(FlakyStore::new(chance.number())),
+            calls: Arc::default(),
+            api: Api::default(),
+            hosts: BTreeMap::new(),
+            server: None,
+            epoch: 0,
+            generation: 1,
+            ledger: Ledger::default(),
+            chance,
+        }
+    }
+
+    /// Puts something on the agenda.
+    pub(super) fn after(&mut self, wait: Duration, event: Event) {
+        self.agenda.after(self.now, wait, event);
+    }
+
+    /// Runs to the end.
+    pub(super) fn run(mut self) -> Result<Summary, Violation> {
+        let outcome = self.run_phases();
+        match outcome {
+            Ok(()) => Ok(self.trace.summary()),
+            Err(Broken(broken)) => Err(self.trace.violation(self.seed, broken)),
+        }
+    }
+
+    fn run_phases(&mut self) -> Result<(), Broken> {
+        self.trace.say(self.now, format_args!("{:?}", self.faults));
+        self.store.set_fails(self.faults.store_fails);
+        let faulty = self.chance.millis(20_000, 300_000);
+        self.after(Duration::ZERO, Event::ServerStarts);
+        self.plan_people(faulty);
+        self.after(faulty, Event::FaultsStop);
+        while !self.quiet {
+            self.step()?;
+        }
+        self.finale()
+    }
+
+    /// Lets the next thing happen.
+    pub(super) fn step(&mut self) -> Result<(), Broken> {
+        let (at, event) = self.agenda.next().ok_or(Broken("nothing will ever happen again".to_owned()))?;
+        self.now = at;
+        self.clock.set(at);
+        self.happens(event)?;
+        self.check()
+    }
+
+    fn happens(&mut self, event: Event) -> Result<(), Broken> {
+        match event {
+            Event::Enqueue(new) => return self.enqueue(*new),
+            Event::Ask { job, retry } => return self.ask_of_job(job, retry),
+            Event::Deploy => self.deploy(),
+            Event::Crash => self.server_crashes(),
+            Event::ServerStarts => self.server_starts(),
+            Event::Round { epoch, round } => return self.round_begins(epoch, round),
+            Event::ActBegins { epoch, act } => return self.act_begins(epoch, act),
+            Event::Called { call, epoch, what, back } => return self.called(call, epoch, what, back),
+            Event::Answered { call, epoch, answer } => {
+                if epoch == self.epoch {
+                    self.calls.answer(call, answer);
+                    return self.poll_server();
+                }
+            }
+            Event::MachineRests { id } => self.machine_rests(&id),
+            Event::MachineBoots { id, run } => return self.machine_boots(&id, run),
+            Event::MachineEnds { id, run, exit } => return self.machine_ends(&id, run, exit),
+            Event::MachineToldToStop { id, run } => return self.told_to_stop(&id, run),
+            Event::MachineCutOff { id, run } => self.cut_off(&id, run),
+            Event::GuestEnds { id, boot, key, outcome } => return self.guest_ends(&id, boot, key, outcome),
+            Event::HostHandsBack { id, boot } => return self.host_hands_back(&id, boot),
+            Event::HostTimer { id, boot, seq } => return self.host_timer(&id, boot, seq),
+            Event::Request { sender, request } => return self.requested(sender, request),
+            Event::ParkedLooks { epoch, parked } => return self.parked_looks(epoch, parked),
+            Event::ParkedEnds { epoch, parked } => self.parked_ends(epoch, parked),
+            Event::Answer { id, boot, seq, answer } => return self.answered(&id, boot, seq, answer),
+            Event::FaultsStop => {
+                self.trace.say(self.now, format_args!("faults stop"));
+                self.faults = Faults::none();
+                self.store.set_fails(0);
+                self.quiet = true;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,87 @@
+//! The simulation's rules: see `midge_tests::sim`.
+//!
+//! `MIDGE_SEEDS=FROM..TO cargo test -p midge-tests --test simulation` runs other seeds than the usual ones.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use midge_tests::sim::{Fence, Summary, run};
+
+/// Seeds that once found a bug. They stay, though the world may have changed so much that they find it no more: the
+/// rules that they found are told again in `midge-server`'s `tests/rules.rs`.
+const SEEDS: &[u64] = &[15, 1976];
+/// Seeds of every run of the tests: as many as take some ten seconds in dev.
+const SEEDS_USUAL: Range<u64> = 0..200;
+/// Seeds among which a missing fence must show.
+const SEEDS_WITHOUT_FENCE: Range<u64> = 0..100;
+
+/// What the usual seeds must have seen, taken together.
+const MUST_HAPPEN: &[&str] = &[
+    "Machines that stopped",
+    "attempts given twice",
+    "cancels",
+    "crashes of the server",
+    "deploys",
+    "hosts cut off",
+    "hosts denied",
+    "hosts that hung",
+    "hosts that left",
+    "hosts told to drain",
+    "hosts told to stop",
+    "jobs cancelled",
+    "jobs completed",
+    "jobs discarded",
+    "jobs that lost Machines",
+    "messages lost",
+    "retries by hand",
+    "stale requests",
+];
+
+fn seeds() -> Vec<u64> {
+    let usual = match std::env::var("MIDGE_SEEDS") {
+        Ok(range) => {
+            let (from, to) = range.split_once("..").expect("MIDGE_SEEDS is a range such as 0..10000");
+            from.parse().expect("a number")..to.parse().expect("a number")
+        }
+        Err(_) => SEEDS_USUAL,
+    };
+    SEEDS.iter().copied().chain(usual).collect()
+}
+
+#[test]
+fn whatever_fails_every_job_ends_once_and_no_machine_outlives_its_reason() {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for seed in seeds() {
+        match run(seed, Fence::Standing) {
+            Ok(summary) => {
+                for (what, count) in summary.counts {
+                    *counts.entry(what).or_default() += count;
+                }
+            }
+            Err(violation) => panic!("{violation}"),
+        }
+    }
+    // A world in which nothing goes wrong would find nothing.
+    for what in MUST_HAPPEN {
+        assert!(counts.contains_key(what), "no run saw {what}: {counts:#?}");
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let hash = |seed| run(seed, Fence::Standing).map(|summary: Summary| summary.trace_hash);
+    for seed in 0..5 {
+        assert_eq!(hash(seed), hash(seed), "seed {seed}");
+    }
+    assert_ne!(hash(0), hash(1));
+}
+
+#[test]
+fn without_the_fence_a_late_report_is_found_to_finish_another_attempt() {
+    let found = SEEDS_WITHOUT_FENCE.into_iter().find_map(|seed| run(seed, Fence::TakenOut).err());
+    let violation = found.expect("no seed shows that the fence is missing");
+    assert!(
+        ["with the result", "what its host said"].iter().any(|words| violation.broken.contains(words)),
+        "the fence was missed, but not by what it guards: {violation}"
+    );
+}
