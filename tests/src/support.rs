@@ -1,0 +1,25 @@
+//! What end-to-end tests stand on: real programs built once, started as processes, asked over HTTP, and killed.
+//!
+//! Invariant: nothing here waits for a time to pass. It waits for a condition, and gives up at a deadline.
+
+mod built;
+mod files;
+mod guests;
+mod http;
+mod kill;
+mod modules;
+mod process;
+mod server;
+mod usage;
+mod wait;
+
+pub use built::{app_program, checkout, guests_target, host_program, midge, midge_program};
+pub use files::Files;
+pub use guests::{FOUR, Guest};
+pub use http::{Reply, StubServer, http};
+pub use kill::{Chaos, Kills, hosts_of};
+pub use modules::Modules;
+pub use process::{Process, Ran, run};
+pub use server::{Flylet, Server, block_on, free_port, request, serve};
+pub use usage::{cpu_time, descendants, resident_bytes};
+pub use wait::{DEADLINE, eventually, eventually_within};

@@ -1,0 +1,47 @@
+//! What processes use, from `/proc`.
+
+use std::fs;
+use std::time::Duration;
+
+/// Returns how much memory of a process is resident, in bytes.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a live process has a VmRSS");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("VmRSS is in kB");
+    kib * 1024
+}
+
+/// Returns the CPU time that a process has used, in user and system mode.
+pub fn cpu_time(pid: u32) -> Duration {
+    let fields = stat(pid).expect("the process lives");
+    // The 14th and 15th field of proc(5); two are before `fields`.
+    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// Returns the ids of a process's children, theirs, and so on, that have a program of this name.
+pub fn descendants(pid: u32, program: &str) -> Vec<u32> {
+    let all =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let all: Vec<u32> = all.collect();
+    let parents: Vec<(u32, u32)> =
+        all.iter().filter_map(|&pid| Some((pid, stat(pid)?[1].parse().ok()?))).collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.remove(0);
+    let name =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == program);
+    found.into_iter().filter(name).collect()
+}
+
+/// Returns the fields of `/proc/PID/stat` behind the program's name; nothing where there is no such process.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in parentheses and may hold some itself.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}

@@ -1,0 +1,229 @@
+//! The `midge` command, as a person or a script uses it, and the page that a server shows.
+
+use std::io::Cursor;
+
+use image::{ImageFormat, RgbImage};
+use midge_protocol::JobId;
+use midge_protocol::job::State;
+use midge_tests::support::{Files, Modules, Server, guests_target, host_program, http, midge, run};
+use serde_json::{Value, json};
+
+fn server() -> Server {
+    Server::start(&Modules::examples())
+}
+
+/// Runs `midge` with arguments for a server, and stdin.
+fn command(server: &Server, args: &[&str], stdin: &[u8]) -> midge_tests::support::Ran {
+    run(server.midge(args), stdin)
+}
+
+#[test]
+fn enqueue_prints_the_id_and_with_wait_the_result_to_the_byte() {
+    let server = server();
+    let hello = ["enqueue", "hello", "--args", r#"{"name": "you"}"#];
+    let ran = command(&server, &hello, b"").ok();
+    let id: JobId = ran.text().trim_end().parse().unwrap();
+    assert_eq!(&server.result(id)[..], br#"{"greeting":"Hello, you!"}"#);
+
+    let mut photo = Cursor::new(Vec::new());
+    RgbImage::new(64, 48).write_to(&mut photo, ImageFormat::Png).unwrap();
+    let files = Files::new();
+    let photo = files.write("photo.png", photo.into_inner()).display().to_string();
+    let args = files.write("args.json", r#"{"width": 32}"#).display().to_string();
+    let ran = command(
+        &server,
+        &["enqueue", "resize", "--args", &format!("@{args}"), "--input", &photo, "--wait"],
+        b"",
+    );
+    let ran = ran.ok();
+    let small = image::load_from_memory_with_format(&ran.stdout, ImageFormat::Png).unwrap();
+    assert_eq!((small.width(), small.height(), ran.stderr.as_str()), (32, 24, ""));
+
+    let counted = command(&server, &["enqueue", "wordcount", "--input", "-", "--wait"], b"a b\nc\n").ok();
+    assert_eq!(counted.text(), r#"{"lines":2,"words":3,"bytes":6}"#);
+}
+
+#[test]
+fn enqueue_with_wait_says_what_failed_on_stderr_and_in_its_exit_code() {
+    let server = server();
+    let flaky = ["enqueue", "flaky", "--args", r#"{"failures": 9}"#, "--attempts", "1", "--wait"];
+    let ran =
+        command(&server, &flaky, b"").fails(1, &["flaky was discarded: exit: attempt 1 fails, as 9 should"]);
+    assert!(ran.stdout.is_empty());
+    command(&server, &["enqueue", "spin", "--wait"], b"").fails(1, &["over_time", "0.7 s"]);
+    let slow = ["enqueue", "spin", "--time-limit", "1h", "--wait", "--timeout", "200ms"];
+    command(&server, &slow, b"").fails(1, &["it goes on", "midge jobs wait"]);
+}
+
+#[test]
+fn enqueue_can_be_repeated_delayed_and_given_many_jobs() {
+    let server = server();
+    let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+    let later = ["enqueue", "plain", "--id", id, "--in", "1h", "--json"];
+    let enqueued = |new: bool| json!({"id": id, "new": new});
+    for new in [true, false] {
+        let answer: Value = serde_json::from_str(command(&server, &later, b"").ok().text()).unwrap();
+        assert_eq!(answer, enqueued(new));
+    }
+    assert_eq!(server.job(id.parse().unwrap()).state, State::Scheduled);
+    command(&server, &["enqueue", "plain", "--id", id], b"").fails(1, &["other content"]);
+
+    let lines: String = (0..2_500)
+        .map(|n| format!("{{\"module\": \"plain\", \"args\": {n}, \"in_ms\": 3600000}}\n"))
+        .collect();
+    let ran = command(&server, &["enqueue", "--jsonl", "-"], lines.as_bytes()).ok();
+    assert_eq!(ran.text().lines().count(), 2_500);
+    assert!(ran.stderr.contains("2,500 jobs") || ran.stderr.contains("2500 jobs"), "{}", ran.stderr);
+    let bad = command(&server, &["enqueue", "--jsonl", "-"], b"{\"module\": \"plain\"}\n{\"modul\": 1}\n");
+    bad.fails(1, &["line 2", "modul"]);
+    let queues: Value =
+        serde_json::from_str(command(&server, &["queues", "--json"], b"").ok().text()).unwrap();
+    let default =
+        queues["queues"].as_array().unwrap().iter().find(|queue| queue["name"] == "default").unwrap();
+    assert_eq!(
+        default["jobs"]["scheduled"], 2_501,
+        "the lines before a bad one of the same batch are not there"
+    );
+}
+
+#[test]
+fn jobs_shows_waits_cancels_and_retries() {
+    let server = server();
+    command(&server, &["jobs"], b"").ok();
+    let flaky = server.enqueue("flaky", json!({"failures": 1, "retry_after_ms": 1}));
+    let spin = server.enqueue("spin", Value::Null);
+    let later = server.send(
+        &midge_tests::support::request("plain", json!([1])).delay(std::time::Duration::from_secs(3600)),
+    );
+    for id in [flaky, spin] {
+        server.ended(id);
+    }
+    let text = |args: &[&str]| command(&server, &[&["jobs"], args].concat(), b"").ok().text().to_owned();
+    let [flaky, spin, later] = [flaky, spin, later].map(|id| id.to_string());
+
+    let list = text(&[]);
+    for part in [&flaky[..], &spin, &later, "completed", "discarded", "scheduled", "over_time"] {
+        assert!(list.contains(part), "`{part}` is not in:\n{list}");
+    }
+    assert!(!text(&["--state", "discarded"]).contains(&flaky));
+    let page: Value = serde_json::from_str(&text(&["--module", "flaky", "--json"])).unwrap();
+    assert_eq!((page["jobs"].as_array().unwrap().len(), &page["jobs"][0]["id"]), (1, &json!(flaky)));
+
+    let shown = text(&["show", &flaky]);
+    assert!(shown.contains("2 of 5 spent") && shown.contains("attempt 1 fails, as 1 should"), "{shown}");
+    assert!(text(&["log", &flaky, "--attempt", "1"]).contains("attempt 1 fails"));
+    assert_eq!(text(&["result", &flaky]), r#"{"attempt":2}"#);
+    assert_eq!(text(&["wait", &flaky]), r#"{"attempt":2}"#);
+    command(&server, &["jobs", "wait", &spin], b"").fails(1, &["over_time"]);
+    command(&server, &["jobs", "result", &spin], b"").fails(1, &["has no result"]);
+
+    assert!(text(&["cancel", &later]).contains("cancelled"));
+    command(&server, &["jobs", "cancel", &later], b"").fails(1, &["cancelled already"]);
+    assert!(text(&["retry", &later]).contains(&later));
+    assert_eq!(text(&["wait", &later]), r#"{"module":"plain","args":[1],"input_bytes":3}"#);
+    let retried = command(&server, &["jobs", "retry", "--state", "discarded"], b"").ok();
+    assert!(retried.stderr.contains("retried 1 job"), "{}", retried.stderr);
+    assert_eq!(server.ended(spin.parse().unwrap()).attempts.len(), 2);
+    let nobody = JobId::generate().to_string();
+    command(&server, &["jobs", "show", &nobody], b"").fails(1, &["there is no job"]);
+    command(&server, &["jobs", "show", "7"], b"").fails(2, &["UUID"]);
+}
+
+#[test]
+fn listings_are_tables_for_people_and_json_for_programs() {
+    let server = server();
+    server.run("hello", json!({"name": "x"}));
+    let machines = command(&server, &["machines"], b"").ok();
+    assert!(machines.text().contains("NAME") && machines.text().contains("midge-"), "{}", machines.text());
+    let machines: Value =
+        serde_json::from_str(command(&server, &["machines", "--json"], b"").ok().text()).unwrap();
+    assert_eq!(machines["machines"][0]["attempts"], 1);
+    let queues = command(&server, &["queues"], b"").ok();
+    assert!(queues.text().contains("default") && queues.text().contains("unruly"), "{}", queues.text());
+}
+
+#[test]
+fn help_and_completions_are_there_for_everything() {
+    let commands = [
+        "demo",
+        "dev",
+        "new",
+        "build",
+        "serve",
+        "flylet",
+        "enqueue",
+        "jobs",
+        "queues",
+        "machines",
+        "run",
+        "completions",
+    ];
+    let help = run(midge(&["--help"]), b"").ok();
+    for command in commands {
+        assert!(help.text().contains(&format!("\n  {command} ")), "{}", help.text());
+        assert!(run(midge(&[command, "--help"]), b"").ok().text().contains("Usage: midge "), "{command}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(midge(&["completions", shell]), b"").ok();
+        assert!(script.text().contains("enqueue") && script.text().contains("jsonl"), "{shell}");
+    }
+    run(midge(&["enqueu"]), b"").fails(2, &["'enqueue'"]);
+    run(midge(&[]), b"").fails(2, &["Usage"]);
+}
+
+#[test]
+fn new_writes_a_job_that_builds_and_runs() {
+    let folder = Files::new();
+    let here = |args: &[&str]| {
+        let mut command = midge(args);
+        command.current_dir(folder.dir()).env("CARGO_TARGET_DIR", guests_target());
+        command.env("MIDGE_HOST", host_program());
+        run(command, b"")
+    };
+    here(&["new", "greet-new"]).ok();
+    let built = here(&["build", "greet-new"]).ok();
+    assert!(built.text().contains("greet-new"), "{}", built.text());
+    assert!(here(&["build", "greet-new"]).ok().text().contains("unchanged"));
+    let greet = ["run", "greet-new", "--project", "greet-new", "--args", r#"{"name": "you"}"#];
+    let ran = here(&greet).ok();
+    assert_eq!(ran.text(), r#"{"greeting":"Hello, you!"}"#);
+    assert!(ran.stderr.contains("greeting you"), "{}", ran.stderr);
+    let nobody = ["run", "greet-new", "--project", "greet-new", "--args", r#"{"name": ""}"#];
+    here(&nobody).fails(65, &["there is nobody to greet"]);
+
+    here(&["new", "greet-new"]).fails(1, &["not empty"]);
+    here(&["new", "match"]).fails(1, &["already means something to Rust"]);
+    here(&["new", "../x"]).fails(2, &["a-z, 0-9"]);
+}
+
+#[test]
+fn the_page_shows_jobs_and_machines_and_lets_a_visitor_retry() {
+    let server = server();
+    let spin = server.enqueue("spin", Value::Null);
+    server.ended(spin);
+    let host = server.url().replace("http://", "");
+    let page = |path: &str| {
+        let reply = http("GET", &format!("{}{path}", server.url()), &[("Host", &host)], b"");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.text()
+    };
+    let overview = page("/");
+    for part in ["Queues", "Machines", "unruly", &spin.to_string(), "over_time"] {
+        assert!(overview.contains(part), "`{part}` is not in:\n{overview}");
+    }
+    let path = format!("/jobs/{spin}");
+    assert!(page(&path).contains("ran past its time limit"));
+
+    let form = |origin: &str| {
+        let headers = [
+            ("Host", host.as_str()),
+            ("Origin", origin),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ];
+        http("POST", &format!("{}{path}/retry", server.url()), &headers, b"").status
+    };
+    assert_eq!(form("http://evil.example"), 403);
+    assert_eq!(server.detail(spin).attempts.len(), 1);
+    assert_eq!(form(&server.url()), 303);
+    assert_eq!(server.ended(spin).attempts.len(), 2);
+}
