@@ -5,7 +5,7 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    build, completions, demo, dev, enqueue, flylet, jobs, machines, new, queues, run, serve,
+    bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, new, queues, run, serve,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Jobs(jobs::Args),
     Queues(queues::Args),
     Machines(machines::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
 }
 

@@ -16,6 +16,8 @@ pub(crate) mod jobs;
 pub(crate) mod machines;
 pub(crate) mod queues;
 
+pub(crate) mod bench;
+
 pub(crate) mod completions;
 
 use std::future::Future;
@@ -41,6 +43,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Jobs(args) => calling(args.run()),
         Command::Queues(args) => calling(args.run()),
         Command::Machines(args) => calling(args.run()),
+        Command::Bench(args) => args.run(),
         Command::Completions(args) => args.run(),
     }
 }

@@ -1,0 +1,208 @@
+//! `midge bench dispatch`: how long a job takes from the enqueue to its result at the caller, over HTTP.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use midge_client::{Client, EnqueueRequest};
+use midge_protocol::QueueName;
+use midge_protocol::job::State;
+use midge_protocol::manifest::{QueuePolicy, Wait};
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use super::lab::{self, Lab};
+use super::report::{Report, Row, Spread, millis, or_dash};
+use super::{Bench, modules};
+use crate::progress::spinner;
+use crate::stop::Stop;
+
+/// No scenario takes longer than this, however slow the computer.
+const SCENARIO_TIME_MAX: Duration = Duration::from_secs(25);
+/// A job that has not ended by then is an error.
+const JOB_TIME_MAX: Duration = Duration::from_secs(30);
+/// Jobs one after the other, each as soon as the one before has given its result.
+const ONE_BY_ONE: u32 = 500;
+/// Jobs for which a Machine has to be started first.
+const FROM_NOTHING: u32 = 20;
+/// Jobs before the first that counts.
+const UNCOUNTED: u32 = 20;
+
+/// Measure from enqueueing a job to its result at the caller, over HTTP
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Server, flylet and caller are in this process and share its CPUs; hosts are processes. An
+enqueue is durable before it is answered. The job stamps the time in its first instruction.
+
+Examples:
+  midge bench dispatch
+  midge bench dispatch --json")]
+pub(super) struct Args {}
+
+/// What was measured under one kind of load.
+#[derive(Debug, Serialize)]
+pub(super) struct Figures {
+    /// What was there to run the jobs.
+    machine: &'static str,
+    load: String,
+    jobs: usize,
+    /// To the answer that the job is enqueued.
+    enqueued: Option<Spread>,
+    /// To the guest's first instruction.
+    first: Option<Spread>,
+    /// To the result in the caller's hand: enqueue, wait and result, each a call.
+    result: Option<Spread>,
+}
+
+impl Row for Figures {
+    const HEADS: &'static [&'static str] = &[
+        "MACHINE",
+        "LOAD",
+        ">JOBS",
+        ">ENQUEUED p50",
+        ">FIRST p50",
+        ">p95",
+        ">p99",
+        ">RESULT p50",
+        ">p95",
+        ">p99",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let mut cells = vec![
+            self.machine.to_owned(),
+            self.load.clone(),
+            self.jobs.to_string(),
+            or_dash(self.enqueued, |s| millis(s.p50_us)),
+        ];
+        for spread in [self.first, self.result] {
+            cells.extend([
+                or_dash(spread, |s| millis(s.p50_us)),
+                or_dash(spread, |s| millis(s.p95_us)),
+                or_dash(spread, |s| millis(s.p99_us)),
+            ]);
+        }
+        cells
+    }
+}
+
+/// One job, from the enqueue on.
+#[derive(Debug, Clone, Copy)]
+struct Timed {
+    enqueued: Duration,
+    first: Duration,
+    result: Duration,
+}
+
+impl Args {
+    pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
+        let mut stop = Stop::listen()?;
+        let mut report = Report::new("dispatch");
+        let (warm, stopped, none) = (lab::queue("warm")?, lab::queue("stopped")?, lab::queue("none")?);
+        let once = QueuePolicy { single_use: true, wait: Wait::Millis(0), ..QueuePolicy::default() };
+        let queues = [
+            (warm.clone(), lab::always(1, 32)),
+            (stopped.clone(), QueuePolicy { ready_machines: 1, ..once.clone() }),
+            (none.clone(), once),
+        ];
+        let lab = Lab::start(bench, queues).await?;
+        let rows = stop.or(measure(&lab, &warm, &stopped, &none)).await;
+        lab.end(&mut stop).await;
+        let Some(rows) = rows else { return Ok(None) };
+        report.rows = rows?;
+        report.notes.push("milliseconds, from before the enqueue is sent; FIRST is the guest's first instruction, RESULT its bytes at the caller after three calls".to_owned());
+        Ok(Some(report))
+    }
+}
+
+async fn measure(lab: &Lab, warm: &QueueName, stopped: &QueueName, none: &QueueName) -> Result<Vec<Figures>> {
+    let spinner = spinner("warm Machine, one by one");
+    lab.machines_are(warm, |machines| machines.iter().any(lab::is_up)).await?;
+    one_by_one(lab, warm, UNCOUNTED).await?;
+    let mut rows = vec![figures("warm", "one by one", one_by_one(lab, warm, ONE_BY_ONE).await?)];
+    for (a_second, jobs) in [(1, 20), (100, 1_000)] {
+        spinner.set_message(format!("warm Machine, {a_second} a second"));
+        rows.push(figures("warm", &format!("{a_second} a second"), paced(lab, warm, a_second, jobs).await?));
+    }
+    spinner.set_message("stopped Machines, one by one");
+    rows.push(figures("stopped", "one by one", from_stopped(lab, stopped).await?));
+    spinner.set_message("no Machine, one by one");
+    rows.push(figures("none", "one by one", from_none(lab, none).await?));
+    spinner.finish_and_clear();
+    Ok(rows)
+}
+
+/// Runs jobs one after the other.
+async fn one_by_one(lab: &Lab, queue: &QueueName, jobs: u32) -> Result<Vec<Timed>> {
+    let began = Instant::now();
+    let mut timed = Vec::new();
+    while timed.len() < jobs as usize && began.elapsed() < SCENARIO_TIME_MAX {
+        timed.push(job(&lab.client, queue).await?);
+    }
+    Ok(timed)
+}
+
+/// Runs jobs at a rate, whether or not those before have ended.
+async fn paced(lab: &Lab, queue: &QueueName, a_second: u32, jobs: u32) -> Result<Vec<Timed>> {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / a_second);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut running = JoinSet::new();
+    for _ in 0..jobs {
+        ticks.tick().await;
+        let (client, queue) = (lab.client.clone(), queue.clone());
+        running.spawn(async move { job(&client, &queue).await });
+    }
+    running.join_all().await.into_iter().collect()
+}
+
+/// Runs jobs that each find one Machine, made and stopped.
+async fn from_stopped(lab: &Lab, queue: &QueueName) -> Result<Vec<Timed>> {
+    let began = Instant::now();
+    let mut timed = Vec::new();
+    while timed.len() < FROM_NOTHING as usize && began.elapsed() < SCENARIO_TIME_MAX {
+        lab.machines_are(queue, |machines| machines.len() == 1 && machines[0].state == "ready").await?;
+        timed.push(job(&lab.client, queue).await?);
+    }
+    Ok(timed)
+}
+
+/// Runs jobs that each find no Machine.
+async fn from_none(lab: &Lab, queue: &QueueName) -> Result<Vec<Timed>> {
+    let began = Instant::now();
+    let mut timed = Vec::new();
+    while timed.len() < FROM_NOTHING as usize && began.elapsed() < SCENARIO_TIME_MAX {
+        lab.machines_are(queue, |machines| machines.is_empty()).await?;
+        timed.push(job(&lab.client, queue).await?);
+    }
+    Ok(timed)
+}
+
+/// Runs one job.
+async fn job(client: &Client, queue: &QueueName) -> Result<Timed> {
+    let request = EnqueueRequest::new(modules::name(modules::STAMP)).queue(queue.clone());
+    let sent_at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let began = Instant::now();
+    let id = client.enqueue(&request).await?.id;
+    let enqueued = began.elapsed();
+    let job = client.wait(id, Some(JOB_TIME_MAX)).await?;
+    if job.state != State::Completed {
+        bail!("a job of queue {queue} is {} after {:?}: {:?}", job.state, began.elapsed(), job.failure);
+    }
+    let bytes = client.result_bytes(id).await?;
+    let result = began.elapsed();
+    let stamp = modules::stamp(&bytes).context("the job wrote no time")?;
+    let first = u64::try_from(stamp.saturating_sub(sent_at)).context("the clock was set")?;
+    Ok(Timed { enqueued, first: Duration::from_nanos(first), result })
+}
+
+fn figures(machine: &'static str, load: &str, timed: Vec<Timed>) -> Figures {
+    let spread = |of: fn(&Timed) -> Duration| Spread::of(timed.iter().map(of).collect());
+    Figures {
+        machine,
+        load: load.to_owned(),
+        jobs: timed.len(),
+        enqueued: spread(|timed| timed.enqueued),
+        first: spread(|timed| timed.first),
+        result: spread(|timed| timed.result),
+    }
+}

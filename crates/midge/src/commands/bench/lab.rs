@@ -1,0 +1,96 @@
+//! A server in this process, on a new SQLite database, whose Machines are processes here.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use midge_client::Client;
+use midge_protocol::QueueName;
+use midge_protocol::api::MachineView;
+use midge_protocol::manifest::{QueuePolicy, Wait};
+use midge_server::{Catalog, Retention};
+use tokio::time::Instant;
+
+use super::Bench;
+use crate::commands::serve::open_database;
+use crate::serving::{Place, Serving, Start, listen};
+use crate::stop::Stop;
+
+/// How often the Machines are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// By then Machines are as they are to be, or something is wrong.
+const MACHINES_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The server and a client of it.
+pub(super) struct Lab {
+    pub(super) serving: Serving,
+    pub(super) client: Client,
+}
+
+impl Lab {
+    /// Starts a server with these queues.
+    pub(super) async fn start(
+        bench: &Bench,
+        queues: impl IntoIterator<Item = (QueueName, QueuePolicy)>,
+    ) -> Result<Lab> {
+        let mut catalog = Catalog::open(&bench.modules)?;
+        catalog.manifest.queues = queues.into_iter().collect();
+        let serving = Serving::start(Start {
+            catalog,
+            store: open_database(&bench.folder.path().join("midge.db")).await?,
+            listener: listen(SocketAddr::from(([127, 0, 0, 1], 0))).await?,
+            token: None,
+            retention: Retention::default(),
+            place: Place::Local { host_program: bench.host.clone() },
+        })
+        .await?;
+        let client = Client::new(&serving.url)?;
+        Ok(Lab { serving, client })
+    }
+
+    /// Waits until the Machines of a queue are as they are to be. Those that have gone are not looked at.
+    pub(super) async fn machines_are(
+        &self,
+        queue: &QueueName,
+        right: impl Fn(&[MachineView]) -> bool,
+    ) -> Result<()> {
+        let deadline = Instant::now() + MACHINES_TIME_MAX;
+        loop {
+            let mut machines = self.serving.midge.machines().await?.machines;
+            machines.retain(|machine| machine.queue == *queue && machine.state != "gone");
+            if right(&machines) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("after {} s the Machines of {queue} are {machines:?}", MACHINES_TIME_MAX.as_secs());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Ends the server and its Machines.
+    pub(super) async fn end(self, stop: &mut Stop) {
+        self.serving.shutdown(stop).await;
+    }
+}
+
+/// Returns the name of a queue.
+pub(super) fn queue(name: &str) -> Result<QueueName> {
+    QueueName::new(name).with_context(|| format!("{name} is not a name"))
+}
+
+/// Returns the policy of a queue with so many Machines that are always there.
+pub(super) fn always(machines: u32, places: u32) -> QueuePolicy {
+    QueuePolicy {
+        max_machines: machines,
+        warm_machines: machines,
+        jobs_per_machine: places,
+        wait: Wait::Forever,
+        ..QueuePolicy::default()
+    }
+}
+
+/// Returns whether a Machine's host has phoned home.
+pub(super) fn is_up(machine: &MachineView) -> bool {
+    machine.state == "up"
+}

@@ -1,0 +1,131 @@
+//! The guests that are measured: written here, so that they do exactly what is to be measured and nothing more.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use midge_build::{PROJECT_FILE, Project};
+use midge_protocol::ModuleName;
+
+use crate::build::Builder;
+
+/// Writes the real-time clock to stdout, read by its first instruction.
+pub(super) const STAMP: &str = "stamp";
+/// The same, among functions that are never called.
+pub(super) const STAMP_LARGE: &str = "stamp-large";
+/// Returns at once.
+pub(super) const NOOP: &str = "noop";
+
+/// The least that the large module must have, compiled.
+const LARGE_BYTES_MIN: u64 = 2_000_000;
+/// Functions in the large module, about as many as in a program of that size.
+const LARGE_FUNCTIONS: u32 = 5_000;
+/// Steps of each; together they make up the size.
+const LARGE_STEPS: u32 = 40;
+
+/// The project; `warm` is for who wants a waiting host.
+const PROJECT: &str = r#"
+[queues.warm]
+max_machines = 1
+warm_machines = 1
+
+[modules.stamp]
+wasm = "stamp.wasm"
+
+[modules.stamp-large]
+wasm = "stamp-large.wasm"
+
+[modules.noop]
+wasm = "noop.wasm"
+"#;
+
+/// The clock is the real-time one (0): a guest's monotonic clock begins with its context.
+const STAMP_BODY: &str = r#"
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\08\00\00\00")
+  (func (export "_start")
+    (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 16)))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32))))
+"#;
+
+const NOOP_TEXT: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
+/// Compiles the guests into a folder, and returns where they are. This blocks.
+pub(super) fn compile(folder: &Path) -> Result<PathBuf> {
+    for (name, text) in
+        [(STAMP, format!("(module {STAMP_BODY})")), (STAMP_LARGE, large_text()), (NOOP, NOOP_TEXT.to_owned())]
+    {
+        let wasm = wat::parse_str(text).with_context(|| format!("{name} is not WebAssembly text"))?;
+        write(&wasm_path(folder, name), &wasm)?;
+    }
+    write(&folder.join(PROJECT_FILE), PROJECT.as_bytes())?;
+    let built = Builder::new(None)?.build(&Project::read(folder)?)?;
+    let large = built.manifest.modules.get(STAMP_LARGE).map_or(0, |module| module.size);
+    if large < LARGE_BYTES_MIN {
+        bail!("{STAMP_LARGE} has {large} bytes compiled, and is to have {LARGE_BYTES_MIN} at least");
+    }
+    Ok(built.out)
+}
+
+/// Returns where a guest's `.wasm` is.
+pub(super) fn wasm_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.wasm"))
+}
+
+/// Returns where a compiled guest is.
+pub(super) fn compiled_path(modules: &Path, name: &str) -> PathBuf {
+    modules.join(format!("{name}.cwasm"))
+}
+
+/// Returns the time in nanoseconds since the Unix epoch that a guest wrote.
+pub(super) fn stamp(result: &[u8]) -> Option<u128> {
+    Some(u64::from_le_bytes(result.try_into().ok()?).into())
+}
+
+/// Returns the name of one of the guests here.
+pub(super) fn name(name: &str) -> ModuleName {
+    ModuleName::new(name).expect("the names here are well formed")
+}
+
+fn large_text() -> String {
+    let mut text = format!("(module {STAMP_BODY}");
+    for function in 0..LARGE_FUNCTIONS {
+        text.push_str("(func (param i32) (result i32) local.get 0");
+        for step in 0..LARGE_STEPS {
+            // No two alike: nothing is to be folded into one.
+            let number = function * LARGE_STEPS + step + 1;
+            write!(text, " i32.const {number} i32.xor i32.const {} i32.mul", number * 2 + 1)
+                .expect("a String takes all that is written");
+        }
+        text.push(')');
+    }
+    text.push(')');
+    text
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_guest_is_compiled_and_the_large_one_is_large() {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = compile(folder.path()).unwrap();
+        for guest in [STAMP, STAMP_LARGE, NOOP] {
+            assert!(compiled_path(&modules, guest).is_file(), "{guest}");
+            assert_eq!(name(guest).as_str(), guest);
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_eight_bytes() {
+        assert_eq!(stamp(&7u64.to_le_bytes()), Some(7));
+        assert_eq!(stamp(b"1234567"), None);
+    }
+}
