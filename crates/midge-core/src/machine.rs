@@ -154,6 +154,11 @@ pub enum MachineEvent {
         /// When the question was asked: what happened since then is newer.
         looked_at: Timestamp,
     },
+    /// It is not known whether the call that should have made it did.
+    CreateLost {
+        /// What is known.
+        note: String,
+    },
     /// It took too long: to boot, to be heard of again, to go.
     Overdue {
         /// What it did not do.
@@ -311,6 +316,16 @@ impl Machine {
                 if again { Ready } else { Destroying }
             }
 
+            (Creating | Preparing, MachineEvent::CreateLost { note }) => {
+                machine.note = Some(note);
+                machine.boot_failed = true;
+                Destroying
+            }
+            // It was made: its host phoned home, or it was seen.
+            (state, MachineEvent::CreateLost { .. }) => {
+                machine.acted(now);
+                state
+            }
             (Gone, MachineEvent::Overdue { .. }) => Gone,
             (state, MachineEvent::Overdue { note }) => {
                 machine.note = Some(note);
@@ -367,6 +382,15 @@ pub(crate) mod tests {
         assert_eq!(up.state, MachineState::Up);
         let id = MachineId::new("e2").unwrap();
         assert_eq!(up.apply(MachineEvent::Created { id }, NOW).unwrap().state, MachineState::Up);
+    }
+
+    #[test]
+    fn a_host_that_phoned_home_is_not_given_up_because_its_create_was_not_answered() {
+        let lost = || MachineEvent::CreateLost { note: "timed out".into() };
+        let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
+        assert_eq!(creating.apply(lost(), NOW).unwrap().state, MachineState::Destroying);
+        let up = creating.apply(MachineEvent::Heard { boot: BootId(1), seq: 1 }, NOW).unwrap();
+        assert_eq!(up.apply(lost(), NOW).unwrap().state, MachineState::Up);
     }
 
     #[test]

@@ -23,8 +23,9 @@ use crate::secret;
 
 /// The metadata key whose value tells our Machines from all others in the app.
 pub const OWNER_KEY: &str = "midge_store";
-/// A call to the Machines API counts as lost after this. The client gives up on it before.
-const ACT_TIMEOUT: Duration = Duration::from_secs(90);
+/// A call to the Machines API counts as lost after this. The client gives up on the longest, a create that is tried
+/// three times for a minute, before.
+const ACT_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 /// Rows of Machines that are gone are kept for so long, for people to see.
 const GONE_KEPT: Duration = Duration::from_secs(10 * 60);
 

@@ -59,7 +59,7 @@ pub async fn act(
             let event = match create(machines, &spec, launch).await {
                 Ok(id) => MachineEvent::Created { id },
                 Err(MachineError::Ambiguous { .. }) => {
-                    MachineEvent::Overdue { note: "it is not known whether it was made".to_owned() }
+                    MachineEvent::CreateLost { note: "it is not known whether it was made".to_owned() }
                 }
                 Err(error) => failed("create", &spec.name, &error),
             };
