@@ -13,7 +13,7 @@ mod server;
 mod usage;
 mod wait;
 
-pub use built::{app_program, checkout, guests_target, host_program, midge, midge_program};
+pub use built::{app_program, checkout, guest_toolchain, guests_target, host_program, midge, midge_program};
 pub use files::Files;
 pub use guests::{FOUR, Guest};
 pub use http::{Reply, StubServer, http};

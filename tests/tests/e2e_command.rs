@@ -5,7 +5,9 @@ use std::io::Cursor;
 use image::{ImageFormat, RgbImage};
 use midge_protocol::JobId;
 use midge_protocol::job::State;
-use midge_tests::support::{Files, Modules, Server, guests_target, host_program, http, midge, run};
+use midge_tests::support::{
+    Files, Modules, Server, guest_toolchain, guests_target, host_program, http, midge, run,
+};
 use serde_json::{Value, json};
 
 fn server() -> Server {
@@ -173,6 +175,7 @@ fn help_and_completions_are_there_for_everything() {
 
 #[test]
 fn new_writes_a_job_that_builds_and_runs() {
+    guest_toolchain();
     let folder = Files::new();
     let here = |args: &[&str]| {
         let mut command = midge(args);

@@ -1,9 +1,10 @@
 //! `midge demo`: everything at once, and what it leaves.
 
-use midge_tests::support::{Files, host_program, midge, run};
+use midge_tests::support::{Files, guest_toolchain, host_program, midge, run};
 
 #[test]
 fn the_demo_ends_well_and_leaves_what_its_jobs_made() {
+    guest_toolchain();
     let files = Files::new();
     let keep = files.path("results");
     let mut demo = midge(&["demo", "--exit", "--listen", "127.0.0.1:0", "--keep"]);

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use midge_tests::support::{Files, Process, eventually, guests_target, midge, run};
+use midge_tests::support::{
+    Files, Process, eventually, guest_toolchain, guests_target, host_program, midge, run,
+};
 
 /// Runs the job in a project's server, and returns what it says.
 fn greeting(url: &str) -> String {
@@ -20,15 +22,21 @@ fn save(source: &Path, from: &str, to: &str) {
 
 #[test]
 fn what_is_saved_is_what_the_next_job_runs() {
+    guest_toolchain();
     let folder = Files::new();
     let mut new = midge(&["new", "greet-dev"]);
     new.current_dir(folder.dir());
     run(new, b"").ok();
     let source = folder.path("greet-dev/src/main.rs");
-    let mut dev = midge(&["dev", "--listen", "127.0.0.1:0"]);
-    dev.current_dir(folder.path("greet-dev")).env("CARGO_TARGET_DIR", guests_target());
-    dev.env("MIDGE_HOST", midge_tests::support::host_program());
-    let mut dev = Process::start("midge dev", dev);
+    let here = |args: &[&str]| {
+        let mut command = midge(args);
+        command.current_dir(folder.path("greet-dev")).env("CARGO_TARGET_DIR", guests_target());
+        command.env("MIDGE_HOST", host_program());
+        command
+    };
+    // Its dependencies take longer than what is waited for below.
+    run(here(&["build"]), b"").ok();
+    let mut dev = Process::start("midge dev", here(&["dev", "--listen", "127.0.0.1:0"]));
     let url = dev.says("where it serves", |output| {
         let (_, rest) = output.split_once("midge serves at ")?;
         let (url, _) = rest.split_once(',')?;

@@ -125,9 +125,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Returns whether there is anything in it that a host should not wait for.
-    pub fn says_something(&self) -> bool {
-        !self.jobs.is_empty() || !self.cancel.is_empty() || self.drain || self.left
+    /// Returns whether there is anything in it that the host should not wait for.
+    ///
+    /// That it is to drain is news to a host that would begin more or asks to leave. One without room, as every
+    /// draining host is, hears it in time with whatever is said next; told at once, it would ask again at once.
+    pub fn is_news_to(&self, request: &Request) -> bool {
+        let drain = self.drain && (request.room > 0 || request.leaving);
+        !self.jobs.is_empty() || !self.cancel.is_empty() || drain || self.left
     }
 }
 

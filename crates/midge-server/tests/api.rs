@@ -451,3 +451,26 @@ async fn with_a_token_nothing_opens_without_it() {
     let health = Request::get("/healthz").body(Body::empty()).unwrap();
     assert_eq!(server.send(health).await.status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_host_that_drains_and_still_runs_something_waits_like_any_other() {
+    let mut server = server().await;
+    server.enqueue(json!({"module": "hello"})).await;
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    let other = Catalog { generation: "g2".into(), ..(*server.midge.catalog()).clone() };
+    server.midge.deploy(other).await;
+    let running = vec![Running { attempt, progress: None }];
+    let eager = exchange::Request { running: running.clone(), ..host.request(1) };
+    assert!(host.exchange(&eager).await.drain);
+
+    // It is answered for the cancel that comes, and not before.
+    let parked = exchange::Request { running, wait_ms: 10_000, ..host.request(0) };
+    let path = format!("/v1/jobs/{}/cancel", attempt.job);
+    let cancel = async {
+        tokio::task::yield_now().await;
+        server.call(Method::POST, &path, None).await
+    };
+    let (answer, _) = tokio::join!(host.exchange(&parked), cancel);
+    assert_eq!(answer.cancel, [attempt]);
+}

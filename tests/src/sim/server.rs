@@ -265,7 +265,7 @@ impl World {
         let Some(done) = self.exchange(&sender, &request)? else { return Ok(()) };
         let Some(server) = &mut self.server else { return Ok(()) };
         let wait = Duration::from_millis(request.wait_ms.into()).min(limits::EXCHANGE_WAIT_MAX);
-        if reports(&request) || done.stale || done.answer.says_something() || wait.is_zero() {
+        if reports(&request) || done.stale || done.answer.is_news_to(&request) || wait.is_zero() {
             self.answers(&sender, request.seq, Ok(done.answer));
         } else {
             server.acts += 1;
@@ -283,7 +283,7 @@ impl World {
         let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return Ok(()) };
         let Some(Parked { sender, request }) = server.parked.remove(&number) else { return Ok(()) };
         let Some(done) = self.exchange(&sender, &request)? else { return Ok(()) };
-        if done.stale || done.answer.says_something() {
+        if done.stale || done.answer.is_news_to(&request) {
             self.answers(&sender, request.seq, Ok(done.answer));
         } else if let Some(server) = &mut self.server {
             server.parked.insert(number, Parked { sender, request });

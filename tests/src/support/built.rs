@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use midge_build::{Environment, build_host};
 
-use super::process::{Ran, run};
+use super::process::{BUILD_DEADLINE, Ran, run_within};
 
 /// Returns the checkout that is tested.
 pub fn checkout() -> &'static Path {
@@ -37,7 +37,7 @@ pub(super) fn examples() -> &'static Path {
             let out = e2e_folder().join("examples");
             // The toolchain may have to be fetched, into the cache that every project shares.
             build.arg(checkout().join("guest-examples")).arg("--out").arg(&out);
-            run(build, b"").ok();
+            run_within(BUILD_DEADLINE, build, b"").ok();
             out
         })
     });
@@ -47,6 +47,11 @@ pub(super) fn examples() -> &'static Path {
 /// Returns the program of `crates/midge/examples/app.rs`.
 pub fn app_program() -> PathBuf {
     alone(|| cargo_build(&["--example", "app"]))
+}
+
+/// Makes sure that there is a toolchain for guests, which may have to be fetched.
+pub fn guest_toolchain() {
+    examples();
 }
 
 /// Returns a folder for what cargo makes of guests that tests write: their dependencies are built once.
@@ -70,14 +75,16 @@ pub fn midge(args: &[&str]) -> Command {
 /// Builds a program of the package `midge`, and returns where it is.
 fn cargo_build(program: &[&str]) -> PathBuf {
     let mut cargo = Command::new("cargo");
-    cargo.current_dir(checkout()).args(["build", "--package", "midge"]).args(program);
+    // With the features of the whole workspace, as `cargo test --workspace` has built most dependencies already: those
+    // of the package alone would be another wasmtime.
+    cargo.current_dir(checkout()).args(["build", "--workspace"]).args(program);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     // The profile that the tests have: its dependencies are there already.
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
     without_outer_cargo(&mut cargo);
-    executable(&run(cargo, b"").ok()).expect("cargo says where the program is")
+    executable(&run_within(BUILD_DEADLINE, cargo, b"").ok()).expect("cargo says where the program is")
 }
 
 fn executable(ran: &Ran) -> Option<PathBuf> {

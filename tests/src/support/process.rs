@@ -10,8 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait::{DEADLINE, eventually, eventually_within};
 
-/// A program that is run to its end may build something first.
+/// A program that is run to its end may build a small guest first.
 const RUN_DEADLINE: Duration = Duration::from_secs(300);
+/// A build from nothing may fetch a toolchain first, on whatever network there is.
+pub(super) const BUILD_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
 /// A running program.
 pub struct Process {
@@ -135,7 +137,12 @@ impl Ran {
 }
 
 /// Runs a program to its end with bytes on its stdin.
-pub fn run(mut command: Command, stdin: &[u8]) -> Ran {
+pub fn run(command: Command, stdin: &[u8]) -> Ran {
+    run_within(RUN_DEADLINE, command, stdin)
+}
+
+/// Runs a program to its end, at most for so long, with bytes on its stdin.
+pub(super) fn run_within(deadline: Duration, mut command: Command, stdin: &[u8]) -> Ran {
     let name = format!("{command:?}");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
@@ -149,7 +156,7 @@ pub fn run(mut command: Command, stdin: &[u8]) -> Ran {
     // It need not read all of it.
     let writing = std::thread::spawn(move || drop(input.write_all(&bytes)));
     let mut process = Process { name, child, output: Arc::clone(&stderr) };
-    let status = process.ended_within(RUN_DEADLINE);
+    let status = process.ended_within(deadline);
     reading.into_iter().chain([writing]).for_each(|thread| thread.join().unwrap());
     let stdout = std::mem::take(&mut *stdout.lock().unwrap());
     Ran { code: status.code(), stdout, stderr: process.output() }

@@ -82,7 +82,7 @@ impl Inner {
         let mut stopping = self.stopping.subscribe();
         loop {
             let over = *stopping.borrow() || tokio::time::Instant::now() >= deadline;
-            if reports || over || done.stale || done.answer.says_something() {
+            if reports || over || done.stale || done.answer.is_news_to(&request) {
                 return Ok(done.answer);
             }
             // Both ears are open before the look, so that nothing that comes after it is missed.
@@ -90,7 +90,7 @@ impl Inner {
             told.as_mut().enable();
             work.as_mut().enable();
             done = self.exchange_once(&name, &secret_hash, request.clone()).await?;
-            if done.stale || done.answer.says_something() {
+            if done.stale || done.answer.is_news_to(&request) {
                 continue;
             }
             tokio::select! {
