@@ -230,6 +230,16 @@ fn a_server_does_not_start_on_modules_that_do_not_match_their_manifest() {
 }
 
 #[test]
+fn a_server_does_not_start_on_modules_that_its_hosts_would_refuse() {
+    let other_wasmtime = Modules::examples();
+    other_wasmtime.change(|manifest| manifest.wasmtime = "47.0.1".to_owned());
+    serve(&other_wasmtime, &[]).fails(1, &["compiled by wasmtime 47.0.1", "midge build"]);
+    let other_configuration = Modules::examples();
+    other_configuration.change(|manifest| manifest.config_hash = "0".repeat(16));
+    serve(&other_configuration, &[]).fails(1, &["another configuration", "midge build"]);
+}
+
+#[test]
 fn a_manifest_cannot_point_out_of_its_folder() {
     let modules = Modules::examples();
     modules.change(|manifest| {

@@ -94,6 +94,8 @@ impl Args {
         let token = given(self.token.as_ref());
         check_exposure(self.listen, token.as_ref())?;
         let mut catalog = Catalog::open(&self.modules)?;
+        // What hosts would refuse, job by job, is refused here, once.
+        midge_engine::Modules::open(&self.modules)?;
         let listener = listen(self.listen).await?;
         let port = listener.local_addr()?.port();
         let place = match self.fly.place(&config::fly_machine(), self.listen.ip().is_loopback(), port)? {
