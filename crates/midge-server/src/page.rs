@@ -335,7 +335,7 @@ fn frame(title: &str, base: &str, body: &Markup) -> Response {
                 style { (PreEscaped(include_str!("page.css"))) }
             }
             body {
-                header { h1 { a href={ (base) "/" } { "midge" } } p.quiet { "times are UTC" } }
+                header { h1 { a href=(if base.is_empty() { "/" } else { base }) { "midge" } } p.quiet { "times are UTC" } }
                 main { (body) }
             }
         }
