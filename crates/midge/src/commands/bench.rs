@@ -80,7 +80,7 @@ impl Args {
 fn show<R: Row>(report: Option<Report<R>>, json: bool) -> Result<ExitCode> {
     let Some(report) = report else { return Ok(ExitCode::FAILURE) };
     if json {
-        say_json(&report)?;
+        say_json(&report.written())?;
     } else {
         say(report.text())?;
     }

@@ -13,7 +13,7 @@ use rustix::fs::{Advice, fadvise, statfs};
 use serde::Serialize;
 
 use self::program::{Program, Programs};
-use super::report::{Report, Row, Spread, millis, or_dash};
+use super::report::{Interval, Measure, Report, Row, Spread, millis, or_dash};
 use super::{Bench, modules};
 use crate::progress::bar;
 
@@ -51,10 +51,10 @@ pub(super) struct Figures {
     first: Option<Spread>,
     /// From there to the exit too, as the parent sees it.
     exit: Option<Spread>,
-    /// The middle of `first`, in middles of the floor's.
-    first_to_floor: Option<f64>,
-    /// The middle of `exit`, in middles of the floor's.
-    exit_to_floor: Option<f64>,
+    /// The median of `first`, in medians of the floor's.
+    first_to_floor: Option<Interval>,
+    /// The median of `exit`, in medians of the floor's.
+    exit_to_floor: Option<Interval>,
 }
 
 /// Whether a program's files are in memory when it is started.
@@ -83,22 +83,43 @@ impl Row for Figures {
     ];
 
     fn cells(&self) -> Vec<String> {
-        let cache = match self.cache {
-            Cache::Warm => "warm",
-            Cache::Cold => "cold",
-            Cache::Running => "running",
-        };
-        let mut cells =
-            vec![self.program.clone(), cache.to_owned(), or_dash(self.module_bytes, crate::words::bytes)];
+        let cache = self.cache.as_str().to_owned();
+        let mut cells = vec![self.program.clone(), cache, or_dash(self.module_bytes, crate::words::bytes)];
         for (spread, ratio) in [(self.first, self.first_to_floor), (self.exit, self.exit_to_floor)] {
             cells.extend([
                 or_dash(spread, |s| millis(s.p10_us)),
                 or_dash(spread, |s| millis(s.p50_us)),
                 or_dash(spread, |s| millis(s.p99_us)),
-                or_dash(ratio, |ratio| format!("{ratio:.2}")),
+                or_dash(ratio, |ratio| format!("{:.2}", ratio.middle)),
             ]);
         }
         cells
+    }
+
+    fn name(&self) -> String {
+        format!("{}, {}", self.program, self.cache.as_str())
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        // The floor's own ratio is 1 whatever happens.
+        let ratio = |ratio: Option<Interval>| ratio.filter(|_| self.program != program::FLOOR);
+        let measure = |name, spread: Option<Spread>, ratio| match ratio {
+            Some(ratio) => Some(Measure::floors(name, ratio)),
+            None => spread.map(|spread| Measure::median(name, spread)),
+        };
+        let first = measure("first", self.first, ratio(self.first_to_floor));
+        let exit = measure("exit", self.exit, ratio(self.exit_to_floor));
+        first.into_iter().chain(exit).collect()
+    }
+}
+
+impl Cache {
+    fn as_str(self) -> &'static str {
+        match self {
+            Cache::Warm => "warm",
+            Cache::Cold => "cold",
+            Cache::Running => "running",
+        }
     }
 }
 
@@ -169,7 +190,7 @@ fn figures(program: &Program, cache: Cache, firsts: Vec<Duration>, exits: Vec<Du
 fn compare(figures: &mut [Figures]) {
     let Some(floor) = figures.iter().find(|figures| figures.program == program::FLOOR) else { return };
     let (first, exit) = (floor.first, floor.exit);
-    let ratio = |ours: Option<Spread>, floor: Option<Spread>| Some(ours?.p50_us / floor?.p50_us);
+    let ratio = |ours: Option<Spread>, floor: Option<Spread>| Some(ours?.median().over(floor?.median()));
     for figures in figures {
         figures.first_to_floor = ratio(figures.first, first);
         figures.exit_to_floor = ratio(figures.exit, exit);
@@ -205,7 +226,8 @@ mod tests {
         };
         let mut rows = [row(program::FLOOR, 100), row("other", 250)];
         compare(&mut rows);
-        assert_eq!([rows[0].exit_to_floor, rows[1].exit_to_floor], [Some(1.0), Some(2.5)]);
+        let ratios = rows.each_ref().map(|row| row.exit_to_floor.map(|ratio| ratio.middle));
+        assert_eq!(ratios, [Some(1.0), Some(2.5)]);
         assert_eq!(rows[1].first_to_floor, None);
     }
 }

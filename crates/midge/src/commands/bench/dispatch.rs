@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::lab::{self, Lab};
-use super::report::{Report, Row, Spread, millis, or_dash};
+use super::report::{Measure, Report, Row, Spread, millis, or_dash};
 use super::{Bench, modules};
 use crate::progress::spinner;
 use crate::stop::Stop;
@@ -83,6 +83,15 @@ impl Row for Figures {
             ]);
         }
         cells
+    }
+
+    fn name(&self) -> String {
+        format!("{} Machine, {}", self.machine, self.load)
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        let spreads = [("enqueued", self.enqueued), ("first", self.first), ("result", self.result)];
+        spreads.into_iter().filter_map(|(name, spread)| Some(Measure::median(name, spread?))).collect()
     }
 }
 

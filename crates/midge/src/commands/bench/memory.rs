@@ -11,7 +11,7 @@ use midge_protocol::job::State;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::report::{Report, Row};
+use super::report::{Better, Measure, Report, Row, Unit};
 use super::{Bench, lab, modules, processes};
 use crate::progress::spinner;
 use crate::stop::Stop;
@@ -50,6 +50,17 @@ impl Row for Figures {
 
     fn cells(&self) -> Vec<String> {
         vec![self.what.clone(), self.kind.to_owned(), words::bytes(self.bytes)]
+    }
+
+    fn name(&self) -> String {
+        format!("{}, {}", self.what, self.kind)
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        match self.kind {
+            "file" => vec![Measure::size("size", self.bytes)],
+            _ => vec![Measure::once("size", Unit::Bytes, Better::Lower, self.bytes as f64)],
+        }
     }
 }
 

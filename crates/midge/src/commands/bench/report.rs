@@ -1,12 +1,21 @@
 //! What a measurement found: figures, where they were taken, and how they are shown.
 
+mod computer;
+mod measure;
+mod spread;
+
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use serde::Serialize;
 
+pub(super) use self::computer::Computer;
+pub(super) use self::measure::{Better, Interval, Measure, Unit};
+pub(super) use self::spread::Spread;
 use crate::output::{bold, dim};
 use crate::table::Table;
+
+/// The version of a report in JSON. Another number is another format.
+const FORMAT: u32 = 1;
 
 /// A line of figures.
 pub(super) trait Row: Serialize {
@@ -15,10 +24,16 @@ pub(super) trait Row: Serialize {
 
     /// Returns its cells.
     fn cells(&self) -> Vec<String>;
+
+    /// Returns what tells this row from the others of its report.
+    fn name(&self) -> String;
+
+    /// Returns its figures, as they are compared with an earlier run's.
+    fn measures(&self) -> Vec<Measure>;
 }
 
 /// All that a measurement found.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct Report<R> {
     /// What was measured.
     pub(super) bench: &'static str,
@@ -28,10 +43,35 @@ pub(super) struct Report<R> {
     pub(super) computer: Computer,
 }
 
+/// A report as it is written to a file.
+#[derive(Debug, Serialize)]
+pub(super) struct Written<'a, R> {
+    format: u32,
+    bench: &'static str,
+    computer: &'a Computer,
+    rows: &'a [R],
+    measures: Vec<(String, Measure)>,
+    notes: &'a [String],
+}
+
 impl<R: Row> Report<R> {
     /// Begins a report; the load is that of now.
     pub(super) fn new(bench: &'static str) -> Report<R> {
         Report { bench, rows: Vec::new(), notes: Vec::new(), computer: Computer::here() }
+    }
+
+    /// Returns it as programs read it.
+    pub(super) fn written(&self) -> Written<'_, R> {
+        let measures =
+            self.rows.iter().flat_map(|row| row.measures().into_iter().map(|measure| (row.name(), measure)));
+        Written {
+            format: FORMAT,
+            bench: self.bench,
+            computer: &self.computer,
+            rows: &self.rows,
+            measures: measures.collect(),
+            notes: &self.notes,
+        }
     }
 
     /// Returns it as people read it.
@@ -48,76 +88,6 @@ impl<R: Row> Report<R> {
     }
 }
 
-/// Where something was measured, and with which versions.
-#[derive(Debug, Serialize)]
-pub(super) struct Computer {
-    cpu: String,
-    cores: usize,
-    kernel: String,
-    /// Processes that wanted to run, on average over the minute before.
-    load: String,
-    midge: &'static str,
-    wasmtime: &'static str,
-}
-
-impl Computer {
-    fn here() -> Computer {
-        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-        let cpuinfo = read("/proc/cpuinfo");
-        let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-        let first = |text: String| text.split_whitespace().next().unwrap_or("unknown").to_owned();
-        Computer {
-            cpu: model.unwrap_or("unknown CPU").to_owned(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
-            kernel: first(read("/proc/sys/kernel/osrelease")),
-            load: first(read("/proc/loadavg")),
-            midge: env!("CARGO_PKG_VERSION"),
-            wasmtime: midge_engine::WASMTIME_VERSION,
-        }
-    }
-}
-
-impl std::fmt::Display for Computer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Computer { cpu, cores, kernel, load, midge, wasmtime } = self;
-        write!(
-            f,
-            "{cpu}, {cores} cores, Linux {kernel}, load {load} before; midge {midge}, wasmtime {wasmtime}"
-        )
-    }
-}
-
-/// How durations spread.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Spread {
-    runs: usize,
-    pub(super) p10_us: f64,
-    pub(super) p50_us: f64,
-    pub(super) p95_us: f64,
-    pub(super) p99_us: f64,
-}
-
-impl Spread {
-    /// Returns how these spread; nothing where there are none.
-    pub(super) fn of(mut durations: Vec<Duration>) -> Option<Spread> {
-        durations.sort_unstable();
-        let runs = durations.len();
-        // The nearest rank: a figure that was really seen.
-        let rank = |percent: usize| (runs * percent).div_ceil(100).clamp(1, runs) - 1;
-        let micros = |percent| durations.get(rank(percent)).map(|duration| duration.as_secs_f64() * 1e6);
-        if durations.is_empty() {
-            return None;
-        }
-        Some(Spread {
-            runs,
-            p10_us: micros(10)?,
-            p50_us: micros(50)?,
-            p95_us: micros(95)?,
-            p99_us: micros(99)?,
-        })
-    }
-}
-
 /// Returns microseconds as milliseconds, for a table.
 pub(super) fn millis(micros: f64) -> String {
     let places = if micros < 100.0 { 3 } else { 2 };
@@ -127,18 +97,4 @@ pub(super) fn millis(micros: f64) -> String {
 /// Returns a cell, or a dash where there is nothing to put there.
 pub(super) fn or_dash<T>(value: Option<T>, cell: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), cell)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_a_figure_that_was_seen() {
-        let spread = Spread::of((1..=100).rev().map(Duration::from_micros).collect()).unwrap();
-        assert_eq!([spread.p10_us, spread.p50_us, spread.p95_us, spread.p99_us], [10.0, 50.0, 95.0, 99.0]);
-        let one = Spread::of(vec![Duration::from_micros(7)]).unwrap();
-        assert_eq!([one.p10_us, one.p50_us, one.p99_us], [7.0; 3]);
-        assert_eq!(Spread::of(Vec::new()), None);
-    }
 }

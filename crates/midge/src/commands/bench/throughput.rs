@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use super::lab::{self, Lab};
 use super::processes::Used;
-use super::report::{Report, Row};
+use super::report::{Better, Measure, Report, Row, Unit};
 use super::{Bench, modules};
 use crate::progress::spinner;
 use crate::stop::Stop;
@@ -66,6 +66,18 @@ impl Row for Figures {
             format!("{:.0}", self.a_second),
             format!("{:.0} us", self.cpu_us_each),
             crate::words::bytes(self.written_bytes_each as u64),
+        ]
+    }
+
+    fn name(&self) -> String {
+        self.what.clone()
+    }
+
+    fn measures(&self) -> Vec<Measure> {
+        vec![
+            Measure::once("rate", Unit::PerSecond, Better::Higher, self.a_second),
+            Measure::once("cpu each", Unit::Micros, Better::Lower, self.cpu_us_each),
+            Measure::once("written each", Unit::Bytes, Better::Lower, self.written_bytes_each),
         ]
     }
 }

@@ -1,0 +1,105 @@
+//! Figures as they are compared with another run's: each with how sure it is and which way is better.
+
+use serde::{Deserialize, Serialize};
+
+use super::Spread;
+
+/// What was timed once is taken to be known to this part of it: repeated runs on a quiet computer differ by less.
+const ONCE_UNSURE: f64 = 0.1;
+
+/// One figure of a row.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Measure {
+    /// What tells it from the row's others.
+    pub(crate) name: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) better: Better,
+    #[serde(flatten)]
+    pub(crate) interval: Interval,
+}
+
+/// A figure, and where it is expected to lie if it is measured again.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Interval {
+    pub(crate) low: f64,
+    pub(crate) middle: f64,
+    pub(crate) high: f64,
+}
+
+/// What a figure counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unit {
+    Micros,
+    /// Times of the floor in the same run: the computer's own speed cancels out.
+    Floors,
+    PerSecond,
+    Bytes,
+}
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Better {
+    Lower,
+    Higher,
+}
+
+impl Measure {
+    /// Returns the median of many durations.
+    pub(crate) fn median(name: &'static str, spread: Spread) -> Measure {
+        Measure { name, unit: Unit::Micros, better: Better::Lower, interval: spread.median() }
+    }
+
+    /// Returns how many times the floor's something is.
+    pub(crate) fn floors(name: &'static str, interval: Interval) -> Measure {
+        Measure { name, unit: Unit::Floors, better: Better::Lower, interval }
+    }
+
+    /// Returns what was timed once.
+    pub(crate) fn once(name: &'static str, unit: Unit, better: Better, value: f64) -> Measure {
+        let unsure = value.abs() * ONCE_UNSURE;
+        let interval = Interval { low: value - unsure, middle: value, high: value + unsure };
+        Measure { name, unit, better, interval }
+    }
+
+    /// Returns a size, which comes out the same if it is looked at again.
+    pub(crate) fn size(name: &'static str, bytes: u64) -> Measure {
+        let value = bytes as f64;
+        let interval = Interval { low: value, middle: value, high: value };
+        Measure { name, unit: Unit::Bytes, better: Better::Lower, interval }
+    }
+}
+
+impl Interval {
+    /// Returns this in another one's units, as far apart as the two together can be.
+    pub(crate) fn over(self, floor: Interval) -> Interval {
+        Interval {
+            low: self.low / floor.high,
+            middle: self.middle / floor.middle,
+            high: self.high / floor.low,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_as_unsure_as_both_of_its_parts() {
+        let ours = Interval { low: 190.0, middle: 200.0, high: 220.0 };
+        let floor = Interval { low: 95.0, middle: 100.0, high: 110.0 };
+        let ratio = ours.over(floor);
+        assert_eq!(ratio.middle, 2.0);
+        assert_eq!([ratio.low, ratio.high], [190.0 / 110.0, 220.0 / 95.0]);
+    }
+
+    #[test]
+    fn what_was_timed_once_is_not_known_well() {
+        let measure = Measure::once("rate", Unit::PerSecond, Better::Higher, 1000.0);
+        assert_eq!([measure.interval.low, measure.interval.high], [900.0, 1100.0]);
+        let size = Measure::size("file", 10).interval;
+        assert_eq!([size.low, size.high], [10.0, 10.0]);
+    }
+}
