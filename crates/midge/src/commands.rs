@@ -49,7 +49,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 }
 
 /// Runs what serves others: on all CPUs.
-fn serving(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
+fn serving<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start threads")?;
     let answer = runtime.block_on(work);
@@ -61,7 +61,10 @@ fn serving(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
 /// Runs what calls a server and waits: on this thread.
 fn calling(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(work)
+    let runtime = runtime.context("cannot start the runtime")?;
+    let answer = runtime.block_on(work);
+    runtime.shutdown_background();
+    answer
 }
 
 /// Begins to write log lines to stderr.

@@ -14,12 +14,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use tokio::task::spawn_blocking;
 
-use self::report::{Report, Row};
+use self::report::{Earlier, Report, Row};
 use super::{calling, serving, start_log};
 use crate::checkout::{Missing, host_program};
 use crate::config;
 use crate::output::{note, say, say_json};
+use crate::stop::Stop;
 
 /// Measure boot latency, dispatch, throughput and memory on this computer
 #[derive(Debug, clap::Args)]
@@ -28,9 +30,16 @@ Each takes less than three minutes, makes its own guests, server and database in
 folder (set TMPDIR for another disk), and names what it would compare with but does not find.
 Figures of a busy computer are those of a busy computer: the load is in the report.
 
+What moved since an earlier run is told figure by figure. A median is known to lie within an
+interval, with 99 % confidence and whatever the distribution; one that was timed once, within
+a tenth. Where two intervals overlap the change is noise; where they do not, and it is 5 % or
+more, it is `better` or `worse`. Sizes are exact. Figures in `x floor` are ratios to a program
+that does nothing, of the same run: the computer's own speed cancels out.
+
 Examples:
   midge bench boot
-  midge bench dispatch
+  midge bench dispatch --save before.json
+  midge bench dispatch --compare before.json
   midge bench throughput --json > throughput.json
   midge bench memory")]
 pub(crate) struct Args {
@@ -54,6 +63,12 @@ struct CommonArgs {
     /// Write JSON
     #[arg(long, global = true)]
     json: bool,
+    /// Also write the report to a file, as JSON, for a later `--compare`
+    #[arg(long, value_name = "PATH", global = true)]
+    save: Option<PathBuf>,
+    /// Tell what moved since a run that was saved
+    #[arg(long, value_name = "PATH", global = true)]
+    compare: Option<PathBuf>,
     /// The host program [default: the one beside midge, or built from its source]
     #[arg(long, value_name = "PATH", env = "MIDGE_HOST", global = true)]
     host_program: Option<PathBuf>,
@@ -65,26 +80,49 @@ impl Args {
         if cfg!(debug_assertions) {
             note("this midge is a debug build: for figures that mean something, `cargo build --release`");
         }
-        let bench = Bench::prepare(&self.common)?;
-        let json = self.common.json;
+        let common = &self.common;
+        // Before anything is measured in vain.
+        let earlier = common.compare.as_deref().map(|path| Earlier::read(path, self.what.name()));
+        let earlier = &earlier.transpose()?;
+        let Some(bench) = serving(Bench::prepare(common))? else { return Ok(ExitCode::FAILURE) };
+        let bench = &bench;
         match self.what {
-            What::Boot(args) => calling(async { show(args.run(&bench).await?, json) }),
-            What::Dispatch(args) => serving(async { show(args.run(&bench).await?, json) }),
-            What::Throughput(args) => serving(async { show(args.run(&bench).await?, json) }),
-            What::Memory(args) => calling(async { show(args.run(&bench).await?, json) }),
+            What::Boot(args) => calling(async { common.show(args.run(bench).await?, earlier) }),
+            What::Dispatch(args) => serving(async { common.show(args.run(bench).await?, earlier) }),
+            What::Throughput(args) => serving(async { common.show(args.run(bench).await?, earlier) }),
+            What::Memory(args) => calling(async { common.show(args.run(bench).await?, earlier) }),
         }
     }
 }
 
-/// Shows a report; there is none where somebody asked to stop.
-fn show<R: Row>(report: Option<Report<R>>, json: bool) -> Result<ExitCode> {
-    let Some(report) = report else { return Ok(ExitCode::FAILURE) };
-    if json {
-        say_json(&report.written())?;
-    } else {
-        say(report.text())?;
+impl What {
+    fn name(&self) -> &'static str {
+        match self {
+            What::Boot(_) => "boot",
+            What::Dispatch(_) => "dispatch",
+            What::Throughput(_) => "throughput",
+            What::Memory(_) => "memory",
+        }
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+impl CommonArgs {
+    /// Shows a report, and keeps it; there is none where somebody asked to stop.
+    fn show<R: Row>(&self, report: Option<Report<R>>, earlier: &Option<Earlier>) -> Result<ExitCode> {
+        let Some(mut report) = report else { return Ok(ExitCode::FAILURE) };
+        if let Some(earlier) = earlier {
+            report.compare(earlier);
+        }
+        if let Some(path) = &self.save {
+            report.save(path)?;
+        }
+        if self.json {
+            say_json(&report.written())?;
+        } else {
+            say(report.text())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// What is measured with: a temporary folder, the guests compiled in it, and a copy of the host program.
@@ -97,13 +135,26 @@ struct Bench {
 }
 
 impl Bench {
-    fn prepare(common: &CommonArgs) -> Result<Bench> {
-        let host = host_program(common.host_program.as_deref(), Missing::Build, &config::environment())?;
+    /// Makes all that; nothing where somebody asks to stop meanwhile.
+    async fn prepare(common: &CommonArgs) -> Result<Option<Bench>> {
+        let mut stop = Stop::listen()?;
+        let named = common.host_program.clone();
+        let host =
+            spawn_blocking(move || host_program(named.as_deref(), Missing::Build, &config::environment()));
+        let Some(host) = stop.or(host).await else { return Ok(None) };
+        let host = host.context("the build of the host program panicked")??;
         let folder = tempfile::Builder::new().prefix("midge-bench-").tempdir();
         let folder = folder.context("cannot make a temporary folder: set TMPDIR")?;
         let copy = folder.path().join("midge-host");
         std::fs::copy(&host, &copy).with_context(|| format!("cannot copy {}", host.display()))?;
-        let modules = modules::compile(folder.path())?;
-        Ok(Bench { folder, modules, host: copy })
+        let path = folder.path().to_owned();
+        let mut modules = spawn_blocking(move || modules::compile(&path));
+        let Some(modules) = stop.or(&mut modules).await else {
+            // It writes there for a moment yet: only then can the folder be removed.
+            let _ = modules.await;
+            return Ok(None);
+        };
+        let modules = modules.context("the compiler panicked")??;
+        Ok(Some(Bench { folder, modules, host: copy }))
     }
 }

@@ -1,13 +1,18 @@
-//! What a measurement found: figures, where they were taken, and how they are shown.
+//! What a measurement found: figures, where they were taken, how they are shown, kept and compared.
 
+mod compare;
 mod computer;
 mod measure;
 mod spread;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde::Serialize;
 
+pub(super) use self::compare::Earlier;
 pub(super) use self::computer::Computer;
 pub(super) use self::measure::{Better, Interval, Measure, Unit};
 pub(super) use self::spread::Spread;
@@ -38,54 +43,124 @@ pub(super) struct Report<R> {
     /// What was measured.
     pub(super) bench: &'static str,
     pub(super) rows: Vec<R>,
+    /// What else is told beside the rows.
+    pub(super) parts: Vec<Part>,
     /// What the figures mean, and what is missing.
     pub(super) notes: Vec<String>,
     pub(super) computer: Computer,
 }
 
+/// A table beside the one of rows.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Its name in JSON.
+    pub(super) key: &'static str,
+    pub(super) title: String,
+    /// As [`Table::new`] takes them.
+    pub(super) heads: Vec<String>,
+    pub(super) lines: Vec<Vec<String>>,
+    /// The same for programs.
+    pub(super) rows: serde_json::Value,
+    /// Its figures, with the names of their rows.
+    pub(super) measures: Vec<(String, Measure)>,
+}
+
 /// A report as it is written to a file.
 #[derive(Debug, Serialize)]
-pub(super) struct Written<'a, R> {
+struct Written<'a, R> {
     format: u32,
     bench: &'static str,
     computer: &'a Computer,
     rows: &'a [R],
-    measures: Vec<(String, Measure)>,
+    #[serde(flatten)]
+    parts: BTreeMap<&'static str, &'a serde_json::Value>,
+    measures: Vec<Named>,
     notes: &'a [String],
+}
+
+/// A figure with the name of its row.
+#[derive(Debug, Serialize)]
+struct Named {
+    row: String,
+    #[serde(flatten)]
+    measure: Measure,
+}
+
+impl From<(String, Measure)> for Named {
+    fn from((row, measure): (String, Measure)) -> Named {
+        Named { row, measure }
+    }
 }
 
 impl<R: Row> Report<R> {
     /// Begins a report; the load is that of now.
     pub(super) fn new(bench: &'static str) -> Report<R> {
-        Report { bench, rows: Vec::new(), notes: Vec::new(), computer: Computer::here() }
+        let (rows, parts, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Report { bench, rows, parts, notes, computer: Computer::here() }
+    }
+
+    /// Adds what moved since an earlier run.
+    pub(super) fn compare(&mut self, earlier: &Earlier) {
+        let (part, notes) = earlier.compare(&self.measures(), &self.computer);
+        self.parts.push(part);
+        self.notes.extend(notes);
     }
 
     /// Returns it as programs read it.
-    pub(super) fn written(&self) -> Written<'_, R> {
-        let measures =
-            self.rows.iter().flat_map(|row| row.measures().into_iter().map(|measure| (row.name(), measure)));
+    pub(super) fn written(&self) -> impl Serialize {
         Written {
             format: FORMAT,
             bench: self.bench,
             computer: &self.computer,
             rows: &self.rows,
-            measures: measures.collect(),
+            parts: self.parts.iter().map(|part| (part.key, &part.rows)).collect(),
+            measures: self.measures().into_iter().map(Named::from).collect(),
             notes: &self.notes,
         }
     }
 
+    /// Writes it to a file, for a later comparison.
+    pub(super) fn save(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.written())?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// Returns it as people read it.
     pub(super) fn text(&self) -> String {
-        let mut table = Table::new(R::HEADS);
-        for row in &self.rows {
-            table.row(row.cells());
+        let mut text = format!("{}\n", bold(format_args!("midge bench {}", self.bench)));
+        text += &table(R::HEADS, self.rows.iter().map(Row::cells));
+        for part in &self.parts {
+            let heads: Vec<&str> = part.heads.iter().map(String::as_str).collect();
+            write!(text, "\n{}\n{}", bold(&part.title), table(&heads, part.lines.iter().cloned()))
+                .expect("a String takes all that is written");
         }
-        let mut text = format!("{}\n{table}\n", bold(format_args!("midge bench {}", self.bench)));
+        if !self.parts.is_empty() {
+            text.push('\n');
+        }
         for note in &self.notes {
             writeln!(text, "{note}").expect("a String takes all that is written");
         }
         text + &dim(&self.computer)
     }
+
+    fn measures(&self) -> Vec<(String, Measure)> {
+        let named = |row: &R| row.measures().into_iter().map(|measure| (row.name(), measure)).collect();
+        let rows = self.rows.iter().flat_map(|row| -> Vec<_> { named(row) });
+        rows.chain(self.parts.iter().flat_map(|part| part.measures.clone())).collect()
+    }
+}
+
+fn table(heads: &[&str], lines: impl Iterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new(heads);
+    for line in lines {
+        table.row(line);
+    }
+    format!("{table}\n")
+}
+
+/// Returns rows as programs read them.
+pub(super) fn value(rows: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(rows).expect("figures are numbers and words")
 }
 
 /// Returns microseconds as milliseconds, for a table.

@@ -34,6 +34,26 @@ impl Computer {
     }
 }
 
+impl Computer {
+    /// Returns how busy it was before.
+    pub(super) fn load(&self) -> &str {
+        &self.load
+    }
+
+    /// Returns what is not as it was on another one, or at another time; that the load is another one is no wonder.
+    pub(super) fn differences(&self, before: &Computer) -> Vec<String> {
+        let parts = [
+            ("CPU", &before.cpu, &self.cpu),
+            ("cores", &before.cores.to_string(), &self.cores.to_string()),
+            ("Linux", &before.kernel, &self.kernel),
+            ("midge", &before.midge, &self.midge),
+            ("wasmtime", &before.wasmtime, &self.wasmtime),
+        ];
+        let others = parts.into_iter().filter(|(_, before, now)| before != now);
+        others.map(|(what, before, now)| format!("{what} was {before} and is {now}")).collect()
+    }
+}
+
 impl fmt::Display for Computer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Computer { cpu, cores, kernel, load, midge, wasmtime } = self;
@@ -41,5 +61,18 @@ impl fmt::Display for Computer {
             f,
             "{cpu}, {cores} cores, Linux {kernel}, load {load} before; midge {midge}, wasmtime {wasmtime}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_kernel_is_a_difference_and_another_load_is_none() {
+        let here = Computer::here();
+        assert_eq!(here.differences(&Computer { load: "99.0".to_owned(), ..here.clone() }), [""; 0]);
+        let other = Computer { kernel: "2.6.32".to_owned(), ..here.clone() };
+        assert_eq!(here.differences(&other), [format!("Linux was 2.6.32 and is {}", here.kernel)]);
     }
 }

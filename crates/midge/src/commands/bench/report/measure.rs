@@ -82,6 +82,18 @@ impl Interval {
     }
 }
 
+impl Unit {
+    /// Returns a value of it for people.
+    pub(crate) fn show(self, value: f64) -> String {
+        match self {
+            Unit::Micros => format!("{} ms", super::millis(value)),
+            Unit::Floors => format!("{value:.2} x floor"),
+            Unit::PerSecond => format!("{value:.0}/s"),
+            Unit::Bytes => crate::words::bytes(value.max(0.0) as u64),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
