@@ -20,6 +20,8 @@ use crate::{ClientError, WaitError};
 const WAIT_CALL_MAX: Duration = Duration::from_secs(60);
 /// Between two waits, since a server that is about to stop answers at once.
 const WAIT_PAUSE: Duration = Duration::from_millis(100);
+/// The server's word for a job that has no result, or none yet.
+const NO_CONTENT: &str = "no_content";
 /// The most of inputs and args in one batch: in base64 and with the rest they stay within a body's bound.
 const BATCH_BYTES_MAX: usize = limits::ENQUEUE_BODY_BYTES_MAX / 2;
 
@@ -139,16 +141,38 @@ impl Client {
         self.transport.send(&Call::get(&["jobs", &id.to_string(), "result"])).await
     }
 
+    /// Waits until a job has ended, and returns its result: one call where it completes within a minute.
+    ///
+    /// # Errors
+    /// [`WaitError::NotCompleted`] with the job where it ended without one, and where `timeout` is over before.
+    pub async fn wait_result_bytes(&self, id: JobId, timeout: Option<Duration>) -> Result<Bytes, WaitError> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let waits = left.map_or(WAIT_CALL_MAX, |left| left.min(WAIT_CALL_MAX));
+            let path = ["jobs", &id.to_string(), "result"];
+            let call = Call::get(&path).query("timeout_ms", Some(waits.as_millis()));
+            match self.transport.send(&Call { waits, ..call }).await {
+                Err(error) if error.code() == Some(NO_CONTENT) => {}
+                answered => return Ok(answered?),
+            }
+            // It runs still, or has ended without a result: the job says which.
+            let job = self.wait(id, Some(Duration::ZERO)).await?;
+            let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if job.state != State::Completed && (job.state.is_ended() || over) {
+                return Err(WaitError::NotCompleted(Box::new(job)));
+            }
+            // A server that is about to stop answers at once.
+            tokio::time::sleep(left.map_or(WAIT_PAUSE, |left| left.min(WAIT_PAUSE))).await;
+        }
+    }
+
     /// Waits, for ever if need be, until a job has ended, and returns its result.
     ///
     /// # Errors
     /// [`WaitError::NotCompleted`] with the job where it ended without one.
     pub async fn wait_result<T: DeserializeOwned>(&self, id: JobId) -> Result<T, WaitError> {
-        let job = self.wait(id, None).await?;
-        if job.state != State::Completed {
-            return Err(WaitError::NotCompleted(Box::new(job)));
-        }
-        let result = self.result_bytes(id).await?;
+        let result = self.wait_result_bytes(id, None).await?;
         serde_json::from_slice(&result).map_err(|source| WaitError::NotTheType { id, source })
     }
 

@@ -55,8 +55,8 @@ pub enum WaitError {
     /// The server could not be asked.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The job ended without a result. [`JobView::failure`] says why.
-    #[error("job {} of module {} was {}{}", .0.id, .0.module, .0.state, because(.0))]
+    /// The job ended without a result, and [`JobView::failure`] says why; or it goes on, and may be waited for again.
+    #[error("job {} of module {} {}", .0.id, .0.module, how(.0))]
     NotCompleted(Box<JobView>),
     /// The result is not what was expected; [`crate::Client::result_bytes`] has it as it is.
     #[error("the result of job {id} is not of the type that was asked for")]
@@ -69,9 +69,12 @@ pub enum WaitError {
     },
 }
 
-fn because(job: &JobView) -> String {
+fn how(job: &JobView) -> String {
     match &job.failure {
-        Some(failure) => format!(": {}: {}", failure.cause, failure.message),
-        None => String::new(),
+        _ if !job.state.is_ended() => {
+            format!("is still {}: it goes on, and can be waited for again", job.state)
+        }
+        Some(failure) => format!("was {}: {}: {}", job.state, failure.cause, failure.message),
+        None => format!("was {}", job.state),
     }
 }

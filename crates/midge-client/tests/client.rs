@@ -187,13 +187,52 @@ async fn a_wait_with_a_timeout_returns_the_job_as_it_is_then() {
     assert!(!job.state.is_ended());
 }
 
+fn no_content() -> (u16, Value) {
+    (404, json!({"code": "no_content", "error": "the job has no result"}))
+}
+
+#[tokio::test]
+async fn a_result_that_comes_in_time_is_one_call() {
+    let id = JobId::generate();
+    let (stub, client) = Stub::answering([(200, json!([1, 2]))]).await;
+    assert_eq!(client.wait_result_bytes(id, None).await.unwrap(), "[1,2]");
+    let asked = stub.asked();
+    let path = format!("/under/a/path/v1/jobs/{id}/result?timeout_ms=60000");
+    assert_eq!((asked.len(), asked[0].path_and_query.as_str()), (1, path.as_str()));
+}
+
+#[tokio::test]
+async fn a_wait_for_a_result_goes_on_while_the_job_does() {
+    let id = JobId::generate();
+    let answers = [no_content(), (200, job(id, "running")), (200, json!([1, 2]))];
+    let (_, client) = Stub::answering(answers).await;
+    assert_eq!(client.wait_result_bytes(id, None).await.unwrap(), "[1,2]");
+}
+
+#[tokio::test]
+async fn a_wait_for_a_result_that_is_over_tells_of_a_job_that_goes_on() {
+    let id = JobId::generate();
+    let (_, client) = Stub::answering([no_content(), (200, job(id, "running"))]).await;
+    let error = client.wait_result_bytes(id, Some(Duration::ZERO)).await.unwrap_err();
+    assert!(matches!(&error, WaitError::NotCompleted(job) if !job.state.is_ended()));
+    assert!(error.to_string().contains("is still running"), "{error}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_not_there_is_not_waited_for() {
+    let missing = json!({"code": "no_such_job", "error": "there is no job"});
+    let (stub, client) = Stub::answering([(404, missing)]).await;
+    let error = client.wait_result_bytes(JobId::generate(), None).await.unwrap_err();
+    assert!(matches!(&error, WaitError::Client(error) if error.code() == Some("no_such_job")), "{error:?}");
+    assert_eq!(stub.asked().len(), 1);
+}
+
 #[tokio::test]
 async fn a_typed_result_is_read_from_a_completed_job_only() {
     let id = JobId::generate();
-    let completed = || (200, job(id, "completed"));
     let mut discarded = job(id, "discarded");
     discarded["failure"] = json!({"cause": "over_time", "message": "700 ms are over"});
-    let answers = [completed(), (200, json!([1, 2])), (200, discarded), completed(), (200, json!("text"))];
+    let answers = [(200, json!([1, 2])), no_content(), (200, discarded), (200, json!("text"))];
     let (_, client) = Stub::answering(answers).await;
     assert_eq!(client.wait_result::<Vec<u64>>(id).await.unwrap(), [1, 2]);
     let error = client.wait_result::<Vec<u64>>(id).await.unwrap_err();

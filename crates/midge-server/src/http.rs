@@ -108,11 +108,7 @@ async fn result(
     Path(id): Path<String>,
     Params(params): Params<WaitParams>,
 ) -> Result<Response, Failed> {
-    let id = job_id(&id)?;
-    if params.timeout_ms > 0 {
-        midge.wait(id, params.timeout()).await?;
-    }
-    bytes(midge.content(id, JobContent::Result).await?)
+    bytes(midge.result(job_id(&id)?, params.timeout()).await?)
 }
 
 async fn input(State(midge): State<Midge>, Path(id): Path<String>) -> Result<Response, Failed> {

@@ -144,6 +144,28 @@ impl Midge {
 
     /// Waits until a job has ended or `timeout` is over, and returns it as it is then.
     pub async fn wait(&self, id: JobId, timeout: Duration) -> Result<JobView, ServiceError> {
+        let (job, ()) = self.look_until_ended(id, timeout, |_, _| Ok(())).await?;
+        Ok(job.view(self.inner.clock.now()))
+    }
+
+    /// Waits until a job has ended or `timeout` is over, and returns its result.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoContent`] where it has not ended by then, or ended without one.
+    pub async fn result(&self, id: JobId, timeout: Duration) -> Result<Bytes, ServiceError> {
+        // In the same transaction as the job: one look for both.
+        let look = |rows: &mut dyn Rows, job: &Job| rows.content(job.id, Content::Result);
+        let (_, result) = self.look_until_ended(id, timeout, look).await?;
+        result.ok_or(ServiceError::NoContent(id, "result"))
+    }
+
+    /// Looks at a job, again whenever it may have ended, until it has or `timeout` is over.
+    async fn look_until_ended<T: Send + 'static>(
+        &self,
+        id: JobId,
+        timeout: Duration,
+        look: fn(&mut dyn Rows, &Job) -> Result<T, StoreError>,
+    ) -> Result<(Job, T), ServiceError> {
         let inner = &self.inner;
         let place = inner.hints.jobs.place(&id);
         let deadline = tokio::time::Instant::now() + timeout;
@@ -151,10 +173,15 @@ impl Midge {
         loop {
             let mut notified = std::pin::pin!(place.notified());
             notified.as_mut().enable();
-            let job = inner.job(id).await?;
-            let now = inner.clock.now();
-            if job.ended_at().is_some() || tokio::time::Instant::now() >= deadline || *stopping.borrow() {
-                return Ok(job.view(now));
+            let read = midge_store::read(&*inner.store, move |rows| {
+                let Some(job) = one_job(rows, id)? else { return Ok(None) };
+                let seen = look(rows, &job)?;
+                Ok(Some((job, seen)))
+            });
+            let (job, seen) = read.await?.ok_or(ServiceError::NoSuchJob(id))?;
+            let over = tokio::time::Instant::now() >= deadline || *stopping.borrow();
+            if job.ended_at().is_some() || over {
+                return Ok((job, seen));
             }
             tokio::select! {
                 () = notified => {}

@@ -240,6 +240,31 @@ async fn who_waits_is_woken_when_the_job_ends() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_result_gets_its_bytes_as_soon_as_they_are_there() {
+    let mut server = server().await;
+    let id = server.enqueue(json!({"module": "hello"})).await;
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    let path = format!("/v1/jobs/{id}/result?timeout_ms=60000");
+    let waiting = Request::get(path).header(header::HOST, "localhost").body(Body::empty()).unwrap();
+    let (response, _) = tokio::join!(server.send(waiting), host.finish(attempt, done("hi")));
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(to_bytes(response.into_body(), usize::MAX).await.unwrap(), "hi");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_result_hears_at_once_that_there_will_be_none() {
+    let mut server = server().await;
+    let id = server.enqueue(json!({"module": "hello"})).await;
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    let path = format!("/v1/jobs/{id}/result?timeout_ms=60000");
+    let refused = Outcome::Failed(Failure::new(Cause::Refused, "bad args"));
+    let (waited, _) = tokio::join!(server.call(Method::GET, &path, None), host.finish(attempt, refused));
+    assert_eq!((waited.0, waited.1["code"].as_str()), (StatusCode::NOT_FOUND, Some("no_content")));
+}
+
+#[tokio::test]
 async fn a_parked_exchange_is_woken_by_an_enqueue_and_an_older_one_is_answered_empty() {
     let mut server = server().await;
     let first = server.enqueue(json!({"module": "hello"})).await;

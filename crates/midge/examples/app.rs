@@ -26,7 +26,7 @@ use midge_flylet::{Flylet, FlyletSettings};
 use midge_machines::{FlyMachines, FlySettings};
 use midge_protocol::api::EnqueueRequest;
 use midge_protocol::{JobId, ModuleName, Secret, limits};
-use midge_server::{Access, Catalog, Fork, JobContent, Midge, Retention, Settings};
+use midge_server::{Access, Catalog, Fork, Midge, Retention, Settings};
 use midge_store::SqliteStore;
 use tokio::net::TcpListener;
 
@@ -73,8 +73,7 @@ async fn upload(
 
 async fn thumbnail(State(midge): State<Midge>, Path(job): Path<String>) -> Result<Bytes, Failed> {
     let job: JobId = job.parse()?;
-    midge.wait(job, Duration::from_secs(20)).await?;
-    Ok(midge.content(job, JobContent::Result).await?)
+    Ok(midge.result(job, Duration::from_secs(20)).await?)
 }
 
 struct Failed(anyhow::Error);
