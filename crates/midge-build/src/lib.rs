@@ -1,5 +1,6 @@
 //! Makes compiled modules and their manifest from `midge.toml`: finds a guest toolchain, runs cargo, checks what a
-//! module imports and exports, compiles it ahead of time, and loads it back before it says that it is done.
+//! module imports and exports, compiles it ahead of time, and loads it back before it says that it is done. What it fetches from Debian for that, a
+//! kernel for virtual machines can be fetched with too.
 //!
 //! Invariant: the only crate with Cranelift. It draws nothing, prints nothing and does not read its process's
 //! environment. Everything blocks.
@@ -26,7 +27,7 @@ mod similar;
 pub use build::{BuildError, Built, Options, build};
 pub use cargo::CargoError;
 pub use check::{MissingImport, WasmError};
-pub use debian::DebianError;
+pub use debian::{DebianError, find_kernel};
 pub use environment::Environment;
 pub use host::{HostError, build_host};
 pub use output::{Difference, OutputError, VerifyError, verify};
