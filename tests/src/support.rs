@@ -10,6 +10,7 @@ mod kill;
 mod modules;
 mod process;
 mod server;
+mod start;
 mod usage;
 mod wait;
 
@@ -21,5 +22,6 @@ pub use kill::{Chaos, Kills, hosts_of};
 pub use modules::Modules;
 pub use process::{Process, Ran, run};
 pub use server::{Flylet, Server, block_on, free_port, request, serve};
-pub use usage::{cpu_time, descendants, resident_bytes};
+pub use start::{Ballast, Calls, Start, crates_linked, strace_missing, valgrind_missing};
+pub use usage::{cpu_time, descendants, main_thread_page_faults, resident_bytes};
 pub use wait::{DEADLINE, eventually, eventually_within};

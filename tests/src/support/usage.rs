@@ -19,6 +19,13 @@ pub fn cpu_time(pid: u32) -> Duration {
     Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// Returns the page faults of a process's main thread, those included that needed a disk.
+pub fn main_thread_page_faults(pid: u32) -> u64 {
+    let fields = fields(&format!("/proc/{pid}/task/{pid}/stat")).expect("the process lives");
+    // The 10th and 12th field of proc(5); two are before `fields`.
+    [7, 9].map(|field: usize| fields[field].parse::<u64>().unwrap()).iter().sum()
+}
+
 /// Returns the ids of a process's children, theirs, and so on, that have a program of this name.
 pub fn descendants(pid: u32, program: &str) -> Vec<u32> {
     let all =
@@ -40,7 +47,11 @@ pub fn descendants(pid: u32, program: &str) -> Vec<u32> {
 
 /// Returns the fields of `/proc/PID/stat` behind the program's name; nothing where there is no such process.
 fn stat(pid: u32) -> Option<Vec<String>> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    fields(&format!("/proc/{pid}/stat"))
+}
+
+fn fields(path: &str) -> Option<Vec<String>> {
+    let stat = fs::read_to_string(path).ok()?;
     // The name is in parentheses and may hold some itself.
     let (_, fields) = stat.rsplit_once(") ")?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
