@@ -31,6 +31,7 @@ fn run_exits_as_its_guest_does() {
     run_module(&modules, &flaky, b"").fails(75, &["exit: attempt 1 fails, as 1 should"]);
     run_module(&modules, &["hello"], b"").fails(65, &["refused"]);
     run_module(&modules, &["spin", "--time-limit", "200ms"], b"").fails(1, &["over_time", "0.2 s"]);
+    run_module(&modules, &["sleep", "--time-limit", "200ms"], b"").fails(1, &["over_time", "0.2 s"]);
     run_module(&modules, &["hog", "--memory-limit", "32MiB"], b"").fails(1, &["over_memory", "32 MiB"]);
     run_module(&modules, &["flood", "--args", "{}"], b"").fails(1, &["over_output"]);
 }

@@ -22,10 +22,25 @@ pub enum HostError {
     Lost,
 }
 
+/// How cargo builds the host: alone, since other crates' features would bring the compiler into it; and in a profile
+/// with a folder of its own, which a workspace build does not write to.
+const ARGS: [&str; 9] = [
+    "rustc",
+    "--package",
+    HOST,
+    "--bin",
+    HOST,
+    "--profile",
+    "host",
+    // A static program cannot look for the C library's `getrandom`, and would read /dev/urandom: seven system calls
+    // instead of one, and a Machine might not even have that file.
+    "--config",
+    r#"target.x86_64-unknown-linux-gnu.rustflags=["--cfg", "getrandom_backend=\"linux_raw\""]"#,
+];
+/// What the last crate alone is compiled with, so that proc macros and build scripts stay as they are.
+const RUSTC_ARGS: [&str; 5] = ["--", "-C", "target-feature=+crt-static", "-C", "relocation-model=static"];
+
 /// Builds the host and returns where it is. Cargo decides whether there is anything to do.
-///
-/// The flags reach the last crate only, so that proc macros and build scripts stay as they are; the profile has a
-/// folder of its own, so that a workspace build does not replace the result by one with a compiler in it.
 pub fn build_host(
     checkout: &Path,
     environment: &Environment,
@@ -37,9 +52,7 @@ pub fn build_host(
     progress(Event::Step("cargo builds midge-host"));
     let mut cargo = environment.command("cargo");
     cargo.current_dir(checkout);
-    cargo.args(["rustc", "--package", HOST, "--bin", HOST, "--profile", "host"]);
-    cargo.args(cargo::MESSAGES);
-    cargo.args(["--", "-C", "target-feature=+crt-static", "-C", "relocation-model=static"]);
+    cargo.args(ARGS).args(cargo::MESSAGES).args(RUSTC_ARGS);
     let ended = cargo::run(&mut cargo, HOST, progress)?;
     let artifacts = cargo::artifacts(&ended.stdout);
     let host = artifacts.iter().find(|artifact| artifact.is_program(HOST));
@@ -49,6 +62,18 @@ pub fn build_host(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_dockerfile_builds_the_host_in_the_same_way() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Dockerfile")).unwrap();
+        let words = ARGS.iter().chain(&RUSTC_ARGS).copied();
+        let mut rest = text.as_str();
+        for word in words {
+            let at =
+                rest.find(word).unwrap_or_else(|| panic!("the Dockerfile lacks {word}, or has it earlier"));
+            rest = &rest[at + word.len()..];
+        }
+    }
 
     #[test]
     fn another_folder_is_not_taken_for_a_checkout() {

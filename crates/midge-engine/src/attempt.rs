@@ -18,6 +18,7 @@ use crate::ending;
 use crate::guest::Guest;
 use crate::load::Loaded;
 use crate::shared::Shared;
+use crate::start::{self, Phase};
 use crate::stream::{Output, ResultSink};
 
 /// Names of the env that midge itself gives; nothing that is declared may take them, least of all a secret's.
@@ -75,13 +76,17 @@ impl Attempt {
             Ok(UpdateDeadline::Continue(1))
         });
         store.set_epoch_deadline(1);
+        start::ended(Phase::Prepare);
         let ended = tokio::select! {
             // First, since a stop may have come before the epoch deadline was set.
             biased;
             () = shared.place_wakes.notified() => None,
             ended = async {
                 let instance = pre.instantiate_async(&mut store).await?;
-                instance.get_typed_func::<(), ()>(&mut store, "_start")?.call_async(&mut store, ()).await
+                let main = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+                start::ended(Phase::Instantiate);
+                start::calls();
+                main.call_async(&mut store, ()).await
             } => Some(ended),
         };
         ending::outcome(ended, shared.stop(), limits, store.data_mut(), &result)

@@ -1,10 +1,12 @@
 //! What a guest can import: WASI preview 1, and the module `midge`. `docs/abi.md` tells it to people.
 
+mod wasi;
+
 use std::time::Duration;
 
 use midge_protocol::job::Progress;
 use midge_protocol::limits::{MESSAGE_BYTES_MAX, RANDOM_BYTES_MAX};
-use wasmtime::{Caller, Engine, Extern, ExternType, Linker, Module, Store};
+use wasmtime::{Caller, Engine, Extern, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::I32Exit;
 
 use crate::config::config;
@@ -13,7 +15,9 @@ use crate::guest::Guest;
 
 /// The name under which midge's own imports are declared.
 const MIDGE: &str = "midge";
-const WASI: &str = "wasi_snapshot_preview1";
+const MIDGE_NAMES: &[&str] = &["progress", "error", "retry_after", "snooze"];
+/// Functions of WASI that are midge's own.
+const WASI_NAMES: &[&str] = &["random_get", "proc_exit"];
 /// The longest that a guest can put an attempt off by itself.
 const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Randomness is made in pieces of this size, so that a stop is seen between them.
@@ -30,10 +34,10 @@ pub struct Import {
     pub ty: String,
 }
 
-/// Returns everything that a guest can import, from the very linker that attempts use.
+/// Returns everything that a guest can import, from the very functions that attempts use.
 pub fn imports() -> Vec<Import> {
     let engine = Engine::new(&config()).expect("the one configuration makes an engine");
-    let linker = linker(&engine).expect("no import is defined twice");
+    let linker = whole_linker(&engine).expect("no import is defined twice");
     let mut store = Store::new(&engine, Guest::detached());
     let mut imports: Vec<Import> = linker
         .iter(&mut store)
@@ -49,26 +53,65 @@ pub fn imports() -> Vec<Import> {
     imports
 }
 
-/// Makes the linker of all attempts of an engine.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
-    let mut linker = Linker::new(engine);
-    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |guest: &mut Guest| &mut guest.wasi)?;
+/// Links a module to the functions that it imports. Only those are made.
+pub(crate) fn link(module: &Module) -> Result<InstancePre<Guest>, LinkError> {
+    check_start(module)?;
+    let mut linker = Linker::new(module.engine());
+    // A module may import a function more than once.
     linker.allow_shadowing(true);
-    // WASI's own makes all of it in the host first, and does not say what was wrong.
-    linker.func_wrap(WASI, "random_get", random_get)?;
-    // WASI's own knows no exit codes above 125.
-    linker.func_wrap(WASI, "proc_exit", |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
-    linker.allow_shadowing(false);
+    for import in module.imports() {
+        define(&mut linker, import.module(), import.name())?;
+    }
+    linker.instantiate_pre(module).or_else(|error| {
+        check_imports(&whole_linker(module.engine())?, module)?;
+        Err(error.into())
+    })
+}
 
-    linker.func_wrap(MIDGE, "progress", progress)?;
-    linker.func_wrap(MIDGE, "error", error)?;
-    linker.func_wrap(MIDGE, "retry_after", |mut caller: Caller<'_, Guest>, ms: i64| {
-        caller.data_mut().retry_after_ms = Some(bounded_ms(ms));
-    })?;
-    linker.func_wrap(MIDGE, "snooze", |mut caller: Caller<'_, Guest>, ms: i64| {
-        caller.data_mut().snooze_ms = Some(bounded_ms(ms));
-    })?;
+/// Why a module cannot be linked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// For a reason that only wasmtime knows.
+    #[error("{0:#}")]
+    Refused(#[from] wasmtime::Error),
+}
+
+/// Makes a linker that has every function.
+pub(crate) fn whole_linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    let wasi = wasi::NAMES.iter().chain(WASI_NAMES).map(|name| (wasi::MODULE, *name));
+    for (module, name) in wasi.chain(MIDGE_NAMES.iter().map(|name| (MIDGE, *name))) {
+        define(&mut linker, module, name)?;
+    }
     Ok(linker)
+}
+
+/// Makes a function, if there is one of that name.
+fn define(linker: &mut Linker<Guest>, module: &str, name: &str) -> wasmtime::Result<()> {
+    match (module, name) {
+        // WASI's own makes all of it in the host first, and does not say what was wrong.
+        (wasi::MODULE, "random_get") => linker.func_wrap(module, name, random_get)?,
+        // WASI's own knows no exit codes above 125.
+        (wasi::MODULE, "proc_exit") => {
+            linker
+                .func_wrap(module, name, |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?
+        }
+        (wasi::MODULE, _) => return wasi::define(linker, name).map(drop),
+        (MIDGE, "progress") => linker.func_wrap(module, name, progress)?,
+        (MIDGE, "error") => linker.func_wrap(module, name, error)?,
+        (MIDGE, "retry_after") => {
+            linker.func_wrap(module, name, |mut caller: Caller<'_, Guest>, ms: i64| {
+                caller.data_mut().retry_after_ms = Some(bounded_ms(ms));
+            })?
+        }
+        (MIDGE, "snooze") => linker.func_wrap(module, name, |mut caller: Caller<'_, Guest>, ms: i64| {
+            caller.data_mut().snooze_ms = Some(bounded_ms(ms));
+        })?,
+        _ => return Ok(()),
+    };
+    Ok(())
 }
 
 fn bounded_ms(ms: i64) -> u64 {
@@ -165,14 +208,14 @@ pub enum Unfit {
 }
 
 /// Checks that a module is a command.
-pub(crate) fn check_start(module: &Module) -> Result<(), Unfit> {
+fn check_start(module: &Module) -> Result<(), Unfit> {
     let is_start =
         |ty: ExternType| matches!(ty, ExternType::Func(f) if f.params().len() == 0 && f.results().len() == 0);
     if module.get_export("_start").is_some_and(is_start) { Ok(()) } else { Err(Unfit::NoStart) }
 }
 
 /// Finds the first import of a module that there is not. wasmtime only tells that there is one.
-pub(crate) fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
+fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
     let mut store = Store::new(module.engine(), Guest::detached());
     for import in module.imports() {
         match linker.get(&mut store, import.module(), import.name()) {

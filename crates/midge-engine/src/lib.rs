@@ -12,11 +12,12 @@ mod guest;
 mod imports;
 mod place;
 mod shared;
+pub mod start;
 mod stream;
 
 pub use attempt::{Attempt, Dir};
 pub use config::{ABI_VERSION, Cpu, TARGET, WASMTIME_VERSION, config, config_hash};
 pub use imports::{Import, Unfit, imports};
 pub use load::{LoadError, Loaded, Modules};
-pub use place::{Ended, Place, Running};
+pub use place::{Ended, Here, Place, Running};
 pub use shared::{Control, Stop};

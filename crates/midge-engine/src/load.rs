@@ -9,19 +9,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use midge_protocol::ModuleName;
 use midge_protocol::manifest::{self, Manifest, ModuleEntry};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use serde::Deserialize;
-use wasmtime::{Engine, InstancePre, Linker, Module};
-use xxhash_rust::xxh3::Xxh3;
+use wasmtime::{Engine, InstancePre, Module};
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{Cpu, WASMTIME_VERSION, config, config_hash};
+use crate::config::{Cpu, WASMTIME_VERSION, config, config_hash, has_feature};
 use crate::guest::Guest;
-use crate::imports::{self, Unfit};
+use crate::imports::{self, LinkError, Unfit};
+use crate::start::{self, Phase};
 
 /// A folder of compiled modules, as `midge build` wrote it, and the engine that runs them.
 pub struct Modules {
@@ -29,7 +30,6 @@ pub struct Modules {
     manifest: Manifest,
     cpu: Cpu,
     engine: Engine,
-    linker: Linker<Guest>,
     loaded: Mutex<BTreeMap<ModuleName, Arc<Loaded>>>,
 }
 
@@ -65,14 +65,19 @@ impl Modules {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Modules, LoadError> {
         let dir = dir.into();
         let manifest = read_manifest(&dir)?;
+        start::ended(Phase::Manifest);
         let cpu = manifest.cpu.parse().map_err(|_| LoadError::OtherCpu {
             what: format!("the modules in {}", dir.display()),
             cpu: manifest.cpu.clone(),
             missing: "unknown to this midge".to_owned(),
         })?;
-        let engine = Engine::new(&config()).map_err(|e| LoadError::Engine(e.to_string()))?;
-        let linker = imports::linker(&engine).map_err(|e| LoadError::Engine(e.to_string()))?;
-        Ok(Modules { dir, manifest, cpu, engine, linker, loaded: Mutex::default() })
+        let mut config = config();
+        // SAFETY: the answers are those of the CPU, as a test holds against the standard library's; a feature that is
+        // not known here is not there.
+        unsafe { config.detect_host_feature(has_feature) };
+        let engine = Engine::new(&config).map_err(|e| LoadError::Engine(e.to_string()))?;
+        start::ended(Phase::Engine);
+        Ok(Modules { dir, manifest, cpu, engine, loaded: Mutex::default() })
     }
 
     /// Returns the manifest.
@@ -106,18 +111,18 @@ impl Modules {
             });
         }
         let file = checked_file(&self.dir, name, entry)?;
+        start::ended(Phase::Check);
         // SAFETY: the file is what `midge build` wrote, to the byte (size and checksum are those of its manifest), for
         // this wasmtime and configuration (the manifest said so, and wasmtime compares again). That nobody changes
         // it while it is mapped is the image's promise: whoever can write there owns the host anyway.
         let module = unsafe { Module::deserialize_open_file(&self.engine, file) }
             .map_err(|e| LoadError::Refused { name: name.clone(), reason: format!("{e:#}") })?;
-        imports::check_start(&module).map_err(|e| LoadError::Unfit { name: name.clone(), source: e })?;
-        let pre = self.linker.instantiate_pre(&module).map_err(|e| {
-            match imports::check_imports(&self.linker, &module) {
-                Err(source) => LoadError::Unfit { name: name.clone(), source },
-                Ok(()) => LoadError::Refused { name: name.clone(), reason: format!("{e:#}") },
-            }
+        start::ended(Phase::Load);
+        let pre = imports::link(&module).map_err(|e| match e {
+            LinkError::Unfit(source) => LoadError::Unfit { name: name.clone(), source },
+            LinkError::Refused(e) => LoadError::Refused { name: name.clone(), reason: format!("{e:#}") },
         })?;
+        start::ended(Phase::Link);
         Ok(Loaded { name: name.clone(), entry: entry.clone(), pre })
     }
 
@@ -140,7 +145,14 @@ fn read_manifest(dir: &Path) -> Result<Manifest, LoadError> {
     let path = dir.join(manifest::FILE_NAME);
     let text = std::fs::read(&path).map_err(|e| LoadError::NoManifest { path: path.clone(), source: e })?;
     let malformed = |e| LoadError::MalformedManifest { path: path.clone(), source: e };
-    let head: Head = serde_json::from_slice(&text).map_err(malformed)?;
+    // Read as a whole first: what does not fit this release is the exception.
+    let whole: Result<Manifest, _> = serde_json::from_slice(&text);
+    let head = match &whole {
+        Ok(Manifest { format, wasmtime, config_hash, .. }) => {
+            Head { format: *format, wasmtime: wasmtime.clone(), config_hash: config_hash.clone() }
+        }
+        Err(_) => serde_json::from_slice(&text).map_err(malformed)?,
+    };
     if head.format != manifest::FORMAT {
         return Err(LoadError::OtherFormat { path, format: head.format });
     }
@@ -150,7 +162,7 @@ fn read_manifest(dir: &Path) -> Result<Manifest, LoadError> {
     if head.config_hash != config_hash() {
         return Err(LoadError::OtherConfiguration { path });
     }
-    serde_json::from_slice(&text).map_err(malformed)
+    whole.map_err(malformed)
 }
 
 /// Opens a module's file and compares size and checksum, on that one open file.
@@ -158,26 +170,32 @@ fn checked_file(dir: &Path, name: &ModuleName, entry: &ModuleEntry) -> Result<Fi
     // Not `entry.file`: a manifest must not be able to point out of its folder.
     let path = dir.join(format!("{name}.cwasm"));
     let failed = |e| LoadError::File { name: name.clone(), path: path.clone(), source: e };
-    let mut file = File::open(&path).map_err(failed)?;
+    let file = File::open(&path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     if size < entry.size {
         return Err(LoadError::Truncated { name: name.clone(), size, expected: entry.size });
     }
-    if size != entry.size || xxh3_hex(&mut file).map_err(failed)? != entry.xxh3 {
+    if size != entry.size || xxh3_hex(&file, size).map_err(failed)? != entry.xxh3 {
         return Err(LoadError::Altered { name: name.clone() });
     }
     Ok(file)
 }
 
-fn xxh3_hex(file: &mut File) -> std::io::Result<String> {
-    let mut hash = Xxh3::new();
-    let mut chunk = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(format!("{:016x}", hash.digest())),
-            length => hash.update(&chunk[..length]),
-        }
-    }
+/// Returns the checksum of a file's first `size` bytes. Mapped, since what is already in memory is not to be copied.
+fn xxh3_hex(file: &File, size: u64) -> std::io::Result<String> {
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size > 0) else {
+        return Ok(format!("{:016x}", xxh3_64(&[])));
+    };
+    // SAFETY: nothing is at that address; the kernel chooses it.
+    let address = unsafe {
+        mmap(std::ptr::null_mut(), size, ProtFlags::READ, MapFlags::PRIVATE | MapFlags::POPULATE, file, 0)
+    }?;
+    // SAFETY: so many bytes are mapped there, readable, until the call below. Should somebody change them meanwhile, the
+    // checksum is wrong, and should somebody cut the file, the process ends; whoever can write there owns it anyway.
+    let checksum = xxh3_64(unsafe { std::slice::from_raw_parts(address.cast(), size) });
+    // SAFETY: it was mapped above, and nothing points into it any more.
+    unsafe { munmap(address, size) }?;
+    Ok(format!("{checksum:016x}"))
 }
 
 /// Why modules could not be opened or a module not be loaded. Nothing of it ran.

@@ -1,4 +1,5 @@
-//! A place: one thread on which attempts run, one after the other. And waiting for one to end, on the control thread.
+//! A place: one thread on which attempts run, one after the other; or, for a process that runs only one, the thread
+//! that it has. And waiting for an attempt to end, on the control thread.
 //!
 //! There is no ticker. Whoever waits in [`Running::ended`] also keeps the deadline: on a deadline or a stop it sets the
 //! attempt's flag, bumps the epoch (which stops a guest that loops) and wakes the thread, which drops the guest
@@ -19,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::attempt::Attempt;
 use crate::ending;
-use crate::shared::{Control, Shared};
+use crate::shared::{Control, Shared, Stop};
 
 /// How long a stopped guest gets to be gone before it is left behind.
 const STOP_GRACE: Duration = Duration::from_millis(50);
@@ -28,16 +29,22 @@ const STOP_AGAIN: Duration = Duration::from_millis(5);
 
 /// A thread on which attempts run.
 pub struct Place {
-    sender: mpsc::Sender<Work>,
+    sender: mpsc::Sender<(Work, oneshot::Sender<Ended>)>,
     /// Attempts that run here or wait to.
     ahead: Arc<AtomicUsize>,
+}
+
+/// An attempt on the thread that calls [`Here::run`]: for a process that runs only one. There is no other thread.
+pub struct Here {
+    runtime: Runtime,
+    work: Work,
+    control: Control,
 }
 
 struct Work {
     attempt: Attempt,
     shared: Arc<Shared>,
     begun: Instant,
-    done: oneshot::Sender<Ended>,
 }
 
 /// An attempt that runs at a place.
@@ -77,16 +84,75 @@ impl Place {
 
     /// Begins an attempt. At a place that is not free it begins when the one before has ended, and its time runs.
     pub fn run(&self, attempt: Attempt) -> Running {
-        let (done, receiver) = oneshot::channel();
-        let begun = Instant::now();
-        let shared = Arc::new(Shared::new(Arc::clone(&attempt.changed)));
-        let engine = attempt.module.pre.module().engine().clone();
-        let control = Control { shared: Arc::clone(&shared), engine };
         let time_limit_ms = attempt.limits.time_ms;
+        let (done, receiver) = oneshot::channel();
+        let shared = Arc::new(Shared::new(Arc::clone(&attempt.changed)));
+        let (work, control) = begin(attempt, shared);
+        let running = Running { control, time_limit_ms, begun: work.begun, done: receiver };
         self.ahead.fetch_add(1, Ordering::AcqRel);
         // If the thread is gone, so is `done`, and the wait for the end says so.
-        let _ = self.sender.send(Work { attempt, shared, begun, done });
-        Running { control, time_limit_ms, begun, done: receiver }
+        let _ = self.sender.send((work, done));
+        running
+    }
+}
+
+impl Here {
+    /// Prepares an attempt for this thread. `shown` is given its log, as it grows, on this thread.
+    pub fn new(attempt: Attempt, shown: impl Fn(&[u8]) + Send + Sync + 'static) -> std::io::Result<Here> {
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let shared = Arc::new(Shared::showing(Box::new(shown)));
+        let (work, control) = begin(attempt, shared);
+        Ok(Here { runtime, work, control })
+    }
+
+    /// Returns the handle that stops it.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Runs it to its end.
+    ///
+    /// At its deadline a guest that sleeps is stopped. One that computes is on this very thread: somebody must call
+    /// [`Control::interrupt`], such as a signal handler, and again until it has ended.
+    pub fn run(self) -> Ended {
+        let Here { runtime, work, control } = self;
+        let deadline = work.begun.checked_add(Duration::from_millis(work.attempt.limits.time_ms));
+        work.run(&runtime, at(deadline, control))
+    }
+}
+
+/// Stops an attempt at its deadline, and never returns.
+async fn at(deadline: Option<Instant>, control: Control) {
+    // A limit beyond the clock's end is none.
+    if let Some(deadline) = deadline {
+        tokio::time::sleep_until(deadline.into()).await;
+        control.stop(Stop::OverTime);
+    }
+    std::future::pending().await
+}
+
+fn begin(attempt: Attempt, shared: Arc<Shared>) -> (Work, Control) {
+    let engine = attempt.module.pre.module().engine().clone();
+    let control = Control { shared: Arc::clone(&shared), engine };
+    (Work { attempt, shared, begun: Instant::now() }, control)
+}
+
+impl Work {
+    /// Runs the attempt to its end; beside it something that only is looked at while the guest sleeps.
+    fn run(self, runtime: &Runtime, beside: impl Future<Output = ()>) -> Ended {
+        let Work { attempt, shared, begun } = self;
+        let cpu_before = thread_cpu();
+        let run = async {
+            tokio::select! {
+                biased;
+                outcome = attempt.run(&shared) => outcome,
+                () = beside => unreachable!("it never returns"),
+            }
+        };
+        // A panic in a host call is this attempt's end, not the neighbours'. What it leaves behind is dropped.
+        let run = AssertUnwindSafe(|| runtime.block_on(run));
+        let outcome = std::panic::catch_unwind(run).unwrap_or_else(panicked);
+        Ended { outcome, usage: usage(begun, thread_cpu().saturating_sub(cpu_before), &shared) }
     }
 }
 
@@ -109,7 +175,7 @@ impl Running {
         tokio::select! {
             biased;
             ended = &mut self.done => return self.or_lost(ended),
-            () = at_deadline => self.control.stop(crate::Stop::OverTime),
+            () = at_deadline => self.control.stop(Stop::OverTime),
             () = self.control.shared.control_wakes.notified() => {}
         }
         let stopped = Instant::now();
@@ -119,7 +185,7 @@ impl Running {
                 Err(_) => self.control.engine.increment_epoch(),
             }
         }
-        let stop = self.control.shared.stop().unwrap_or(crate::Stop::OverTime);
+        let stop = self.control.shared.stop().unwrap_or(Stop::OverTime);
         Ended { outcome: ending::stopped(stop, self.time_limit_ms), usage: self.usage(Duration::ZERO) }
     }
 
@@ -136,16 +202,13 @@ impl Running {
 }
 
 /// The thread of a place.
-fn work(runtime: &Runtime, receiver: &mpsc::Receiver<Work>, ahead: &AtomicUsize) {
-    while let Ok(Work { attempt, shared, begun, done }) = receiver.recv() {
-        let cpu_before = thread_cpu();
-        // A panic in a host call is this attempt's end, not the neighbours'. What it leaves behind is dropped.
-        let run = AssertUnwindSafe(|| runtime.block_on(attempt.run(&shared)));
-        let outcome = std::panic::catch_unwind(run).unwrap_or_else(panicked);
-        let usage = usage(begun, thread_cpu().saturating_sub(cpu_before), &shared);
+fn work(runtime: &Runtime, receiver: &mpsc::Receiver<(Work, oneshot::Sender<Ended>)>, ahead: &AtomicUsize) {
+    while let Ok((work, done)) = receiver.recv() {
+        // The deadline is the control thread's.
+        let ended = work.run(runtime, std::future::pending());
         ahead.fetch_sub(1, Ordering::AcqRel);
         // Nobody may wait any more, if the guest was left behind.
-        let _ = done.send(Ended { outcome, usage });
+        let _ = done.send(ended);
     }
 }
 
@@ -196,7 +259,7 @@ mod tests {
     #[test]
     fn a_panic_in_a_host_call_ends_its_attempt_and_not_its_place() {
         let engine = Engine::new(&crate::config()).unwrap();
-        let mut linker = crate::imports::linker(&engine).unwrap();
+        let mut linker = crate::imports::whole_linker(&engine).unwrap();
         linker.func_wrap("test", "panic", |go: i32| assert!(go == 0, "on purpose")).unwrap();
         let load = |go: i32| {
             let text = format!(

@@ -37,6 +37,13 @@ impl Control {
         self.engine.increment_epoch();
     }
 
+    /// Stops an attempt that computes, from a signal handler too: nothing is locked or allocated here. A bump of the epoch
+    /// that falls between a guest's look and its next deadline is lost, so that this is to be done again.
+    pub fn interrupt(&self, stop: Stop) {
+        self.shared.set_stop(stop);
+        self.engine.increment_epoch();
+    }
+
     /// Returns the log from an offset on, at most `bytes_max` of it.
     pub fn log_from(&self, offset: u64, bytes_max: usize) -> Bytes {
         self.shared.log().bytes_from(offset, bytes_max)
@@ -60,20 +67,38 @@ pub(crate) struct Shared {
     pub(crate) place_wakes: Notify,
     /// Wakes the control thread's wait for the end, which then sees to it that the guest stops.
     pub(crate) control_wakes: Notify,
-    /// Tells the control thread that there is more log or progress. One for all attempts, if it likes.
-    changed: Arc<Notify>,
+    news: News,
     log: Mutex<Log>,
     progress: Mutex<Option<Progress>>,
     memory_peak_bytes: AtomicU64,
 }
 
+/// Is given what is added to a log.
+type Shown = dyn Fn(&[u8]) + Send + Sync;
+
+/// Who hears of more log or progress.
+enum News {
+    /// The control thread; one for all attempts, if it likes.
+    Tell(Arc<Notify>),
+    /// Somebody who is shown what is added to the log, on the guest's thread.
+    Show(Box<Shown>),
+}
+
 impl Shared {
     pub(crate) fn new(changed: Arc<Notify>) -> Shared {
+        Shared::with(News::Tell(changed))
+    }
+
+    pub(crate) fn showing(shown: Box<Shown>) -> Shared {
+        Shared::with(News::Show(shown))
+    }
+
+    fn with(news: News) -> Shared {
         Shared {
             stop: AtomicU8::new(0),
             place_wakes: Notify::new(),
             control_wakes: Notify::new(),
-            changed,
+            news,
             log: Mutex::default(),
             progress: Mutex::default(),
             memory_peak_bytes: AtomicU64::new(0),
@@ -81,17 +106,21 @@ impl Shared {
     }
 
     fn ask_to_stop(&self, stop: Stop) {
+        self.set_stop(stop);
+        // Even if there was a reason: an interrupt gives one and wakes nobody.
+        self.place_wakes.notify_one();
+        self.control_wakes.notify_one();
+    }
+
+    /// Sets the reason, if it is the first.
+    fn set_stop(&self, stop: Stop) {
         let code = match stop {
             Stop::OverTime => 1,
             Stop::Cancelled => 2,
             Stop::HandedBack => 3,
         };
         // Before the epoch rises, so that the guest sees it when it looks up.
-        let first = self.stop.compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst).is_ok();
-        if first {
-            self.place_wakes.notify_one();
-            self.control_wakes.notify_one();
-        }
+        let _ = self.stop.compare_exchange(0, code, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Returns why the attempt is to stop, if it is.
@@ -110,9 +139,13 @@ impl Shared {
     }
 
     pub(crate) fn write_log(&self, bytes: &[u8]) {
-        let grew = self.log().write(bytes);
-        if grew {
-            self.changed.notify_one();
+        let mut log = self.log();
+        let before = log.len();
+        if log.write(bytes) {
+            match &self.news {
+                News::Tell(changed) => changed.notify_one(),
+                News::Show(shown) => shown(&log.bytes_from(before, usize::MAX)),
+            }
         }
     }
 
@@ -122,7 +155,9 @@ impl Shared {
 
     pub(crate) fn set_progress(&self, progress: Progress) {
         *lock(&self.progress) = Some(progress);
-        self.changed.notify_one();
+        if let News::Tell(changed) = &self.news {
+            changed.notify_one();
+        }
     }
 
     pub(crate) fn memory_is(&self, bytes: u64) {

@@ -1,7 +1,11 @@
 //! The tiny program in a Machine. `midge-host work` phones home, claims, runs, reports and leaves; `midge-host run` runs
 //! one module by hand.
 //!
-//! Invariant: no compiler and no database in here, and nothing is started that the first job does not need.
+//! Invariant: no compiler and no database in here, and nothing is started that the first job does not need: not even
+//! what Rust's own start would prepare, which reads the memory map of the process to find where its stack ends.
+
+// A test's `main` is the test runner's.
+#![cfg_attr(not(test), no_main)]
 
 mod settings;
 
@@ -13,19 +17,33 @@ mod places;
 mod run;
 mod signals;
 
+use midge_engine::start::{self, Phase};
 use settings::Command;
 
-fn main() {
-    let code = match settings::of_this_process() {
+/// Where the C library comes in. It has given the standard library the arguments already.
+#[allow(unsafe_code)]
+// SAFETY: there is no other `main`, and the C library calls this one once, with the arguments that a `main` has.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(test, allow(dead_code))]
+extern "C" fn main(_count: std::ffi::c_int, _args: *const *const std::ffi::c_char) -> std::ffi::c_int {
+    start::begin();
+    signals::ignore_broken_pipes();
+    let settings = settings::of_this_process();
+    start::ended(Phase::Settings);
+    let code = match settings {
         Ok(Command::Help(text)) => run::print(text.as_bytes()),
         Ok(Command::Work(settings)) => on_this_thread(control::work(settings)),
-        Ok(Command::Run(settings)) => on_this_thread(run::run(settings)),
+        Ok(Command::Run(settings)) => run::run(settings),
         Err(usage) => {
             eprintln!("midge-host: {usage}\nTry `midge-host --help`.");
             Ok(2)
         }
     };
-    // Not by returning: a guest that was left behind must not keep the process.
+    exit(code)
+}
+
+/// Ends the process. Not by returning from `main`: a guest that was left behind must not keep it.
+fn exit(code: anyhow::Result<i32>) -> ! {
     std::process::exit(code.unwrap_or_else(|error| {
         eprintln!("midge-host: {error:#}");
         1

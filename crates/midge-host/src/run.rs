@@ -1,22 +1,27 @@
 //! `midge-host run`: one attempt by hand, without a server. stdin is the input, stdout the result, stderr the log.
+//!
+//! Invariant: there is one thread. Another one, to keep the deadline, would cost as much as loading the module; a timer of
+//! the kernel does it. SIGINT and SIGTERM end the process as they end any.
 
 use std::io::{IsTerminal, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use midge_engine::{Attempt, Control, Modules, Place, Stop};
+use midge_engine::start::{self, Start};
+use midge_engine::{Attempt, Here, Modules};
 use midge_protocol::exchange::{AttemptRef, Outcome};
 use midge_protocol::{Attempt as Number, JobId, limits};
 
 use crate::places::dirs;
 use crate::settings::{RunSettings, guest_env};
-use crate::signals::Signals;
+use crate::signals;
 
 const EXIT_FAILED: i32 = 1;
 
 /// Runs one attempt. Returns the exit code.
-pub async fn run(settings: RunSettings) -> anyhow::Result<i32> {
+pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     let modules = Modules::open(&settings.modules).map_err(|e| anyhow::anyhow!(whole(&e)))?;
     let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(whole(&e)))?;
     let mut limits = module.entry.limits;
@@ -38,21 +43,27 @@ pub async fn run(settings: RunSettings) -> anyhow::Result<i32> {
         changed: Arc::default(),
         module,
     };
-    let changed = Arc::clone(&attempt.changed);
-    let mut signals = Signals::listen()?;
-    let running = Place::start(0).context("cannot start a thread")?.run(attempt);
-    let control = running.control();
-    let mut log = Log { control: control.clone(), shown: 0 };
-    let mut ended = std::pin::pin!(running.ended());
-    let ended = loop {
-        tokio::select! {
-            ended = &mut ended => break ended,
-            () = changed.notified() => log.show()?,
-            () = signals.next() => control.stop(Stop::Cancelled),
-        }
-    };
-    log.show()?;
-    finish(ended.outcome)
+    let time_limit = Duration::from_millis(attempt.limits.time_ms);
+    let here = Here::new(attempt, show).context("cannot prepare to run")?;
+    signals::interrupt_after(time_limit, here.control());
+    let code = finish(here.run().outcome)?;
+    if settings.timings {
+        show_timings();
+    }
+    Ok(code)
+}
+
+/// Shows what is added to the log. If nobody reads it, it is not the guest's fault.
+fn show(log: &[u8]) {
+    let _ = std::io::stderr().write_all(log);
+}
+
+/// Shows where the time of the start went.
+fn show_timings() {
+    let Start { main_at, booted, spent } = start::start();
+    let spent: serde_json::Map<_, _> =
+        spent.into_iter().map(|(phase, spent)| (phase.as_str().to_owned(), spent.into())).collect();
+    eprintln!("{}", serde_json::json!({"main_at": main_at, "booted": booted, "spent": spent}));
 }
 
 /// Returns stdin, where something is connected to it.
@@ -73,20 +84,6 @@ fn input() -> anyhow::Result<Option<Bytes>> {
     }
     // An empty stdin is what a job without an input has: it sees its args there.
     Ok((!input.is_empty()).then(|| input.into()))
-}
-
-/// The guest's log, shown while it grows.
-struct Log {
-    control: Control,
-    shown: u64,
-}
-
-impl Log {
-    fn show(&mut self) -> anyhow::Result<()> {
-        let more = self.control.log_from(self.shown, usize::MAX);
-        self.shown += more.len() as u64;
-        std::io::stderr().write_all(&more).context("cannot write to stderr")
-    }
 }
 
 fn finish(outcome: Outcome) -> anyhow::Result<i32> {

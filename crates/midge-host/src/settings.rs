@@ -62,6 +62,7 @@ Options:
   --dir HOST::GUEST  a folder that the guest sees; may be repeated
   --time-limit TIME  such as 500ms, 30s, 5m or 1h; default: the module's
   --memory-limit N   in bytes, or such as 64MiB or 1GiB; default: the module's
+  --timings          at the end, write to stderr where the time of the start went, as a line of JSON
   -h, --help         this text
 
 Exits with 0 if the guest completed, its own code if it exited with another, 1 for any other cause, 2 on wrong usage.
@@ -101,6 +102,8 @@ pub struct RunSettings {
     pub dirs: Vec<Dir>,
     pub time_limit: Option<Duration>,
     pub memory_limit: Option<u64>,
+    /// Tell where the time of the start went.
+    pub timings: bool,
     pub guest_args: Vec<String>,
 }
 
@@ -195,6 +198,7 @@ fn read_run(
         dirs: Vec::new(),
         time_limit: None,
         memory_limit: None,
+        timings: false,
         guest_args: Vec::new(),
     };
     while let Some(arg) = parser.next()? {
@@ -206,6 +210,7 @@ fn read_run(
             Long("dir") => settings.dirs.push(parser.value()?.parse_with(dir)?),
             Long("time-limit") => settings.time_limit = Some(parser.value()?.parse_with(duration)?),
             Long("memory-limit") => settings.memory_limit = Some(parser.value()?.parse_with(memory)?),
+            Long("timings") => settings.timings = true,
             Value(name) if module.is_none() => {
                 module = Some(name.parse_with(ModuleName::from_str)?);
                 // `--` ends the options; whatever is behind it is the guest's.

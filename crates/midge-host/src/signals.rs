@@ -1,11 +1,54 @@
 //! What ends the host from outside: SIGTERM and SIGINT, and the end of its leash.
 
 use std::fs::File;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::Context;
+use midge_engine::{Control, Stop};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Lets a write to a pipe without a reader fail, and not end the process: what Rust's own start would do.
+pub fn ignore_broken_pipes() {
+    #[allow(unsafe_code)]
+    // SAFETY: there is no other thread yet, and no handler that could be in use.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN)
+    };
+}
+
+/// What SIGALRM interrupts.
+static INTERRUPTED: OnceLock<Control> = OnceLock::new();
+/// How often a guest is interrupted that has not ended yet.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(5);
+
+/// Interrupts an attempt at its deadline, and again until the process has ended. For one attempt of a process only.
+pub fn interrupt_after(time_limit: Duration, control: Control) {
+    extern "C" fn interrupt(_signal: libc::c_int) {
+        // Set before the timer; and neither this nor that locks or allocates.
+        if let Some(control) = INTERRUPTED.get() {
+            control.interrupt(Stop::OverTime);
+        }
+    }
+    let _ = INTERRUPTED.set(control);
+    let timeval = |duration: Duration| libc::timeval {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_usec: duration.subsec_micros().into(),
+    };
+    // Not 0, which would be never.
+    let timer = libc::itimerval {
+        it_value: timeval(time_limit.max(Duration::from_micros(1))),
+        it_interval: timeval(INTERRUPT_AGAIN),
+    };
+    #[allow(unsafe_code)]
+    // SAFETY: the handler only does what may be done in one, and both structures are whole.
+    unsafe {
+        libc::signal(libc::SIGALRM, interrupt as extern "C" fn(libc::c_int) as libc::sighandler_t);
+        libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
+    }
+}
 
 /// SIGTERM and SIGINT.
 pub struct Signals {
