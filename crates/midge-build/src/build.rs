@@ -220,6 +220,11 @@ impl Sources {
     }
 }
 
+/// Returns whether a build of packages would find a toolchain without fetching one.
+pub fn has_toolchain(project: &Project, options: &Options) -> bool {
+    toolchain::is_here(wanted(project, options))
+}
+
 fn wanted<'a>(project: &'a Project, options: &'a Options) -> toolchain::Wanted<'a> {
     toolchain::Wanted {
         rustc: options.rustc.as_deref().or(project.rustc.as_deref()),

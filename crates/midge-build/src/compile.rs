@@ -6,6 +6,13 @@
 use midge_engine::{Cpu, TARGET};
 use wasmtime::{Engine, OptLevel};
 
+/// Returns what [`build`](crate::build()) makes of a module for a CPU, without a look at whether it is a job. The error says
+/// what is wrong with it.
+pub fn compile(wasm: &[u8], cpu: Cpu) -> Result<Vec<u8>, String> {
+    let compiler = Compiler::new(cpu).map_err(|error| format!("the compiler cannot start: {error:#}"))?;
+    compiler.compile(wasm)
+}
+
 /// A compiler for one CPU.
 pub(crate) struct Compiler {
     engine: Engine,

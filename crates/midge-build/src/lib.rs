@@ -24,9 +24,10 @@ mod process;
 mod progress;
 mod similar;
 
-pub use build::{BuildError, Built, Options, build};
+pub use build::{BuildError, Built, Options, build, has_toolchain};
 pub use cargo::CargoError;
 pub use check::{MissingImport, WasmError};
+pub use compile::compile;
 pub use debian::{DebianError, find_kernel};
 pub use environment::Environment;
 pub use host::{HostError, build_host};

@@ -140,6 +140,12 @@ fn next(seen: Seen) -> Step {
     }
 }
 
+/// Returns whether [`find`] would find one without fetching anything.
+pub(crate) fn is_here(wanted: Wanted<'_>) -> bool {
+    let current = || Sysroot::ask(&wanted, Path::new("rustc")).is_ok_and(|current| current.has_target());
+    wanted.rustc.is_some() || current() || debian::cached(wanted.cache).is_some()
+}
+
 /// Finds a toolchain for guests, or gets one.
 pub fn find(wanted: Wanted<'_>, progress: Progress<'_>) -> Result<Toolchain, ToolchainError> {
     let current = Sysroot::ask(&wanted, Path::new("rustc")).map_err(ToolchainError::NoRust);
