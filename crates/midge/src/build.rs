@@ -33,6 +33,11 @@ impl Builder {
         &self.options.environment
     }
 
+    /// Returns whether a build of packages would find a toolchain without fetching one.
+    pub(crate) fn has_toolchain(&self, project: &Project) -> bool {
+        midge_build::has_toolchain(project, &self.options)
+    }
+
     /// Builds a project. This blocks.
     pub(crate) fn build(&self, project: &Project) -> Result<Built> {
         let progress = BuildProgress::default();

@@ -148,13 +148,23 @@ impl Bench {
         let copy = folder.path().join("midge-host");
         std::fs::copy(&host, &copy).with_context(|| format!("cannot copy {}", host.display()))?;
         let path = folder.path().to_owned();
-        let mut modules = spawn_blocking(move || modules::compile(&path));
-        let Some(modules) = stop.or(&mut modules).await else {
-            // It writes there for a moment yet: only then can the folder be removed.
-            let _ = modules.await;
-            return Ok(None);
-        };
-        let modules = modules.context("the compiler panicked")??;
-        Ok(Some(Bench { folder, modules, host: copy }))
+        let modules = blocking(&mut stop, move || modules::compile(&path)).await?;
+        Ok(modules.map(|modules| Bench { folder, modules, host: copy }))
+    }
+}
+
+/// Does what blocks; nothing comes of it where somebody asks to stop meanwhile. Even then it is waited for: it writes
+/// into a folder that can only be removed when nobody does.
+async fn blocking<T: Send + 'static>(
+    stop: &mut Stop,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<Option<T>> {
+    let mut work = spawn_blocking(work);
+    match stop.or(&mut work).await {
+        Some(done) => done.context("a part of the preparation panicked")?.map(Some),
+        None => {
+            let _ = work.await;
+            Ok(None)
+        }
     }
 }

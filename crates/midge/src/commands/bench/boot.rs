@@ -1,47 +1,69 @@
 //! `midge bench boot`: how long it takes from starting a process to a guest's first instruction, and to the exit.
 
-mod place;
+mod floor;
+mod hello;
 mod program;
+mod programs;
+mod rails;
 
-use std::fs::File;
-use std::path::Path;
-use std::time::Duration;
+mod phases;
+mod turns;
 
-use anyhow::{Context, Result};
-use rand::seq::SliceRandom;
-use rustix::fs::{Advice, fadvise, statfs};
+mod compiled;
+mod place;
+
+mod picture;
+mod readme;
+mod sum;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
 use serde::Serialize;
 
-use self::program::{Program, Programs};
+use self::phases::PhaseFigures;
+use self::program::Program;
+use self::programs::Programs;
+use self::readme::Readme;
+use self::turns::Times;
 use super::report::{Interval, Measure, Report, Row, Spread, millis, or_dash};
 use super::{Bench, modules};
-use crate::progress::bar;
+use crate::stop::Stop;
 
-/// Runs of each program that are not counted: the first ones fill caches.
-const RUNS_UNCOUNTED: u32 = 3;
 /// One run in so many is repeated with a cold page cache, which takes longer.
 const WARM_RUNS_PER_COLD: u32 = 5;
-/// A file system in memory has no other place for its pages, so they never are cold.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Measure from starting a process to the guest's first instruction, and to the exit
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Programs take turns within one run, so that they meet the same computer. `floor` is a static C
 program that stamps the time in its main and ends. Stamps are of the real-time clock, taken
-before the process is started and by the guest's (or script's) first instruction.
+before the process is started and by the guest's (or script's) first instruction. Where the
+time goes is told by further runs of the host, with --timings, between the others. A program
+that is slow takes part in fewer rounds: no more than 15 seconds of each kind.
+
+--readme writes table, picture and sum into a Markdown file, between the lines
+<!-- midge bench boot --> and <!-- /midge bench boot -->.
 
 Examples:
   midge bench boot
-  midge bench boot --runs 1000 --json")]
+  midge bench boot --runs 1000 --json
+  midge bench boot --picture boot.svg
+  midge bench boot --readme README.md")]
 pub(super) struct Args {
     /// How often each program is run with a warm page cache; a fifth of it with a cold one
-    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(5..=10_000))]
+    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     runs: u32,
+    /// Also draw where the time goes, as SVG
+    #[arg(long, value_name = "PATH")]
+    picture: Option<PathBuf>,
+    /// Also write the figures into this Markdown file, and the picture to docs/boot.svg beside it
+    #[arg(long, value_name = "PATH")]
+    readme: Option<PathBuf>,
 }
 
 /// What was measured of one program.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Figures {
     program: String,
     cache: Cache,
@@ -101,15 +123,22 @@ impl Row for Figures {
     }
 
     fn measures(&self) -> Vec<Measure> {
-        // The floor's own ratio is 1 whatever happens.
-        let ratio = |ratio: Option<Interval>| ratio.filter(|_| self.program != program::FLOOR);
-        let measure = |name, spread: Option<Spread>, ratio| match ratio {
-            Some(ratio) => Some(Measure::floors(name, ratio)),
-            None => spread.map(|spread| Measure::median(name, spread)),
+        // A floor's own ratio is 1 whatever happens.
+        let is_floor = self.program.starts_with("floor");
+        let measure = |name, spread: Option<Spread>, ratio: Option<Interval>| match ratio {
+            Some(ratio) if !is_floor => Some(Measure::floors(name, ratio)),
+            _ => spread.map(|spread| Measure::median(name, spread)),
         };
-        let first = measure("first", self.first, ratio(self.first_to_floor));
-        let exit = measure("exit", self.exit, ratio(self.exit_to_floor));
+        let first = measure("first", self.first, self.first_to_floor);
+        let exit = measure("exit", self.exit, self.exit_to_floor);
         first.into_iter().chain(exit).collect()
+    }
+}
+
+impl Figures {
+    /// Returns whether this is the program that does nothing, so measured.
+    fn is_floor(&self, cache: Cache) -> bool {
+        self.program == floor::NAME && self.cache == cache
     }
 }
 
@@ -123,94 +152,122 @@ impl Cache {
     }
 }
 
+/// All that was measured.
+#[derive(Default)]
+struct Found {
+    rows: Vec<Figures>,
+    phases: Vec<PhaseFigures>,
+    notes: Vec<String>,
+}
+
 impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
+        let mut stop = Stop::listen()?;
+        let readme = self.readme.as_deref().map(Readme::read).transpose()?;
+        let picture = self.picture.clone().or(readme.as_ref().map(Readme::picture));
         let mut report = Report::new("boot");
-        let Programs { there, missing } = Programs::find(bench);
-        report.notes.push("milliseconds; FIRST is from start to the first instruction of main, script or guest, by the real-time clock at both ends".to_owned());
-        report.notes.extend(missing);
-        report.rows.extend(measure(&there, Cache::Warm, self.runs)?);
-        let cold: Vec<Program> = there.into_iter().filter(|program| !program.files.is_empty()).collect();
-        if is_in_memory(bench.folder.path()) {
-            report.notes.push("no cold page cache: the temporary folder is in memory, set TMPDIR".to_owned());
-        } else {
-            report.rows.extend(measure(&cold, Cache::Cold, self.runs / WARM_RUNS_PER_COLD)?);
+        let folder = bench.folder.path().to_owned();
+        // What cannot be built is missing, and no error.
+        let hello = super::blocking(&mut stop, move || Ok(hello::build(&folder))).await?;
+        let Some(hello) = hello else { return Ok(None) };
+        let Some(found) = stop.or(self.measure(bench, hello)).await else { return Ok(None) };
+        let found = found?;
+        let sums = sum::sums(&found.rows);
+        if let Some(path) = &picture {
+            picture::draw(path, &found, &report.computer)?;
         }
-        for name in [modules::NOOP, modules::STAMP] {
-            report.rows.push(place::attempts(&bench.modules, name, self.runs).await?);
+        if let (Some(readme), Some(path)) = (readme, &picture) {
+            readme.write(&found.rows, &sums, &report.computer, path)?;
         }
-        report.notes.push("one more attempt: through midge-engine as linked into this command, on one place; EXIT is from handing it over to its outcome".to_owned());
+        report.parts = vec![phases::part(&found.phases, &found.rows), sum::part(&sums)];
+        report.rows = found.rows;
+        report.notes = found.notes;
         Ok(Some(report))
     }
-}
 
-/// Runs programs in turns.
-fn measure(programs: &[Program], cache: Cache, runs: u32) -> Result<Vec<Figures>> {
-    let mut order: Vec<usize> = (0..programs.len()).collect();
-    let mut times = vec![(Vec::new(), Vec::new()); programs.len()];
-    let bar = bar(u64::from(runs), "rounds");
-    bar.set_prefix(if cache == Cache::Cold { "cold" } else { "warm" });
-    for round in 0..runs + RUNS_UNCOUNTED {
-        // In another order each time: a program finds the CPU's caches as the one before left them.
-        order.shuffle(&mut rand::rng());
-        for &index in &order {
-            let (program, (firsts, exits)) = (&programs[index], &mut times[index]);
-            if cache == Cache::Cold {
-                program.files.iter().try_for_each(|file| make_cold(file))?;
-            }
-            let run = program.run()?;
-            if round >= RUNS_UNCOUNTED {
-                firsts.extend(run.first);
-                exits.push(run.exit);
-            }
+    async fn measure(&self, bench: &Bench, hello: Result<hello::Hello>) -> Result<Found> {
+        let Programs { there, telling, missing } = Programs::find(bench, hello).await;
+        let mut found = Found { notes: missing, ..Found::default() };
+        found.add(&there, &telling, Cache::Warm, self.runs).await?;
+        if turns::is_in_memory(bench.folder.path()) {
+            found.notes.push("no cold page cache: the temporary folder is in memory, set TMPDIR".to_owned());
+        } else {
+            found.add(&there, &telling, Cache::Cold, (self.runs / WARM_RUNS_PER_COLD).max(1)).await?;
         }
-        bar.inc(1);
+        let (folder, guests) = (bench.folder.path(), [modules::STAMP, modules::STAMP_LARGE]);
+        let mut compiled = compiled::measure(folder, &bench.modules, &guests, self.runs).await?;
+        compare(&mut compiled, found.rows.iter().find(|row| row.is_floor(Cache::Warm)));
+        found.rows.extend(compiled);
+        let attempts = place::attempts(&bench.modules, &[modules::NOOP, modules::STAMP], self.runs).await?;
+        found.rows.extend(attempts);
+        found.notes.extend(NOTES.map(str::to_owned));
+        found.notes.push(sum::NOTE.to_owned());
+        Ok(found)
     }
-    bar.finish_and_clear();
-    let figures =
-        programs.iter().zip(times).map(|(program, (firsts, exits))| figures(program, cache, firsts, exits));
-    let mut figures: Vec<Figures> = figures.collect();
-    compare(&mut figures);
-    Ok(figures)
 }
 
-fn figures(program: &Program, cache: Cache, firsts: Vec<Duration>, exits: Vec<Duration>) -> Figures {
-    Figures {
-        program: program.name.clone(),
-        cache,
-        module_bytes: program.module_bytes,
-        first: Spread::of(firsts),
-        exit: Spread::of(exits),
-        first_to_floor: None,
-        exit_to_floor: None,
+/// What the figures mean.
+const NOTES: [&str; 4] = [
+    "milliseconds; FIRST is from start to the first instruction of main, script or guest, by the real-time clock at both ends; hello takes no stamp, so its FIRST is the host's call of it, by the runs that tell their phases",
+    "phases: exec is from start to the host's main, first call from the host's call of the guest to the guest's own stamp; medians of runs with --timings between the others, so they need not add up to the medians above",
+    "loaded, and compiled and loaded: by this command, a fresh engine each time, with the compiler that `midge build` has: the host has none",
+    "one more attempt: through midge-engine as linked into this command, on one place; EXIT is from handing it over to its outcome, and its floor a thread that is handed nothing and says so",
+];
+
+impl Found {
+    /// Measures programs, with those that tell their phases between them.
+    async fn add(&mut self, there: &[Program], telling: &[Program], cache: Cache, runs: u32) -> Result<()> {
+        let can = |program: &&Program| cache == Cache::Warm || !program.files.is_empty();
+        let (there, telling): (Vec<&Program>, Vec<&Program>) =
+            (there.iter().filter(can).collect(), telling.iter().filter(can).collect());
+        let all: Vec<&Program> = there.iter().chain(&telling).copied().collect();
+        let mut times = turns::take(&all, cache, runs).await?;
+        let told = times.split_off(there.len());
+        for (program, times) in telling.iter().zip(&told) {
+            self.phases.push(PhaseFigures {
+                program: program.name.clone(),
+                cache,
+                phases: PhaseFigures::of(&times.phases),
+                first: Spread::of(times.firsts.clone()),
+                exit: Spread::of(times.exits.clone()),
+            });
+        }
+        let mut rows: Vec<Figures> =
+            there.iter().zip(times).map(|(program, times)| self.figures(program, cache, times)).collect();
+        let floor = rows.iter().find(|row| row.is_floor(cache)).cloned();
+        compare(&mut rows, floor.as_ref());
+        self.rows.extend(rows);
+        Ok(())
+    }
+
+    fn figures(&self, program: &Program, cache: Cache, times: Times) -> Figures {
+        let told = self.phases.iter().find(|told| told.program == program.name && told.cache == cache);
+        Figures {
+            program: program.name.clone(),
+            cache,
+            module_bytes: program.module_bytes,
+            first: Spread::of(times.firsts).or(told.and_then(|told| told.first)),
+            exit: Spread::of(times.exits),
+            first_to_floor: None,
+            exit_to_floor: None,
+        }
     }
 }
 
 /// Puts the ratios to the floor in, where there is one.
-fn compare(figures: &mut [Figures]) {
-    let Some(floor) = figures.iter().find(|figures| figures.program == program::FLOOR) else { return };
-    let (first, exit) = (floor.first, floor.exit);
+fn compare(rows: &mut [Figures], floor: Option<&Figures>) {
+    let Some(floor) = floor else { return };
     let ratio = |ours: Option<Spread>, floor: Option<Spread>| Some(ours?.median().over(floor?.median()));
-    for figures in figures {
-        figures.first_to_floor = ratio(figures.first, first);
-        figures.exit_to_floor = ratio(figures.exit, exit);
+    for row in rows {
+        row.first_to_floor = ratio(row.first, floor.first);
+        row.exit_to_floor = ratio(row.exit, floor.exit);
     }
-}
-
-/// Drops a file's pages from memory, once they are on the disk.
-fn make_cold(path: &Path) -> Result<()> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    // Pages that are still to be written would stay.
-    file.sync_all()?;
-    fadvise(&file, 0, None, Advice::DontNeed).with_context(|| format!("cannot make {} cold", path.display()))
-}
-
-fn is_in_memory(path: &Path) -> bool {
-    statfs(path).is_ok_and(|stat| stat.f_type as u64 == TMPFS_MAGIC)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -224,8 +281,10 @@ mod tests {
             first_to_floor: None,
             exit_to_floor: None,
         };
-        let mut rows = [row(program::FLOOR, 100), row("other", 250)];
-        compare(&mut rows);
+        let floor = row(floor::NAME, 100);
+        assert!(floor.is_floor(Cache::Warm) && !floor.is_floor(Cache::Cold));
+        let mut rows = [floor.clone(), row("other", 250)];
+        compare(&mut rows, Some(&floor));
         let ratios = rows.each_ref().map(|row| row.exit_to_floor.map(|ratio| ratio.middle));
         assert_eq!(ratios, [Some(1.0), Some(2.5)]);
         assert_eq!(rows[1].first_to_floor, None);

@@ -1,204 +1,137 @@
-//! The programs that are started: a floor, midge's host, and what else is installed.
+//! A program that is started again and again, and what one run of it tells.
 
 use std::ffi::OsString;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use midge_protocol::manifest;
 
-use crate::checkout::Checkout;
-use crate::commands::bench::{Bench, modules};
-
-/// The name of the program that does nothing.
-pub(super) const FLOOR: &str = "floor: static C";
-
-const FLOOR_SOURCE: &str = r#"
-#include <time.h>
-#include <unistd.h>
-int main(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    unsigned long long stamp = now.tv_sec * 1000000000ull + now.tv_nsec;
-    return write(1, &stamp, sizeof stamp) != sizeof stamp;
-}
-"#;
+use super::phases::{Phases, Timings};
+use crate::commands::bench::modules;
 
 /// A program to be started again and again.
 pub(super) struct Program {
     pub(super) name: String,
-    program: PathBuf,
-    args: Vec<OsString>,
-    stamp: Stamp,
+    pub(super) program: PathBuf,
+    pub(super) args: Vec<OsString>,
+    pub(super) env: Vec<(&'static str, &'static str)>,
+    /// The folder that it is started in, if that matters.
+    pub(super) folder: Option<PathBuf>,
+    pub(super) stamp: Stamp,
+    /// The size of the compiled module, where there is one.
     pub(super) module_bytes: Option<u64>,
     /// What it reads from the disk; nothing where that is not known.
     pub(super) files: Vec<PathBuf>,
+    /// How long it took when it was tried out.
+    pub(super) tried: Duration,
 }
 
 /// How a program says when its first instruction ran.
-#[derive(Debug, Clone, Copy)]
-enum Stamp {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stamp {
     /// Nanoseconds since the Unix epoch in eight bytes.
     Bytes,
     /// The same in decimal.
     Text,
     /// Not at all.
     None,
+    /// In eight bytes, and where the time before went as a line of JSON on stderr.
+    BytesAndTimings,
+    /// Only that line.
+    Timings,
 }
 
 /// One run.
 pub(super) struct Run {
     pub(super) first: Option<Duration>,
     pub(super) exit: Duration,
+    pub(super) phases: Option<Phases>,
 }
 
 impl Program {
+    /// Makes a program that reads nothing and says nothing but what it writes to stdout.
+    pub(super) fn new(name: impl Into<String>, program: impl Into<PathBuf>, stamp: Stamp) -> Program {
+        Program {
+            name: name.into(),
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            folder: None,
+            stamp,
+            module_bytes: None,
+            files: Vec::new(),
+            tried: Duration::ZERO,
+        }
+    }
+
+    /// Adds arguments.
+    pub(super) fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Program {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
     /// Starts it, and waits until it has ended.
     pub(super) fn run(&self) -> Result<Run> {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(&self.args).envs(self.env.iter().copied());
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        let stderr = if self.stamp.has_timings() { Stdio::piped() } else { Stdio::null() };
+        // In a group of its own, so that a Ctrl-C is for us alone.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).process_group(0);
         let started_at = SystemTime::now();
         let began = Instant::now();
         let mut child =
             command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         let mut output = Vec::new();
         child.stdout.take().expect("it is piped").read_to_end(&mut output)?;
+        let mut said = Vec::new();
+        if let Some(mut stderr) = child.stderr.take() {
+            stderr.read_to_end(&mut said)?;
+        }
         let status = child.wait()?;
         let exit = began.elapsed();
         if !status.success() {
             bail!("{} ended with {status}", self.name);
         }
-        let stamp = match self.stamp {
-            Stamp::Bytes => modules::stamp(&output),
-            Stamp::Text => std::str::from_utf8(&output).ok().and_then(|text| text.trim().parse().ok()),
-            Stamp::None => return Ok(Run { first: None, exit }),
-        };
-        let stamp = stamp.with_context(|| format!("{} wrote no time", self.name))?;
         let started = started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let first = u64::try_from(stamp.saturating_sub(started)).map(Duration::from_nanos);
-        Ok(Run { first: first.ok(), exit })
+        let stamp = self.stamp.read(&output).with_context(|| format!("{} wrote no time", self.name))?;
+        let timings = match self.stamp.has_timings() {
+            true => Some(Timings::read(&said).with_context(|| format!("{} tells no timings", self.name))?),
+            false => None,
+        };
+        let phases = timings.map(|timings| timings.phases(started, stamp));
+        let first = stamp.map(|stamp| nanos(stamp.saturating_sub(started)));
+        Ok(Run { first: first.or(phases.as_ref().map(Phases::to_first)), exit, phases })
     }
 }
 
-/// What can be compared here, and what cannot.
-pub(super) struct Programs {
-    pub(super) there: Vec<Program>,
-    /// A line for each that is missing.
-    pub(super) missing: Vec<String>,
-}
-
-impl Programs {
-    /// Finds them, makes the floor, and tries each once.
-    pub(super) fn find(bench: &Bench) -> Programs {
-        let mut programs = Programs { there: Vec::new(), missing: Vec::new() };
-        programs.add("floor", floor(bench.folder.path()));
-        programs.add("host", Ok(host(bench, &bench.modules, modules::STAMP, Stamp::Bytes)));
-        programs.add("host", Ok(host(bench, &bench.modules, modules::STAMP_LARGE, Stamp::Bytes)));
-        programs.add("hello", hello(bench));
-        programs.add("wasmtime", wasmtime(bench.folder.path()));
-        programs.add(
-            "python3",
-            script(
-                "python3",
-                "-c",
-                "import sys; print(sys.executable)",
-                "import time; print(time.time_ns())",
-            ),
-        );
-        programs.add("node", script("node", "-e", "console.log(process.execPath)", NODE_STAMP));
-        let ruby = "puts Process.clock_gettime(Process::CLOCK_REALTIME, :nanosecond)";
-        programs.add("ruby", script("ruby", "-e", "puts RbConfig.ruby", ruby));
-        programs
+impl Stamp {
+    fn has_timings(self) -> bool {
+        matches!(self, Stamp::BytesAndTimings | Stamp::Timings)
     }
 
-    fn add(&mut self, name: &str, program: Result<Program>) {
-        match program.and_then(|program| program.run().map(|_| program)) {
-            Ok(program) => self.there.push(program),
-            Err(error) => self.missing.push(format!("{name} is not compared: {error:#}")),
+    /// Returns the time that stands in a program's output, if it is one that writes it. Fails where it does not.
+    fn read(self, output: &[u8]) -> Option<Option<u128>> {
+        match self {
+            Stamp::Bytes | Stamp::BytesAndTimings => modules::stamp(output).map(Some),
+            Stamp::Text => std::str::from_utf8(output).ok()?.trim().parse().ok().map(Some),
+            Stamp::None | Stamp::Timings => Some(None),
         }
     }
 }
 
-/// `Date.now()` has whole milliseconds only.
-const NODE_STAMP: &str =
-    "console.log(String(BigInt(Math.round((performance.timeOrigin + performance.now()) * 1e6))))";
-
-/// Compiles the program that does nothing.
-fn floor(folder: &Path) -> Result<Program> {
-    let (source, program) = (folder.join("floor.c"), folder.join("floor"));
-    std::fs::write(&source, FLOOR_SOURCE)?;
-    let mut cc = Command::new("cc");
-    cc.args(["-static", "-O2", "-o"]).arg(&program).arg(&source);
-    said(&mut cc)?;
-    Ok(Program {
-        name: FLOOR.to_owned(),
-        files: vec![program.clone()],
-        program,
-        args: Vec::new(),
-        stamp: Stamp::Bytes,
-        module_bytes: None,
-    })
-}
-
-/// A host that runs a module once.
-fn host(bench: &Bench, modules: &Path, module: &str, stamp: Stamp) -> Program {
-    let compiled = modules::compiled_path(modules, module);
-    Program {
-        name: format!("midge-host run {module}"),
-        program: bench.host.clone(),
-        args: ["run".into(), module.into(), "--modules".into(), modules.into()].into(),
-        stamp,
-        module_bytes: std::fs::metadata(&compiled).map(|data| data.len()).ok(),
-        files: vec![bench.host.clone(), modules.join(manifest::FILE_NAME), compiled],
-    }
-}
-
-/// The example job of that name: a Rust program with JSON in and out. It takes no stamp.
-fn hello(bench: &Bench) -> Result<Program> {
-    let checkout = Checkout::find().context("midge's source is not here")?;
-    let modules = checkout.guest_examples().join("target/midge");
-    if !modules::compiled_path(&modules, "hello").is_file() {
-        bail!("it is not built: `midge build guest-examples`");
-    }
-    let mut program = host(bench, &modules, "hello", Stamp::None);
-    program.args.extend(["--args".into(), r#"{"name": "bench"}"#.into()]);
-    Ok(program)
-}
-
-/// wasmtime's own command, with the same module compiled ahead of time.
-fn wasmtime(folder: &Path) -> Result<Program> {
-    let compiled = folder.join("wasmtime.cwasm");
-    let mut compile = Command::new("wasmtime");
-    compile.arg("compile").arg("-o").arg(&compiled).arg(modules::wasm_path(folder, modules::STAMP));
-    said(&mut compile)?;
-    Ok(Program {
-        name: "wasmtime run stamp, precompiled".to_owned(),
-        program: "wasmtime".into(),
-        args: ["run".into(), "--allow-precompiled".into(), compiled.clone().into()].into(),
-        stamp: Stamp::Bytes,
-        module_bytes: std::fs::metadata(&compiled).map(|data| data.len()).ok(),
-        files: Vec::new(),
-    })
-}
-
-/// A language's command with one line of a script, started directly: what the PATH names may be a script that looks
-/// for it first.
-fn script(name: &str, flag: &str, where_it_is: &str, line: &str) -> Result<Program> {
-    let program = said(Command::new(name).arg(flag).arg(where_it_is))?;
-    Ok(Program {
-        name: format!("{name} {flag}, one line"),
-        program: program.trim().into(),
-        args: [flag.into(), line.into()].into(),
-        stamp: Stamp::Text,
-        module_bytes: None,
-        files: Vec::new(),
-    })
+/// Returns a number of nanoseconds as a duration.
+pub(super) fn nanos(nanos: u128) -> Duration {
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// Runs a command to its end, and returns what it wrote.
-fn said(command: &mut Command) -> Result<String> {
+pub(super) fn said(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output();
     let name = command.get_program().to_string_lossy().into_owned();
     let output = match output {
@@ -210,4 +143,29 @@ fn said(command: &mut Command) -> Result<String> {
         bail!("{name} ended with {}: {}", output.status, said.lines().next().unwrap_or_default());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(line: &str, stamp: Stamp) -> Program {
+        Program::new("shell", "/bin/sh", stamp).args(["-c", line])
+    }
+
+    #[test]
+    fn a_program_that_writes_no_time_though_it_should_is_an_error() {
+        assert!(shell("echo 12", Stamp::Text).run().unwrap().first.is_some());
+        assert!(shell("echo", Stamp::None).run().unwrap().first.is_none());
+        let error = |line, stamp| format!("{:#}", shell(line, stamp).run().err().unwrap());
+        assert!(error("echo soon", Stamp::Text).contains("wrote no time"));
+        assert!(error("echo", Stamp::Timings).contains("tells no timings"));
+        assert!(error("exit 3", Stamp::None).contains("exit status: 3"));
+    }
+
+    #[test]
+    fn what_is_not_installed_is_said_so() {
+        let error = said(&mut Command::new("midge-has-no-such-program")).unwrap_err();
+        assert_eq!(error.to_string(), "midge-has-no-such-program is not installed");
+    }
 }

@@ -87,6 +87,7 @@ impl Unit {
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Unit::Micros => format!("{} ms", super::millis(value)),
+            Unit::Floors if value < 0.1 => format!("{value:.4} x floor"),
             Unit::Floors => format!("{value:.2} x floor"),
             Unit::PerSecond => format!("{value:.0}/s"),
             Unit::Bytes => crate::words::bytes(value.max(0.0) as u64),

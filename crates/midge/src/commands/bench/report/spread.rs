@@ -46,6 +46,16 @@ impl Spread {
         })
     }
 
+    /// Returns how durations spread that were taken in blocks, some time apart. Those of one block are alike, whatever
+    /// the computer did then, so the median is only known as well as the blocks' own medians agree.
+    pub(crate) fn of_blocks(blocks: &[Vec<Duration>]) -> Option<Spread> {
+        let all = Spread::of(blocks.concat())?;
+        let medians = blocks.iter().filter_map(|block| Some(Spread::of(block.clone())?.p50_us));
+        let medians = Spread::of(medians.map(|micros| Duration::from_secs_f64(micros / 1e6)).collect())?;
+        let p50_low_us = medians.p50_low_us.min(all.p50_us);
+        Some(Spread { p50_low_us, p50_high_us: medians.p50_high_us.max(all.p50_us), ..all })
+    }
+
     /// Returns the median, and between what it is known to lie.
     pub(crate) fn median(self) -> Interval {
         Interval { low: self.p50_low_us, middle: self.p50_us, high: self.p50_high_us }
@@ -98,6 +108,15 @@ mod tests {
         let (low, high) = median_ranks(100_000);
         assert_eq!(low + high, 100_001);
         assert!((low as f64 - (50_000.0 - 2.576 / 2.0 * 100_000f64.sqrt())).abs() < 3.0, "{low}");
+    }
+
+    #[test]
+    fn a_median_is_known_as_well_as_its_blocks_agree() {
+        let block = |micros| vec![Duration::from_micros(micros); 100];
+        let spread = Spread::of_blocks(&[block(10), block(11), block(14)]).unwrap();
+        assert_eq!(spread.median(), Interval { low: 10.0, middle: 11.0, high: 14.0 });
+        assert_eq!(spread.runs, 300);
+        assert_eq!(Spread::of_blocks(&[]), None);
     }
 
     #[test]
