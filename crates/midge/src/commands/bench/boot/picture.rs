@@ -28,13 +28,13 @@ const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(0x22, 0x26, 0x2b);
 const FAINT: RGBColor = RGBColor(0xd9, 0xdd, 0xe1);
 
-/// The colours, in order; each stands for the phases that it names. Those that take little share one.
+/// The colours, in the order of the phases that they stand for. Those that take little share one.
 const COLOURS: [(&str, &[&str], RGBColor); 9] = [
     ("exec", &[EXEC], RGBColor(0x8c, 0x97, 0xa3)),
     ("settings, manifest", &["settings", "manifest"], RGBColor(0xed, 0xc9, 0x48)),
     ("engine", &["engine"], RGBColor(0xf2, 0x8e, 0x2b)),
-    ("link", &["link"], RGBColor(0xe1, 0x57, 0x59)),
     ("check, load", &["check", "load"], RGBColor(0x4e, 0x79, 0xa7)),
+    ("link", &["link"], RGBColor(0xe1, 0x57, 0x59)),
     ("prepare", &["prepare"], RGBColor(0x76, 0xb7, 0xb2)),
     ("instantiate", &["instantiate"], RGBColor(0x59, 0xa1, 0x4f)),
     ("first call", &[CALL], RGBColor(0xb0, 0x7a, 0xa1)),
