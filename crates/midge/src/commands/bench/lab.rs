@@ -7,8 +7,10 @@ use anyhow::{Context, Result, bail};
 use midge_client::Client;
 use midge_protocol::QueueName;
 use midge_protocol::api::MachineView;
+use midge_protocol::job::State;
 use midge_protocol::manifest::{QueuePolicy, Wait};
 use midge_server::{Catalog, Retention};
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::Bench;
@@ -25,6 +27,15 @@ const MACHINES_TIME_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Lab {
     pub(super) serving: Serving,
     pub(super) client: Client,
+    /// Holds the database, which goes with it.
+    _folder: TempDir,
+}
+
+/// How many jobs a queue has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Jobs {
+    pub(super) waiting: u64,
+    pub(super) completed: u64,
 }
 
 impl Lab {
@@ -35,9 +46,11 @@ impl Lab {
     ) -> Result<Lab> {
         let mut catalog = Catalog::open(&bench.modules)?;
         catalog.manifest.queues = queues.into_iter().collect();
+        let folder = TempDir::with_prefix_in("lab-", bench.folder.path());
+        let folder = folder.context("cannot make a folder for a database")?;
         let serving = Serving::start(Start {
             catalog,
-            store: open_database(&bench.folder.path().join("midge.db")).await?,
+            store: open_database(&folder.path().join("midge.db")).await?,
             listener: listen(SocketAddr::from(([127, 0, 0, 1], 0))).await?,
             token: None,
             retention: Retention::default(),
@@ -45,7 +58,30 @@ impl Lab {
         })
         .await?;
         let client = Client::new(&serving.url)?;
-        Ok(Lab { serving, client })
+        Ok(Lab { serving, client, _folder: folder })
+    }
+
+    /// Gives the server other queues. Machines of a generation before get no more jobs, and go.
+    pub(super) async fn deploy(
+        &self,
+        generation: &str,
+        queues: impl IntoIterator<Item = (QueueName, QueuePolicy)>,
+    ) {
+        let mut catalog = (*self.serving.midge.catalog()).clone();
+        catalog.manifest.queues = queues.into_iter().collect();
+        catalog.generation = generation.to_owned();
+        self.serving.midge.deploy(catalog).await;
+    }
+
+    /// Returns how many jobs of a queue are in which state.
+    pub(super) async fn jobs(&self, queue: &QueueName) -> Result<Jobs> {
+        let queues = self.serving.midge.queues().await?.queues;
+        let view = queues.into_iter().find(|view| view.name == *queue).context("the queue is gone")?;
+        let in_state = |state| view.jobs.get(&state).copied().unwrap_or(0);
+        if in_state(State::Discarded) > 0 {
+            bail!("jobs of queue {queue} that cannot fail have failed: {:?}", view.jobs);
+        }
+        Ok(Jobs { waiting: in_state(State::Available), completed: in_state(State::Completed) })
     }
 
     /// Waits until the Machines of a queue are as they are to be. Those that have gone are not looked at.
@@ -88,6 +124,11 @@ pub(super) fn always(machines: u32, places: u32) -> QueuePolicy {
         wait: Wait::Forever,
         ..QueuePolicy::default()
     }
+}
+
+/// Returns the policy of a queue whose jobs wait, since it has no Machines. None of them is refused.
+pub(super) fn held() -> QueuePolicy {
+    QueuePolicy { max_machines: 0, jobs_max: u64::from(u32::MAX), ..QueuePolicy::default() }
 }
 
 /// Returns whether a Machine's host has phoned home.

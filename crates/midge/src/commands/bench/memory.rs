@@ -1,35 +1,44 @@
 //! `midge bench memory`: what an idle server and a waiting host hold, and how large the programs are.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use midge_build::Project;
 use midge_client::{Client, EnqueueRequest};
-use midge_protocol::job::State;
+use midge_protocol::api::MachineView;
 use serde::Serialize;
 use tokio::time::Instant;
 
 use super::report::{Better, Measure, Report, Row, Unit};
 use super::{Bench, lab, modules, processes};
+use crate::checkout::Checkout;
 use crate::progress::spinner;
 use crate::stop::Stop;
 use crate::words;
 
-/// Jobs that wait, for what each costs in memory.
+/// Jobs that wait, for what each costs in memory. The first take what any number takes, such as buffers.
 const WAITING_JOBS: usize = 100_000;
+/// How often as many again are enqueued, for what they alone take.
+const WAITING_MORE: usize = 2;
 /// They are due so long from now that none begins.
 const WAITING_DELAY: Duration = Duration::from_secs(24 * 3600);
 const BULK_JOBS: usize = 1_000;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// By then the Machine is up, or something is wrong.
 const UP_TIME_MAX: Duration = Duration::from_secs(30);
+/// A process holds what it holds when it has not changed for so long, or after all it goes on changing.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+const SETTLED_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// Measure what an idle server and a waiting host hold, and how large the programs are
+/// Measure what a server and a host hold, idle and per job or place, and how large the programs are
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The server is this command, started again as `midge serve`; the host is one that it keeps warm.
+What is per place or per 100,000 jobs is a difference: with them, less without them. A guest in
+a place sleeps, and has one page of memory; what a guest allocates comes on top.
 
 Examples:
   midge bench memory
@@ -40,26 +49,49 @@ pub(super) struct Args {}
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     what: String,
-    /// `resident` or `file`.
-    kind: &'static str,
+    kind: Kind,
     bytes: u64,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// What a process has in memory.
+    Resident,
+    /// The same, of which something else is taken off.
+    Difference,
+    /// What is on the disk.
+    File,
+}
+
+impl Kind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Kind::Resident => "resident",
+            Kind::Difference => "difference",
+            Kind::File => "file",
+        }
+    }
 }
 
 impl Row for Figures {
     const HEADS: &'static [&'static str] = &["WHAT", "KIND", ">SIZE"];
 
     fn cells(&self) -> Vec<String> {
-        vec![self.what.clone(), self.kind.to_owned(), words::bytes(self.bytes)]
+        vec![self.what.clone(), self.kind.as_str().to_owned(), words::bytes(self.bytes)]
     }
 
     fn name(&self) -> String {
-        format!("{}, {}", self.what, self.kind)
+        format!("{}, {}", self.what, self.kind.as_str())
     }
 
     fn measures(&self) -> Vec<Measure> {
         match self.kind {
-            "file" => vec![Measure::size("size", self.bytes)],
-            _ => vec![Measure::once("size", Unit::Bytes, Better::Lower, self.bytes as f64)],
+            Kind::File => vec![Measure::size("size", self.bytes)],
+            Kind::Resident | Kind::Difference => {
+                vec![Measure::once("size", Unit::Bytes, Better::Lower, self.bytes as f64)]
+            }
         }
     }
 }
@@ -70,7 +102,8 @@ impl Args {
         let mut report = Report::new("memory");
         let Some(rows) = stop.or(resident(bench)).await else { return Ok(None) };
         report.rows = rows?;
-        report.rows.extend(files(bench)?);
+        report.notes.push(format!("per place: with {} guests that sleep less with one, by the number of the others; per 100,000 jobs: with {} less with {WAITING_JOBS}", modules::WARM_PLACES, WAITING_JOBS * (1 + WAITING_MORE)));
+        files(bench, &mut report)?;
         Ok(Some(report))
     }
 }
@@ -111,16 +144,31 @@ impl Server {
         Ok(server)
     }
 
-    fn resident(&self, what: &str) -> Result<Figures> {
-        held(what, self.child.id())
+    /// Returns what it holds.
+    async fn resident(&self) -> Result<u64> {
+        settled(self.child.id()).await
     }
 
     /// Returns what its one host holds.
-    fn host_resident(&self, what: &str) -> Result<Figures> {
+    async fn host_resident(&self) -> Result<u64> {
         let hosts = processes::children(self.child.id())?;
         let [host] = hosts[..] else { bail!("there should be one host, and there are {}", hosts.len()) };
-        held(what, host)
+        settled(host).await
     }
+}
+
+/// Waits until what a process holds does not change any more, and returns it.
+async fn settled(pid: u32) -> Result<u64> {
+    let deadline = Instant::now() + SETTLED_TIME_MAX;
+    let (mut bytes, mut since) = (processes::resident_bytes(pid)?, Instant::now());
+    while since.elapsed() < SETTLED_AFTER && Instant::now() < deadline {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = processes::resident_bytes(pid)?;
+        if now != bytes {
+            (bytes, since) = (now, Instant::now());
+        }
+    }
+    Ok(bytes)
 }
 
 async fn resident(bench: &Bench) -> Result<Vec<Figures>> {
@@ -129,50 +177,118 @@ async fn resident(bench: &Bench) -> Result<Vec<Figures>> {
     let client = Client::new(&server.url)?;
     wait_for_host(&client).await?;
     let mut rows = vec![
-        server.resident("server, idle, with one waiting host")?,
-        server.host_resident("host, waiting, before its first job")?,
+        held("server, idle, with one waiting host", server.resident().await?),
+        held("host, waiting, before its first job", server.host_resident().await?),
     ];
-    let job = EnqueueRequest::new(modules::name(modules::STAMP)).queue(lab::queue("warm")?);
-    let id = client.enqueue(&job).await?.id;
-    let ended = client.wait(id, Some(UP_TIME_MAX)).await?;
-    if ended.state != State::Completed {
-        bail!("the job is {}: {:?}", ended.state, ended.failure);
-    }
-    rows.push(server.host_resident("host, waiting, after a job")?);
+    spinner.set_message("places");
+    rows.extend(places(&server, &client).await?);
+
     spinner.set_message("enqueueing jobs that wait");
-    let waiting = || EnqueueRequest::new(modules::name(modules::NOOP)).delay(WAITING_DELAY);
-    let jobs = std::iter::repeat_with(waiting).take(WAITING_JOBS);
-    client.enqueue_in_batches(jobs, BULK_JOBS, |_| {}).await?;
-    rows.push(server.resident("server, with 100,000 jobs waiting")?);
+    enqueue_waiting(&client, WAITING_JOBS).await?;
+    let some = server.resident().await?;
+    enqueue_waiting(&client, WAITING_JOBS * WAITING_MORE).await?;
+    let more = server.resident().await?.saturating_sub(some);
+    rows.push(held("server, with 100,000 jobs waiting", some));
+    rows.push(difference("server, per 100,000 more jobs waiting", more / WAITING_MORE as u64));
     spinner.finish_and_clear();
     Ok(rows)
 }
 
+/// Measures the host after a job, and with guests in its places.
+async fn places(server: &Server, client: &Client) -> Result<Vec<Figures>> {
+    let warm = lab::queue("warm")?;
+    let job = |module| EnqueueRequest::new(modules::name(module)).queue(warm.clone());
+    let id = client.enqueue(&job(modules::STAMP)).await?.id;
+    client.wait_result_bytes(id, Some(UP_TIME_MAX)).await?;
+    let waiting = server.host_resident().await?;
+    client.enqueue(&job(modules::SLEEP)).await?;
+    wait_for_machine(client, |machine| machine.running == 1).await?;
+    let one = server.host_resident().await?;
+    let more = modules::WARM_PLACES - 1;
+    client.enqueue_all((0..more).map(|_| job(modules::SLEEP)).collect()).await?;
+    wait_for_machine(client, |machine| machine.running == modules::WARM_PLACES).await?;
+    let all = server.host_resident().await?;
+    Ok(vec![
+        held("host, waiting, after a job", waiting),
+        held("host, with a guest in one place", one),
+        held(&format!("host, with guests in {} places", modules::WARM_PLACES), all),
+        difference("host, per place with a guest", all.saturating_sub(one) / u64::from(more)),
+    ])
+}
+
+async fn enqueue_waiting(client: &Client, count: usize) -> Result<()> {
+    let waiting = || EnqueueRequest::new(modules::name(modules::NOOP)).delay(WAITING_DELAY);
+    let jobs = std::iter::repeat_with(waiting).take(count);
+    Ok(client.enqueue_in_batches(jobs, BULK_JOBS, |_| {}).await?)
+}
+
 async fn wait_for_host(client: &Client) -> Result<()> {
+    wait_for_machine(client, lab::is_up).await
+}
+
+async fn wait_for_machine(client: &Client, right: impl Fn(&MachineView) -> bool) -> Result<()> {
     let deadline = Instant::now() + UP_TIME_MAX;
-    while !client.machines().await?.machines.iter().any(lab::is_up) {
+    loop {
+        let machines = client.machines().await?.machines;
+        if machines.iter().any(&right) {
+            return Ok(());
+        }
         if Instant::now() > deadline {
-            bail!("no Machine is up after {} s", UP_TIME_MAX.as_secs());
+            bail!("after {} s the Machines are {machines:?}", UP_TIME_MAX.as_secs());
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
-fn files(bench: &Bench) -> Result<Vec<Figures>> {
+/// Adds the sizes of programs and modules, and of what an image holds of them.
+fn files(bench: &Bench, report: &mut Report<Figures>) -> Result<()> {
     let ours = std::env::current_exe().context("cannot tell where this program is")?;
     let guests = [modules::NOOP, modules::STAMP, modules::STAMP_LARGE];
     let compiled =
         guests.map(|name| (format!("module {name}"), modules::compiled_path(&bench.modules, name)));
     let programs = [("host program".to_owned(), bench.host.clone()), ("midge command".to_owned(), ours)];
-    programs.into_iter().chain(compiled).map(|(what, path)| file(what, &path)).collect()
+    for (what, path) in programs.iter().chain(&compiled) {
+        report.rows.push(Figures { what: what.clone(), kind: Kind::File, bytes: size(path)? });
+    }
+    let mut image = programs.iter().map(|(_, path)| size(path)).sum::<Result<u64>>()?;
+    let mut holds = "host program and midge command".to_owned();
+    match example_modules() {
+        Some((count, bytes)) => {
+            let what = format!("{count} example modules with their manifest");
+            report.rows.push(Figures { what: what.clone(), kind: Kind::File, bytes });
+            image += bytes;
+            holds = format!("host program, midge command and {what}");
+        }
+        None => report.notes.push(
+            "the example modules are not in the image here, since they are not built: `midge build guest-examples`"
+                .to_owned(),
+        ),
+    }
+    report.rows.push(Figures { what: format!("image: {holds}"), kind: Kind::File, bytes: image });
+    report.notes.push("an image is what it holds of midge, uncompressed; an app of one's own and the base image (debian:bookworm-slim in the Dockerfile) come on top".to_owned());
+    Ok(())
 }
 
-fn held(what: &str, pid: u32) -> Result<Figures> {
-    Ok(Figures { what: what.to_owned(), kind: "resident", bytes: processes::resident_bytes(pid)? })
+/// Returns how many example modules are compiled in the checkout, and what their folder holds.
+fn example_modules() -> Option<(usize, u64)> {
+    let project = Project::read(&Checkout::find()?.guest_examples()).ok()?;
+    let files: Vec<PathBuf> =
+        std::fs::read_dir(project.out).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let modules = files.iter().filter(|file| file.extension().is_some_and(|end| end == "cwasm")).count();
+    let bytes =
+        files.iter().filter(|file| file.is_file()).map(|file| size(file)).sum::<Result<u64>>().ok()?;
+    (modules > 0).then_some((modules, bytes))
 }
 
-fn file(what: String, path: &Path) -> Result<Figures> {
+fn held(what: &str, bytes: u64) -> Figures {
+    Figures { what: what.to_owned(), kind: Kind::Resident, bytes }
+}
+
+fn difference(what: &str, bytes: u64) -> Figures {
+    Figures { what: what.to_owned(), kind: Kind::Difference, bytes }
+}
+
+fn size(path: &Path) -> Result<u64> {
     let data = std::fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()))?;
-    Ok(Figures { what, kind: "file", bytes: data.len() })
+    Ok(data.len())
 }

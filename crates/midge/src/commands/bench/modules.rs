@@ -15,6 +15,10 @@ pub(super) const STAMP: &str = "stamp";
 pub(super) const STAMP_LARGE: &str = "stamp-large";
 /// Returns at once.
 pub(super) const NOOP: &str = "noop";
+/// Counts down from the number that is its args, and so takes the CPU for as long as that takes.
+pub(super) const COUNT: &str = "count";
+/// Sleeps for an hour.
+pub(super) const SLEEP: &str = "sleep";
 
 /// The least that the large module must have, compiled.
 const LARGE_BYTES_MIN: u64 = 2_000_000;
@@ -23,11 +27,15 @@ const LARGE_FUNCTIONS: u32 = 5_000;
 /// Steps of each; together they make up the size.
 const LARGE_STEPS: u32 = 40;
 
+/// Places of the one host of the queue `warm`. None costs anything before its first attempt.
+pub(super) const WARM_PLACES: u32 = 33;
+
 /// The project; `warm` is for who wants a waiting host.
 const PROJECT: &str = r#"
 [queues.warm]
 max_machines = 1
 warm_machines = 1
+jobs_per_machine = 33
 
 [modules.stamp]
 wasm = "stamp.wasm"
@@ -37,6 +45,12 @@ wasm = "stamp-large.wasm"
 
 [modules.noop]
 wasm = "noop.wasm"
+
+[modules.count]
+wasm = "count.wasm"
+
+[modules.sleep]
+wasm = "sleep.wasm"
 "#;
 
 /// The clock is the real-time one (0): a guest's monotonic clock begins with its context.
@@ -52,11 +66,51 @@ const STAMP_BODY: &str = r#"
 
 const NOOP_TEXT: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
+/// argv goes to 0 and its text to 64. What is counted with is stored at the end, so that no compiler leaves it out.
+const COUNT_TEXT: &str = r#"(module
+  (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start") (local $text i32) (local $digit i32) (local $left i64) (local $x i64)
+    (drop (call $args (i32.const 0) (i32.const 64)))
+    (local.set $text (i32.load (i32.const 4)))
+    (loop $digits
+      (local.set $digit (i32.sub (i32.load8_u (local.get $text)) (i32.const 48)))
+      (if (i32.lt_u (local.get $digit) (i32.const 10)) (then
+        (local.set $left
+          (i64.add (i64.mul (local.get $left) (i64.const 10)) (i64.extend_i32_u (local.get $digit))))
+        (local.set $text (i32.add (local.get $text) (i32.const 1)))
+        (br $digits))))
+    (local.set $x (i64.const 88172645463325252))
+    (block $done
+      (loop $next
+        (br_if $done (i64.eqz (local.get $left)))
+        (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 13))))
+        (local.set $x (i64.xor (local.get $x) (i64.shr_u (local.get $x) (i64.const 7))))
+        (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 17))))
+        (local.set $left (i64.sub (local.get $left) (i64.const 1)))
+        (br $next)))
+    (i64.store (i32.const 8) (local.get $x))))
+"#;
+
+/// One subscription at 0: to the monotonic clock (1 at 16), an hour from now (nanoseconds at 24).
+const SLEEP_TEXT: &str = r#"(module
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "_start")
+    (i32.store (i32.const 16) (i32.const 1))
+    (i64.store (i32.const 24) (i64.const 3600000000000))
+    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))
+"#;
+
 /// Compiles the guests into a folder, and returns where they are. This blocks.
 pub(super) fn compile(folder: &Path) -> Result<PathBuf> {
-    for (name, text) in
-        [(STAMP, format!("(module {STAMP_BODY})")), (STAMP_LARGE, large_text()), (NOOP, NOOP_TEXT.to_owned())]
-    {
+    for (name, text) in [
+        (STAMP, format!("(module {STAMP_BODY})")),
+        (STAMP_LARGE, large_text()),
+        (NOOP, NOOP_TEXT.to_owned()),
+        (COUNT, COUNT_TEXT.to_owned()),
+        (SLEEP, SLEEP_TEXT.to_owned()),
+    ] {
         let wasm = wat::parse_str(text).with_context(|| format!("{name} is not WebAssembly text"))?;
         write(&wasm_path(folder, name), &wasm)?;
     }
@@ -117,10 +171,15 @@ mod tests {
     fn every_guest_is_compiled_and_the_large_one_is_large() {
         let folder = tempfile::tempdir().unwrap();
         let modules = compile(folder.path()).unwrap();
-        for guest in [STAMP, STAMP_LARGE, NOOP] {
+        for guest in [STAMP, STAMP_LARGE, NOOP, COUNT, SLEEP] {
             assert!(compiled_path(&modules, guest).is_file(), "{guest}");
             assert_eq!(name(guest).as_str(), guest);
         }
+    }
+
+    #[test]
+    fn the_places_of_the_warm_host_are_those_of_its_queue() {
+        assert!(PROJECT.contains(&format!("jobs_per_machine = {WARM_PLACES}\n")));
     }
 
     #[test]

@@ -1,26 +1,29 @@
 //! `midge bench throughput`: jobs a second, enqueued and run, and what each costs.
 
+mod backlog;
+mod calls;
+mod meter;
+mod running;
+
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use midge_client::{Client, EnqueueRequest};
+use anyhow::Result;
+use midge_client::EnqueueRequest;
 use midge_protocol::QueueName;
-use midge_protocol::job::State;
-use midge_protocol::manifest::QueuePolicy;
-use midge_server::Midge;
 use serde::Serialize;
-use tokio::task::JoinSet;
 
+use self::backlog::Backlog;
+use self::calls::{Calls, by_library, over_http};
+use self::meter::Meter;
 use super::lab::{self, Lab};
-use super::processes::Used;
-use super::report::{Better, Measure, Report, Row, Unit};
+use super::report::{Better, Measure, Report, Row, Unit, or_dash};
 use super::{Bench, modules};
 use crate::progress::spinner;
 use crate::stop::Stop;
 
 /// How long single enqueues go on.
-const SINGLES_TIME: Duration = Duration::from_secs(3);
-/// Callers at once.
+const SINGLES_TIME: Duration = Duration::from_secs(2);
+/// Callers at once, where there is more than one.
 const CALLERS: u32 = 32;
 /// Jobs in one bulk enqueue.
 const BULK_JOBS: usize = 1_000;
@@ -28,42 +31,52 @@ const BULK_JOBS: usize = 1_000;
 const BULKS: usize = 100;
 /// Jobs that each Machine runs at once.
 const PLACES: u32 = 32;
-/// Jobs that are run to their ends.
-const DRAINED_JOBS: usize = 20_000;
-/// What has not been run by then is not waited for.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(40);
-/// How often the ended jobs are counted.
-const COUNT_EVERY: Duration = Duration::from_millis(20);
+/// Machines, where there is more than one: as many as a queue has by default.
+const MACHINES: u32 = 4;
+/// On a computer that is so slow that this is over, what is left is not measured.
+const TIME_MAX: Duration = Duration::from_secs(130);
 
-/// Measure jobs a second: enqueued singly and in bulk, and run to their ends
+/// Measure jobs a second: enqueued singly and in bulk, run to their ends, and as the backlog grows
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Every enqueue is durable before it is answered. Server, flylet and callers are in this process
-and share its CPUs; hosts are processes. CPU time is that of all of them.
+and share its CPUs; hosts are processes. CPU time is that of all of them, and what is written
+is what the kernel counts of this process for its disk: the store's log and its file.
+
+A job of 1 ms counts to a number that takes so long on this CPU, which is found out first.
 
 Examples:
   midge bench throughput
-  midge bench throughput --json")]
-pub(super) struct Args {}
+  midge bench throughput --json
+  midge bench throughput --backlog-max 10000")]
+pub(super) struct Args {
+    /// The largest backlog to measure at, of 10,000, 100,000 and 1,000,000 waiting jobs, each beside one of 1,000
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    backlog_max: u64,
+}
 
 /// How many jobs a second something took, and what each cost.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     what: String,
-    jobs: usize,
+    jobs: u64,
     a_second: f64,
+    /// The rate in rates at the smallest backlog, in the same turns.
+    to_smallest: Option<f64>,
     cpu_us_each: f64,
     written_bytes_each: f64,
 }
 
 impl Row for Figures {
-    const HEADS: &'static [&'static str] = &["WHAT", ">JOBS", ">A SECOND", ">CPU EACH", ">WRITTEN EACH"];
+    const HEADS: &'static [&'static str] =
+        &["WHAT", ">JOBS", ">A SECOND", ">TO SMALLEST", ">CPU EACH", ">WRITTEN EACH"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.what.clone(),
             self.jobs.to_string(),
             format!("{:.0}", self.a_second),
+            or_dash(self.to_smallest, |ratio| format!("{:.0} %", ratio * 100.0)),
             format!("{:.0} us", self.cpu_us_each),
             crate::words::bytes(self.written_bytes_each as u64),
         ]
@@ -84,159 +97,187 @@ impl Row for Figures {
 
 impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
+        let began = Instant::now();
         let mut stop = Stop::listen()?;
         let mut report = Report::new("throughput");
-        let queues = Queues { held: lab::queue("held")?, one: lab::queue("one")?, four: lab::queue("four")? };
-        let lab = Lab::start(
-            bench,
-            [
-                (queues.held.clone(), QueuePolicy { max_machines: 0, ..QueuePolicy::default() }),
-                (queues.one.clone(), lab::always(1, PLACES)),
-                (queues.four.clone(), lab::always(4, PLACES)),
-            ],
-        )
-        .await?;
-        let rows = stop.or(measure(&lab, &queues)).await;
+        report.notes.push(format!("enqueued jobs stay in a queue without Machines; those that are run are timed from the first enqueue to the last end, {PLACES} at once in each Machine"));
+
+        let queues =
+            Queues { held: lab::queue("held")?, one: lab::queue("one")?, several: lab::queue("several")? };
+        let lab = Lab::start(bench, queues.policies()).await?;
+        let rows = stop.or(measure(&lab, &queues, &mut report, began)).await;
         lab.end(&mut stop).await;
         let Some(rows) = rows else { return Ok(None) };
-        report.rows = rows?;
-        report.notes.push(format!("enqueued jobs stay in a queue without Machines; those that are run do nothing, {PLACES} at once in each Machine, from the first bulk enqueue to the last end"));
+        rows?;
+
+        let mut smallest = None;
+        let mut rows = Vec::new();
+        for size in backlog_sizes(self.backlog_max) {
+            if is_over(began, &mut report, &format!("a backlog of {}", size.unwrap_or(backlog::SMALLEST))) {
+                break;
+            }
+            let Some(seen) = at_backlog(bench, size, &mut stop).await? else { return Ok(None) };
+            let [small, large @ ..] = &seen[..] else { continue };
+            let sum: &mut [backlog::Seen; 3] = smallest.get_or_insert_default();
+            sum.iter_mut().zip(small).for_each(|(sum, small)| *sum += *small);
+            rows.extend(
+                large.iter().zip(size).flat_map(|(seen, size)| backlog::figures(size, *seen, Some(*small))),
+            );
+        }
+        report
+            .rows
+            .extend(smallest.into_iter().flat_map(|seen| backlog::figures(backlog::SMALLEST, seen, None)));
+        report.rows.extend(rows);
+        report.notes.push(backlog::note());
+        if report.rows.iter().all(|row| row.written_bytes_each == 0.0) {
+            let note =
+                "nothing counts as written: the temporary folder is in memory, set TMPDIR to one on a disk";
+            report.notes.push(note.to_owned());
+        }
         Ok(Some(report))
     }
+}
+
+/// Returns the backlogs to measure at, each beside the smallest one; nothing is the smallest one alone.
+fn backlog_sizes(max: u64) -> Vec<Option<u64>> {
+    let sizes: Vec<Option<u64>> = backlog::LARGER.into_iter().filter(|size| *size <= max).map(Some).collect();
+    if sizes.is_empty() { vec![None] } else { sizes }
+}
+
+/// Measures at the smallest backlog and another one, and returns what was seen at each. Nothing where somebody asked
+/// to stop.
+async fn at_backlog(
+    bench: &Bench,
+    size: Option<u64>,
+    stop: &mut Stop,
+) -> Result<Option<Vec<[backlog::Seen; 3]>>> {
+    let mut backlogs = Vec::new();
+    for size in [Some(backlog::SMALLEST), size].into_iter().flatten() {
+        backlogs.push(Backlog::start(bench, size).await?);
+    }
+    let measured = stop.or(backlog::measure(&mut backlogs)).await;
+    let mut seen = Vec::new();
+    for backlog in backlogs {
+        seen.push(backlog.end(stop).await);
+    }
+    Ok(measured.transpose()?.map(|()| seen))
+}
+
+/// Returns whether the time is over, and then notes what is left out.
+fn is_over(began: Instant, report: &mut Report<Figures>, what: &str) -> bool {
+    let over = began.elapsed() > TIME_MAX;
+    if over {
+        report.notes.push(format!("not measured, since {} s were over before: {what}", TIME_MAX.as_secs()));
+    }
+    over
 }
 
 struct Queues {
     /// Has no Machines.
     held: QueueName,
     one: QueueName,
-    four: QueueName,
+    several: QueueName,
 }
 
-async fn measure(lab: &Lab, queues: &Queues) -> Result<Vec<Figures>> {
-    let spinner = spinner("waiting for the Machines");
-    let up = |count: usize| move |machines: &[_]| machines.iter().filter(|m| lab::is_up(m)).count() == count;
-    lab.machines_are(&queues.one, up(1)).await?;
-    lab.machines_are(&queues.four, up(4)).await?;
-    let midge = &lab.serving.midge;
-    let mut rows = Vec::new();
-    for callers in [1, CALLERS] {
-        spinner.set_message(format!("single enqueues by library, callers: {callers}"));
-        let meter = Meter::begin()?;
-        let jobs = singles(callers, || by_library(midge.clone(), queues.held.clone())).await?;
-        rows.push(meter.end(format!("enqueue by library, callers: {callers}"), jobs)?);
+impl Queues {
+    fn policies(&self) -> [(QueueName, midge_protocol::manifest::QueuePolicy); 3] {
+        [
+            (self.held.clone(), lab::held()),
+            (self.one.clone(), lab::always(1, PLACES)),
+            (self.several.clone(), lab::always(MACHINES, PLACES)),
+        ]
     }
-    spinner.set_message(format!("single enqueues over HTTP, callers: {CALLERS}"));
-    let meter = Meter::begin()?;
-    let jobs = singles(CALLERS, || over_http(lab.client.clone(), queues.held.clone())).await?;
-    rows.push(meter.end(format!("enqueue over HTTP, callers: {CALLERS}"), jobs)?);
+}
+
+async fn measure(lab: &Lab, queues: &Queues, report: &mut Report<Figures>, began: Instant) -> Result<()> {
+    let spinner = spinner("waiting for the Machines");
+    lab.machines_are(&queues.one, up(1)).await?;
+    lab.machines_are(&queues.several, up(MACHINES)).await?;
+    let midge = &lab.serving.midge;
+    let noop = |queue: &QueueName| job(queue, modules::NOOP);
+
+    for callers in [1, CALLERS] {
+        let held = noop(&queues.held);
+        let calls = [
+            ("by library", by_library(midge.clone(), held.clone())),
+            ("over HTTP", over_http(lab.client.clone(), held)),
+        ];
+        for (how, call) in calls {
+            spinner.set_message(format!("single enqueues {how}, callers: {callers}"));
+            let meter = Meter::begin()?;
+            let jobs = Calls { callers, time: SINGLES_TIME, jobs: u64::MAX }.make(call).await?;
+            report.rows.push(meter.end(format!("enqueued singly {how}, callers: {callers}"), jobs)?);
+        }
+    }
 
     spinner.set_message("bulk enqueues");
+    let jobs = (BULKS * BULK_JOBS) as u64;
     let meter = Meter::begin()?;
     for _ in 0..BULKS {
         midge.enqueue_all(requests(&queues.held, BULK_JOBS)).await?;
     }
-    rows.push(meter.end(format!("bulk by library, {BULK_JOBS} at once"), BULKS * BULK_JOBS)?);
+    report.rows.push(meter.end("enqueued in bulk by library, 1000 at once".to_owned(), jobs)?);
     let meter = Meter::begin()?;
     lab.client.enqueue_in_batches(requests(&queues.held, BULKS * BULK_JOBS), BULK_JOBS, |_| {}).await?;
-    rows.push(meter.end(format!("bulk over HTTP, {BULK_JOBS} at once"), BULKS * BULK_JOBS)?);
+    report.rows.push(meter.end("enqueued in bulk over HTTP, 1000 at once".to_owned(), jobs)?);
 
-    for (queue, machines) in [(&queues.one, "1 Machine"), (&queues.four, "4 Machines")] {
-        spinner.set_message(format!("jobs run by {machines}"));
-        let meter = Meter::begin()?;
-        let jobs = drain(midge, queue).await?;
-        rows.push(meter.end(format!("no-op jobs run by {machines}"), jobs)?);
+    spinner.set_message("how far a guest counts in a millisecond");
+    let count = running::count_in_a_millisecond(lab, &queues.one).await?;
+    report.notes.push(format!("a job of 1 ms counts to {count}, which took this CPU 1 ms in the best of several runs; it cannot be faster than its CPUs, {} here", cpus()));
+    for (what, count) in [("no-op jobs", None), ("jobs of 1 ms", Some(count))] {
+        for (machines, queue) in [(1, &queues.one), (MACHINES, &queues.several)] {
+            for how in [running::How::Singly(1), running::How::Singly(CALLERS), running::How::Bulk] {
+                let name = format!("{what} enqueued {how} and run, Machines: {machines}");
+                if is_over(began, report, &name) {
+                    return Ok(());
+                }
+                spinner.set_message(name.clone());
+                let request = running::request(queue, count);
+                report.rows.push(running::measure(lab, request, how, name).await?);
+            }
+        }
     }
     spinner.finish_and_clear();
-    Ok(rows)
+    Ok(())
 }
 
-/// Lets callers enqueue one job after the other for a while, and returns how many that were.
-async fn singles<F, Call>(callers: u32, caller: impl Fn() -> F) -> Result<usize>
-where
-    F: Fn() -> Call + Send + 'static,
-    Call: Future<Output = Result<()>> + Send + 'static,
-{
-    let until = Instant::now() + SINGLES_TIME;
-    let mut running = JoinSet::new();
-    for _ in 0..callers {
-        let call = caller();
-        running.spawn(async move {
-            let mut jobs = 0;
-            while Instant::now() < until {
-                call().await?;
-                jobs += 1;
-            }
-            anyhow::Ok(jobs)
-        });
-    }
-    running.join_all().await.into_iter().sum()
+/// Says whether so many Machines are up.
+fn up(count: u32) -> impl Fn(&[midge_protocol::api::MachineView]) -> bool {
+    move |machines| machines.iter().filter(|machine| lab::is_up(machine)).count() == count as usize
 }
 
-type Calling = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
-
-fn by_library(midge: Midge, queue: QueueName) -> impl Fn() -> Calling + Send + 'static {
-    move || {
-        let (midge, request) = (midge.clone(), request(&queue));
-        Box::pin(async move { Ok(midge.enqueue(request).await.map(drop)?) })
-    }
-}
-
-fn over_http(client: Client, queue: QueueName) -> impl Fn() -> Calling + Send + 'static {
-    move || {
-        let (client, request) = (client.clone(), request(&queue));
-        Box::pin(async move { Ok(client.enqueue(&request).await.map(drop)?) })
-    }
-}
-
-/// Enqueues jobs in bulk, and waits until all have ended. Returns how many that were.
-async fn drain(midge: &Midge, queue: &QueueName) -> Result<usize> {
-    let deadline = Instant::now() + DRAIN_TIME_MAX;
-    for _ in 0..DRAINED_JOBS / BULK_JOBS {
-        midge.enqueue_all(requests(queue, BULK_JOBS)).await?;
-    }
-    loop {
-        let queues = midge.queues().await?.queues;
-        let view = queues.into_iter().find(|view| view.name == *queue).context("the queue is gone")?;
-        let completed = view.jobs.get(&State::Completed).copied().unwrap_or(0) as usize;
-        if view.jobs.get(&State::Discarded).is_some_and(|jobs| *jobs > 0) {
-            bail!("jobs that do nothing have failed: {:?}", view.jobs);
-        }
-        if completed >= DRAINED_JOBS || Instant::now() > deadline {
-            return Ok(completed);
-        }
-        tokio::time::sleep(COUNT_EVERY).await;
-    }
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn requests(queue: &QueueName, count: usize) -> Vec<EnqueueRequest> {
-    (0..count).map(|_| request(queue)).collect()
+    (0..count).map(|_| job(queue, modules::NOOP)).collect()
 }
 
-fn request(queue: &QueueName) -> EnqueueRequest {
-    EnqueueRequest::new(modules::name(modules::NOOP)).queue(queue.clone())
+fn job(queue: &QueueName, module: &str) -> EnqueueRequest {
+    EnqueueRequest::new(modules::name(module)).queue(queue.clone())
 }
 
-/// Time that passes, and what is used meanwhile.
-struct Meter {
-    began: Instant,
-    used: Used,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Meter {
-    fn begin() -> Result<Meter> {
-        Ok(Meter { used: Used::so_far()?, began: Instant::now() })
+    #[test]
+    fn backlogs_are_measured_up_to_the_largest_that_is_asked_for() {
+        assert_eq!(backlog_sizes(1_000_000), [Some(10_000), Some(100_000), Some(1_000_000)]);
+        assert_eq!(backlog_sizes(99_999), [Some(10_000)]);
+        assert_eq!(backlog_sizes(0), [None]);
     }
 
-    fn end(self, what: String, jobs: usize) -> Result<Figures> {
-        let took = self.began.elapsed();
-        let used = Used::so_far()?.since(self.used);
-        let each = jobs.max(1) as f64;
-        Ok(Figures {
-            what,
-            jobs,
-            a_second: jobs as f64 / took.as_secs_f64(),
-            cpu_us_each: used.cpu.as_secs_f64() * 1e6 / each,
-            written_bytes_each: used.written as f64 / each,
-        })
+    #[test]
+    fn what_there_is_no_time_for_is_named() {
+        let mut report = Report::new("throughput");
+        assert!(!is_over(Instant::now(), &mut report, "this"));
+        assert_eq!(report.notes, Vec::<String>::new());
+        let long_ago = Instant::now().checked_sub(TIME_MAX + Duration::from_secs(1));
+        if let Some(long_ago) = long_ago {
+            assert!(is_over(long_ago, &mut report, "that"));
+            assert!(report.notes[0].contains("that"), "{:?}", report.notes);
+        }
     }
 }

@@ -1,0 +1,108 @@
+//! Jobs that are enqueued and run to their ends.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use midge_client::EnqueueRequest;
+use midge_protocol::QueueName;
+use midge_protocol::job::State;
+
+use super::calls::{Calls, another, by_library};
+use super::meter::Meter;
+use super::{BULK_JOBS, Figures, job};
+use crate::commands::bench::lab::Lab;
+use crate::commands::bench::modules;
+
+/// The most jobs of a row: a few seconds' work.
+const NOOPS_MAX: u64 = 20_000;
+/// Jobs of 1 ms take the more time the fewer CPUs there are.
+const MILLISECONDS_MAX: u64 = 3_000;
+/// How long single callers enqueue at most.
+const SINGLES_TIME: Duration = Duration::from_millis(1_500);
+/// What has not been run by then never will be.
+const RUN_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often the ended jobs are counted.
+const COUNT_EVERY: Duration = Duration::from_millis(10);
+/// How far a guest counts to find out how long it takes: for some tens of milliseconds.
+const COUNT_TRIED: u64 = 20_000_000;
+const COUNT_TRIES: usize = 5;
+
+/// How jobs are enqueued.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum How {
+    /// By so many callers.
+    Singly(u32),
+    Bulk,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            How::Singly(1) => f.write_str("by 1 caller"),
+            How::Singly(callers) => write!(f, "by {callers} callers"),
+            How::Bulk => f.write_str("in bulk"),
+        }
+    }
+}
+
+/// Returns a job that counts as far as it is told, or does nothing.
+pub(super) fn request(queue: &QueueName, count: Option<u64>) -> EnqueueRequest {
+    match count {
+        Some(count) => {
+            let counting = job(queue, modules::COUNT).args(&count);
+            counting.expect("a number can be written as JSON")
+        }
+        None => job(queue, modules::NOOP),
+    }
+}
+
+/// Finds out how far a guest counts in a millisecond of its thread's CPU time, where nothing gets in its way.
+pub(super) async fn count_in_a_millisecond(lab: &Lab, queue: &QueueName) -> Result<u64> {
+    let midge = &lab.serving.midge;
+    let mut best_us = u64::MAX;
+    for _ in 0..COUNT_TRIES {
+        let id = midge.enqueue(request(queue, Some(COUNT_TRIED))).await?.id;
+        let ended = midge.wait(id, RUN_TIME_MAX).await?;
+        if ended.state != State::Completed {
+            bail!("a job that counts is {}: {:?}", ended.state, ended.failure);
+        }
+        let attempts = midge.job_detail(id).await?.attempts;
+        let usage = attempts.last().and_then(|attempt| attempt.usage);
+        best_us = best_us.min(usage.context("the host did not say what the job used")?.cpu_us.max(1));
+    }
+    Ok((COUNT_TRIED * 1_000 / best_us).max(1))
+}
+
+/// Enqueues jobs like this one, waits until all have ended, and returns what that took.
+pub(super) async fn measure(lab: &Lab, request: EnqueueRequest, how: How, name: String) -> Result<Figures> {
+    let midge = &lab.serving.midge;
+    let queue = request.queue.clone().context("the job names its queue")?;
+    let is_noop = request.module.as_str() == modules::NOOP;
+    let jobs_max = if is_noop { NOOPS_MAX } else { MILLISECONDS_MAX };
+    let before = lab.jobs(&queue).await?.completed;
+    let meter = Meter::begin()?;
+    let jobs = match how {
+        How::Singly(callers) => {
+            let calls = Calls { callers, time: SINGLES_TIME, jobs: jobs_max };
+            calls.make(by_library(midge.clone(), request)).await?
+        }
+        How::Bulk => {
+            for _ in 0..jobs_max / BULK_JOBS as u64 {
+                midge.enqueue_all((0..BULK_JOBS).map(|_| another(&request)).collect()).await?;
+            }
+            jobs_max
+        }
+    };
+    let deadline = Instant::now() + RUN_TIME_MAX;
+    loop {
+        let ended = lab.jobs(&queue).await?.completed - before;
+        if ended >= jobs {
+            return meter.end(name, jobs);
+        }
+        if Instant::now() > deadline {
+            bail!("{ended} of {jobs} jobs ended within {} s: something is wrong", RUN_TIME_MAX.as_secs());
+        }
+        tokio::time::sleep(COUNT_EVERY).await;
+    }
+}
