@@ -4,6 +4,7 @@ mod boot;
 mod dispatch;
 mod memory;
 mod throughput;
+mod vm;
 
 mod lab;
 mod modules;
@@ -87,6 +88,9 @@ impl Args {
         let Some(bench) = serving(Bench::prepare(common))? else { return Ok(ExitCode::FAILURE) };
         let bench = &bench;
         match self.what {
+            What::Boot(args) if args.vm.is_asked() => {
+                calling(async { common.show(args.vm.run(args.runs, bench).await?, earlier) })
+            }
             What::Boot(args) => calling(async { common.show(args.run(bench).await?, earlier) }),
             What::Dispatch(args) => serving(async { common.show(args.run(bench).await?, earlier) }),
             What::Throughput(args) => serving(async { common.show(args.run(bench).await?, earlier) }),
@@ -98,6 +102,7 @@ impl Args {
 impl What {
     fn name(&self) -> &'static str {
         match self {
+            What::Boot(args) if args.vm.is_asked() => vm::NAME,
             What::Boot(_) => "boot",
             What::Dispatch(_) => "dispatch",
             What::Throughput(_) => "throughput",

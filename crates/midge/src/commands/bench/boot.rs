@@ -27,7 +27,7 @@ use self::programs::Programs;
 use self::readme::Readme;
 use self::turns::Times;
 use super::report::{Interval, Measure, Report, Row, Spread, millis, or_dash};
-use super::{Bench, modules};
+use super::{Bench, modules, vm};
 use crate::stop::Stop;
 
 /// One run in so many is repeated with a cold page cache, which takes longer.
@@ -49,17 +49,26 @@ Examples:
   midge bench boot
   midge bench boot --runs 1000 --json
   midge bench boot --picture boot.svg
-  midge bench boot --readme README.md")]
+  midge bench boot --readme README.md
+  midge bench boot --vm")]
+// Else clap would call it as it calls the one that is flattened into it.
+#[group(id = "boot")]
 pub(super) struct Args {
-    /// How often each program is run with a warm page cache; a fifth of it with a cold one
-    #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    runs: u32,
+    /// How often each program is run with a warm page cache, a fifth of it with a cold one; with --vm, how often each
+    /// is started
+    #[arg(
+        long, value_name = "N", default_value = "200", default_value_if("vm", "true", vm::RUNS),
+        value_parser = clap::value_parser!(u32).range(1..=10_000)
+    )]
+    pub(super) runs: u32,
     /// Also draw where the time goes, as SVG
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "vm")]
     picture: Option<PathBuf>,
     /// Also write the figures into this Markdown file, and the picture to docs/boot.svg beside it
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "vm")]
     readme: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) vm: vm::Args,
 }
 
 /// What was measured of one program.
