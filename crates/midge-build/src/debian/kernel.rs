@@ -73,7 +73,9 @@ mod tests {
     use super::*;
     use crate::debian::tests::Machine;
 
-    const SHOWN: &str = "Package: linux-image-cloud-amd64\nDepends: other, linux-image-6.12.1-cloud-amd64 (= 6.12.1-1)\nSize: 1496";
+    const SHOWN: &str = "Package: linux-image-cloud-amd64
+Depends: other, linux-image-6.12.1-cloud-amd64 (= 6.12.1-1)
+Size: 1496";
 
     #[test]
     fn the_kernel_is_what_the_metapackage_depends_on() {
