@@ -55,7 +55,7 @@ Examples:
 #[group(id = "boot")]
 pub(super) struct Args {
     /// How often each program is run with a warm page cache, a fifth of it with a cold one; with --vm, how often each
-    /// is started
+    /// is started, by default 5 times
     #[arg(
         long, value_name = "N", default_value = "200", default_value_if("vm", "true", vm::RUNS),
         value_parser = clap::value_parser!(u32).range(1..=10_000)
