@@ -161,6 +161,9 @@ impl Cache {
     }
 }
 
+/// What the kernel reads at once from a disk, unless it is told otherwise.
+const READ_AHEAD_KIB: u64 = 128;
+
 /// All that was measured.
 #[derive(Default)]
 struct Found {
@@ -202,6 +205,9 @@ impl Args {
             found.notes.push("no cold page cache: the temporary folder is in memory, set TMPDIR".to_owned());
         } else {
             found.add(&there, &telling, Cache::Cold, (self.runs / WARM_RUNS_PER_COLD).max(1)).await?;
+            found.notes.extend(turns::read_ahead_kib(bench.folder.path()).map(|kib| {
+                format!("cold: this disk is read {kib} KiB at a time; Linux' default is {READ_AHEAD_KIB}, with which less of a program is read")
+            }));
         }
         let (folder, guests) = (bench.folder.path(), [modules::STAMP, modules::STAMP_LARGE]);
         let mut compiled = compiled::measure(folder, &bench.modules, &guests, self.runs).await?;

@@ -1,6 +1,7 @@
 //! Runs programs in turns, so that each meets the same computer as the others.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -87,6 +88,14 @@ fn make_cold(path: &Path) -> Result<()> {
 /// Returns whether a folder's files have no other place than memory.
 pub(super) fn is_in_memory(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| stat.f_type as u64 == TMPFS_MAGIC)
+}
+
+/// Returns how much of a file the kernel reads at once from the disk that a folder is on, in KiB, where it says so.
+pub(super) fn read_ahead_kib(folder: &Path) -> Option<u64> {
+    let device = std::fs::metadata(folder).ok()?.dev();
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let text = std::fs::read_to_string(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb")).ok()?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]
