@@ -6,8 +6,11 @@
 use std::time::Duration;
 
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{BootId, MachineId, MachineName, QueueName, Timestamp};
+use midge_protocol::{BootId, MachineId, MachineName, QueueName, Timestamp, limits};
 use serde::{Deserialize, Serialize};
+
+/// A Machine that was heard of is not written down as heard of again before this is over: a small part of a lease.
+const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0");
 
 /// One Machine: from the row that is written before it is made, to the row that says it is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -344,6 +347,13 @@ impl Machine {
         Ok(machine)
     }
 
+    /// Returns whether this is to be written over what the row says: not where it is the same, or was only heard of
+    /// again so soon that no lease hangs on it.
+    pub fn is_news_to(&self, row: &Machine) -> bool {
+        let heard_again = |at: Timestamp| row.heard_at.is_none_or(|before| at.since(before) >= HEARD_EVERY);
+        self.heard_at.is_some_and(heard_again) || Machine { heard_at: row.heard_at, ..self.clone() } != *row
+    }
+
     /// A call succeeded: what was seen before now is old.
     fn acted(&mut self, now: Timestamp) {
         self.act_failures = 0;
@@ -419,6 +429,21 @@ pub(crate) mod tests {
         assert_eq!(up.apply(stopped(101), LATER).unwrap().state, MachineState::Destroying);
         let used = Machine { single_use: true, ..machine("m", MachineState::Left, NOW) };
         assert_eq!(used.apply(stopped(0), LATER).unwrap().state, MachineState::Destroying);
+    }
+
+    #[test]
+    fn a_machine_that_is_heard_of_again_at_once_is_no_news() {
+        let heard = |machine: &Machine, seq, millis| {
+            let now = Timestamp::from_millis(NOW.as_millis() + millis);
+            machine.apply(MachineEvent::Heard { boot: BootId(1), seq }, now).unwrap()
+        };
+        let starting = machine("m", MachineState::Starting, NOW);
+        let row = heard(&starting, 7, 0);
+        assert!(row.is_news_to(&starting));
+        assert!(!row.is_news_to(&row));
+        assert!(!heard(&row, 7, 999).is_news_to(&row));
+        assert!(heard(&row, 7, 1_000).is_news_to(&row), "its leases last while it is heard of");
+        assert!(heard(&row, 8, 1).is_news_to(&row), "an older request must not claim any more");
     }
 
     #[test]

@@ -64,19 +64,19 @@ pub async fn exchange(
     now: Timestamp,
 ) -> Result<Result<Exchanged, Denied>, StoreError> {
     midge_store::write(store, move |rows| {
-        let machine = match authorise(rows, &name, &secret_hash)? {
-            Ok(machine) => machine,
+        let row = match authorise(rows, &name, &secret_hash)? {
+            Ok(row) => row,
             Err(denied) => return Ok(Err(denied)),
         };
-        let newest = machine.boot != Some(request.boot) || request.seq >= machine.seq;
+        let newest = row.boot != Some(request.boot) || request.seq >= row.seq;
         let heard = MachineEvent::Heard { boot: request.boot, seq: request.seq };
-        let machine = match machine.apply(heard, now) {
+        let machine = match row.apply(heard, now) {
             Ok(machine) => machine,
             Err(refused) => return Ok(Err(Denied::Revoked(name, refused.0.as_str()))),
         };
         let leased = rows.jobs_leased(&name)?.into_iter().map(|job| (job.id, job)).collect();
         let mut session =
-            Session { rows, machine, leased, jitter: context.jitter, now, done: Exchanged::default() };
+            Session { rows, row, machine, leased, jitter: context.jitter, now, done: Exchanged::default() };
         session.report(&request)?;
         session.done.stale = !newest;
         if newest {
@@ -106,6 +106,8 @@ fn authorise(
 /// One exchange in its transaction.
 struct Session<'a> {
     rows: &'a mut dyn Rows,
+    /// The Machine as it was.
+    row: Machine,
     machine: Machine,
     /// Jobs that are leased to the Machine.
     leased: BTreeMap<JobId, Job>,
@@ -298,7 +300,10 @@ impl Session<'_> {
                 self.machine = draining;
             }
         }
-        self.rows.put_machine(&self.machine)?;
+        // A parked request that looks again and finds nothing writes nothing: then there is nothing to make durable.
+        if self.machine.is_news_to(&self.row) {
+            self.rows.put_machine(&self.machine)?;
+        }
         let mut done = self.done;
         done.answer.drain = self.machine.state == MachineState::Draining;
         done.queue = Some(self.machine.queue);
