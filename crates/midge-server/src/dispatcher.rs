@@ -6,12 +6,16 @@ use std::time::Duration;
 use midge_core::Phase;
 use midge_store::StoreError;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::midge::Inner;
 use crate::round::{self, Decided};
 
 /// With Machines to look at, a round comes at least this often: it is how soon a dead one is noticed.
 const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// However many hints there are, rounds come no closer than this: each looks at all Machines, and speaks for all hints
+/// before it. The first hint after a quiet time is not held up.
+const ROUND_GAP: Duration = Duration::from_millis(5);
 /// Without Machines, only time can bring work that nobody announced.
 const IDLE_ROUND_EVERY: Duration = Duration::from_secs(10);
 /// After a round that the store failed.
@@ -26,6 +30,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
     let mut acts: JoinSet<Result<(), StoreError>> = JoinSet::new();
     let mut prune_at = inner.clock.now();
     loop {
+        let next_not_before = Instant::now() + ROUND_GAP;
         let wait = match one_round(&inner, &mut acts).await {
             Ok(wait) => wait,
             Err(error) => {
@@ -44,6 +49,10 @@ pub(crate) async fn run(inner: Arc<Inner>) {
             () = inner.hints.dispatcher.notified() => {}
             // What a call brought may be what the next round waits for.
             Some(done) = acts.join_next() => report(done),
+            _ = stopping.wait_for(|stopping| *stopping) => break,
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(next_not_before) => {}
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
     }
