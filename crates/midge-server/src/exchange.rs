@@ -40,6 +40,14 @@ pub struct Exchanged {
     pub stale: bool,
 }
 
+impl Exchanged {
+    /// The host may go, and knows it already or will at once.
+    fn left() -> Exchanged {
+        let answer = Answer { left: true, ..Answer::default() };
+        Exchanged { answer, stale: true, ..Exchanged::default() }
+    }
+}
+
 /// Why a host is turned away.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -72,6 +80,7 @@ pub async fn exchange(
         let heard = MachineEvent::Heard { boot: request.boot, seq: request.seq };
         let machine = match row.apply(heard, now) {
             Ok(machine) => machine,
+            Err(_) if is_left_behind(&row, &request) => return Ok(Ok(Exchanged::left())),
             Err(refused) => return Ok(Err(Denied::Revoked(name, refused.0.as_str()))),
         };
         let leased = rows.jobs_leased(&name)?.into_iter().map(|job| (job.id, job)).collect();
@@ -101,6 +110,12 @@ fn authorise(
         }
         Some(machine) => Ok(machine),
     })
+}
+
+/// Returns whether a host sent this before the request with which it left. It was still parked, and to be told that the
+/// secret is revoked would look to the host as if it had been given up.
+fn is_left_behind(row: &Machine, request: &Request) -> bool {
+    row.state == MachineState::Left && row.boot == Some(request.boot) && request.seq < row.seq
 }
 
 /// One exchange in its transaction.

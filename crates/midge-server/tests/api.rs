@@ -353,6 +353,19 @@ async fn a_host_that_left_has_no_right_any_more() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_parked_when_its_host_leaves_is_told_so_and_not_turned_away() {
+    let mut server = server().await;
+    server.enqueue(json!({"module": "hello"})).await;
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    host.finish(attempt, done("")).await;
+    let parked = exchange::Request { wait_ms: 10_000, ..host.request(1) };
+    let leaving = exchange::Request { leaving: true, ..host.request(1) };
+    let (parked, leaving) = tokio::join!(host.exchange(&parked), host.exchange(&leaving));
+    assert!(parked.left && leaving.left);
+}
+
+#[tokio::test]
 async fn hosts_without_the_right_or_the_protocol_are_turned_away() {
     let mut server = server().await;
     server.enqueue(json!({"module": "hello"})).await;
