@@ -6,7 +6,7 @@ COPY . .
 RUN cargo build --release -p midge --bin midge --example app
 # Always alone: built with the rest, the host would be given the compiler.
 RUN cargo rustc --package midge-host --bin midge-host --profile host \
-    --config 'target.x86_64-unknown-linux-gnu.rustflags=["--cfg", "getrandom_backend=\"linux_raw\"", "-Csymbol-mangling-version=v0"]' \
+    --config 'target.x86_64-unknown-linux-gnu.rustflags=["--cfg", "getrandom_backend=\"linux_raw\"", "--cfg", "chacha20_backend=\"sse2\"", "-Csymbol-mangling-version=v0"]' \
     -- -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,-T,crates/midge-host/start-order.ld
 RUN target/release/midge build guest-examples --out /modules
 

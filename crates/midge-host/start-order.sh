@@ -15,7 +15,7 @@ target/release/midge build guest-examples
 
 # As midge-build builds it, with its names and a map of them.
 cargo rustc --package midge-host --bin midge-host --profile host \
-    --config 'target.x86_64-unknown-linux-gnu.rustflags=["--cfg", "getrandom_backend=\"linux_raw\"", "-Csymbol-mangling-version=v0"]' \
+    --config 'target.x86_64-unknown-linux-gnu.rustflags=["--cfg", "getrandom_backend=\"linux_raw\"", "--cfg", "chacha20_backend=\"sse2\"", "-Csymbol-mangling-version=v0"]' \
     -- -C target-feature=+crt-static -C relocation-model=static \
     -C link-arg=-Wl,-T,crates/midge-host/start-order.ld \
     -C strip=none -C link-arg=-Wl,-Map="$work/map"

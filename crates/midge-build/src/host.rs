@@ -33,10 +33,11 @@ const ARGS: [&str; 9] = [
     "--profile",
     "host",
     // A static program cannot look for the C library's `getrandom`, and would read /dev/urandom: seven system calls
-    // instead of one, and a Machine might not even have that file. And names that tell each instance of a generic
-    // function from the others, for the order below.
+    // instead of one, and a Machine might not even have that file. ChaCha would ask for the CPU's features, which takes
+    // longer than the few numbers that WASI wants of it. And names that tell each instance of a generic function from
+    // the others, for the order below.
     "--config",
-    r#"target.x86_64-unknown-linux-gnu.rustflags=["--cfg", "getrandom_backend=\"linux_raw\"", "-Csymbol-mangling-version=v0"]"#,
+    r#"target.x86_64-unknown-linux-gnu.rustflags=["--cfg", "getrandom_backend=\"linux_raw\"", "--cfg", "chacha20_backend=\"sse2\"", "-Csymbol-mangling-version=v0"]"#,
 ];
 /// What the last crate alone is compiled with, so that proc macros and build scripts stay as they are.
 const RUSTC_ARGS: [&str; 7] = [

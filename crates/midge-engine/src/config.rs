@@ -4,7 +4,6 @@
 //! configuration. What only a compiler can be told (the CPU's flags) is a list that `midge-build` applies.
 
 use std::num::NonZeroUsize;
-use std::sync::LazyLock;
 
 use midge_protocol::limits;
 use wasmtime::{
@@ -145,53 +144,14 @@ impl Cpu {
 
     /// Returns the first CPU feature of this level that the CPU we run on lacks.
     pub fn missing_here(self) -> Option<&'static str> {
-        const FEATURES: [&str; 11] =
-            ["sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "fma", "lzcnt"];
-        FEATURES[..self.flags().len()].iter().copied().find(|feature| has_feature(feature) != Some(true))
-    }
-}
-
-/// Returns whether the CPU we run on has a feature that Cranelift may use; nothing for one that it has no name for.
-///
-/// Those of the lowest level come from one CPUID leaf: in a virtual machine each CPUID instruction is a way out to the
-/// hypervisor and back, microseconds long, and the standard library asks for all that there are.
-pub(crate) fn has_feature(feature: &str) -> Option<bool> {
-    macro_rules! detected {
-        ($($feature:tt),*) => {
-            match feature {
-                $($feature => Some(is_x86_feature_detected!($feature)),)*
-                _ => None,
-            }
-        };
-    }
-    static LEAF_1_ECX: LazyLock<u32> = LazyLock::new(|| std::arch::x86_64::__cpuid(1).ecx);
-    // Intel's Software Developer's Manual, volume 2A, CPUID: feature information returned in ECX, leaf 1.
-    let bit = match feature {
-        "sse3" => 0,
-        "ssse3" => 9,
-        "cmpxchg16b" => 13,
-        "sse4.1" => 19,
-        "sse4.2" => 20,
-        "popcnt" => 23,
-        _ => {
-            return detected!(
-                "avx",
-                "avx2",
-                "fma",
-                "avxvnni",
-                "bmi1",
-                "bmi2",
-                "avx512bitalg",
-                "avx512dq",
-                "avx512f",
-                "avx512vl",
-                "avx512vbmi",
-                "avx512vnni",
-                "lzcnt"
-            );
+        macro_rules! first_missing {
+            ($($feature:tt),*) => { [$(($feature, is_x86_feature_detected!($feature))),*] };
         }
-    };
-    Some(*LEAF_1_ECX & (1 << bit) != 0)
+        let detected = first_missing!(
+            "sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "fma", "lzcnt"
+        );
+        detected[..self.flags().len()].iter().find(|(_, has)| !has).map(|(feature, _)| *feature)
+    }
 }
 
 impl std::fmt::Display for Cpu {
@@ -235,27 +195,6 @@ mod tests {
             engine.get_epoch_interruption() && engine.get_memory_init_cow() && engine.get_table_lazy_init()
         );
         assert!(engine.get_signals_based_traps() && !engine.get_concurrency_support());
-    }
-
-    #[test]
-    fn a_feature_is_there_where_the_standard_library_finds_it() {
-        macro_rules! same {
-            ($($feature:tt),*) => {
-                $(assert_eq!(has_feature($feature), Some(is_x86_feature_detected!($feature)), $feature);)*
-            };
-        }
-        same!("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "fma", "lzcnt");
-        same!(
-            "cmpxchg16b",
-            "avxvnni",
-            "avx512vnni",
-            "avx512bitalg",
-            "avx512dq",
-            "avx512f",
-            "avx512vl",
-            "avx512vbmi"
-        );
-        assert_eq!(has_feature("avx1024"), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use wasmtime::{Engine, InstancePre, Module};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{Cpu, WASMTIME_VERSION, config, config_hash, has_feature};
+use crate::config::{Cpu, WASMTIME_VERSION, config, config_hash};
 use crate::guest::Guest;
 use crate::imports::{self, LinkError, Unfit};
 use crate::start::{self, Phase};
@@ -71,11 +71,7 @@ impl Modules {
             cpu: manifest.cpu.clone(),
             missing: "unknown to this midge".to_owned(),
         })?;
-        let mut config = config();
-        // SAFETY: the answers are those of the CPU, as a test holds against the standard library's; a feature that is
-        // not known here is not there.
-        unsafe { config.detect_host_feature(has_feature) };
-        let engine = Engine::new(&config).map_err(|e| LoadError::Engine(e.to_string()))?;
+        let engine = Engine::new(&config()).map_err(|e| LoadError::Engine(e.to_string()))?;
         start::ended(Phase::Engine);
         Ok(Modules { dir, manifest, cpu, engine, loaded: Mutex::default() })
     }
