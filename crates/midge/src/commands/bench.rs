@@ -39,6 +39,7 @@ that does nothing, of the same run: the computer's own speed cancels out.
 
 Examples:
   midge bench boot
+  midge bench boot --vm
   midge bench dispatch --save before.json
   midge bench dispatch --compare before.json
   midge bench throughput --json > throughput.json
