@@ -61,7 +61,7 @@ pub(super) struct Figures {
     what: String,
     jobs: u64,
     a_second: f64,
-    /// The rate in rates at the smallest backlog, in the same turns.
+    /// The rate in rates at the smallest backlog: the middle of what the same turns gave.
     to_smallest: Option<f64>,
     cpu_us_each: f64,
     written_bytes_each: f64,
@@ -110,23 +110,20 @@ impl Args {
         let Some(rows) = rows else { return Ok(None) };
         rows?;
 
-        let mut smallest = None;
-        let mut rows = Vec::new();
+        let (mut smallest, mut rows) = (Vec::new(), Vec::new());
         for size in backlog_sizes(self.backlog_max) {
             if is_over(began, &mut report, &format!("a backlog of {}", size.unwrap_or(backlog::SMALLEST))) {
                 break;
             }
-            let Some(seen) = at_backlog(bench, size, &mut stop).await? else { return Ok(None) };
-            let [small, large @ ..] = &seen[..] else { continue };
-            let sum: &mut [backlog::Seen; 3] = smallest.get_or_insert_default();
-            sum.iter_mut().zip(small).for_each(|(sum, small)| *sum += *small);
-            rows.extend(
-                large.iter().zip(size).flat_map(|(seen, size)| backlog::figures(size, *seen, Some(*small))),
-            );
+            let Some(turns) = at_backlog(bench, size, &mut stop).await? else { return Ok(None) };
+            if let (Some(size), [small, large]) = (size, &turns[..]) {
+                rows.extend(backlog::figures(size, large, Some(small)));
+            }
+            smallest.extend(turns.into_iter().next().unwrap_or_default());
         }
-        report
-            .rows
-            .extend(smallest.into_iter().flat_map(|seen| backlog::figures(backlog::SMALLEST, seen, None)));
+        if !smallest.is_empty() {
+            report.rows.extend(backlog::figures(backlog::SMALLEST, &smallest, None));
+        }
         report.rows.extend(rows);
         report.notes.push(backlog::note());
         if report.rows.iter().all(|row| row.written_bytes_each == 0.0) {
@@ -144,23 +141,23 @@ fn backlog_sizes(max: u64) -> Vec<Option<u64>> {
     if sizes.is_empty() { vec![None] } else { sizes }
 }
 
-/// Measures at the smallest backlog and another one, and returns what was seen at each. Nothing where somebody asked
-/// to stop.
+/// Measures at the smallest backlog and another one, and returns the turns of each. Nothing where somebody asked to
+/// stop.
 async fn at_backlog(
     bench: &Bench,
     size: Option<u64>,
     stop: &mut Stop,
-) -> Result<Option<Vec<[backlog::Seen; 3]>>> {
+) -> Result<Option<Vec<Vec<backlog::Turn>>>> {
     let mut backlogs = Vec::new();
     for size in [Some(backlog::SMALLEST), size].into_iter().flatten() {
         backlogs.push(Backlog::start(bench, size).await?);
     }
     let measured = stop.or(backlog::measure(&mut backlogs)).await;
-    let mut seen = Vec::new();
+    let mut turns = Vec::new();
     for backlog in backlogs {
-        seen.push(backlog.end(stop).await);
+        turns.push(backlog.end(stop).await);
     }
-    Ok(measured.transpose()?.map(|()| seen))
+    Ok(measured.transpose()?.map(|()| turns))
 }
 
 /// Returns whether the time is over, and then notes what is left out.

@@ -22,15 +22,15 @@ pub(super) const SMALLEST: u64 = 1_000;
 /// Jobs that wait in the others.
 pub(super) const LARGER: [u64; 3] = [10_000, 100_000, 1_000_000];
 /// How often a backlog and the smallest one take turns.
-const TURNS: usize = 3;
+const TURNS: usize = 5;
 /// Jobs that are enqueued before they are cancelled again, so that the backlog stays what it is said to be.
 const BURST_JOBS: u64 = 1_000;
 /// How long the bursts of one kind and turn take together, without the cancels.
-const BURSTS_TIME: Duration = Duration::from_millis(300);
+const BURSTS_TIME: Duration = Duration::from_millis(200);
 /// By then they end, however much of it the cancels took.
-const BURSTS_TIME_MAX: Duration = Duration::from_millis(1_500);
+const BURSTS_TIME_MAX: Duration = Duration::from_millis(900);
 /// How long jobs are run in each turn, while others are enqueued in their place.
-const RUN_TIME: Duration = Duration::from_millis(1_200);
+const RUN_TIME: Duration = Duration::from_millis(800);
 /// How often the backlog is filled up: at 10,000 a second, 50 are missing.
 const FILL_EVERY: Duration = Duration::from_millis(5);
 
@@ -43,8 +43,11 @@ pub(super) struct Backlog {
     lab: Lab,
     queue: QueueName,
     size: u64,
-    seen: [Seen; 3],
+    turns: Vec<Turn>,
 }
+
+/// What was measured in one turn, of each kind.
+pub(super) type Turn = [Seen; 3];
 
 /// What was measured of one kind.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,7 +81,8 @@ pub(super) async fn measure(backlogs: &mut [Backlog]) -> Result<()> {
     for turn in 1..=TURNS {
         for backlog in &mut *backlogs {
             spinner.set_message(format!("at a backlog of {}, turn {turn} of {TURNS}", backlog.size));
-            backlog.turn().await?;
+            let turn = backlog.turn().await?;
+            backlog.turns.push(turn);
         }
     }
     spinner.finish_and_clear();
@@ -90,27 +94,25 @@ impl Backlog {
     pub(super) async fn start(bench: &Bench, size: u64) -> Result<Backlog> {
         let queue = lab::queue("held")?;
         let lab = Lab::start(bench, [(queue.clone(), lab::held())]).await?;
-        Ok(Backlog { lab, queue, size, seen: [Seen::default(); 3] })
+        Ok(Backlog { lab, queue, size, turns: Vec::new() })
     }
 
     /// Ends the server, and returns what was measured.
-    pub(super) async fn end(self, stop: &mut Stop) -> [Seen; 3] {
+    pub(super) async fn end(self, stop: &mut Stop) -> Vec<Turn> {
         self.lab.end(stop).await;
-        self.seen
+        self.turns
     }
 
-    async fn turn(&mut self) -> Result<()> {
+    async fn turn(&self) -> Result<Turn> {
         let midge = &self.lab.serving.midge;
         let call = by_library(midge.clone(), job(&self.queue, modules::NOOP));
         let calls = Calls { callers: CALLERS, time: BURSTS_TIME, jobs: BURST_JOBS };
-        self.seen[0] += self.bursts(async || calls.make_ids(call.clone()).await).await?;
+        let singly = self.bursts(async || calls.make_ids(call.clone()).await).await?;
         let bulk = async || {
             let enqueued = midge.enqueue_all(requests(&self.queue, BULK_JOBS)).await?;
             Ok(enqueued.into_iter().map(|job| job.id).collect())
         };
-        self.seen[1] += self.bursts(bulk).await?;
-        self.seen[2] += self.running().await?;
-        Ok(())
+        Ok([singly, self.bursts(bulk).await?, self.running().await?])
     }
 
     /// Times bursts of enqueues, each of which is cancelled before the next.
@@ -167,14 +169,23 @@ impl Backlog {
     }
 }
 
-/// Returns the rows of a backlog, compared with the smallest one's turns, where it had such.
-pub(super) fn figures(size: u64, seen: [Seen; 3], smallest: Option<[Seen; 3]>) -> Vec<Figures> {
-    let rows = KINDS.into_iter().zip(seen).enumerate().map(|(kind, (what, seen))| {
-        let figures = seen.reading.figures(format!("{what}, at a backlog of {size}"), seen.jobs);
-        let to_smallest = smallest.map(|smallest| seen.a_second() / smallest[kind].a_second());
-        Figures { to_smallest, ..figures }
+/// Returns the rows of a backlog. Where the smallest one had the same turns, it is compared with it, turn by turn: the
+/// middle of the ratios is what neither a burst of other work nor a full log at one of the two has moved.
+pub(super) fn figures(size: u64, turns: &[Turn], smallest: Option<&[Turn]>) -> Vec<Figures> {
+    let rows = KINDS.into_iter().enumerate().map(|(kind, what)| {
+        let mut sum = Seen::default();
+        turns.iter().for_each(|turn| sum += turn[kind]);
+        let ratios = turns.iter().zip(smallest.unwrap_or_default());
+        let ratios = ratios.map(|(turn, smallest)| turn[kind].a_second() / smallest[kind].a_second());
+        let figures = sum.reading.figures(format!("{what}, at a backlog of {size}"), sum.jobs);
+        Figures { to_smallest: middle(ratios.collect()), ..figures }
     });
     rows.collect()
+}
+
+fn middle(mut ratios: Vec<f64>) -> Option<f64> {
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(ratios.len() / 2).copied()
 }
 
 /// Says how a backlog is measured at.
@@ -189,16 +200,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backlog_is_compared_with_the_smallest_one_in_the_same_turns() {
-        let seen = |rates: [u64; 3]| {
-            rates.map(|jobs| Seen { reading: Reading { seconds: 2.0, ..Reading::default() }, jobs })
-        };
-        let rows = figures(10_000, seen([9, 50, 30]), Some(seen([10, 100, 20])));
-        assert_eq!(
-            rows.iter().map(|row| row.to_smallest).collect::<Vec<_>>(),
-            [Some(0.9), Some(0.5), Some(1.5)]
-        );
+    fn a_backlog_is_compared_with_the_smallest_one_turn_by_turn() {
+        let turn = |jobs| [Seen { reading: Reading { seconds: 2.0, ..Reading::default() }, jobs }; 3];
+        let smallest = [turn(100), turn(10), turn(100)];
+        let rows = figures(10_000, &[turn(90), turn(100), turn(80)], Some(&smallest));
+        assert_eq!(rows.iter().map(|row| row.to_smallest).collect::<Vec<_>>(), [Some(0.9); 3]);
+        assert_eq!((rows[0].jobs, rows[0].a_second), (270, 45.0));
         assert!(rows.iter().all(|row| row.what.ends_with("at a backlog of 10000")));
+        assert!(figures(1_000, &smallest, None).iter().all(|row| row.to_smallest.is_none()));
     }
 
     #[test]
