@@ -60,6 +60,18 @@ fn run_gives_the_guest_env_folders_and_arguments_of_its_own() {
 }
 
 #[test]
+fn run_does_not_wait_for_a_file_that_its_guest_was_stopped_over() {
+    let modules = Modules::of_guests("", &[Guest::read_file("read", "pipe")]);
+    let folder = Files::new();
+    let pipe = folder.dir().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let dir = format!("{}::/data", folder.dir().display());
+    // Nobody ever writes to it.
+    let ran = run_module(&modules, &["read", "--dir", &dir, "--time-limit", "200ms"], b"");
+    ran.fails(1, &["over_time", "0.2 s"]);
+}
+
+#[test]
 fn run_says_what_is_wrong_with_its_command_line() {
     let modules = Modules::examples();
     run_module(&modules, &[], b"").fails(2, &["which module"]);

@@ -44,7 +44,8 @@ pub struct Attempt {
     pub dirs: Vec<Dir>,
     /// Its bounds.
     pub limits: AttemptLimits,
-    /// Told whenever there is more log or progress. One for all attempts, if the caller likes.
+    /// Told whenever there is more log or progress, by an attempt at a [`crate::Place`]. One for all attempts, if the
+    /// caller likes.
     pub changed: Arc<Notify>,
 }
 

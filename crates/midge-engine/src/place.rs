@@ -34,7 +34,7 @@ pub struct Place {
     ahead: Arc<AtomicUsize>,
 }
 
-/// An attempt on the thread that calls [`Here::run`]: for a process that runs only one. There is no other thread.
+/// An attempt on the thread that calls [`Here::run`]: for a process that runs only one.
 pub struct Here {
     runtime: Runtime,
     work: Work,
@@ -113,11 +113,15 @@ impl Here {
     /// Runs it to its end.
     ///
     /// At its deadline a guest that sleeps is stopped. One that computes is on this very thread: somebody must call
-    /// [`Control::interrupt`], such as a signal handler, and again until it has ended.
+    /// [`Control::interrupt`], such as a signal handler, and again until it has ended. Nobody is there to leave it behind:
+    /// a `memory.fill` over a gigabyte is waited for.
     pub fn run(self) -> Ended {
         let Here { runtime, work, control } = self;
         let deadline = work.begun.checked_add(Duration::from_millis(work.attempt.limits.time_ms));
-        work.run(&runtime, at(deadline, control))
+        let ended = work.run(&runtime, at(deadline, control));
+        // Without waiting for a file that a guest was dropped over: it may be a pipe that nobody writes to.
+        runtime.shutdown_background();
+        ended
     }
 }
 

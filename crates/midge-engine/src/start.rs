@@ -23,7 +23,7 @@ pub enum Phase {
     Load,
     /// Making the host functions that the module imports.
     Link,
-    /// Giving the guest its thread, its WASI and its store.
+    /// Giving the guest its input, its WASI and its store, and in a place its thread.
     Prepare,
     /// Making the instance.
     Instantiate,

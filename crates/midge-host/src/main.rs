@@ -7,6 +7,7 @@
 // A test's `main` is the test runner's.
 #![cfg_attr(not(test), no_main)]
 
+mod process;
 mod settings;
 
 mod control;
@@ -27,7 +28,8 @@ use settings::Command;
 #[cfg_attr(test, allow(dead_code))]
 extern "C" fn main(_count: std::ffi::c_int, _args: *const *const std::ffi::c_char) -> std::ffi::c_int {
     start::begin();
-    signals::ignore_broken_pipes();
+    process::keep_standard_streams();
+    process::ignore_broken_pipes();
     let settings = settings::of_this_process();
     start::ended(Phase::Settings);
     let code = match settings {

@@ -1,7 +1,7 @@
 //! `midge-host run`: one attempt by hand, without a server. stdin is the input, stdout the result, stderr the log.
 //!
-//! Invariant: there is one thread. Another one, to keep the deadline, would cost as much as loading the module; a timer of
-//! the kernel does it. SIGINT and SIGTERM end the process as they end any.
+//! Invariant: there is one thread, but for what a guest does with files. Another one, to keep the deadline, would cost as
+//! much as loading the module; a timer of the kernel does it. SIGINT and SIGTERM end the process as they end any.
 
 use std::io::{IsTerminal, Read, Write};
 use std::sync::Arc;
@@ -16,12 +16,13 @@ use midge_protocol::{Attempt as Number, JobId, limits};
 
 use crate::places::dirs;
 use crate::settings::{RunSettings, guest_env};
-use crate::signals;
+use crate::{process, signals};
 
 const EXIT_FAILED: i32 = 1;
 
 /// Runs one attempt. Returns the exit code.
 pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
+    process::end_when_asked();
     let modules = Modules::open(&settings.modules).map_err(|e| anyhow::anyhow!(whole(&e)))?;
     let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(whole(&e)))?;
     let mut limits = module.entry.limits;

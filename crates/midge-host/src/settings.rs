@@ -66,6 +66,7 @@ Options:
   -h, --help         this text
 
 Exits with 0 if the guest completed, its own code if it exited with another, 1 for any other cause, 2 on wrong usage.
+A signal ends it as it ends any program.
 ";
 
 /// What is to be done.

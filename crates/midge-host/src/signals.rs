@@ -10,15 +10,6 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Lets a write to a pipe without a reader fail, and not end the process: what Rust's own start would do.
-pub fn ignore_broken_pipes() {
-    #[allow(unsafe_code)]
-    // SAFETY: there is no other thread yet, and no handler that could be in use.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN)
-    };
-}
-
 /// What SIGALRM interrupts.
 static INTERRUPTED: OnceLock<Control> = OnceLock::new();
 /// How often a guest is interrupted that has not ended yet.

@@ -1,7 +1,6 @@
 //! What a host does from exec to its guest's first instruction, counted from outside and never timed.
 //!
-//! Invariant: what is counted is the main thread, on which the guest runs. A control thread starts beside it, and how
-//! far that one has come when the guest begins is different each time.
+//! Invariant: what is counted is the main thread, on which the guest runs.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

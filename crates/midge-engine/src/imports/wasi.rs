@@ -151,5 +151,7 @@ mod tests {
         }
         assert_eq!(ours, theirs);
         assert!(!define(&mut Linker::new(&engine), "fd_open").unwrap());
+        let names = NAMES.len() + crate::imports::WASI_NAMES.len() + crate::imports::MIDGE_NAMES.len();
+        assert_eq!(crate::imports().len(), names, "every name is one that is made");
     }
 }

@@ -1,0 +1,43 @@
+//! What Rust's own start would do for a process and what a first process needs: by hand, since that start is left out.
+
+// Three calls of the C library for which no crate here has a safe form.
+#![allow(unsafe_code)]
+
+/// Signals that ask a process to end.
+const ASKING: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
+/// A shell reports a process that a signal ended with this and the signal's number.
+const EXIT_SIGNALLED: i32 = 128;
+
+/// Opens what is closed of stdin, stdout and stderr, so that no other file gets to be one of them by chance.
+pub fn keep_standard_streams() {
+    let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: there are so many of them.
+    unsafe { libc::poll(streams.as_mut_ptr(), streams.len() as libc::nfds_t, 0) };
+    for _ in streams.iter().filter(|stream| stream.revents & libc::POLLNVAL != 0) {
+        // It gets the lowest number that is free. Where there is no such file there is nothing better either.
+        // SAFETY: the path ends with a null byte.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+    }
+}
+
+/// Lets a write to a pipe without a reader fail, and not end the process.
+pub fn ignore_broken_pipes() {
+    // SAFETY: there is no handler that could be in use.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Makes the signals that ask a process to end do so where this is the first process of its Machine or container: that one
+/// the kernel only ends by what it has a handler for.
+pub fn end_when_asked() {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: it is one of the few calls that a handler may make.
+        unsafe { libc::_exit(EXIT_SIGNALLED + signal) };
+    }
+    if std::process::id() != 1 {
+        return;
+    }
+    for signal in ASKING {
+        // SAFETY: the handler does what a handler may.
+        unsafe { libc::signal(signal, end as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    }
+}
