@@ -280,6 +280,7 @@ impl Round<'_> {
     /// Begins to make a Machine, under a secret that only its env and, as a hash, its row will know.
     fn create(&mut self, machine: &mut Machine) -> Result<(), StoreError> {
         let secret = secret::generate(&mut self.rng);
+        // Written by the event below, which always changes the row.
         machine.secret_hash = crate::secret_hash(&secret);
         let launch = match machine.state {
             MachineState::Preparing => Launch::Later,

@@ -153,8 +153,12 @@ impl Midge {
     /// # Errors
     /// [`ServiceError::NoContent`] where it has not ended by then, or ended without one.
     pub async fn result(&self, id: JobId, timeout: Duration) -> Result<Bytes, ServiceError> {
-        // In the same transaction as the job: one look for both.
-        let look = |rows: &mut dyn Rows, job: &Job| rows.content(job.id, Content::Result);
+        // In the same transaction as the job: one look for both. A job that was retried still has the result of before,
+        // which is not the one that is waited for.
+        let look = |rows: &mut dyn Rows, job: &Job| match job.phase() {
+            Phase::Completed => rows.content(job.id, Content::Result),
+            _ => Ok(None),
+        };
         let (_, result) = self.look_until_ended(id, timeout, look).await?;
         result.ok_or(ServiceError::NoContent(id, "result"))
     }

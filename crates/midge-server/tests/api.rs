@@ -253,6 +253,18 @@ async fn who_waits_for_a_result_gets_its_bytes_as_soon_as_they_are_there() {
 }
 
 #[tokio::test]
+async fn the_result_of_a_run_before_is_not_that_of_a_job_that_runs_again() {
+    let mut server = server().await;
+    let id = server.enqueue(json!({"module": "hello"})).await;
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    host.finish(attempt, done("old")).await;
+    server.call(Method::POST, &format!("/v1/jobs/{id}/retry"), None).await;
+    let (status, answer) = server.call(Method::GET, &format!("/v1/jobs/{id}/result"), None).await;
+    assert_eq!((status, answer["code"].as_str()), (StatusCode::NOT_FOUND, Some("no_content")));
+}
+
+#[tokio::test]
 async fn who_waits_for_a_result_hears_at_once_that_there_will_be_none() {
     let mut server = server().await;
     let id = server.enqueue(json!({"module": "hello"})).await;
