@@ -119,13 +119,14 @@ impl CommonArgs {
         if let Some(earlier) = earlier {
             report.compare(earlier);
         }
-        if let Some(path) = &self.save {
-            report.save(path)?;
-        }
         if self.json {
             say_json(&report.written())?;
         } else {
             say(report.text())?;
+        }
+        // Only then: what was measured is shown even if it cannot be kept.
+        if let Some(path) = &self.save {
+            report.save(path)?;
         }
         Ok(ExitCode::SUCCESS)
     }

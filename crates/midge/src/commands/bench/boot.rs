@@ -18,7 +18,7 @@ mod sum;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use self::phases::PhaseFigures;
@@ -120,7 +120,7 @@ impl Row for Figures {
             cells.extend([
                 or_dash(spread, |s| millis(s.p10_us)),
                 or_dash(spread, |s| millis(s.p50_us)),
-                or_dash(spread, |s| millis(s.p99_us)),
+                or_dash(spread.and_then(Spread::p99), millis),
                 or_dash(ratio, |ratio| format!("{:.2}", ratio.middle)),
             ]);
         }
@@ -189,7 +189,7 @@ impl Args {
             picture::draw(path, &found, &report.computer)?;
         }
         if let (Some(readme), Some(path)) = (readme, &picture) {
-            readme.write(&found.rows, &sums, &report.computer, path)?;
+            readme.write((&found.rows, &found.notes), &sums, &report.computer, path)?;
         }
         report.parts = vec![phases::part(&found.phases, &found.rows), sum::part(&sums)];
         report.rows = found.rows;
@@ -199,6 +199,10 @@ impl Args {
 
     async fn measure(&self, bench: &Bench, hello: Result<hello::Hello>) -> Result<Found> {
         let Programs { there, telling, missing } = Programs::find(bench, hello).await;
+        // What is to be measured must be there; all else is only compared.
+        if telling.is_empty() {
+            bail!("midge's own host does not run: {}", missing.join("; "));
+        }
         let mut found = Found { notes: missing, ..Found::default() };
         found.add(&there, &telling, Cache::Warm, self.runs).await?;
         if turns::is_in_memory(bench.folder.path()) {
@@ -226,7 +230,7 @@ const NOTES: [&str; 4] = [
     "milliseconds; FIRST is from start to the first instruction of main, script or guest, by the real-time clock at both ends; hello takes no stamp, so its FIRST is the host's call of it, by the runs that tell their phases",
     "phases: exec is from start to the host's main, first call from the host's call of the guest to the guest's own stamp; medians of runs with --timings between the others, so they need not add up to the medians above",
     "loaded, and compiled and loaded: by this command, a fresh engine each time, with the compiler that `midge build` has: the host has none",
-    "one more attempt: through midge-engine as linked into this command, on one place; EXIT is from handing it over to its outcome, and its floor a thread that is handed nothing and says so",
+    "one more attempt: through midge-engine as linked into this command, on one place; EXIT is from handing it over to its outcome, and its floor another one, a thread that is handed nothing and says so; two CPUs that go idle meanwhile have to be woken, one CPU (`taskset -c 0`) has not",
 ];
 
 impl Found {

@@ -87,8 +87,8 @@ impl Row for Figures {
         for spread in [self.first, self.result] {
             cells.extend([
                 or_dash(spread, |s| millis(s.p50_us)),
-                or_dash(spread, |s| millis(s.p95_us)),
-                or_dash(spread, |s| millis(s.p99_us)),
+                or_dash(spread.and_then(Spread::p95), millis),
+                or_dash(spread.and_then(Spread::p99), millis),
             ]);
         }
         cells

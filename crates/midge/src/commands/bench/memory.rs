@@ -23,8 +23,6 @@ use crate::words;
 const WAITING_JOBS: usize = 100_000;
 /// How often as many again are enqueued, for what they alone take.
 const WAITING_MORE: usize = 2;
-/// They are due so long from now that none begins.
-const WAITING_DELAY: Duration = Duration::from_secs(24 * 3600);
 const BULK_JOBS: usize = 1_000;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// By then the Machine is up, or something is wrong.
@@ -217,7 +215,9 @@ async fn places(server: &Server, client: &Client) -> Result<Vec<Figures>> {
 }
 
 async fn enqueue_waiting(client: &Client, count: usize) -> Result<()> {
-    let waiting = || EnqueueRequest::new(modules::name(modules::NOOP)).delay(WAITING_DELAY);
+    // Its one Machine has no place left.
+    let full = lab::queue("warm")?;
+    let waiting = || EnqueueRequest::new(modules::name(modules::NOOP)).queue(full.clone());
     let jobs = std::iter::repeat_with(waiting).take(count);
     Ok(client.enqueue_in_batches(jobs, BULK_JOBS, |_| {}).await?)
 }

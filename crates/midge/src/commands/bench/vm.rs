@@ -76,8 +76,8 @@ impl Row for Figures {
     fn cells(&self) -> Vec<String> {
         let p50 = |spread: Option<Spread>| or_dash(spread, |s| millis(s.p50_us));
         let phases = [self.kernel, self.main, self.guest].map(p50);
-        let result = [|s: Spread| s.p10_us, |s: Spread| s.p50_us, |s: Spread| s.p99_us];
-        let result = result.map(|of| or_dash(self.result, |spread| millis(of(spread))));
+        let result = [|s: Spread| Some(s.p10_us), |s: Spread| Some(s.p50_us), Spread::p99];
+        let result = result.map(|of| or_dash(self.result.and_then(of), millis));
         let words = [self.program.clone(), self.accelerator.as_str().to_owned()];
         words.into_iter().chain(phases).chain(result).collect()
     }
@@ -101,10 +101,26 @@ impl Args {
 
     pub(super) async fn run(&self, runs: u32, bench: &Bench) -> Result<Option<Report<Figures>>> {
         let mut stop = Stop::listen()?;
-        let qemu = qemu::version()?;
-        let Some(kernel) = stop.or(self.kernel()).await else { return Ok(None) };
-        let kernel = kernel?;
         let mut report = Report::new(NAME);
+        let mut missing = |error: anyhow::Error| {
+            report.notes.push(format!("nothing was measured: {error:#}"));
+        };
+        let qemu = match qemu::version() {
+            Ok(qemu) => qemu,
+            Err(error) => {
+                missing(error);
+                return Ok(Some(report));
+            }
+        };
+        let Some(kernel) = stop.or(self.kernel()).await else { return Ok(None) };
+        let kernel = match kernel {
+            Ok(kernel) => kernel,
+            Err(error) if self.kernel.is_none() => {
+                missing(error);
+                return Ok(Some(report));
+            }
+            Err(error) => return Err(error),
+        };
         let host = programs::host(bench.folder.path(), &bench.host)?;
         let files = format!("the whole filesystem of the host's: {}", host.files);
         let mut programs = vec![host];
@@ -231,7 +247,7 @@ mod tests {
         };
         let way = qemu::WAYS[2];
         let row = figures(&program, way, &[start(Some(2), 310), start(Some(4), 330), start(Some(3), 320)]);
-        assert_eq!(row.cells(), ["a", "emulation", "100.00", "217.00", "3.00", "310.00", "320.00", "330.00"]);
+        assert_eq!(row.cells(), ["a", "emulation", "100.00", "217.00", "3.00", "310.00", "320.00", "-"]);
         assert_eq!(row.cells().len(), Figures::HEADS.len());
         assert_eq!((row.measures().len(), row.parts.len()), (4, 1));
         let floor = figures(&program, way, &[start(None, 310)]);

@@ -45,9 +45,15 @@ impl Readme {
     }
 
     /// Writes the block anew.
-    pub(super) fn write(&self, rows: &[Figures], sums: &[Sum], at: &Computer, picture: &Path) -> Result<()> {
+    pub(super) fn write(
+        &self,
+        (rows, notes): (&[Figures], &[String]),
+        sums: &[Sum],
+        at: &Computer,
+        picture: &Path,
+    ) -> Result<()> {
         let link = picture.strip_prefix(self.folder()).unwrap_or(picture);
-        let block = block(rows, sums, at, link);
+        let block = block(rows, notes, sums, at, link);
         let text = format!("{}{BEGIN}\n{block}{END}{}", self.around.0, self.around.1);
         std::fs::write(&self.path, text).with_context(|| format!("cannot write {}", self.path.display()))
     }
@@ -64,7 +70,7 @@ fn around(text: &str) -> Option<(String, String)> {
     Some((before.to_owned(), after.to_owned()))
 }
 
-fn block(rows: &[Figures], sums: &[Sum], at: &Computer, picture: &Path) -> String {
+fn block(rows: &[Figures], notes: &[String], sums: &[Sum], at: &Computer, picture: &Path) -> String {
     let mut text = String::new();
     let mut line = |cells: &[String]| {
         writeln!(text, "| {} |", cells.join(" | ")).expect("a String takes all that is written");
@@ -85,7 +91,11 @@ fn block(rows: &[Figures], sums: &[Sum], at: &Computer, picture: &Path) -> Strin
     line(&sum::HEADS.map(|head| head.trim_start_matches('>').to_lowercase()));
     line(&sum::HEADS.map(|head| if head.starts_with('>') { "--:" } else { "---" }.to_owned()));
     sums.iter().for_each(|sum| line(&sum.cells()));
-    writeln!(text, "\n{}.\n\n{at}. Made by `midge bench boot --readme README.md`.", sum::NOTE)
+    text.push('\n');
+    for note in notes {
+        writeln!(text, "- {note}.").expect("a String takes all that is written");
+    }
+    writeln!(text, "\n{at}. Made by `midge bench boot --readme README.md`.")
         .expect("a String takes all that is written");
     text
 }
@@ -133,12 +143,12 @@ mod tests {
         let at = Report::<Figures>::new("boot").computer;
         let write = || {
             let readme = Readme::read(&path).unwrap();
-            readme.write(&rows, &[], &at, &readme.picture()).unwrap();
+            readme.write((&rows, &["a note".to_owned()]), &[], &at, &readme.picture()).unwrap();
             std::fs::read_to_string(&path).unwrap()
         };
         let text = write();
         assert!(text.starts_with("# Before\n\n<!--") && text.ends_with("-->\n\n# After\n"), "{text}");
-        assert!(!text.contains("what was here"));
+        assert!(!text.contains("what was here") && text.contains("- a note.\n"));
         assert!(text.contains("(docs/boot.svg)"), "the link is from the file's folder: {text}");
         assert_eq!(write(), text, "and again");
     }

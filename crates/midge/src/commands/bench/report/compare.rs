@@ -99,7 +99,8 @@ impl Earlier {
         let counts = counts.collect::<Vec<_>>().join(", ");
         let path = self.path.display();
         let mut notes = vec![format!(
-            "since {path} (load {} then): {counts}; better and worse are changes of {:.0} % at least between 99 % confidence intervals that do not overlap",
+            "since {path} ({}, load {} then): {counts}; better and worse are changes of {:.0} % at least between intervals that do not overlap: 99 % confidence of a median, and 10 % up and down for what was timed once",
+            self.computer.versions(),
             self.computer.load(),
             CHANGE_MIN * 100.0
         )];

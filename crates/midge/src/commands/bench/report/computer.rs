@@ -40,14 +40,18 @@ impl Computer {
         &self.load
     }
 
-    /// Returns what is not as it was on another one, or at another time; that the load is another one is no wonder.
+    /// Returns which versions of ours it had.
+    pub(super) fn versions(&self) -> String {
+        format!("midge {}, wasmtime {}", self.midge, self.wasmtime)
+    }
+
+    /// Returns what is not as it was on another one, or at another time; that the load is another one is no wonder, and
+    /// that our own versions are is what a comparison is for.
     pub(super) fn differences(&self, before: &Computer) -> Vec<String> {
         let parts = [
             ("CPU", &before.cpu, &self.cpu),
             ("cores", &before.cores.to_string(), &self.cores.to_string()),
             ("Linux", &before.kernel, &self.kernel),
-            ("midge", &before.midge, &self.midge),
-            ("wasmtime", &before.wasmtime, &self.wasmtime),
         ];
         let others = parts.into_iter().filter(|(_, before, now)| before != now);
         others.map(|(what, before, now)| format!("{what} was {before} and is {now}")).collect()

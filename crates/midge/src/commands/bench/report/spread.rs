@@ -56,6 +56,16 @@ impl Spread {
         Some(Spread { p50_low_us, p50_high_us: medians.p50_high_us.max(all.p50_us), ..all })
     }
 
+    /// Returns the 95th percentile; nothing where so few were measured that it would be the largest.
+    pub(crate) fn p95(self) -> Option<f64> {
+        (self.runs >= 20).then_some(self.p95_us)
+    }
+
+    /// Returns the 99th percentile; nothing where so few were measured that it would be the largest.
+    pub(crate) fn p99(self) -> Option<f64> {
+        (self.runs >= 100).then_some(self.p99_us)
+    }
+
     /// Returns the median, and between what it is known to lie.
     pub(crate) fn median(self) -> Interval {
         Interval { low: self.p50_low_us, middle: self.p50_us, high: self.p50_high_us }
