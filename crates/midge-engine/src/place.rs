@@ -117,22 +117,26 @@ impl Here {
     /// a `memory.fill` over a gigabyte is waited for.
     pub fn run(self) -> Ended {
         let Here { runtime, work, control } = self;
-        let deadline = work.begun.checked_add(Duration::from_millis(work.attempt.limits.time_ms));
-        let ended = work.run(&runtime, at(deadline, control));
+        let deadline = deadline(work.begun, work.attempt.limits.time_ms);
+        let at_deadline = async {
+            deadline.await;
+            control.stop(Stop::OverTime);
+            std::future::pending().await
+        };
+        let ended = work.run(&runtime, at_deadline);
         // Without waiting for a file that a guest was dropped over: it may be a pipe that nobody writes to.
         runtime.shutdown_background();
         ended
     }
 }
 
-/// Stops an attempt at its deadline, and never returns.
-async fn at(deadline: Option<Instant>, control: Control) {
-    // A limit beyond the clock's end is none.
-    if let Some(deadline) = deadline {
-        tokio::time::sleep_until(deadline.into()).await;
-        control.stop(Stop::OverTime);
+/// Waits for the deadline of an attempt.
+async fn deadline(begun: Instant, time_limit_ms: u64) {
+    match begun.checked_add(Duration::from_millis(time_limit_ms)) {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        // A limit beyond the clock's end is none.
+        None => std::future::pending().await,
     }
-    std::future::pending().await
 }
 
 fn begin(attempt: Attempt, shared: Arc<Shared>) -> (Work, Control) {
@@ -168,18 +172,10 @@ impl Running {
 
     /// Waits for the end, and brings it about at the deadline. Without somebody in here nothing does.
     pub async fn ended(mut self) -> Ended {
-        let deadline = self.begun.checked_add(Duration::from_millis(self.time_limit_ms));
-        // A limit beyond the clock's end is none.
-        let at_deadline = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             ended = &mut self.done => return self.or_lost(ended),
-            () = at_deadline => self.control.stop(Stop::OverTime),
+            () = deadline(self.begun, self.time_limit_ms) => self.control.stop(Stop::OverTime),
             () = self.control.shared.control_wakes.notified() => {}
         }
         let stopped = Instant::now();
