@@ -49,6 +49,9 @@ pub(super) struct Figures {
     what: String,
     kind: Kind,
     bytes: u64,
+    /// How it is compared with another run's.
+    #[serde(skip)]
+    measure: Measure,
 }
 
 /// What is counted.
@@ -85,12 +88,7 @@ impl Row for Figures {
     }
 
     fn measures(&self) -> Vec<Measure> {
-        match self.kind {
-            Kind::File => vec![Measure::size("size", self.bytes)],
-            Kind::Resident | Kind::Difference => {
-                vec![Measure::once("size", Unit::Bytes, Better::Lower, self.bytes as f64)]
-            }
-        }
+        vec![self.measure.clone()]
     }
 }
 
@@ -185,9 +183,9 @@ async fn resident(bench: &Bench) -> Result<Vec<Figures>> {
     enqueue_waiting(&client, WAITING_JOBS).await?;
     let some = server.resident().await?;
     enqueue_waiting(&client, WAITING_JOBS * WAITING_MORE).await?;
-    let more = server.resident().await?.saturating_sub(some);
+    let all = server.resident().await?;
     rows.push(held("server, with 100,000 jobs waiting", some));
-    rows.push(difference("server, per 100,000 more jobs waiting", more / WAITING_MORE as u64));
+    rows.push(difference("server, per 100,000 more jobs waiting", all, some, WAITING_MORE as u64));
     spinner.finish_and_clear();
     Ok(rows)
 }
@@ -210,7 +208,7 @@ async fn places(server: &Server, client: &Client) -> Result<Vec<Figures>> {
         held("host, waiting, after a job", waiting),
         held("host, with a guest in one place", one),
         held(&format!("host, with guests in {} places", modules::WARM_PLACES), all),
-        difference("host, per place with a guest", all.saturating_sub(one) / u64::from(more)),
+        difference("host, per place with a guest", all, one, more.into()),
     ])
 }
 
@@ -248,14 +246,14 @@ fn files(bench: &Bench, report: &mut Report<Figures>) -> Result<()> {
         guests.map(|name| (format!("module {name}"), modules::compiled_path(&bench.modules, name)));
     let programs = [("host program".to_owned(), bench.host.clone()), ("midge command".to_owned(), ours)];
     for (what, path) in programs.iter().chain(&compiled) {
-        report.rows.push(Figures { what: what.clone(), kind: Kind::File, bytes: size(path)? });
+        report.rows.push(file(what.clone(), size(path)?));
     }
     let mut image = programs.iter().map(|(_, path)| size(path)).sum::<Result<u64>>()?;
     let mut holds = "host program and midge command".to_owned();
     match example_modules() {
         Some((count, bytes)) => {
             let what = format!("{count} example modules with their manifest");
-            report.rows.push(Figures { what: what.clone(), kind: Kind::File, bytes });
+            report.rows.push(file(what.clone(), bytes));
             image += bytes;
             holds = format!("host program, midge command and {what}");
         }
@@ -264,7 +262,7 @@ fn files(bench: &Bench, report: &mut Report<Figures>) -> Result<()> {
                 .to_owned(),
         ),
     }
-    report.rows.push(Figures { what: format!("image: {holds}"), kind: Kind::File, bytes: image });
+    report.rows.push(file(format!("image: {holds}"), image));
     report.notes.push("an image is what it holds of midge, uncompressed; an app of one's own and the base image (debian:bookworm-slim in the Dockerfile) come on top".to_owned());
     Ok(())
 }
@@ -281,11 +279,22 @@ fn example_modules() -> Option<(usize, u64)> {
 }
 
 fn held(what: &str, bytes: u64) -> Figures {
-    Figures { what: what.to_owned(), kind: Kind::Resident, bytes }
+    let measure = Measure::once("size", Unit::Bytes, Better::Lower, bytes as f64);
+    Figures { what: what.to_owned(), kind: Kind::Resident, bytes, measure }
 }
 
-fn difference(what: &str, bytes: u64) -> Figures {
-    Figures { what: what.to_owned(), kind: Kind::Difference, bytes }
+fn difference(what: &str, more: u64, less: u64, among: u64) -> Figures {
+    let measure = Measure::difference("size", more, less, among);
+    Figures {
+        what: what.to_owned(),
+        kind: Kind::Difference,
+        bytes: more.saturating_sub(less) / among,
+        measure,
+    }
+}
+
+fn file(what: String, bytes: u64) -> Figures {
+    Figures { what, kind: Kind::File, bytes, measure: Measure::size("size", bytes) }
 }
 
 fn size(path: &Path) -> Result<u64> {

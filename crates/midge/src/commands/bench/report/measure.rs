@@ -58,9 +58,20 @@ impl Measure {
 
     /// Returns what was timed once.
     pub(crate) fn once(name: &'static str, unit: Unit, better: Better, value: f64) -> Measure {
-        let unsure = value.abs() * ONCE_UNSURE;
-        let interval = Interval { low: value - unsure, middle: value, high: value + unsure };
+        let interval = Interval::once(value);
         Measure { name, unit, better, interval }
+    }
+
+    /// Returns a size by which one that was looked at once is larger than another, shared out among so many: it is as
+    /// unsure as both, however little is left of them.
+    pub(crate) fn difference(name: &'static str, more: u64, less: u64, among: u64) -> Measure {
+        let (more, less, among) = (Interval::once(more as f64), Interval::once(less as f64), among as f64);
+        let interval = Interval {
+            low: (more.low - less.high) / among,
+            middle: (more.middle - less.middle) / among,
+            high: (more.high - less.low) / among,
+        };
+        Measure { name, unit: Unit::Bytes, better: Better::Lower, interval }
     }
 
     /// Returns a size, which comes out the same if it is looked at again.
@@ -72,6 +83,12 @@ impl Measure {
 }
 
 impl Interval {
+    /// Returns where something lies that was looked at once.
+    fn once(value: f64) -> Interval {
+        let unsure = value.abs() * ONCE_UNSURE;
+        Interval { low: value - unsure, middle: value, high: value + unsure }
+    }
+
     /// Returns this in another one's units, as far apart as the two together can be.
     pub(crate) fn over(self, floor: Interval) -> Interval {
         Interval {
@@ -106,6 +123,13 @@ mod tests {
         let ratio = ours.over(floor);
         assert_eq!(ratio.middle, 2.0);
         assert_eq!([ratio.low, ratio.high], [190.0 / 110.0, 220.0 / 95.0]);
+    }
+
+    #[test]
+    fn a_small_difference_of_large_sizes_is_hardly_known() {
+        let interval = Measure::difference("size", 1_010, 1_000, 2).interval;
+        assert_eq!(interval.middle, 5.0);
+        assert!(interval.low < -90.0 && interval.high > 100.0, "{interval:?}");
     }
 
     #[test]
