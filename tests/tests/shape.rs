@@ -15,6 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-engine", &["midge-protocol"]),
     ("midge-host", &["midge-engine", "midge-protocol"]),
     ("midge-build", &["midge-engine", "midge-protocol"]),
+    (
+        "midge-cli",
+        &["midge-build", "midge-flylet", "midge-machines", "midge-protocol", "midge-server", "midge-store"],
+    ),
     ("midge-client", &["midge-protocol"]),
     ("midge-job-macros", &[]),
     ("midge-job", &["midge-job-macros"]),
@@ -22,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// What the command may know. Nobody knows it.
 const COMMAND_MAY_KNOW: &[&str] = &[
     "midge-build",
+    "midge-cli",
     "midge-client",
     "midge-engine",
     "midge-flylet",
@@ -258,6 +263,7 @@ fn only_config_reads_the_environment() {
     let may = [
         "crates/midge/src/main.rs",
         "crates/midge/src/config.rs",
+        "crates/midge-cli/src/config.rs",
         "crates/midge-host/src/settings.rs",
         "crates/midge-job/src/attempt.rs",
         "crates/midge-job/src/run.rs",

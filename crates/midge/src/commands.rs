@@ -20,14 +20,14 @@ pub(crate) mod bench;
 
 pub(crate) mod completions;
 
-use std::future::Future;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use midge_cli::progress::LogWriter;
+use midge_cli::runtime::{calling, serving};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::Command;
-use crate::progress::LogWriter;
 
 /// Does what was asked for, and returns what the process is to exit with.
 pub(crate) fn run(command: Command) -> Result<ExitCode> {
@@ -46,25 +46,6 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => args.run(),
         Command::Completions(args) => args.run(),
     }
-}
-
-/// Runs what serves others: on all CPUs.
-fn serving<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("cannot start threads")?;
-    let answer = runtime.block_on(work);
-    // A build that somebody has had enough of is not waited for.
-    runtime.shutdown_background();
-    answer
-}
-
-/// Runs what calls a server and waits: on this thread.
-fn calling(work: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("cannot start the runtime")?;
-    let answer = runtime.block_on(work);
-    runtime.shutdown_background();
-    answer
 }
 
 /// Begins to write log lines to stderr.

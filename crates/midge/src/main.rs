@@ -1,26 +1,18 @@
 //! The `midge` command: reads what was asked for, and says what went wrong.
 //!
-//! Invariant: the only place that ends the process, and, but for `cli` and `config`, nothing reads the environment.
+//! Invariant: nothing else ends the process, and, but for `cli` and `config`, nothing reads the environment.
 
 mod cli;
 mod commands;
 mod config;
 
-mod build;
-mod checkout;
-mod serving;
-mod stop;
-
 mod arguments;
 mod connection;
-mod output;
-mod progress;
-mod table;
-mod words;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use midge_cli::output;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();

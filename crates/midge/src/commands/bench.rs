@@ -15,14 +15,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use midge_cli::checkout::{Missing, host_program};
+use midge_cli::config;
+use midge_cli::output::{note, say, say_json};
+use midge_cli::runtime::{calling, serving};
+use midge_cli::stop::Stop;
 use tokio::task::spawn_blocking;
 
 use self::report::{Earlier, Report, Row};
-use super::{calling, serving, start_log};
-use crate::checkout::{Missing, host_program};
-use crate::config;
-use crate::output::{note, say, say_json};
-use crate::stop::Stop;
+use super::start_log;
 
 /// Measure boot latency, dispatch, throughput and memory on this computer
 #[derive(Debug, clap::Args)]

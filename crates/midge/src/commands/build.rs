@@ -5,11 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use midge_build::Built;
-
-use crate::build::{Builder, project};
-use crate::output::{dim, note, say};
-use crate::table::Table;
-use crate::words;
+use midge_cli::build::{Builder, project};
+use midge_cli::output::{dim, note, say};
+use midge_cli::table::Table;
+use midge_cli::words;
 
 /// Build the modules that midge.toml lists
 #[derive(Debug, clap::Args)]

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
+use midge_cli::output::write_bytes;
 
 use crate::cli::Cli;
-use crate::output::write_bytes;
 
 /// Write the completions for a shell to stdout
 #[derive(Debug, clap::Args)]

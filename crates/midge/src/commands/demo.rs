@@ -12,6 +12,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use midge_build::Project;
+use midge_cli::build::Builder;
+use midge_cli::checkout::{Checkout, Missing, host_program};
+use midge_cli::output::{bold, dim, note, say};
+use midge_cli::progress::spinner;
+use midge_cli::serving::{Place, Serving, Start, listen, open_database};
+use midge_cli::stop::Stop;
+use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::api::{JobDetail, JobFilter, MachineView};
 use midge_protocol::job::JobView;
@@ -22,14 +29,7 @@ use tokio::time::Instant;
 
 use self::cast::{Part, cast};
 use self::show::Lines;
-use super::{serve, start_log};
-use crate::build::Builder;
-use crate::checkout::{Checkout, Missing, host_program};
-use crate::output::{bold, dim, note, say};
-use crate::progress::spinner;
-use crate::serving::{Place, Serving, Start, listen};
-use crate::stop::Stop;
-use crate::words;
+use super::start_log;
 
 /// How long Machines wait for another job: short, so that one sees them go.
 const WAIT: Duration = Duration::from_secs(2);
@@ -94,7 +94,7 @@ impl Args {
 
         let serving = Serving::start(Start {
             catalog,
-            store: serve::open_database(&folder.join("midge.db")).await?,
+            store: open_database(&folder.join("midge.db")).await?,
             listener,
             token: None,
             retention: Retention::default(),
@@ -118,7 +118,7 @@ impl Args {
     async fn listener(&self) -> Result<TcpListener> {
         match self.listen {
             Some(address) => {
-                crate::serving::check_exposure(address, None)?;
+                midge_cli::serving::check_exposure(address, None)?;
                 listen(address).await
             }
             None => match TcpListener::bind(("127.0.0.1", 7433)).await {

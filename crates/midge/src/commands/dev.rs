@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use midge_build::Project;
+use midge_cli::build::{Builder, project};
+use midge_cli::checkout::{Missing, host_program};
+use midge_cli::output::{bold, dim, note, show_error};
+use midge_cli::serving::{Place, Serving, Start, listen, open_database};
+use midge_cli::stop::Stop;
 use midge_server::{Catalog, Midge, Retention};
 
 use self::generations::Generations;
 use self::watch::Watch;
-use super::{serve, start_log};
-use crate::build::{Builder, project};
-use crate::checkout::{Missing, host_program};
-use crate::output::{bold, dim, note, show_error};
-use crate::serving::{Place, Serving, Start, listen};
-use crate::stop::Stop;
+use super::start_log;
 
 /// What belongs to `midge dev` alone, beside midge.toml.
 const FOLDER: &str = ".midge";
@@ -53,7 +53,7 @@ impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
         let mut stop = Stop::listen()?;
-        crate::serving::check_exposure(self.listen, None)?;
+        midge_cli::serving::check_exposure(self.listen, None)?;
         let listener = listen(self.listen).await?;
         let workshop = Arc::new(Workshop::open(&self)?);
         // From before the first build, so that a save during it is not missed.
@@ -63,7 +63,7 @@ impl Args {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let store = serve::open_database(&workshop.folder().join("dev.db")).await?;
+        let store = open_database(&workshop.folder().join("dev.db")).await?;
         let serving = Serving::start(Start {
             catalog,
             store,

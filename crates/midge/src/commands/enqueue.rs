@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use midge_cli::output::{bold, dim, note, say, say_json, write_bytes};
+use midge_cli::progress::{is_drawn, spinner, style};
+use midge_cli::words;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::job::{JobView, State};
 use midge_protocol::{JobId, ModuleName, QueueName, Timestamp};
 
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
-use crate::output::{bold, dim, note, say, say_json, write_bytes};
-use crate::progress::{is_drawn, spinner, style};
-use crate::words;
 
 /// How often progress is asked for while somebody looks.
 const LOOK_EVERY: Duration = Duration::from_millis(300);

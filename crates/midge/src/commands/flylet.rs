@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use midge_cli::output::{note, say};
+use midge_cli::stop::Stop;
 use midge_flylet::{Flylet, FlyletSettings};
 use midge_protocol::Secret;
 
 use super::start_log;
 use crate::arguments::{given, secret};
-use crate::output::{note, say};
-use crate::stop::Stop;
 
 /// Run a local Machines API, whose Machines are processes
 #[derive(Debug, clap::Args)]

@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use midge_cli::output::{dim, note, say, say_json, state, write_bytes};
+use midge_cli::table::{Table, cut};
+use midge_cli::words;
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
 use midge_protocol::{Attempt, JobId, ModuleName, QueueName, Timestamp};
 
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
-use crate::output::{dim, note, say, say_json, state, write_bytes};
-use crate::table::{Table, cut};
-use crate::words;
 
 /// The width of a note in the table; `midge jobs show` has all of it.
 const NOTE_WIDTH_MAX: usize = 60;
@@ -236,7 +236,7 @@ async fn cancel(args: IdsArgs) -> Result<ExitCode> {
             Ok(job) if job.state.is_ended() => say(format_args!("{id} {}", state(job.state)))?,
             Ok(_) => say(format_args!("{id} is being cancelled"))?,
             Err(error) => {
-                crate::output::show_error(&error);
+                midge_cli::output::show_error(&error);
                 code = ExitCode::FAILURE;
             }
         }

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use midge_cli::output::{note, say, say_json};
+use midge_cli::table::{Table, cut};
+use midge_cli::words;
 use midge_protocol::Timestamp;
 use midge_protocol::api::MachineView;
 
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
-use crate::output::{note, say, say_json};
-use crate::table::{Table, cut};
-use crate::words;
 
 /// The width of a note in the table; `--json` has all of it.
 const NOTE_WIDTH_MAX: usize = 60;

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use midge_cli::checkout::Checkout;
+use midge_cli::output::{bold, note, say};
 use midge_protocol::ModuleName;
-
-use crate::checkout::Checkout;
-use crate::output::{bold, note, say};
 
 /// The files of a new job, with `{{name}}` and the like where something is filled in.
 const TEMPLATE: &[(&str, &str)] = &[

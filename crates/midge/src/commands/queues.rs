@@ -4,14 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use midge_cli::output::{say, say_json};
+use midge_cli::table::Table;
+use midge_cli::words;
 use midge_protocol::api::QueueView;
 use midge_protocol::job::State;
 
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
-use crate::output::{say, say_json};
-use crate::table::Table;
-use crate::words;
 
 /// List the queues: jobs in each state, the longest wait, Machines
 #[derive(Debug, clap::Args)]

@@ -7,12 +7,12 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use midge_cli::build::{Builder, project};
+use midge_cli::checkout::{Missing, host_program};
+use midge_cli::words;
 use midge_protocol::ModuleName;
 
 use crate::arguments::{ContentArgs, key_value};
-use crate::build::{Builder, project};
-use crate::checkout::{Missing, host_program};
-use crate::words;
 
 /// Build a module and run it once, here, without a server
 #[derive(Debug, clap::Args)]

@@ -1,25 +1,26 @@
 //! `midge serve`: the server, apart from any app.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use midge_cli::checkout::{Missing, host_program};
+use midge_cli::config;
+use midge_cli::output::note;
+use midge_cli::serving::{Place, Serving, Start, check_exposure, listen, open_database};
+use midge_cli::stop::Stop;
+use midge_cli::words;
 use midge_machines::FlySettings;
 use midge_protocol::Secret;
 use midge_server::{Catalog, Fork, Retention};
-use midge_store::{MemoryStore, SqliteStore, Store};
+use midge_store::{MemoryStore, Store};
 
 use super::start_log;
 use crate::arguments::{given, secret};
-use crate::checkout::{Missing, host_program};
-use crate::config::{self, FlyMachine};
-use crate::output::note;
-use crate::serving::{Place, Serving, Start, check_exposure, listen};
-use crate::stop::Stop;
-use crate::words;
+use crate::config::{FlyMachine, fly_machine};
 
 /// Run a server: queue, dispatcher, HTTP API and dashboard
 #[derive(Debug, clap::Args)]
@@ -98,7 +99,7 @@ impl Args {
         midge_engine::Modules::open(&self.modules)?;
         let listener = listen(self.listen).await?;
         let port = listener.local_addr()?.port();
-        let place = match self.fly.place(&config::fly_machine(), self.listen.ip().is_loopback(), port)? {
+        let place = match self.fly.place(&fly_machine(), self.listen.ip().is_loopback(), port)? {
             Some((api, mut fork)) => {
                 fork.host = vec![self.host_program(Missing::Fail).await?.display().to_string()];
                 catalog.generation.clone_from(&fork.image);
@@ -121,13 +122,6 @@ impl Args {
         let find = move || host_program(named.as_deref(), missing, &config::environment());
         tokio::task::spawn_blocking(find).await.context("the search for the host program ended")?
     }
-}
-
-/// Opens a SQLite database.
-pub(super) async fn open_database(path: &Path) -> Result<Arc<dyn Store>> {
-    let path = path.to_owned();
-    let open = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
-    Ok(Arc::new(open.context("opening the database ended")??))
 }
 
 impl FlyArgs {

@@ -19,6 +19,7 @@ mod sum;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use midge_cli::stop::Stop;
 use serde::Serialize;
 
 use self::phases::PhaseFigures;
@@ -28,7 +29,6 @@ use self::readme::Readme;
 use self::turns::Times;
 use super::report::{Interval, Measure, Report, Row, Spread, millis, or_dash};
 use super::{Bench, modules, vm};
-use crate::stop::Stop;
 
 /// One run in so many is repeated with a cold page cache, which takes longer.
 const WARM_RUNS_PER_COLD: u32 = 5;
@@ -115,7 +115,8 @@ impl Row for Figures {
 
     fn cells(&self) -> Vec<String> {
         let cache = self.cache.as_str().to_owned();
-        let mut cells = vec![self.program.clone(), cache, or_dash(self.module_bytes, crate::words::bytes)];
+        let mut cells =
+            vec![self.program.clone(), cache, or_dash(self.module_bytes, midge_cli::words::bytes)];
         for (spread, ratio) in [(self.first, self.first_to_floor), (self.exit, self.exit_to_floor)] {
             cells.extend([
                 or_dash(spread, |s| millis(s.p10_us)),

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use midge_cli::progress::spinner;
+use midge_cli::stop::Stop;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::QueueName;
 use midge_protocol::manifest::{QueuePolicy, Wait};
@@ -13,8 +15,6 @@ use tokio::time::MissedTickBehavior;
 use super::lab::{self, Lab};
 use super::report::{Measure, Report, Row, Spread, millis, or_dash};
 use super::{Bench, modules};
-use crate::progress::spinner;
-use crate::stop::Stop;
 
 /// No scenario takes longer than this, however slow the computer.
 const SCENARIO_TIME_MAX: Duration = Duration::from_secs(25);

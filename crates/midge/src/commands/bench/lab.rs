@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use midge_cli::serving::{Place, Serving, Start, listen, open_database};
+use midge_cli::stop::Stop;
 use midge_client::Client;
 use midge_protocol::QueueName;
 use midge_protocol::api::MachineView;
@@ -14,9 +16,6 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::Bench;
-use crate::commands::serve::open_database;
-use crate::serving::{Place, Serving, Start, listen};
-use crate::stop::Stop;
 
 /// How often the Machines are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

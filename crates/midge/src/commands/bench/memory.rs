@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use midge_build::Project;
+use midge_cli::checkout::Checkout;
+use midge_cli::progress::spinner;
+use midge_cli::stop::Stop;
+use midge_cli::words;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::api::MachineView;
 use serde::Serialize;
@@ -14,10 +18,6 @@ use tokio::time::Instant;
 
 use super::report::{Better, Measure, Report, Row, Unit};
 use super::{Bench, lab, modules, processes};
-use crate::checkout::Checkout;
-use crate::progress::spinner;
-use crate::stop::Stop;
-use crate::words;
 
 /// Jobs that wait, for what each costs in memory. The first take what any number takes, such as buffers.
 const WAITING_JOBS: usize = 100_000;

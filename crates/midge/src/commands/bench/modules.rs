@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use midge_build::{PROJECT_FILE, Project};
+use midge_cli::build::Builder;
 use midge_protocol::ModuleName;
-
-use crate::build::Builder;
 
 /// Writes the real-time clock to stdout, read by its first instruction.
 pub(super) const STAMP: &str = "stamp";

@@ -10,14 +10,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use midge_cli::output::{bold, dim};
+use midge_cli::table::Table;
 use serde::Serialize;
 
 pub(super) use self::compare::Earlier;
 pub(super) use self::computer::Computer;
 pub(super) use self::measure::{Better, Interval, Measure, Unit};
 pub(super) use self::spread::Spread;
-use crate::output::{bold, dim};
-use crate::table::Table;
 
 /// The version of a report in JSON. Another number is another format.
 const FORMAT: u32 = 1;

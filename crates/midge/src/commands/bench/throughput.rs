@@ -8,6 +8,8 @@ mod running;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use midge_cli::progress::spinner;
+use midge_cli::stop::Stop;
 use midge_client::EnqueueRequest;
 use midge_protocol::QueueName;
 use serde::Serialize;
@@ -18,8 +20,6 @@ use self::meter::Meter;
 use super::lab::{self, Lab};
 use super::report::{Better, Measure, Report, Row, Unit, or_dash};
 use super::{Bench, modules};
-use crate::progress::spinner;
-use crate::stop::Stop;
 
 /// How long single enqueues go on.
 const SINGLES_TIME: Duration = Duration::from_secs(2);
@@ -78,7 +78,7 @@ impl Row for Figures {
             format!("{:.0}", self.a_second),
             or_dash(self.to_smallest, |ratio| format!("{:.0} %", ratio * 100.0)),
             format!("{:.0} us", self.cpu_us_each),
-            crate::words::bytes(self.written_bytes_each as u64),
+            midge_cli::words::bytes(self.written_bytes_each as u64),
         ]
     }
 

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use midge_cli::config;
+use midge_cli::output::note;
+use midge_cli::progress::{BuildProgress, bar};
+use midge_cli::stop::Stop;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
@@ -17,10 +21,6 @@ use self::programs::Program;
 use self::qemu::{Accelerator, Way};
 use super::Bench;
 use super::report::{Measure, Report, Row, Spread, millis, or_dash};
-use crate::config;
-use crate::output::note;
-use crate::progress::{BuildProgress, bar};
-use crate::stop::Stop;
 
 /// apt's settings, which name Debian's mirror.
 const APT: &str = "/etc/apt";

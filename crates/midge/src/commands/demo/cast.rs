@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn every_example_is_in_the_cast() {
         let project =
-            midge_build::Project::read(&crate::checkout::Checkout::find().unwrap().guest_examples());
+            midge_build::Project::read(&midge_cli::checkout::Checkout::find().unwrap().guest_examples());
         let modules: Vec<ModuleName> = project.unwrap().modules.into_keys().collect();
         let mut cast: Vec<ModuleName> = cast().into_iter().map(|part| part.module).collect();
         cast.sort();

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use anstyle::AnsiColor;
 use indicatif::ProgressBar;
+use midge_cli::output::{bold, dim, note, state, styled};
+use midge_cli::progress::{is_drawn, spinner, style};
+use midge_cli::table::{Table, cut};
+use midge_cli::words;
 use midge_protocol::JobId;
 use midge_protocol::job::{JobView, State};
 
 use super::Ended;
 use super::cast::Part;
-use crate::output::{bold, dim, note, state, styled};
-use crate::progress::{is_drawn, spinner, style};
-use crate::table::{Table, cut};
-use crate::words;
 
 /// How wide a reason may be.
 const MESSAGE_WIDTH_MAX: usize = 60;

@@ -7,14 +7,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
+use midge_cli::output::{note, say, say_json};
+use midge_cli::progress::{self, is_drawn};
+use midge_cli::words;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::api::BulkEnqueued;
 use midge_protocol::limits;
 
 use crate::connection::Answered;
-use crate::output::{note, say, say_json};
-use crate::progress::{self, is_drawn};
-use crate::words;
 
 /// Jobs in one transaction: enough to be quick, few enough that others do not wait for it.
 const BATCH_JOBS: usize = 1_000;

@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use futures_util::StreamExt;
+use midge_cli::output::{note, say, show_error, state};
+use midge_cli::progress;
+use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::JobId;
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
@@ -11,9 +14,6 @@ use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
 use super::FilterArgs;
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
-use crate::output::{note, say, show_error, state};
-use crate::progress;
-use crate::words;
 
 /// Calls that are on their way at once.
 const CALLS_MAX: usize = 16;

@@ -4,14 +4,14 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::Result;
+use midge_cli::output::{bold, dim, say, say_json, state};
+use midge_cli::table::{Table, cut};
+use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::job::{AttemptView, JobView};
 use midge_protocol::{JobId, Timestamp};
 
 use crate::connection::Answered;
-use crate::output::{bold, dim, say, say_json, state};
-use crate::table::{Table, cut};
-use crate::words;
 
 /// The most of the args that is shown; `--json` has all of them.
 const ARGS_WIDTH_MAX: usize = 200;

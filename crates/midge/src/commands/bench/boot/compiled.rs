@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
+use midge_cli::progress::bar;
 use midge_engine::{Cpu, Modules, Place};
 
 use super::program::nanos;
@@ -13,7 +14,6 @@ use super::turns::turns;
 use super::{Cache, Figures, place};
 use crate::commands::bench::modules;
 use crate::commands::bench::report::Spread;
-use crate::progress::bar;
 
 /// When code is made of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

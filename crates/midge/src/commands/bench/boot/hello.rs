@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use midge_build::{GUEST_TARGET, Project};
-
-use crate::build::Builder;
-use crate::checkout::Checkout;
+use midge_cli::build::Builder;
+use midge_cli::checkout::Checkout;
 
 /// Its name: a Rust program with JSON in and out, made with midge's SDK. It takes no stamp.
 pub(super) const NAME: &str = "hello";

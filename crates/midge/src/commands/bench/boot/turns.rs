@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use midge_cli::progress::bar;
 use rand::seq::SliceRandom;
 use rustix::fs::{Advice, fadvise, statfs};
 
 use super::Cache;
 use super::phases::Phases;
 use super::program::Program;
-use crate::progress::bar;
 
 /// Rounds that are not counted: the first ones fill caches.
 const ROUNDS_UNCOUNTED: u32 = 3;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use midge_cli::output::{bold, dim};
 use serde::{Deserialize, Serialize};
 
 use super::{Better, Computer, FORMAT, Interval, Measure, Part, Unit};
-use crate::output::{bold, dim};
 
 /// Two runs of one program differ by this much where nothing moved: memory is laid out anew, the computer is warmer.
 const CHANGE_MIN: f64 = 0.05;

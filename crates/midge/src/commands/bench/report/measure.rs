@@ -107,7 +107,7 @@ impl Unit {
             Unit::Floors if value < 0.1 => format!("{value:.4} x floor"),
             Unit::Floors => format!("{value:.2} x floor"),
             Unit::PerSecond => format!("{value:.0}/s"),
-            Unit::Bytes => crate::words::bytes(value.max(0.0) as u64),
+            Unit::Bytes => midge_cli::words::bytes(value.max(0.0) as u64),
         }
     }
 }

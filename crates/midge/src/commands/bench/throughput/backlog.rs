@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use midge_cli::progress::spinner;
+use midge_cli::stop::Stop;
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, QueueName};
 
@@ -14,8 +16,6 @@ use super::meter::{Meter, Reading};
 use super::{BULK_JOBS, CALLERS, Figures, MACHINES, PLACES, job, requests, up};
 use crate::commands::bench::lab::{self, Lab};
 use crate::commands::bench::{Bench, modules};
-use crate::progress::spinner;
-use crate::stop::Stop;
 
 /// Jobs that wait in the backlog that the others are compared with.
 pub(super) const SMALLEST: u64 = 1_000;

@@ -6,12 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use midge_build::{PROJECT_FILE, Project};
+use midge_cli::build::Builder;
+use midge_cli::words;
 use midge_protocol::manifest;
 
 use super::initramfs::Initramfs;
-use crate::build::Builder;
 use crate::commands::bench::modules::compiled_path;
-use crate::words;
 
 /// The guest: `guest ` and 16 hexadecimal digits, the real-time clock in nanoseconds, read by its first instruction.
 const GUEST: &str = "stamp-text";

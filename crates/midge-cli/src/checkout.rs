@@ -7,47 +7,46 @@ use midge_build::Environment;
 
 use crate::progress::BuildProgress;
 
+/// The name of the host program's file.
 const HOST: &str = "midge-host";
 
-/// A checkout of midge.
+/// A checkout of midge's repository.
 #[derive(Debug, Clone)]
-pub(crate) struct Checkout {
+pub struct Checkout {
     folder: PathBuf,
 }
 
 impl Checkout {
     /// Finds the checkout that this command was built from, if it is still there.
-    pub(crate) fn find() -> Option<Checkout> {
+    pub fn find() -> Option<Checkout> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2)?;
         let checkout = Checkout { folder: folder.to_owned() };
         checkout.job_sdk().join("Cargo.toml").is_file().then_some(checkout)
     }
 
     /// Returns the folder of the crate with which jobs are written.
-    pub(crate) fn job_sdk(&self) -> PathBuf {
+    pub fn job_sdk(&self) -> PathBuf {
         self.folder.join("crates/midge-job")
     }
 
     /// Returns the folder of the example jobs.
-    pub(crate) fn guest_examples(&self) -> PathBuf {
+    pub fn guest_examples(&self) -> PathBuf {
         self.folder.join("guest-examples")
     }
 }
 
-/// Whether the host program may be built where it is not found.
+/// What [`host_program`] does where there is no host program yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+pub enum Missing {
+    /// Builds it from the checkout.
     Build,
+    /// Returns an error that says where to put it.
     Fail,
 }
 
 /// Returns the host program: the one that is named; one beside this command; or one built from the checkout.
 /// This blocks.
-pub(crate) fn host_program(
-    named: Option<&Path>,
-    missing: Missing,
-    environment: &Environment,
-) -> Result<PathBuf> {
+pub fn host_program(named: Option<&Path>, missing: Missing, environment: &Environment) -> Result<PathBuf> {
     if let Some(named) = named {
         if !named.is_file() {
             bail!("there is no host program at {}: look at --host-program and MIDGE_HOST", named.display());

@@ -11,16 +11,16 @@ enum Side {
     Right,
 }
 
-/// A table. The last column may be of any width.
+/// A table, shown with a line for its heads and one for each row. The last column may be of any width.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     heads: Vec<(String, Side)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// Makes a table with these heads. One that begins with `>` is of numbers, which stand to the right.
-    pub(crate) fn new(heads: &[&str]) -> Table {
+    pub fn new(heads: &[&str]) -> Table {
         let head = |head: &&str| match head.strip_prefix('>') {
             Some(head) => (head.to_owned(), Side::Right),
             None => ((*head).to_owned(), Side::Left),
@@ -29,14 +29,14 @@ impl Table {
     }
 
     /// Adds a row with a cell for each column.
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cells: Vec<String> = cells.into_iter().collect();
         assert_eq!(cells.len(), self.heads.len(), "a row has a cell for each column");
         self.rows.push(cells);
     }
 
     /// Returns whether there are no rows.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
@@ -83,8 +83,8 @@ fn width(text: &str) -> usize {
     anstream::adapter::strip_str(text).map(|piece| piece.chars().count()).sum()
 }
 
-/// Returns the first line of a text, cut to a width.
-pub(crate) fn cut(text: &str, width_max: usize) -> String {
+/// Returns the first line of a text, cut to so many characters; where something is left out it ends with `…`.
+pub fn cut(text: &str, width_max: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() <= width_max && text.lines().nth(1).is_none() {
         return line.to_owned();

@@ -8,13 +8,13 @@ use anyhow::Result;
 use midge_protocol::job::State;
 
 /// Writes a line to stdout.
-pub(crate) fn say(line: impl Display) -> Result<()> {
+pub fn say(line: impl Display) -> Result<()> {
     writeln!(anstream::stdout(), "{line}")?;
     Ok(())
 }
 
 /// Writes bytes to stdout as they are.
-pub(crate) fn write_bytes(bytes: &[u8]) -> Result<()> {
+pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
     stdout.flush()?;
@@ -22,14 +22,14 @@ pub(crate) fn write_bytes(bytes: &[u8]) -> Result<()> {
 }
 
 /// Writes a value to stdout as JSON, for programs.
-pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<()> {
+pub fn say_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)?;
     writeln!(io::stdout(), "{text}")?;
     Ok(())
 }
 
 /// Writes a line to stderr, above any progress bars.
-pub(crate) fn note(line: impl Display) {
+pub fn note(line: impl Display) {
     crate::progress::above(|| {
         // What cannot be said to a closed stderr cannot be said anywhere.
         let _ = writeln!(anstream::stderr(), "{line}");
@@ -37,7 +37,7 @@ pub(crate) fn note(line: impl Display) {
 }
 
 /// Writes an error and its causes to stderr.
-pub(crate) fn show_error(error: &anyhow::Error) {
+pub fn show_error(error: &anyhow::Error) {
     note(format_args!("{}: {error}", styled("error", AnsiColor::Red.on_default().bold())));
     let mut above = error.to_string();
     for cause in error.chain().skip(1) {
@@ -51,7 +51,7 @@ pub(crate) fn show_error(error: &anyhow::Error) {
 }
 
 /// Returns whether an error says that whoever read our output has gone.
-pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
@@ -59,22 +59,22 @@ pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Returns a text in a style. The codes are removed again where they go to no terminal.
-pub(crate) fn styled(text: impl Display, style: Style) -> String {
+pub fn styled(text: impl Display, style: Style) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Returns a text for what is beside the point.
-pub(crate) fn dim(text: impl Display) -> String {
+/// Returns a text as one that is beside the point: dimmed.
+pub fn dim(text: impl Display) -> String {
     styled(text, Style::new().dimmed())
 }
 
-/// Returns a text for what matters.
-pub(crate) fn bold(text: impl Display) -> String {
+/// Returns a text as one that matters: in bold.
+pub fn bold(text: impl Display) -> String {
     styled(text, Style::new().bold())
 }
 
-/// Returns a state in its colour.
-pub(crate) fn state(state: State) -> String {
+/// Returns the name of a job's state, in the colour that stands for it.
+pub fn state(state: State) -> String {
     let style = match state {
         State::Completed => AnsiColor::Green.on_default(),
         State::Discarded => AnsiColor::Red.on_default(),

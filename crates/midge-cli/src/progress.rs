@@ -15,26 +15,26 @@ use crate::words;
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 const TICK: Duration = Duration::from_millis(100);
 
-/// Returns whether there is a terminal to draw on.
-pub(crate) fn is_drawn() -> bool {
+/// Returns whether bars are drawn: stderr is a terminal.
+pub fn is_drawn() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Writes something above the bars.
-pub(crate) fn above<T>(write: impl FnOnce() -> T) -> T {
+/// Runs a function that writes to stderr, while the bars are out of its way, and returns what it returns.
+pub fn above<T>(write: impl FnOnce() -> T) -> T {
     BARS.suspend(write)
 }
 
 /// Begins a bar that counts to `total`, in a unit such as `jobs`.
-pub(crate) fn bar(total: u64, unit: &str) -> ProgressBar {
+pub fn bar(total: u64, unit: &str) -> ProgressBar {
     let template = format!("{{prefix}} {{bar:30}} {{pos}}/{{len}} {unit} {{msg}}");
     let bar = BARS.add(ProgressBar::new(total));
     bar.set_style(style(&template));
     bar
 }
 
-/// Begins a line with a spinner.
-pub(crate) fn spinner(text: impl Into<String>) -> ProgressBar {
+/// Begins a line with a spinner before a text.
+pub fn spinner(text: impl Into<String>) -> ProgressBar {
     let spinner = BARS.add(ProgressBar::new_spinner());
     spinner.set_style(style("{spinner} {wide_msg}"));
     spinner.set_message(text.into());
@@ -42,21 +42,22 @@ pub(crate) fn spinner(text: impl Into<String>) -> ProgressBar {
     spinner
 }
 
-pub(crate) fn style(template: &str) -> ProgressStyle {
+/// Returns the style of a bar by a template, in the language of [`ProgressStyle::with_template`].
+pub fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).expect("our own templates are well formed");
     style.progress_chars("━╸ ")
 }
 
 /// Shows what a build does: a spinner or bar for the step, and a line for each module.
 #[derive(Debug, Default)]
-pub(crate) struct BuildProgress {
+pub struct BuildProgress {
     /// The step that goes on, and what it is called.
     step: RefCell<Option<(ProgressBar, String)>>,
 }
 
 impl BuildProgress {
-    /// Takes what a build says.
-    pub(crate) fn event(&self, event: Event<'_>) {
+    /// Shows an event of a build.
+    pub fn event(&self, event: Event<'_>) {
         match event {
             Event::Step(text) => self.begin(text),
             Event::Bytes { done, total } => self.bytes(done, total),
@@ -109,7 +110,7 @@ impl Drop for BuildProgress {
 
 /// Writes log lines above the bars.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LogWriter;
+pub struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,7 +1,7 @@
 //! A server in this process: the HTTP listener, the Machines API it uses, and an orderly end.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use midge_flylet::{Flylet, FlyletSettings};
 use midge_machines::{FlyMachines, FlySettings, Machines, SeenState};
 use midge_protocol::{MachineId, Secret, limits};
 use midge_server::{Access, Catalog, Fork, Midge, Retention, Settings};
-use midge_store::Store;
+use midge_store::{SqliteStore, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -31,7 +31,7 @@ const LOCAL_APP: &str = "midge";
 
 /// Where Machines come from.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub enum Place {
     /// From a flylet in this process.
     Local {
         /// The program of its Machines.
@@ -47,21 +47,27 @@ pub(crate) enum Place {
 }
 
 /// What a server is started with.
-pub(crate) struct Start {
-    pub(crate) catalog: Catalog,
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) listener: TcpListener,
-    pub(crate) token: Option<Secret>,
-    pub(crate) retention: Retention,
-    pub(crate) place: Place,
+pub struct Start {
+    /// The modules that it runs, and the policies of its queues.
+    pub catalog: Catalog,
+    /// The store that holds its jobs.
+    pub store: Arc<dyn Store>,
+    /// The listener of its API and its dashboard.
+    pub listener: TcpListener,
+    /// The token that callers must know; without one, only callers on this computer are answered.
+    pub token: Option<Secret>,
+    /// How long jobs are kept that have ended.
+    pub retention: Retention,
+    /// Where its Machines come from.
+    pub place: Place,
 }
 
-/// A server that runs.
-pub(crate) struct Serving {
-    /// Its handle.
-    pub(crate) midge: Midge,
-    /// Where it listens.
-    pub(crate) url: String,
+/// A server that runs in this process, until [`Serving::shutdown`].
+pub struct Serving {
+    /// The handle by which jobs are enqueued and looked at without HTTP.
+    pub midge: Midge,
+    /// The URL under which programs on this computer reach it.
+    pub url: String,
     machines: Arc<dyn Machines>,
     flylet: Option<Flylet>,
     http: JoinHandle<std::io::Result<()>>,
@@ -69,8 +75,8 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Starts a server.
-    pub(crate) async fn start(start: Start) -> Result<Serving> {
+    /// Starts a server, and with [`Place::Local`] a flylet for its Machines.
+    pub async fn start(start: Start) -> Result<Serving> {
         raise_files_max();
         let address = start.listener.local_addr()?;
         let url = local_url(address);
@@ -112,7 +118,7 @@ impl Serving {
 
     /// Ends the server: no more Machines are started, hosts here finish or hand back what they run, and requests
     /// that are being answered end. Being asked again to stop cuts the waiting short.
-    pub(crate) async fn shutdown(mut self, stop: &mut Stop) {
+    pub async fn shutdown(mut self, stop: &mut Stop) {
         self.midge.shutdown().await;
         if let Some(flylet) = self.flylet.take() {
             // Machines at Fly go on, and find the next server.
@@ -151,8 +157,8 @@ async fn stop_machines(midge: &Midge, machines: &dyn Machines) {
     .await;
 }
 
-/// Listens on an address.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+/// Listens on an address. The error says what to do where the port is in use.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
     match TcpListener::bind(address).await {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => bail!(
@@ -169,6 +175,13 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     }
 }
 
+/// Opens the SQLite database in this file, and makes it where there is none.
+pub async fn open_database(path: &Path) -> Result<Arc<dyn Store>> {
+    let path = path.to_owned();
+    let open = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
+    Ok(Arc::new(open.context("opening the database ended")??))
+}
+
 /// Returns the URL under which programs on this machine reach an address.
 fn local_url(address: SocketAddr) -> String {
     let ip = match address {
@@ -179,8 +192,8 @@ fn local_url(address: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
-/// Refuses to open jobs to a network without a token.
-pub(crate) fn check_exposure(address: SocketAddr, token: Option<&Secret>) -> Result<()> {
+/// Fails where a server would be open to a network without a token: its address is not loopback, and there is none.
+pub fn check_exposure(address: SocketAddr, token: Option<&Secret>) -> Result<()> {
     if address.ip().is_loopback() || token.is_some() {
         return Ok(());
     }

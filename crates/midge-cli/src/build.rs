@@ -8,45 +8,46 @@ use midge_build::{Built, Environment, Options, Project};
 use crate::config;
 use crate::progress::BuildProgress;
 
-/// Whoever builds guests: where toolchains are kept, and the environment of what is started.
+/// Builds guests, with what a build needs to know: where toolchains are kept, which rustc is used, and the
+/// environment of the programs that are started.
 #[derive(Debug, Clone)]
-pub(crate) struct Builder {
+pub struct Builder {
     options: Options,
 }
 
 impl Builder {
-    /// Makes a builder that takes a rustc where one is named.
-    pub(crate) fn new(rustc: Option<PathBuf>) -> Result<Builder> {
+    /// Makes a builder. It uses this rustc, or finds or fetches one where none is named.
+    pub fn new(rustc: Option<PathBuf>) -> Result<Builder> {
         let mut options = Options::new(config::cache_dir()?, config::environment());
         options.rustc = rustc;
         Ok(Builder { options })
     }
 
-    /// Puts compiled modules into another folder than the project's.
-    pub(crate) fn out(mut self, out: Option<PathBuf>) -> Builder {
+    /// Sets the folder that compiled modules go to; without one they go to the project's own.
+    pub fn out(mut self, out: Option<PathBuf>) -> Builder {
         self.options.out = out;
         self
     }
 
-    /// Returns the environment of programs that are started.
-    pub(crate) fn environment(&self) -> &Environment {
+    /// Returns the environment of the programs that a build starts.
+    pub fn environment(&self) -> &Environment {
         &self.options.environment
     }
 
-    /// Returns whether a build of packages would find a toolchain without fetching one.
-    pub(crate) fn has_toolchain(&self, project: &Project) -> bool {
+    /// Returns whether a build of this project's packages would find a toolchain without fetching one.
+    pub fn has_toolchain(&self, project: &Project) -> bool {
         midge_build::has_toolchain(project, &self.options)
     }
 
-    /// Builds a project. This blocks.
-    pub(crate) fn build(&self, project: &Project) -> Result<Built> {
+    /// Builds a project, shows the progress on stderr, and returns what was made. This blocks.
+    pub fn build(&self, project: &Project) -> Result<Built> {
         let progress = BuildProgress::default();
         Ok(midge_build::build(project, &self.options, &|event| progress.event(event))?)
     }
 }
 
 /// Reads a project: the named file or folder, or, where none is named, the nearest `midge.toml` from here upward.
-pub(crate) fn project(path: Option<&Path>) -> Result<Project> {
+pub fn project(path: Option<&Path>) -> Result<Project> {
     let found = match path {
         Some(path) => path.to_owned(),
         None => {

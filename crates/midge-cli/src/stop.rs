@@ -5,22 +5,22 @@ use std::future::Future;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Hears SIGINT and SIGTERM from now on.
+/// Hears SIGINT and SIGTERM for as long as it exists.
 #[derive(Debug)]
-pub(crate) struct Stop {
+pub struct Stop {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl Stop {
     /// Begins to listen. Until it is dropped, Ctrl-C does not end the process by itself.
-    pub(crate) fn listen() -> Result<Stop> {
+    pub fn listen() -> Result<Stop> {
         let hear = |kind| signal(kind).context("cannot listen for signals");
         Ok(Stop { interrupt: hear(SignalKind::interrupt())?, terminate: hear(SignalKind::terminate())? })
     }
 
     /// Waits for the next signal.
-    pub(crate) async fn asked(&mut self) {
+    pub async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -28,7 +28,7 @@ impl Stop {
     }
 
     /// Waits for work to be done, unless the process is asked to end first; then the work is dropped.
-    pub(crate) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+    pub async fn or<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             () = self.asked() => None,
             done = work => Some(done),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use midge_protocol::Timestamp;
 
 /// Reads a duration such as `500ms`, `90s`, `10m`, `1h30m` or `7d`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration: use one such as 500ms, 90s, 10m, 1h30m or 7d");
     let span: jiff::Span = text.parse().map_err(|_| wrong())?;
     let days = jiff::SpanRelativeTo::days_are_24_hours();
@@ -13,7 +13,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Returns a duration in two figures or so: `0.4 ms`, `85 ms`, `1.2 s`, `3m 20s`, `2h 5m`, `4d 3h`.
-pub(crate) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let two = |large: u64, large_unit: &str, small: u64, small_unit: &str| match small {
         0 => format!("{large}{large_unit}"),
@@ -30,7 +30,7 @@ pub(crate) fn duration(duration: Duration) -> String {
 }
 
 /// Returns how long before `now` something was, or how long after: `3m 20s ago`, `in 10m`.
-pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
+pub fn relative(at: Timestamp, now: Timestamp) -> String {
     if at > now {
         format!("in {}", duration(at.since(now)))
     } else {
@@ -39,7 +39,7 @@ pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// Returns a size: `812 B`, `1.4 MiB`.
-pub(crate) fn bytes(bytes: u64) -> String {
+pub fn bytes(bytes: u64) -> String {
     let mut size = bytes as f64;
     let mut units = ["B", "KiB", "MiB", "GiB"].into_iter().peekable();
     while let Some(unit) = units.next() {
@@ -53,12 +53,12 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// Returns a number with its noun: `1 job`, `2 jobs`.
-pub(crate) fn count(number: usize, noun: &str) -> String {
+pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Returns the present, by this machine's clock.
-pub(crate) fn now() -> Timestamp {
+/// Returns the time now, by this computer's clock.
+pub fn now() -> Timestamp {
     Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
 }
 
