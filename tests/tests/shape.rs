@@ -16,6 +16,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-host", &["midge-engine", "midge-protocol"]),
     ("midge-build", &["midge-engine", "midge-protocol"]),
     (
+        "midge-bench",
+        &["midge-build", "midge-cli", "midge-client", "midge-engine", "midge-protocol", "midge-server"],
+    ),
+    (
         "midge-cli",
         &["midge-build", "midge-flylet", "midge-machines", "midge-protocol", "midge-server", "midge-store"],
     ),
@@ -25,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 /// What the command may know. Nobody knows it.
 const COMMAND_MAY_KNOW: &[&str] = &[
+    "midge-bench",
     "midge-build",
     "midge-cli",
     "midge-client",

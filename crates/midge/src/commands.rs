@@ -43,7 +43,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Jobs(args) => calling(args.run()),
         Command::Queues(args) => calling(args.run()),
         Command::Machines(args) => calling(args.run()),
-        Command::Bench(args) => args.run(),
+        Command::Bench(args) => bench::run(args),
         Command::Completions(args) => args.run(),
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::program::nanos;
 use super::{Cache, Figures};
-use crate::commands::bench::report::{Measure, Part, Spread, millis, or_dash, value};
+use crate::report::{Measure, Part, Spread, millis, or_dash, value};
 
 /// From starting the process to its `main`: the kernel's work and the C library's.
 pub(super) const EXEC: &str = "exec";

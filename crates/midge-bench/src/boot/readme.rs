@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use super::phases::short;
 use super::sum::{self, Sum};
 use super::{Cache, Figures};
-use crate::commands::bench::report::{Computer, or_dash};
+use crate::report::{Computer, or_dash};
 
 /// The line before the block,
 const BEGIN: &str = "<!-- midge bench boot -->";
@@ -119,8 +119,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::commands::bench::boot::floor;
-    use crate::commands::bench::report::{Report, Spread};
+    use crate::boot::floor;
+    use crate::report::{Report, Spread};
 
     fn row(program: &str, cache: Cache, micros: u64) -> Figures {
         Figures {

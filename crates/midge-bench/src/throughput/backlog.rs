@@ -14,8 +14,8 @@ use midge_protocol::{JobId, QueueName};
 use super::calls::{Calls, by_library};
 use super::meter::{Meter, Reading};
 use super::{BULK_JOBS, CALLERS, Figures, MACHINES, PLACES, job, requests, up};
-use crate::commands::bench::lab::{self, Lab};
-use crate::commands::bench::{Bench, modules};
+use crate::lab::{self, Lab};
+use crate::{Bench, modules};
 
 /// Jobs that wait in the backlog that the others are compared with.
 pub(super) const SMALLEST: u64 = 1_000;

@@ -8,7 +8,7 @@ use midge_protocol::manifest;
 
 use super::program::{Program, Stamp, said};
 use super::{floor, hello, rails};
-use crate::commands::bench::{Bench, modules};
+use crate::{Bench, modules};
 
 /// What can be compared here, and what cannot.
 pub(super) struct Programs {

@@ -11,8 +11,8 @@ use midge_protocol::job::State;
 use super::calls::{Calls, another, by_library};
 use super::meter::Meter;
 use super::{BULK_JOBS, Figures, job};
-use crate::commands::bench::lab::Lab;
-use crate::commands::bench::modules;
+use crate::lab::Lab;
+use crate::modules;
 
 /// The most jobs of a row: a few seconds' work.
 const NOOPS_MAX: u64 = 20_000;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::Figures;
-use crate::commands::bench::processes::Used;
+use crate::processes::Used;
 
 /// Begins when it is made.
 pub(super) struct Meter {

@@ -12,8 +12,8 @@ use midge_protocol::{Attempt as Number, JobId};
 use tokio::sync::oneshot;
 
 use super::{Cache, Figures};
-use crate::commands::bench::modules;
-use crate::commands::bench::report::Spread;
+use crate::modules;
+use crate::report::Spread;
 
 /// Attempts of one kind in a row, in each round: they take a hundredth of a process's time.
 const ATTEMPTS_PER_ROUND: usize = 20;

@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::phases::{CALL, EXEC, PhaseFigures, short};
 use super::{Cache, Figures, Found};
-use crate::commands::bench::report::Computer;
+use crate::report::Computer;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -206,8 +206,8 @@ mod tests {
     use midge_engine::start::Phase;
 
     use super::*;
-    use crate::commands::bench::boot::phases::Phases;
-    use crate::commands::bench::report::{Report, Spread};
+    use crate::boot::phases::Phases;
+    use crate::report::{Report, Spread};
 
     #[test]
     fn every_phase_has_a_colour() {

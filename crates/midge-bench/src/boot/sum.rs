@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{Cache, Figures, place, rails};
-use crate::commands::bench::modules;
-use crate::commands::bench::report::{Part, value};
+use crate::modules;
+use crate::report::{Part, value};
 
 /// What the post gives for a Machine's boot: "Fly Machines can boot a VM in 500ms",
 /// <https://fly.io/ruby-dispatch/rails-background-jobs-with-fly-machines/>. Fly's documentation has "about 300 ms".
@@ -85,7 +85,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::commands::bench::report::Spread;
+    use crate::report::Spread;
 
     fn row(program: &str, cache: Cache, micros: u64) -> Figures {
         let spread = Spread::of(vec![Duration::from_micros(micros)]);

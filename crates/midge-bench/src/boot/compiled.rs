@@ -12,8 +12,8 @@ use midge_engine::{Cpu, Modules, Place};
 use super::program::nanos;
 use super::turns::turns;
 use super::{Cache, Figures, place};
-use crate::commands::bench::modules;
-use crate::commands::bench::report::Spread;
+use crate::modules;
+use crate::report::Spread;
 
 /// When code is made of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

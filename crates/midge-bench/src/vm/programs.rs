@@ -11,7 +11,7 @@ use midge_cli::words;
 use midge_protocol::manifest;
 
 use super::initramfs::Initramfs;
-use crate::commands::bench::modules::compiled_path;
+use crate::modules::compiled_path;
 
 /// The guest: `guest ` and 16 hexadecimal digits, the real-time clock in nanoseconds, read by its first instruction.
 const GUEST: &str = "stamp-text";

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use super::phases::{Phases, Timings};
-use crate::commands::bench::modules;
+use crate::modules;
 
 /// A program to be started again and again.
 pub(super) struct Program {
