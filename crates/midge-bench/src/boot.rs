@@ -19,7 +19,7 @@ mod sum;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use midge_cli::stop::Stop;
+use midge_cli::stop::StopSignal;
 use serde::Serialize;
 
 use self::phases::PhaseFigures;
@@ -175,7 +175,7 @@ struct Found {
 
 impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let readme = self.readme.as_deref().map(Readme::read).transpose()?;
         let picture = self.picture.clone().or(readme.as_ref().map(Readme::picture));
         let mut report = Report::new("boot");

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use midge_cli::progress::spinner;
-use midge_cli::stop::Stop;
+use midge_cli::stop::StopSignal;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::QueueName;
 use midge_protocol::manifest::{QueuePolicy, Wait};
@@ -114,7 +114,7 @@ struct Timed {
 
 impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let mut report = Report::new("dispatch");
         let (warm, stopped, none) = (lab::queue("warm")?, lab::queue("stopped")?, lab::queue("none")?);
         let once = QueuePolicy { single_use: true, wait: Wait::Millis(0), ..QueuePolicy::default() };

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use midge_cli::serving::{Place, Serving, Start, listen, open_database};
-use midge_cli::stop::Stop;
+use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
+use midge_cli::stop::StopSignal;
 use midge_client::Client;
 use midge_protocol::QueueName;
 use midge_protocol::api::MachineView;
@@ -53,7 +53,7 @@ impl Lab {
             listener: listen(SocketAddr::from(([127, 0, 0, 1], 0))).await?,
             token: None,
             retention: Retention::default(),
-            place: Place::Local { host_program: bench.host.clone() },
+            backend: Backend::Local { host_program: bench.host.clone() },
         })
         .await?;
         let client = Client::new(&serving.url)?;
@@ -104,7 +104,7 @@ impl Lab {
     }
 
     /// Ends the server and its Machines.
-    pub(super) async fn end(self, stop: &mut Stop) {
+    pub(super) async fn end(self, stop: &mut StopSignal) {
         self.serving.shutdown(stop).await;
     }
 }

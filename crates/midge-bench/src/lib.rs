@@ -21,7 +21,7 @@ use midge_cli::checkout::{Missing, host_program};
 use midge_cli::config;
 use midge_cli::output::{note, say, say_json};
 use midge_cli::runtime::{calling, serving};
-use midge_cli::stop::Stop;
+use midge_cli::stop::StopSignal;
 use tokio::task::spawn_blocking;
 
 use self::report::{Earlier, Report, Row};
@@ -147,7 +147,7 @@ struct Bench {
 impl Bench {
     /// Makes all that; nothing where somebody asks to stop meanwhile.
     async fn prepare(common: &CommonArgs) -> Result<Option<Bench>> {
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let named = common.host_program.clone();
         let host =
             spawn_blocking(move || host_program(named.as_deref(), Missing::Build, &config::environment()));
@@ -166,7 +166,7 @@ impl Bench {
 /// Does what blocks; nothing comes of it where somebody asks to stop meanwhile. Even then it is waited for: it writes
 /// into a folder that can only be removed when nobody does.
 async fn blocking<T: Send + 'static>(
-    stop: &mut Stop,
+    stop: &mut StopSignal,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<Option<T>> {
     let mut work = spawn_blocking(work);

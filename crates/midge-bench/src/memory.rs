@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use midge_build::Project;
 use midge_cli::checkout::Checkout;
 use midge_cli::progress::spinner;
-use midge_cli::stop::Stop;
+use midge_cli::stop::StopSignal;
 use midge_cli::words;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::api::MachineView;
@@ -94,7 +94,7 @@ impl Row for Figures {
 
 impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let mut report = Report::new("memory");
         let Some(rows) = stop.or(resident(bench)).await else { return Ok(None) };
         report.rows = rows?;

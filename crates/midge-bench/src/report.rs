@@ -165,8 +165,8 @@ pub(super) fn value(rows: &impl Serialize) -> serde_json::Value {
 
 /// Returns microseconds as milliseconds, for a table.
 pub(super) fn millis(micros: f64) -> String {
-    let places = if micros < 100.0 { 3 } else { 2 };
-    format!("{:.places$}", micros / 1e3)
+    let decimals = if micros < 100.0 { 3 } else { 2 };
+    format!("{:.decimals$}", micros / 1e3)
 }
 
 /// Returns a cell, or a dash where there is nothing to put there.

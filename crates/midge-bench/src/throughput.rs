@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use midge_cli::progress::spinner;
-use midge_cli::stop::Stop;
+use midge_cli::stop::StopSignal;
 use midge_client::EnqueueRequest;
 use midge_protocol::QueueName;
 use serde::Serialize;
@@ -98,7 +98,7 @@ impl Row for Figures {
 impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
         let began = Instant::now();
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let mut report = Report::new("throughput");
         report.notes.push(format!("enqueued jobs stay in a queue without Machines; those that are run are timed from the first enqueue to the last end, {PLACES} at once in each Machine"));
 
@@ -146,7 +146,7 @@ fn backlog_sizes(max: u64) -> Vec<Option<u64>> {
 async fn at_backlog(
     bench: &Bench,
     size: Option<u64>,
-    stop: &mut Stop,
+    stop: &mut StopSignal,
 ) -> Result<Option<Vec<Vec<backlog::Turn>>>> {
     let mut backlogs = Vec::new();
     for size in [Some(backlog::SMALLEST), size].into_iter().flatten() {

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use midge_cli::config;
 use midge_cli::output::note;
 use midge_cli::progress::{BuildProgress, bar};
-use midge_cli::stop::Stop;
+use midge_cli::stop::StopSignal;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 
@@ -100,7 +100,7 @@ impl Args {
     }
 
     pub(super) async fn run(&self, runs: u32, bench: &Bench) -> Result<Option<Report<Figures>>> {
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let mut report = Report::new(NAME);
         let mut missing = |error: anyhow::Error| {
             report.notes.push(format!("nothing was measured: {error:#}"));

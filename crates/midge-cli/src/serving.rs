@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::output::note;
-use crate::stop::Stop;
+use crate::stop::StopSignal;
 use crate::words;
 
 /// How long hosts may take to finish or hand back what they run: their own grace, and a little for the way.
@@ -31,7 +31,7 @@ const LOCAL_APP: &str = "midge";
 
 /// Where Machines come from.
 #[derive(Debug)]
-pub enum Place {
+pub enum Backend {
     /// From a flylet in this process.
     Local {
         /// The program of its Machines.
@@ -59,7 +59,7 @@ pub struct Start {
     /// How long jobs are kept that have ended.
     pub retention: Retention,
     /// Where its Machines come from.
-    pub place: Place,
+    pub backend: Backend,
 }
 
 /// A server that runs in this process, until [`Serving::shutdown`].
@@ -75,14 +75,14 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts a server, and with [`Place::Local`] a flylet for its Machines.
+    /// Starts a server, and with [`Backend::Local`] a flylet for its Machines.
     pub async fn start(start: Start) -> Result<Serving> {
         raise_files_max();
         let address = start.listener.local_addr()?;
         let url = local_url(address);
-        let (api, fork, flylet) = match start.place {
-            Place::Fly { api, fork } => (api, fork, None),
-            Place::Local { host_program } => {
+        let (api, fork, flylet) = match start.backend {
+            Backend::Fly { api, fork } => (api, fork, None),
+            Backend::Local { host_program } => {
                 let flylet = Flylet::start(FlyletSettings::new(LOCAL_APP)).await?;
                 let fork = Fork {
                     image: "local".to_owned(),
@@ -118,7 +118,7 @@ impl Serving {
 
     /// Ends the server: no more Machines are started, hosts here finish or hand back what they run, and requests
     /// that are being answered end. Being asked again to stop cuts the waiting short.
-    pub async fn shutdown(mut self, stop: &mut Stop) {
+    pub async fn shutdown(mut self, stop: &mut StopSignal) {
         self.midge.shutdown().await;
         if let Some(flylet) = self.flylet.take() {
             // Machines at Fly go on, and find the next server.

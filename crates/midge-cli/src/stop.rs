@@ -7,16 +7,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Hears SIGINT and SIGTERM for as long as it exists.
 #[derive(Debug)]
-pub struct Stop {
+pub struct StopSignal {
     interrupt: Signal,
     terminate: Signal,
 }
 
-impl Stop {
+impl StopSignal {
     /// Begins to listen. Until it is dropped, Ctrl-C does not end the process by itself.
-    pub fn listen() -> Result<Stop> {
+    pub fn listen() -> Result<StopSignal> {
         let hear = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Stop { interrupt: hear(SignalKind::interrupt())?, terminate: hear(SignalKind::terminate())? })
+        Ok(StopSignal {
+            interrupt: hear(SignalKind::interrupt())?,
+            terminate: hear(SignalKind::terminate())?,
+        })
     }
 
     /// Waits for the next signal.

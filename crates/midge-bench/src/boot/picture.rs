@@ -141,7 +141,7 @@ fn panel(area: &Area<'_>, title: &str, bars: &[Bar]) -> Result<(), Box<dyn std::
     Ok(())
 }
 
-/// Writes at a place of the whole picture.
+/// Writes at a point of the whole picture.
 fn area_text(
     area: &Area<'_>,
     text: &str,

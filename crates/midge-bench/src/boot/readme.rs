@@ -32,7 +32,7 @@ impl Readme {
         let text = text.with_context(|| format!("cannot read {}", path.display()))?;
         let Some(around) = around(&text) else {
             bail!(
-                "{} has no place for the figures: put the lines `{BEGIN}` and `{END}` there",
+                "{} does not say where the figures go: put the lines `{BEGIN}` and `{END}` there",
                 path.display()
             );
         };

@@ -20,7 +20,7 @@ const ROUNDS_UNCOUNTED: u32 = 3;
 const TIME_MAX: Duration = Duration::from_secs(15);
 /// But in so many it does, or its figures say nothing.
 const TURNS_MIN: u32 = 5;
-/// A file system in memory has no other place for its pages, so they never are cold.
+/// A file system in memory keeps its pages nowhere else, so they never are cold.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// What all turns of one program took.
@@ -85,7 +85,7 @@ fn make_cold(path: &Path) -> Result<()> {
     fadvise(&file, 0, None, Advice::DontNeed).with_context(|| format!("cannot make {} cold", path.display()))
 }
 
-/// Returns whether a folder's files have no other place than memory.
+/// Returns whether a folder's files are nowhere but in memory.
 pub(super) fn is_in_memory(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| stat.f_type as u64 == TMPFS_MAGIC)
 }

@@ -41,14 +41,17 @@ struct Change {
     now: Option<f64>,
     /// The part by which it rose; below 0 it fell.
     change: Option<f64>,
-    verdict: Verdict,
+    #[serde(rename = "verdict")]
+    moved: Moved,
 }
 
-/// What to think of a change.
+/// Whether a figure moved since the earlier run, and which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+enum Moved {
+    /// Beyond noise, and in the direction that is better.
     Better,
+    /// Beyond noise, and in the other direction.
     Worse,
     /// Beyond the noise of each run, but less than two runs may well differ by.
     Small,
@@ -91,11 +94,11 @@ impl Earlier {
     /// Returns what moved since, with notes about how far the two can be compared.
     pub(crate) fn compare(&self, now: &[(String, Measure)], computer: &Computer) -> (Part, Vec<String>) {
         let changes = self.changes(now);
-        let mut counts: BTreeMap<Verdict, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<Moved, usize> = BTreeMap::new();
         for change in &changes {
-            *counts.entry(change.verdict).or_default() += 1;
+            *counts.entry(change.moved).or_default() += 1;
         }
-        let counts = counts.iter().map(|(verdict, count)| format!("{count} {}", verdict.as_str()));
+        let counts = counts.iter().map(|(moved, count)| format!("{count} {}", moved.as_str()));
         let counts = counts.collect::<Vec<_>>().join(", ");
         let path = self.path.display();
         let mut notes = vec![format!(
@@ -134,8 +137,7 @@ impl Earlier {
                 before: before.map(|before| before.middle),
                 now: Some(measure.interval.middle),
                 change: before.and_then(|before| part(before.middle, measure.interval.middle)),
-                verdict: before
-                    .map_or(Verdict::New, |before| verdict(before, measure.interval, measure.better)),
+                moved: before.map_or(Moved::New, |before| moved(before, measure.interval, measure.better)),
             });
         }
         let is_gone = |before: &&EarlierMeasure| {
@@ -150,7 +152,7 @@ impl Earlier {
             before: Some(before.interval.middle),
             now: None,
             change: None,
-            verdict: Verdict::Gone,
+            moved: Moved::Gone,
         }));
         changes
     }
@@ -161,30 +163,31 @@ fn part(before: f64, now: f64) -> Option<f64> {
     (before != 0.0).then(|| now / before - 1.0)
 }
 
-fn verdict(before: Interval, now: Interval, better: Better) -> Verdict {
+/// Returns whether a figure moved between two runs, given where it lies in each.
+fn moved(before: Interval, now: Interval, better: Better) -> Moved {
     if before.low <= now.high && now.low <= before.high {
-        return Verdict::Noise;
+        return Moved::Noise;
     }
     // What has no width, such as a size, is known exactly.
     let is_exact = before.low == before.high && now.low == now.high;
     if !is_exact && part(before.middle, now.middle).is_some_and(|change| change.abs() < CHANGE_MIN) {
-        return Verdict::Small;
+        return Moved::Small;
     }
     match (now.middle < before.middle, better) {
-        (true, Better::Lower) | (false, Better::Higher) => Verdict::Better,
-        (true, Better::Higher) | (false, Better::Lower) => Verdict::Worse,
+        (true, Better::Lower) | (false, Better::Higher) => Moved::Better,
+        (true, Better::Higher) | (false, Better::Lower) => Moved::Worse,
     }
 }
 
-impl Verdict {
+impl Moved {
     fn as_str(self) -> &'static str {
         match self {
-            Verdict::Better => "better",
-            Verdict::Worse => "worse",
-            Verdict::Small => "small",
-            Verdict::Noise => "noise",
-            Verdict::New => "new",
-            Verdict::Gone => "gone",
+            Moved::Better => "better",
+            Moved::Worse => "worse",
+            Moved::Small => "small",
+            Moved::Noise => "noise",
+            Moved::New => "new",
+            Moved::Gone => "gone",
         }
     }
 }
@@ -192,9 +195,9 @@ impl Verdict {
 impl Change {
     fn cells(&self) -> Vec<String> {
         let show = |value: Option<f64>| super::or_dash(value, |value| self.unit.show(value));
-        let verdict = match self.verdict {
-            Verdict::Better | Verdict::Worse => bold(self.verdict.as_str()),
-            _ => dim(self.verdict.as_str()),
+        let moved = match self.moved {
+            Moved::Better | Moved::Worse => bold(self.moved.as_str()),
+            _ => dim(self.moved.as_str()),
         };
         vec![
             self.row.clone(),
@@ -202,7 +205,7 @@ impl Change {
             show(self.before),
             show(self.now),
             super::or_dash(self.change, |change| format!("{:+.1} %", change * 100.0)),
-            verdict,
+            moved,
         ]
     }
 }
@@ -218,25 +221,25 @@ mod tests {
     #[test]
     fn what_either_run_could_have_given_is_noise_however_far_apart() {
         let (before, now) = (interval(90.0, 100.0, 140.0), interval(130.0, 150.0, 160.0));
-        assert_eq!(verdict(before, now, Better::Lower), Verdict::Noise);
-        assert_eq!(verdict(now, before, Better::Lower), Verdict::Noise);
+        assert_eq!(moved(before, now, Better::Lower), Moved::Noise);
+        assert_eq!(moved(now, before, Better::Lower), Moved::Noise);
     }
 
     #[test]
     fn what_is_beyond_noise_is_better_or_worse_as_the_figure_would_have_it() {
         let (low, high) = (interval(99.0, 100.0, 101.0), interval(119.0, 120.0, 121.0));
-        assert_eq!(verdict(low, high, Better::Lower), Verdict::Worse);
-        assert_eq!(verdict(low, high, Better::Higher), Verdict::Better);
-        assert_eq!(verdict(high, low, Better::Lower), Verdict::Better);
-        assert_eq!(verdict(high, low, Better::Higher), Verdict::Worse);
+        assert_eq!(moved(low, high, Better::Lower), Moved::Worse);
+        assert_eq!(moved(low, high, Better::Higher), Moved::Better);
+        assert_eq!(moved(high, low, Better::Lower), Moved::Better);
+        assert_eq!(moved(high, low, Better::Higher), Moved::Worse);
     }
 
     #[test]
     fn a_change_of_a_few_per_cent_is_small_unless_it_is_of_something_exact() {
         let (before, now) = (interval(99.9, 100.0, 100.1), interval(102.9, 103.0, 103.1));
-        assert_eq!(verdict(before, now, Better::Lower), Verdict::Small);
+        assert_eq!(moved(before, now, Better::Lower), Moved::Small);
         let (before, now) = (interval(100.0, 100.0, 100.0), interval(103.0, 103.0, 103.0));
-        assert_eq!(verdict(before, now, Better::Lower), Verdict::Worse);
+        assert_eq!(moved(before, now, Better::Lower), Moved::Worse);
     }
 
     /// Writes a report of two figures, reads it back, and compares it with one that has one of them.

@@ -78,7 +78,7 @@ impl Spread {
 /// H. N. Nagaraja, Order Statistics, third edition, 7.1. Fewer than 8 samples are not enough to be so sure; then it is
 /// all of them.
 fn median_ranks(samples: usize) -> (usize, usize) {
-    // Logarithms, since 2^-n has no place in a float.
+    // Logarithms, since 2^-n is too small for a float.
     let mut ln_chance = -(samples as f64) * std::f64::consts::LN_2;
     let mut outside = 0.0;
     let mut low = 0;

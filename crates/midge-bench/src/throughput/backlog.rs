@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use midge_cli::progress::spinner;
-use midge_cli::stop::Stop;
+use midge_cli::stop::StopSignal;
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, QueueName};
 
@@ -29,7 +29,7 @@ const BURST_JOBS: u64 = 1_000;
 const BURSTS_TIME: Duration = Duration::from_millis(200);
 /// By then they end, however much of it the cancels took.
 const BURSTS_TIME_MAX: Duration = Duration::from_millis(900);
-/// How long jobs are run in each turn, while others are enqueued in their place.
+/// How long jobs are run in each turn, while as many others are enqueued.
 const RUN_TIME: Duration = Duration::from_millis(800);
 /// How often the backlog is filled up: at 10,000 a second, 50 are missing.
 const FILL_EVERY: Duration = Duration::from_millis(5);
@@ -98,7 +98,7 @@ impl Backlog {
     }
 
     /// Ends the server, and returns what was measured.
-    pub(super) async fn end(self, stop: &mut Stop) -> Vec<Turn> {
+    pub(super) async fn end(self, stop: &mut StopSignal) -> Vec<Turn> {
         self.lab.end(stop).await;
         self.turns
     }

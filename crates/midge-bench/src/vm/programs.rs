@@ -1,5 +1,5 @@
 //! The programs that a virtual machine starts: the host with its guest, and a floor. Both write text, since a console
-//! is no place for bytes.
+//! does not pass on bytes as they are.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -16,8 +16,8 @@ use midge_cli::build::Builder;
 use midge_cli::checkout::{Checkout, Missing, host_program};
 use midge_cli::output::{bold, dim, note, say};
 use midge_cli::progress::spinner;
-use midge_cli::serving::{Place, Serving, Start, listen, open_database};
-use midge_cli::stop::Stop;
+use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
+use midge_cli::stop::StopSignal;
 use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::api::{JobDetail, JobFilter, MachineView};
@@ -73,7 +73,7 @@ pub(crate) struct Args {
 }
 
 /// A job that has ended, and whether it did so as it should have.
-struct Ended {
+struct EndedRole {
     part: Part,
     detail: JobDetail,
     /// Its result's file, in the demo's folder.
@@ -84,7 +84,7 @@ struct Ended {
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let folder = folder(self.keep.as_deref())?;
         let listener = self.listener().await?;
         let Some(built) = stop.or(self.build()).await else {
@@ -98,7 +98,7 @@ impl Args {
             listener,
             token: None,
             retention: Retention::default(),
-            place: Place::Local { host_program },
+            backend: Backend::Local { host_program },
         })
         .await?;
         let client = Client::new(&serving.url)?;
@@ -206,7 +206,7 @@ enum RoleState {
 }
 
 /// Enqueues every job of the cast as soon as it can be, and returns them when all have ended, in the cast's order.
-async fn run_all(client: &Client, folder: &Path, lines: &mut Lines) -> Result<Vec<Ended>> {
+async fn run_all(client: &Client, folder: &Path, lines: &mut Lines) -> Result<Vec<EndedRole>> {
     let deadline = Instant::now() + JOBS_TIME_MAX;
     let mut roles: Vec<Role> =
         cast().into_iter().map(|part| Role { part, state: RoleState::NotEnqueued }).collect();
@@ -233,17 +233,17 @@ async fn run_all(client: &Client, folder: &Path, lines: &mut Lines) -> Result<Ve
 }
 
 impl Role {
-    fn ended(self) -> Option<Ended> {
+    fn ended(self) -> Option<EndedRole> {
         let RoleState::Ended(detail, result) = self.state else { return None };
         let fault = self.part.fault(&detail, result.as_ref());
-        Some(Ended { file: self.part.file(), part: self.part, detail: *detail, fault })
+        Some(EndedRole { file: self.part.file(), part: self.part, detail: *detail, fault })
     }
 }
 
 /// Enqueues the jobs that read no result, and those whose result has come since the last time.
 async fn enqueue_what_can_be(client: &Client, roles: &mut [Role]) -> Result<()> {
-    for place in 0..roles.len() {
-        let Role { part, state: RoleState::NotEnqueued } = &roles[place] else { continue };
+    for index in 0..roles.len() {
+        let Role { part, state: RoleState::NotEnqueued } = &roles[index] else { continue };
         let result = match part.after() {
             None => None,
             Some(after) => {
@@ -258,7 +258,7 @@ async fn enqueue_what_can_be(client: &Client, roles: &mut [Role]) -> Result<()> 
             }
         };
         client.enqueue(&part.request(result)?).await?;
-        roles[place].state = RoleState::Enqueued;
+        roles[index].state = RoleState::Enqueued;
     }
     Ok(())
 }

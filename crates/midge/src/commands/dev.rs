@@ -13,8 +13,8 @@ use midge_build::Project;
 use midge_cli::build::{Builder, project};
 use midge_cli::checkout::{Missing, host_program};
 use midge_cli::output::{bold, dim, note, show_error};
-use midge_cli::serving::{Place, Serving, Start, listen, open_database};
-use midge_cli::stop::Stop;
+use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
+use midge_cli::stop::StopSignal;
 use midge_server::{Catalog, Midge, Retention};
 
 use self::generations::Generations;
@@ -52,7 +52,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         midge_cli::serving::check_exposure(self.listen, None)?;
         let listener = listen(self.listen).await?;
         let workshop = Arc::new(Workshop::open(&self)?);
@@ -70,7 +70,7 @@ impl Args {
             listener,
             token: None,
             retention: Retention::default(),
-            place: Place::Local { host_program },
+            backend: Backend::Local { host_program },
         })
         .await?;
         note(format_args!(

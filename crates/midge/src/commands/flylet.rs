@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use midge_cli::output::{note, say};
-use midge_cli::stop::Stop;
+use midge_cli::stop::StopSignal;
 use midge_flylet::{Flylet, FlyletSettings};
 use midge_protocol::Secret;
 
@@ -39,7 +39,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let token = given(self.token.as_ref());
         let made_up = token.is_none();
         let settings = FlyletSettings { listen: self.listen, token, ..FlyletSettings::new(self.app.clone()) };

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use midge_cli::checkout::{Missing, host_program};
 use midge_cli::config;
 use midge_cli::output::note;
-use midge_cli::serving::{Place, Serving, Start, check_exposure, listen, open_database};
-use midge_cli::stop::Stop;
+use midge_cli::serving::{Backend, Serving, Start, check_exposure, listen, open_database};
+use midge_cli::stop::StopSignal;
 use midge_cli::words;
 use midge_machines::FlySettings;
 use midge_protocol::Secret;
@@ -91,7 +91,7 @@ struct FlyArgs {
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
-        let mut stop = Stop::listen()?;
+        let mut stop = StopSignal::listen()?;
         let token = given(self.token.as_ref());
         check_exposure(self.listen, token.as_ref())?;
         let mut catalog = Catalog::open(&self.modules)?;
@@ -99,18 +99,18 @@ impl Args {
         midge_engine::Modules::open(&self.modules)?;
         let listener = listen(self.listen).await?;
         let port = listener.local_addr()?.port();
-        let place = match self.fly.place(&fly_machine(), self.listen.ip().is_loopback(), port)? {
+        let backend = match self.fly.api_and_fork(&fly_machine(), self.listen.ip().is_loopback(), port)? {
             Some((api, mut fork)) => {
                 fork.host = vec![self.host_program(Missing::Fail).await?.display().to_string()];
                 catalog.generation.clone_from(&fork.image);
-                Place::Fly { api, fork }
+                Backend::Fly { api, fork }
             }
-            None => Place::Local { host_program: self.host_program(Missing::Build).await? },
+            None => Backend::Local { host_program: self.host_program(Missing::Build).await? },
         };
         let store: Arc<dyn Store> =
             if self.memory { Arc::new(MemoryStore::new()) } else { open_database(&self.db).await? };
         let retention = Retention { ended: self.keep_ended, discarded: self.keep_discarded };
-        let serving = Serving::start(Start { catalog, store, listener, token, retention, place }).await?;
+        let serving = Serving::start(Start { catalog, store, listener, token, retention, backend }).await?;
         note(format_args!("midge listens on {0}: the dashboard is there, the API under {0}/v1", serving.url));
         stop.asked().await;
         serving.shutdown(&mut stop).await;
@@ -126,7 +126,7 @@ impl Args {
 
 impl FlyArgs {
     /// Returns the API and how Machines are made, where Machines are Fly's.
-    fn place(
+    fn api_and_fork(
         &self,
         machine: &FlyMachine,
         listens_on_loopback: bool,
@@ -187,13 +187,13 @@ mod tests {
     #[test]
     fn without_a_fly_token_machines_are_local() {
         let args = FlyArgs { fly_token: None, ..fly() };
-        assert!(args.place(&in_fly(), false, 80).unwrap().is_none());
+        assert!(args.api_and_fork(&in_fly(), false, 80).unwrap().is_none());
     }
 
     #[test]
     fn hosts_reach_the_server_at_its_private_address_unless_told_otherwise() {
         let url = |args: FlyArgs, machine: FlyMachine| {
-            args.place(&machine, false, 80).unwrap().unwrap().1.server_url
+            args.api_and_fork(&machine, false, 80).unwrap().unwrap().1.server_url
         };
         assert_eq!(url(fly(), in_fly()), "http://[fdaa::3]:80");
         let without_ip = FlyMachine { private_ip: None, ..in_fly() };
@@ -206,8 +206,9 @@ mod tests {
 
     #[test]
     fn what_is_missing_for_fly_is_named() {
-        let error =
-            |args: FlyArgs, machine, loopback| args.place(&machine, loopback, 80).unwrap_err().to_string();
+        let error = |args: FlyArgs, machine, loopback| {
+            args.api_and_fork(&machine, loopback, 80).unwrap_err().to_string()
+        };
         assert!(error(FlyArgs { fly_app: None, ..fly() }, in_fly(), false).contains("FLY_APP_NAME"));
         assert!(error(FlyArgs { image: None, ..fly() }, in_fly(), false).contains("FLY_IMAGE_REF"));
         assert!(error(fly(), FlyMachine::default(), false).contains("--server-url"));

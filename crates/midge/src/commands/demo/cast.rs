@@ -193,10 +193,10 @@ mod tests {
     #[test]
     fn a_job_whose_input_is_a_result_comes_after_the_one_that_gives_it() {
         let cast = cast();
-        for (place, part) in cast.iter().enumerate() {
+        for (index, part) in cast.iter().enumerate() {
             if let Some(after) = part.after() {
                 assert!(
-                    cast[..place].iter().any(|before| before.module.as_str() == after),
+                    cast[..index].iter().any(|before| before.module.as_str() == after),
                     "{}",
                     part.module
                 );

@@ -12,7 +12,7 @@ use midge_cli::words;
 use midge_protocol::JobId;
 use midge_protocol::job::{JobView, State};
 
-use super::Ended;
+use super::EndedRole;
 use super::cast::Part;
 
 /// How wide a reason may be.
@@ -91,10 +91,10 @@ fn says(job: &JobView) -> String {
 }
 
 /// Returns the table of all jobs.
-pub(super) fn table(ended: &[Ended]) -> Table {
+pub(super) fn table(ended: &[EndedRole]) -> Table {
     let mut table =
         Table::new(&["", "MODULE", "STATE", "CAUSE", ">ATTEMPTS", ">WAITED", ">RAN", ">MEMORY", "RESULT"]);
-    for Ended { part, detail, file, fault } in ended {
+    for EndedRole { part, detail, file, fault } in ended {
         let job = &detail.job;
         let usages = || detail.attempts.iter().filter_map(|attempt| attempt.usage);
         let waited: Duration = detail.attempts.iter().map(|a| a.started_at.since(a.due_at)).sum();
