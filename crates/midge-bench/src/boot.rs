@@ -71,20 +71,20 @@ pub(super) struct Args {
     pub(super) vm: vm::Args,
 }
 
-/// What was measured of one program.
+/// The start-up times that were measured of one program, and their ratios to the floor's.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Figures {
     program: String,
     cache: Cache,
-    /// The size of the compiled module, where there is one.
+    /// The size of the compiled module in bytes, where the program runs one.
     module_bytes: Option<u64>,
     /// From starting the process to the first instruction of the guest, script or main.
     first: Option<Spread>,
-    /// From there to the exit too, as the parent sees it.
+    /// From starting the process to its exit, as its parent sees it.
     exit: Option<Spread>,
-    /// The median of `first`, in medians of the floor's.
+    /// The median of `first`, divided by the floor's median of the same.
     first_to_floor: Option<Interval>,
-    /// The median of `exit`, in medians of the floor's.
+    /// The median of `exit`, divided by the floor's median of the same.
     exit_to_floor: Option<Interval>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Figures {
 enum Cache {
     Warm,
     Cold,
-    /// It is running already.
+    /// The program is running already, and is not started.
     Running,
 }
 
@@ -146,7 +146,7 @@ impl Row for Figures {
 }
 
 impl Figures {
-    /// Returns whether this is the program that does nothing, so measured.
+    /// Returns whether these are the figures of the program that does nothing, with this page cache.
     fn is_floor(&self, cache: Cache) -> bool {
         self.program == floor::NAME && self.cache == cache
     }
@@ -162,10 +162,10 @@ impl Cache {
     }
 }
 
-/// What the kernel reads at once from a disk, unless it is told otherwise.
+/// How much Linux reads at once from a disk unless it is told otherwise, in KiB.
 const READ_AHEAD_KIB: u64 = 128;
 
-/// All that was measured.
+/// All figures of one run of `midge bench boot`, and the notes about them.
 #[derive(Default)]
 struct Found {
     rows: Vec<Figures>,
@@ -226,7 +226,7 @@ impl Args {
     }
 }
 
-/// What the figures mean.
+/// Notes that say what the figures mean.
 const NOTES: [&str; 4] = [
     "milliseconds; FIRST is from start to the first instruction of main, script or guest, by the real-time clock at both ends; hello takes no stamp, so its FIRST is the host's call of it, by the runs that tell their phases",
     "phases: exec is from start to the host's main, first call from the host's call of the guest to the guest's own stamp; medians of runs with --timings between the others, so they need not add up to the medians above",

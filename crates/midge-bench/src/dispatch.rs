@@ -45,7 +45,7 @@ Examples:
   midge bench dispatch --json")]
 pub(super) struct Args {}
 
-/// What was measured under one kind of load.
+/// How long jobs took under one kind of load.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     /// What was there to run the jobs.
@@ -54,11 +54,11 @@ pub(super) struct Figures {
     /// Jobs a second that were sent, where that is less than what was to be.
     sent_a_second: Option<f64>,
     jobs: usize,
-    /// To the answer that the job is enqueued.
+    /// From sending the enqueue to the answer that the job is enqueued.
     enqueued: Option<Spread>,
-    /// To the guest's first instruction.
+    /// From sending the enqueue to the guest's first instruction.
     first: Option<Spread>,
-    /// To the result in the caller's hand: an enqueue and a wait for the result, each a call.
+    /// From sending the enqueue to the result in the caller's hand: an enqueue and a wait for the result, each a call.
     result: Option<Spread>,
 }
 

@@ -22,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// By then Machines are as they are to be, or something is wrong.
 const MACHINES_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// The server and a client of it.
+/// A server in this process on a database of its own, and a client of it.
 pub(super) struct Lab {
     pub(super) serving: Serving,
     pub(super) client: Client,
@@ -30,7 +30,7 @@ pub(super) struct Lab {
     _folder: TempDir,
 }
 
-/// How many jobs a queue has.
+/// How many jobs of a queue wait, and how many have completed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Jobs {
     pub(super) waiting: u64,
@@ -72,7 +72,7 @@ impl Lab {
         self.serving.midge.deploy(catalog).await;
     }
 
-    /// Returns how many jobs of a queue are in which state.
+    /// Returns how many jobs of a queue wait and have completed. Fails where one was discarded.
     pub(super) async fn jobs(&self, queue: &QueueName) -> Result<Jobs> {
         let queues = self.serving.midge.queues().await?.queues;
         let view = queues.into_iter().find(|view| view.name == *queue).context("the queue is gone")?;
@@ -83,7 +83,8 @@ impl Lab {
         Ok(Jobs { waiting: in_state(State::Available), completed: in_state(State::Completed) })
     }
 
-    /// Waits until the Machines of a queue are as they are to be. Those that have gone are not looked at.
+    /// Waits until `right` holds for the Machines of a queue, those that have gone left out. Fails where it takes too
+    /// long.
     pub(super) async fn machines_are(
         &self,
         queue: &QueueName,
@@ -109,12 +110,12 @@ impl Lab {
     }
 }
 
-/// Returns the name of a queue.
+/// Returns a text as the name of a queue.
 pub(super) fn queue(name: &str) -> Result<QueueName> {
     QueueName::new(name).with_context(|| format!("{name} is not a name"))
 }
 
-/// Returns the policy of a queue with so many Machines that are always there.
+/// Returns the policy of a queue with so many Machines that are always there, each with so many places.
 pub(super) fn always(machines: u32, places: u32) -> QueuePolicy {
     QueuePolicy {
         max_machines: machines,

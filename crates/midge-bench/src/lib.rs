@@ -61,7 +61,7 @@ enum What {
     Memory(memory::Args),
 }
 
-/// What every measurement takes.
+/// The flags that every measurement takes.
 #[derive(Debug, clap::Args)]
 struct CommonArgs {
     /// Write JSON
@@ -135,7 +135,7 @@ impl CommonArgs {
     }
 }
 
-/// What is measured with: a temporary folder, the guests compiled in it, and a copy of the host program.
+/// What all measurements need: a temporary folder, the guests compiled in it, and a copy of the host program.
 struct Bench {
     folder: tempfile::TempDir,
     /// The folder of the compiled guests.
@@ -145,7 +145,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Makes all that; nothing where somebody asks to stop meanwhile.
+    /// Makes the folder, the guests and the copy; nothing where somebody asks to stop meanwhile.
     async fn prepare(common: &CommonArgs) -> Result<Option<Bench>> {
         let mut stop = StopSignal::listen()?;
         let named = common.host_program.clone();

@@ -43,7 +43,7 @@ Examples:
   midge bench memory --json")]
 pub(super) struct Args {}
 
-/// The size of something.
+/// How large something is, in memory or on the disk.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     what: String,
@@ -54,15 +54,15 @@ pub(super) struct Figures {
     measure: Measure,
 }
 
-/// What is counted.
+/// What the bytes of a row are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
-    /// What a process has in memory.
+    /// The bytes that a process has resident in memory.
     Resident,
-    /// The same, of which something else is taken off.
+    /// A difference of two such figures.
     Difference,
-    /// What is on the disk.
+    /// The size of files on the disk.
     File,
 }
 

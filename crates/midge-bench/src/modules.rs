@@ -8,18 +8,18 @@ use midge_build::{PROJECT_FILE, Project};
 use midge_cli::build::Builder;
 use midge_protocol::ModuleName;
 
-/// Writes the real-time clock to stdout, read by its first instruction.
+/// The guest that reads the real-time clock with its first instruction, and writes it to stdout.
 pub(super) const STAMP: &str = "stamp";
-/// The same, among functions that are never called.
+/// The guest that does what [`STAMP`] does, among 5,000 functions that are never called.
 pub(super) const STAMP_LARGE: &str = "stamp-large";
-/// Returns at once.
+/// The guest that returns at once.
 pub(super) const NOOP: &str = "noop";
-/// Counts down from the number that is its args, and so takes the CPU for as long as that takes.
+/// The guest that counts down from the number that is its args, and so takes the CPU for as long as that takes.
 pub(super) const COUNT: &str = "count";
-/// Sleeps for an hour.
+/// The guest that sleeps for an hour.
 pub(super) const SLEEP: &str = "sleep";
 
-/// The least that the large module must have, compiled.
+/// The least size of the large module, compiled, in bytes.
 const LARGE_BYTES_MIN: u64 = 2_000_000;
 /// Functions in the large module, about as many as in a program of that size.
 const LARGE_FUNCTIONS: u32 = 5_000;
@@ -101,7 +101,7 @@ const SLEEP_TEXT: &str = r#"(module
     (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))
 "#;
 
-/// Compiles the guests into a folder, and returns where they are. This blocks.
+/// Writes the guests into a folder, compiles them, and returns the folder of the compiled ones. This blocks.
 pub(super) fn compile(folder: &Path) -> Result<PathBuf> {
     for (name, text) in [
         (STAMP, format!("(module {STAMP_BODY})")),
@@ -122,17 +122,17 @@ pub(super) fn compile(folder: &Path) -> Result<PathBuf> {
     Ok(built.out)
 }
 
-/// Returns where a guest's `.wasm` is.
+/// Returns the path of a guest's WebAssembly in the folder that [`compile`] was given.
 pub(super) fn wasm_path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.wasm"))
 }
 
-/// Returns where a compiled guest is.
+/// Returns the path of a compiled guest in the folder that [`compile`] returned.
 pub(super) fn compiled_path(modules: &Path, name: &str) -> PathBuf {
     modules.join(format!("{name}.cwasm"))
 }
 
-/// Returns the time in nanoseconds since the Unix epoch that a guest wrote.
+/// Returns the time that a guest wrote, in nanoseconds since the Unix epoch; nothing where it is not eight bytes.
 pub(super) fn stamp(result: &[u8]) -> Option<u128> {
     Some(u64::from_le_bytes(result.try_into().ok()?).into())
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// Linux counts the CPU time of a process in these for programs, whatever its own tick is.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Returns the resident bytes of a process.
+/// Returns how many bytes of memory a process has resident. Fails where it is gone.
 pub(super) fn resident_bytes(pid: u32) -> Result<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     let status = status.with_context(|| format!("process {pid} is gone"))?;
@@ -28,7 +28,7 @@ pub(super) fn children(parent: u32) -> Result<Vec<u32>> {
 pub(super) struct Used {
     /// CPU time, with that of running children.
     pub(super) cpu: Duration,
-    /// Bytes that the process itself sent to a disk.
+    /// Bytes that the process itself, without its children, sent to a disk.
     pub(super) written: u64,
 }
 
@@ -45,7 +45,7 @@ impl Used {
         })
     }
 
-    /// Returns what was used since.
+    /// Returns what was used since an earlier reading.
     pub(super) fn since(self, earlier: Used) -> Used {
         Used {
             // A child that has ended meanwhile is no longer counted.

@@ -22,46 +22,50 @@ pub(super) use self::spread::Spread;
 /// The version of a report in JSON. Another number is another format.
 const FORMAT: u32 = 1;
 
-/// A line of figures.
+/// A row of figures in a report's table.
 pub(super) trait Row: Serialize {
-    /// The heads of its cells, as [`Table::new`] takes them.
+    /// The heads of the row's cells, as [`Table::new`] takes them.
     const HEADS: &'static [&'static str];
 
-    /// Returns its cells.
+    /// Returns the row's cells, as many as there are heads.
     fn cells(&self) -> Vec<String>;
 
     /// Returns what tells this row from the others of its report.
     fn name(&self) -> String;
 
-    /// Returns its figures, as they are compared with an earlier run's.
+    /// Returns the row's figures, as they are compared with an earlier run's.
     fn measures(&self) -> Vec<Measure>;
 }
 
-/// All that a measurement found.
+/// All that a measurement found, with the computer it was made on.
 #[derive(Debug)]
 pub(super) struct Report<R> {
-    /// What was measured.
+    /// The name of the measurement, such as `boot`.
     pub(super) bench: &'static str,
+    /// The rows of its main table.
     pub(super) rows: Vec<R>,
-    /// What else is told beside the rows.
+    /// The tables beside the main one.
     pub(super) parts: Vec<Part>,
     /// What the figures mean, and what is missing.
     pub(super) notes: Vec<String>,
+    /// The computer, with its load from before the measurement.
     pub(super) computer: Computer,
 }
 
-/// A table beside the one of rows.
+/// A table of a report beside its main one.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Its name in JSON.
+    /// The table's name in JSON.
     pub(super) key: &'static str,
+    /// What is shown above it.
     pub(super) title: String,
-    /// As [`Table::new`] takes them.
+    /// The heads of its columns, as [`Table::new`] takes them.
     pub(super) heads: Vec<String>,
+    /// The cells of each line, as many as there are heads.
     pub(super) lines: Vec<Vec<String>>,
-    /// The same for programs.
+    /// What the lines say, as it stands in JSON.
     pub(super) rows: serde_json::Value,
-    /// Its figures, with the names of their rows.
+    /// The figures that are compared with an earlier run's, with the names of their rows.
     pub(super) measures: Vec<(String, Measure)>,
 }
 
@@ -93,20 +97,20 @@ impl From<(String, Measure)> for Named {
 }
 
 impl<R: Row> Report<R> {
-    /// Begins a report; the load is that of now.
+    /// Begins a report of a measurement with this name, on this computer with its load of now.
     pub(super) fn new(bench: &'static str) -> Report<R> {
         let (rows, parts, notes) = (Vec::new(), Vec::new(), Vec::new());
         Report { bench, rows, parts, notes, computer: Computer::here() }
     }
 
-    /// Adds what moved since an earlier run.
+    /// Adds a table of what moved since an earlier run.
     pub(super) fn compare(&mut self, earlier: &Earlier) {
         let (part, notes) = earlier.compare(&self.measures(), &self.computer);
         self.parts.push(part);
         self.notes.extend(notes);
     }
 
-    /// Returns it as programs read it.
+    /// Returns the report as it is written in JSON.
     pub(super) fn written(&self) -> impl Serialize {
         Written {
             format: FORMAT,
@@ -119,13 +123,13 @@ impl<R: Row> Report<R> {
         }
     }
 
-    /// Writes it to a file, for a later comparison.
+    /// Writes the report to a file as JSON, for a later comparison.
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(&self.written())?;
         std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Returns it as people read it.
+    /// Returns the report as people read it.
     pub(super) fn text(&self) -> String {
         let mut text = format!("{}\n", bold(format_args!("midge bench {}", self.bench)));
         text += &table(R::HEADS, self.rows.iter().map(Row::cells));
@@ -158,18 +162,18 @@ fn table(heads: &[&str], lines: impl Iterator<Item = Vec<String>>) -> String {
     format!("{table}\n")
 }
 
-/// Returns rows as programs read them.
+/// Returns rows as a value of JSON.
 pub(super) fn value(rows: &impl Serialize) -> serde_json::Value {
     serde_json::to_value(rows).expect("figures are numbers and words")
 }
 
-/// Returns microseconds as milliseconds, for a table.
+/// Returns microseconds as milliseconds in words for a table, with more decimals where there are few.
 pub(super) fn millis(micros: f64) -> String {
     let decimals = if micros < 100.0 { 3 } else { 2 };
     format!("{:.decimals$}", micros / 1e3)
 }
 
-/// Returns a cell, or a dash where there is nothing to put there.
+/// Returns the cell of a value, or a dash where there is no value.
 pub(super) fn or_dash<T>(value: Option<T>, cell: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), cell)
 }

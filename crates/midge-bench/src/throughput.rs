@@ -63,6 +63,7 @@ pub(super) struct Figures {
     a_second: f64,
     /// The rate in rates at the smallest backlog: the middle of what the same turns gave.
     to_smallest: Option<f64>,
+    /// CPU time of server, callers and hosts together, in microseconds a job.
     cpu_us_each: f64,
     written_bytes_each: f64,
 }

@@ -24,7 +24,7 @@ use super::report::{Measure, Report, Row, Spread, millis, or_dash};
 
 /// apt's settings, which name Debian's mirror.
 const APT: &str = "/etc/apt";
-/// Names this bench in its report.
+/// The name of this bench in its report.
 pub(super) const NAME: &str = "boot --vm";
 /// How often each program is started, unless somebody says otherwise: in emulation a start takes four seconds.
 pub(super) const RUNS: &str = "5";
@@ -32,7 +32,7 @@ pub(super) const RUNS: &str = "5";
 const WHAT_IT_MEANS: &str = "milliseconds, medians but for RESULT. Each phase begins where the one before ends: KERNEL is from power-on to the kernel's first line on the serial port (qemu's own start, the firmware, and the kernel unpacking itself), MAIN from there to main, GUEST from there to the guest's first instruction; RESULT is all of them. By this computer's clock, but GUEST by the virtual machine's; what the result's line needs to get out, some milliseconds, is in MAIN";
 const IN_EMULATION: &str = "in emulation: qemu translates every instruction, so these figures are no CPU's; what can be compared is one program with the other";
 
-/// Where a virtual machine is used instead of a process.
+/// The flags of `midge bench boot` that have a virtual machine used instead of a process.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Start the host as the only program of a virtual machine (qemu's), instead of as a process
@@ -43,20 +43,20 @@ pub(super) struct Args {
     kernel: Option<PathBuf>,
 }
 
-/// What was measured of one program.
+/// The phases that were measured of one program's start in a virtual machine.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     program: String,
     accelerator: Accelerator,
     /// From power-on to the kernel's first line.
     kernel: Option<Spread>,
-    /// From there to main.
+    /// From the kernel's first line to the program's main.
     main: Option<Spread>,
-    /// From there to the guest's first instruction, where there is one.
+    /// From main to the guest's first instruction, where there is a guest.
     guest: Option<Spread>,
-    /// From power-on to the result here.
+    /// From power-on until the result is read here.
     result: Option<Spread>,
-    /// To main by the kernel's clock, which begins some time after the kernel's first line.
+    /// From the start of the kernel's clock to main; that clock begins some time after the kernel's first line.
     booted: Option<Spread>,
     /// The parts of `guest` up to the host's call of it, in order.
     parts: Vec<Part>,
@@ -144,7 +144,7 @@ impl Args {
         Ok(Some(report))
     }
 
-    /// Returns the kernel: the one that is named, or Debian's.
+    /// Returns the path of the kernel: the one that is named, or Debian's.
     async fn kernel(&self) -> Result<PathBuf> {
         if let Some(named) = &self.kernel {
             if !named.is_file() {
@@ -164,10 +164,10 @@ impl Args {
     }
 }
 
-/// What came of it, and how.
+/// The figures, and the virtual machine and kernel that they are of.
 struct Measured {
     way: Way,
-    /// The kernel's.
+    /// The kernel's version.
     version: String,
     rows: Vec<Figures>,
     /// A line for each way that was tried before.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use midge_protocol::{Secret, limits};
 use serde_json::value::RawValue;
 
-/// Where the server is.
+/// The flags that name the server to call.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArgs {
@@ -21,7 +21,7 @@ pub(crate) struct ServerArgs {
     pub(crate) token: Option<Secret>,
 }
 
-/// What a guest is given.
+/// The flags for what a guest is given: args and input.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ContentArgs {
     /// JSON for the guest, or @FILE for what is in a file
@@ -33,7 +33,7 @@ pub(crate) struct ContentArgs {
 }
 
 impl ContentArgs {
-    /// Returns the args: `null` where there are none.
+    /// Returns the args as JSON: `null` where there are none. Fails where they are not JSON.
     pub(crate) fn args(&self) -> Result<Box<RawValue>> {
         let (text, from) = match self.args.as_deref() {
             None => ("null".to_owned(), "--args".to_owned()),
@@ -50,7 +50,7 @@ impl ContentArgs {
         })
     }
 
-    /// Returns the input, where there is one.
+    /// Returns the bytes of the input, where there is one. Fails where it is larger than a job's input may be.
     pub(crate) fn input(&self) -> Result<Option<Bytes>> {
         self.input.as_deref().map(read_input).transpose()
     }
@@ -85,7 +85,7 @@ pub(crate) fn given(secret: Option<&Secret>) -> Option<Secret> {
     secret.filter(|secret| !secret.expose().is_empty()).cloned()
 }
 
-/// Reads `KEY=VALUE`.
+/// Reads a pair that is written `KEY=VALUE`.
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),

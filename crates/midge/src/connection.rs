@@ -16,9 +16,9 @@ impl ServerArgs {
     }
 }
 
-/// Turns what a client says into what a person reads.
+/// Turns an error of a client into one that says to a person what to do.
 pub(crate) trait Answered<T> {
-    /// Adds what to do next where no server answers.
+    /// Returns the answer, or the error; where no server answers it says how to start or name one.
     fn answered(self) -> Result<T>;
 }
 

@@ -15,14 +15,15 @@ use super::{Cache, Figures, place};
 use crate::modules;
 use crate::report::Spread;
 
-/// When code is made of a module.
+/// When a module is compiled to machine code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Compiled {
     Ahead,
     OnTheSpot,
 }
 
-/// Measures these modules both ways, in turns.
+/// Measures how long these modules take to run in a fresh engine, compiled ahead of time and compiled on the spot, in
+/// turns. `folder` has their WebAssembly and `compiled` their machine code.
 pub(super) async fn measure(
     folder: &Path,
     compiled: &Path,
@@ -64,7 +65,7 @@ pub(super) async fn measure(
     Ok(rows)
 }
 
-/// Returns how long it took to the guest's first instruction, and to its outcome.
+/// Runs a module in a fresh engine, and returns how long it took to the guest's first instruction, and to its outcome.
 async fn run(compiled: &Path, name: &str, wasm: &[u8], when: Compiled) -> Result<(Duration, Duration)> {
     let began_at = SystemTime::now();
     let began = Instant::now();

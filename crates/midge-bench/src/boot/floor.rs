@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::program::said;
 
-/// Its name in reports.
+/// The floor's name in reports.
 pub(crate) const NAME: &str = "floor: static C";
 
 const SOURCE: &str = r#"
@@ -21,7 +21,7 @@ int main(void) {
 }
 "#;
 
-/// Compiles it into a folder, and returns where it is.
+/// Compiles the floor into a folder with `cc`, and returns the path of the program.
 pub(crate) fn compile(folder: &Path) -> Result<PathBuf> {
     let (source, program) = (folder.join("floor.c"), folder.join("floor"));
     std::fs::write(&source, SOURCE)?;

@@ -7,18 +7,19 @@ use midge_build::{GUEST_TARGET, Project};
 use midge_cli::build::Builder;
 use midge_cli::checkout::Checkout;
 
-/// Its name: a Rust program with JSON in and out, made with midge's SDK. It takes no stamp.
+/// The name of the example job: a Rust program with JSON in and out, made with midge's SDK. It writes no stamp.
 pub(super) const NAME: &str = "hello";
-/// What it is given.
+/// The args that the job is given, as JSON.
 pub(super) const ARGS: &str = r#"{"name": "bench"}"#;
 
-/// Where the compiled job is, and the WebAssembly that it was made from.
+/// The example job as it was built: the folder of the compiled module, and the WebAssembly it was made from.
 pub(super) struct Hello {
     pub(super) modules: PathBuf,
     pub(super) wasm: PathBuf,
 }
 
-/// Builds it, if that can be done with what is here. This blocks.
+/// Builds the example job `hello` into a folder. Fails where midge's source or a toolchain for guests is missing. This
+/// blocks.
 pub(super) fn build(folder: &Path) -> Result<Hello> {
     let examples = Checkout::find().context("midge's source is not here")?.guest_examples();
     let mut project = Project::read(&examples)?;

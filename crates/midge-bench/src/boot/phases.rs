@@ -11,9 +11,9 @@ use super::program::nanos;
 use super::{Cache, Figures};
 use crate::report::{Measure, Part, Spread, millis, or_dash, value};
 
-/// From starting the process to its `main`: the kernel's work and the C library's.
+/// The name of the phase from starting the process to its `main`: the kernel's work and the C library's.
 pub(super) const EXEC: &str = "exec";
-/// From the host's call of the guest to the guest's first instruction's own look at the clock.
+/// The name of the phase from the host's call of the guest to the time that the guest's first instruction reads.
 pub(super) const CALL: &str = "first call";
 
 /// The line that `midge-host run --timings` writes.
@@ -25,19 +25,20 @@ pub(super) struct Timings {
     spent: BTreeMap<String, u64>,
 }
 
-/// What one run spent in each phase, in order.
+/// The phases of one run, in order, each with the time that it took.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Phases(pub(super) Vec<(&'static str, Duration)>);
 
 impl Timings {
-    /// Finds the line among what a host wrote to stderr. It is the last.
+    /// Reads the timings from the last line of what a host wrote to stderr.
     pub(super) fn read(said: &[u8]) -> Result<Timings> {
         let said = String::from_utf8_lossy(said);
         let line = said.lines().next_back().context("the host wrote nothing to stderr")?;
         serde_json::from_str(line).with_context(|| format!("this is no line of timings: {line}"))
     }
 
-    /// Returns the phases of a run, given when it was started and the guest's first instruction, if that is known.
+    /// Returns the phases of a run that was started at `started`, with the guest's first instruction at `first` if that
+    /// is known: both in nanoseconds since the Unix epoch.
     pub(super) fn phases(&self, started: u128, first: Option<u128>) -> Phases {
         let main_at = u128::from(self.main_at);
         let mut phases = vec![(EXEC, nanos(main_at.saturating_sub(started)))];
@@ -53,13 +54,13 @@ impl Timings {
 }
 
 impl Phases {
-    /// Returns how long all took together.
+    /// Returns how long all phases took together: from starting the process to the guest's first instruction.
     pub(super) fn to_first(&self) -> Duration {
         self.0.iter().map(|(_, spent)| spent).sum()
     }
 }
 
-/// What was measured of one program's phases.
+/// How long the phases of one program's runs take.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct PhaseFigures {
     pub(super) program: String,
@@ -68,11 +69,11 @@ pub(super) struct PhaseFigures {
     pub(super) phases: Vec<PhaseFigure>,
     /// From starting the process to the guest's first instruction, of the very same runs.
     pub(super) first: Option<Spread>,
-    /// To the exit too.
+    /// From starting the process to its exit, of the very same runs.
     pub(super) exit: Option<Spread>,
 }
 
-/// How long one phase takes.
+/// How long one phase takes, over many runs.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct PhaseFigure {
     pub(super) phase: &'static str,
@@ -132,7 +133,7 @@ pub(super) fn part(all: &[PhaseFigures], rows: &[Figures]) -> Part {
     }
 }
 
-/// Returns a program's name without what all of them begin with.
+/// Returns a program's name without the `midge-host run` that it may begin with.
 pub(super) fn short(program: &str) -> &str {
     program.strip_prefix("midge-host run ").unwrap_or(program)
 }

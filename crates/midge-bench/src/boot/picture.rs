@@ -24,7 +24,7 @@ const NAMES_WIDTH: u32 = 130;
 /// How much longer than the longest bar the axis is: room for what is written behind it.
 const AXIS_TO_BAR: f64 = 1.22;
 const FONT: &str = "sans-serif";
-/// Dark on white, whatever the page around it is.
+/// The colour of text: dark on white, whatever the page around the picture is.
 const INK: RGBColor = RGBColor(0x22, 0x26, 0x2b);
 const FAINT: RGBColor = RGBColor(0xd9, 0xdd, 0xe1);
 
@@ -40,7 +40,7 @@ const COLOURS: [(&str, &[&str], RGBColor); 9] = [
     ("first call", &[CALL], RGBColor(0xb0, 0x7a, 0xa1)),
     ("then to the exit", &[EXIT], RGBColor(0xe8, 0xea, 0xed)),
 ];
-/// What is left until the exit.
+/// The name of what is left from the first instruction to the exit.
 const EXIT: &str = "exit";
 
 /// A bar: what it is of, and its pieces in milliseconds, one for each colour.
@@ -51,7 +51,7 @@ struct Bar {
     exit: f64,
 }
 
-/// Draws where the time went, into a file.
+/// Draws where the time went, and writes it to a file as SVG.
 pub(super) fn draw(path: &Path, found: &Found, at: &Computer) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -153,7 +153,7 @@ fn area_text(
     Ok(())
 }
 
-/// The legend, and where it was measured.
+/// Draws the legend, and below it the computer that was measured on.
 fn foot(area: &Area<'_>, at: &Computer) -> Result<(), Box<dyn std::error::Error>> {
     let style = (FONT, 14).into_font().color(&INK);
     let mut x = 16;

@@ -19,10 +19,10 @@ use crate::report::Spread;
 const ATTEMPTS_PER_ROUND: usize = 20;
 /// Rounds before the first that counts: they start the thread and touch the pages.
 const ROUNDS_UNCOUNTED: u32 = 5;
-/// The name of the row with which these are compared.
+/// The name of the row with which attempts are compared.
 const FLOOR: &str = "floor: to a thread and back";
 
-/// Measures attempts at these modules, and what handing them over costs at least, in turns.
+/// Measures attempts at these modules, and in turns with them what handing anything to a thread costs at least.
 pub(super) async fn attempts(folder: &Path, names: &[&str], rounds: u32) -> Result<Vec<Figures>> {
     let modules = Modules::open(folder)?;
     let loaded: Vec<Arc<Loaded>> =
@@ -86,12 +86,12 @@ impl Floor {
     }
 }
 
-/// Returns the name of a module's row.
+/// Returns the name of the row of attempts at a module.
 pub(super) fn name(module: &str) -> String {
     format!("one more attempt at {module}")
 }
 
-/// Runs one attempt to its end, and returns the guest's result.
+/// Runs one attempt at a module to its end in a place, and returns the guest's result.
 pub(super) async fn run(place: &Place, module: &Arc<Loaded>) -> Result<Bytes> {
     match place.run(attempt(module)).ended().await.outcome {
         Outcome::Completed { result } => Ok(result),

@@ -21,11 +21,11 @@ pub(super) struct Program {
     /// The folder that it is started in, if that matters.
     pub(super) folder: Option<PathBuf>,
     pub(super) stamp: Stamp,
-    /// The size of the compiled module, where there is one.
+    /// The size of the compiled module in bytes, where the program runs one.
     pub(super) module_bytes: Option<u64>,
-    /// What it reads from the disk; nothing where that is not known.
+    /// The files that it reads from the disk; empty where they are not known, and then it is not measured cold.
     pub(super) files: Vec<PathBuf>,
-    /// How long it took when it was tried out.
+    /// How long it took to its exit when it was tried out.
     pub(super) tried: Duration,
 }
 
@@ -34,20 +34,23 @@ pub(super) struct Program {
 pub(super) enum Stamp {
     /// Nanoseconds since the Unix epoch in eight bytes.
     Bytes,
-    /// The same in decimal.
+    /// Nanoseconds since the Unix epoch in decimal.
     Text,
-    /// Not at all.
+    /// It does not say it.
     None,
-    /// In eight bytes, and where the time before went as a line of JSON on stderr.
+    /// Nanoseconds in eight bytes, and a line of JSON on stderr that says where the time before went.
     BytesAndTimings,
-    /// Only that line.
+    /// Only a line of JSON on stderr that says where the time went.
     Timings,
 }
 
-/// One run.
+/// How long one run of a program took.
 pub(super) struct Run {
+    /// From the start to the first instruction of its main, script or guest, where the program says it.
     pub(super) first: Option<Duration>,
+    /// From the start to the exit, as its parent sees it.
     pub(super) exit: Duration,
+    /// What the time before the first instruction was spent on, where the program says it.
     pub(super) phases: Option<Phases>,
 }
 
@@ -67,13 +70,14 @@ impl Program {
         }
     }
 
-    /// Adds arguments.
+    /// Adds arguments to the program's command line.
     pub(super) fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Program {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Starts it, and waits until it has ended.
+    /// Starts the program, waits until it has ended, and returns what it took. Fails where it does not exit with 0, or
+    /// does not say what its [`Stamp`] promises.
     pub(super) fn run(&self) -> Result<Run> {
         let mut command = Command::new(&self.program);
         command.args(&self.args).envs(self.env.iter().copied());
@@ -130,7 +134,8 @@ pub(super) fn nanos(nanos: u128) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// Runs a command to its end, and returns what it wrote.
+/// Runs a command to its end, and returns what it wrote to stdout. Fails where it is not installed or does not exit
+/// with 0.
 pub(super) fn said(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output();
     let name = command.get_program().to_string_lossy().into_owned();

@@ -10,18 +10,19 @@ use super::program::{Program, Stamp, said};
 use super::{floor, hello, rails};
 use crate::{Bench, modules};
 
-/// What can be compared here, and what cannot.
+/// The programs that can be measured on this computer, and those that cannot.
 pub(super) struct Programs {
+    /// Those whose first instruction and exit are measured.
     pub(super) there: Vec<Program>,
     /// Those whose runs also tell where the time went. They are measured beside the others, since to tell takes time
     /// before the exit.
     pub(super) telling: Vec<Program>,
-    /// A line for each that is missing.
+    /// A line for each that is missing, which says why.
     pub(super) missing: Vec<String>,
 }
 
 impl Programs {
-    /// Finds them, makes the floor, and tries each once.
+    /// Finds the programs that are installed, makes the floor, and tries each.
     pub(super) async fn find(bench: &Bench, hello: Result<hello::Hello>) -> Programs {
         let folder = bench.folder.path();
         let mut programs = Programs { there: Vec::new(), telling: Vec::new(), missing: Vec::new() };
@@ -165,9 +166,9 @@ fn ruby() -> Result<Program> {
     script("ruby", "-e", RUBY_PATH, RUBY_STAMP)
 }
 
-/// Ruby for where its program is,
+/// A line of Ruby that writes the path of its own program.
 pub(super) const RUBY_PATH: &str = "puts RbConfig.ruby";
-/// and for the time.
+/// A line of Ruby that writes the time in nanoseconds since the Unix epoch.
 pub(super) const RUBY_STAMP: &str = "puts Process.clock_gettime(Process::CLOCK_REALTIME, :nanosecond)";
 
 /// A language's command with one line of a script, started directly: what the PATH names may be a script that looks

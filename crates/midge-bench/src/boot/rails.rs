@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use super::program::{Program, Stamp, said};
 use super::programs::{RUBY_PATH, RUBY_STAMP};
 
-/// Its name in reports.
+/// The name of `rails runner` in reports.
 pub(super) const NAME: &str = "rails runner, empty app";
 
-/// As little as Rails makes: no database, no assets, no tests, and nothing fetched.
+/// Flags of `rails new` that leave out what can be left out: no database, no assets, no tests, and nothing fetched.
 const NEW: &[&str] = &[
     "--api",
     "--minimal",
@@ -22,10 +22,10 @@ const NEW: &[&str] = &[
     "--skip-bootsnap",
     "--quiet",
 ];
-/// Only what is installed: a new app's own list names servers and tools that a job does not need.
+/// A Gemfile with nothing but Rails: a new app's own one names servers and tools that a job does not need.
 const GEMFILE: &str = "source \"https://rubygems.org\"\ngem \"rails\"\n";
 
-/// Makes an app in a folder, and returns how a job of it is started.
+/// Makes an empty Rails app in a folder, and returns the program that runs one job in it.
 pub(super) fn runner(folder: &Path) -> Result<Program> {
     let app = folder.join("empty");
     said(Command::new("rails").arg("new").arg(&app).args(NEW))?;

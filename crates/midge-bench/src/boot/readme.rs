@@ -10,9 +10,9 @@ use super::sum::{self, Sum};
 use super::{Cache, Figures};
 use crate::report::{Computer, or_dash};
 
-/// The line before the block,
+/// The line before the block.
 const BEGIN: &str = "<!-- midge bench boot -->";
-/// and the line after it.
+/// The line after the block.
 const END: &str = "<!-- /midge bench boot -->";
 /// Where the picture goes if nothing else is said, from the README's folder.
 const PICTURE: &str = "docs/boot.svg";
@@ -26,7 +26,7 @@ pub(super) struct Readme {
 }
 
 impl Readme {
-    /// Reads a file.
+    /// Reads a Markdown file. Fails where it has not both lines that the block stands between.
     pub(super) fn read(path: &Path) -> Result<Readme> {
         let text = std::fs::read_to_string(path);
         let text = text.with_context(|| format!("cannot read {}", path.display()))?;
@@ -44,7 +44,7 @@ impl Readme {
         self.folder().join(PICTURE)
     }
 
-    /// Writes the block anew.
+    /// Writes the file again, with a new block of these figures and a link to the picture.
     pub(super) fn write(
         &self,
         (rows, notes): (&[Figures], &[String]),

@@ -10,14 +10,14 @@ use crate::report::{Part, value};
 /// <https://fly.io/ruby-dispatch/rails-background-jobs-with-fly-machines/>. Fly's documentation has "about 300 ms".
 const MACHINE_BOOT_US: f64 = 500_000.0;
 
-/// One sum.
+/// How long it takes from asking for a Machine to a job's first instruction, in microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Sum {
     pub(super) what: &'static str,
     pub(super) machine_boot_us: f64,
     pub(super) app_boot_us: f64,
     pub(super) total_us: f64,
-    /// What the app's boot is.
+    /// What was measured as the app's boot.
     pub(super) app_boot_from: &'static str,
 }
 
@@ -46,7 +46,7 @@ fn sum(what: &'static str, machine_boot_us: f64, app_boot_us: f64, app_boot_from
 }
 
 impl Sum {
-    /// Returns what stands in the table.
+    /// Returns the cells of the sum's row, under [`HEADS`].
     pub(super) fn cells(&self) -> Vec<String> {
         let millis = |micros: f64| match micros / 1e3 {
             millis if millis < 1.0 && millis > 0.0 => format!("{millis:.2}"),
@@ -62,10 +62,10 @@ impl Sum {
     }
 }
 
-/// The heads of those cells.
+/// The heads of the table of sums.
 pub(super) const HEADS: [&str; 5] = ["JOB BY", ">MACHINE BOOT", ">APP BOOT", ">TOTAL", "APP BOOT IS"];
 
-/// What is said below.
+/// The note that says what the table of sums means.
 pub(super) const NOTE: &str = "Machine boot is the figure of Fly's post (\"boot a VM in 500ms\", fly.io/ruby-dispatch/rails-background-jobs-with-fly-machines), not measured here, and the post gives no figure for its app's boot; app boot is measured here, to the first instruction of the job (of a script given to `rails runner`, of the guest), and leaves out what the queue takes";
 
 /// Returns the sums as a table.

@@ -18,20 +18,23 @@ use super::program::Program;
 const ROUNDS_UNCOUNTED: u32 = 3;
 /// No program is given more time than this; a slow one takes part in fewer rounds.
 const TIME_MAX: Duration = Duration::from_secs(15);
-/// But in so many it does, or its figures say nothing.
+/// However slow it is, a program takes part in so many rounds, or its figures would say nothing.
 const TURNS_MIN: u32 = 5;
-/// A file system in memory keeps its pages nowhere else, so they never are cold.
+/// What `statfs` says of a file system in memory (tmpfs), which keeps its pages nowhere else: they never are cold.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
-/// What all turns of one program took.
+/// What all counted runs of one program took.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Times {
+    /// From the start to the first instruction, of each run that says it.
     pub(super) firsts: Vec<Duration>,
+    /// From the start to the exit, of each run.
     pub(super) exits: Vec<Duration>,
+    /// The phases of each run that says them.
     pub(super) phases: Vec<Phases>,
 }
 
-/// Runs each program once in each round, or less often where it is slow.
+/// Runs each program once in each round, or less often where it is slow, and returns the times of each.
 pub(super) async fn take(programs: &[&Program], cache: Cache, rounds: u32) -> Result<Vec<Times>> {
     let mut order: Vec<usize> = (0..programs.len()).collect();
     let mut times = vec![Times::default(); programs.len()];
@@ -65,7 +68,7 @@ pub(super) async fn take(programs: &[&Program], cache: Cache, rounds: u32) -> Re
     Ok(times)
 }
 
-/// Returns in how many rounds something takes part that takes so long.
+/// Returns in how many of the rounds a program takes part whose run takes `took`.
 pub(super) fn turns(took: Duration, rounds: u32) -> u32 {
     let fit = TIME_MAX.as_nanos() / took.as_nanos().max(1);
     u32::try_from(fit).unwrap_or(u32::MAX).max(TURNS_MIN).min(rounds)

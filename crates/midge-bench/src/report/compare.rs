@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Better, Computer, FORMAT, Interval, Measure, Part, Unit};
 
-/// Two runs of one program differ by this much where nothing moved: memory is laid out anew, the computer is warmer.
+/// The least part by which a figure must change to be called better or worse. Two runs of one program may differ by
+/// less though nothing moved: memory is laid out anew, the computer is warmer.
 const CHANGE_MIN: f64 = 0.05;
 
-/// A report of an earlier run.
+/// A report of an earlier run, as `--save` wrote it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Earlier {
     #[serde(skip)]
@@ -31,7 +32,7 @@ struct EarlierMeasure {
     interval: Interval,
 }
 
-/// What became of one figure.
+/// A figure before and now.
 #[derive(Debug, Serialize)]
 struct Change {
     row: String,

@@ -17,7 +17,7 @@ pub(crate) struct Computer {
 }
 
 impl Computer {
-    /// Returns this one; the load is that of now.
+    /// Returns this computer, with its load of now.
     pub(super) fn here() -> Computer {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");
@@ -35,18 +35,18 @@ impl Computer {
 }
 
 impl Computer {
-    /// Returns how busy it was before.
+    /// Returns the load: how many processes wanted to run, on average over the minute before.
     pub(super) fn load(&self) -> &str {
         &self.load
     }
 
-    /// Returns which versions of ours it had.
+    /// Returns the versions of midge and wasmtime, for people.
     pub(super) fn versions(&self) -> String {
         format!("midge {}, wasmtime {}", self.midge, self.wasmtime)
     }
 
-    /// Returns what is not as it was on another one, or at another time; that the load is another one is no wonder, and
-    /// that our own versions are is what a comparison is for.
+    /// Returns what differs from a computer before, a line for each: CPU, cores or kernel. Load and versions of midge
+    /// are left out: the one always differs, and the other is what a comparison is for.
     pub(super) fn differences(&self, before: &Computer) -> Vec<String> {
         let parts = [
             ("CPU", &before.cpu, &self.cpu),

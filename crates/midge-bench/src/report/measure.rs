@@ -7,13 +7,14 @@ use super::Spread;
 /// What was timed once is taken to be known to this part of it: repeated runs on a quiet computer differ by less.
 const ONCE_UNSURE: f64 = 0.1;
 
-/// One figure of a row.
+/// One figure of a row, as it is compared with an earlier run's.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Measure {
     /// What tells it from the row's others.
     pub(crate) name: &'static str,
     pub(crate) unit: Unit,
     pub(crate) better: Better,
+    /// The figure, in that unit.
     #[serde(flatten)]
     pub(crate) interval: Interval,
 }
@@ -26,18 +27,20 @@ pub(crate) struct Interval {
     pub(crate) high: f64,
 }
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
+    /// Microseconds.
     Micros,
     /// Times of the floor in the same run: the computer's own speed cancels out.
     Floors,
+    /// Jobs a second.
     PerSecond,
     Bytes,
 }
 
-/// Which way is better.
+/// Whether a figure is better when it is lower, or when it is higher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Better {
@@ -46,24 +49,24 @@ pub(crate) enum Better {
 }
 
 impl Measure {
-    /// Returns the median of many durations.
+    /// Makes a figure of the median of many durations.
     pub(crate) fn median(name: &'static str, spread: Spread) -> Measure {
         Measure { name, unit: Unit::Micros, better: Better::Lower, interval: spread.median() }
     }
 
-    /// Returns how many times the floor's something is.
+    /// Makes a figure of a ratio to the floor.
     pub(crate) fn floors(name: &'static str, interval: Interval) -> Measure {
         Measure { name, unit: Unit::Floors, better: Better::Lower, interval }
     }
 
-    /// Returns what was timed once.
+    /// Makes a figure of what was timed once, which is known to a tenth.
     pub(crate) fn once(name: &'static str, unit: Unit, better: Better, value: f64) -> Measure {
         let interval = Interval::once(value);
         Measure { name, unit, better, interval }
     }
 
-    /// Returns a size by which one that was looked at once is larger than another, shared out among so many: it is as
-    /// unsure as both, however little is left of them.
+    /// Makes a figure of the bytes by which `more` is larger than `less`, for each of `among`. Both were looked at
+    /// once, so the difference is as unsure as both, however little is left of them.
     pub(crate) fn difference(name: &'static str, more: u64, less: u64, among: u64) -> Measure {
         let (more, less, among) = (Interval::once(more as f64), Interval::once(less as f64), among as f64);
         let interval = Interval {
@@ -74,7 +77,7 @@ impl Measure {
         Measure { name, unit: Unit::Bytes, better: Better::Lower, interval }
     }
 
-    /// Returns a size, which comes out the same if it is looked at again.
+    /// Makes a figure of a size in bytes, which is the same whenever it is looked at.
     pub(crate) fn size(name: &'static str, bytes: u64) -> Measure {
         let value = bytes as f64;
         let interval = Interval { low: value, middle: value, high: value };
@@ -83,13 +86,13 @@ impl Measure {
 }
 
 impl Interval {
-    /// Returns where something lies that was looked at once.
+    /// Returns the interval of what was looked at once: a tenth up and down.
     fn once(value: f64) -> Interval {
         let unsure = value.abs() * ONCE_UNSURE;
         Interval { low: value - unsure, middle: value, high: value + unsure }
     }
 
-    /// Returns this in another one's units, as far apart as the two together can be.
+    /// Returns the ratio of this to a floor. Its ends are as far apart as those of the two together allow.
     pub(crate) fn over(self, floor: Interval) -> Interval {
         Interval {
             low: self.low / floor.high,
@@ -100,7 +103,7 @@ impl Interval {
 }
 
 impl Unit {
-    /// Returns a value of it for people.
+    /// Returns a value in this unit for people, with the unit's name.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Unit::Micros => format!("{} ms", super::millis(value)),

@@ -9,7 +9,7 @@ use super::Interval;
 /// The chance that the true median lies outside its interval, half of it on each side.
 const UNSURE: f64 = 0.01;
 
-/// How durations spread.
+/// How the durations of many runs of one thing spread, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Spread {
     runs: usize,
@@ -17,14 +17,14 @@ pub(crate) struct Spread {
     pub(crate) p50_us: f64,
     pub(crate) p95_us: f64,
     pub(crate) p99_us: f64,
-    /// The median is known to lie from here (with 99 % confidence),
+    /// The lower end of the interval that the median lies in, with 99 % confidence.
     p50_low_us: f64,
-    /// to here.
+    /// The upper end of that interval.
     p50_high_us: f64,
 }
 
 impl Spread {
-    /// Returns how these spread; nothing where there are none.
+    /// Returns how durations spread; nothing where there are none.
     pub(crate) fn of(mut durations: Vec<Duration>) -> Option<Spread> {
         durations.sort_unstable();
         let runs = durations.len();
@@ -56,17 +56,17 @@ impl Spread {
         Some(Spread { p50_low_us, p50_high_us: medians.p50_high_us.max(all.p50_us), ..all })
     }
 
-    /// Returns the 95th percentile; nothing where so few were measured that it would be the largest.
+    /// Returns the 95th percentile in microseconds; nothing where so few were measured that it would be the largest.
     pub(crate) fn p95(self) -> Option<f64> {
         (self.runs >= 20).then_some(self.p95_us)
     }
 
-    /// Returns the 99th percentile; nothing where so few were measured that it would be the largest.
+    /// Returns the 99th percentile in microseconds; nothing where so few were measured that it would be the largest.
     pub(crate) fn p99(self) -> Option<f64> {
         (self.runs >= 100).then_some(self.p99_us)
     }
 
-    /// Returns the median, and between what it is known to lie.
+    /// Returns the median, with the interval that it lies in with 99 % confidence, in microseconds.
     pub(crate) fn median(self) -> Interval {
         Interval { low: self.p50_low_us, middle: self.p50_us, high: self.p50_high_us }
     }

@@ -19,7 +19,7 @@ use crate::{Bench, modules};
 
 /// Jobs that wait in the backlog that the others are compared with.
 pub(super) const SMALLEST: u64 = 1_000;
-/// Jobs that wait in the others.
+/// Jobs that wait in the larger backlogs.
 pub(super) const LARGER: [u64; 3] = [10_000, 100_000, 1_000_000];
 /// How often a backlog and the smallest one take turns.
 const TURNS: usize = 5;
@@ -27,14 +27,14 @@ const TURNS: usize = 5;
 const BURST_JOBS: u64 = 1_000;
 /// How long the bursts of one kind and turn take together, without the cancels.
 const BURSTS_TIME: Duration = Duration::from_millis(200);
-/// By then they end, however much of it the cancels took.
+/// After so long the bursts of one kind and turn end, however much of it the cancels took.
 const BURSTS_TIME_MAX: Duration = Duration::from_millis(900);
 /// How long jobs are run in each turn, while as many others are enqueued.
 const RUN_TIME: Duration = Duration::from_millis(800);
 /// How often the backlog is filled up: at 10,000 a second, 50 are missing.
 const FILL_EVERY: Duration = Duration::from_millis(5);
 
-/// What is measured at each.
+/// What is measured at each backlog.
 const KINDS: [&str; 3] =
     ["enqueued singly by library, callers: 32", "enqueued in bulk by library", "no-op jobs run, Machines: 4"];
 
@@ -46,10 +46,10 @@ pub(super) struct Backlog {
     turns: Vec<Turn>,
 }
 
-/// What was measured in one turn, of each kind.
+/// What was measured in one turn, for each of [`KINDS`].
 pub(super) type Turn = [Seen; 3];
 
-/// What was measured of one kind.
+/// How many jobs were enqueued or run, and what that took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Seen {
     reading: Reading,
@@ -97,7 +97,7 @@ impl Backlog {
         Ok(Backlog { lab, queue, size, turns: Vec::new() })
     }
 
-    /// Ends the server, and returns what was measured.
+    /// Ends the backlog's server, and returns what was measured in each turn.
     pub(super) async fn end(self, stop: &mut StopSignal) -> Vec<Turn> {
         self.lab.end(stop).await;
         self.turns
@@ -188,7 +188,7 @@ fn middle(mut ratios: Vec<f64>) -> Option<f64> {
     ratios.get(ratios.len() / 2).copied()
 }
 
-/// Says how a backlog is measured at.
+/// Returns the note that says how throughput at a backlog is measured.
 pub(super) fn note() -> String {
     format!(
         "each backlog is in a database of its own, and takes turns with one of {SMALLEST}: {BURST_JOBS} jobs at a time are enqueued on top of it and cancelled again, then {MACHINES} Machines run jobs while as many are enqueued in bulk"

@@ -11,11 +11,11 @@ use midge_protocol::JobId;
 use midge_server::Midge;
 use tokio::task::JoinSet;
 
-/// Enqueues one job.
+/// A function that enqueues one job, and returns its id.
 pub(super) type Call = Arc<dyn Fn() -> Calling + Send + Sync>;
 type Calling = Pin<Box<dyn Future<Output = Result<JobId>> + Send>>;
 
-/// Enqueues jobs like this one, each under an id of its own, in this process.
+/// Returns a call that enqueues a job like this one in this process, each time under an id of its own.
 pub(super) fn by_library(midge: Midge, job: EnqueueRequest) -> Call {
     Arc::new(move || {
         let (midge, job) = (midge.clone(), another(&job));
@@ -23,7 +23,7 @@ pub(super) fn by_library(midge: Midge, job: EnqueueRequest) -> Call {
     })
 }
 
-/// The same over HTTP.
+/// Returns a call that enqueues a job like this one over HTTP, each time under an id of its own.
 pub(super) fn over_http(client: Client, job: EnqueueRequest) -> Call {
     Arc::new(move || {
         let (client, job) = (client.clone(), another(&job));
@@ -31,7 +31,7 @@ pub(super) fn over_http(client: Client, job: EnqueueRequest) -> Call {
     })
 }
 
-/// Returns the same job under another id.
+/// Returns a job like this one under a new id.
 pub(super) fn another(job: &EnqueueRequest) -> EnqueueRequest {
     EnqueueRequest { id: JobId::generate(), ..job.clone() }
 }
@@ -39,18 +39,21 @@ pub(super) fn another(job: &EnqueueRequest) -> EnqueueRequest {
 /// How many callers there are, and when they end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calls {
+    /// How many callers enqueue side by side.
     pub(super) callers: u32,
+    /// After so long they end.
     pub(super) time: Duration,
+    /// When so many jobs are enqueued by all of them together, they end.
     pub(super) jobs: u64,
 }
 
 impl Calls {
-    /// Lets the callers enqueue until the time is over or there are enough jobs, and returns how many there are.
+    /// Lets the callers enqueue until the time is over or there are enough jobs, and returns how many were enqueued.
     pub(super) async fn make(self, call: Call) -> Result<u64> {
         Ok(self.make_ids(call).await?.len() as u64)
     }
 
-    /// The same, and returns which jobs these are.
+    /// Lets the callers enqueue as [`Calls::make`] does, and returns the ids of the jobs.
     pub(super) async fn make_ids(self, call: Call) -> Result<Vec<JobId>> {
         let until = Instant::now() + self.time;
         let taken = Arc::new(AtomicU64::new(0));

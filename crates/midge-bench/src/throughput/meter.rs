@@ -7,23 +7,24 @@ use anyhow::Result;
 use super::Figures;
 use crate::processes::Used;
 
-/// Begins when it is made.
+/// Measures the time and the CPU time that pass, and the bytes that are written, from when it is made.
 pub(super) struct Meter {
     began: Instant,
     used: Used,
 }
 
 impl Meter {
+    /// Begins to measure.
     pub(super) fn begin() -> Result<Meter> {
         Ok(Meter { used: Used::so_far()?, began: Instant::now() })
     }
 
-    /// Returns the figures of so many jobs.
+    /// Ends the measurement, and returns it as a row: `jobs` of the kind `what` were done meanwhile.
     pub(super) fn end(self, what: String, jobs: u64) -> Result<Figures> {
         Ok(self.reading()?.figures(what, jobs))
     }
 
-    /// Returns what has passed.
+    /// Ends the measurement, and returns what has passed.
     pub(super) fn reading(self) -> Result<Reading> {
         let seconds = self.began.elapsed().as_secs_f64();
         let used = Used::so_far()?.since(self.used);
@@ -31,7 +32,7 @@ impl Meter {
     }
 }
 
-/// What a meter has seen. Those of several stretches can be added up.
+/// What a meter has measured. The readings of several stretches of time can be added up.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Reading {
     pub(super) seconds: f64,
@@ -48,6 +49,7 @@ impl std::ops::AddAssign for Reading {
 }
 
 impl Reading {
+    /// Returns the row of so many jobs that were done meanwhile.
     pub(super) fn figures(self, what: String, jobs: u64) -> Figures {
         let each = jobs.max(1) as f64;
         Figures {

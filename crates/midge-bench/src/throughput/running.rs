@@ -14,13 +14,13 @@ use super::{BULK_JOBS, Figures, job};
 use crate::lab::Lab;
 use crate::modules;
 
-/// The most jobs of a row: a few seconds' work.
+/// The most jobs of a row of no-op jobs: a few seconds' work.
 const NOOPS_MAX: u64 = 20_000;
-/// Jobs of 1 ms take the more time the fewer CPUs there are.
+/// The most jobs of a row of jobs that take 1 ms each: they take the more time the fewer CPUs there are.
 const MILLISECONDS_MAX: u64 = 3_000;
 /// How long single callers enqueue at most.
 const SINGLES_TIME: Duration = Duration::from_millis(1_500);
-/// What has not been run by then never will be.
+/// Jobs that have not been run by then never will be.
 const RUN_TIME_MAX: Duration = Duration::from_secs(60);
 /// How often the ended jobs are counted.
 const COUNT_EVERY: Duration = Duration::from_millis(10);
@@ -28,11 +28,12 @@ const COUNT_EVERY: Duration = Duration::from_millis(10);
 const COUNT_TRIED: u64 = 20_000_000;
 const COUNT_TRIES: usize = 5;
 
-/// How jobs are enqueued.
+/// How the jobs of a row are enqueued.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum How {
-    /// By so many callers.
+    /// One at a time, by so many callers side by side.
     Singly(u32),
+    /// A thousand at once.
     Bulk,
 }
 
@@ -46,7 +47,7 @@ impl fmt::Display for How {
     }
 }
 
-/// Returns a job that counts as far as it is told, or does nothing.
+/// Returns a job that counts to `count`, or does nothing where there is none.
 pub(super) fn request(queue: &QueueName, count: Option<u64>) -> EnqueueRequest {
     match count {
         Some(count) => {
@@ -57,7 +58,7 @@ pub(super) fn request(queue: &QueueName, count: Option<u64>) -> EnqueueRequest {
     }
 }
 
-/// Finds out how far a guest counts in a millisecond of its thread's CPU time, where nothing gets in its way.
+/// Returns how far a guest counts in a millisecond of its thread's CPU time, in the best of several runs.
 pub(super) async fn count_in_a_millisecond(lab: &Lab, queue: &QueueName) -> Result<u64> {
     let midge = &lab.serving.midge;
     let mut best_us = u64::MAX;

@@ -14,14 +14,14 @@ const END: &str = "TRAILER!!!";
 /// Entries begin, and their contents too, at multiples of this.
 const ALIGNMENT: usize = 4;
 
-/// An archive that is made.
+/// A cpio archive that is being made, of what a kernel finds in its root.
 pub(super) struct Initramfs {
     bytes: Vec<u8>,
     entries: u32,
 }
 
 impl Initramfs {
-    /// Begins one that holds the console only.
+    /// Begins an archive that holds the console only.
     pub(super) fn new() -> Initramfs {
         let mut initramfs = Initramfs { bytes: Vec::new(), entries: 0 };
         initramfs.directory("dev");
@@ -39,7 +39,7 @@ impl Initramfs {
         self.entry(path, PROGRAM, (0, 0), contents);
     }
 
-    /// Ends it, and returns its bytes.
+    /// Ends the archive, and returns its bytes.
     pub(super) fn end(mut self) -> Vec<u8> {
         self.entry(END, 0, (0, 0), &[]);
         self.bytes

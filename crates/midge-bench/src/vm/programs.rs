@@ -59,13 +59,13 @@ int main(void) {
 }
 "#;
 
-/// A filesystem, and what the kernel starts in it.
+/// A program for a virtual machine: a filesystem, and what the kernel starts in it.
 pub(super) struct Program {
     pub(super) name: String,
     pub(super) initramfs: PathBuf,
-    /// Its path, and its arguments.
+    /// The path of the program that the kernel starts, and its arguments.
     pub(super) command: Vec<String>,
-    /// All its files, with sizes, for people.
+    /// All files in the filesystem with their sizes, for people.
     pub(super) files: String,
 }
 

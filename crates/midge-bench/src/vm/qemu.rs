@@ -25,7 +25,7 @@ const END_TIME_MAX: Duration = Duration::from_secs(60);
 /// With KVM the kernel's first line comes within half a second, or not at all.
 const KVM_KERNEL_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// How its instructions are run.
+/// How the instructions of a virtual machine are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Accelerator {
@@ -42,8 +42,8 @@ pub(super) struct Way {
     pub(super) accelerator: Accelerator,
 }
 
-/// The ways to run one, the best first. In emulation a microvm is hardly faster, and it has no clock for its kernel
-/// that is finer than 4 ms.
+/// The ways to run a virtual machine, the best first. In emulation a microvm is hardly faster, and it has no clock for
+/// its kernel that is finer than 4 ms.
 pub(super) const WAYS: [Way; 3] = [
     Way { kind: "microvm,acpi=off", accelerator: Accelerator::Kvm },
     Way { kind: "q35", accelerator: Accelerator::Kvm },

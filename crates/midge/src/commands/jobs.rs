@@ -71,7 +71,7 @@ struct ListArgs {
     server: ServerArgs,
 }
 
-/// Which jobs.
+/// The flags that say which jobs are meant.
 #[derive(Debug, clap::Args)]
 struct FilterArgs {
     /// Only jobs in this state

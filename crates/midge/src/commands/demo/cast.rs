@@ -13,7 +13,7 @@ use super::sales;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
 
-/// A job of the demo.
+/// A job of the demo: what it is given, and how it should end.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) module: ModuleName,
@@ -46,7 +46,7 @@ enum Ends {
     Discarded(Cause),
 }
 
-/// Returns the jobs. One that takes another's result comes after it.
+/// Returns the jobs of the demo. One that reads another's result comes after it.
 pub(super) fn cast() -> Vec<Part> {
     let completed = |file, is_right| Ends::Completed { file, spent: 1, is_right };
     let part = |module: &str, args, input, ends| Part {
@@ -125,7 +125,7 @@ impl Part {
         }
     }
 
-    /// Returns the request, with the result that the job reads.
+    /// Returns the request that enqueues the job, with the result that it reads from stdin.
     pub(super) fn request(&self, result: Option<Bytes>) -> Result<EnqueueRequest> {
         let input = match &self.input {
             Input::None => None,

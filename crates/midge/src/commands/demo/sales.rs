@@ -5,7 +5,7 @@ use std::fmt::Write;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// About eight megabytes.
+/// The number of rows in the table: about eight megabytes.
 pub(super) const ROWS: u64 = 200_000;
 const SEED: u64 = 7_433;
 const CITIES: &[&str] = &[

@@ -15,7 +15,7 @@ use midge_protocol::job::{JobView, State};
 use super::EndedRole;
 use super::cast::Part;
 
-/// How wide a reason may be.
+/// The most characters of a reason that are shown.
 const MESSAGE_WIDTH_MAX: usize = 60;
 /// As wide as the longest name in the cast.
 const NAME_WIDTH: usize = 10;
@@ -32,6 +32,7 @@ struct Line {
 }
 
 impl Lines {
+    /// Shows the state that a job is in now.
     pub(super) fn update(&mut self, part: &Part, job: &JobView) {
         let line = self.lines.entry(part.id).or_insert_with(|| Line {
             bar: is_drawn().then(|| {
@@ -67,7 +68,7 @@ impl Lines {
         line.said = says;
     }
 
-    /// Takes the lines away again.
+    /// Takes the lines of all jobs away again.
     pub(super) fn clear(&self) {
         for bar in self.lines.values().filter_map(|line| line.bar.as_ref()) {
             bar.finish_and_clear();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use midge_protocol::api::MachineView;
 use midge_server::Catalog;
 
-/// How many are kept although no Machine uses them.
+/// How many generations are kept although no Machine uses them.
 const KEPT: usize = 3;
 
 #[derive(Debug)]
