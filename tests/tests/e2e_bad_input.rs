@@ -54,15 +54,15 @@ fn what_cannot_be_enqueued_is_refused_with_what_to_do() {
     refused(&enqueue(&server, r#"{"module": "hello", "arg": 1}"#), 400, "invalid", &["unknown field `arg`"]);
     refused(&enqueue(&server, r#"{"module": "hello", "input": "%%"}"#), 400, "invalid", &["not base64"]);
     refused(
-        &enqueue(&server, r#"{"module": "hello", "at": "noon"}"#),
+        &enqueue(&server, r#"{"module": "hello", "scheduled_at": "noon"}"#),
         400,
         "invalid",
         &["`noon`", "2030-01-31T"],
     );
     refused(&enqueue(&server, "not JSON"), 400, "invalid", &["not what it should be"]);
-    let both = r#"{"module": "hello", "at": "2030-01-31T08:00:00Z", "in_ms": 5}"#;
-    refused(&enqueue(&server, both), 422, "invalid", &["one of `at` and `in_ms`"]);
-    refused(&enqueue(&server, r#"{"module": "hello", "attempts_max": 0}"#), 422, "invalid", &["at least 1"]);
+    let both = r#"{"module": "hello", "scheduled_at": "2030-01-31T08:00:00Z", "in_ms": 5}"#;
+    refused(&enqueue(&server, both), 422, "invalid", &["one of `scheduled_at` and `in_ms`"]);
+    refused(&enqueue(&server, r#"{"module": "hello", "max_attempts": 0}"#), 422, "invalid", &["at least 1"]);
     refused(&enqueue(&server, r#"{"module": "hello", "time_limit_ms": 0}"#), 422, "invalid", &["use 1 to"]);
     assert_eq!(jobs(&server), 0);
 }
@@ -113,7 +113,7 @@ fn a_result_over_the_limit_is_a_failure_and_at_the_limit_is_not() {
         );
         let memory = "(memory (export \"memory\") 17)";
         let guest = Guest::new(name, &[("fd_write", FOUR)], memory, &start);
-        guest.settings("attempts = 1")
+        guest.settings("max_attempts = 1")
     };
     let server = Server::start(&Modules::of_guests("", &[guest("most", 0), guest("more", 1)]));
     assert_eq!(server.result(server.enqueue("most", Value::Null)).len(), limits::RESULT_BYTES_MAX);
@@ -148,7 +148,7 @@ fn of_many_jobs_with_a_bad_one_none_is_enqueued() {
 #[test]
 fn a_full_queue_refuses_and_keeps_what_it_has() {
     let modules = Modules::examples().queue("small", |policy| {
-        policy.jobs_max = 3;
+        policy.max_jobs = 3;
         policy.max_machines = 0;
     });
     let server = Server::start(&modules);
@@ -238,7 +238,7 @@ fn jobs_of_a_module_that_is_no_longer_there_fail_and_are_kept() {
     let mut server = Server::start(&modules);
     let id = server.send(&{
         let mut hello = request("hello", json!({"name": "x"}));
-        hello.attempts_max = Some(1);
+        hello.max_attempts = Some(1);
         hello
     });
     server.kill();
@@ -249,7 +249,7 @@ fn jobs_of_a_module_that_is_no_longer_there_fail_and_are_kept() {
     server.start_again();
     let job = server.ended(id);
     let failure = job.job.failure.unwrap();
-    assert_eq!((job.job.state, failure.cause), (State::Discarded, Cause::NotLoadable), "{failure:?}");
+    assert_eq!((job.job.state, &failure.cause), (State::Discarded, &Cause::NotLoadable), "{failure:?}");
     assert!(failure.message.contains("no module `hello`"), "{failure:?}");
 }
 

@@ -5,7 +5,7 @@ use midge_tests::support::{FOUR, Guest, Modules, Server, block_on, eventually, r
 use serde_json::Value;
 
 /// For guests that are to end with their first attempt.
-const ONCE: &str = "attempts = 1\ntime_limit = \"500ms\"\nmemory_limit = \"128MiB\"";
+const ONCE: &str = "max_attempts = 1\ntime_limit = \"500ms\"\nmemory_limit = \"128MiB\"";
 const EXIT: (&str, &str) = ("proc_exit", "(param i32)");
 
 /// Guests that end badly: the cause, and what the message says.
@@ -120,7 +120,7 @@ fn every_bad_end_has_a_cause_of_its_own_and_neighbours_go_on() {
 #[test]
 fn a_guest_that_asks_not_to_be_retried_is_not() {
     let refuse = Guest::new("refuse", &[EXIT], "", "(call $proc_exit (i32.const 65))");
-    let server = Server::start(&Modules::of_guests("", &[refuse.settings("attempts = 9")]));
+    let server = Server::start(&Modules::of_guests("", &[refuse.settings("max_attempts = 9")]));
     let job = server.ended(server.enqueue("refuse", Value::Null));
     assert_eq!((job.job.state, job.attempts.len()), (State::Discarded, 1));
 }
@@ -129,7 +129,7 @@ fn a_guest_that_asks_not_to_be_retried_is_not() {
 fn a_guest_that_snoozes_runs_again_and_spends_nothing() {
     let imports = [EXIT, ("midge.snooze", "(param i64)")];
     let snooze = "(call $snooze (i64.const 20)) (call $proc_exit (i32.const 1))";
-    let guest = Guest::new("snooze", &imports, "", snooze).settings("attempts = 2");
+    let guest = Guest::new("snooze", &imports, "", snooze).settings("max_attempts = 2");
     let server = Server::start(&Modules::of_guests("", &[guest]));
     let id = server.enqueue("snooze", Value::Null);
     let attempts = eventually("it snoozed more often than it may fail", || {

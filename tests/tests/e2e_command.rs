@@ -48,7 +48,7 @@ fn enqueue_prints_the_id_and_with_wait_the_result_to_the_byte() {
 #[test]
 fn enqueue_with_wait_says_what_failed_on_stderr_and_in_its_exit_code() {
     let server = server();
-    let flaky = ["enqueue", "flaky", "--args", r#"{"failures": 9}"#, "--attempts", "1", "--wait"];
+    let flaky = ["enqueue", "flaky", "--args", r#"{"failures": 9}"#, "--max-attempts", "1", "--wait"];
     let ran =
         command(&server, &flaky, b"").fails(1, &["flaky was discarded: exit: attempt 1 fails, as 9 should"]);
     assert!(ran.stdout.is_empty());

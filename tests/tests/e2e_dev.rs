@@ -56,7 +56,7 @@ fn what_is_saved_is_what_the_next_job_runs() {
     // A save that only changes a setting counts too.
     save(&source, "Okay(Greeting", "Ok(Greeting");
     let config = folder.path("greet-dev/midge.toml");
-    save(&config, "attempts = 5", "attempts = 6");
+    save(&config, "max_attempts = 5", "max_attempts = 6");
     save(&source, "Goodbye, {}!", "Welcome, {}!");
     eventually("a job runs what was mended", || greeting(&url).contains("Welcome, you!").then_some(()));
     let mut jobs = midge(&["jobs"]);

@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use midge_protocol::job::{Cause, Failure, State};
-use midge_protocol::{Attempt, limits};
+use midge_protocol::{AttemptNumber, limits};
 use midge_tests::support::{Modules, Server, block_on, eventually, request};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -31,10 +31,13 @@ fn hello_greets() {
     let id = server.enqueue("hello", json!({"name": "midge"}));
     assert_eq!(&server.result(id)[..], br#"{"greeting":"Hello, midge!"}"#);
     let job = server.detail(id);
-    assert_eq!((job.job.attempt, job.job.spent, job.args.as_str()), (Attempt(1), 1, r#"{"name":"midge"}"#));
+    assert_eq!(
+        (job.job.attempt, job.job.spent, job.args.as_str()),
+        (AttemptNumber(1), 1, r#"{"name":"midge"}"#)
+    );
     let attempt = &job.attempts[0];
     assert!(attempt.failure.is_none() && attempt.spent);
-    assert!(attempt.due_at <= attempt.started_at && attempt.started_at <= attempt.ended_at);
+    assert!(attempt.scheduled_at <= attempt.started_at && attempt.started_at <= attempt.ended_at);
     let usage = attempt.usage.unwrap();
     assert!(usage.ran_us > 0 && usage.memory_peak_bytes >= 64 * 1024, "{usage:?}");
 }
@@ -130,13 +133,13 @@ fn flaky_completes_after_its_failures_and_they_are_kept() {
     let id = server.enqueue("flaky", json!({"failures": 2, "retry_after_ms": 50}));
     assert_eq!(&server.result(id)[..], br#"{"attempt":3}"#);
     let job = server.detail(id);
-    assert_eq!((job.job.attempt, job.job.spent, job.job.failure), (Attempt(3), 3, None));
+    assert_eq!((job.job.attempt, job.job.spent, job.job.failure), (AttemptNumber(3), 3, None));
     let numbers: Vec<u32> = job.attempts.iter().map(|attempt| attempt.attempt.0).collect();
     assert_eq!(numbers, [1, 2, 3]);
     for attempt in &job.attempts[..2] {
         let failure = attempt.failure.as_ref().unwrap();
         let message = format!("attempt {} fails, as 2 should", attempt.attempt);
-        assert_eq!((failure.cause, failure.exit_code, &failure.message), (Cause::Exit, Some(75), &message));
+        assert_eq!((&failure.cause, failure.exit_code, &failure.message), (&Cause::Exit, Some(75), &message));
         let log = block_on(server.client().log(id, Some(attempt.attempt))).unwrap();
         assert!(String::from_utf8_lossy(&log).contains(&message), "{log:?}");
     }
@@ -150,7 +153,7 @@ fn flaky_completes_after_its_failures_and_they_are_kept() {
 fn flaky_is_discarded_when_its_attempts_are_spent_and_can_be_retried_by_hand() {
     let server = server();
     let mut flaky = request("flaky", json!({"failures": 3, "retry_after_ms": 1}));
-    flaky.attempts_max = Some(2);
+    flaky.max_attempts = Some(2);
     let id = server.send(&flaky);
     assert_eq!(server.ended(id).job.state, State::Discarded);
     block_on(server.client().retry(id)).unwrap();

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use midge_protocol::exchange::PROTOCOL;
 use midge_tests::support::{
     Files, Guest, Modules, Process, Ran, Server, StubServer, eventually, host_program, http, run,
 };
@@ -128,7 +129,10 @@ fn a_host_and_a_server_of_other_protocols_tell_each_other() {
         assert_eq!(reply.status, 426, "{reply:?}");
         let error = reply.json();
         assert_eq!(error["code"], "protocol");
-        assert!(error["error"].as_str().unwrap().contains("speaks exchange protocol 1"), "{error}");
+        assert!(
+            error["error"].as_str().unwrap().contains(&format!("speaks exchange protocol {PROTOCOL}")),
+            "{error}"
+        );
     }
     let newer = StubServer::answering(426, "this server speaks exchange protocol 7");
     let mut host = work(&newer.url, "midge-1", "x");

@@ -116,7 +116,7 @@ fn ended_once(client: &Client, asked: &Asked) -> Ended {
     let (last, before) = attempts.split_last().unwrap();
     for attempt in before {
         let failure = attempt.failure.as_ref().unwrap_or_else(|| panic!("two results: {detail:#?}"));
-        let (spent, fits) = match (failure.cause, Kind::of(asked.number)) {
+        let (spent, fits) = match (&failure.cause, Kind::of(asked.number)) {
             (Cause::MachineLost, _) => (false, true),
             (Cause::Exit, Kind::Flaky { failures }) => (true, attempt.attempt.0 <= failures),
             _ => (false, false),
@@ -125,8 +125,8 @@ fn ended_once(client: &Client, asked: &Asked) -> Ended {
     }
     if job.state == State::Discarded {
         // A job that takes its Machine down so often is poison, for all that anybody can know.
-        let cause = job.failure.as_ref().map(|failure| failure.cause);
-        assert_eq!(cause, Some(Cause::MachineLost), "{detail:#?}");
+        let cause = job.failure.as_ref().map(|failure| &failure.cause);
+        assert_eq!(cause, Some(&Cause::MachineLost), "{detail:#?}");
         assert!(lost >= limits::MACHINE_LOSSES_MAX, "{detail:#?}");
         return Ended { completed: false, lost };
     }

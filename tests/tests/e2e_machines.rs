@@ -273,11 +273,11 @@ fn a_module_that_changes_under_a_running_server_is_not_run() {
     for (bytes, message) in [(&altered[..], "was altered"), (&whole[..1000], "is truncated, 1000 of")] {
         std::fs::write(&path, bytes).unwrap();
         let mut hello = request("hello", json!({"name": "x"}));
-        hello.attempts_max = Some(1);
+        hello.max_attempts = Some(1);
         let id = server.send(&hello);
         let job = server.ended(id);
         let failure = job.job.failure.unwrap();
-        assert_eq!((job.job.state, failure.cause), (State::Discarded, Cause::NotLoadable), "{failure:?}");
+        assert_eq!((job.job.state, &failure.cause), (State::Discarded, &Cause::NotLoadable), "{failure:?}");
         assert!(failure.message.contains(message) && failure.message.contains("midge build"), "{failure:?}");
         assert!(server.log(id).is_empty());
     }
@@ -295,6 +295,9 @@ fn a_delayed_job_waits_without_a_machine() {
     assert!(server.live_machines().is_empty());
     server.result(id);
     let attempt = server.detail(id).attempts.remove(0);
-    assert!(attempt.started_at >= job.due_at && attempt.due_at == job.due_at, "{attempt:?}");
-    assert_eq!(job.due_at.since(job.enqueued_at).as_millis(), 2_000);
+    assert!(
+        attempt.started_at >= job.scheduled_at && attempt.scheduled_at == job.scheduled_at,
+        "{attempt:?}"
+    );
+    assert_eq!(job.scheduled_at.since(job.enqueued_at).as_millis(), 2_000);
 }

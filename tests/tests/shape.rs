@@ -1,4 +1,5 @@
-//! The shape of the repo itself: what DESIGN says is absent is looked for, and what it says is there is asked for.
+//! The shape of the repo itself: what crates/README.md says is absent is looked for, and what it says is there is asked
+//! for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-flylet", &["midge-machines", "midge-protocol"]),
     ("midge-server", &["midge-core", "midge-machines", "midge-protocol", "midge-store"]),
     ("midge-engine", &["midge-protocol"]),
-    ("midge-host", &["midge-engine", "midge-protocol"]),
+    ("midge-host", &["midge-core", "midge-engine", "midge-protocol"]),
     ("midge-build", &["midge-engine", "midge-protocol"]),
     (
         "midge-bench",
@@ -161,7 +162,7 @@ fn the_host_links_no_compiler_and_no_sql() {
 #[test]
 fn the_core_has_no_clock_no_chance_no_world() {
     let known: Vec<String> = dependencies()["midge-core"].iter().cloned().collect();
-    assert_eq!(known, ["midge-protocol", "serde", "thiserror"]);
+    assert_eq!(known, ["bytes", "midge-protocol", "serde", "thiserror"]);
     let absent = [
         "Instant",
         "SystemTime",
@@ -182,6 +183,70 @@ fn the_core_has_no_clock_no_chance_no_world() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// Returns the code of a file that is not compiled for tests only.
+fn production_code(path: &str) -> String {
+    let lines = code(path).into_iter().map(|(_, line)| line);
+    lines.take_while(|line| line.trim() != "#[cfg(test)]").collect::<Vec<_>>().join("\n")
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word)
+        .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part))
+}
+
+#[test]
+fn every_bound_that_is_shared_has_a_user_in_the_product() {
+    let limits = "crates/midge-protocol/src/limits.rs";
+    let names: Vec<String> = code(limits)
+        .into_iter()
+        .filter_map(|(_, line)| line.strip_prefix("pub const ").map(str::to_owned))
+        .filter_map(|line| line.split_once(':').map(|(name, _)| name.to_owned()))
+        .collect();
+    assert!(names.contains(&"HEARTBEAT".to_owned()), "{names:?}");
+    let product: String = rust_files("crates")
+        .into_iter()
+        .filter(|path| !is_test(path) && path != limits && !path.contains("/conformance"))
+        .map(|path| production_code(&path))
+        .collect();
+    let unused: Vec<&String> = names.iter().filter(|name| !has_word(&product, name)).collect();
+    assert!(unused.is_empty(), "nobody keeps these bounds: {unused:?}");
+}
+
+#[test]
+fn the_simulation_has_no_times_of_its_own_but_those_of_its_world() {
+    // How a Machines API lags, and how long the end of a run may take. What server and host wait for is theirs.
+    let of_the_world = ["NEW", "PEOPLE_STOP_WITHIN", "ALL_END_WITHIN", "ALL_GO_WITHIN"];
+    let mut own = Vec::new();
+    for path in rust_files("tests/src/sim") {
+        for (number, line) in code(&path) {
+            let name =
+                line.trim_start().split_once("const ").and_then(|(_, rest)| rest.split_once(": Duration"));
+            if let Some((name, _)) = name
+                && !of_the_world.contains(&name)
+            {
+                own.push(format!("{path}:{number}: {name}"));
+            }
+        }
+    }
+    assert!(own.is_empty(), "{own:#?}");
+}
+
+#[test]
+fn cargo_is_given_short_names_and_nothing_else() {
+    // Builds of the host and of guests read this file too: what it set would be set for them.
+    let config: toml::Table = read(".cargo/config.toml").parse().expect("it is TOML");
+    assert_eq!(config.keys().collect::<Vec<_>>(), ["alias"]);
+}
+
+#[test]
+fn every_cause_is_told_to_callers() {
+    let page = read("docs/api.md");
+    let causes = midge_protocol::job::Cause::KNOWN.iter().map(|cause| cause.as_str());
+    let missing: Vec<&str> = causes.filter(|cause| !has_word(&page, cause)).collect();
+    assert!(missing.is_empty(), "docs/api.md does not name {missing:?}");
+}
+
 #[test]
 fn the_dashboard_uses_only_the_public_api() {
     let pages: Vec<String> = rust_files("crates/midge-server/src")
@@ -193,9 +258,9 @@ fn the_dashboard_uses_only_the_public_api() {
         "midge_store",
         "midge_core",
         "midge_machines",
-        "crate::service",
+        "crate::operations",
         "crate::midge",
-        "crate::round",
+        "crate::dispatcher",
         "crate::exchange",
         "crate::catalog",
         "Inner",

@@ -128,7 +128,7 @@ pub(super) fn always(machines: u32, places: u32) -> QueuePolicy {
 
 /// Returns the policy of a queue whose jobs wait, since it has no Machines. None of them is refused.
 pub(super) fn held() -> QueuePolicy {
-    QueuePolicy { max_machines: 0, jobs_max: u64::from(u32::MAX), ..QueuePolicy::default() }
+    QueuePolicy { max_machines: 0, max_jobs: u64::from(u32::MAX), ..QueuePolicy::default() }
 }
 
 /// Returns whether a Machine's host has phoned home.

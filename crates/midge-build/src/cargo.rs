@@ -10,7 +10,7 @@ use midge_protocol::ModuleName;
 use serde::Deserialize;
 
 use crate::environment::Environment;
-use crate::process::{self, Ended, Tick};
+use crate::process::{self, ProcessOutput, Tick};
 use crate::progress::{Event, Progress};
 use crate::toolchain::{GUEST_TARGET, Toolchain};
 
@@ -94,7 +94,11 @@ pub(crate) fn build(
 }
 
 /// Runs a cargo command that compiles, given [`MESSAGES`].
-pub(crate) fn run(cargo: &mut Command, what: &str, progress: Progress<'_>) -> Result<Ended, CargoError> {
+pub(crate) fn run(
+    cargo: &mut Command,
+    what: &str,
+    progress: Progress<'_>,
+) -> Result<ProcessOutput, CargoError> {
     let mut tick = |tick: Tick<'_>| {
         if let Tick::Line(line) = tick {
             progress(Event::CargoLine(line));

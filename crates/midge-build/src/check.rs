@@ -6,8 +6,8 @@ use midge_engine::Import;
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{FuncType, Parser, Validator};
 
-use crate::similar::nearest;
 use crate::toolchain::GUEST_TARGET;
+use midge_protocol::nearest;
 
 /// What is named at most of many missing imports.
 const MISSING_SHOWN_MAX: usize = 8;

@@ -22,7 +22,6 @@ mod host;
 mod environment;
 mod process;
 mod progress;
-mod similar;
 
 pub use build::{BuildError, Built, Options, build, has_toolchain};
 pub use cargo::CargoError;

@@ -18,13 +18,13 @@ pub(crate) enum Tick<'a> {
 }
 
 /// A program that ended.
-pub(crate) struct Ended {
+pub(crate) struct ProcessOutput {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
 }
 
-impl Ended {
+impl ProcessOutput {
     /// Returns what it wrote to stdout, without white space around it.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim().to_owned()
@@ -32,7 +32,7 @@ impl Ended {
 }
 
 /// Runs a program and keeps what it writes.
-pub(crate) fn run(command: &mut Command) -> io::Result<Ended> {
+pub(crate) fn run(command: &mut Command) -> io::Result<ProcessOutput> {
     run_with(command, Duration::MAX, &mut |_| {})
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn run_with(
     command: &mut Command,
     limit: Duration,
     tick: &mut dyn FnMut(Tick<'_>),
-) -> io::Result<Ended> {
+) -> io::Result<ProcessOutput> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdout = child.stdout.take().expect("stdout was asked to be a pipe");
     let stderr = child.stderr.take().expect("stderr was asked to be a pipe");
@@ -64,7 +64,7 @@ pub(crate) fn run_with(
         }
         let status = child.wait()?;
         let stdout = stdout.join().expect("reading a pipe does not panic")?;
-        Ok(Ended { status, stdout, stderr: followed? })
+        Ok(ProcessOutput { status, stdout, stderr: followed? })
     })
 }
 

@@ -8,7 +8,7 @@ use midge_protocol::api::{
 };
 use midge_protocol::job::{JobView, State};
 use midge_protocol::manifest::Manifest;
-use midge_protocol::{Attempt, JobId, Secret, limits};
+use midge_protocol::{AttemptNumber, JobId, Secret, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -182,7 +182,7 @@ impl Client {
     }
 
     /// Returns the log of one attempt at a job, of the last one where none is named.
-    pub async fn log(&self, id: JobId, attempt: Option<Attempt>) -> Result<Bytes, ClientError> {
+    pub async fn log(&self, id: JobId, attempt: Option<AttemptNumber>) -> Result<Bytes, ClientError> {
         let path = ["jobs", &id.to_string(), "log"];
         self.transport.send(&Call::get(&path).query("attempt", attempt)).await
     }

@@ -78,7 +78,7 @@ fn module(name: &str) -> ModuleName {
 fn job(id: JobId, state: &str) -> Value {
     json!({
         "id": id, "module": "hello", "queue": "default", "state": state, "attempt": 1, "spent": 1,
-        "attempts_max": 25, "enqueued_at": "2030-01-01T00:00:00Z", "due_at": "2030-01-01T00:00:00Z",
+        "max_attempts": 25, "enqueued_at": "2030-01-01T00:00:00Z", "scheduled_at": "2030-01-01T00:00:00Z",
     })
 }
 

@@ -26,13 +26,20 @@ impl Claim<'_> {
         let machine = self.machine;
         let open = self.newest
             && machine.state == MachineState::Up
-            && machine.generation == self.generation
+            && !machine.is_outdated(self.generation)
             && !(machine.single_use && machine.attempts > 0);
         if open { self.room.min(machine.places.saturating_sub(self.running)) as usize } else { 0 }
     }
 }
 
-/// Returns the jobs that the Machine gets. `waiting` are jobs of its queue, in the order in which they are due.
+/// Returns what a queue's waiting jobs are found and claimed by, smallest first: longest due, then the smaller id.
+///
+/// Every store finds jobs in this order: SQL and indexes name the same columns, and the conformance suite compares.
+pub fn claim_order(job: &Job) -> impl Ord + use<> {
+    (job.due(), job.id)
+}
+
+/// Returns the jobs that the Machine gets. `waiting` are jobs of its queue, in [`claim_order`].
 ///
 /// A queue is one lane today, so that order is all there is to fairness.
 pub fn admit(claim: &Claim<'_>, waiting: &[Job], now: Timestamp) -> Vec<JobId> {
@@ -40,20 +47,35 @@ pub fn admit(claim: &Claim<'_>, waiting: &[Job], now: Timestamp) -> Vec<JobId> {
     due.take(claim.room()).map(|job| job.id).collect()
 }
 
-/// Returns whether a Machine that asks to leave may: always, unless it is needed to keep the queue warm.
-/// `up` is how many Machines of the queue and the generation are up, itself included.
-pub fn may_leave(machine: &Machine, policy: &QueuePolicy, generation: &str, up: u32) -> bool {
+/// Returns whether a Machine that asks to leave may: always, unless it is needed to keep its queue warm. `all` are all
+/// Machines that have a row, itself included or not.
+pub fn may_leave<'a>(
+    machine: &Machine,
+    policy: &QueuePolicy,
+    generation: &str,
+    all: impl Iterator<Item = &'a Machine>,
+) -> bool {
+    let others_up = all
+        .filter(|other| other.name != machine.name && other.queue == machine.queue)
+        .filter(|other| other.state == MachineState::Up && !other.is_outdated(generation))
+        .count();
     machine.state == MachineState::Draining
-        || machine.generation != generation
+        || machine.is_outdated(generation)
         || machine.single_use && machine.attempts > 0
-        || up > policy.warm_machines.min(policy.max_machines)
+        || others_up >= policy.warm_machines.min(policy.max_machines) as usize
+}
+
+/// Returns whether a queue in which so many jobs wait, due or not, has no room for so many new ones. `max_jobs` is its
+/// [`QueuePolicy::max_jobs`].
+pub fn is_full(max_jobs: u64, waiting: u64, new: u64) -> bool {
+    waiting.saturating_add(new) > max_jobs
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::machine::tests::machine;
-    use crate::{NewJob, Phase};
+    use crate::{JobState, NewJob, Phase};
     use midge_protocol::job::{AttemptLimits, RetryPolicy};
     use midge_protocol::{ModuleName, QueueName};
 
@@ -104,12 +126,31 @@ mod tests {
     }
 
     #[test]
+    fn the_job_that_is_due_longest_comes_first_and_of_two_the_smaller_id() {
+        let mut jobs = waiting(3);
+        jobs[2].state = JobState::Waiting { due: Timestamp::from_millis(NOW.as_millis() - 1) };
+        jobs.swap(0, 1);
+        jobs.sort_by_key(claim_order);
+        let first: Vec<u8> = jobs.iter().map(|job| job.id.as_bytes()[0]).collect();
+        assert_eq!(first, [2, 0, 1]);
+    }
+
+    #[test]
     fn the_last_warm_machine_stays() {
         let up = machine("m", MachineState::Up, NOW);
+        let (other, left) = (machine("n", MachineState::Up, NOW), machine("n", MachineState::Left, NOW));
         let policy = QueuePolicy { warm_machines: 1, ..QueuePolicy::default() };
-        assert!(!may_leave(&up, &policy, "g1", 1));
-        assert!(may_leave(&up, &policy, "g1", 2));
-        assert!(may_leave(&up, &policy, "g2", 1), "an old generation keeps nothing warm");
-        assert!(may_leave(&up, &QueuePolicy::default(), "g1", 1));
+        assert!(!may_leave(&up, &policy, "g1", [&up].into_iter()));
+        assert!(!may_leave(&up, &policy, "g1", [&up, &left].into_iter()), "one that left keeps nothing warm");
+        assert!(may_leave(&up, &policy, "g1", [&up, &other].into_iter()));
+        assert!(may_leave(&up, &policy, "g2", [&up].into_iter()), "nor does an old generation");
+        assert!(may_leave(&up, &QueuePolicy::default(), "g1", [&up].into_iter()));
+    }
+
+    #[test]
+    fn a_queue_is_full_when_more_would_wait_than_may() {
+        assert!(!is_full(10, 9, 1));
+        assert!(is_full(10, 10, 1));
+        assert!(is_full(10, 1, u64::MAX));
     }
 }

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
+use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{
     AttemptLimits, AttemptView, Cause, Failure, JobView, Progress, RetryPolicy, State, Usage,
 };
-use midge_protocol::{Attempt, JobId, Lease, MachineName, ModuleName, QueueName, Timestamp, limits};
+use midge_protocol::{AttemptNumber, JobId, Lease, MachineName, ModuleName, QueueName, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::backoff;
@@ -30,8 +31,8 @@ pub struct Job {
     /// Bounds of each attempt.
     pub limits: AttemptLimits,
     /// The number of the last attempt. It fences late reports, so it only rises.
-    pub attempt: Attempt,
-    /// How many attempts count against `retry.attempts_max`.
+    pub attempt: AttemptNumber,
+    /// How many attempts count against `retry.max_attempts`.
     pub spent: u32,
     /// How many Machines went down with it.
     pub machine_losses: u32,
@@ -62,9 +63,9 @@ pub enum JobState {
         /// Whether somebody asked for it to stop.
         cancel: bool,
     },
-    /// Ended.
+    /// Ended: nothing happens to it any more, unless somebody retries it by hand.
     Ended {
-        /// How.
+        /// Which of the three ends it came to.
         how: Ending,
         /// When it was last due.
         due: Timestamp,
@@ -126,37 +127,37 @@ pub struct NewJob {
 
 /// Something that happens to a job.
 #[derive(Debug, Clone)]
-pub enum Event {
-    /// A Machine takes it.
+pub enum JobEvent {
+    /// A Machine takes the job, which begins its next attempt.
     Claimed {
-        /// Which.
+        /// The Machine that will run it.
         machine: MachineName,
     },
-    /// A Machine reports how an attempt ended.
+    /// A Machine reports how an attempt ended. Refused unless the job is running under this very lease.
     Finished {
-        /// By what right.
+        /// The Machine that reports, and the attempt it reports on.
         lease: Lease,
-        /// How.
-        end: AttemptEnd,
-        /// What it used, where the host knows.
+        /// How the attempt ended. Of a result only the size is looked at.
+        outcome: Outcome,
+        /// What the attempt used, where the host knows.
         usage: Option<Usage>,
         /// Spreads retries: at least 0 and less than 1.
         jitter: f64,
     },
-    /// A Machine reports how far an attempt is.
+    /// A Machine reports how far an attempt is. Refused unless the job is running under this very lease.
     Progressed {
-        /// By what right.
+        /// The Machine that reports, and the attempt it reports on.
         lease: Lease,
-        /// How far.
+        /// What the guest said last.
         progress: Progress,
     },
-    /// The Machine that ran it is gone.
+    /// The Machine that ran the job is gone, or was given up. Refused unless the job is leased to it.
     MachineLost {
-        /// Which.
+        /// The Machine that is gone.
         machine: MachineName,
         /// Whether the job may have taken it down: it ended by itself, and not because it was told to.
         suspect: bool,
-        /// What is known of it.
+        /// What is known of its end, for people.
         note: String,
     },
     /// Somebody asks for it to be cancelled.
@@ -165,39 +166,18 @@ pub enum Event {
     RetryAsked,
 }
 
-/// How an attempt ended, without its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AttemptEnd {
-    /// With a result.
-    Completed {
-        /// Bytes of the result.
-        result_bytes: u64,
-    },
-    /// With a failure.
-    Failed(Failure),
-    /// The guest asked to be run again later.
-    Snoozed {
-        /// How much later.
-        after: Duration,
-    },
-    /// The host stopped it because the server asked for it.
-    Cancelled,
-    /// The host gave it back unfinished.
-    HandedBack,
-}
-
 /// What an event changed: all of it is written in one transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// The job as it is now.
+    /// The job as it is after the event.
     pub job: Job,
-    /// The attempt that ended with the event.
+    /// The attempt that ended with the event, to be kept beside the job.
     pub attempt: Option<AttemptView>,
 }
 
 /// Why an event does not apply. It is an answer, not an error: a late report from a fenced attempt is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum JobRefused {
     /// A claim came too early.
     #[error("not due before {0}")]
     NotDue(Timestamp),
@@ -215,6 +195,17 @@ pub enum Refused {
     Waiting,
 }
 
+impl Phase {
+    /// All phases, each at the index that is its number.
+    pub const ALL: [Phase; 6] =
+        [Phase::Fresh, Phase::Retrying, Phase::Running, Phase::Completed, Phase::Cancelled, Phase::Discarded];
+
+    /// Returns whether a job in it waits, due or not.
+    pub const fn is_waiting(self) -> bool {
+        matches!(self, Phase::Fresh | Phase::Retrying)
+    }
+}
+
 impl Job {
     /// Makes a waiting job.
     pub fn new(new: NewJob, now: Timestamp) -> Job {
@@ -226,7 +217,7 @@ impl Job {
             enqueued_at: now,
             retry: new.retry,
             limits: new.limits,
-            attempt: Attempt(0),
+            attempt: AttemptNumber(0),
             spent: 0,
             machine_losses: 0,
             started_at: None,
@@ -237,26 +228,30 @@ impl Job {
     }
 
     /// Applies an event, or says why it does not apply. The job itself is left as it is.
-    pub fn apply(&self, event: Event, now: Timestamp) -> Result<Change, Refused> {
+    pub fn apply(&self, event: JobEvent, now: Timestamp) -> Result<Change, JobRefused> {
         match event {
-            Event::Claimed { machine } => self.claimed(machine, now),
-            Event::Finished { lease, end, usage, jitter } => self.finished(&lease, end, usage, jitter, now),
-            Event::Progressed { lease, progress } => {
+            JobEvent::Claimed { machine } => self.claimed(machine, now),
+            JobEvent::Finished { lease, outcome, usage, jitter } => {
+                self.finished(&lease, outcome, usage, jitter, now)
+            }
+            JobEvent::Progressed { lease, progress } => {
                 self.leased(&lease)?;
                 Ok(Change { job: Job { progress: Some(progress), ..self.clone() }, attempt: None })
             }
-            Event::MachineLost { machine, suspect, note } => self.machine_lost(&machine, suspect, note, now),
-            Event::CancelAsked => self.cancel_asked(now),
-            Event::RetryAsked => self.retry_asked(now),
+            JobEvent::MachineLost { machine, suspect, note } => {
+                self.machine_lost(&machine, suspect, note, now)
+            }
+            JobEvent::CancelAsked => self.cancel_asked(now),
+            JobEvent::RetryAsked => self.retry_asked(now),
         }
     }
 
-    fn claimed(&self, machine: MachineName, now: Timestamp) -> Result<Change, Refused> {
+    fn claimed(&self, machine: MachineName, now: Timestamp) -> Result<Change, JobRefused> {
         let due = match self.state {
             JobState::Waiting { due } if due <= now => due,
-            JobState::Waiting { due } => return Err(Refused::NotDue(due)),
-            JobState::Running { .. } => return Err(Refused::Running),
-            JobState::Ended { .. } => return Err(Refused::Ended(self.state_at(now))),
+            JobState::Waiting { due } => return Err(JobRefused::NotDue(due)),
+            JobState::Running { .. } => return Err(JobRefused::Running),
+            JobState::Ended { .. } => return Err(JobRefused::Ended(self.state_at(now))),
         };
         let mut job = self.clone();
         job.attempt = self.attempt.next(); // never reused: it is what fences a late report
@@ -269,19 +264,20 @@ impl Job {
     fn finished(
         &self,
         reported: &Lease,
-        end: AttemptEnd,
+        outcome: Outcome,
         usage: Option<Usage>,
         jitter: f64,
         now: Timestamp,
-    ) -> Result<Change, Refused> {
+    ) -> Result<Change, JobRefused> {
         let cancel = self.leased(reported)?;
-        match end {
-            AttemptEnd::Completed { result_bytes } => {
+        match outcome {
+            Outcome::Completed { result } => {
+                let result_bytes = result.len() as u64;
                 let mut change = self.attempt_ended(None, Spent::Yes, usage, now);
                 change.job.failure = None;
                 Ok(change.ended(Ending::Completed { result_bytes }, now))
             }
-            AttemptEnd::Failed(failure) => {
+            Outcome::Failed(failure) => {
                 let refused = failure.cause == Cause::Refused;
                 let wait = match failure.retry_after_ms {
                     Some(millis) => Duration::from_millis(millis),
@@ -290,18 +286,19 @@ impl Job {
                 let change = self.attempt_ended(Some(failure), Spent::Yes, usage, now);
                 Ok(if cancel {
                     change.ended(Ending::Cancelled, now)
-                } else if refused || change.job.spent >= self.retry.attempts_max {
+                } else if refused || change.job.spent >= self.retry.max_attempts {
                     change.ended(Ending::Discarded, now)
                 } else {
                     change.waiting(now.after(wait))
                 })
             }
-            AttemptEnd::Snoozed { after } => {
+            Outcome::Snoozed { after_ms } => {
+                let due = now.after(Duration::from_millis(after_ms));
                 let failure = Failure::new(Cause::Snoozed, "the job asked to be run again later");
                 let change = self.attempt_ended(Some(failure), Spent::No, usage, now);
-                Ok(change.cancelled_or_waiting(cancel, now.after(after), now))
+                Ok(change.cancelled_or_waiting(cancel, due, now))
             }
-            AttemptEnd::Cancelled | AttemptEnd::HandedBack => {
+            Outcome::Cancelled | Outcome::HandedBack => {
                 let failure = if cancel {
                     Failure::new(Cause::Cancelled, "somebody asked for the job to be cancelled")
                 } else {
@@ -319,10 +316,10 @@ impl Job {
         suspect: bool,
         note: String,
         now: Timestamp,
-    ) -> Result<Change, Refused> {
+    ) -> Result<Change, JobRefused> {
         let cancel = match &self.state {
             JobState::Running { lease, cancel, .. } if lease.machine == *machine => *cancel,
-            _ => return Err(Refused::NotLeased),
+            _ => return Err(JobRefused::NotLeased),
         };
         let failure = Failure::new(Cause::MachineLost, note);
         let mut change = self.attempt_ended(Some(failure), Spent::No, None, now);
@@ -334,7 +331,7 @@ impl Job {
         })
     }
 
-    fn cancel_asked(&self, now: Timestamp) -> Result<Change, Refused> {
+    fn cancel_asked(&self, now: Timestamp) -> Result<Change, JobRefused> {
         match &self.state {
             JobState::Waiting { .. } => {
                 Ok(Change { job: self.clone(), attempt: None }.ended(Ending::Cancelled, now))
@@ -343,13 +340,13 @@ impl Job {
                 let state = JobState::Running { lease: lease.clone(), due: *due, cancel: true };
                 Ok(Change { job: Job { state, ..self.clone() }, attempt: None })
             }
-            JobState::Ended { .. } => Err(Refused::Ended(self.state_at(now))),
+            JobState::Ended { .. } => Err(JobRefused::Ended(self.state_at(now))),
         }
     }
 
-    fn retry_asked(&self, now: Timestamp) -> Result<Change, Refused> {
+    fn retry_asked(&self, now: Timestamp) -> Result<Change, JobRefused> {
         match self.state {
-            JobState::Running { .. } => Err(Refused::Running),
+            JobState::Running { .. } => Err(JobRefused::Running),
             JobState::Waiting { .. } => {
                 Ok(Change { job: self.clone(), attempt: None }.waiting(now.min(self.due())))
             }
@@ -362,10 +359,10 @@ impl Job {
     }
 
     /// Checks a right to report. Returns whether the job is to be cancelled.
-    fn leased(&self, reported: &Lease) -> Result<bool, Refused> {
+    fn leased(&self, reported: &Lease) -> Result<bool, JobRefused> {
         match &self.state {
             JobState::Running { lease, cancel, .. } if lease == reported => Ok(*cancel),
-            _ => Err(Refused::NotLeased),
+            _ => Err(JobRefused::NotLeased),
         }
     }
 
@@ -382,7 +379,7 @@ impl Job {
         let attempt = AttemptView {
             attempt: lease.attempt,
             machine: lease.machine.clone(),
-            due_at: *due,
+            scheduled_at: *due,
             started_at: self.started_at.unwrap_or(now),
             ended_at: now,
             spent: spent == Spent::Yes,
@@ -458,9 +455,9 @@ impl Job {
             state: self.state_at(now),
             attempt: self.attempt,
             spent: self.spent,
-            attempts_max: self.retry.attempts_max,
+            max_attempts: self.retry.max_attempts,
             enqueued_at: self.enqueued_at,
-            due_at: self.due(),
+            scheduled_at: self.due(),
             started_at: self.started_at,
             ended_at: self.ended_at(),
             machine: self.lease().map(|lease| lease.machine.clone()),

@@ -1,17 +1,37 @@
 //! What may happen to a job or a Machine, and what to do next.
 //!
 //! Invariant: pure. No clock, no randomness, no environment, no files, no async: time, jitter and the world are
-//! arguments, so that the whole system can run under a seed. Three functions hold every rule: [`Job::apply`],
-//! [`admit`] and [`plan`].
+//! arguments, so that the whole system can run under a seed. Every rule is in one of these:
+//!
+//! | question | answer |
+//! |---|---|
+//! | What may happen to a job? | [`Job::apply`] |
+//! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
+//! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
+//! | May more jobs wait in a queue? | [`is_full`] |
+//! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
+//! | What do host and server say to each other next? | [`exchange`] |
+//! | How long does a failed job wait? | [`backoff()`] |
+//! | Which jobs are in a public state? | [`StateFilter`] |
+
+mod job;
+mod machine;
 
 mod admit;
 mod backoff;
-mod job;
-mod machine;
-mod plan;
+mod filter;
 
-pub use admit::{Claim, admit, may_leave};
+mod plan;
+mod rounds;
+
+pub mod exchange;
+
+pub use admit::{Claim, admit, claim_order, is_full, may_leave};
 pub use backoff::backoff;
-pub use job::{AttemptEnd, Change, Ending, Event, Job, JobState, NewJob, Phase, Refused};
-pub use machine::{Exit, Machine, MachineEvent, MachineRefused, MachineState, Sight};
+pub use filter::StateFilter;
+pub use job::{Change, Ending, Job, JobEvent, JobRefused, JobState, NewJob, Phase};
+pub use machine::{
+    Call, CallFailure, Exit, Loss, Machine, MachineChange, MachineEvent, MachineRefused, MachineState, Sight,
+};
 pub use plan::{Action, QueueDemand, View, plan};
+pub use rounds::{Found, Rounds};

@@ -1,13 +1,17 @@
 //! A Machine as midge knows it, and what may happen to it.
 //!
-//! Invariant: a Machine holds leases only in the states that may exchange; whoever moves it out of those gives
-//! its jobs back in the same transaction.
+//! Invariant: a Machine holds leases only in the states that may exchange; an event that moves it out of those says so
+//! ([`MachineChange::loss`]), and its jobs are given back in the same transaction.
+
+mod apply;
 
 use std::time::Duration;
 
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{BootId, MachineId, MachineName, QueueName, Timestamp, limits};
 use serde::{Deserialize, Serialize};
+
+use crate::JobEvent;
 
 /// A Machine that was heard of is not written down as heard of again before this is over: a small part of a lease.
 const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0");
@@ -29,13 +33,13 @@ pub struct Machine {
     pub secret_hash: String,
     /// The id that the Machines API gave it.
     pub id: Option<MachineId>,
-    /// Its state.
+    /// What it is doing, as far as is known.
     pub state: MachineState,
-    /// Since when.
+    /// When it came into that state, or the last call about it was answered. What was seen before this is old.
     pub since: Timestamp,
     /// No call about it to the Machines API before this: one is under way, or the last one failed.
     pub act_at: Timestamp,
-    /// How many calls in a row failed.
+    /// How many calls about it failed in a row.
     pub act_failures: u32,
     /// The host's start that was heard of last.
     pub boot: Option<BootId>,
@@ -108,6 +112,8 @@ impl MachineState {
 /// Something that happens to a Machine.
 #[derive(Debug, Clone)]
 pub enum MachineEvent {
+    /// The dispatcher is about to call the Machines API about it.
+    CallBegun(Call),
     /// The Machines API made it, or had it already.
     Created {
         /// Its id there.
@@ -115,58 +121,119 @@ pub enum MachineEvent {
     },
     /// The Machines API started it.
     Started,
-    /// The dispatcher is about to call the Machines API about it.
-    ActBegun {
-        /// What it will be while that call is under way.
-        state: MachineState,
-        /// When the call counts as lost.
-        until: Timestamp,
-    },
-    /// A call to the Machines API failed.
-    ActFailed {
-        /// How.
-        note: String,
-        /// The shortest wait before the next.
-        wait: Duration,
-    },
     /// The Machines API destroyed it, or never had it.
     Destroyed,
+    /// A call to the Machines API failed.
+    CallFailed {
+        /// The call that failed.
+        call: Call,
+        /// In which way, as far as it decides what to do next.
+        failure: CallFailure,
+        /// The same in words, for people.
+        note: String,
+    },
+    /// Another server has taken the store over: the calls of the one before are nobody's any more.
+    TakenOver,
+
     /// Its host phoned home.
     Heard {
-        /// Which start of it.
+        /// The start of the host that phoned.
         boot: BootId,
-        /// Which request of that start.
+        /// The number of the request, which rises within one start.
         seq: u64,
+        /// The generation that is served now. A Machine of another one takes no more jobs from here on.
+        generation: String,
     },
     /// It was given attempts.
     Granted {
-        /// How many.
+        /// How many attempts.
         attempts: u64,
     },
     /// Its host asked to leave, and may.
     Left,
-    /// It is to take no more jobs.
-    DrainAsked {
-        /// Why.
+
+    /// A new generation takes its place: it takes no more jobs.
+    Outdated,
+    /// It took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.
+    GivenUp {
+        /// What it did not do, for people.
         note: String,
     },
+
     /// The Machines API was asked how it is.
     Seen {
+        /// Its id there, where the answer told it.
+        id: Option<MachineId>,
         /// How it is.
         sight: Sight,
         /// When the question was asked: what happened since then is newer.
         looked_at: Timestamp,
     },
-    /// It is not known whether the call that should have made it did.
-    CreateLost {
-        /// What is known.
-        note: String,
-    },
-    /// It took too long: to boot, to be heard of again, to go.
-    Overdue {
-        /// What it did not do.
-        note: String,
-    },
+}
+
+/// A call to the Machines API about one Machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// Make it.
+    Create,
+    /// Start it.
+    Start,
+    /// Destroy it.
+    Destroy,
+}
+
+impl Call {
+    /// Returns the verb, for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Call::Create => "create",
+            Call::Start => "start",
+            Call::Destroy => "destroy",
+        }
+    }
+}
+
+/// How a call to the Machines API failed, as far as it decides what to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallFailure {
+    /// There is no such Machine, or no longer.
+    Gone,
+    /// Whether the Machine was made is not known: the call was heard, or it was not.
+    Ambiguous,
+    /// There is no room for it now; another Machine may find some.
+    NoCapacity,
+    /// Too many calls: not again before this is over, or a second where the API does not say.
+    RateLimited(Option<Duration>),
+    /// It will fail again until a person has done something.
+    NeedsPerson,
+    /// It may work the next time.
+    Unavailable,
+}
+
+/// What an event made of a Machine: all of it is written in one transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MachineChange {
+    /// The Machine as it is after the event.
+    pub machine: Machine,
+    /// Where it may hold no lease any more: what that means for the jobs that are leased to it.
+    pub loss: Option<Loss>,
+}
+
+/// What the end of a Machine means for its jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// Whether one of them may have taken it down: it ended by itself, and not because it was told to.
+    pub suspect: bool,
+    /// What is known of its end, for people.
+    pub note: String,
+}
+
+impl MachineChange {
+    /// Returns what happens to each job that is leased to the Machine, if it may hold no lease any more.
+    pub fn job_event(&self) -> Option<JobEvent> {
+        let Loss { suspect, note } = self.loss.clone()?;
+        Some(JobEvent::MachineLost { machine: self.machine.name.clone(), suspect, note })
+    }
 }
 
 /// What the Machines API says of a Machine, as far as it matters here.
@@ -246,105 +313,20 @@ impl Machine {
         }
     }
 
-    /// Applies an event, or says that it does not apply.
-    pub fn apply(&self, event: MachineEvent, now: Timestamp) -> Result<Machine, MachineRefused> {
-        use MachineState::{Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Starting, Up};
-        let mut machine = self.clone();
-        let call_under_way = matches!(event, MachineEvent::ActBegun { .. });
-        let state = match (self.state, event) {
-            (_, MachineEvent::ActBegun { state, until }) => {
-                machine.act_at = until;
-                state
-            }
-            (state, MachineEvent::ActFailed { note, wait }) => {
-                machine.act_failures += 1;
-                machine.act_at = now.after(wait.max(retry_wait(machine.act_failures)));
-                machine.note = Some(note);
-                state
-            }
-            (state, MachineEvent::Created { id }) => {
-                machine.id = Some(id);
-                machine.acted(now);
-                // Its host may have been faster than the answer to the call that made it.
-                if state == Creating { Starting } else { state }
-            }
-            (state, MachineEvent::Started) => {
-                machine.acted(now);
-                state
-            }
-            (_, MachineEvent::Destroyed) => Gone,
+    /// Returns whether a Machine was made from another generation than the one that is served now.
+    pub fn is_outdated(&self, generation: &str) -> bool {
+        self.generation != generation
+    }
 
-            (state @ (Creating | Starting | Up | Draining), MachineEvent::Heard { boot, seq }) => {
-                let newest = if self.boot == Some(boot) { self.seq.max(seq) } else { seq };
-                (machine.boot, machine.seq, machine.heard_at) = (Some(boot), newest, Some(now));
-                if state == Draining { Draining } else { Up }
-            }
-            (Up, MachineEvent::Granted { attempts }) => {
-                machine.attempts += attempts;
-                Up
-            }
-            (Up | Draining, MachineEvent::Left) => Left,
-            (Creating | Starting | Up | Draining, MachineEvent::DrainAsked { note }) => {
-                machine.note = Some(note);
-                Draining
-            }
-            (Preparing | Ready, MachineEvent::DrainAsked { note }) => {
-                machine.note = Some(note);
-                Destroying
-            }
+    /// Returns whether a request of its host is the newest one: an older one, still parked, gets nothing any more.
+    pub fn is_newest(&self, boot: BootId, seq: u64) -> bool {
+        self.boot != Some(boot) || seq >= self.seq
+    }
 
-            (state, MachineEvent::Seen { looked_at, .. }) if looked_at <= self.since => state,
-            (state, MachineEvent::Seen { sight: Sight::Pending | Sight::Running, .. }) => state,
-            (Gone, MachineEvent::Seen { .. }) => Gone,
-            (_, MachineEvent::Seen { sight: Sight::Gone, .. }) => {
-                machine.note.get_or_insert_with(|| "the Machines API has no such Machine".to_owned());
-                Gone
-            }
-            // The call that starts it is under way: what was seen is from before.
-            (state @ (Creating | Starting), MachineEvent::Seen { .. }) if now < self.act_at => state,
-            (Preparing, MachineEvent::Seen { sight: Sight::Stopped(_), .. }) => Ready,
-            (state @ (Ready | Destroying), MachineEvent::Seen { .. }) => state,
-            (Creating | Starting, MachineEvent::Seen { sight: Sight::Stopped(exit), .. }) => {
-                let how = exit.map_or("it stopped".to_owned(), |exit| exit.to_string());
-                machine.note = Some(format!("{how} before its host phoned home"));
-                machine.boot_failed = true;
-                Destroying
-            }
-            (Up | Draining | Left, MachineEvent::Seen { sight: Sight::Stopped(exit), .. }) => {
-                let clean = exit.as_ref().is_none_or(|exit| !exit.is_suspect());
-                if !clean {
-                    machine.note = exit.map(|exit| exit.to_string());
-                }
-                let again = clean && !self.single_use && self.state != Draining;
-                if again { Ready } else { Destroying }
-            }
-
-            (Creating | Preparing, MachineEvent::CreateLost { note }) => {
-                machine.note = Some(note);
-                machine.boot_failed = true;
-                Destroying
-            }
-            // It was made: its host phoned home, or it was seen.
-            (state, MachineEvent::CreateLost { .. }) => {
-                machine.acted(now);
-                state
-            }
-            (Gone, MachineEvent::Overdue { .. }) => Gone,
-            (state, MachineEvent::Overdue { note }) => {
-                machine.note = Some(note);
-                machine.boot_failed = matches!(state, Creating | Preparing | Starting);
-                Destroying
-            }
-            (state, _) => return Err(MachineRefused(state)),
-        };
-        if state != self.state {
-            machine.state = state;
-            machine.since = now;
-            if matches!(state, Ready | Destroying) && !call_under_way {
-                machine.act_at = now;
-            }
-        }
-        Ok(machine)
+    /// Returns whether its host sent a request before the one with which it left. It was still parked, and to be told
+    /// that the secret is revoked would look to the host as if it had been given up.
+    pub fn has_left_behind(&self, boot: BootId, seq: u64) -> bool {
+        self.state == MachineState::Left && self.boot == Some(boot) && seq < self.seq
     }
 
     /// Returns whether this is to be written over what the row says: not where it is the same, or was only heard of
@@ -353,119 +335,7 @@ impl Machine {
         let heard_again = |at: Timestamp| row.heard_at.is_none_or(|before| at.since(before) >= HEARD_EVERY);
         self.heard_at.is_some_and(heard_again) || Machine { heard_at: row.heard_at, ..self.clone() } != *row
     }
-
-    /// A call succeeded: what was seen before now is old.
-    fn acted(&mut self, now: Timestamp) {
-        self.act_failures = 0;
-        self.act_at = now;
-        self.since = now;
-    }
-}
-
-/// Waits between calls that fail: 1, 2, 4 seconds and so on, up to a minute.
-fn retry_wait(failures: u32) -> Duration {
-    Duration::from_secs(1u64.checked_shl(failures.saturating_sub(1)).unwrap_or(60).min(60))
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub(crate) fn machine(name: &str, state: MachineState, now: Timestamp) -> Machine {
-        let (name, queue) = (MachineName::new(name).unwrap(), QueueName::default_queue());
-        let new = Machine::new(name, queue, "g1".to_owned(), &QueuePolicy::default(), state, now);
-        Machine { id: Some(MachineId::new("e1").unwrap()), ..new }
-    }
-
-    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-    const LATER: Timestamp = Timestamp::from_millis(1_005_000);
-
-    fn stopped(code: i32) -> MachineEvent {
-        let exit = Exit { code: Some(code), oom_killed: false, requested: false };
-        MachineEvent::Seen { sight: Sight::Stopped(Some(exit)), looked_at: LATER }
-    }
-
-    #[test]
-    fn a_host_that_phones_home_before_its_create_is_answered_is_up() {
-        let creating = machine("m", MachineState::Creating, NOW);
-        let up = creating.apply(MachineEvent::Heard { boot: BootId(1), seq: 1 }, NOW).unwrap();
-        assert_eq!(up.state, MachineState::Up);
-        let id = MachineId::new("e2").unwrap();
-        assert_eq!(up.apply(MachineEvent::Created { id }, NOW).unwrap().state, MachineState::Up);
-    }
-
-    #[test]
-    fn a_host_that_phoned_home_is_not_given_up_because_its_create_was_not_answered() {
-        let lost = || MachineEvent::CreateLost { note: "timed out".into() };
-        let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
-        assert_eq!(creating.apply(lost(), NOW).unwrap().state, MachineState::Destroying);
-        let up = creating.apply(MachineEvent::Heard { boot: BootId(1), seq: 1 }, NOW).unwrap();
-        assert_eq!(up.apply(lost(), NOW).unwrap().state, MachineState::Up);
-    }
-
-    #[test]
-    fn what_was_seen_before_it_changed_is_old() {
-        let up = machine("m", MachineState::Up, LATER);
-        let event = MachineEvent::Seen { sight: Sight::Gone, looked_at: NOW };
-        assert_eq!(up.apply(event, LATER).unwrap().state, MachineState::Up);
-    }
-
-    #[test]
-    fn a_start_under_way_is_not_a_failed_boot() {
-        let mut starting = machine("m", MachineState::Starting, NOW);
-        starting.act_at = LATER.after(Duration::from_secs(60));
-        assert_eq!(starting.apply(stopped(0), LATER).unwrap().state, MachineState::Starting);
-        starting.act_at = NOW;
-        let failed = starting.apply(stopped(1), LATER).unwrap();
-        assert!(failed.boot_failed);
-        assert!(failed.note.unwrap().contains("exited with 1 before its host phoned home"));
-    }
-
-    #[test]
-    fn a_machine_whose_host_left_can_be_started_again_and_a_crashed_one_cannot() {
-        let left = machine("m", MachineState::Left, NOW);
-        assert_eq!(left.apply(stopped(0), LATER).unwrap().state, MachineState::Ready);
-        let up = machine("m", MachineState::Up, NOW);
-        assert_eq!(up.apply(stopped(101), LATER).unwrap().state, MachineState::Destroying);
-        let used = Machine { single_use: true, ..machine("m", MachineState::Left, NOW) };
-        assert_eq!(used.apply(stopped(0), LATER).unwrap().state, MachineState::Destroying);
-    }
-
-    #[test]
-    fn a_machine_that_is_heard_of_again_at_once_is_no_news() {
-        let heard = |machine: &Machine, seq, millis| {
-            let now = Timestamp::from_millis(NOW.as_millis() + millis);
-            machine.apply(MachineEvent::Heard { boot: BootId(1), seq }, now).unwrap()
-        };
-        let starting = machine("m", MachineState::Starting, NOW);
-        let row = heard(&starting, 7, 0);
-        assert!(row.is_news_to(&starting));
-        assert!(!row.is_news_to(&row));
-        assert!(!heard(&row, 7, 999).is_news_to(&row));
-        assert!(heard(&row, 7, 1_000).is_news_to(&row), "its leases last while it is heard of");
-        assert!(heard(&row, 8, 1).is_news_to(&row), "an older request must not claim any more");
-    }
-
-    #[test]
-    fn a_host_without_the_right_is_refused() {
-        for state in [MachineState::Ready, MachineState::Left, MachineState::Destroying, MachineState::Gone] {
-            let machine = machine("m", state, NOW);
-            assert!(
-                machine.apply(MachineEvent::Heard { boot: BootId(1), seq: 1 }, NOW).is_err(),
-                "{state:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn calls_that_fail_are_repeated_ever_more_slowly() {
-        let mut m = machine("m", MachineState::Creating, NOW);
-        let mut waits = Vec::new();
-        for _ in 0..8 {
-            let event = MachineEvent::ActFailed { note: "no".into(), wait: Duration::ZERO };
-            m = m.apply(event, NOW).unwrap();
-            waits.push(m.act_at.since(NOW).as_secs());
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-    }
-}
+pub(crate) mod tests;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{MachineName, QueueName, Timestamp, limits};
+use midge_protocol::{MachineId, MachineName, QueueName, Timestamp, limits};
 
 use crate::{Machine, MachineState};
 
@@ -11,6 +11,8 @@ use crate::{Machine, MachineState};
 const BOOT_MAX: Duration = Duration::from_secs(120);
 /// A host that said goodbye and is still not stopped by then is destroyed.
 const LEAVE_MAX: Duration = Duration::from_secs(30);
+/// The row of a Machine that is gone is kept for so long, for people to see.
+const GONE_KEPT: Duration = Duration::from_secs(10 * 60);
 /// Machines begun in one round and queue: the Machines API takes about one a second, so more would only be refused.
 const BOOTS_PER_ROUND: u32 = 16;
 /// The longest pause after Machines that did not come up, one after the other.
@@ -27,16 +29,18 @@ pub struct View {
     pub queues: Vec<QueueDemand>,
     /// All Machines that are not forgotten yet, oldest first, each with how many attempts are leased to it.
     pub machines: Vec<(Machine, u32)>,
+    /// Machines that carry our label and had no row when the Machines API was asked.
+    pub strays: Vec<MachineId>,
 }
 
 /// What a queue needs.
 #[derive(Debug, Clone)]
 pub struct QueueDemand {
-    /// Its name.
+    /// The queue that needs it.
     pub queue: QueueName,
-    /// Its policy.
+    /// How many Machines the queue may have, and of which kind.
     pub policy: QueuePolicy,
-    /// Jobs that are due and wait.
+    /// How many of its jobs are due and wait.
     pub due: u64,
 }
 
@@ -45,12 +49,12 @@ pub struct QueueDemand {
 pub enum Action {
     /// Fork a new Machine and run it.
     Boot {
-        /// For which queue.
+        /// The queue that it will serve.
         queue: QueueName,
     },
     /// Make a new Machine that rests stopped.
     Prepare {
-        /// For which queue.
+        /// The queue that it will serve.
         queue: QueueName,
     },
     /// Make the Machine, under a new secret: the call that should have made it was refused.
@@ -63,26 +67,37 @@ pub enum Action {
     GiveUp(MachineName, String),
     /// Destroy the Machine.
     Destroy(MachineName),
+    /// Destroy a Machine that has no row: its create was taken for lost, and was not.
+    DestroyStray(MachineId),
+    /// Delete the row of the Machine, which has been gone for long.
+    Forget(MachineName),
 }
 
 /// Returns what to do now. Every action is safe to repeat.
 pub fn plan(view: &View, now: Timestamp) -> Vec<Action> {
     let mut actions: Vec<Action> =
-        view.machines.iter().filter_map(|(machine, _)| tend(machine, view, now)).collect();
+        view.machines.iter().filter_map(|(machine, _)| reconcile(machine, view, now)).collect();
     for demand in &view.queues {
-        staff(demand, view, now, &mut actions);
+        scale(demand, view, now, &mut actions);
     }
+    // A row that was written since the Machines API was asked is not a stray's.
+    let has_row = |id: &&MachineId| {
+        let mut present = view.machines.iter().filter(|(machine, _)| machine.state != MachineState::Gone);
+        present.any(|(machine, _)| machine.id.as_ref() == Some(*id))
+    };
+    let strays = view.strays.iter().filter(|id| !has_row(id));
+    actions.extend(strays.map(|id| Action::DestroyStray(id.clone())));
     actions
 }
 
 /// What one Machine needs, whatever its queue needs.
-fn tend(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
+fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
     let name = machine.name.clone();
     let in_state = now.since(machine.since);
     let may_act = machine.act_at <= now;
-    let old = machine.generation != view.generation;
+    let old = machine.is_outdated(&view.generation);
     match machine.state {
-        MachineState::Gone => None,
+        MachineState::Gone => (in_state > GONE_KEPT).then_some(Action::Forget(name)),
         MachineState::Destroying => may_act.then_some(Action::Destroy(name)),
         MachineState::Preparing if old => Some(Action::Drain(name)),
         MachineState::Creating | MachineState::Preparing if machine.id.is_none() && may_act => {
@@ -119,10 +134,10 @@ fn is_unheard(machine: &Machine, view: &View, now: Timestamp) -> bool {
 }
 
 /// What one queue needs: Machines for its jobs, its warm ones, its ready ones.
-fn staff(demand: &QueueDemand, view: &View, now: Timestamp, actions: &mut Vec<Action>) {
+fn scale(demand: &QueueDemand, view: &View, now: Timestamp, actions: &mut Vec<Action>) {
     let policy = &demand.policy;
     let ours = || view.machines.iter().filter(|(machine, _)| machine.queue == demand.queue);
-    let current = || ours().filter(|(machine, _)| machine.generation == view.generation);
+    let current = || ours().filter(|(machine, _)| !machine.is_outdated(&view.generation));
     let count = |wanted: fn(MachineState) -> bool| {
         current().filter(|(machine, _)| wanted(machine.state)).count() as u32
     };
@@ -161,7 +176,7 @@ fn staff(demand: &QueueDemand, view: &View, now: Timestamp, actions: &mut Vec<Ac
     let surplus = pool.saturating_sub(policy.ready_machines) as usize;
     actions.extend(spare.iter().take(surplus).map(|machine| Action::Destroy(machine.name.clone())));
     let old_ready = ours().map(|(machine, _)| machine).filter(|machine| {
-        machine.state == MachineState::Ready && machine.generation != view.generation && machine.act_at <= now
+        machine.state == MachineState::Ready && machine.is_outdated(&view.generation) && machine.act_at <= now
     });
     actions.extend(old_ready.map(|machine| Action::Destroy(machine.name.clone())));
 }

@@ -18,7 +18,7 @@ use crate::ending;
 use crate::guest::Guest;
 use crate::load::Loaded;
 use crate::shared::Shared;
-use crate::start::{self, Phase};
+use crate::start::{self, StartPhase};
 use crate::stream::{Output, ResultSink};
 
 /// Names of the env that midge itself gives; nothing that is declared may take them, least of all a secret's.
@@ -77,7 +77,7 @@ impl Attempt {
             Ok(UpdateDeadline::Continue(1))
         });
         store.set_epoch_deadline(1);
-        start::ended(Phase::Prepare);
+        start::ended(StartPhase::Prepare);
         let ended = tokio::select! {
             // First, since a stop may have come before the epoch deadline was set.
             biased;
@@ -85,7 +85,7 @@ impl Attempt {
             ended = async {
                 let instance = pre.instantiate_async(&mut store).await?;
                 let main = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-                start::ended(Phase::Instantiate);
+                start::ended(StartPhase::Instantiate);
                 start::calls();
                 main.call_async(&mut store, ()).await
             } => Some(ended),

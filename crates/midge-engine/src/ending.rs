@@ -2,29 +2,19 @@
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure};
-use midge_protocol::limits::{MESSAGE_BYTES_MAX, RANDOM_BYTES_MAX, RESULT_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use midge_protocol::limits::{MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::guest::{Denied, Guest};
-use crate::shared::Stop;
+use crate::over::Over;
+use crate::stop::Stop;
 use crate::stream::ResultSink;
 
 /// EX_DATAERR of sysexits.h: the guest asks not to be retried.
 const EXIT_REFUSED: i32 = 65;
 /// Functions named in a trap's message.
 const FRAMES_NAMED: usize = 3;
-
-/// Why a host call or an epoch check ends the guest. Not a trap of its own making.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Over {
-    #[error("wrote more than {} MiB to stdout, which is the most a result may have", RESULT_BYTES_MAX >> 20)]
-    Output,
-    #[error("asked for {bytes} random bytes at once, the limit is {} MiB", RANDOM_BYTES_MAX >> 20)]
-    Random { bytes: u32 },
-    #[error("was stopped")]
-    Stopped,
-}
 
 /// Says how an attempt ended. `ended` is wasmtime's answer; nothing where the guest was dropped while it slept.
 pub(crate) fn outcome(
@@ -80,7 +70,7 @@ pub(crate) fn stopped(stop: Stop, time_limit_ms: u64) -> Outcome {
             failed(Cause::OverTime, format!("ran past its time limit of {seconds} s"))
         }
         Stop::Cancelled => Outcome::Cancelled,
-        Stop::HandedBack => failed(Cause::HandedBack, "the Machine was told to stop"),
+        Stop::HandedBack => Outcome::HandedBack,
     }
 }
 

@@ -10,8 +10,8 @@ use wasmtime::{Caller, Engine, Extern, ExternType, InstancePre, Linker, Module, 
 use wasmtime_wasi::I32Exit;
 
 use crate::config::config;
-use crate::ending::Over;
 use crate::guest::Guest;
+use crate::over::Over;
 
 /// The name under which midge's own imports are declared.
 const MIDGE: &str = "midge";
@@ -234,7 +234,7 @@ fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
 
 fn unknown(linker: &Linker<Guest>, store: &mut Store<Guest>, module: &str, name: &str) -> Unfit {
     let names: Vec<&str> = linker.iter(store).filter(|(m, ..)| *m == module).map(|(_, n, _)| n).collect();
-    let nearest = nearest(name, names.into_iter()).map(str::to_owned);
+    let nearest = midge_protocol::nearest(name, names).map(str::to_owned);
     Unfit::UnknownImport { module: module.to_owned(), name: name.to_owned(), nearest }
 }
 
@@ -254,11 +254,4 @@ fn type_text(ty: &ExternType) -> String {
         ExternType::Memory(_) => "a memory".to_owned(),
         _ => "something else".to_owned(),
     }
-}
-
-/// Returns the name most like the one given, if any is like it at all: a third of its letters may be wrong.
-pub(crate) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let wrong_max = (name.len() / 3).max(1);
-    let scored = names.map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate));
-    scored.filter(|(wrong, _)| *wrong <= wrong_max).min().map(|(_, name)| name)
 }

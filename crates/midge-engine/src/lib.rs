@@ -6,18 +6,25 @@
 mod config;
 mod load;
 
-mod attempt;
-mod ending;
+mod log;
+mod over;
+mod stop;
+
+mod shared;
+mod stream;
+
 mod guest;
 mod imports;
+
+mod attempt;
+mod ending;
 mod place;
-mod shared;
 pub mod start;
-mod stream;
 
 pub use attempt::{Attempt, Dir};
 pub use config::{ABI_VERSION, Cpu, TARGET, WASMTIME_VERSION, config, config_hash};
 pub use imports::{Import, Unfit, imports};
 pub use load::{LoadError, Loaded, Modules};
-pub use place::{Ended, Here, Place, Running};
-pub use shared::{Control, Stop};
+pub use place::{Here, Place, Running};
+pub use shared::Control;
+pub use stop::Stop;

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::{Cpu, WASMTIME_VERSION, config, config_hash};
 use crate::guest::Guest;
 use crate::imports::{self, LinkError, Unfit};
-use crate::start::{self, Phase};
+use crate::start::{self, StartPhase};
 
 /// A folder of compiled modules, as `midge build` wrote it, and the engine that runs them.
 pub struct Modules {
@@ -48,7 +48,7 @@ impl Loaded {
     pub(crate) fn for_test(name: &str, pre: InstancePre<Guest>) -> Loaded {
         let entry = serde_json::from_str(
             r#"{"file": "", "size": 0, "sha256": "", "xxh3": "", "source_sha256": "", "queue": "default",
-                "limits": {"time_ms": 1, "memory_bytes": 1}, "retry": {"attempts_max": 1, "backoff": "sidekiq"}}"#,
+                "limits": {"time_ms": 1, "memory_bytes": 1}, "retry": {"max_attempts": 1, "backoff": "sidekiq"}}"#,
         );
         Loaded { name: name.parse().unwrap(), entry: entry.unwrap(), pre }
     }
@@ -65,14 +65,14 @@ impl Modules {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Modules, LoadError> {
         let dir = dir.into();
         let manifest = read_manifest(&dir)?;
-        start::ended(Phase::Manifest);
+        start::ended(StartPhase::Manifest);
         let cpu = manifest.cpu.parse().map_err(|_| LoadError::OtherCpu {
             what: format!("the modules in {}", dir.display()),
             cpu: manifest.cpu.clone(),
             missing: "unknown to this midge".to_owned(),
         })?;
         let engine = Engine::new(&config()).map_err(|e| LoadError::Engine(e.to_string()))?;
-        start::ended(Phase::Engine);
+        start::ended(StartPhase::Engine);
         Ok(Modules { dir, manifest, cpu, engine, loaded: Mutex::default() })
     }
 
@@ -107,24 +107,24 @@ impl Modules {
             });
         }
         let file = checked_file(&self.dir, name, entry)?;
-        start::ended(Phase::Check);
+        start::ended(StartPhase::Check);
         // SAFETY: the file is what `midge build` wrote, to the byte (size and checksum are those of its manifest), for
         // this wasmtime and configuration (the manifest said so, and wasmtime compares again). That nobody changes
         // it while it is mapped is the image's promise: whoever can write there owns the host anyway.
         let module = unsafe { Module::deserialize_open_file(&self.engine, file) }
             .map_err(|e| LoadError::Refused { name: name.clone(), reason: format!("{e:#}") })?;
-        start::ended(Phase::Load);
+        start::ended(StartPhase::Load);
         let pre = imports::link(&module).map_err(|e| match e {
             LinkError::Unfit(source) => LoadError::Unfit { name: name.clone(), source },
             LinkError::Refused(e) => LoadError::Refused { name: name.clone(), reason: format!("{e:#}") },
         })?;
-        start::ended(Phase::Link);
+        start::ended(StartPhase::Link);
         Ok(Loaded { name: name.clone(), entry: entry.clone(), pre })
     }
 
     fn unknown(&self, name: &ModuleName) -> LoadError {
         let names = self.manifest.modules.keys().map(ModuleName::as_str);
-        let nearest = imports::nearest(name.as_str(), names).map(str::to_owned);
+        let nearest = midge_protocol::nearest(name.as_str(), names).map(str::to_owned);
         LoadError::UnknownModule { name: name.clone(), nearest }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use midge_protocol::exchange::Outcome;
+use midge_protocol::exchange::{AttemptRef, Finished, Outcome};
 use midge_protocol::job::{Cause, Usage};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime};
@@ -20,7 +20,8 @@ use tokio::sync::oneshot;
 
 use crate::attempt::Attempt;
 use crate::ending;
-use crate::shared::{Control, Shared, Stop};
+use crate::shared::{Control, Shared};
+use crate::stop::Stop;
 
 /// How long a stopped guest gets to be gone before it is left behind.
 const STOP_GRACE: Duration = Duration::from_millis(50);
@@ -29,7 +30,7 @@ const STOP_AGAIN: Duration = Duration::from_millis(5);
 
 /// A thread on which attempts run.
 pub struct Place {
-    sender: mpsc::Sender<(Work, oneshot::Sender<Ended>)>,
+    sender: mpsc::Sender<(Work, oneshot::Sender<Finished>)>,
     /// Attempts that run here or wait to.
     ahead: Arc<AtomicUsize>,
 }
@@ -49,19 +50,11 @@ struct Work {
 
 /// An attempt that runs at a place.
 pub struct Running {
+    id: AttemptRef,
     control: Control,
     time_limit_ms: u64,
     begun: Instant,
-    done: oneshot::Receiver<Ended>,
-}
-
-/// How an attempt ended, and what it used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What it used. The CPU time of a guest that had to be left behind is not known, and 0.
-    pub usage: Usage,
+    done: oneshot::Receiver<Finished>,
 }
 
 impl Place {
@@ -88,7 +81,8 @@ impl Place {
         let (done, receiver) = oneshot::channel();
         let shared = Arc::new(Shared::new(Arc::clone(&attempt.changed)));
         let (work, control) = begin(attempt, shared);
-        let running = Running { control, time_limit_ms, begun: work.begun, done: receiver };
+        let running =
+            Running { id: work.attempt.id, control, time_limit_ms, begun: work.begun, done: receiver };
         self.ahead.fetch_add(1, Ordering::AcqRel);
         // If the thread is gone, so is `done`, and the wait for the end says so.
         let _ = self.sender.send((work, done));
@@ -115,7 +109,7 @@ impl Here {
     /// At its deadline a guest that sleeps is stopped. One that computes is on this very thread: somebody must call
     /// [`Control::interrupt`], such as a signal handler, and again until it has ended. Nobody is there to leave it behind:
     /// a `memory.fill` over a gigabyte is waited for.
-    pub fn run(self) -> Ended {
+    pub fn run(self) -> Finished {
         let Here { runtime, work, control } = self;
         let deadline = deadline(work.begun, work.attempt.limits.time_ms);
         let at_deadline = async {
@@ -147,8 +141,9 @@ fn begin(attempt: Attempt, shared: Arc<Shared>) -> (Work, Control) {
 
 impl Work {
     /// Runs the attempt to its end; beside it something that only is looked at while the guest sleeps.
-    fn run(self, runtime: &Runtime, beside: impl Future<Output = ()>) -> Ended {
+    fn run(self, runtime: &Runtime, beside: impl Future<Output = ()>) -> Finished {
         let Work { attempt, shared, begun } = self;
+        let id = attempt.id;
         let cpu_before = thread_cpu();
         let run = async {
             tokio::select! {
@@ -160,7 +155,8 @@ impl Work {
         // A panic in a host call is this attempt's end, not the neighbours'. What it leaves behind is dropped.
         let run = AssertUnwindSafe(|| runtime.block_on(run));
         let outcome = std::panic::catch_unwind(run).unwrap_or_else(panicked);
-        Ended { outcome, usage: usage(begun, thread_cpu().saturating_sub(cpu_before), &shared) }
+        let usage = usage(begun, thread_cpu().saturating_sub(cpu_before), &shared);
+        Finished { attempt: id, outcome, usage }
     }
 }
 
@@ -171,7 +167,7 @@ impl Running {
     }
 
     /// Waits for the end, and brings it about at the deadline. Without somebody in here nothing does.
-    pub async fn ended(mut self) -> Ended {
+    pub async fn ended(mut self) -> Finished {
         tokio::select! {
             biased;
             ended = &mut self.done => return self.or_lost(ended),
@@ -186,23 +182,27 @@ impl Running {
             }
         }
         let stop = self.control.shared.stop().unwrap_or(Stop::OverTime);
-        Ended { outcome: ending::stopped(stop, self.time_limit_ms), usage: self.usage(Duration::ZERO) }
+        self.finished(ending::stopped(stop, self.time_limit_ms))
     }
 
-    fn or_lost(&self, ended: Result<Ended, oneshot::error::RecvError>) -> Ended {
-        ended.unwrap_or_else(|_| Ended {
-            outcome: ending::failed(Cause::Trap, "the thread of its place is gone"),
-            usage: self.usage(Duration::ZERO),
-        })
+    fn or_lost(&self, ended: Result<Finished, oneshot::error::RecvError>) -> Finished {
+        ended
+            .unwrap_or_else(|_| self.finished(ending::failed(Cause::Trap, "the thread of its place is gone")))
     }
 
-    fn usage(&self, cpu: Duration) -> Usage {
-        usage(self.begun, cpu, &self.control.shared)
+    /// Makes the report of an attempt whose thread gives none. The CPU time that it used is not known, and 0.
+    fn finished(&self, outcome: Outcome) -> Finished {
+        let usage = usage(self.begun, Duration::ZERO, &self.control.shared);
+        Finished { attempt: self.id, outcome, usage }
     }
 }
 
 /// The thread of a place.
-fn work(runtime: &Runtime, receiver: &mpsc::Receiver<(Work, oneshot::Sender<Ended>)>, ahead: &AtomicUsize) {
+fn work(
+    runtime: &Runtime,
+    receiver: &mpsc::Receiver<(Work, oneshot::Sender<Finished>)>,
+    ahead: &AtomicUsize,
+) {
     while let Ok((work, done)) = receiver.recv() {
         // The deadline is the control thread's.
         let ended = work.run(runtime, std::future::pending());
@@ -243,7 +243,7 @@ mod tests {
 
     fn attempt(module: Arc<Loaded>) -> Attempt {
         Attempt {
-            id: AttemptRef { job: JobId::generate(), attempt: midge_protocol::Attempt(1) },
+            id: AttemptRef { job: JobId::generate(), attempt: midge_protocol::AttemptNumber(1) },
             queue: QueueName::default_queue(),
             module,
             args: "null".to_owned(),

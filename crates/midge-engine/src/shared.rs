@@ -8,19 +8,9 @@ use midge_protocol::job::Progress;
 use tokio::sync::Notify;
 use wasmtime::Engine;
 
-use crate::ending::Over;
-use crate::stream::Log;
-
-/// Why an attempt is stopped from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    /// Its time limit is over.
-    OverTime,
-    /// Somebody asked for the job to be cancelled.
-    Cancelled,
-    /// The Machine is told to stop: the attempt is given back.
-    HandedBack,
-}
+use crate::log::Log;
+use crate::over::Over;
+use crate::stop::Stop;
 
 /// A handle on an attempt that runs or ran: stops it, and reads what it said. From any thread.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// A piece of work between `main` and the first instruction of the first guest, in the order of their first ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum StartPhase {
     /// Reading the command line and the environment.
     Settings,
     /// Reading the manifest.
@@ -29,30 +29,30 @@ pub enum Phase {
     Instantiate,
 }
 
-impl Phase {
+impl StartPhase {
     /// Every phase, in order.
-    pub const ALL: [Phase; 8] = [
-        Phase::Settings,
-        Phase::Manifest,
-        Phase::Engine,
-        Phase::Check,
-        Phase::Load,
-        Phase::Link,
-        Phase::Prepare,
-        Phase::Instantiate,
+    pub const ALL: [StartPhase; 8] = [
+        StartPhase::Settings,
+        StartPhase::Manifest,
+        StartPhase::Engine,
+        StartPhase::Check,
+        StartPhase::Load,
+        StartPhase::Link,
+        StartPhase::Prepare,
+        StartPhase::Instantiate,
     ];
 
     /// Returns the word for it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Phase::Settings => "settings",
-            Phase::Manifest => "manifest",
-            Phase::Engine => "engine",
-            Phase::Link => "link",
-            Phase::Check => "check",
-            Phase::Load => "load",
-            Phase::Prepare => "prepare",
-            Phase::Instantiate => "instantiate",
+            StartPhase::Settings => "settings",
+            StartPhase::Manifest => "manifest",
+            StartPhase::Engine => "engine",
+            StartPhase::Link => "link",
+            StartPhase::Check => "check",
+            StartPhase::Load => "load",
+            StartPhase::Prepare => "prepare",
+            StartPhase::Instantiate => "instantiate",
         }
     }
 }
@@ -66,7 +66,7 @@ pub fn begin() {
 }
 
 /// Says that a phase ended, or a part of it. It began when the one before ended.
-pub fn ended(phase: Phase) {
+pub fn ended(phase: StartPhase) {
     THIS.ended(phase);
 }
 
@@ -88,7 +88,7 @@ pub struct Start {
     /// Nanoseconds from the kernel's start to `main`.
     pub booted: u64,
     /// Nanoseconds of each phase.
-    pub spent: Vec<(Phase, u64)>,
+    pub spent: Vec<(StartPhase, u64)>,
 }
 
 /// Moments are in nanoseconds since the Unix epoch; 0 is not yet.
@@ -96,7 +96,7 @@ struct Recorder {
     began: AtomicU64,
     /// The end of the last phase.
     last: AtomicU64,
-    spent: [AtomicU64; Phase::ALL.len()],
+    spent: [AtomicU64; StartPhase::ALL.len()],
     called: AtomicBool,
 }
 
@@ -105,7 +105,7 @@ impl Recorder {
         Recorder {
             began: AtomicU64::new(0),
             last: AtomicU64::new(0),
-            spent: [const { AtomicU64::new(0) }; Phase::ALL.len()],
+            spent: [const { AtomicU64::new(0) }; StartPhase::ALL.len()],
             called: AtomicBool::new(false),
         }
     }
@@ -116,7 +116,7 @@ impl Recorder {
         self.last.store(now, Ordering::Relaxed);
     }
 
-    fn ended(&self, phase: Phase) {
+    fn ended(&self, phase: StartPhase) {
         if self.began.load(Ordering::Relaxed) == 0 || self.called.load(Ordering::Relaxed) {
             return;
         }
@@ -126,7 +126,7 @@ impl Recorder {
     }
 
     fn start(&self) -> Start {
-        let spent = Phase::ALL.map(|phase| (phase, self.spent[phase as usize].load(Ordering::Relaxed)));
+        let spent = StartPhase::ALL.map(|phase| (phase, self.spent[phase as usize].load(Ordering::Relaxed)));
         let main_at = self.began.load(Ordering::Relaxed);
         let since_boot = clock_gettime(ClockId::Boottime);
         let since_boot = since_boot.tv_sec as u64 * 1_000_000_000 + since_boot.tv_nsec as u64;
@@ -151,19 +151,19 @@ mod tests {
     #[test]
     fn phases_add_up_until_the_first_guest_is_called() {
         let recorder = Recorder::new();
-        recorder.ended(Phase::Engine);
+        recorder.ended(StartPhase::Engine);
         assert!(recorder.start().spent.iter().all(|(_, spent)| *spent == 0), "nothing has begun");
         recorder.begin();
-        for phase in Phase::ALL {
+        for phase in StartPhase::ALL {
             recorder.ended(phase);
         }
-        recorder.ended(Phase::Link);
+        recorder.ended(StartPhase::Link);
         let at_call = recorder.start();
         assert!(at_call.booted > 0);
         let spent: u64 = at_call.spent.iter().map(|(_, spent)| spent).sum();
         assert_eq!(at_call.main_at + spent, recorder.last.load(Ordering::Relaxed));
         recorder.called.store(true, Ordering::Relaxed);
-        recorder.ended(Phase::Link);
+        recorder.ended(StartPhase::Link);
         assert_eq!(recorder.start().spent, at_call.spent);
     }
 }

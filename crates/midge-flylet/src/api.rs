@@ -19,7 +19,7 @@ use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use crate::fleet::{Filter, Fleet};
-use crate::flylet::halt_of;
+use crate::halt::halt_of;
 use crate::machine::Machine;
 use crate::refusal::Refusal;
 
@@ -28,7 +28,7 @@ const BODY_BYTES_MAX: usize = 640 * 1024;
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const PAGE_MACHINES_MAX: usize = 1000;
 
-type Answer = Result<Response, Refusal>;
+type Replied = Result<Response, Refusal>;
 type Fleets = State<Arc<Fleet>>;
 type Pairs = Vec<(String, String)>;
 
@@ -70,13 +70,13 @@ async fn unknown(method: Method, uri: Uri) -> Refusal {
     Refusal::unknown_call(&format!("{method} {}", uri.path()))
 }
 
-async fn create(State(fleet): Fleets, body: Result<Bytes, BytesRejection>) -> Answer {
+async fn create(State(fleet): Fleets, body: Result<Bytes, BytesRejection>) -> Replied {
     let body = body.map_err(Refusal::invalid)?;
     let request: CreateRequest = serde_json::from_slice(&body).map_err(Refusal::invalid)?;
     Ok(Json(fleet.create(request)?).into_response())
 }
 
-async fn list(State(fleet): Fleets, uri: Uri) -> Answer {
+async fn list(State(fleet): Fleets, uri: Uri) -> Replied {
     let mut filter = Filter::default();
     let mut summary = false;
     for (key, value) in pairs(&uri)? {
@@ -113,11 +113,11 @@ fn limit(value: &str) -> Result<usize, Refusal> {
     }
 }
 
-async fn show(State(fleet): Fleets, Path(path): Path<(String, String)>) -> Answer {
+async fn show(State(fleet): Fleets, Path(path): Path<(String, String)>) -> Replied {
     Ok(Json(machine(&fleet, path)?.shown()).into_response())
 }
 
-async fn start(State(fleet): Fleets, Path(path): Path<(String, String)>) -> Answer {
+async fn start(State(fleet): Fleets, Path(path): Path<(String, String)>) -> Replied {
     let previous = machine(&fleet, path)?.start()?;
     Ok(Json(json!({ "previous_state": previous.as_str(), "migrated": false, "new_host": "" }))
         .into_response())
@@ -127,7 +127,7 @@ async fn stop(
     State(fleet): Fleets,
     Path(path): Path<(String, String)>,
     body: Result<Bytes, BytesRejection>,
-) -> Answer {
+) -> Replied {
     let machine = machine(&fleet, path)?;
     let body = body.map_err(Refusal::invalid)?;
     let asked = if body.is_empty() {
@@ -139,19 +139,19 @@ async fn stop(
     Ok(done())
 }
 
-async fn suspend(State(fleet): Fleets, Path(path): Path<(String, String)>) -> Answer {
+async fn suspend(State(fleet): Fleets, Path(path): Path<(String, String)>) -> Replied {
     machine(&fleet, path)?;
     Err(Refusal::invalid("flylet cannot suspend a Machine: stop it instead"))
 }
 
-async fn destroy(State(fleet): Fleets, Path(path): Path<(String, String)>, uri: Uri) -> Answer {
+async fn destroy(State(fleet): Fleets, Path(path): Path<(String, String)>, uri: Uri) -> Replied {
     // Fly's own clients say `kill`.
     let force = pairs(&uri)?.iter().any(|(key, value)| (key == "force" || key == "kill") && value == "true");
     machine(&fleet, path)?.destroy(force)?;
     Ok(done())
 }
 
-async fn wait(State(fleet): Fleets, Path(path): Path<(String, String)>, uri: Uri) -> Answer {
+async fn wait(State(fleet): Fleets, Path(path): Path<(String, String)>, uri: Uri) -> Replied {
     let machine = machine(&fleet, path)?;
     let mut words = Vec::new();
     let mut timeout = WAIT_MAX;

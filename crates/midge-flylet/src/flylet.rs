@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::fleet::Fleet;
+use crate::halt::halt_of;
 use crate::{api, chance};
 
 /// How long requests that are being answered may take to end at a shutdown. Waits end at once.
@@ -151,10 +152,4 @@ impl Flylet {
             self.server.abort();
         }
     }
-}
-
-/// Waits until flylet is told to halt, or is dropped.
-pub(crate) async fn halt_of(mut halted: watch::Receiver<bool>) {
-    // An error says that the sender is gone, which means the same.
-    let _ = halted.wait_for(|halt| *halt).await;
 }

@@ -12,6 +12,7 @@ mod api;
 mod chance;
 mod fleet;
 mod flylet;
+mod halt;
 mod log;
 mod machine;
 mod process;

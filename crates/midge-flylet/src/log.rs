@@ -10,9 +10,9 @@ pub(crate) const LINE_BYTES_MAX: usize = 2 * 1024;
 
 /// A ring of lines.
 #[derive(Debug, Default)]
-pub(crate) struct Log(Mutex<VecDeque<String>>);
+pub(crate) struct ProcessLog(Mutex<VecDeque<String>>);
 
-impl Log {
+impl ProcessLog {
     pub(crate) fn push(&self, line: String) {
         let mut lines = self.lock();
         if lines.len() == LINES_MAX {
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn a_log_keeps_the_newest_lines() {
-        let log = Log::default();
+        let log = ProcessLog::default();
         for number in 0..LINES_MAX + 3 {
             log.push(number.to_string());
         }

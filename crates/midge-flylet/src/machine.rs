@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use crate::chance;
-use crate::log::Log;
+use crate::log::ProcessLog;
 use crate::refusal::Refusal;
 
 /// Fly shows so many too.
@@ -30,7 +30,7 @@ pub(crate) struct Machine {
     pub(crate) private_ip: String,
     pub(crate) version: String,
     pub(crate) config: MachineConfig,
-    pub(crate) log: Log,
+    pub(crate) log: ProcessLog,
     created_at: Timestamp,
     record: Mutex<Record>,
     /// Counts events, and wakes those who wait for one.
@@ -97,7 +97,7 @@ impl Machine {
             private_ip: birth.private_ip,
             version: chance::ulid(),
             config: birth.config,
-            log: Log::default(),
+            log: ProcessLog::default(),
             created_at: now,
             record: Mutex::new(record),
             changed: watch::Sender::new(0),

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::fleet::Fleet;
-use crate::flylet::halt_of;
+use crate::halt::halt_of;
 use crate::machine::{Machine, Order};
 use crate::process::{Process, exit_event, not_run};
 

@@ -1,19 +1,19 @@
 //! The control thread: exchanges, timers, signals, and the ends of attempts, in one loop.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use midge_engine::{Ended, Stop};
-use midge_protocol::BootId;
-use midge_protocol::exchange::{Answer, AttemptRef, Outcome, Request};
+use midge_core::exchange::{Departure, HostSide, Next, Todo};
+use midge_engine::Stop;
+use midge_protocol::exchange::{Answer, Finished, Outcome, Request};
 use midge_protocol::job::{Cause, Failure, Usage};
+use midge_protocol::{BootId, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::link::{Link, LinkError};
 use crate::places::{NotBegun, Places};
 use crate::settings::WorkSettings;
 use crate::signals::{Leash, Signals};
-use crate::work::{Exit, Next, Todo, Work};
 
 const EXIT_LEFT: i32 = 0;
 const EXIT_GONE: i32 = 3;
@@ -28,8 +28,10 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     let mut signals = Signals::listen()?;
     let mut leash = Leash::open(settings.leash_fd)?;
     let link = Link::new(settings.server, &settings.machine, &settings.secret).context("MIDGE_SECRET")?;
+    let clock = Clock(Instant::now());
     let mut host = Host {
-        work: Work::new(boot_id()?, settings.wait, Instant::now()),
+        side: HostSide::new(boot_id()?, settings.wait, clock.now()),
+        clock,
         places: Places::new(settings.modules, settings.places),
         link: std::sync::Arc::new(link),
         exchanges: JoinSet::new(),
@@ -51,18 +53,17 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
                 }
             }
             Some(ended) = host.ends.join_next() => {
-                let (attempt, Ended { outcome, usage }) = ended.context("a wait for an end panicked")?;
-                host.work.ended(attempt, outcome, usage, Instant::now());
+                host.side.ended(ended.context("a wait for an end panicked")?, clock.now());
             }
-            () = changed.notified() => host.work.has_news(host.places.take_progress()),
-            () = sleep_until(wake_at) => {}
+            () = changed.notified() => host.side.has_news(host.places.take_progress()),
+            () = clock.sleep_until(wake_at) => {}
             () = signals.next() => {
                 if std::mem::replace(&mut stopping, true) {
                     log("told to stop twice: exits at once");
                     return Ok(EXIT_KILLED);
                 }
                 log("told to stop: finishes what runs, or gives it back");
-                host.work.stop(settings.grace, Instant::now());
+                host.side.stop(settings.grace, clock.now());
             }
             () = leash.ended() => {
                 log("the leash ended: exits at once");
@@ -72,31 +73,53 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     }
 }
 
+/// The time since the host began, which never runs backwards.
+#[derive(Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> Timestamp {
+        Timestamp::default().after(self.0.elapsed())
+    }
+
+    /// Sleeps until a time of this clock; for ever where there is none.
+    async fn sleep_until(self, at: Option<Timestamp>) {
+        match at {
+            Some(at) => {
+                let until = self.0 + Duration::from_millis(u64::try_from(at.as_millis()).unwrap_or(0));
+                tokio::time::sleep_until(until.into()).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
 struct Host {
-    work: Work,
+    side: HostSide,
+    clock: Clock,
     places: Places,
     link: std::sync::Arc<Link>,
     exchanges: JoinSet<(u64, Result<Answer, LinkError>)>,
-    ends: JoinSet<(AttemptRef, Ended)>,
+    ends: JoinSet<Finished>,
     /// Whether the log says already that the server cannot be reached.
     complained: bool,
 }
 
 impl Host {
     /// Does what is to be done, and returns when to look again; or the exit code.
-    fn act(&mut self) -> Result<Option<Instant>, i32> {
+    fn act(&mut self) -> Result<Option<Timestamp>, i32> {
         loop {
-            let room = self.places.room(self.work.running());
+            let room = self.places.room(self.side.running());
             let places = &self.places;
             let log_of = |attempt, offset, bytes_max| places.log(attempt, offset, bytes_max);
-            match self.work.next(Instant::now(), room, &log_of) {
+            match self.side.next(self.clock.now(), room, &log_of) {
                 Next::Send(request) => self.send(*request),
                 Next::HandBack(attempts) => {
                     attempts.into_iter().for_each(|attempt| self.places.stop(attempt, Stop::HandedBack));
                 }
                 Next::Wait(at) => return Ok(at),
-                Next::Exit(Exit::Left) => return Err(EXIT_LEFT),
-                Next::Exit(Exit::Lost) => {
+                Next::Exit(Departure::Left) => return Err(EXIT_LEFT),
+                Next::Exit(Departure::Lost) => {
                     log("the server could not be reached for too long: exits");
                     return Err(EXIT_LOST);
                 }
@@ -116,7 +139,7 @@ impl Host {
                 if std::mem::take(&mut self.complained) {
                     log("the server is back");
                 }
-                for todo in self.work.answered(seq, answer, Instant::now()) {
+                for todo in self.side.answered(seq, answer, self.clock.now()) {
                     self.todo(todo);
                 }
                 None
@@ -127,7 +150,7 @@ impl Host {
                 Some(if matches!(error, LinkError::Gone(_)) { EXIT_GONE } else { EXIT_OTHER_PROTOCOL })
             }
             Err(LinkError::Stale) => {
-                self.work.failed(seq, true, Instant::now());
+                self.side.failed(seq, true, self.clock.now());
                 None
             }
             Err(LinkError::Unavailable(why)) => {
@@ -135,7 +158,7 @@ impl Host {
                 if !std::mem::replace(&mut self.complained, true) {
                     log(&format!("{why}: goes on, and tries again"));
                 }
-                self.work.failed(seq, false, Instant::now());
+                self.side.failed(seq, false, self.clock.now());
                 None
             }
         }
@@ -149,27 +172,21 @@ impl Host {
                 let attempt = grant.attempt;
                 match self.places.begin(*grant) {
                     Ok(running) => {
-                        self.ends.spawn(async move { (attempt, running.ended().await) });
+                        self.ends.spawn(running.ended());
                     }
                     Err(NotBegun::NotLoadable(why)) => {
                         log(&format!("job {} attempt {}: {why}", attempt.job, attempt.attempt));
                         let outcome = Outcome::Failed(Failure::new(Cause::NotLoadable, why));
-                        self.work.ended(attempt, outcome, Usage::default(), Instant::now());
+                        let finished = Finished { attempt, outcome, usage: Usage::default() };
+                        self.side.ended(finished, self.clock.now());
                     }
                     Err(NotBegun::NoRoom(why)) => {
                         log(&format!("job {} attempt {}: given back, {why}", attempt.job, attempt.attempt));
-                        self.work.could_not_begin(attempt);
+                        self.side.could_not_begin(attempt);
                     }
                 }
             }
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

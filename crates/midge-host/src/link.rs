@@ -11,16 +11,16 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
+use midge_core::exchange::ANSWER_TIMEOUT;
 use midge_protocol::exchange::{self, Answer, PROTOCOL, PROTOCOL_HEADER, Request};
 use midge_protocol::{MachineName, Secret, limits};
 use tokio::net::TcpStream;
 
+use crate::errors::whole;
 use crate::settings::ServerUrl;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much longer than it may wait an exchange may take, with the largest bodies on a slow network.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections that are kept: for the parked request, the one that speaks, and one in between.
 const IDLE_MAX: usize = 3;
 /// Of an error's body, what is shown.
@@ -147,31 +147,25 @@ fn read_answer(status: StatusCode, protocol: Option<&str>, body: &[u8]) -> Resul
     exchange::decode(body).map_err(|e| LinkError::Unavailable(e.to_string()))
 }
 
-fn whole(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_status_says_whether_to_stop_give_up_or_try_again() {
-        let read = |status: u16, protocol, body: &[u8]| {
+        let read = |status: u16, protocol: Option<&str>, body: &[u8]| {
             read_answer(StatusCode::from_u16(status).unwrap(), protocol, body)
         };
+        let (ours, other) = (PROTOCOL.to_string(), (PROTOCOL + 1).to_string());
         let good = exchange::encode(&Answer { drain: true, ..Answer::default() });
-        assert!(read(200, Some("1"), &good).unwrap().drain);
+        assert!(read(200, Some(ours.as_str()), &good).unwrap().drain);
         for status in [401, 403, 404, 410] {
             assert!(
-                matches!(read(status, Some("1"), b"revoked"), Err(LinkError::Gone(why)) if why.contains("revoked"))
+                matches!(read(status, Some(ours.as_str()), b"revoked"), Err(LinkError::Gone(why)) if why.contains("revoked"))
             );
         }
         assert!(matches!(read(426, None, b""), Err(LinkError::OtherProtocol(_))));
-        assert!(matches!(read(200, Some("2"), &good), Err(LinkError::OtherProtocol(_))));
+        assert!(matches!(read(200, Some(other.as_str()), &good), Err(LinkError::OtherProtocol(_))));
         for status in [400, 429, 500, 503] {
             assert!(matches!(read(status, None, b""), Err(LinkError::Unavailable(_))));
         }

@@ -7,18 +7,18 @@
 // A test's `main` is the test runner's.
 #![cfg_attr(not(test), no_main)]
 
+mod errors;
 mod process;
 mod settings;
 
 mod control;
-mod work;
 
 mod link;
 mod places;
 mod run;
 mod signals;
 
-use midge_engine::start::{self, Phase};
+use midge_engine::start::{self, StartPhase};
 use settings::Command;
 
 /// Where the C library comes in. It has given the standard library the arguments already.
@@ -31,7 +31,7 @@ extern "C" fn main(_count: std::ffi::c_int, _args: *const *const std::ffi::c_cha
     process::keep_standard_streams();
     process::ignore_broken_pipes();
     let settings = settings::of_this_process();
-    start::ended(Phase::Settings);
+    start::ended(StartPhase::Settings);
     let code = match settings {
         Ok(Command::Help(text)) => run::print(text.as_bytes()),
         Ok(Command::Work(settings)) => on_this_thread(control::work(settings)),

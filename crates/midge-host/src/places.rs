@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_engine::{Attempt, Control, Dir, Loaded, Modules, Place, Running, Stop};
+use midge_engine::{Attempt, Control, Loaded, Modules, Place, Running, Stop};
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::{AttemptRef, Grant};
 use midge_protocol::job::Progress;
 use tokio::sync::Notify;
+
+use crate::errors;
+use crate::settings::{dirs, guest_env};
 
 /// Places, modules, and the attempts that the server does not know all about.
 pub struct Places {
@@ -56,7 +59,7 @@ impl Places {
     /// Begins an attempt.
     pub fn begin(&mut self, grant: Grant) -> Result<Running, NotBegun> {
         let module = self.load(&grant.module).map_err(NotBegun::NotLoadable)?;
-        let env = crate::settings::guest_env(&module.entry.env);
+        let env = guest_env(&module.entry.env);
         let attempt = Attempt {
             id: grant.attempt,
             queue: grant.queue,
@@ -80,11 +83,11 @@ impl Places {
         let modules = match &mut self.modules {
             Some(modules) => modules,
             none => {
-                let modules = Modules::open(&self.modules_dir).map_err(|e| crate::run::whole(&e))?;
+                let modules = Modules::open(&self.modules_dir).map_err(|e| errors::whole(&e))?;
                 none.insert(modules)
             }
         };
-        modules.load(name).map_err(|e| crate::run::whole(&e))
+        modules.load(name).map_err(|e| errors::whole(&e))
     }
 
     fn free_place(&mut self) -> Result<&Place, String> {
@@ -129,10 +132,4 @@ impl Places {
         let progress = self.controls.iter();
         progress.filter_map(|(attempt, control)| Some((*attempt, control.take_progress()?))).collect()
     }
-}
-
-/// Returns the folders that a module declares.
-pub fn dirs(module: &Loaded) -> Vec<Dir> {
-    let dirs = module.entry.dirs.iter();
-    dirs.map(|(guest, host)| Dir { host: host.into(), guest: guest.clone() }).collect()
 }

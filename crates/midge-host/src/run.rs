@@ -12,19 +12,18 @@ use bytes::Bytes;
 use midge_engine::start::{self, Start};
 use midge_engine::{Attempt, Here, Modules};
 use midge_protocol::exchange::{AttemptRef, Outcome};
-use midge_protocol::{Attempt as Number, JobId, limits};
+use midge_protocol::{AttemptNumber, JobId, limits};
 
-use crate::places::dirs;
-use crate::settings::{RunSettings, guest_env};
-use crate::{process, signals};
+use crate::settings::{RunSettings, dirs, guest_env};
+use crate::{errors, process, signals};
 
 const EXIT_FAILED: i32 = 1;
 
 /// Runs one attempt. Returns the exit code.
 pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     process::end_when_asked();
-    let modules = Modules::open(&settings.modules).map_err(|e| anyhow::anyhow!(whole(&e)))?;
-    let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(whole(&e)))?;
+    let modules = Modules::open(&settings.modules).map_err(|e| anyhow::anyhow!(errors::whole(&e)))?;
+    let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(errors::whole(&e)))?;
     let mut limits = module.entry.limits;
     if let Some(time) = settings.time_limit {
         limits.time_ms = time.as_millis() as u64;
@@ -33,7 +32,7 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     let mut env = guest_env(&module.entry.env);
     env.extend(settings.env);
     let attempt = Attempt {
-        id: AttemptRef { job: JobId::generate(), attempt: Number(1) },
+        id: AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) },
         queue: module.entry.queue.clone(),
         args: settings.args,
         input: input()?,
@@ -102,6 +101,10 @@ fn finish(outcome: Outcome) -> anyhow::Result<i32> {
             eprintln!("midge-host: cancelled");
             Ok(EXIT_FAILED)
         }
+        Outcome::HandedBack => {
+            eprintln!("midge-host: given back unfinished");
+            Ok(EXIT_FAILED)
+        }
     }
 }
 
@@ -112,19 +115,4 @@ pub fn print(bytes: &[u8]) -> anyhow::Result<i32> {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("cannot write to stdout"),
         _ => Ok(0),
     }
-}
-
-/// Returns an error with its causes, in one line.
-pub fn whole(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some messages hold their cause's already.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::ValueExt;
-use midge_engine::Dir;
+use midge_engine::{Dir, Loaded};
 use midge_protocol::manifest::Wait;
 use midge_protocol::{MachineName, ModuleName, Secret, limits};
 
@@ -231,11 +231,6 @@ fn read_run(
     Ok(Command::Run(settings))
 }
 
-/// Returns the variables of this Machine that a module declares, those that are set.
-pub fn guest_env(names: &[String]) -> Vec<(String, String)> {
-    names.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect()
-}
-
 /// Parses a setting, and says in an error where its value came from.
 fn parsed<T, E: Display>(
     setting: Option<(String, String)>,
@@ -344,6 +339,17 @@ fn dir(text: &str) -> Result<Dir, String> {
 
 fn text(arg: OsString) -> Result<String, lexopt::Error> {
     arg.into_string().map_err(lexopt::Error::NonUnicodeValue)
+}
+
+/// Returns the variables of this Machine that a module declares, those that are set.
+pub fn guest_env(names: &[String]) -> Vec<(String, String)> {
+    names.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect()
+}
+
+/// Returns the folders that a module declares.
+pub fn dirs(module: &Loaded) -> Vec<Dir> {
+    let dirs = module.entry.dirs.iter();
+    dirs.map(|(guest, host)| Dir { host: host.into(), guest: guest.clone() }).collect()
 }
 
 #[cfg(test)]

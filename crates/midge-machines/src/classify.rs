@@ -40,7 +40,7 @@ impl fmt::Display for Call<'_> {
 
 /// What the answer means.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum Classified {
     /// What was asked for is so already.
     Done,
     /// A Machine of that name is there; its id, where the answer tells.
@@ -51,7 +51,7 @@ pub(crate) enum Verdict {
 
 /// An answer that is no success.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Answer<'a> {
+pub(crate) struct ApiAnswer<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a str,
     /// The header `Retry-After`.
@@ -62,7 +62,7 @@ pub(crate) struct Answer<'a> {
 const TEXT_CHARS_MAX: usize = 300;
 
 /// Says what an answer means.
-pub(crate) fn classify(call: Call<'_>, answer: Answer<'_>) -> Verdict {
+pub(crate) fn classify(call: Call<'_>, answer: ApiAnswer<'_>) -> Classified {
     let (word, text) = read(answer.body);
     let said = format!("{}: {}", answer.status, text.chars().take(TEXT_CHARS_MAX).collect::<String>());
     let lower = text.to_lowercase();
@@ -82,7 +82,7 @@ pub(crate) fn classify(call: Call<'_>, answer: Answer<'_>) -> Verdict {
         500.. => late(call, said),
         _ => MachineError::Invalid(said),
     };
-    Verdict::Failed(error)
+    Classified::Failed(error)
 }
 
 /// Returns the word for programs and the text for people.
@@ -95,14 +95,14 @@ fn read(body: &str) -> (String, String) {
 }
 
 /// There is no such Machine, or no such app, which would not be news about a Machine.
-fn missing(call: Call<'_>, said: String, lower: &str) -> Verdict {
+fn missing(call: Call<'_>, said: String, lower: &str) -> Classified {
     let no_app = lower.contains("app not found") || lower.contains("could not find app");
     match call {
-        Call::Create(_) | Call::List => Verdict::Failed(MachineError::Denied(said)),
-        _ if no_app => Verdict::Failed(MachineError::Denied(said)),
-        Call::Destroy(_) => Verdict::Done,
+        Call::Create(_) | Call::List => Classified::Failed(MachineError::Denied(said)),
+        _ if no_app => Classified::Failed(MachineError::Denied(said)),
+        Call::Destroy(_) => Classified::Done,
         Call::Start(id) | Call::Stop(id) | Call::Get(id) | Call::Wait(id) => {
-            Verdict::Failed(MachineError::Gone(id.clone()))
+            Classified::Failed(MachineError::Gone(id.clone()))
         }
     }
 }
@@ -115,35 +115,35 @@ fn late(call: Call<'_>, said: String) -> MachineError {
     }
 }
 
-fn conflict(call: Call<'_>, said: String, word: &str, text: &str) -> Verdict {
+fn conflict(call: Call<'_>, said: String, word: &str, text: &str) -> Classified {
     let lower = text.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
     match call {
         Call::Create(_) if word == "name_taken" || lower.contains("unique machine name") => {
-            Verdict::Adopt(id_in(text))
+            Classified::Adopt(id_in(text))
         }
-        Call::Start(_) if has(&["still attempting to start", "already start"]) => Verdict::Done,
-        _ if has(&["lease currently held"]) => Verdict::Failed(MachineError::Conflict(said)),
-        _ if is_capacity(word, &lower) => Verdict::Failed(MachineError::NoCapacity(said)),
+        Call::Start(_) if has(&["still attempting to start", "already start"]) => Classified::Done,
+        _ if has(&["lease currently held"]) => Classified::Failed(MachineError::Conflict(said)),
+        _ if is_capacity(word, &lower) => Classified::Failed(MachineError::NoCapacity(said)),
         _ if has(&["governor policy", "deploys to this host", "insufficient", "could not reserve"]) => {
-            Verdict::Failed(MachineError::NoCapacity(said))
+            Classified::Failed(MachineError::NoCapacity(said))
         }
-        _ => Verdict::Failed(MachineError::Conflict(said)),
+        _ => Classified::Failed(MachineError::Conflict(said)),
     }
 }
 
 /// The Machine is in a state in which this cannot be done. Most of them pass.
-fn wrong_state(call: Call<'_>, said: String, lower: &str) -> Verdict {
+fn wrong_state(call: Call<'_>, said: String, lower: &str) -> Classified {
     let from =
         |state: &str| lower.contains(&format!("'{state}'")) || lower.contains(&format!("state: {state}"));
     match call {
-        Call::Start(_) if from("started") || from("starting") => Verdict::Done,
-        Call::Stop(_) if from("stopped") || from("stopping") => Verdict::Done,
-        Call::Destroy(_) if from("destroyed") || from("destroying") => Verdict::Done,
+        Call::Start(_) if from("started") || from("starting") => Classified::Done,
+        Call::Stop(_) if from("stopped") || from("stopping") => Classified::Done,
+        Call::Destroy(_) if from("destroyed") || from("destroying") => Classified::Done,
         Call::Start(id) | Call::Stop(id) | Call::Wait(id) if from("destroyed") || from("destroying") => {
-            Verdict::Failed(MachineError::Gone(id.clone()))
+            Classified::Failed(MachineError::Gone(id.clone()))
         }
-        _ => Verdict::Failed(MachineError::NotReady(said)),
+        _ => Classified::Failed(MachineError::NotReady(said)),
     }
 }
 
@@ -188,10 +188,10 @@ mod tests {
             "list" => Call::List,
             other => panic!("no call {other}"),
         };
-        let error = match classify(call, Answer { status, body, retry_after: None }) {
-            Verdict::Done => return "done",
-            Verdict::Adopt(_) => return "adopt",
-            Verdict::Failed(error) => error,
+        let error = match classify(call, ApiAnswer { status, body, retry_after: None }) {
+            Classified::Done => return "done",
+            Classified::Adopt(_) => return "adopt",
+            Classified::Failed(error) => error,
         };
         match error {
             MachineError::NoCapacity(_) => "no capacity",
@@ -309,16 +309,18 @@ mod tests {
         let name = MachineName::new("q-1").unwrap();
         let text = r#"already_exists: unique machine name violation, machine ID 148ed21fe74e89 already exists with name "q-1""#;
         let body = error(text);
-        let answer = Answer { status: 409, body: &body, retry_after: None };
-        let Verdict::Adopt(Some(id)) = classify(Call::Create(&name), answer) else { panic!("not adopted") };
+        let answer = ApiAnswer { status: 409, body: &body, retry_after: None };
+        let Classified::Adopt(Some(id)) = classify(Call::Create(&name), answer) else {
+            panic!("not adopted")
+        };
         assert_eq!(id.as_str(), "148ed21fe74e89");
     }
 
     #[test]
     fn a_rate_limit_says_how_long_to_wait_where_the_answer_does() {
         let retry_after =
-            |header| match classify(Call::List, Answer { status: 429, body: "", retry_after: header }) {
-                Verdict::Failed(MachineError::RateLimited { retry_after }) => retry_after,
+            |header| match classify(Call::List, ApiAnswer { status: 429, body: "", retry_after: header }) {
+                Classified::Failed(MachineError::RateLimited { retry_after }) => retry_after,
                 other => panic!("{other:?}"),
             };
         assert_eq!(retry_after(Some("2")), Some(Duration::from_secs(2)));
@@ -330,8 +332,8 @@ mod tests {
     #[test]
     fn an_error_carries_the_api_s_words_but_not_all_of_them() {
         let long = "x".repeat(10_000);
-        let Verdict::Failed(error) =
-            classify(Call::List, Answer { status: 400, body: &long, retry_after: None })
+        let Classified::Failed(error) =
+            classify(Call::List, ApiAnswer { status: 400, body: &long, retry_after: None })
         else {
             panic!("not failed")
         };

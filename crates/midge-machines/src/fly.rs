@@ -12,7 +12,7 @@ use reqwest::{RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::classify::{Answer, Call, Verdict, classify};
+use crate::classify::{ApiAnswer, Call, Classified, classify};
 use crate::config::{config_of, lost};
 use crate::error::BoxError;
 use crate::wire::{CreateRequest, Machine, NEXT_CURSOR_HEADER, STOP_TIMEOUT};
@@ -101,7 +101,7 @@ impl FlyMachines {
         call: Call<'_>,
         request: RequestBuilder,
         limit: Duration,
-    ) -> Result<Success, Verdict> {
+    ) -> Result<Success, Classified> {
         let began = Instant::now();
         let response = request.timeout(limit).send().await.map_err(|e| unanswered(call, e))?;
         let status = response.status();
@@ -116,15 +116,15 @@ impl FlyMachines {
             return Ok(Success { cursor, body });
         }
         let body = String::from_utf8_lossy(&body);
-        let answer = Answer { status: status.as_u16(), body: &body, retry_after: retry_after.as_deref() };
+        let answer = ApiAnswer { status: status.as_u16(), body: &body, retry_after: retry_after.as_deref() };
         Err(classify(call, answer))
     }
 
     /// Sends a request whose answer says nothing but that it was done.
     async fn order(&self, call: Call<'_>, request: RequestBuilder) -> Result<(), MachineError> {
         match self.send(call, request, CALL_TIMEOUT).await {
-            Ok(_) | Err(Verdict::Done | Verdict::Adopt(_)) => Ok(()),
-            Err(Verdict::Failed(error)) => Err(error),
+            Ok(_) | Err(Classified::Done | Classified::Adopt(_)) => Ok(()),
+            Err(Classified::Failed(error)) => Err(error),
         }
     }
 
@@ -210,14 +210,14 @@ impl Machines for FlyMachines {
         let request = self.http.post(self.machines.clone()).json(&body);
         let answer = match self.send(Call::Create(&spec.name), request, CREATE_TIMEOUT).await {
             Ok(success) => self.created(spec, &success.body).await,
-            Err(Verdict::Adopt(Some(id))) => {
+            Err(Classified::Adopt(Some(id))) => {
                 tracing::info!(machine.id = %id, machine.name = %spec.name, "adopted the Machine of that name");
                 return Ok(id);
             }
-            Err(Verdict::Adopt(None) | Verdict::Done) => {
+            Err(Classified::Adopt(None) | Classified::Done) => {
                 Err(MachineError::Conflict(format!("the name {} is taken", spec.name)))
             }
-            Err(Verdict::Failed(error)) => Err(error),
+            Err(Classified::Failed(error)) => Err(error),
         };
         match answer {
             // Whichever failed, the Machine may be there: look before saying so.
@@ -370,20 +370,20 @@ async fn bounded_body(mut response: Response) -> Result<Vec<u8>, BoxError> {
 }
 
 /// The call got no answer, or not all of it. Only where no connection was made is it sure that nothing happened.
-fn unanswered(call: Call<'_>, error: impl Into<BoxError>) -> Verdict {
+fn unanswered(call: Call<'_>, error: impl Into<BoxError>) -> Classified {
     let source: BoxError = error.into();
     let unsent = source.downcast_ref::<reqwest::Error>().is_some_and(|e| e.is_connect() || e.is_builder());
-    Verdict::Failed(match call {
+    Classified::Failed(match call {
         Call::Create(name) if !unsent => MachineError::Ambiguous { name: name.clone(), source },
         _ => MachineError::Unavailable(source),
     })
 }
 
 /// Returns the error in an answer to a question, to which "done" is no answer.
-fn failed(verdict: Verdict) -> MachineError {
+fn failed(verdict: Classified) -> MachineError {
     match verdict {
-        Verdict::Failed(error) => error,
-        Verdict::Done | Verdict::Adopt(_) => {
+        Classified::Failed(error) => error,
+        Classified::Done | Classified::Adopt(_) => {
             MachineError::Unavailable("the Machines API answered another question".into())
         }
     }

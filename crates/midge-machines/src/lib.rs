@@ -20,7 +20,7 @@ use midge_protocol::MachineId;
 
 pub use error::{BoxError, MachineError};
 pub use fly::{FlyMachines, FlySettings};
-pub use machine::{Exit, Label, Launch, MachineSpec, Seen, SeenState};
+pub use machine::{Label, Launch, MachineSpec, Seen, SeenExit, SeenState};
 
 /// Makes, moves and looks at the Machines of one app.
 #[async_trait]

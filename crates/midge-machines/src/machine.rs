@@ -60,7 +60,7 @@ pub struct Seen {
     /// Its state.
     pub state: SeenState,
     /// How its last run ended, where that is over and known.
-    pub exit: Option<Exit>,
+    pub exit: Option<SeenExit>,
     /// Its labels. Guests cannot change them, but whoever is root in the Machine can.
     pub metadata: BTreeMap<String, String>,
     /// Whether its server host answers. Where it does not, state and metadata may be old or missing.
@@ -75,7 +75,7 @@ pub struct Seen {
 
 /// How a Machine's program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
+pub struct SeenExit {
     /// Its exit code; 128 and the signal's number where a signal ended it.
     pub code: Option<i32>,
     /// The signal that ended it.

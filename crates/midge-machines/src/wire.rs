@@ -11,7 +11,7 @@ use midge_protocol::{InvalidName, MachineId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::{Exit, Seen, SeenState};
+use crate::{Seen, SeenExit, SeenState};
 
 /// How long a program has between SIGTERM and its end.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -256,10 +256,10 @@ impl Event {
         ExitEvent::deserialize(value).ok()
     }
 
-    fn exit(&self) -> Exit {
+    fn exit(&self) -> SeenExit {
         let event = self.exit_event().unwrap_or_default();
         let signal = [event.guest_signal, event.signal].into_iter().flatten().find(|signal| *signal > 0);
-        Exit {
+        SeenExit {
             code: event.exit_code.or(event.guest_exit_code),
             signal,
             oom_killed: event.oom_killed,

@@ -31,13 +31,13 @@ pub struct EnqueueRequest {
     pub queue: Option<QueueName>,
     /// Runs it not before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Timestamp>,
-    /// Runs it not before so many milliseconds from now. Not with `at`.
+    pub scheduled_at: Option<Timestamp>,
+    /// Runs it not before so many milliseconds from now. Not with `scheduled_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_ms: Option<u64>,
     /// How many attempts may be spent; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempts_max: Option<u32>,
+    pub max_attempts: Option<u32>,
     /// The time limit of an attempt in milliseconds; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,
@@ -52,9 +52,9 @@ impl EnqueueRequest {
             args: no_args(),
             input: None,
             queue: None,
-            at: None,
+            scheduled_at: None,
             in_ms: None,
-            attempts_max: None,
+            max_attempts: None,
             time_limit_ms: None,
         }
     }

@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{AttemptLimits, Failure, Progress, Usage};
-use crate::{Attempt, BootId, JobId, ModuleName, QueueName};
+use crate::{AttemptNumber, BootId, JobId, ModuleName, QueueName};
 
 /// The version of the exchange that this release speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The header that carries [`PROTOCOL`], in requests and answers.
 pub const PROTOCOL_HEADER: &str = "midge-protocol";
 /// The content type of both bodies.
@@ -38,21 +38,18 @@ pub struct Request {
     /// Attempts that ended. Repeated until an answer to a request that held them arrives.
     #[serde(default)]
     pub finished: Vec<Finished>,
-    /// Attempts that the host gives back unfinished, or never began. Repeated in the same way.
-    #[serde(default)]
-    pub handed_back: Vec<AttemptRef>,
     /// Pieces of the logs of attempts that run or ended.
     #[serde(default)]
     pub log: Vec<LogChunk>,
 }
 
 /// Names one attempt at one job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptRef {
     /// The job.
     pub job: JobId,
     /// The number of the attempt.
-    pub attempt: Attempt,
+    pub attempt: AttemptNumber,
 }
 
 /// An attempt that runs.
@@ -94,6 +91,8 @@ pub enum Outcome {
     },
     /// It was stopped because the server asked for it.
     Cancelled,
+    /// The host gave it back unfinished: its Machine was told to stop, or could not begin it. Not spent.
+    HandedBack,
 }
 
 /// A piece of an attempt's log.

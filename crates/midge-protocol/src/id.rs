@@ -60,17 +60,17 @@ impl FromStr for JobId {
 /// The number of one try at a job. Numbers start at 1, only rise, and are never reused; 0 is "not tried yet".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Attempt(pub u32);
+pub struct AttemptNumber(pub u32);
 
-impl Attempt {
+impl AttemptNumber {
     /// Returns the number of the attempt after this one.
     #[must_use]
-    pub const fn next(self) -> Attempt {
-        Attempt(self.0 + 1)
+    pub const fn next(self) -> AttemptNumber {
+        AttemptNumber(self.0 + 1)
     }
 }
 
-impl fmt::Display for Attempt {
+impl fmt::Display for AttemptNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
@@ -82,7 +82,7 @@ pub struct Lease {
     /// Who may report.
     pub machine: MachineName,
     /// On which attempt.
-    pub attempt: Attempt,
+    pub attempt: AttemptNumber,
 }
 
 /// A name that breaks its rule.

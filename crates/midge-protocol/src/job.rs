@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, JobId, MachineName, ModuleName, QueueName, Timestamp, limits};
+pub use crate::cause::{Cause, UnknownCause};
+use crate::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, Timestamp, limits};
 
 /// The public states of a job, as in Oban and River.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -69,68 +70,6 @@ impl std::str::FromStr for State {
             let words = State::ALL.map(State::as_str).join(", ");
             format!("`{text}` is not a job state: use one of {words}")
         })
-    }
-}
-
-/// Why an attempt did not end with a result. What failed decides what it costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cause {
-    /// The guest exited with a code that is not 0.
-    Exit,
-    /// The guest exited with 65 (EX_DATAERR): it asks not to be retried.
-    Refused,
-    /// The guest trapped: unreachable, out of bounds, division by zero and the like.
-    Trap,
-    /// The guest's stack overflowed.
-    OverStack,
-    /// The guest wanted more memory than its limit.
-    OverMemory,
-    /// The guest wanted larger tables than the limit.
-    OverTable,
-    /// The guest ran past its time limit.
-    OverTime,
-    /// The guest wrote more to stdout than a result may have.
-    OverOutput,
-    /// The guest asked for more random bytes at once than the limit.
-    OverRandom,
-    /// The module could not be loaded: missing, altered, or made for another host. Retried, as a deploy may mend it.
-    NotLoadable,
-    /// Somebody asked for the job to be cancelled.
-    Cancelled,
-    /// The guest asked to be run again later. Not spent.
-    Snoozed,
-    /// The Machine drained or was told to stop, and handed the attempt back. Not spent.
-    HandedBack,
-    /// The Machine stopped, or was not heard of for a lease. Not spent, but counted: see [`limits::MACHINE_LOSSES_MAX`].
-    MachineLost,
-}
-
-impl Cause {
-    /// Returns the word used in API, CLI and dashboard.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Cause::Exit => "exit",
-            Cause::Refused => "refused",
-            Cause::Trap => "trap",
-            Cause::OverStack => "over_stack",
-            Cause::OverMemory => "over_memory",
-            Cause::OverTable => "over_table",
-            Cause::OverTime => "over_time",
-            Cause::OverOutput => "over_output",
-            Cause::OverRandom => "over_random",
-            Cause::NotLoadable => "not_loadable",
-            Cause::Cancelled => "cancelled",
-            Cause::Snoozed => "snoozed",
-            Cause::HandedBack => "handed_back",
-            Cause::MachineLost => "machine_lost",
-        }
-    }
-}
-
-impl std::fmt::Display for Cause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
     }
 }
 
@@ -205,14 +144,14 @@ impl Default for AttemptLimits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// How many attempts may be spent before the job is discarded. At least 1.
-    pub attempts_max: u32,
+    pub max_attempts: u32,
     /// The curve of waits between them.
     pub backoff: Backoff,
 }
 
 impl Default for RetryPolicy {
     fn default() -> RetryPolicy {
-        RetryPolicy { attempts_max: limits::ATTEMPTS_DEFAULT, backoff: Backoff::Sidekiq }
+        RetryPolicy { max_attempts: limits::ATTEMPTS_DEFAULT, backoff: Backoff::Sidekiq }
     }
 }
 
@@ -234,16 +173,16 @@ pub enum Backoff {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptView {
     /// Its number.
-    pub attempt: Attempt,
+    pub attempt: AttemptNumber,
     /// The Machine that ran it.
     pub machine: MachineName,
     /// When the job was due.
-    pub due_at: Timestamp,
+    pub scheduled_at: Timestamp,
     /// When it was leased to the Machine.
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Timestamp,
-    /// Whether it counts against `attempts_max`.
+    /// Whether it counts against `max_attempts`.
     pub spent: bool,
     /// How it failed; nothing where it gave a result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -265,15 +204,15 @@ pub struct JobView {
     /// Its state at the time of asking.
     pub state: State,
     /// How many attempts were begun.
-    pub attempt: Attempt,
+    pub attempt: AttemptNumber,
     /// How many of them count.
     pub spent: u32,
     /// How many may count before it is discarded.
-    pub attempts_max: u32,
+    pub max_attempts: u32,
     /// When it was enqueued.
     pub enqueued_at: Timestamp,
     /// When it is or was last due.
-    pub due_at: Timestamp,
+    pub scheduled_at: Timestamp,
     /// When the last attempt began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,

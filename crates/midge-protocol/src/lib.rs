@@ -3,14 +3,17 @@
 //! Invariant: types, their checks and their wire formats only. Nothing here opens a socket or a file.
 
 pub mod api;
+mod cause;
 pub mod exchange;
 mod id;
 pub mod job;
 pub mod limits;
 pub mod manifest;
+mod nearest;
 mod time;
 
 pub use id::{
-    Attempt, BootId, InvalidName, JobId, Lease, MachineId, MachineName, ModuleName, QueueName, Secret,
+    AttemptNumber, BootId, InvalidName, JobId, Lease, MachineId, MachineName, ModuleName, QueueName, Secret,
 };
+pub use nearest::nearest;
 pub use time::Timestamp;

@@ -27,10 +27,9 @@ pub const MACHINES_MAX: u32 = 1_000;
 
 /// How long a Machine's leases last after it was heard of. Long enough for a throttled shared vCPU that stands still.
 pub const LEASE: Duration = Duration::from_secs(30);
-/// A host that runs something is heard of at least this often.
+/// A host is heard of at least this often, since no exchange is parked for longer: a third of a lease, so that one that
+/// gets lost ends no lease.
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// The longest that a server lets an exchange wait: a third of a lease.
-pub const EXCHANGE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Attempts before a job is discarded, as Sidekiq has it.
 pub const ATTEMPTS_DEFAULT: u32 = 25;

@@ -8,7 +8,7 @@ use crate::job::{AttemptLimits, RetryPolicy};
 use crate::{ModuleName, QueueName, limits};
 
 /// The version of the manifest's form.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The manifest's file name, in the folder that holds the compiled modules.
 pub const FILE_NAME: &str = "manifest.json";
 
@@ -84,7 +84,7 @@ pub struct QueuePolicy {
     /// Whether a Machine runs one job only, alone, and is then destroyed.
     pub single_use: bool,
     /// Waiting jobs before an enqueue is refused.
-    pub jobs_max: u64,
+    pub max_jobs: u64,
     /// CPUs and memory of its Machines.
     pub size: MachineSize,
 }
@@ -98,7 +98,7 @@ impl Default for QueuePolicy {
             jobs_per_machine: limits::JOBS_PER_MACHINE_DEFAULT,
             wait: Wait::default(),
             single_use: false,
-            jobs_max: limits::QUEUE_JOBS_MAX_DEFAULT,
+            max_jobs: limits::QUEUE_JOBS_MAX_DEFAULT,
             size: MachineSize::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use midge_protocol::manifest::{self, Manifest, ModuleEntry, QueuePolicy};
-use midge_protocol::{ModuleName, QueueName};
+use midge_protocol::{ModuleName, QueueName, nearest};
 use sha2::{Digest, Sha256};
 
 use crate::secret::hex;
@@ -64,8 +64,9 @@ impl Catalog {
     }
 
     /// Returns a module, or the nearest name that there is.
-    pub fn module(&self, name: &ModuleName) -> Result<&ModuleEntry, Option<&ModuleName>> {
-        self.manifest.modules.get(name).ok_or_else(|| nearest(name.as_str(), self.manifest.modules.keys()))
+    pub fn module(&self, name: &ModuleName) -> Result<&ModuleEntry, Option<&str>> {
+        let known = || self.manifest.modules.keys().map(ModuleName::as_str);
+        self.manifest.modules.get(name).ok_or_else(|| nearest(name.as_str(), known()))
     }
 
     /// Returns the queues that are declared or named by a module, and `default`.
@@ -92,15 +93,6 @@ fn check(dir: &Path, entry: &ModuleEntry) -> Result<(), CatalogError> {
         return Err(mismatch("its SHA-256 differs"));
     }
     Ok(())
-}
-
-/// Returns the name that is likely meant, if one is.
-fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a ModuleName>) -> Option<&'a ModuleName> {
-    names
-        .map(|known| (strsim::damerau_levenshtein(name, known.as_str()), known))
-        .filter(|(distance, known)| *distance <= 2.max(known.as_str().len() / 3))
-        .min()
-        .map(|(_, known)| known)
 }
 
 /// The catalog that is served now. `midge dev` replaces it at each rebuild.

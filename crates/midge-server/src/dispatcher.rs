@@ -1,59 +1,142 @@
 //! The dispatcher: a loop of rounds, one at a time, whose calls to the Machines API run side by side.
+//!
+//! Invariant: what to do is said by [`midge_core::plan`], and when to ask again by [`midge_core::Rounds`].
 
+mod act;
+mod change;
+mod decide;
+mod look;
+mod prune;
+mod spec;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use midge_core::Phase;
+use midge_core::{Found, Rounds};
+use midge_machines::{Launch, MachineSpec};
+use midge_protocol::{JobId, MachineId, MachineName, QueueName, Timestamp};
 use midge_store::StoreError;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::task::{JoinError, JoinSet};
 
+pub use self::act::act;
+pub use self::change::take_over;
+pub use self::decide::decide;
+pub use self::spec::OWNER_KEY;
+use crate::catalog::Catalog;
 use crate::midge::Inner;
-use crate::round::{self, Decided};
+use crate::settings::Fork;
 
-/// With Machines to look at, a round comes at least this often: it is how soon a dead one is noticed.
-const ROUND_EVERY: Duration = Duration::from_secs(1);
-/// However many hints there are, rounds come no closer than this: each looks at all Machines, and speaks for all hints
-/// before it. The first hint after a quiet time is not held up.
-const ROUND_GAP: Duration = Duration::from_millis(5);
-/// Without Machines, only time can bring work that nobody announced.
-const IDLE_ROUND_EVERY: Duration = Duration::from_secs(10);
-/// After a round that the store failed.
-const ROUND_AFTER_FAILURE: Duration = Duration::from_secs(2);
-/// How often ended jobs are deleted, and how many in one transaction.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
-const PRUNE_JOBS_MAX: usize = 2_000;
+/// What a round depends on beside the rows and the Machines API.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The modules that are served, and their generation.
+    pub catalog: Arc<Catalog>,
+    /// How Machines are made.
+    pub fork: Fork,
+    /// This store's id, the value of [`OWNER_KEY`].
+    pub owner: String,
+    /// When this server began to listen.
+    pub up_since: Timestamp,
+    /// Seeds the names and secrets of the round's new Machines.
+    pub seed: u64,
+}
+
+/// What a round decided.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// Calls to make now, in any order and side by side.
+    pub acts: Vec<Act>,
+    /// Jobs that ended with their Machine.
+    pub ended: Vec<JobId>,
+    /// Machines that have something to be told.
+    pub tell: Vec<MachineName>,
+    /// Queues to which jobs came back.
+    pub returned: Vec<QueueName>,
+    /// Jobs that wait, by queue.
+    pub waiting: BTreeMap<QueueName, u64>,
+    /// Queues with jobs that are due.
+    pub due: Vec<QueueName>,
+    /// When the next job becomes due.
+    pub next_due: Option<Timestamp>,
+    /// Whether there are Machines to look at.
+    pub machines: bool,
+}
+
+/// One call to the Machines API. Its Machine's row says already that it is under way.
+#[derive(Debug)]
+pub enum Act {
+    /// Make a Machine.
+    Create {
+        /// What it is to be.
+        spec: Box<MachineSpec>,
+        /// Whether to start it.
+        launch: Launch,
+    },
+    /// Start one.
+    Start {
+        /// Its name.
+        name: MachineName,
+        /// Its id.
+        id: MachineId,
+    },
+    /// Destroy one that has a row.
+    Destroy {
+        /// Its name.
+        name: MachineName,
+        /// Its id; where it is not known, there may be none.
+        id: Option<MachineId>,
+    },
+    /// Destroy one that carries our label and has no row.
+    DestroyStray {
+        /// Its id.
+        id: MachineId,
+    },
+}
+
+impl Decided {
+    /// Returns what the next round depends on.
+    pub fn found(&self) -> Found {
+        Found::Seen { machines: self.machines, next_due: self.next_due }
+    }
+}
 
 /// Runs rounds until the server stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
     let mut stopping = inner.stopping.subscribe();
     let mut acts: JoinSet<Result<(), StoreError>> = JoinSet::new();
+    let mut rounds = Rounds::new(inner.clock.now());
     let mut prune_at = inner.clock.now();
     loop {
-        let next_not_before = Instant::now() + ROUND_GAP;
-        let wait = match one_round(&inner, &mut acts).await {
-            Ok(wait) => wait,
-            Err(error) => {
-                tracing::error!(%error, "a round of the dispatcher failed; it will be tried again");
-                ROUND_AFTER_FAILURE
-            }
-        };
+        rounds.begin(inner.clock.now());
+        let found = one_round(&inner, &mut acts).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a round of the dispatcher failed; it will be tried again");
+            Found::Failed
+        });
+        rounds.end(found, inner.clock.now());
         if prune_at <= inner.clock.now() {
-            prune_at = inner.clock.now().after(PRUNE_EVERY);
-            if let Err(error) = prune(&inner).await {
+            prune_at = inner.clock.now().after(prune::EVERY);
+            if let Err(error) = prune::prune(&inner).await {
                 tracing::error!(%error, "cannot delete old jobs");
             }
         }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = inner.hints.dispatcher.notified() => {}
-            // What a call brought may be what the next round waits for.
-            Some(done) = acts.join_next() => report(done),
-            _ = stopping.wait_for(|stopping| *stopping) => break,
+        loop {
+            let wait = rounds.next_at().since(inner.clock.now());
+            if wait.is_zero() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = inner.waiters.dispatcher.notified() => rounds.hint(),
+                // What a call brought may be what the next round waits for.
+                Some(done) = acts.join_next() => {
+                    report(done);
+                    rounds.hint();
+                }
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+            }
         }
-        tokio::select! {
-            () = tokio::time::sleep_until(next_not_before) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => break,
+        if *stopping.borrow() {
+            break;
         }
     }
     // Every call is bounded by the client's own timeout, but a server should not take that long to end.
@@ -63,47 +146,33 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 async fn one_round(
     inner: &Arc<Inner>,
     acts: &mut JoinSet<Result<(), StoreError>>,
-) -> Result<Duration, StoreError> {
-    let context = inner.round_context();
-    let Decided { acts: decided, ended, tell, returned, waiting, due, next_due, machines } =
-        round::decide(&*inner.store, &*inner.machines, &context, &*inner.clock).await?;
-    for act in decided {
+) -> Result<Found, StoreError> {
+    let context = Context {
+        catalog: inner.catalog.get(),
+        fork: inner.fork.clone(),
+        owner: inner.owner.clone(),
+        up_since: inner.up_since,
+        seed: rand::random(),
+    };
+    let decided = decide(&*inner.store, &*inner.machines, &context, &*inner.clock).await?;
+    let found = decided.found();
+    for decided in decided.acts {
         let (inner, context) = (inner.clone(), context.clone());
         acts.spawn(
-            async move { round::act(&*inner.store, &*inner.machines, act, &context, &*inner.clock).await },
+            async move { act(&*inner.store, &*inner.machines, decided, &context, &*inner.clock).await },
         );
     }
-    ended.iter().for_each(|job| inner.hints.jobs.wake(job));
-    tell.iter().for_each(|machine| inner.hints.machines.wake(machine));
-    returned.iter().chain(&due).for_each(|queue| inner.hints.queues.wake(queue));
-    *inner.waiting.lock().expect("nobody panics with the counts in hand") = waiting.into_iter().collect();
-
-    let every = if machines { ROUND_EVERY } else { IDLE_ROUND_EVERY };
-    let until_due = next_due.map_or(every, |due| due.since(inner.clock.now()));
-    Ok(until_due.clamp(Duration::from_millis(1), every))
+    decided.ended.iter().for_each(|job| inner.waiters.jobs.wake(job));
+    decided.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
+    decided.returned.iter().chain(&decided.due).for_each(|queue| inner.waiters.queues.wake(queue));
+    *inner.waiting() = decided.waiting.into_iter().collect();
+    Ok(found)
 }
 
-fn report(done: Result<Result<(), StoreError>, tokio::task::JoinError>) {
+fn report(done: Result<Result<(), StoreError>, JoinError>) {
     match done {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "cannot write what came of a call to the Machines API"),
         Err(error) => tracing::error!(%error, "a call to the Machines API panicked"),
     }
-}
-
-async fn prune(inner: &Inner) -> Result<(), StoreError> {
-    let now = inner.clock.now();
-    let before = |kept: Duration| {
-        midge_protocol::Timestamp::from_millis(now.as_millis().saturating_sub(kept.as_millis() as i64))
-    };
-    let (ended, discarded) = (before(inner.retention.ended), before(inner.retention.discarded));
-    for (phase, before) in
-        [(Phase::Completed, ended), (Phase::Cancelled, ended), (Phase::Discarded, discarded)]
-    {
-        while midge_store::write(&*inner.store, move |rows| rows.delete_ended(phase, before, PRUNE_JOBS_MAX))
-            .await?
-            == PRUNE_JOBS_MAX
-        {}
-    }
-    Ok(())
 }

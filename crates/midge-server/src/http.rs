@@ -4,7 +4,6 @@ mod access;
 mod answer;
 mod hosts;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -16,23 +15,21 @@ use midge_protocol::api::{
     BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage,
 };
 use midge_protocol::job::JobView;
-use midge_protocol::{Attempt, JobId, limits};
+use midge_protocol::{AttemptNumber, JobId, limits};
 use serde::Deserialize;
 
-pub use access::Access;
 pub(crate) use access::check_form;
 pub(crate) use answer::Failed;
 use answer::{Body, Params};
 
-use crate::midge::{Inner, Midge};
-use crate::service::JobContent;
+use crate::midge::Midge;
+use crate::operations::JobContent;
 
 /// The longest that a caller may let an answer wait. It asks again after that.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Returns the routes of the API.
-pub(crate) fn api(inner: Arc<Inner>) -> Router {
-    let midge = Midge { inner };
+pub(crate) fn api(midge: Midge) -> Router {
     let for_callers = Router::new()
         .route("/v1/jobs", post(enqueue).get(list))
         .route("/v1/jobs/bulk", post(enqueue_bulk))
@@ -126,7 +123,7 @@ async fn log(
     Path(id): Path<String>,
     Query(params): Query<LogParams>,
 ) -> Result<Response, Failed> {
-    let log = midge.log(job_id(&id)?, params.attempt.map(Attempt)).await?;
+    let log = midge.log(job_id(&id)?, params.attempt.map(AttemptNumber)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], log).into_response())
 }
 

@@ -236,9 +236,9 @@ fn facts(detail: &JobDetail) -> Markup {
             tr { th { "queue" } td { (job.queue) } }
             tr { th { "args" } td { code { (detail.args) } } }
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
-            tr { th { "due" } td { (time(job.due_at)) } }
+            tr { th { "due" } td { (time(job.scheduled_at)) } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
-            tr { th { "spent" } td { (job.spent) " of " (job.attempts_max) " attempts" } }
+            tr { th { "spent" } td { (job.spent) " of " (job.max_attempts) " attempts" } }
             @if let Some(machine) = &job.machine { tr { th { "runs in" } td { (machine) } } }
             @if job.progress.is_some() { tr { th { "progress" } td { (says(job)) } } }
         }
@@ -260,7 +260,7 @@ fn attempts_table(detail: &JobDetail) -> Markup {
                         td.n { (attempt.attempt) }
                         td { (attempt.machine) }
                         td { (time(attempt.started_at)) }
-                        td.n { (duration(attempt.started_at.since(attempt.due_at).as_millis() as u64)) }
+                        td.n { (duration(attempt.started_at.since(attempt.scheduled_at).as_millis() as u64)) }
                         td.n { @if let Some(usage) = attempt.usage { (duration(usage.ran_us / 1000)) } }
                         td.n { @if let Some(usage) = attempt.usage { (usage.memory_peak_bytes / 1024) " KiB" } }
                         td {

@@ -13,7 +13,7 @@ use axum::response::Response;
 use midge_machines::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
 use midge_protocol::exchange::{self, Answer, AttemptRef, Finished, Outcome, Running};
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy, Usage};
-use midge_protocol::manifest::{Manifest, ModuleEntry, QueuePolicy};
+use midge_protocol::manifest::{self, Manifest, ModuleEntry, QueuePolicy};
 use midge_protocol::{BootId, MachineId, ModuleName, QueueName, Secret};
 use midge_server::{Access, Catalog, Fork, Midge, Settings};
 use midge_store::MemoryStore;
@@ -86,7 +86,7 @@ fn entry() -> ModuleEntry {
 
 async fn server_with(policy: QueuePolicy, access: Access) -> Server {
     let manifest = Manifest {
-        format: 1,
+        format: manifest::FORMAT,
         wasmtime: "48".into(),
         config_hash: String::new(),
         cpu: "x86-64-v2".into(),
@@ -175,24 +175,23 @@ impl Host {
             leaving: false,
             running: Vec::new(),
             finished: Vec::new(),
-            handed_back: Vec::new(),
             log: Vec::new(),
         }
     }
 
-    async fn send(&self, request: &exchange::Request, protocol: &str) -> Response {
+    async fn send(&self, request: &exchange::Request, protocol: impl ToString) -> Response {
         let request = Request::builder()
             .method(Method::POST)
             .uri(format!("/v1/machines/{}/exchange", self.name))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.secret))
-            .header(exchange::PROTOCOL_HEADER, protocol)
+            .header(exchange::PROTOCOL_HEADER, protocol.to_string())
             .body(Body::from(exchange::encode(request)))
             .unwrap();
         self.midge.router().oneshot(request).await.unwrap()
     }
 
     async fn exchange(&self, request: &exchange::Request) -> Answer {
-        let response = self.send(request, "1").await;
+        let response = self.send(request, exchange::PROTOCOL).await;
         assert_eq!(response.status(), StatusCode::OK);
         exchange::decode(&to_bytes(response.into_body(), usize::MAX).await.unwrap()).unwrap()
     }
@@ -361,7 +360,7 @@ async fn a_host_that_left_has_no_right_any_more() {
     let leaving = exchange::Request { leaving: true, ..host.request(1) };
     assert!(host.exchange(&leaving).await.left);
     let late = host.request(1);
-    assert_eq!(host.send(&late, "1").await.status(), StatusCode::GONE);
+    assert_eq!(host.send(&late, exchange::PROTOCOL).await.status(), StatusCode::GONE);
 }
 
 #[tokio::test]
@@ -383,12 +382,12 @@ async fn hosts_without_the_right_or_the_protocol_are_turned_away() {
     server.enqueue(json!({"module": "hello"})).await;
     let mut host = server.host().await;
     let request = host.request(1);
-    assert_eq!(host.send(&request, "0").await.status(), StatusCode::UPGRADE_REQUIRED);
+    assert_eq!(host.send(&request, "another").await.status(), StatusCode::UPGRADE_REQUIRED);
     let name = std::mem::replace(&mut host.name, "midge-nobody".into());
-    assert_eq!(host.send(&request, "1").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(host.send(&request, exchange::PROTOCOL).await.status(), StatusCode::NOT_FOUND);
     host.name = name;
     host.secret = "guess".into();
-    assert_eq!(host.send(&request, "1").await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(host.send(&request, exchange::PROTOCOL).await.status(), StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
@@ -427,9 +426,9 @@ async fn bad_requests_say_what_to_do() {
         (json!({"module": "hello", "arg": 1}), 400, "unknown field `arg`"),
         (json!({"module": "hello", "args": large}), 413, "pass bulk as the job's input"),
         (json!({"module": "hello", "input": "%%%"}), 400, "not base64"),
-        (json!({"module": "hello", "attempts_max": 0}), 422, "at least 1"),
-        (json!({"module": "hello", "at": "2030-01-01T00:00:00Z", "in_ms": 1}), 422, "use one of"),
-        (json!({"module": "hello", "at": "tomorrow"}), 400, "is not a time like"),
+        (json!({"module": "hello", "max_attempts": 0}), 422, "at least 1"),
+        (json!({"module": "hello", "scheduled_at": "2030-01-01T00:00:00Z", "in_ms": 1}), 422, "use one of"),
+        (json!({"module": "hello", "scheduled_at": "tomorrow"}), 400, "is not a time like"),
     ] {
         let (got, error) = server.call(Method::POST, "/v1/jobs", Some(body.clone())).await;
         let text = error["error"].as_str().unwrap_or_default();
@@ -445,7 +444,7 @@ async fn bad_requests_say_what_to_do() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_keeps_what_it_has() {
-    let policy = QueuePolicy { jobs_max: 2, max_machines: 0, ..QueuePolicy::default() };
+    let policy = QueuePolicy { max_jobs: 2, max_machines: 0, ..QueuePolicy::default() };
     let server = server_with(policy, Access::Loopback).await;
     for _ in 0..2 {
         server.enqueue(json!({"module": "hello"})).await;

@@ -1,4 +1,4 @@
-//! Rules of `exchange` and `round` that the simulation once found broken, each as short as it can be told.
+//! Rules of `exchange` and `dispatcher` that the simulation once found broken, each as short as it can be told.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use midge_protocol::exchange::{Answer, Request};
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
 use midge_protocol::manifest::{self, Manifest, QueuePolicy};
 use midge_protocol::{BootId, JobId, MachineId, MachineName, ModuleName, QueueName, Secret, Timestamp};
-use midge_server::round::{self, Act};
+use midge_server::dispatcher::{self, Act};
 use midge_server::{Catalog, Clock, Fork, exchange, secret_hash};
 use midge_store::{MemoryStore, write};
 
@@ -88,7 +88,7 @@ fn job() -> Job {
     Job::new(new, NOW)
 }
 
-fn round_context() -> round::Context {
+fn round_context() -> dispatcher::Context {
     let manifest = Manifest {
         format: manifest::FORMAT,
         wasmtime: String::new(),
@@ -99,7 +99,7 @@ fn round_context() -> round::Context {
         env: BTreeMap::new(),
     };
     let modules_dir = PathBuf::from("modules");
-    round::Context {
+    dispatcher::Context {
         catalog: Arc::new(Catalog { manifest, generation: "g1".to_owned(), modules_dir }),
         fork: Fork { image: String::new(), region: None, host: Vec::new(), server_url: String::new() },
         owner: "store".to_owned(),
@@ -113,7 +113,7 @@ fn round_context() -> round::Context {
 async fn a_machine_that_is_made_after_it_was_given_up_is_found_and_destroyed() {
     let store = MemoryStore::new();
     write(&store, |rows| rows.put_machine(&machine(MachineState::Gone))).await.unwrap();
-    let decided = round::decide(&store, &OneMachine(name()), &round_context(), &Now).await.unwrap();
+    let decided = dispatcher::decide(&store, &OneMachine(name()), &round_context(), &Now).await.unwrap();
     assert!(matches!(&decided.acts[..], [Act::DestroyStray { id }] if id.as_str() == "e1"), "{decided:?}");
 }
 
@@ -142,11 +142,10 @@ async fn a_host_that_was_told_to_drain_stays_drained_when_its_generation_comes_b
             leaving,
             running: Vec::new(),
             finished: Vec::new(),
-            handed_back: Vec::new(),
             log: Vec::new(),
         };
         let hash = secret_hash(&Secret::new("s"));
-        exchange::exchange(&store, context, name(), hash, request, NOW).await.unwrap().unwrap().answer
+        exchange::exchange(&store, context, name(), hash, request, NOW).await.unwrap().answer
     };
     assert!(exchange(1, "g2", false).await.drain);
     let back = exchange(2, "g1", false).await;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use midge_core::{AttemptEnd, Event, Job, NewJob};
+use midge_core::{Job, JobEvent, NewJob};
+use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, RetryPolicy, Usage};
 use midge_protocol::{JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
 use midge_store::{Content, SqliteStore, StoreError, read, write};
@@ -18,7 +19,7 @@ const BULK_JOBS: usize = 10_000;
 const CLAIM_JOBS: usize = 64;
 const HOSTS: usize = 4;
 
-type Outcome = Result<(), StoreError>;
+type Measured = Result<(), StoreError>;
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -33,7 +34,7 @@ fn main() {
     outcome.expect("the store works");
 }
 
-async fn measure(path: PathBuf, backlog: usize) -> Outcome {
+async fn measure(path: PathBuf, backlog: usize) -> Measured {
     let store = Arc::new(SqliteStore::open(&path)?);
     for waiting in [0, 1_000, backlog] {
         let begun = Meter::now();
@@ -153,7 +154,7 @@ async fn singles(store: &Arc<SqliteStore>) -> Result<Duration, StoreError> {
     Ok(join(callers).await?.into_iter().max().unwrap_or_default())
 }
 
-async fn bulk(store: &Arc<SqliteStore>, jobs: usize) -> Outcome {
+async fn bulk(store: &Arc<SqliteStore>, jobs: usize) -> Measured {
     let mut left = jobs;
     while left > 0 {
         let some = left.min(BULK_JOBS);
@@ -173,19 +174,19 @@ async fn bulk(store: &Arc<SqliteStore>, jobs: usize) -> Outcome {
 }
 
 /// Hosts that claim jobs in one transaction and finish them in the next, together with the next claim.
-async fn drain(store: &Arc<SqliteStore>, jobs: usize) -> Outcome {
+async fn drain(store: &Arc<SqliteStore>, jobs: usize) -> Measured {
     let left = Arc::new(AtomicUsize::new(jobs));
-    let host = async |number: usize| -> Outcome {
+    let host = async |number: usize| -> Measured {
         let machine = MachineName::new(format!("machine-{number}")).expect("a name");
         while left.load(Ordering::Relaxed) > 0 {
             let (machine, left) = (machine.clone(), left.clone());
-            write(&**store, move |rows| {
+            write(&**store, move |rows| -> Measured {
                 let mut changed = Vec::new();
                 for job in rows.jobs_leased(&machine)? {
                     let lease = Lease { machine: machine.clone(), attempt: job.attempt };
-                    let end = AttemptEnd::Completed { result_bytes: 2 };
+                    let outcome = Outcome::Completed { result: "ok".into() };
                     let usage = Some(Usage { ran_us: 40, cpu_us: 38, memory_peak_bytes: 1_114_112 });
-                    let event = Event::Finished { lease, end, usage, jitter: 0.0 };
+                    let event = JobEvent::Finished { lease, outcome, usage, jitter: 0.0 };
                     let change = job.apply(event, now()).expect("it runs");
                     rows.put_content(job.id, Content::Result, b"42")?;
                     rows.put_attempt(job.id, &change.attempt.expect("it ended"))?;
@@ -194,7 +195,7 @@ async fn drain(store: &Arc<SqliteStore>, jobs: usize) -> Outcome {
                 let finished = changed.len();
                 for job in rows.jobs_due(&queue(), now(), CLAIM_JOBS)? {
                     rows.content(job.id, Content::Args)?;
-                    let event = Event::Claimed { machine: machine.clone() };
+                    let event = JobEvent::Claimed { machine: machine.clone() };
                     changed.push(job.apply(event, now()).expect("it is due").job);
                 }
                 rows.put_jobs(&changed)?;

@@ -24,6 +24,8 @@ macro_rules! conformance {
             transactions::work_that_fails_leaves_nothing
             transactions::work_that_fails_leaves_the_work_beside_it
             transactions::work_that_panics_leaves_nothing
+            transactions::an_error_of_the_callers_comes_back_as_it_was
+            transactions::an_error_of_the_store_comes_back_as_the_callers
             transactions::work_sees_what_it_wrote
             transactions::work_follows_work
             transactions::a_read_sees_what_was_written_before
@@ -39,7 +41,7 @@ macro_rules! conformance {
             jobs::deleting_ended_jobs_deletes_all_that_belongs_to_them
             jobs::only_jobs_of_a_phase_that_ended_before_a_time_are_deleted
             listing::jobs_are_listed_newest_first
-            listing::every_filter_lists_exactly_what_fits
+            listing::every_search_lists_exactly_what_fits
             listing::pages_follow_one_another_without_gap_or_repeat
             counts::counts_follow_every_change
             counts::counts_are_right_at_any_time

@@ -12,7 +12,7 @@ mod work;
 
 pub use memory::MemoryStore;
 pub use rows::{
-    Content, ContentRows, JobCounts, JobRows, MachineRows, PhaseFilter, Rows, StoreError, read, write,
+    Content, ContentRows, JobCounts, JobRows, JobSearch, MachineRows, Rows, StoreError, read, write,
 };
 pub use rows::{ReadWork, Store, WriteWork};
 pub use sqlite::{SqliteSettings, SqliteStore};

@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use midge_core::{Job, Machine, Phase};
+use midge_core::{Job, Machine, Phase, StateFilter};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{Attempt, JobId, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, Timestamp};
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
@@ -26,36 +26,68 @@ pub trait Store: Send + Sync {
 }
 
 /// Does `work` in one durable transaction and returns what it returned.
-pub async fn write<T: Send + 'static>(
+///
+/// # Errors
+/// Whatever error `work` returns, its transaction is undone. So a refusal of the caller's is its own error type, and
+/// what cannot be stored comes as the same type, from a [`StoreError`].
+pub async fn write<T, E>(
     store: &dyn Store,
-    work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
+    work: impl FnOnce(&mut dyn Rows) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
     let (work, returned) = sending(work);
-    store.write_boxed(work).await?;
-    Ok(returned.try_recv().expect("work that returned Ok has sent what it returned"))
+    received(store.write_boxed(work).await, &returned)
 }
 
 /// Does `work`, which only reads, and returns what it returned.
-pub async fn read<T: Send + 'static>(
+///
+/// # Errors
+/// As those of [`write`].
+pub async fn read<T, E>(
     store: &dyn Store,
-    work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
+    work: impl FnOnce(&mut dyn Rows) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
     let (work, returned) = sending(work);
-    store.read_boxed(work).await?;
-    Ok(returned.try_recv().expect("work that returned Ok has sent what it returned"))
+    received(store.read_boxed(work).await, &returned)
 }
 
 /// Makes work that sends what it returns.
-fn sending<T: Send + 'static>(
-    work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
-) -> (WriteWork, Receiver<T>) {
+fn sending<T, E>(
+    work: impl FnOnce(&mut dyn Rows) -> Result<T, E> + Send + 'static,
+) -> (WriteWork, Receiver<Result<T, E>>)
+where
+    T: Send + 'static,
+    E: Send + 'static,
+{
     let (send, receive) = sync_channel(1);
     let work = move |rows: &mut dyn Rows| {
+        let returned = work(rows);
+        let ended = returned.as_ref().map(|_| ()).map_err(|_| StoreError::Undone);
         // There is room for one; and who does not wait any more does not need it.
-        let _ = send.send(work(rows)?);
-        Ok(())
+        let _ = send.send(returned);
+        ended
     };
     (Box::new(work), receive)
+}
+
+/// Takes what the work returned, unless the store failed it.
+fn received<T, E: From<StoreError>>(
+    ended: Result<(), StoreError>,
+    returned: &Receiver<Result<T, E>>,
+) -> Result<T, E> {
+    match ended {
+        Ok(()) | Err(StoreError::Undone) => {
+            returned.try_recv().expect("work that was done has sent what it returned")
+        }
+        Err(failed) => Err(failed.into()),
+    }
 }
 
 /// Everything that can be done in a transaction.
@@ -67,14 +99,14 @@ pub trait JobRows {
     /// Finds jobs by id, in the order of `ids`.
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError>;
 
-    /// Finds at most `limit` waiting jobs of a queue that are due at `now`: longest due first, then by id.
+    /// Finds at most `limit` waiting jobs of a queue that are due at `now`, in [`midge_core::claim_order`].
     fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError>;
 
     /// Finds the jobs that are leased to a Machine, by id.
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError>;
 
     /// Finds at most `limit` jobs for people, newest id first.
-    fn jobs_listed(&mut self, filter: &PhaseFilter, limit: usize) -> Result<Vec<Job>, StoreError>;
+    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<Job>, StoreError>;
 
     /// Writes jobs: new ones, or over those with the same ids.
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError>;
@@ -103,13 +135,13 @@ pub trait ContentRows {
     fn append_log(
         &mut self,
         job: JobId,
-        attempt: Attempt,
+        attempt: AttemptNumber,
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), StoreError>;
 
     /// Reads an attempt's log; empty where there is none.
-    fn log(&mut self, job: JobId, attempt: Attempt) -> Result<Bytes, StoreError>;
+    fn log(&mut self, job: JobId, attempt: AttemptNumber) -> Result<Bytes, StoreError>;
 
     /// Writes an attempt that ended.
     fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError>;
@@ -152,15 +184,11 @@ pub enum Content {
     Result = 2,
 }
 
-/// Which jobs to list: public states are phases and times, which the caller works out.
+/// Which jobs to list.
 #[derive(Debug, Clone, Default)]
-pub struct PhaseFilter {
-    /// Only jobs in one of these phases; all where it is empty.
-    pub phases: Vec<Phase>,
-    /// Only jobs that are due at or before this.
-    pub due_until: Option<Timestamp>,
-    /// Only jobs that are due after this.
-    pub due_after: Option<Timestamp>,
+pub struct JobSearch {
+    /// Only jobs whose phase and due time are in it.
+    pub state: StateFilter,
     /// Only jobs of this queue.
     pub queue: Option<QueueName>,
     /// Only jobs of this module.
@@ -219,9 +247,9 @@ pub enum StoreError {
     /// No room to write: make some. What was answered before is kept.
     #[error("the disk that holds the database is full: free some space and try again")]
     Full,
-    /// A rule of the caller's says no: its transaction is undone. The words are the caller's own.
-    #[error("{0}")]
-    Undone(String),
+    /// The work returned an error of its own, which [`write`] and [`read`] give back. Its transaction is undone.
+    #[error("the transaction was undone")]
+    Undone,
     /// Try again, or look at the machine.
     #[error("the store failed: {0}")]
     Failed(String),

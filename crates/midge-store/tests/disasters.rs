@@ -71,7 +71,9 @@ fn what_was_answered_survives_a_kill() -> Result<(), Failed> {
         let last: u128 = last.parse()?;
         let store = SqliteStore::open(&path)?;
         let ids: Vec<_> = (0..(last + 1) * 3).map(id).collect();
-        let (jobs, counts) = run(read(&store, move |rows| Ok((rows.jobs(&ids)?, rows.job_counts(at(0))?))))?;
+        let (jobs, counts) = run(read(&store, move |rows| -> Result<_, StoreError> {
+            Ok((rows.jobs(&ids)?, rows.job_counts(at(0))?))
+        }))?;
         assert!(jobs.iter().all(Option::is_some), "all that was answered is there");
         let waiting = counts[&queue("default")].waiting();
         assert_eq!(waiting % 3, 0, "no half of a transaction is there");

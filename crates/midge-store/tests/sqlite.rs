@@ -37,7 +37,7 @@ fn reopening_keeps_everything() {
         .unwrap();
     });
     let look = |store: &SqliteStore| {
-        run(read(store, |rows| {
+        run(read(store, |rows| -> Result<_, StoreError> {
             let kept = (rows.content(id(1), Content::Args)?, rows.setting("key")?);
             Ok((rows.jobs(&[id(1), id(2)])?, rows.job_counts(at(0))?, kept))
         }))
@@ -138,8 +138,11 @@ fn a_full_database_keeps_what_was_answered_and_goes_on_when_there_is_room() {
         let answered = fill(&store).await;
         assert!(answered.len() > 50, "{}", answered.len());
         let ids = answered.iter().copied().map(id).collect::<Vec<_>>();
-        let (jobs, counts) =
-            read(&store, move |rows| Ok((rows.jobs(&ids)?, rows.job_counts(at(0))?))).await.unwrap();
+        let (jobs, counts) = read(&store, move |rows| -> Result<_, StoreError> {
+            Ok((rows.jobs(&ids)?, rows.job_counts(at(0))?))
+        })
+        .await
+        .unwrap();
         assert!(jobs.iter().all(Option::is_some));
         let completed = midge_core::Phase::Completed;
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use midge_machines::{Exit, Label, MachineSpec, Seen, SeenState};
+use midge_machines::{Label, MachineSpec, Seen, SeenExit, SeenState};
 use midge_protocol::{MachineId, Timestamp};
 
 /// One Machine.
@@ -11,7 +11,7 @@ pub(super) struct ApiMachine {
     pub(super) created_at: Timestamp,
     /// Which start of it this is. A timer that was set in an earlier one is void.
     pub(super) run: u32,
-    past: Vec<(Timestamp, SeenState, Option<Exit>)>,
+    past: Vec<(Timestamp, SeenState, Option<SeenExit>)>,
 }
 
 impl ApiMachine {
@@ -23,7 +23,7 @@ impl ApiMachine {
         !self.state().is_gone()
     }
 
-    pub(super) fn becomes(&mut self, state: SeenState, exit: Option<Exit>, now: Timestamp) {
+    pub(super) fn becomes(&mut self, state: SeenState, exit: Option<SeenExit>, now: Timestamp) {
         self.past.push((now, state, exit));
     }
 

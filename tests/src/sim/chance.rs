@@ -61,6 +61,8 @@ pub(super) struct Faults {
     pub(super) sight_wrong: u32,
     /// A Machine does not boot.
     pub(super) boot_fails: u32,
+    /// A host has no thread for an attempt that it was given.
+    pub(super) begin_fails: u32,
     /// A host that may leave hangs instead.
     pub(super) exit_hangs: u32,
     /// A Machine dies.
@@ -94,6 +96,7 @@ impl Faults {
             list_lag_ms: u64::from(some(5_000)),
             sight_wrong: some(50),
             boot_fails: some(300),
+            begin_fails: some(100),
             exit_hangs: some(200),
             machine_dies: some(400),
             machine_told_to_stop: some(300),

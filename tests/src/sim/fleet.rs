@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use midge_machines::{Exit, Launch, MachineError, SeenState};
+use midge_machines::{Launch, MachineError, SeenExit, SeenState};
 use midge_protocol::{BootId, MachineId, Timestamp};
 
 use super::calls::{Answered, Call, Reply};
@@ -26,8 +26,15 @@ enum Fate {
 }
 
 /// How a Machine's program ends.
-pub(super) fn exit(code: i32, requested_stop: bool) -> Exit {
-    Exit { code: Some(code), signal: None, oom_killed: code == 137, requested_stop, error: None, at: None }
+pub(super) fn exit(code: i32, requested_stop: bool) -> SeenExit {
+    SeenExit {
+        code: Some(code),
+        signal: None,
+        oom_killed: code == 137,
+        requested_stop,
+        error: None,
+        at: None,
+    }
 }
 
 impl World {
@@ -214,11 +221,11 @@ impl World {
         if cut_off {
             self.after(lasts, Event::MachineCutOff { id: id.clone(), run });
         }
-        self.host_says(id)
+        self.host_acts(id)
     }
 
     /// A Machine's program ends, whyever.
-    pub(super) fn machine_ends(&mut self, id: &MachineId, run: u32, exit: Exit) -> Result<(), Broken> {
+    pub(super) fn machine_ends(&mut self, id: &MachineId, run: u32, exit: SeenExit) -> Result<(), Broken> {
         let now = self.now;
         let Some(machine) = self.api.in_run(id, run) else { return Ok(()) };
         if !matches!(machine.state(), SeenState::Starting | SeenState::Started) {
@@ -239,21 +246,15 @@ impl World {
         }
         let killed = Event::MachineEnds { id: id.clone(), run, exit: exit(137, true) };
         self.after(Duration::from_secs(30), killed);
-        let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
-        self.trace.say(self.now, format_args!("{id} is told to stop"));
-        self.trace.count("hosts told to stop");
-        host.told_to_stop();
-        let boot = host.boot;
+        // What its settings say.
         let grace = if self.chance.below(2) == 0 { Duration::ZERO } else { self.chance.millis(0, 20_000) };
-        self.after(grace, Event::HostHandsBack { id: id.clone(), boot });
-        self.host_says(id)
-    }
-
-    /// A host that was told to stop gives back what it did not finish within its grace.
-    pub(super) fn host_hands_back(&mut self, id: &MachineId, boot: BootId) -> Result<(), Broken> {
-        let Some(host) = self.hosts.get_mut(id).filter(|host| host.boot == boot) else { return Ok(()) };
-        host.hands_back();
-        self.host_says(id)
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
+        self.trace.say(now, format_args!("{id} is told to stop"));
+        self.trace.count("hosts told to stop");
+        host.stopping = true;
+        host.side.stop(grace, now);
+        self.host_acts(id)
     }
 
     /// Nothing from and to a Machine arrives for a while.

@@ -7,8 +7,8 @@ use midge_core::{Ending, Job, JobState, Machine, MachineState};
 use midge_protocol::exchange::{Grant, Outcome};
 use midge_protocol::job::{AttemptView, Cause};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{Attempt, JobId, MachineName, QueueName};
-use midge_store::{Content, PhaseFilter, Rows, StoreError};
+use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName};
+use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::host::{Key, log_text, words};
 use super::people::args_of;
@@ -58,7 +58,10 @@ impl Ledger {
 
     /// An attempt ended in a host.
     pub(super) fn host_said(&mut self, key: Key, outcome: &Outcome) {
-        self.said.entry(key).or_default().push(outcome.clone());
+        let said = self.said.entry(key).or_default();
+        if !said.contains(outcome) {
+            said.push(outcome.clone());
+        }
     }
 
     pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
@@ -92,7 +95,7 @@ impl Ledger {
         ensure(attempts.iter().map(|view| view.attempt.0).eq(1..=last), || {
             format!("{} is at attempt {}, and those that ended are {attempts:?}", job.id, job.attempt)
         })?;
-        ensure(job.spent <= job.retry.attempts_max, || format!("{} spent {}", job.id, job.spent))?;
+        ensure(job.spent <= job.retry.max_attempts, || format!("{} spent {}", job.id, job.spent))?;
         self.check_state(&job, attempts.last(), result, &log)?;
         self.known.insert(job.id, (job, attempts));
         Ok(())
@@ -127,7 +130,9 @@ impl Ledger {
         ensure(said.iter().any(|outcome| is_kept_as(outcome, last)), || {
             format!("{} is kept as {last:?}, and what its host said is {said:?}", words(key))
         })?;
-        ensure(text == *log, || format!("{} ended with only {log:?} of its log", words(key)))
+        // A log of what was not finished is told as far as it was: whoever runs it again begins a log of its own.
+        let unfinished = said.contains(&Outcome::HandedBack);
+        ensure(unfinished || text == *log, || format!("{} ended with only {log:?} of its log", words(key)))
     }
 
     fn check_machines(
@@ -161,7 +166,9 @@ fn is_kept_as(said: &Outcome, kept: &AttemptView) -> bool {
         (Outcome::Completed { .. }, None) => true,
         (Outcome::Failed(said), Some(kept)) => said == kept,
         (Outcome::Snoozed { .. }, Some(kept)) => kept.cause == Cause::Snoozed,
-        (Outcome::Cancelled, Some(kept)) => matches!(kept.cause, Cause::Cancelled | Cause::HandedBack),
+        (Outcome::Cancelled | Outcome::HandedBack, Some(kept)) => {
+            matches!(kept.cause, Cause::Cancelled | Cause::HandedBack)
+        }
         _ => false,
     }
 }
@@ -180,7 +187,7 @@ impl World {
     pub(super) fn check_jobs(&mut self, all: bool) -> Result<(), Broken> {
         let (jobs, machines) = self
             .store
-            .look(|rows| Ok((rows.jobs_listed(&PhaseFilter::default(), usize::MAX)?, rows.machines()?)));
+            .look(|rows| Ok((rows.jobs_listed(&JobSearch::default(), usize::MAX)?, rows.machines()?)));
         let there: BTreeSet<JobId> = jobs.iter().map(|job| job.id).collect();
         if let Some(lost) = self.ledger.enqueued.iter().find(|id| !there.contains(id)) {
             return Err(Broken(format!("{lost} is lost")));
@@ -197,7 +204,7 @@ impl World {
 
 fn row(rows: &mut dyn Rows, job: Job) -> Result<Row, StoreError> {
     let attempts = rows.attempts(job.id)?;
-    let last = attempts.last().map_or(Attempt(0), |view| view.attempt);
+    let last = attempts.last().map_or(AttemptNumber(0), |view| view.attempt);
     Ok(Row { result: rows.content(job.id, Content::Result)?, log: rows.log(job.id, last)?, attempts, job })
 }
 

@@ -2,23 +2,17 @@
 
 use std::time::Duration;
 
-use midge_protocol::exchange::{Answer, Grant, Outcome, Request};
-use midge_protocol::job::{Cause, Failure};
+use midge_core::exchange::{ANSWER_TIMEOUT, Departure, Next, Todo};
+use midge_protocol::exchange::{Answer, AttemptRef, Grant, Outcome, Request};
+use midge_protocol::job::{Cause, Failure, Progress};
 use midge_protocol::{BootId, MachineId, MachineName};
 use midge_server::exchange::Denied;
 
 use super::fleet::exit;
-use super::host::{Key, Taken, key, words};
+use super::host::{Key, key, words};
 use super::ledger::Broken;
 use super::people::POISON;
 use super::world::{Event, World};
-
-/// A host sends again what was not answered so long after it should have been.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// A host that has not heard of a server for so long gives up.
-const SERVER_LOST: Duration = Duration::from_secs(150);
-/// A draining host that has nothing to say is quiet for so long, as each of its requests is answered at once.
-const DRAINING_PAUSE: Duration = Duration::from_secs(3);
 
 /// Who sent a request.
 #[derive(Debug, Clone)]
@@ -30,34 +24,74 @@ pub(super) struct Sender {
 }
 
 impl World {
-    /// A host sends a request.
-    pub(super) fn host_says(&mut self, id: &MachineId) -> Result<(), Broken> {
-        let now = self.now;
-        let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
-        if now.since(host.heard_at) > SERVER_LOST {
-            let run = host.run;
-            self.trace.count("hosts that lost the server");
-            return self.machine_ends(id, run, exit(1, false));
+    /// Lets a host do what it has to, until it waits for something.
+    pub(super) fn host_acts(&mut self, id: &MachineId) -> Result<(), Broken> {
+        loop {
+            let now = self.now;
+            let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
+            match host.next(now) {
+                Next::Send(request) => self.host_sends(id, *request),
+                Next::HandBack(attempts) => {
+                    for attempt in attempts {
+                        self.guest_stops(id, key(attempt), Outcome::HandedBack);
+                    }
+                }
+                Next::Wait(at) => {
+                    host.timer += 1;
+                    let (boot, timer) = (host.boot, host.timer);
+                    if let Some(at) = at {
+                        self.after(at.since(now), Event::HostTimer { id: id.clone(), boot, timer });
+                    }
+                    return Ok(());
+                }
+                Next::Exit(Departure::Left) => {
+                    let (run, stopping) = (host.run, host.stopping);
+                    return self.host_leaves(id, run, stopping);
+                }
+                Next::Exit(Departure::Lost) => {
+                    let (run, stopping) = (host.run, host.stopping);
+                    self.trace.count("hosts that lost the server");
+                    return self.machine_ends(id, run, exit(5, stopping));
+                }
+            }
         }
-        let request = host.request(now);
+    }
+
+    fn host_sends(&mut self, id: &MachineId, request: Request) {
+        let now = self.now;
+        let Some(host) = self.hosts.get(id) else { return };
         let (name, secret_hash) = (host.name.clone(), host.secret_hash.clone());
         let sender = Sender { id: id.clone(), boot: host.boot, name, secret_hash };
         let cut_off = now < host.cut_off_until;
-        let again = Duration::from_millis(request.wait_ms.into()) + PATIENCE;
-        self.after(again, Event::HostTimer { id: id.clone(), boot: request.boot, seq: request.seq });
+        for finished in request.finished.iter().filter(|finished| finished.outcome == Outcome::HandedBack) {
+            // Some were never begun here: the host gave them back by itself.
+            self.ledger.host_said(key(finished.attempt), &Outcome::HandedBack);
+        }
+        let timeout = Duration::from_millis(request.wait_ms.into()) + ANSWER_TIMEOUT;
+        self.fails_after(timeout, &sender, request.seq, false);
         let copies = 1 + usize::from(self.chance.permille(self.faults.message_doubled));
         for _ in 0..copies {
             if cut_off || self.chance.permille(self.faults.message_lost) {
                 self.trace.count("messages lost");
+                if self.chance.below(2) == 0 {
+                    // The connection breaks, and the host knows it: at once, where it was a kept one.
+                    let (soon, at_once) = (self.message_delay(), self.chance.below(2) == 0);
+                    self.fails_after(soon, &sender, request.seq, at_once);
+                }
                 continue;
             }
             let delay = self.message_delay();
             self.after(delay, Event::Request { sender: sender.clone(), request: request.clone() });
         }
-        Ok(())
     }
 
-    fn message_delay(&mut self) -> Duration {
+    /// A host learns after a while that a request has no answer, unless one came.
+    pub(super) fn fails_after(&mut self, wait: Duration, sender: &Sender, seq: u64, at_once: bool) {
+        let (id, boot) = (sender.id.clone(), sender.boot);
+        self.after(wait, Event::RequestFails { id, boot, seq, at_once });
+    }
+
+    pub(super) fn message_delay(&mut self) -> Duration {
         if self.chance.permille(self.faults.message_late) {
             self.chance.millis(100, 60_000)
         } else {
@@ -75,12 +109,30 @@ impl World {
         self.after(delay, Event::Answer { id: to.id.clone(), boot: to.boot, seq, answer });
     }
 
-    /// A host sends again, unless it has sent something since.
-    pub(super) fn host_timer(&mut self, id: &MachineId, boot: BootId, seq: u64) -> Result<(), Broken> {
+    /// A time has come that a host waited for.
+    pub(super) fn host_timer(&mut self, id: &MachineId, boot: BootId, timer: u64) -> Result<(), Broken> {
         match self.hosts.get(id) {
-            Some(host) if host.boot == boot && host.seq == seq => self.host_says(id),
+            Some(host) if host.boot == boot && host.timer == timer => self.host_acts(id),
             _ => Ok(()),
         }
+    }
+
+    /// A request has no answer.
+    pub(super) fn request_fails(
+        &mut self,
+        id: &MachineId,
+        boot: BootId,
+        seq: u64,
+        at_once: bool,
+    ) -> Result<(), Broken> {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.boot == boot) else { return Ok(()) };
+        if !host.landed(seq) {
+            return Ok(());
+        }
+        self.trace.count("requests without an answer");
+        host.side.failed(seq, at_once, now);
+        self.host_acts(id)
     }
 
     /// An answer reaches a host.
@@ -95,30 +147,31 @@ impl World {
         let Some(host) = self.hosts.get_mut(id).filter(|h| h.boot == boot && now >= h.cut_off_until) else {
             return Ok(());
         };
-        let (run, stopping) = (host.run, host.stopping);
-        let drain = answer.as_ref().is_ok_and(|answer| answer.drain);
-        let Some(leaving) = host.acknowledged(seq, drain, now) else { return Ok(()) };
-        let answer = match answer {
-            Ok(answer) if answer.left => return self.host_leaves(id, run, stopping),
-            Ok(answer) => answer,
-            Err(_) => return self.machine_ends(id, run, exit(i32::from(!leaving), stopping)),
+        if !host.landed(seq) {
+            return Ok(());
+        }
+        let Ok(answer) = answer else {
+            let (run, stopping) = (host.run, host.stopping);
+            return self.machine_ends(id, run, exit(3, stopping));
         };
-        for attempt in answer.cancel {
-            if host.ends(key(attempt), Outcome::Cancelled, now) {
-                self.ledger.host_said(key(attempt), &Outcome::Cancelled);
+        let (given, running) = (answer.jobs.len(), host.side.running());
+        let todos = host.side.answered(seq, answer, now);
+        // What it had begun, or had given back, already.
+        if !host.stopping && host.side.running() < running + given {
+            self.trace.count("attempts given twice");
+        }
+        for todo in todos {
+            match todo {
+                Todo::Begin(grant) => self.granted(id, &grant)?,
+                Todo::Cancel(attempt) => self.guest_stops(id, key(attempt), Outcome::Cancelled),
+                Todo::Forget(attempt) => {
+                    if let Some(host) = self.hosts.get_mut(id) {
+                        host.forget(key(attempt));
+                    }
+                }
             }
         }
-        for grant in &answer.jobs {
-            self.granted(id, grant)?;
-        }
-        let Some(host) = self.hosts.get(id).filter(|host| host.seq == seq || host.has_ended()) else {
-            return Ok(());
-        };
-        if host.is_draining() && !host.has_ended() && !host.is_idle() {
-            self.after(DRAINING_PAUSE, Event::HostTimer { id: id.clone(), boot, seq: host.seq });
-            return Ok(());
-        }
-        self.host_says(id)
+        self.host_acts(id)
     }
 
     fn host_leaves(&mut self, id: &MachineId, run: u32, stopping: bool) -> Result<(), Broken> {
@@ -133,20 +186,25 @@ impl World {
 
     fn granted(&mut self, id: &MachineId, grant: &Grant) -> Result<(), Broken> {
         let (now, key) = (self.now, key(grant.attempt));
+        let begin_fails = self.chance.permille(self.faults.begin_fails);
         let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
-        match host.take(grant) {
-            Taken::Begun => {}
-            Taken::Known => {
-                self.trace.count("attempts given twice");
-                return Ok(());
-            }
-            Taken::Declined => return Ok(()),
-            Taken::TooMany => return Err(Broken(format!("{id} has no place for {}", words(key)))),
+        if begin_fails {
+            self.trace.say(now, format_args!("{id} cannot begin {}", words(key)));
+            self.trace.count("attempts that could not begin");
+            host.side.could_not_begin(grant.attempt);
+            return Ok(());
+        }
+        if !host.begin(key) {
+            return Err(Broken(format!("{id} has no place for {}", words(key))));
         }
         let (boot, run) = (host.boot, host.run);
         self.ledger.begun(key, grant)?;
         let (outcome, lasts) = self.draw_guest(key);
         self.trace.say(now, format_args!("{id} begins {} for {} ms", words(key), lasts.as_millis()));
+        if self.chance.below(3) == 0 {
+            let soon = self.chance.millis(0, 2_000);
+            self.after(soon, Event::GuestSpeaks { id: id.clone(), boot, attempt: grant.attempt });
+        }
         if grant.module.as_str() == POISON {
             self.after(lasts, Event::MachineEnds { id: id.clone(), run, exit: exit(139, false) });
         } else {
@@ -179,6 +237,21 @@ impl World {
         (outcome, lasts)
     }
 
+    /// A guest says how far it is.
+    pub(super) fn guest_speaks(
+        &mut self,
+        id: &MachineId,
+        boot: BootId,
+        attempt: AttemptRef,
+    ) -> Result<(), Broken> {
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.boot == boot) else { return Ok(()) };
+        if !host.runs(key(attempt)) {
+            return Ok(());
+        }
+        host.side.has_news([(attempt, Progress { done: 1, total: 2, message: words(key(attempt)) })]);
+        self.host_acts(id)
+    }
+
     /// A guest ends by itself.
     pub(super) fn guest_ends(
         &mut self,
@@ -187,17 +260,19 @@ impl World {
         key: Key,
         outcome: Outcome,
     ) -> Result<(), Broken> {
-        let now = self.now;
-        let Some(host) = self.hosts.get_mut(id).filter(|host| host.boot == boot) else { return Ok(()) };
-        if !host.ends(key, outcome.clone(), now) {
-            return Ok(());
+        if self.hosts.get(id).is_some_and(|host| host.boot == boot && host.runs(key)) {
+            self.guest_stops(id, key, outcome);
+            return self.host_acts(id);
         }
-        self.ledger.host_said(key, &outcome);
-        self.host_says(id)
+        Ok(())
     }
-}
 
-/// Returns whether an answer to the request is not held back.
-pub(super) fn reports(request: &Request) -> bool {
-    !(request.finished.is_empty() && request.handed_back.is_empty() && request.log.is_empty())
+    /// A guest ends, by itself or because it is stopped.
+    fn guest_stops(&mut self, id: &MachineId, key: Key, outcome: Outcome) {
+        let now = self.now;
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        if host.guest_ends(key, outcome.clone(), now) {
+            self.ledger.host_said(key, &outcome);
+        }
+    }
 }

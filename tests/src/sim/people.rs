@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Event as JobEvent, Job, NewJob};
+use midge_core::{Job, JobEvent, NewJob};
 use midge_protocol::job::{AttemptLimits, Backoff, RetryPolicy};
 use midge_protocol::manifest::{QueuePolicy, Wait};
 use midge_protocol::{JobId, ModuleName, QueueName};
@@ -91,7 +91,7 @@ impl World {
             module: ModuleName::new(module).expect("a plain name"),
             queue,
             content_hash: self.chance.number(),
-            retry: RetryPolicy { attempts_max: 1 + self.chance.below(4) as u32, backoff },
+            retry: RetryPolicy { max_attempts: 1 + self.chance.below(4) as u32, backoff },
             limits: AttemptLimits::default(),
             due: self.now.after(delay),
         }

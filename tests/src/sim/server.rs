@@ -7,29 +7,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context as Polled, Poll, Waker};
-use std::time::Duration;
 
-use midge_core::JobState;
-use midge_protocol::exchange::{Answer, Outcome, Request};
+use midge_core::exchange::Parked;
+use midge_core::{Found, JobState, Rounds};
+use midge_protocol::Timestamp;
+use midge_protocol::exchange::{Outcome, Request};
 use midge_protocol::manifest::{self, Manifest};
-use midge_protocol::{Timestamp, limits};
-use midge_server::exchange::{self, Exchanged};
-use midge_server::round::{self, Act, Decided};
+use midge_server::dispatcher::{self, Act, Decided};
+use midge_server::exchange::{self, ExchangeError, Exchanged};
 use midge_server::{Catalog, Clock, Fork};
 use midge_store::{Store, StoreError};
 
 use super::Fence;
 use super::host::key;
 use super::ledger::Broken;
-use super::messages::{Sender, reports};
+use super::messages::Sender;
 use super::world::{Event, World};
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
-
-/// Rounds come at least this often with Machines, and without, as in the server's loop.
-const ROUND_EVERY: Duration = Duration::from_secs(1);
-const IDLE_ROUND_EVERY: Duration = Duration::from_secs(10);
-const ROUND_AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 /// Virtual time.
 #[derive(Default)]
@@ -63,16 +58,18 @@ pub(super) struct Server {
     /// Decided, and not begun.
     decided: BTreeMap<u64, Act>,
     acting: Vec<Running<()>>,
-    parked: BTreeMap<u64, Parked>,
+    held_back: BTreeMap<u64, HeldBack>,
     acts: u64,
+    rounds: Rounds,
+    /// The newest appointment for a round: earlier ones are void.
     round: u64,
-    round_again: bool,
 }
 
 /// An exchange whose answer is held back.
-struct Parked {
+struct HeldBack {
     sender: Sender,
     request: Request,
+    parked: Parked,
 }
 
 impl World {
@@ -82,7 +79,7 @@ impl World {
             return;
         }
         let new_id = format!("{:016x}", self.chance.number());
-        let taken = at_once(round::take_over(&*self.store, self.now, new_id));
+        let taken = at_once(dispatcher::take_over(&*self.store, self.now, new_id));
         let Ok(owner) = taken else {
             let again = self.chance.millis(100, 2_000);
             self.after(again, Event::ServerStarts);
@@ -95,18 +92,21 @@ impl World {
             deciding: None,
             decided: BTreeMap::new(),
             acting: Vec::new(),
-            parked: BTreeMap::new(),
+            held_back: BTreeMap::new(),
             acts: 0,
+            rounds: Rounds::new(self.now),
             round: 0,
-            round_again: false,
         });
-        self.next_round(Duration::ZERO);
+        self.next_round();
     }
 
     /// The process ends without a word. Only the store is left.
     pub(super) fn server_crashes(&mut self) {
-        if self.server.take().is_none() {
-            return;
+        let Some(server) = self.server.take() else { return };
+        for held_back in server.held_back.into_values() {
+            // Its connection breaks, and the host knows it.
+            let soon = self.message_delay();
+            self.fails_after(soon, &held_back.sender, held_back.request.seq, false);
         }
         self.trace.say(self.now, format_args!("server crashes"));
         self.trace.count("crashes of the server");
@@ -128,10 +128,11 @@ impl World {
         }
     }
 
-    fn next_round(&mut self, wait: Duration) {
+    /// Makes an appointment for the next round.
+    fn next_round(&mut self) {
         let Some(server) = &mut self.server else { return };
         server.round += 1;
-        let round = server.round;
+        let (round, wait) = (server.round, server.rounds.next_at().since(self.now));
         self.after(wait, Event::Round { epoch: self.epoch, round });
     }
 
@@ -140,15 +141,18 @@ impl World {
         if self.chance.permille(self.faults.hint_lost) {
             return;
         }
-        match &mut self.server {
-            Some(server) if server.deciding.is_some() => server.round_again = true,
-            _ => self.next_round(Duration::from_millis(1)),
+        if let Some(server) = &mut self.server {
+            server.rounds.hint();
+            if server.deciding.is_none() {
+                self.next_round();
+            }
         }
         self.wake_parked();
     }
 
     fn wake_parked(&mut self) {
-        let parked: Vec<u64> = self.server.iter().flat_map(|server| server.parked.keys().copied()).collect();
+        let parked: Vec<u64> =
+            self.server.iter().flat_map(|server| server.held_back.keys().copied()).collect();
         for number in parked {
             let soon = self.chance.millis(0, 5);
             self.after(soon, Event::ParkedLooks { epoch: self.epoch, parked: number });
@@ -163,14 +167,14 @@ impl World {
         if epoch != self.epoch || round != server.round || server.deciding.is_some() {
             return Ok(());
         }
-        server.deciding =
-            Some(Box::pin(
-                async move { round::decide(&*store, &*calls, &context.ok_or(gone())?, &*clock).await },
-            ));
+        server.rounds.begin(self.now);
+        server.deciding = Some(Box::pin(async move {
+            dispatcher::decide(&*store, &*calls, &context.ok_or(gone())?, &*clock).await
+        }));
         self.poll_server()
     }
 
-    fn round_context(&mut self) -> Option<round::Context> {
+    fn round_context(&mut self) -> Option<dispatcher::Context> {
         let catalog = Arc::new(self.catalog());
         let seed = self.chance.number();
         let server = self.server.as_ref()?;
@@ -180,7 +184,13 @@ impl World {
             host: vec!["midge-host".to_owned()],
             server_url: "http://sim".to_owned(),
         };
-        Some(round::Context { catalog, fork, owner: server.owner.clone(), up_since: server.up_since, seed })
+        Some(dispatcher::Context {
+            catalog,
+            fork,
+            owner: server.owner.clone(),
+            up_since: server.up_since,
+            seed,
+        })
     }
 
     fn catalog(&self) -> Catalog {
@@ -206,7 +216,7 @@ impl World {
         let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return Ok(()) };
         let Some(act) = server.decided.remove(&act) else { return Ok(()) };
         server.acting.push(Box::pin(async move {
-            round::act(&*store, &*calls, act, &context.ok_or(gone())?, &*clock).await
+            dispatcher::act(&*store, &*calls, act, &context.ok_or(gone())?, &*clock).await
         }));
         self.poll_server()
     }
@@ -236,8 +246,9 @@ impl World {
 
     fn decided(&mut self, decided: Result<Decided, StoreError>) {
         let Some(server) = &mut self.server else { return };
-        let again = std::mem::take(&mut server.round_again);
-        let Ok(decided) = decided else { return self.next_round(ROUND_AFTER_FAILURE) };
+        let found = decided.as_ref().map_or(Found::Failed, Decided::found);
+        server.rounds.end(found, self.now);
+        let Ok(decided) = decided else { return self.next_round() };
         for act in decided.acts {
             server.acts += 1;
             server.decided.insert(server.acts, act);
@@ -245,10 +256,7 @@ impl World {
             let event = Event::ActBegins { epoch: self.epoch, act: server.acts };
             self.agenda.after(self.now, soon, event);
         }
-        let every = if decided.machines { ROUND_EVERY } else { IDLE_ROUND_EVERY };
-        let until_due = decided.next_due.map_or(every, |due| due.since(self.now));
-        let wait = until_due.clamp(Duration::from_millis(1), every);
-        self.next_round(if again { Duration::from_millis(1) } else { wait });
+        self.next_round();
         if !decided.due.is_empty() || !decided.tell.is_empty() || !decided.returned.is_empty() {
             self.wake_parked();
         }
@@ -257,46 +265,45 @@ impl World {
     /// A request reaches the server.
     pub(super) fn requested(&mut self, sender: Sender, mut request: Request) -> Result<(), Broken> {
         if self.server.is_none() {
+            // Nobody listens there: the connection is refused.
+            let soon = self.message_delay();
+            self.fails_after(soon, &sender, request.seq, false);
             return Ok(());
         }
         if self.fence == Fence::TakenOut {
             self.forge_late_reports(&sender, &mut request)?;
         }
-        let Some(done) = self.exchange(&sender, &request)? else { return Ok(()) };
-        let Some(server) = &mut self.server else { return Ok(()) };
-        let wait = Duration::from_millis(request.wait_ms.into()).min(limits::EXCHANGE_WAIT_MAX);
-        if reports(&request) || done.stale || done.answer.is_news_to(&request) || wait.is_zero() {
-            self.answers(&sender, request.seq, Ok(done.answer));
-        } else {
-            server.acts += 1;
-            let parked = server.acts;
-            server.parked.insert(parked, Parked { sender, request });
-            self.after(wait, Event::ParkedEnds { epoch: self.epoch, parked });
-        }
+        let parked = Parked::new(&request, self.now);
+        self.look(None, HeldBack { sender, request, parked })?;
         // The Machine's older request, still parked, learns that this one is newer.
         self.wake_parked();
         Ok(())
     }
 
-    /// An exchange whose answer is held back looks again.
+    /// An exchange whose answer is held back looks again: it was woken, or its time is over.
     pub(super) fn parked_looks(&mut self, epoch: u64, number: u64) -> Result<(), Broken> {
         let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return Ok(()) };
-        let Some(Parked { sender, request }) = server.parked.remove(&number) else { return Ok(()) };
-        let Some(done) = self.exchange(&sender, &request)? else { return Ok(()) };
-        if done.stale || done.answer.is_news_to(&request) {
-            self.answers(&sender, request.seq, Ok(done.answer));
-        } else if let Some(server) = &mut self.server {
-            server.parked.insert(number, Parked { sender, request });
-        }
-        Ok(())
+        let Some(held_back) = server.held_back.remove(&number) else { return Ok(()) };
+        self.look(Some(number), held_back)
     }
 
-    /// An exchange has been held back for as long as it may.
-    pub(super) fn parked_ends(&mut self, epoch: u64, number: u64) {
-        let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return };
-        if let Some(Parked { sender, request }) = server.parked.remove(&number) {
-            self.answers(&sender, request.seq, Ok(Answer::default()));
+    /// Makes an exchange, and answers it or holds the answer back.
+    fn look(&mut self, number: Option<u64>, held_back: HeldBack) -> Result<(), Broken> {
+        let HeldBack { sender, request, parked } = held_back;
+        let Some(done) = self.exchange(&sender, &request)? else { return Ok(()) };
+        let Some(server) = &mut self.server else { return Ok(()) };
+        if parked.is_answered(&request, &done.answer, done.stale, self.now) {
+            self.answers(&sender, request.seq, Ok(done.answer));
+            return Ok(());
         }
+        let number = number.unwrap_or_else(|| {
+            server.acts += 1;
+            let looks = Event::ParkedLooks { epoch: self.epoch, parked: server.acts };
+            self.agenda.after(self.now, parked.until.since(self.now), looks);
+            server.acts
+        });
+        server.held_back.insert(number, HeldBack { sender, request, parked });
+        Ok(())
     }
 
     /// Calls the server's own function. What is denied is answered here; a store that fails answers nothing.
@@ -312,14 +319,19 @@ impl World {
         let done = at_once(exchange);
         self.check()?;
         match done {
-            Err(_) => Ok(None),
-            Ok(Err(denied)) => {
+            Err(ExchangeError::Store(_)) => {
+                // The server says that it failed.
+                let soon = self.message_delay();
+                self.fails_after(soon, sender, request.seq, false);
+                Ok(None)
+            }
+            Err(ExchangeError::Denied(denied)) => {
                 self.trace.say(self.now, format_args!("server denies {}: {denied}", sender.id));
                 self.trace.count("hosts denied");
                 self.answers(sender, request.seq, Err(denied));
                 Ok(None)
             }
-            Ok(Ok(done)) => {
+            Ok(done) => {
                 self.trace_exchange(sender, request, &done);
                 if done.changed {
                     self.hint();
@@ -336,7 +348,7 @@ impl World {
         self.trace.say(
             self.now,
             format_args!(
-                "{} {:?} #{} room={} leaving={} running={} finished={finished:?} back={} -> jobs={jobs:?} \
+                "{} {:?} #{} room={} leaving={} running={} finished={finished:?} -> jobs={jobs:?} \
                  cancel={} drain={} left={} stale={}",
                 sender.id,
                 request.boot,
@@ -344,7 +356,6 @@ impl World {
                 request.room,
                 request.leaving,
                 request.running.len(),
-                request.handed_back.len(),
                 done.answer.cancel.len(),
                 done.answer.drain,
                 done.answer.left,
@@ -370,6 +381,7 @@ impl World {
             let (job, machines) =
                 self.store.look(move |rows| Ok((rows.jobs(&[id])?.pop(), rows.machines()?)));
             match job.flatten().map(|job| job.state) {
+                _ if finished.outcome == Outcome::HandedBack => request.finished.push(finished),
                 Some(JobState::Running { lease, .. })
                     if lease.attempt != finished.attempt.attempt || lease.machine != sender.name =>
                 {
@@ -402,7 +414,6 @@ impl World {
                 leaving: false,
                 running: Vec::new(),
                 finished: vec![finished],
-                handed_back: Vec::new(),
                 log: Vec::new(),
             };
             self.exchange(&holder, &report)?;

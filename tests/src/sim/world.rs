@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midge_core::NewJob;
-use midge_machines::Exit;
-use midge_protocol::exchange::{Answer, Outcome, Request};
+use midge_machines::SeenExit;
+use midge_protocol::exchange::{Answer, AttemptRef, Outcome, Request};
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{BootId, JobId, MachineId, QueueName, Timestamp};
 use midge_server::exchange::Denied;
@@ -39,15 +39,15 @@ pub(super) enum Event {
     Answered { call: u64, epoch: u64, answer: Answered },
     MachineRests { id: MachineId },
     MachineBoots { id: MachineId, run: u32 },
-    MachineEnds { id: MachineId, run: u32, exit: Exit },
+    MachineEnds { id: MachineId, run: u32, exit: SeenExit },
     MachineToldToStop { id: MachineId, run: u32 },
     MachineCutOff { id: MachineId, run: u32 },
     GuestEnds { id: MachineId, boot: BootId, key: Key, outcome: Outcome },
-    HostHandsBack { id: MachineId, boot: BootId },
-    HostTimer { id: MachineId, boot: BootId, seq: u64 },
+    GuestSpeaks { id: MachineId, boot: BootId, attempt: AttemptRef },
+    HostTimer { id: MachineId, boot: BootId, timer: u64 },
+    RequestFails { id: MachineId, boot: BootId, seq: u64, at_once: bool },
     Request { sender: Sender, request: Request },
     ParkedLooks { epoch: u64, parked: u64 },
-    ParkedEnds { epoch: u64, parked: u64 },
     Answer { id: MachineId, boot: BootId, seq: u64, answer: Result<Answer, Denied> },
     FaultsStop,
 }
@@ -179,11 +179,13 @@ impl World {
             Event::MachineToldToStop { id, run } => return self.told_to_stop(&id, run),
             Event::MachineCutOff { id, run } => self.cut_off(&id, run),
             Event::GuestEnds { id, boot, key, outcome } => return self.guest_ends(&id, boot, key, outcome),
-            Event::HostHandsBack { id, boot } => return self.host_hands_back(&id, boot),
-            Event::HostTimer { id, boot, seq } => return self.host_timer(&id, boot, seq),
+            Event::GuestSpeaks { id, boot, attempt } => return self.guest_speaks(&id, boot, attempt),
+            Event::HostTimer { id, boot, timer } => return self.host_timer(&id, boot, timer),
+            Event::RequestFails { id, boot, seq, at_once } => {
+                return self.request_fails(&id, boot, seq, at_once);
+            }
             Event::Request { sender, request } => return self.requested(sender, request),
             Event::ParkedLooks { epoch, parked } => return self.parked_looks(epoch, parked),
-            Event::ParkedEnds { epoch, parked } => self.parked_ends(epoch, parked),
             Event::Answer { id, boot, seq, answer } => return self.answered(&id, boot, seq, answer),
             Event::FaultsStop => {
                 self.trace.say(self.now, format_args!("faults stop"));

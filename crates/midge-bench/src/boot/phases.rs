@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use midge_engine::start::Phase;
+use midge_engine::start::StartPhase;
 use serde::{Deserialize, Serialize};
 
 use super::program::nanos;
@@ -43,7 +43,7 @@ impl Timings {
         let main_at = u128::from(self.main_at);
         let mut phases = vec![(EXEC, nanos(main_at.saturating_sub(started)))];
         let mut called_at = main_at;
-        for phase in Phase::ALL {
+        for phase in StartPhase::ALL {
             let spent = self.spent.get(phase.as_str()).copied().unwrap_or(0);
             called_at += u128::from(spent);
             phases.push((phase.as_str(), Duration::from_nanos(spent)));
@@ -106,7 +106,7 @@ impl PhaseFigures {
 pub(super) fn part(all: &[PhaseFigures], rows: &[Figures]) -> Part {
     let heads = all.iter().map(|figures| format!(">{}, {}", short(&figures.program), figures.cache.as_str()));
     let heads = std::iter::once("PHASE".to_owned()).chain(heads).collect();
-    let names = std::iter::once(EXEC).chain(Phase::ALL.map(Phase::as_str)).chain([CALL]);
+    let names = std::iter::once(EXEC).chain(StartPhase::ALL.map(StartPhase::as_str)).chain([CALL]);
     let line = |name: &str, of: &dyn Fn(&PhaseFigures) -> Option<f64>| {
         let cells = all.iter().map(|figures| or_dash(of(figures), millis));
         std::iter::once(name.to_owned()).chain(cells).collect()

@@ -203,7 +203,7 @@ impl Bar {
 mod tests {
     use std::time::Duration;
 
-    use midge_engine::start::Phase;
+    use midge_engine::start::StartPhase;
 
     use super::*;
     use crate::boot::phases::Phases;
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn every_phase_has_a_colour() {
         let coloured: Vec<&str> = COLOURS.iter().flat_map(|(_, phases, _)| phases.iter().copied()).collect();
-        for phase in Phase::ALL.map(Phase::as_str).into_iter().chain([EXEC, CALL, EXIT]) {
+        for phase in StartPhase::ALL.map(StartPhase::as_str).into_iter().chain([EXEC, CALL, EXIT]) {
             assert_eq!(coloured.iter().filter(|coloured| **coloured == phase).count(), 1, "{phase}");
         }
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use midge_engine::{Attempt, Loaded, Modules, Place};
 use midge_protocol::exchange::{AttemptRef, Outcome};
-use midge_protocol::{Attempt as Number, JobId};
+use midge_protocol::{AttemptNumber, JobId};
 use tokio::sync::oneshot;
 
 use super::{Cache, Figures};
@@ -113,7 +113,7 @@ fn figures(program: String, module_bytes: Option<u64>, blocks: &[Vec<Duration>])
 
 fn attempt(module: &Arc<Loaded>) -> Attempt {
     Attempt {
-        id: AttemptRef { job: JobId::generate(), attempt: Number(1) },
+        id: AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) },
         queue: module.entry.queue.clone(),
         module: Arc::clone(module),
         args: "null".to_owned(),

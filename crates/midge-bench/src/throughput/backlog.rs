@@ -132,7 +132,7 @@ impl Backlog {
 
     /// Gives the queue Machines for a while, and times how many jobs they run while the backlog is kept as it is.
     async fn running(&self) -> Result<Seen> {
-        let policy = QueuePolicy { jobs_max: lab::held().jobs_max, ..lab::always(MACHINES, PLACES) };
+        let policy = QueuePolicy { max_jobs: lab::held().max_jobs, ..lab::always(MACHINES, PLACES) };
         self.lab.deploy("running", [(self.queue.clone(), policy)]).await;
         tokio::select! {
             started = self.lab.machines_are(&self.queue, up(MACHINES)) => started?,

@@ -80,19 +80,19 @@ pub(super) async fn measure(lab: &Lab, request: EnqueueRequest, how: How, name: 
     let midge = &lab.serving.midge;
     let queue = request.queue.clone().context("the job names its queue")?;
     let is_noop = request.module.as_str() == modules::NOOP;
-    let jobs_max = if is_noop { NOOPS_MAX } else { MILLISECONDS_MAX };
+    let max_jobs = if is_noop { NOOPS_MAX } else { MILLISECONDS_MAX };
     let before = lab.jobs(&queue).await?.completed;
     let meter = Meter::begin()?;
     let jobs = match how {
         How::Singly(callers) => {
-            let calls = Calls { callers, time: SINGLES_TIME, jobs: jobs_max };
+            let calls = Calls { callers, time: SINGLES_TIME, jobs: max_jobs };
             calls.make(by_library(midge.clone(), request)).await?
         }
         How::Bulk => {
-            for _ in 0..jobs_max / BULK_JOBS as u64 {
+            for _ in 0..max_jobs / BULK_JOBS as u64 {
                 midge.enqueue_all((0..BULK_JOBS).map(|_| another(&request)).collect()).await?;
             }
-            jobs_max
+            max_jobs
         }
     };
     let deadline = Instant::now() + RUN_TIME_MAX;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_engine::start::Phase;
+use midge_engine::start::StartPhase;
 use serde::Deserialize;
 
 /// How the kernel's first line begins, after its time stamp.
@@ -85,7 +85,7 @@ fn start(lines: &[Line]) -> Option<Start> {
     let guest = lines.iter().find_map(|line| Some((line.at, guest_at(&line.text)?)));
     let (timings_at, timings) =
         lines.iter().find_map(|line| Some((line.at, serde_json::from_str::<Timings>(&line.text).ok()?)))?;
-    let spent = |phase: Phase| {
+    let spent = |phase: StartPhase| {
         let spent = timings.spent.get(phase.as_str())?;
         Some((phase.as_str(), Duration::from_nanos(*spent)))
     };
@@ -96,7 +96,7 @@ fn start(lines: &[Line]) -> Option<Start> {
         guest: guest.map(|(_, at)| Duration::from_nanos(at.saturating_sub(timings.main_at))),
         // The guest's line is the result; a floor has only the other one.
         result_at: guest.map_or(timings_at, |(at, _)| at),
-        spent: Phase::ALL.into_iter().filter_map(spent).collect(),
+        spent: StartPhase::ALL.into_iter().filter_map(spent).collect(),
     })
 }
 

@@ -141,7 +141,7 @@ mod tests {
 
     use midge_engine::{Attempt, Modules, Place};
     use midge_protocol::exchange::{AttemptRef, Outcome};
-    use midge_protocol::{Attempt as Number, JobId, ModuleName};
+    use midge_protocol::{AttemptNumber, JobId, ModuleName};
 
     use super::super::console::guest_at;
     use super::*;
@@ -152,7 +152,7 @@ mod tests {
         let modules = compile(folder.path()).unwrap();
         let module = Modules::open(&modules).unwrap().load(&ModuleName::new(GUEST).unwrap()).unwrap();
         let attempt = Attempt {
-            id: AttemptRef { job: JobId::generate(), attempt: Number(1) },
+            id: AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) },
             queue: module.entry.queue.clone(),
             args: "null".to_owned(),
             input: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{DebianError, SUITE};
 use crate::environment::Environment;
-use crate::process::{self, Ended, Tick};
+use crate::process::{self, ProcessOutput, Tick};
 use crate::progress::{Event, Progress};
 
 /// The folder of it, and what its programs are started with.
@@ -144,7 +144,7 @@ pub(super) fn run(
     command: &mut Command,
     step: &str,
     tick: &mut dyn FnMut(Tick<'_>),
-) -> Result<Ended, DebianError> {
+) -> Result<ProcessOutput, DebianError> {
     let failed = |output| DebianError::Failed { step: step.to_owned(), output };
     let ended = process::run_with(command, Duration::MAX, tick).map_err(|e| failed(e.to_string()))?;
     if ended.status.success() { Ok(ended) } else { Err(failed(ended.stderr)) }

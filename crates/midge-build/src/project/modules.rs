@@ -12,7 +12,7 @@ use midge_protocol::{ModuleName, QueueName, limits};
 use super::section::Section;
 use super::units::{duration, show_duration, show_size, size};
 use super::{ConfigError, ModuleSource, ProjectModule};
-use crate::similar::nearest;
+use midge_protocol::nearest;
 
 /// Memory of a Machine that attempts cannot have: kernel, host, and the inputs and results that it holds.
 const HOST_MEMORY_MIB: u64 = 128;
@@ -49,7 +49,7 @@ fn module(
         "queue",
         "time_limit",
         "memory_limit",
-        "attempts",
+        "max_attempts",
         "backoff",
         "env",
         "dirs",
@@ -133,16 +133,16 @@ fn fits(
 
 fn retry(section: &Section<'_>) -> Result<RetryPolicy, ConfigError> {
     let default = RetryPolicy::default();
-    let attempts = section.number("attempts", 1..=ATTEMPTS_MAX)?;
-    let attempts_max =
-        attempts.map_or(default.attempts_max, |n| u32::try_from(n).expect("it is at most a thousand"));
+    let attempts = section.number("max_attempts", 1..=ATTEMPTS_MAX)?;
+    let max_attempts =
+        attempts.map_or(default.max_attempts, |n| u32::try_from(n).expect("it is at most a thousand"));
     if section.read("backoff", "", |value| Some(value.as_str() == Some("sidekiq")))? == Some(true) {
-        return Ok(RetryPolicy { attempts_max, backoff: Backoff::Sidekiq });
+        return Ok(RetryPolicy { max_attempts, backoff: Backoff::Sidekiq });
     }
     let first = within_or(section, "backoff", "\"sidekiq\" or ", BACKOFFS, duration, show_duration)?;
     let backoff =
         first.map_or(default.backoff, |first| Backoff::Exponential { first_ms: first.as_millis() as u64 });
-    Ok(RetryPolicy { attempts_max, backoff })
+    Ok(RetryPolicy { max_attempts, backoff })
 }
 
 fn within<T: PartialOrd + Copy>(

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
-use crate::similar::nearest;
+use midge_protocol::nearest;
 
 /// A file and its text, which turn a place into a line.
 pub(super) struct Source<'a> {

@@ -21,7 +21,7 @@ warm_machines = 1
 ready_machines = 2
 jobs_per_machine = 4
 wait = "forever"
-jobs_max = 1_000
+max_jobs = 1_000
 size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
 
 [queues.single]
@@ -34,7 +34,7 @@ bin = "sender"
 queue = "mail"
 time_limit = "700ms"
 memory_limit = "64MiB"
-attempts = 3
+max_attempts = 3
 backoff = "200ms"
 env = ["LOG", "SMTP_URL"]
 dirs = { "/data" = "/srv/data" }
@@ -52,7 +52,7 @@ fn a_whole_file_is_read() {
 
     let mail = &project.queues["mail"];
     assert_eq!((mail.max_machines, mail.warm_machines, mail.ready_machines), (8, 1, 2));
-    assert_eq!((mail.jobs_per_machine, mail.wait, mail.jobs_max), (4, Wait::Forever, 1_000));
+    assert_eq!((mail.jobs_per_machine, mail.wait, mail.max_jobs), (4, Wait::Forever, 1_000));
     assert_eq!(mail.size, MachineSize { cpu_kind: "performance".to_owned(), cpus: 2, memory_mib: 4096 });
     let single = &project.queues["single"];
     assert_eq!((single.wait, single.single_use, single.places()), (Wait::Millis(500), true, 1));
@@ -61,7 +61,7 @@ fn a_whole_file_is_read() {
     let folder = PathBuf::from("app/jobs/send");
     assert_eq!(send.source, ModuleSource::Package { folder, bin: Some("sender".to_owned()) });
     assert_eq!((send.limits.time_ms, send.limits.memory_bytes), (700, 64 << 20));
-    assert_eq!((send.retry.attempts_max, send.retry.backoff), (3, Backoff::Exponential { first_ms: 200 }));
+    assert_eq!((send.retry.max_attempts, send.retry.backoff), (3, Backoff::Exponential { first_ms: 200 }));
     assert_eq!((send.env.len(), send.dirs["/data"].as_str()), (2, "/srv/data"));
 }
 
@@ -128,7 +128,7 @@ const MALFORMED: &[(&str, &str)] = &[
     ),
     ("[modules.\"a.b\"]\nwasm = \"a\"", "1: `a.b` is not a module name"),
     (
-        "[modules.a]\nattempts = 1",
+        "[modules.a]\nmax_attempts = 1",
         "1: a module needs `package` (the folder of a cargo package) or `wasm` (a file)",
     ),
     ("[modules.a]\npackage = \"a\"\nwasm = \"a\"", "3: a module has either `package` or `wasm`, not both"),
@@ -163,8 +163,8 @@ const MALFORMED: &[(&str, &str)] = &[
         "3: 8 jobs at once with 256MiB each do not fit a Machine of queue `a`",
     ),
     (
-        "[modules.a]\nwasm = \"a\"\nattempts = 0",
-        "3: `attempts` must be a whole number from 1 to 1000, not `0`",
+        "[modules.a]\nwasm = \"a\"\nmax_attempts = 0",
+        "3: `max_attempts` must be a whole number from 1 to 1000, not `0`",
     ),
     (
         "[modules.a]\nwasm = \"a\"\nbackoff = \"2h\"",

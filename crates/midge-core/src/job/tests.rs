@@ -10,7 +10,7 @@ fn job() -> Job {
         module: ModuleName::new("hello").unwrap(),
         queue: QueueName::default_queue(),
         content_hash: 1,
-        retry: RetryPolicy { attempts_max: 3, backoff: Backoff::Exponential { first_ms: 1_000 } },
+        retry: RetryPolicy { max_attempts: 3, backoff: Backoff::Exponential { first_ms: 1_000 } },
         limits: AttemptLimits::default(),
         due: NOW,
     };
@@ -22,19 +22,19 @@ fn machine(name: &str) -> MachineName {
 }
 
 fn claimed(job: &Job, by: &str, now: Timestamp) -> Job {
-    job.apply(Event::Claimed { machine: machine(by) }, now).unwrap().job
+    job.apply(JobEvent::Claimed { machine: machine(by) }, now).unwrap().job
 }
 
-fn finish(job: &Job, by: &str, attempt: u32, end: AttemptEnd, now: Timestamp) -> Result<Change, Refused> {
-    let lease = Lease { machine: machine(by), attempt: Attempt(attempt) };
-    job.apply(Event::Finished { lease, end, usage: None, jitter: 0.0 }, now)
+fn finish(job: &Job, by: &str, attempt: u32, outcome: Outcome, now: Timestamp) -> Result<Change, JobRefused> {
+    let lease = Lease { machine: machine(by), attempt: AttemptNumber(attempt) };
+    job.apply(JobEvent::Finished { lease, outcome, usage: None, jitter: 0.0 }, now)
 }
 
-fn failed(cause: Cause) -> AttemptEnd {
-    AttemptEnd::Failed(Failure::new(cause, "it did not work"))
+fn failed(cause: Cause) -> Outcome {
+    Outcome::Failed(Failure::new(cause, "it did not work"))
 }
 
-const DONE: AttemptEnd = AttemptEnd::Completed { result_bytes: 2 };
+const DONE: Outcome = Outcome::Completed { result: bytes::Bytes::from_static(b"ok") };
 
 #[test]
 fn a_claimed_job_completes_under_its_lease() {
@@ -47,13 +47,13 @@ fn a_claimed_job_completes_under_its_lease() {
 #[test]
 fn a_late_report_cannot_finish_the_next_attempt() {
     let first = claimed(&job(), "m1", NOW);
-    let lost = Event::MachineLost { machine: machine("m1"), suspect: false, note: "gone".into() };
+    let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: false, note: "gone".into() };
     let back = first.apply(lost, NOW).unwrap().job;
     let second = claimed(&back, "m2", NOW);
-    assert_eq!(finish(&second, "m1", 1, DONE, NOW), Err(Refused::NotLeased));
+    assert_eq!(finish(&second, "m1", 1, DONE, NOW), Err(JobRefused::NotLeased));
     // Nor may the same Machine, under the number of its older attempt.
     let again = claimed(&back, "m1", NOW);
-    assert_eq!(finish(&again, "m1", 1, DONE, NOW), Err(Refused::NotLeased));
+    assert_eq!(finish(&again, "m1", 1, DONE, NOW), Err(JobRefused::NotLeased));
     assert!(finish(&again, "m1", 2, DONE, NOW).is_ok());
 }
 
@@ -61,11 +61,11 @@ fn a_late_report_cannot_finish_the_next_attempt() {
 fn a_job_is_not_claimed_before_it_is_due_nor_twice() {
     let mut early = job();
     early.state = JobState::Waiting { due: NOW.after(Duration::from_secs(1)) };
-    let claim = Event::Claimed { machine: machine("m1") };
-    assert!(matches!(early.apply(claim.clone(), NOW), Err(Refused::NotDue(_))));
+    let claim = JobEvent::Claimed { machine: machine("m1") };
+    assert!(matches!(early.apply(claim.clone(), NOW), Err(JobRefused::NotDue(_))));
     assert_eq!(early.state_at(NOW), State::Scheduled);
     let running = claimed(&job(), "m1", NOW);
-    assert_eq!(running.apply(claim, NOW), Err(Refused::Running));
+    assert_eq!(running.apply(claim, NOW), Err(JobRefused::Running));
 }
 
 #[test]
@@ -95,20 +95,20 @@ fn a_guest_that_refuses_is_not_tried_again() {
 fn a_guest_decides_when_it_is_retried() {
     let mut failure = Failure::new(Cause::Exit, "busy");
     failure.retry_after_ms = Some(77);
-    let change = finish(&claimed(&job(), "m1", NOW), "m1", 1, AttemptEnd::Failed(failure), NOW).unwrap();
+    let change = finish(&claimed(&job(), "m1", NOW), "m1", 1, Outcome::Failed(failure), NOW).unwrap();
     assert_eq!(change.job.due().since(NOW), Duration::from_millis(77));
 }
 
 #[test]
 fn what_was_not_the_jobs_fault_is_not_spent() {
     let running = claimed(&job(), "m1", NOW);
-    let snoozed = AttemptEnd::Snoozed { after: Duration::from_secs(9) };
-    for end in [AttemptEnd::HandedBack, snoozed] {
+    let snoozed = Outcome::Snoozed { after_ms: 9_000 };
+    for end in [Outcome::HandedBack, snoozed] {
         let change = finish(&running, "m1", 1, end, NOW).unwrap();
-        assert_eq!((change.job.spent, change.job.attempt), (0, Attempt(1)));
+        assert_eq!((change.job.spent, change.job.attempt), (0, AttemptNumber(1)));
         assert!(!change.attempt.unwrap().spent);
     }
-    let lost = Event::MachineLost { machine: machine("m1"), suspect: true, note: "gone".into() };
+    let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: true, note: "gone".into() };
     assert_eq!(running.apply(lost, NOW).unwrap().job.spent, 0);
 }
 
@@ -117,7 +117,7 @@ fn a_job_that_takes_its_machines_down_is_discarded_as_poison() {
     let mut job = job();
     for _ in 0..limits::MACHINE_LOSSES_MAX {
         assert_eq!(job.state_at(NOW), State::Available);
-        let lost = Event::MachineLost { machine: machine("m1"), suspect: true, note: "oom".into() };
+        let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: true, note: "oom".into() };
         job = claimed(&job, "m1", NOW).apply(lost, NOW).unwrap().job;
     }
     assert_eq!(job.state_at(NOW), State::Discarded);
@@ -128,7 +128,7 @@ fn a_job_that_takes_its_machines_down_is_discarded_as_poison() {
 fn a_machine_that_was_told_to_go_is_held_against_no_job() {
     let mut job = job();
     for _ in 0..10 {
-        let lost = Event::MachineLost { machine: machine("m1"), suspect: false, note: "deploy".into() };
+        let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: false, note: "deploy".into() };
         job = claimed(&job, "m1", NOW).apply(lost, NOW).unwrap().job;
     }
     assert_eq!(job.state_at(NOW), State::Available);
@@ -136,11 +136,11 @@ fn a_machine_that_was_told_to_go_is_held_against_no_job() {
 
 #[test]
 fn a_waiting_job_is_cancelled_at_once_and_a_running_one_when_its_attempt_ends() {
-    let waiting = job().apply(Event::CancelAsked, NOW).unwrap().job;
+    let waiting = job().apply(JobEvent::CancelAsked, NOW).unwrap().job;
     assert_eq!(waiting.state_at(NOW), State::Cancelled);
-    let running = claimed(&job(), "m1", NOW).apply(Event::CancelAsked, NOW).unwrap().job;
+    let running = claimed(&job(), "m1", NOW).apply(JobEvent::CancelAsked, NOW).unwrap().job;
     assert!(running.is_cancelling());
-    for end in [AttemptEnd::Cancelled, AttemptEnd::HandedBack, failed(Cause::Trap)] {
+    for end in [Outcome::Cancelled, Outcome::HandedBack, failed(Cause::Trap)] {
         assert_eq!(finish(&running, "m1", 1, end, NOW).unwrap().job.state_at(NOW), State::Cancelled);
     }
     // It was faster than the cancel.
@@ -150,16 +150,16 @@ fn a_waiting_job_is_cancelled_at_once_and_a_running_one_when_its_attempt_ends() 
 #[test]
 fn a_retry_by_hand_gives_a_new_allowance_and_keeps_numbers_rising() {
     let refused = finish(&claimed(&job(), "m1", NOW), "m1", 1, failed(Cause::Refused), NOW).unwrap().job;
-    let again = refused.apply(Event::RetryAsked, NOW).unwrap().job;
+    let again = refused.apply(JobEvent::RetryAsked, NOW).unwrap().job;
     assert_eq!((again.spent, again.state_at(NOW)), (0, State::Available));
-    assert_eq!(claimed(&again, "m1", NOW).attempt, Attempt(2));
-    assert_eq!(claimed(&job(), "m1", NOW).apply(Event::RetryAsked, NOW), Err(Refused::Running));
+    assert_eq!(claimed(&again, "m1", NOW).attempt, AttemptNumber(2));
+    assert_eq!(claimed(&job(), "m1", NOW).apply(JobEvent::RetryAsked, NOW), Err(JobRefused::Running));
 }
 
 #[test]
 fn an_ended_job_refuses_reports_and_cancels() {
     let running = claimed(&job(), "m1", NOW);
     let done = finish(&running, "m1", 1, DONE, NOW).unwrap().job;
-    assert_eq!(finish(&done, "m1", 1, DONE, NOW), Err(Refused::NotLeased));
-    assert_eq!(done.apply(Event::CancelAsked, NOW), Err(Refused::Ended(State::Completed)));
+    assert_eq!(finish(&done, "m1", 1, DONE, NOW), Err(JobRefused::NotLeased));
+    assert_eq!(done.apply(JobEvent::CancelAsked, NOW), Err(JobRefused::Ended(State::Completed)));
 }

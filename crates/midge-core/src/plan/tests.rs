@@ -15,6 +15,7 @@ fn view(due: u64, policy: QueuePolicy, machines: Vec<(Machine, u32)>) -> View {
         up_since: Timestamp::default(),
         queues: vec![QueueDemand { queue: queue(), policy, due }],
         machines,
+        strays: Vec::new(),
     }
 }
 
@@ -139,4 +140,24 @@ fn every_action_is_given_once_while_its_call_is_under_way() {
     let mut doomed = machine("m1", MachineState::Destroying, NOW);
     doomed.act_at = NOW.after(Duration::from_secs(60));
     assert_eq!(plan(&view(0, QueuePolicy::default(), vec![(doomed, 0)]), NOW), []);
+}
+
+#[test]
+fn a_machine_without_a_row_is_destroyed_unless_a_row_was_written_meanwhile() {
+    let id = MachineId::new("e1").unwrap();
+    let stray = |machines| View { strays: vec![id.clone()], ..view(0, QueuePolicy::default(), machines) };
+    assert_eq!(plan(&stray(vec![]), NOW), [Action::DestroyStray(id.clone())]);
+    // `up` makes Machines that have this very id.
+    assert_eq!(plan(&stray(vec![(up("m1"), 1)]), NOW), []);
+    let gone = machine("m1", MachineState::Gone, NOW);
+    assert_eq!(plan(&stray(vec![(gone, 0)]), NOW), [Action::DestroyStray(id.clone())]);
+}
+
+#[test]
+fn a_machine_that_is_gone_is_shown_for_a_while_and_then_forgotten() {
+    let gone = machine("m1", MachineState::Gone, NOW);
+    let at = |minutes: u64| NOW.after(Duration::from_secs(minutes * 60 + 1));
+    let view = view(0, QueuePolicy::default(), vec![(gone.clone(), 0)]);
+    assert_eq!(plan(&view, at(9)), []);
+    assert_eq!(plan(&view, at(10)), [Action::Forget(gone.name)]);
 }

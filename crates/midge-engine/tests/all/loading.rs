@@ -1,6 +1,7 @@
 //! What does not fit is refused before a byte of it runs, with what is wrong and what to do.
 
 use midge_engine::{LoadError, Modules};
+use midge_protocol::manifest::FORMAT;
 
 use crate::support::*;
 
@@ -37,10 +38,10 @@ fn a_manifest_of_another_kind_format_wasmtime_or_configuration_is_refused() {
     std::fs::write(folder.path().join("manifest.json"), "{\"format\": 1").unwrap();
     assert!(matches!(open_error(&folder), LoadError::MalformedManifest { .. }));
 
-    folder.manifest.format = 2;
+    folder.manifest.format = FORMAT + 1;
     folder.save();
-    assert!(matches!(open_error(&folder), LoadError::OtherFormat { format: 2, .. }));
-    folder.manifest.format = 1;
+    assert!(matches!(open_error(&folder), LoadError::OtherFormat { format, .. } if format == FORMAT + 1));
+    folder.manifest.format = FORMAT;
 
     folder.manifest.wasmtime = "48.0.7".to_owned();
     folder.save();

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_engine::{Attempt, Control, Cpu, Ended, Loaded, Modules, Place, Running, TARGET, WASMTIME_VERSION};
-use midge_protocol::exchange::{AttemptRef, Outcome};
+use midge_engine::{Attempt, Control, Cpu, Loaded, Modules, Place, Running, TARGET, WASMTIME_VERSION};
+use midge_protocol::exchange::{AttemptRef, Finished, Outcome};
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy};
 use midge_protocol::manifest::{FILE_NAME, FORMAT, Manifest, ModuleEntry};
-use midge_protocol::{Attempt as Number, JobId, ModuleName, QueueName};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName};
 use tempfile::TempDir;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -134,7 +134,7 @@ pub fn name(name: &str) -> ModuleName {
 
 pub fn attempt(module: Arc<Loaded>) -> Attempt {
     Attempt {
-        id: AttemptRef { job: JobId::generate(), attempt: Number(3) },
+        id: AttemptRef { job: JobId::generate(), attempt: AttemptNumber(3) },
         queue: QueueName::default_queue(),
         module,
         args: r#"{"width":320}"#.to_owned(),
@@ -148,7 +148,7 @@ pub fn attempt(module: Arc<Loaded>) -> Attempt {
 }
 
 /// Runs an attempt at a place of its own, to the end.
-pub fn run(attempt: Attempt) -> (Ended, Control) {
+pub fn run(attempt: Attempt) -> (Finished, Control) {
     let place = Place::start(0).unwrap();
     let running = place.run(attempt);
     let control = running.control();
@@ -156,7 +156,7 @@ pub fn run(attempt: Attempt) -> (Ended, Control) {
 }
 
 /// Runs a guest with this body to the end.
-pub fn run_guest(text: &str) -> (Ended, Control) {
+pub fn run_guest(text: &str) -> (Finished, Control) {
     let (_folder, _modules, module) = load(text);
     run(attempt(module))
 }
@@ -168,22 +168,22 @@ pub fn failure(text: &str) -> Failure {
     }
 }
 
-pub fn result(ended: &Ended) -> &[u8] {
+pub fn result(ended: &Finished) -> &[u8] {
     match &ended.outcome {
         Outcome::Completed { result } => result,
         other => panic!("it should have completed: {other:?}"),
     }
 }
 
-pub fn cause(ended: &Ended) -> Cause {
+pub fn cause(ended: &Finished) -> Cause {
     match &ended.outcome {
-        Outcome::Failed(failure) => failure.cause,
+        Outcome::Failed(failure) => failure.cause.clone(),
         other => panic!("it should have failed: {other:?}"),
     }
 }
 
 /// Waits for an end on this thread, as a control thread does.
-pub fn wait(running: Running) -> Ended {
+pub fn wait(running: Running) -> Finished {
     block_on(running.ended())
 }
 

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use midge_protocol::exchange::{self, Answer, AttemptRef, Finished, Grant, Outcome, Request};
 use midge_protocol::job::AttemptLimits;
-use midge_protocol::{Attempt, JobId, ModuleName, QueueName};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -72,7 +72,7 @@ impl Server {
     }
 
     pub fn enqueue(&self, module: &str, args: &str) -> AttemptRef {
-        let attempt = AttemptRef { job: JobId::generate(), attempt: Attempt(1) };
+        let attempt = AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) };
         let grant = Grant {
             attempt,
             module: ModuleName::new(module).unwrap(),
@@ -173,7 +173,7 @@ async fn exchange(
 ) -> Result<([(&'static str, String); 1], Vec<u8>), StatusCode> {
     assert_eq!(headers["authorization"], "Bearer hunter2");
     assert_eq!(headers["content-type"], exchange::CONTENT_TYPE);
-    assert_eq!(headers[exchange::PROTOCOL_HEADER], "1");
+    assert_eq!(headers[exchange::PROTOCOL_HEADER], exchange::PROTOCOL.to_string());
     let request: Request = exchange::decode(&body).unwrap();
     let until = tokio::time::Instant::now() + Duration::from_millis(request.wait_ms.into());
     shared.seen.lock().unwrap().report(&request);
@@ -203,13 +203,12 @@ impl Seen {
             log.extend_from_slice(&chunk.bytes);
         }
         for finished in &request.finished {
-            if self.leased.remove(&finished.attempt).is_some() {
-                self.finished.push(finished.clone());
+            if self.leased.remove(&finished.attempt).is_none() {
+                continue;
             }
-        }
-        for attempt in &request.handed_back {
-            if self.leased.remove(attempt).is_some() {
-                self.handed_back.push(*attempt);
+            match finished.outcome {
+                Outcome::HandedBack => self.handed_back.push(finished.attempt),
+                _ => self.finished.push(finished.clone()),
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::server::Server;
 
 fn cause(outcome: &Outcome) -> Cause {
     match outcome {
-        Outcome::Failed(failure) => failure.cause,
+        Outcome::Failed(failure) => failure.cause.clone(),
         other => panic!("it should have failed: {other:?}"),
     }
 }

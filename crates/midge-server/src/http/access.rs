@@ -10,16 +10,7 @@ use midge_protocol::Secret;
 use super::answer::Failed;
 use crate::midge::Midge;
 use crate::secret;
-
-/// Who may use the API and the dashboard.
-#[derive(Debug, Clone)]
-pub enum Access {
-    /// Whoever sends this token: as a bearer token, or as the password of HTTP Basic.
-    Token(Secret),
-    /// Everybody on this machine. Only for a server that listens on loopback: what keeps web pages out is that
-    /// `Host` must be a loopback name, and that a body must be JSON, which a page cannot send elsewhere unasked.
-    Loopback,
-}
+use crate::settings::Access;
 
 /// Why a request is turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use midge_protocol::api::ApiError;
 use midge_store::StoreError;
 use serde::de::DeserializeOwned;
 
-use crate::service::ServiceError;
+use crate::error::ServiceError;
 
 /// An error answer: a status, a word for programs, a sentence for people.
 #[derive(Debug)]
@@ -36,7 +36,9 @@ impl From<ServiceError> for Failed {
     fn from(error: ServiceError) -> Failed {
         let (status, code) = match &error {
             ServiceError::UnknownModule { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_module"),
-            ServiceError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            ServiceError::TooLarge { .. } | ServiceError::TooManyJobs { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+            }
             ServiceError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             ServiceError::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             ServiceError::NoSuchJob(_) => (StatusCode::NOT_FOUND, "no_such_job"),

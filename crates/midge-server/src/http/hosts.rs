@@ -1,22 +1,17 @@
-//! The exchange over HTTP: who may, what it speaks, and how long an answer that says nothing waits.
-
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+//! The exchange over HTTP: who may make one, and which protocol it speaks.
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use midge_protocol::exchange::{Answer, CONTENT_TYPE, PROTOCOL, PROTOCOL_HEADER, Request, decode, encode};
-use midge_protocol::{MachineName, limits};
-use tokio::sync::Notify;
+use midge_protocol::MachineName;
+use midge_protocol::exchange::{CONTENT_TYPE, PROTOCOL, PROTOCOL_HEADER, Request, decode, encode};
 
 use super::answer::Failed;
-use crate::exchange::{Denied, Exchanged};
-use crate::midge::{Inner, Midge};
+use crate::error::ServiceError;
+use crate::exchange::{Denied, ExchangeError};
+use crate::midge::Midge;
 use crate::secret;
-use crate::service::ServiceError;
 
 /// `POST /v1/machines/{name}/exchange`
 pub(crate) async fn exchange(
@@ -37,7 +32,7 @@ pub(crate) async fn exchange(
     })?;
     let secret_hash = secret::hash_text(secret);
     let request: Request = decode(&body).map_err(|error| Failed::invalid(error.to_string()))?;
-    let answer = midge.inner.exchange_or_wait(name, secret_hash, request).await?;
+    let answer = midge.answer_host(name, secret_hash, request).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)),
         (header::HeaderName::from_static(PROTOCOL_HEADER), HeaderValue::from(PROTOCOL)),
@@ -58,73 +53,17 @@ fn check_protocol(headers: &HeaderMap) -> Result<(), Failed> {
     Err(Failed::new(StatusCode::UPGRADE_REQUIRED, "protocol", error))
 }
 
-impl Inner {
-    /// Exchanges, and where there is nothing to say, waits for something and exchanges again.
-    async fn exchange_or_wait(
-        &self,
-        name: MachineName,
-        secret_hash: String,
-        request: Request,
-    ) -> Result<Answer, Failed> {
-        let wait = Duration::from_millis(request.wait_ms.into()).min(limits::EXCHANGE_WAIT_MAX);
-        let deadline = tokio::time::Instant::now() + wait;
-        // A report is acknowledged at once: the host repeats it until it is.
-        let reports =
-            !(request.finished.is_empty() && request.handed_back.is_empty() && request.log.is_empty());
-        let machine_place = self.hints.machines.place(&name);
-        let mut done = self.exchange_once(&name, &secret_hash, request.clone()).await?;
-        // The Machine's older request, still parked, sees that this one is newer, and is answered empty.
-        machine_place.notify_waiters();
-        let queue_place = match &done.queue {
-            Some(queue) if request.room > 0 => self.hints.queues.place(queue),
-            _ => Arc::new(Notify::new()),
-        };
-        let mut stopping = self.stopping.subscribe();
-        loop {
-            let over = *stopping.borrow() || tokio::time::Instant::now() >= deadline;
-            if reports || over || done.stale || done.answer.is_news_to(&request) {
-                return Ok(done.answer);
-            }
-            // Both ears are open before the look, so that nothing that comes after it is missed.
-            let (mut told, mut work) = (pin!(machine_place.notified()), pin!(queue_place.notified()));
-            told.as_mut().enable();
-            work.as_mut().enable();
-            done = self.exchange_once(&name, &secret_hash, request.clone()).await?;
-            if done.stale || done.answer.is_news_to(&request) {
-                continue;
-            }
-            tokio::select! {
-                () = told => {}
-                () = work => {}
-                () = tokio::time::sleep_until(deadline) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => {}
-            }
+impl From<ExchangeError> for Failed {
+    fn from(error: ExchangeError) -> Failed {
+        match error {
+            ExchangeError::Denied(denied) => self::denied(&denied),
+            ExchangeError::Store(error) => Failed::from(ServiceError::Store(error)),
         }
-    }
-
-    async fn exchange_once(
-        &self,
-        name: &MachineName,
-        secret_hash: &str,
-        request: Request,
-    ) -> Result<Exchanged, Failed> {
-        let context = self.exchange_context();
-        let (name, secret_hash) = (name.clone(), secret_hash.to_owned());
-        let now = self.clock.now();
-        let done = crate::exchange::exchange(&*self.store, context, name, secret_hash, request, now)
-            .await
-            .map_err(|error| Failed::from(ServiceError::Store(error)))?
-            .map_err(denied)?;
-        done.ended.iter().for_each(|job| self.hints.jobs.wake(job));
-        if done.changed {
-            self.hints.dispatcher.notify_one();
-        }
-        Ok(done)
     }
 }
 
-fn denied(denied: Denied) -> Failed {
-    let (status, code) = match &denied {
+fn denied(denied: &Denied) -> Failed {
+    let (status, code) = match denied {
         Denied::Unknown(_) => (StatusCode::NOT_FOUND, "unknown_machine"),
         Denied::WrongSecret(_) => (StatusCode::FORBIDDEN, "wrong_secret"),
         Denied::Revoked(..) => (StatusCode::GONE, "revoked"),

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use midge_protocol::job::{AttemptView, Cause, Failure, Usage};
-use midge_protocol::{Attempt, JobId, limits};
+use midge_protocol::{AttemptNumber, JobId, limits};
 
 use super::Kept;
 use super::fixtures::{ask, at, id, machine_name};
 use crate::{Content, Store, StoreError, write};
 
-const ONE: Attempt = Attempt(1);
-const TWO: Attempt = Attempt(2);
+const ONE: AttemptNumber = AttemptNumber(1);
+const TWO: AttemptNumber = AttemptNumber(2);
 
 async fn content(store: &dyn Store, job: JobId, content: Content) -> Result<Option<Bytes>, StoreError> {
     ask(store, move |rows| rows.content(job, content)).await
@@ -19,7 +19,7 @@ async fn append(store: &dyn Store, offset: u64, bytes: &'static [u8]) -> Kept {
     write(store, move |rows| rows.append_log(id(1), ONE, offset, bytes)).await
 }
 
-async fn log(store: &dyn Store, job: JobId, attempt: Attempt) -> Result<Bytes, StoreError> {
+async fn log(store: &dyn Store, job: JobId, attempt: AttemptNumber) -> Result<Bytes, StoreError> {
     ask(store, move |rows| rows.log(job, attempt)).await
 }
 
@@ -116,14 +116,14 @@ pub async fn attempts_are_oldest_first(store: &dyn Store) -> Kept {
     let view = |attempt, message: &str| AttemptView {
         attempt,
         machine: machine_name("m1"),
-        due_at: at(0),
+        scheduled_at: at(0),
         started_at: at(1),
         ended_at: at(2),
         spent: true,
         failure: Some(Failure::new(Cause::OverTime, message)),
         usage: Some(Usage { ran_us: 1, cpu_us: 2, memory_peak_bytes: 3 }),
     };
-    let views = [view(TWO, "b"), view(ONE, "first"), view(Attempt(10), "c"), view(ONE, "a")];
+    let views = [view(TWO, "b"), view(ONE, "first"), view(AttemptNumber(10), "c"), view(ONE, "a")];
     let expected = [views[3].clone(), views[0].clone(), views[2].clone()];
     write(store, move |rows| views.iter().try_for_each(|view| rows.put_attempt(id(1), view))).await?;
     assert_eq!(ask(store, |rows| rows.attempts(id(1))).await?, expected);

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{Job, Phase};
+use midge_core::{Job, JobEvent, Phase};
 use midge_protocol::job::State;
 use midge_protocol::{JobId, QueueName, Timestamp};
 
 use super::Kept;
 use super::fixtures::{
-    Chance, ask, at, cancelled, completed, discarded, failed, id, job, job_of, put, queue, running,
+    Chance, after, ask, at, cancelled, completed, discarded, failed, id, job, job_of, put, queue, running,
 };
 use crate::{JobCounts, Store, StoreError, write};
 
@@ -47,7 +47,7 @@ fn changed(job: &Job, chance: &mut Chance) -> Job {
         (Phase::Running, 2) => failed(job, later),
         (Phase::Running, _) => discarded(job, later),
         (Phase::Completed | Phase::Cancelled | Phase::Discarded, _) => {
-            super::fixtures::after(job, midge_core::Event::RetryAsked, later)
+            after(job, JobEvent::RetryAsked, later)
         }
     }
 }
@@ -113,7 +113,7 @@ pub async fn counts_forget_work_that_fails(store: &dyn Store) -> Kept {
             rows.put_jobs(&[running(&kept_job(), "m1"), job(4, "default", 300), job(5, "new", 0)])?;
             rows.job_counts(at(now + 100))?;
             rows.put_jobs(&[job(6, "default", 300)])?;
-            Err::<(), _>(StoreError::Undone("no".to_owned()))
+            Err::<(), _>(StoreError::Undone)
         })
         .await;
         assert!(undone.is_err());

@@ -3,7 +3,8 @@
 use std::pin::Pin;
 use std::task::Poll;
 
-use midge_core::{AttemptEnd, Event, Job, Machine, MachineState, NewJob};
+use midge_core::{Job, JobEvent, Machine, MachineState, NewJob};
+use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy, Usage};
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
@@ -55,17 +56,17 @@ pub fn job_of(number: u128, queue_name: &str, module_name: &str, due: i64) -> Jo
 }
 
 /// The job after an event that applies to it.
-pub fn after(job: &Job, event: Event, now: Timestamp) -> Job {
+pub fn after(job: &Job, event: JobEvent, now: Timestamp) -> Job {
     job.apply(event, now).expect("rules use events that apply").job
 }
 
 /// The job, leased to a Machine.
 pub fn running(job: &Job, machine: &str) -> Job {
-    after(job, Event::Claimed { machine: machine_name(machine) }, job.due())
+    after(job, JobEvent::Claimed { machine: machine_name(machine) }, job.due())
 }
 
 /// The job after an attempt that ended at a time.
-pub fn finished(job: &Job, end: AttemptEnd, now: Timestamp) -> Job {
+pub fn finished(job: &Job, outcome: Outcome, now: Timestamp) -> Job {
     let (job, lease) = match job.lease() {
         Some(lease) => (job.clone(), lease.clone()),
         None => {
@@ -74,29 +75,29 @@ pub fn finished(job: &Job, end: AttemptEnd, now: Timestamp) -> Job {
             (job, lease)
         }
     };
-    after(&job, Event::Finished { lease, end, usage: Some(Usage::default()), jitter: 0.5 }, now)
+    after(&job, JobEvent::Finished { lease, outcome, usage: Some(Usage::default()), jitter: 0.5 }, now)
 }
 
 /// The job, completed at a time.
 pub fn completed(job: &Job, now: Timestamp) -> Job {
-    finished(job, AttemptEnd::Completed { result_bytes: 3 }, now)
+    finished(job, Outcome::Completed { result: "yes".into() }, now)
 }
 
 /// The job after an attempt that failed, waiting for the next.
 pub fn failed(job: &Job, now: Timestamp) -> Job {
     let mut failure = Failure::new(Cause::Exit, "it said \"no\"\nand \u{1F99F} left");
     failure.exit_code = Some(3);
-    finished(job, AttemptEnd::Failed(failure), now)
+    finished(job, Outcome::Failed(failure), now)
 }
 
 /// The job, discarded at a time.
 pub fn discarded(job: &Job, now: Timestamp) -> Job {
-    finished(job, AttemptEnd::Failed(Failure::new(Cause::Refused, "never again")), now)
+    finished(job, Outcome::Failed(Failure::new(Cause::Refused, "never again")), now)
 }
 
 /// The job, cancelled at a time.
 pub fn cancelled(job: &Job, now: Timestamp) -> Job {
-    after(job, Event::CancelAsked, now)
+    after(job, JobEvent::CancelAsked, now)
 }
 
 /// A Machine whose host phones home.

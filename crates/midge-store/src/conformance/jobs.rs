@@ -1,8 +1,9 @@
 //! Rules about finding, writing and deleting jobs.
 
-use midge_core::{Event, Job, Phase};
+use midge_core::{Job, JobEvent, Phase};
+use midge_protocol::exchange::Outcome;
 use midge_protocol::job::Progress;
-use midge_protocol::{Attempt, JobId, Lease, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, Lease, Timestamp};
 
 use super::Kept;
 use super::fixtures::{
@@ -35,10 +36,14 @@ pub fn every_phase() -> Vec<Job> {
 /// No state loses anything in the store.
 pub async fn a_job_is_found_as_it_was_written(store: &dyn Store) -> Kept {
     let mut jobs = every_phase();
-    let lease = Lease { machine: machine_name("m1"), attempt: Attempt(1) };
+    let lease = Lease { machine: machine_name("m1"), attempt: AttemptNumber(1) };
     let progress = Progress { done: 1, total: 3, message: "a \"third\"\n".to_owned() };
     let busy = running(&job(7, "other", -5), "m1");
-    jobs.push(after(&after(&busy, Event::Progressed { lease, progress }, at(0)), Event::CancelAsked, at(0)));
+    jobs.push(after(
+        &after(&busy, JobEvent::Progressed { lease, progress }, at(0)),
+        JobEvent::CancelAsked,
+        at(0),
+    ));
     put(store, &jobs).await?;
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
     assert_eq!(found(store, &ids).await?, jobs.into_iter().map(Some).collect::<Vec<_>>());
@@ -140,16 +145,16 @@ pub async fn deleting_ended_jobs_deletes_all_that_belongs_to_them(store: &dyn St
         for number in [1, 2] {
             let busy = running(&job(number, "default", 0), "m1");
             let lease = Lease { machine: machine_name("m1"), attempt: busy.attempt };
-            let end = midge_core::AttemptEnd::Completed { result_bytes: 3 };
-            let event = Event::Finished { lease, end, usage: None, jitter: 0.0 };
+            let outcome = Outcome::Completed { result: "yes".into() };
+            let event = JobEvent::Finished { lease, outcome, usage: None, jitter: 0.0 };
             let change = busy.apply(event, at(number as i64 * 10)).expect("it runs");
             rows.put_jobs(&[change.job])?;
             rows.put_attempt(id(number), &change.attempt.expect("it ended"))?;
             for content in [Content::Args, Content::Input, Content::Result] {
                 rows.put_content(id(number), content, b"abc")?;
             }
-            rows.append_log(id(number), Attempt(1), 0, b"log")?;
-            rows.append_log(id(number), Attempt(1), 3, b"log")?;
+            rows.append_log(id(number), AttemptNumber(1), 0, b"log")?;
+            rows.append_log(id(number), AttemptNumber(1), 3, b"log")?;
         }
         rows.delete_ended(Phase::Completed, at(20), 10)
     };
@@ -161,7 +166,7 @@ pub async fn deleting_ended_jobs_deletes_all_that_belongs_to_them(store: &dyn St
             for content in [Content::Args, Content::Input, Content::Result] {
                 left.push(rows.content(id(number), content)?.is_some());
             }
-            left.push(!rows.log(id(number), Attempt(1))?.is_empty());
+            left.push(!rows.log(id(number), AttemptNumber(1))?.is_empty());
             Ok(left)
         })
         .await?;

@@ -1,20 +1,17 @@
 //! Rules about listing jobs for people.
 
-use midge_core::{Job, Phase};
+use midge_core::{Job, Phase, StateFilter};
 use midge_protocol::JobId;
 
 use super::Kept;
 use super::fixtures::{
     Chance, ask, at, cancelled, completed, discarded, failed, id, job, job_of, module, put, queue, running,
 };
-use crate::{PhaseFilter, Store, StoreError};
+use crate::{JobSearch, Store, StoreError};
 
-const PHASES: [Phase; 6] =
-    [Phase::Fresh, Phase::Retrying, Phase::Running, Phase::Completed, Phase::Cancelled, Phase::Discarded];
-
-async fn listed(store: &dyn Store, filter: &PhaseFilter, limit: usize) -> Result<Vec<JobId>, StoreError> {
-    let filter = filter.clone();
-    let jobs = ask(store, move |rows| rows.jobs_listed(&filter, limit)).await?;
+async fn listed(store: &dyn Store, search: &JobSearch, limit: usize) -> Result<Vec<JobId>, StoreError> {
+    let search = search.clone();
+    let jobs = ask(store, move |rows| rows.jobs_listed(&search, limit)).await?;
     Ok(jobs.iter().map(|job| job.id).collect())
 }
 
@@ -41,38 +38,38 @@ fn many() -> Vec<Job> {
 /// Of all phases and queues.
 pub async fn jobs_are_listed_newest_first(store: &dyn Store) -> Kept {
     put(store, &[job(2, "default", 5), completed(&job(3, "other", 0), at(9)), job(1, "default", 0)]).await?;
-    assert_eq!(listed(store, &PhaseFilter::default(), 10).await?, [id(3), id(2), id(1)]);
-    assert_eq!(listed(store, &PhaseFilter::default(), 2).await?, [id(3), id(2)]);
+    assert_eq!(listed(store, &JobSearch::default(), 10).await?, [id(3), id(2), id(1)]);
+    assert_eq!(listed(store, &JobSearch::default(), 2).await?, [id(3), id(2)]);
     Ok(())
 }
 
 /// Whatever is asked for, and wherever the jobs are that fit.
-pub async fn every_filter_lists_exactly_what_fits(store: &dyn Store) -> Kept {
+pub async fn every_search_lists_exactly_what_fits(store: &dyn Store) -> Kept {
     let jobs = many();
     put(store, &jobs).await?;
-    let mut phases: Vec<Vec<Phase>> = PHASES.iter().map(|phase| vec![*phase]).collect();
+    let mut phases: Vec<Vec<Phase>> = Phase::ALL.iter().map(|phase| vec![*phase]).collect();
     phases.extend([vec![], vec![Phase::Fresh, Phase::Retrying], vec![Phase::Running, Phase::Discarded]]);
     for phases in phases {
-        for place in 0..16 {
-            let filter = PhaseFilter {
-                phases: phases.clone(),
-                queue: (place & 1 > 0).then(|| queue("rare")),
-                module: (place & 2 > 0).then(|| module("resize")),
-                due_until: (place & 4 > 0).then(|| at(60)),
-                due_after: (place & 8 > 0).then(|| at(30)),
+        for asked_for in 0..16 {
+            let search = JobSearch {
+                state: StateFilter {
+                    phases: phases.clone(),
+                    due_until: (asked_for & 1 > 0).then(|| at(60)),
+                    due_after: (asked_for & 2 > 0).then(|| at(30)),
+                },
+                queue: (asked_for & 4 > 0).then(|| queue("rare")),
+                module: (asked_for & 8 > 0).then(|| module("resize")),
                 before: None,
             };
             let fits = |job: &&Job| {
-                (phases.is_empty() || phases.contains(&job.phase()))
-                    && filter.queue.as_ref().is_none_or(|queue| job.queue == *queue)
-                    && filter.module.as_ref().is_none_or(|module| job.module == *module)
-                    && filter.due_until.is_none_or(|until| job.due() <= until)
-                    && filter.due_after.is_none_or(|after| job.due() > after)
+                search.state.matches(job)
+                    && search.queue.as_ref().is_none_or(|queue| job.queue == *queue)
+                    && search.module.as_ref().is_none_or(|module| job.module == *module)
             };
             let expected: Vec<JobId> = jobs.iter().rev().filter(fits).map(|job| job.id).collect();
             let newest: Vec<JobId> = expected.iter().copied().take(20).collect();
-            assert_eq!(listed(store, &filter, 20).await?, newest, "{filter:?}");
-            assert_eq!(listed(store, &filter, 10_000).await?, expected, "{filter:?}");
+            assert_eq!(listed(store, &search, 20).await?, newest, "{search:?}");
+            assert_eq!(listed(store, &search, 10_000).await?, expected, "{search:?}");
         }
     }
     Ok(())
@@ -83,13 +80,14 @@ pub async fn pages_follow_one_another_without_gap_or_repeat(store: &dyn Store) -
     let jobs = many();
     put(store, &jobs).await?;
     for phases in [vec![], vec![Phase::Completed, Phase::Discarded], vec![Phase::Retrying]] {
-        let mut filter = PhaseFilter { phases, ..PhaseFilter::default() };
-        let whole = listed(store, &filter, 10_000).await?;
+        let state = StateFilter { phases, ..StateFilter::default() };
+        let mut search = JobSearch { state, ..JobSearch::default() };
+        let whole = listed(store, &search, 10_000).await?;
         let mut paged = Vec::new();
         loop {
-            let page = listed(store, &filter, 700).await?;
+            let page = listed(store, &search, 700).await?;
             let Some(last) = page.last() else { break };
-            filter.before = Some(*last);
+            search.before = Some(*last);
             paged.extend(page);
         }
         assert_eq!(paged, whole);

@@ -4,10 +4,8 @@ use super::Kept;
 use super::fixtures::{all, ask, at, completed, failed, id, job, machine, machine_name, put, queue, running};
 use crate::{Content, Rows, Store, StoreError, read, write};
 
-type Outcome = Result<(), StoreError>;
-
 /// Writes to every table.
-fn write_everywhere(rows: &mut dyn Rows) -> Outcome {
+fn write_everywhere(rows: &mut dyn Rows) -> Kept {
     let attempt = running(&job(1, "default", 0), "m1").attempt;
     let change = super::fixtures::running(&job(7, "other", 0), "m1");
     rows.put_jobs(&[running(&job(1, "default", 0), "m1"), job(3, "default", 0), change])?;
@@ -23,7 +21,7 @@ fn write_everywhere(rows: &mut dyn Rows) -> Outcome {
 
 /// Everything that [`write_everywhere`] may have changed.
 fn look_everywhere(rows: &mut dyn Rows) -> Result<String, StoreError> {
-    let attempt = midge_protocol::Attempt(1);
+    let attempt = midge_protocol::AttemptNumber(1);
     Ok(format!(
         "{:?}",
         (
@@ -38,15 +36,13 @@ fn look_everywhere(rows: &mut dyn Rows) -> Result<String, StoreError> {
     ))
 }
 
-async fn fill(store: &dyn Store) -> Outcome {
+async fn fill(store: &dyn Store) -> Kept {
     write(store, |rows| {
-        let done =
-            job(2, "default", 0).apply(midge_core::Event::Claimed { machine: machine_name("m9") }, at(0));
-        let done = completed(&done.expect("it is due").job, at(10));
+        let done = completed(&running(&job(2, "default", 0), "m9"), at(10));
         rows.put_jobs(&[job(1, "default", 0), done, failed(&job(4, "default", 0), at(0))])?;
         rows.put_content(id(1), Content::Args, b"args")?;
         rows.put_content(id(2), Content::Result, b"result")?;
-        rows.append_log(id(1), midge_protocol::Attempt(1), 0, b"log")?;
+        rows.append_log(id(1), midge_protocol::AttemptNumber(1), 0, b"log")?;
         rows.put_machine(&machine("m0"))?;
         rows.put_setting("key", "value")
     })
@@ -59,10 +55,10 @@ pub async fn work_that_fails_leaves_nothing(store: &dyn Store) -> Kept {
     let before = ask(store, look_everywhere).await?;
     let failed = write(store, |rows| {
         write_everywhere(rows)?;
-        Err::<(), _>(StoreError::Undone("the queue is full".to_owned()))
+        Err::<(), _>(StoreError::Undone)
     })
     .await;
-    assert!(matches!(failed, Err(StoreError::Undone(why)) if why == "the queue is full"));
+    assert!(matches!(failed, Err(StoreError::Undone)));
     assert_eq!(ask(store, look_everywhere).await?, before);
     write(store, write_everywhere).await?;
     assert_ne!(ask(store, look_everywhere).await?, before, "the work does something where it does not fail");
@@ -71,12 +67,12 @@ pub async fn work_that_fails_leaves_nothing(store: &dyn Store) -> Kept {
 
 /// Work that shares a commit with others fails alone.
 pub async fn work_that_fails_leaves_the_work_beside_it(store: &dyn Store) -> Kept {
-    let works = (0..64_u128).map(|number| -> std::pin::Pin<Box<dyn Future<Output = Outcome>>> {
+    let works = (0..64_u128).map(|number| -> std::pin::Pin<Box<dyn Future<Output = Kept>>> {
         Box::pin(write(store, move |rows| {
             rows.put_jobs(&[job(number, "default", 0), job(1_000 + number, "default", 5)])?;
             match number % 3 {
                 0 => Ok(()),
-                1 => Err(StoreError::Undone("no".to_owned())),
+                1 => Err(StoreError::Undone),
                 _ => panic!("on purpose"),
             }
         }))
@@ -109,9 +105,47 @@ pub async fn work_that_panics_leaves_nothing(store: &dyn Store) -> Kept {
         .await;
         assert!(matches!(failed, Err(StoreError::Failed(why)) if why.contains("this was on purpose")));
     }
-    let failed: Outcome = read(store, |_| panic!("this too")).await;
+    let failed: Kept = read(store, |_| panic!("this too")).await;
     assert!(matches!(failed, Err(StoreError::Failed(why)) if why.contains("this too")));
     assert_eq!(ask(store, look_everywhere).await?, before);
+    Ok(())
+}
+
+/// What a caller's work may fail with: a refusal of its own, or the store.
+#[derive(Debug)]
+enum Refusal {
+    QueueFull { jobs: u64 },
+    Store(StoreError),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        Refusal::Store(error)
+    }
+}
+
+/// Nothing that the work wrote before it refused is there.
+pub async fn an_error_of_the_callers_comes_back_as_it_was(store: &dyn Store) -> Kept {
+    fill(store).await?;
+    let before = ask(store, look_everywhere).await?;
+    let refused = write(store, |rows| -> Result<(), Refusal> {
+        write_everywhere(rows)?;
+        Err(Refusal::QueueFull { jobs: 7 })
+    })
+    .await;
+    assert!(matches!(refused, Err(Refusal::QueueFull { jobs: 7 })), "{refused:?}");
+    assert_eq!(ask(store, look_everywhere).await?, before);
+    let refused = read(store, |_| Err::<(), _>(Refusal::QueueFull { jobs: 8 })).await;
+    assert!(matches!(refused, Err(Refusal::QueueFull { jobs: 8 })), "{refused:?}");
+    Ok(())
+}
+
+/// Whether the work passed it on or never came to an end.
+pub async fn an_error_of_the_store_comes_back_as_the_callers(store: &dyn Store) -> Kept {
+    let failed = read(store, |rows| -> Result<(), Refusal> { Ok(rows.put_setting("key", "value")?) }).await;
+    assert!(matches!(&failed, Err(Refusal::Store(StoreError::Failed(_)))), "{failed:?}");
+    let failed: Result<(), Refusal> = write(store, |_| panic!("on purpose")).await;
+    assert!(matches!(&failed, Err(Refusal::Store(StoreError::Failed(_)))), "{failed:?}");
     Ok(())
 }
 
@@ -132,7 +166,7 @@ pub async fn work_follows_work(store: &dyn Store) -> Kept {
     let number = |rows: &mut dyn Rows| -> Result<u32, StoreError> {
         Ok(rows.setting("number")?.and_then(|text| text.parse().ok()).unwrap_or(0))
     };
-    let works = (0..100).map(|_| -> std::pin::Pin<Box<dyn Future<Output = Outcome>>> {
+    let works = (0..100).map(|_| -> std::pin::Pin<Box<dyn Future<Output = Kept>>> {
         Box::pin(write(store, move |rows| {
             let next = number(rows)? + 1;
             rows.put_setting("number", &next.to_string())
@@ -159,12 +193,12 @@ pub async fn a_read_sees_what_was_written_before(store: &dyn Store) -> Kept {
 pub async fn a_read_cannot_write(store: &dyn Store) -> Kept {
     fill(store).await?;
     let before = ask(store, look_everywhere).await?;
-    let attempt = midge_protocol::Attempt(1);
-    let writes: [fn(&mut dyn Rows) -> Outcome; 7] = [
+    let attempt = midge_protocol::AttemptNumber(1);
+    let writes: [fn(&mut dyn Rows) -> Kept; 7] = [
         |rows| rows.put_jobs(&[job(9, "default", 0)]),
         |rows| rows.delete_ended(midge_core::Phase::Completed, at(1_000), 10).map(|_| ()),
         |rows| rows.put_content(id(1), Content::Args, b"new"),
-        |rows| rows.append_log(id(1), midge_protocol::Attempt(1), 3, b"new"),
+        |rows| rows.append_log(id(1), midge_protocol::AttemptNumber(1), 3, b"new"),
         |rows| rows.put_machine(&machine("m0")),
         |rows| rows.delete_machine(&machine_name("m0")),
         |rows| rows.put_setting("key", "new"),
@@ -175,7 +209,7 @@ pub async fn a_read_cannot_write(store: &dyn Store) -> Kept {
     let view = midge_protocol::job::AttemptView {
         attempt,
         machine: machine_name("m0"),
-        due_at: at(0),
+        scheduled_at: at(0),
         started_at: at(0),
         ended_at: at(0),
         spent: false,

@@ -6,11 +6,11 @@ use std::ops::Bound::{Excluded, Unbounded};
 use bytes::Bytes;
 use midge_core::{Job, Machine, Phase};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{Attempt, JobId, MachineName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp};
 
 use super::tables::Tables;
 use crate::work::Access;
-use crate::{Content, ContentRows, JobCounts, JobRows, MachineRows, PhaseFilter, StoreError};
+use crate::{Content, ContentRows, JobCounts, JobRows, JobSearch, MachineRows, StoreError};
 
 type Undo = Box<dyn FnOnce(&mut Tables)>;
 
@@ -56,7 +56,7 @@ impl<'a> MemoryRows<'a> {
         for content in [Content::Args, Content::Input, Content::Result] {
             self.set(|tables| &mut tables.contents, (id, content), None);
         }
-        let all = (id, Attempt(0))..=(id, Attempt(u32::MAX));
+        let all = (id, AttemptNumber(0))..=(id, AttemptNumber(u32::MAX));
         let logs: Vec<_> = self.tables.logs.range(all.clone()).map(|(key, _)| *key).collect();
         let attempts: Vec<_> = self.tables.attempts.range(all).map(|(key, _)| *key).collect();
         for key in logs {
@@ -91,17 +91,15 @@ impl JobRows for MemoryRows<'_> {
         Ok(leased.filter_map(|id| self.tables.jobs.get(id).cloned()).collect())
     }
 
-    fn jobs_listed(&mut self, filter: &PhaseFilter, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let jobs = match filter.before {
+    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let jobs = match search.before {
             Some(before) => self.tables.jobs.range(..before),
             None => self.tables.jobs.range(..),
         };
         let wanted = |job: &&Job| {
-            (filter.phases.is_empty() || filter.phases.contains(&job.phase()))
-                && filter.due_until.is_none_or(|until| job.due() <= until)
-                && filter.due_after.is_none_or(|after| job.due() > after)
-                && filter.queue.as_ref().is_none_or(|queue| job.queue == *queue)
-                && filter.module.as_ref().is_none_or(|module| job.module == *module)
+            search.state.matches(job)
+                && search.queue.as_ref().is_none_or(|queue| job.queue == *queue)
+                && search.module.as_ref().is_none_or(|module| job.module == *module)
         };
         Ok(jobs.rev().map(|(_, job)| job).filter(wanted).take(limit).cloned().collect())
     }
@@ -172,7 +170,7 @@ impl ContentRows for MemoryRows<'_> {
     fn append_log(
         &mut self,
         job: JobId,
-        attempt: Attempt,
+        attempt: AttemptNumber,
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
@@ -191,7 +189,7 @@ impl ContentRows for MemoryRows<'_> {
         Ok(())
     }
 
-    fn log(&mut self, job: JobId, attempt: Attempt) -> Result<Bytes, StoreError> {
+    fn log(&mut self, job: JobId, attempt: AttemptNumber) -> Result<Bytes, StoreError> {
         Ok(self.tables.logs.get(&(job, attempt)).map(|log| Bytes::copy_from_slice(log)).unwrap_or_default())
     }
 
@@ -202,7 +200,7 @@ impl ContentRows for MemoryRows<'_> {
     }
 
     fn attempts(&mut self, job: JobId) -> Result<Vec<AttemptView>, StoreError> {
-        let all = (job, Attempt(0))..=(job, Attempt(u32::MAX));
+        let all = (job, AttemptNumber(0))..=(job, AttemptNumber(u32::MAX));
         Ok(self.tables.attempts.range(all).map(|(_, attempt)| attempt.clone()).collect())
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use midge_core::{Job, Machine, Phase};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{Attempt, JobId, MachineName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp};
 
 use crate::Content;
 
@@ -23,8 +23,8 @@ pub(super) struct Tables {
     /// How many jobs of a queue are in a phase. Never 0.
     pub(super) counts: BTreeMap<QueueName, BTreeMap<Phase, u64>>,
     pub(super) contents: BTreeMap<(JobId, Content), Bytes>,
-    pub(super) logs: BTreeMap<(JobId, Attempt), Vec<u8>>,
-    pub(super) attempts: BTreeMap<(JobId, Attempt), AttemptView>,
+    pub(super) logs: BTreeMap<(JobId, AttemptNumber), Vec<u8>>,
+    pub(super) attempts: BTreeMap<(JobId, AttemptNumber), AttemptView>,
     pub(super) machines: BTreeMap<MachineName, Machine>,
     pub(super) settings: BTreeMap<String, String>,
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use midge_protocol::job::AttemptView;
-use midge_protocol::{Attempt, JobId};
+use midge_protocol::{AttemptNumber, JobId};
 use rusqlite::{OptionalExtension, params};
 
 use super::decode::{from_json, to_json};
@@ -31,7 +31,7 @@ impl ContentRows for SqliteRows<'_> {
     fn append_log(
         &mut self,
         job: JobId,
-        attempt: Attempt,
+        attempt: AttemptNumber,
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
@@ -51,7 +51,7 @@ impl ContentRows for SqliteRows<'_> {
         })
     }
 
-    fn log(&mut self, job: JobId, attempt: Attempt) -> Result<Bytes, StoreError> {
+    fn log(&mut self, job: JobId, attempt: AttemptNumber) -> Result<Bytes, StoreError> {
         let sql = "SELECT bytes FROM logs WHERE job = ?1 AND attempt = ?2 ORDER BY offset";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut log = Vec::new();

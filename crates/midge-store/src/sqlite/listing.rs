@@ -1,4 +1,4 @@
-//! Lists jobs for people, newest id first, so that no filter makes it look at all jobs.
+//! Lists jobs for people, newest id first, so that no search makes it look at all jobs.
 //!
 //! Most pages are found among the newest jobs. For one that is not, each index that holds such jobs gives its newest,
 //! and `counts` says which parts of an index are not empty.
@@ -9,7 +9,7 @@ use rusqlite::params;
 
 use super::decode::{from_json, id, phase, text};
 use super::rows::SqliteRows;
-use crate::{PhaseFilter, StoreError};
+use crate::{JobSearch, StoreError};
 
 /// How many of the newest jobs are looked at first: a millisecond or two.
 const NEWEST_JOBS: usize = 2_000;
@@ -18,13 +18,13 @@ const BEYOND_IDS: [u8; 17] = [0xff; 17];
 
 pub(super) fn list(
     rows: &mut SqliteRows<'_>,
-    filter: &PhaseFilter,
+    search: &JobSearch,
     limit: usize,
 ) -> Result<Vec<Job>, StoreError> {
-    let listing = Listing { filter, limit };
+    let listing = Listing { search, limit };
     let (mut jobs, rest) = listing.among_newest(rows)?;
     if let Some(before) = rest {
-        let listing = Listing { filter, limit: limit - jobs.len() };
+        let listing = Listing { search, limit: limit - jobs.len() };
         let mut found = listing.ended(rows, before)?;
         found.append(&mut listing.running(rows, before)?);
         found.append(&mut listing.waiting(rows, before)?);
@@ -41,7 +41,7 @@ pub(super) fn list(
 type Found = Vec<(JobId, i64)>;
 
 struct Listing<'a> {
-    filter: &'a PhaseFilter,
+    search: &'a JobSearch,
     limit: usize,
 }
 
@@ -52,7 +52,7 @@ impl Listing<'_> {
             "SELECT id, queue, module, phase, due, body FROM jobs INDEXED BY jobs_by_id
              WHERE id < ?1 ORDER BY id DESC",
         )?;
-        let before: &[u8] = self.filter.before.as_ref().map_or(&BEYOND_IDS, |id| id.as_bytes());
+        let before: &[u8] = self.search.before.as_ref().map_or(&BEYOND_IDS, |id| id.as_bytes());
         let mut jobs = Vec::new();
         let mut looked_at = 0;
         let mut found = statement.query([before])?;
@@ -155,7 +155,7 @@ impl Listing<'_> {
     }
 
     fn wants_phase(&self, phase: Phase) -> bool {
-        self.filter.phases.is_empty() || self.filter.phases.contains(&phase)
+        self.search.state.phases.is_empty() || self.search.state.phases.contains(&phase)
     }
 
     fn wants_due(&self, due: i64) -> bool {
@@ -165,14 +165,14 @@ impl Listing<'_> {
 
     /// Returns after and until when a job is to be due, in milliseconds.
     fn due(&self) -> (i64, i64) {
-        let after = self.filter.due_after.map_or(i64::MIN, |due| due.as_millis());
-        let until = self.filter.due_until.map_or(i64::MAX, |due| due.as_millis());
+        let after = self.search.state.due_after.map_or(i64::MIN, |due| due.as_millis());
+        let until = self.search.state.due_until.map_or(i64::MAX, |due| due.as_millis());
         (after, until)
     }
 
     fn names(&self) -> (Option<&str>, Option<&str>) {
-        let queue = self.filter.queue.as_ref().map(|queue| queue.as_str());
-        let module = self.filter.module.as_ref().map(|module| module.as_str());
+        let queue = self.search.queue.as_ref().map(|queue| queue.as_str());
+        let module = self.search.module.as_ref().map(|module| module.as_str());
         (queue, module)
     }
 }

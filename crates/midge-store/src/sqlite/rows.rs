@@ -10,7 +10,7 @@ use super::counts::{Counted, Counts};
 use super::decode::{from_json, id, phase, text, to_json};
 use super::writer::again;
 use crate::work::Access;
-use crate::{JobCounts, JobRows, PhaseFilter, StoreError};
+use crate::{JobCounts, JobRows, JobSearch, StoreError};
 
 /// One work's part of a transaction.
 pub(super) struct SqliteRows<'a> {
@@ -266,8 +266,8 @@ impl JobRows for SqliteRows<'_> {
         Ok(jobs)
     }
 
-    fn jobs_listed(&mut self, filter: &PhaseFilter, limit: usize) -> Result<Vec<Job>, StoreError> {
-        super::listing::list(self, filter, limit)
+    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<Job>, StoreError> {
+        super::listing::list(self, search, limit)
     }
 
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError> {

@@ -52,7 +52,7 @@ pub(crate) struct Args {
     at: Option<Timestamp>,
     /// How many attempts may be spent [default: the module's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    attempts: Option<u32>,
+    max_attempts: Option<u32>,
     /// How long an attempt may run [default: the module's]
     #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
     time_limit: Option<Duration>,
@@ -71,7 +71,7 @@ pub(crate) struct Args {
     /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
     #[arg(
         long, value_name = "FILE|-",
-        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "attempts", "time_limit", "id", "wait"]
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "max_attempts", "time_limit", "id", "wait"]
     )]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -105,9 +105,9 @@ impl Args {
             args: self.content.args()?,
             input: self.content.input()?,
             queue: self.queue.clone(),
-            at: self.at,
+            scheduled_at: self.at,
             in_ms: self.r#in.map(millis),
-            attempts_max: self.attempts,
+            max_attempts: self.max_attempts,
             time_limit_ms: self.time_limit.map(millis),
             ..EnqueueRequest::new(module)
         })
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_said_is_what_is_asked_for() {
         let request = request(
-            "midge enqueue hello --args [1] --in 1h30m --queue slow --attempts 3 --time-limit 90s \
+            "midge enqueue hello --args [1] --in 1h30m --queue slow --max-attempts 3 --time-limit 90s \
              --id 0190b3e4-7d5c-7c3a-9f00-0123456789ab"
                 .replace("  ", " ")
                 .as_str(),
@@ -236,7 +236,7 @@ mod tests {
         let json = serde_json::to_value(&request).unwrap();
         let expected = serde_json::json!({
             "id": "0190b3e4-7d5c-7c3a-9f00-0123456789ab", "module": "hello", "args": [1], "queue": "slow",
-            "in_ms": 5_400_000, "attempts_max": 3, "time_limit_ms": 90_000,
+            "in_ms": 5_400_000, "max_attempts": 3, "time_limit_ms": 90_000,
         });
         assert_eq!(json, expected);
     }

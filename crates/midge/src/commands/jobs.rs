@@ -12,7 +12,7 @@ use midge_cli::table::{Table, cut};
 use midge_cli::words;
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{Attempt, JobId, ModuleName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp};
 
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
@@ -151,7 +151,8 @@ impl Args {
             Command::List(args) => list(args).await?,
             Command::Show(args) => show::show(&args.server.client()?, args.id, args.json).await?,
             Command::Log(args) => {
-                let log = args.server.client()?.log(args.id, args.attempt.map(Attempt)).await.answered()?;
+                let log =
+                    args.server.client()?.log(args.id, args.attempt.map(AttemptNumber)).await.answered()?;
                 write_bytes(&log)?;
             }
             Command::Result(args) => {
@@ -193,7 +194,7 @@ fn table(jobs: &[JobView], now: Timestamp) -> Table {
             job.module.to_string(),
             job.queue.to_string(),
             state(job.state),
-            format!("{}/{}", job.spent, job.attempts_max),
+            format!("{}/{}", job.spent, job.max_attempts),
             words::relative(job.enqueued_at, now),
             ran.filter(|_| runs_or_ran).unwrap_or_else(|| "-".to_owned()),
             cut(&remark(job, now), NOTE_WIDTH_MAX),
@@ -213,10 +214,10 @@ fn remark(job: &JobView, now: Timestamp) -> String {
             Some(progress) => progress.message.clone(),
             None => String::new(),
         },
-        State::Scheduled => words::relative(job.due_at, now),
+        State::Scheduled => words::relative(job.scheduled_at, now),
         State::Available | State::Retryable | State::Discarded => match &job.failure {
             Some(failure) if job.state == State::Retryable => {
-                format!("{}; {}: {}", words::relative(job.due_at, now), failure.cause, failure.message)
+                format!("{}; {}: {}", words::relative(job.scheduled_at, now), failure.cause, failure.message)
             }
             Some(failure) => format!("{}: {}", failure.cause, failure.message),
             None => String::new(),

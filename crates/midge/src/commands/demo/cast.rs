@@ -147,7 +147,7 @@ impl Part {
     /// Returns what is wrong with how the job ended, if anything is.
     pub(super) fn fault(&self, detail: &JobDetail, result: Option<&Bytes>) -> Option<String> {
         let job = &detail.job;
-        let cause = job.failure.as_ref().map(|failure| failure.cause);
+        let cause = job.failure.as_ref().map(|failure| &failure.cause);
         match &self.ends {
             Ends::Completed { .. } if job.state != State::Completed => {
                 let why =
@@ -161,7 +161,7 @@ impl Part {
                 Some("its result is not what it should be".to_owned())
             }
             Ends::Completed { .. } => None,
-            Ends::Discarded(wanted) if job.state == State::Discarded && cause == Some(*wanted) => None,
+            Ends::Discarded(wanted) if job.state == State::Discarded && cause == Some(wanted) => None,
             Ends::Discarded(wanted) => {
                 let cause = cause.map(|cause| format!(" with {cause}")).unwrap_or_default();
                 Some(format!("should have been discarded with {wanted}, and was {}{cause}", job.state))
@@ -177,8 +177,8 @@ mod tests {
     fn detail(part: &Part, state: &str, spent: u32, cause: Option<&str>) -> JobDetail {
         let mut job = json!({
             "id": part.id, "module": part.module, "queue": "default", "state": state, "attempt": spent,
-            "spent": spent, "attempts_max": 25, "enqueued_at": "2030-01-01T00:00:00Z",
-            "due_at": "2030-01-01T00:00:00Z", "args": "null", "attempts": [],
+            "spent": spent, "max_attempts": 25, "enqueued_at": "2030-01-01T00:00:00Z",
+            "scheduled_at": "2030-01-01T00:00:00Z", "args": "null", "attempts": [],
         });
         if let Some(cause) = cause {
             job["failure"] = json!({"cause": cause, "message": "why"});

@@ -98,7 +98,7 @@ pub(super) fn table(ended: &[EndedRole]) -> Table {
     for EndedRole { part, detail, file, fault } in ended {
         let job = &detail.job;
         let usages = || detail.attempts.iter().filter_map(|attempt| attempt.usage);
-        let waited: Duration = detail.attempts.iter().map(|a| a.started_at.since(a.due_at)).sum();
+        let waited: Duration = detail.attempts.iter().map(|a| a.started_at.since(a.scheduled_at)).sum();
         let ran_us = usages().map(|usage| usage.ran_us).sum();
         let memory = usages().map(|usage| usage.memory_peak_bytes).max().unwrap_or(0);
         let cause = job.failure.as_ref().filter(|_| job.state != State::Completed);

@@ -48,10 +48,10 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     fact("queue", &job.queue);
     let cancelling = if job.cancelling { ", is being cancelled" } else { "" };
     fact("state", &format_args!("{}{cancelling}", state(job.state)));
-    fact("attempts", &format_args!("{} begun, {} of {} spent", job.attempt, job.spent, job.attempts_max));
+    fact("attempts", &format_args!("{} begun, {} of {} spent", job.attempt, job.spent, job.max_attempts));
     fact("enqueued", &time(job.enqueued_at));
     if !job.state.is_ended() {
-        fact("due", &time(job.due_at));
+        fact("due", &time(job.scheduled_at));
     }
     if let Some(at) = job.started_at {
         fact("started", &time(at));
@@ -90,7 +90,7 @@ fn attempts(attempts: &[AttemptView]) -> Table {
         table.row([
             attempt.attempt.to_string(),
             attempt.machine.to_string(),
-            words::duration(attempt.started_at.since(attempt.due_at)),
+            words::duration(attempt.started_at.since(attempt.scheduled_at)),
             usage(&|usage| words::duration(Duration::from_micros(usage.ran_us))),
             usage(&|usage| words::duration(Duration::from_micros(usage.cpu_us))),
             usage(&|usage| words::bytes(usage.memory_peak_bytes)),

@@ -1,50 +1,21 @@
-//! The calls to the Machines API that a round decided on, each followed by writing what came of it.
+//! The acting half of a round: the calls to the Machines API that were decided on, each followed by writing what came
+//! of it.
 //!
-//! Invariant: nothing is decided here, and a call that fails becomes an event.
+//! Invariant: nothing is decided here, and a call that fails becomes an event, never an error that ends the loop.
 
-use std::time::Duration;
-
-use midge_core::MachineEvent;
+use midge_core::{Call, CallFailure, MachineEvent};
 use midge_machines::{Label, Launch, MachineError, MachineSpec, Machines};
 use midge_protocol::{MachineId, MachineName};
 use midge_store::{Store, StoreError};
 
-use super::{Context, OWNER_KEY, change};
+use super::change::change;
+use super::spec::OWNER_KEY;
+use super::{Act, Context};
 use crate::clock::Clock;
 
-/// A create whose fate is not known is repeated so often, under the same name and secret.
+/// A create whose fate is not known is repeated so often, under the same name and secret: the name is unique, so that
+/// the Machine is made once.
 const AMBIGUOUS_TRIES: u32 = 3;
-
-/// One call to the Machines API. Its Machine's row says already that it is under way.
-#[derive(Debug)]
-pub enum Act {
-    /// Make a Machine.
-    Create {
-        /// What it is to be.
-        spec: Box<MachineSpec>,
-        /// Whether to start it.
-        launch: Launch,
-    },
-    /// Start one.
-    Start {
-        /// Its name.
-        name: MachineName,
-        /// Its id.
-        id: MachineId,
-    },
-    /// Destroy one that has a row.
-    Destroy {
-        /// Its name.
-        name: MachineName,
-        /// Its id; where it is not known, there may be none.
-        id: Option<MachineId>,
-    },
-    /// Destroy one that carries our label and has no row.
-    DestroyStray {
-        /// Its id.
-        id: MachineId,
-    },
-}
 
 /// Makes one call to the Machines API and writes what came of it.
 pub async fn act(
@@ -58,27 +29,21 @@ pub async fn act(
         Act::Create { spec, launch } => {
             let event = match create(machines, &spec, launch).await {
                 Ok(id) => MachineEvent::Created { id },
-                Err(MachineError::Ambiguous { .. }) => {
-                    MachineEvent::CreateLost { note: "it is not known whether it was made".to_owned() }
-                }
-                Err(error) => failed("create", &spec.name, &error),
+                Err(error) => failed(Call::Create, &spec.name, &error),
             };
             (spec.name, event)
         }
         Act::Start { name, id } => {
             let event = match machines.start(&id).await {
                 Ok(()) => MachineEvent::Started,
-                Err(MachineError::Gone(_)) => MachineEvent::Destroyed,
-                // Another Machine can do its work; this one cannot be had for now.
-                Err(error @ MachineError::NoCapacity(_)) => MachineEvent::Overdue { note: error.to_string() },
-                Err(error) => failed("start", &name, &error),
+                Err(error) => failed(Call::Start, &name, &error),
             };
             (name, event)
         }
         Act::Destroy { name, id } => {
             let event = match destroy(machines, &name, id, context).await {
                 Ok(()) => MachineEvent::Destroyed,
-                Err(error) => failed("destroy", &name, &error),
+                Err(error) => failed(Call::Destroy, &name, &error),
             };
             (name, event)
         }
@@ -131,15 +96,20 @@ async fn destroy(
     Ok(())
 }
 
-fn failed(call: &str, name: &MachineName, error: &MachineError) -> MachineEvent {
-    tracing::warn!(machine.name = %name, %error, "cannot {call} a Machine");
-    let wait = match error {
-        MachineError::RateLimited { retry_after } => retry_after.unwrap_or(Duration::from_secs(1)),
-        // A person has to do something first.
+fn failed(call: Call, name: &MachineName, error: &MachineError) -> MachineEvent {
+    let verb = call.as_str();
+    tracing::warn!(machine.name = %name, %error, "cannot {verb} a Machine");
+    let failure = match error {
+        MachineError::Gone(_) => CallFailure::Gone,
+        MachineError::Ambiguous { .. } => CallFailure::Ambiguous,
+        MachineError::NoCapacity(_) => CallFailure::NoCapacity,
+        MachineError::RateLimited { retry_after } => CallFailure::RateLimited(*retry_after),
         MachineError::Denied(_) | MachineError::LimitReached(_) | MachineError::Invalid(_) => {
-            Duration::from_secs(30)
+            CallFailure::NeedsPerson
         }
-        _ => Duration::ZERO,
+        MachineError::Conflict(_) | MachineError::NotReady(_) | MachineError::Unavailable(_) => {
+            CallFailure::Unavailable
+        }
     };
-    MachineEvent::ActFailed { note: format!("cannot {call} it: {error}"), wait }
+    MachineEvent::CallFailed { call, failure, note: format!("cannot {verb} it: {error}") }
 }

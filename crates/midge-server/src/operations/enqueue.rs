@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Job, NewJob};
+use midge_core::{Job, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued};
 use midge_protocol::{JobId, QueueName, Timestamp, limits};
-use midge_store::{Content, Rows, StoreError};
+use midge_store::{Content, Rows};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::catalog::Catalog;
+use crate::error::ServiceError;
 use crate::midge::Midge;
-use crate::service::ServiceError;
 
 /// A request that is in order, with all that the manifest adds to it.
 struct Accepted {
@@ -29,12 +29,7 @@ impl Midge {
     /// Enqueues many jobs, all or none. At most [`limits::BULK_JOBS_MAX`].
     pub async fn enqueue_all(&self, requests: Vec<EnqueueRequest>) -> Result<Vec<Enqueued>, ServiceError> {
         if requests.len() > limits::BULK_JOBS_MAX {
-            return Err(ServiceError::TooLarge {
-                what: "a bulk enqueue (counted in jobs)",
-                bytes: requests.len(),
-                max: limits::BULK_JOBS_MAX,
-                hint: ": send several",
-            });
+            return Err(ServiceError::TooManyJobs { jobs: requests.len(), max: limits::BULK_JOBS_MAX });
         }
         let now = self.inner.clock.now();
         let catalog = self.inner.catalog.get();
@@ -43,15 +38,12 @@ impl Midge {
         let full = self.nearly_full(&accepted, &catalog);
 
         let written = midge_store::write(&*self.inner.store, move |rows| write(rows, accepted, &full, now));
-        let Written { enqueued, queues } = match written.await? {
-            Ok(written) => written,
-            Err(refused) => return Err(refused),
-        };
+        let Written { enqueued, queues } = written.await?;
         for (queue, count) in queues {
-            *self.waiting().entry(queue.clone()).or_default() += count;
-            self.inner.hints.queues.wake(&queue);
+            *self.inner.waiting().entry(queue.clone()).or_default() += count;
+            self.inner.waiters.queues.wake(&queue);
         }
-        self.inner.hints.dispatcher.notify_one();
+        self.inner.waiters.dispatcher.notify_one();
         Ok(enqueued)
     }
 
@@ -61,24 +53,22 @@ impl Midge {
         for job in accepted {
             *adds.entry(&job.new.queue).or_default() += 1;
         }
-        let waiting = self.waiting();
-        let limits = adds.into_iter().map(|(queue, add)| (queue, add, catalog.policy(queue).jobs_max));
+        let waiting = self.inner.waiting();
+        let limits = adds.into_iter().map(|(queue, add)| (queue, add, catalog.policy(queue).max_jobs));
         limits
             // The count is about a second old: a tenth of room covers what it missed.
-            .filter(|(queue, add, max)| waiting.get(*queue).copied().unwrap_or(0) + add > max - max / 10)
+            .filter(|(queue, add, max)| {
+                is_full(max - max / 10, waiting.get(*queue).copied().unwrap_or(0), *add)
+            })
             .map(|(queue, _, max)| (queue.clone(), max))
             .collect()
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, std::collections::HashMap<QueueName, u64>> {
-        self.inner.waiting.lock().expect("nobody panics with the counts in hand")
     }
 }
 
 fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<Accepted, ServiceError> {
     let module = catalog.module(&request.module).map_err(|nearest| ServiceError::UnknownModule {
         name: request.module.clone(),
-        nearest: nearest.cloned(),
+        nearest: nearest.map(str::to_owned),
     })?;
     let args = request.args.get().len();
     if args > limits::ARGS_BYTES_MAX {
@@ -95,18 +85,20 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
             hint,
         });
     }
-    let due = match (request.at, request.in_ms) {
-        (Some(_), Some(_)) => return Err(ServiceError::Invalid("use one of `at` and `in_ms`".to_owned())),
+    let due = match (request.scheduled_at, request.in_ms) {
+        (Some(_), Some(_)) => {
+            return Err(ServiceError::Invalid("use one of `scheduled_at` and `in_ms`".to_owned()));
+        }
         (Some(at), None) => at,
         (None, Some(millis)) => now.after(Duration::from_millis(millis)),
         (None, None) => now,
     };
     let mut retry = module.retry;
-    if let Some(attempts_max) = request.attempts_max {
-        retry.attempts_max = attempts_max;
+    if let Some(max_attempts) = request.max_attempts {
+        retry.max_attempts = max_attempts;
     }
-    if retry.attempts_max == 0 {
-        return Err(ServiceError::Invalid("`attempts_max` is 0, and a job needs at least 1".to_owned()));
+    if retry.max_attempts == 0 {
+        return Err(ServiceError::Invalid("`max_attempts` is 0, and a job needs at least 1".to_owned()));
     }
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
@@ -130,21 +122,33 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
 
 /// Returns a hash of all that was asked for, so that a repeated request is told from another under the same id.
 fn content_hash(request: &EnqueueRequest) -> u64 {
+    // Every field by name: one that is added and not hashed here does not compile.
+    let EnqueueRequest {
+        id: _,
+        module,
+        args,
+        input,
+        queue,
+        scheduled_at,
+        in_ms,
+        max_attempts,
+        time_limit_ms,
+    } = request;
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    part(request.module.as_str().as_bytes());
-    part(request.args.get().as_bytes());
-    part(request.input.as_deref().unwrap_or_default());
-    part(request.queue.as_ref().map_or("", QueueName::as_str).as_bytes());
+    part(module.as_str().as_bytes());
+    part(args.get().as_bytes());
+    part(input.as_deref().unwrap_or_default());
+    part(queue.as_ref().map_or("", QueueName::as_str).as_bytes());
     let numbers = [
-        request.at.map(|at| at.as_millis() as u64),
-        request.in_ms,
-        request.attempts_max.map(u64::from),
-        request.time_limit_ms,
-        request.input.as_ref().map(|_| 0),
+        scheduled_at.map(|at| at.as_millis() as u64),
+        *in_ms,
+        max_attempts.map(u64::from),
+        *time_limit_ms,
+        input.as_ref().map(|_| 0),
     ];
     for number in numbers {
         part(number.map(u64::to_le_bytes).as_ref().map_or(&[], |bytes| bytes));
@@ -163,7 +167,7 @@ fn write(
     accepted: Vec<Accepted>,
     nearly_full: &BTreeMap<QueueName, u64>,
     now: Timestamp,
-) -> Result<Result<Written, ServiceError>, StoreError> {
+) -> Result<Written, ServiceError> {
     let ids: Vec<JobId> = accepted.iter().map(|job| job.new.id).collect();
     let mut known: BTreeMap<JobId, u64> =
         rows.jobs(&ids)?.into_iter().flatten().map(|job| (job.id, job.content_hash)).collect();
@@ -174,7 +178,7 @@ fn write(
     for Accepted { new, request } in accepted {
         let id = new.id;
         match known.get(&id) {
-            Some(hash) if *hash != new.content_hash => return Ok(Err(ServiceError::Conflict(id))),
+            Some(hash) if *hash != new.content_hash => return Err(ServiceError::Conflict(id)),
             Some(_) => enqueued.push(Enqueued { id, new: false }),
             None => {
                 known.insert(id, new.content_hash);
@@ -189,12 +193,11 @@ fn write(
         let counts = rows.job_counts(now)?;
         for (queue, max) in nearly_full {
             let waiting = counts.get(queue).map_or(0, midge_store::JobCounts::waiting);
-            if waiting + queues.get(queue).copied().unwrap_or(0) > *max {
-                return Ok(Err(ServiceError::QueueFull { queue: queue.clone(), max: *max }));
+            if is_full(*max, waiting, queues.get(queue).copied().unwrap_or(0)) {
+                return Err(ServiceError::QueueFull { queue: queue.clone(), max: *max });
             }
         }
     }
-    // Nothing was written before this: a refusal above leaves the store as it was.
     rows.put_jobs(&jobs)?;
     for (id, request) in contents {
         rows.put_content(id, Content::Args, request.args.get().as_bytes())?;
@@ -202,5 +205,5 @@ fn write(
             rows.put_content(id, Content::Input, input)?;
         }
     }
-    Ok(Ok(Written { enqueued, queues }))
+    Ok(Written { enqueued, queues })
 }

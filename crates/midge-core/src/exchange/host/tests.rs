@@ -1,26 +1,28 @@
 //! The rules of the host's side of the exchange, in virtual time.
 
-use midge_protocol::job::{AttemptLimits, Failure};
-use midge_protocol::{Attempt as Number, JobId, ModuleName, QueueName};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use midge_protocol::job::AttemptLimits;
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName};
 
 use super::*;
 
 struct Host {
-    work: Work,
-    now: Instant,
+    side: HostSide,
+    now: Timestamp,
     room: u32,
-    logs: HashMap<AttemptRef, Vec<u8>>,
+    logs: BTreeMap<AttemptRef, Vec<u8>>,
 }
 
 impl Host {
     fn new(wait: Wait) -> Host {
-        let now = Instant::now();
-        Host { work: Work::new(BootId(7), wait, now), now, room: 2, logs: HashMap::new() }
+        let now = Timestamp::from_millis(1_000_000);
+        Host { side: HostSide::new(BootId(7), wait, now), now, room: 2, logs: BTreeMap::new() }
     }
 
     fn next(&mut self) -> Next {
         let logs = &self.logs;
-        self.work.next(self.now, self.room, &|attempt, offset, max| {
+        self.side.next(self.now, self.room, &|attempt, offset, max| {
             let log = logs.get(&attempt).map(Vec::as_slice).unwrap_or_default();
             let start = (offset as usize).min(log.len());
             Bytes::copy_from_slice(&log[start..log.len().min(start + max)])
@@ -36,21 +38,21 @@ impl Host {
 
     fn waits(&mut self) -> Option<Duration> {
         match self.next() {
-            Next::Wait(at) => at.map(|at| at - self.now),
+            Next::Wait(at) => at.map(|at| at.since(self.now)),
             other => panic!("it should have waited: {other:?}"),
         }
     }
 
     fn answer(&mut self, request: &Request, answer: Answer) -> Vec<Todo> {
-        self.work.answered(request.seq, answer, self.now)
+        self.side.answered(request.seq, answer, self.now)
     }
 
     fn fails(&mut self, request: &Request) {
-        self.work.failed(request.seq, false, self.now);
+        self.side.failed(request.seq, false, self.now);
     }
 
     fn passes(&mut self, time: Duration) {
-        self.now += time;
+        self.now = self.now.after(time);
     }
 
     /// Has the server give it a job, and its parked request sent again.
@@ -65,13 +67,22 @@ impl Host {
 
     fn completes(&mut self, attempt: AttemptRef, result: &'static [u8]) {
         let outcome = Outcome::Completed { result: Bytes::from_static(result) };
-        self.work.ended(attempt, outcome, Usage::default(), self.now);
+        self.side.ended(Finished { attempt, outcome, usage: Usage::default() }, self.now);
     }
 }
 
+/// Returns the attempts that a request gives back.
+fn given_back(request: &Request) -> Vec<AttemptRef> {
+    let back = request.finished.iter().filter(|finished| finished.outcome == Outcome::HandedBack);
+    back.map(|finished| finished.attempt).collect()
+}
+
+/// Makes a grant of another job each time.
 fn grant() -> Grant {
+    static NUMBER: AtomicU8 = AtomicU8::new(0);
+    let job = JobId::from_bytes([NUMBER.fetch_add(1, Ordering::Relaxed); 16]);
     Grant {
-        attempt: AttemptRef { job: JobId::generate(), attempt: Number(1) },
+        attempt: AttemptRef { job, attempt: AttemptNumber(1) },
         module: ModuleName::new("hello").unwrap(),
         queue: QueueName::default_queue(),
         args: "null".to_owned(),
@@ -174,7 +185,7 @@ fn a_grant_seen_twice_runs_once() {
     assert_eq!(host.answer(&fourth, gives(&grant)), []);
     // The next attempt at the same job is another one.
     let mut next = grant.clone();
-    next.attempt.attempt = Number(2);
+    next.attempt.attempt = AttemptNumber(2);
     let fifth = host.sends();
     assert_eq!(host.answer(&fifth, gives(&next)).len(), 1);
 }
@@ -186,14 +197,14 @@ fn log_and_progress_are_told_once_a_second_and_only_what_is_new() {
     host.sends();
     host.logs.insert(attempt, b"one".to_vec());
     let progress = Progress { done: 1, total: 2, message: String::new() };
-    host.work.has_news([(attempt, progress.clone())]);
+    host.side.has_news([(attempt, progress.clone())]);
     let first = host.sends();
     assert_eq!((first.log[0].offset, &first.log[0].bytes[..]), (0, &b"one"[..]));
     assert_eq!(first.running[0].progress, Some(progress));
     host.answer(&first, nothing());
 
     host.logs.insert(attempt, b"one two".to_vec());
-    host.work.has_news([]);
+    host.side.has_news([]);
     assert_eq!(host.waits(), Some(NEWS_EVERY));
     host.passes(NEWS_EVERY);
     let second = host.sends();
@@ -216,7 +227,7 @@ fn results_that_do_not_fit_into_one_body_go_into_the_next() {
     let result = Bytes::from(vec![0; limits::RESULT_BYTES_MAX]);
     for grant in &grants {
         let outcome = Outcome::Completed { result: result.clone() };
-        host.work.ended(grant.attempt, outcome, Usage::default(), host.now);
+        host.side.ended(Finished { attempt: grant.attempt, outcome, usage: Usage::default() }, host.now);
     }
     let mut told = Vec::new();
     for _ in 0..3 {
@@ -242,7 +253,7 @@ fn a_host_that_has_waited_asks_to_leave_and_exits_when_it_may() {
     assert!(asks.leaving && asks.running.is_empty());
     assert_eq!(asks.room, 2, "it would still take a job");
     host.answer(&asks, Answer { left: true, ..Answer::default() });
-    assert_eq!(host.next(), Next::Exit(Exit::Left));
+    assert_eq!(host.next(), Next::Exit(Departure::Left));
 }
 
 #[test]
@@ -302,7 +313,7 @@ fn a_drained_host_takes_nothing_more_finishes_and_leaves() {
     let asks = host.sends();
     assert!(asks.leaving && asks.room == 0);
     host.answer(&asks, Answer { left: true, ..Answer::default() });
-    assert_eq!(host.next(), Next::Exit(Exit::Left));
+    assert_eq!(host.next(), Next::Exit(Departure::Left));
 }
 
 #[test]
@@ -310,7 +321,7 @@ fn a_stopped_host_closes_at_once_finishes_within_the_grace_and_gives_the_rest_ba
     let mut host = Host::new(Wait::Forever);
     let (fast, slow) = (host.begins(), host.begins());
     let parked = host.sends();
-    host.work.stop(10 * SECOND, host.now);
+    host.side.stop(10 * SECOND, host.now);
     let closes = host.sends();
     assert_eq!((closes.room, closes.wait_ms), (0, 0));
     // A job that was already on its way is given back unbegun.
@@ -318,7 +329,7 @@ fn a_stopped_host_closes_at_once_finishes_within_the_grace_and_gives_the_rest_ba
     assert_eq!(host.answer(&parked, gives(&late)), []);
     host.answer(&closes, nothing());
     let told = host.sends();
-    assert_eq!(told.handed_back, [late.attempt]);
+    assert_eq!(given_back(&told), [late.attempt]);
     host.answer(&told, nothing());
 
     host.completes(fast, b"");
@@ -328,28 +339,27 @@ fn a_stopped_host_closes_at_once_finishes_within_the_grace_and_gives_the_rest_ba
     host.sends();
     host.passes(10 * SECOND);
     assert_eq!(host.next(), Next::HandBack(vec![slow]));
-    let given_back = Outcome::Failed(Failure::new(Cause::HandedBack, ""));
-    host.work.ended(slow, given_back, Usage::default(), host.now);
+    host.side.ended(handed_back(slow), host.now);
     let told = host.sends();
-    assert_eq!((told.handed_back.clone(), told.finished.len()), (vec![slow], 0));
+    assert_eq!(given_back(&told), [slow]);
     host.answer(&told, nothing());
     let asks = host.sends();
     assert!(asks.leaving);
     // Let go or not: the platform wants it gone.
     host.answer(&asks, nothing());
-    assert_eq!(host.next(), Next::Exit(Exit::Left));
+    assert_eq!(host.next(), Next::Exit(Departure::Left));
 }
 
 #[test]
 fn a_stopped_host_does_not_wait_for_a_lost_server() {
     let mut host = Host::new(Wait::Forever);
     host.sends();
-    host.work.stop(SECOND, host.now);
+    host.side.stop(SECOND, host.now);
     for _ in 0..20 {
         match host.next() {
             Next::Send(request) => host.fails(&request),
             Next::Wait(at) => host.now = at.expect("it has a time to wake"),
-            Next::Exit(exit) => return assert_eq!(exit, Exit::Lost),
+            Next::Exit(exit) => return assert_eq!(exit, Departure::Lost),
             Next::HandBack(attempts) => panic!("there is nothing to give back: {attempts:?}"),
         }
     }
@@ -368,7 +378,7 @@ fn a_host_that_lost_its_server_goes_on_running_and_then_gives_up() {
             Next::Wait(at) => host.now = at.expect("it has a time to wake"),
             other => panic!("it should have gone on: {other:?}"),
         }
-        ran = host.now - begun;
+        ran = host.now.since(begun);
     }
     host.completes(attempt, b"");
     let ended = host.now;
@@ -380,8 +390,8 @@ fn a_host_that_lost_its_server_goes_on_running_and_then_gives_up() {
             }
             Next::Wait(at) => host.now = at.expect("it has a time to wake"),
             Next::Exit(exit) => {
-                assert_eq!(exit, Exit::Lost);
-                break assert_eq!(host.now - ended, LOST_AFTER);
+                assert_eq!(exit, Departure::Lost);
+                break assert_eq!(host.now.since(ended), LOST_AFTER);
             }
             other => panic!("{other:?}"),
         }
@@ -411,8 +421,8 @@ fn retries_back_off_and_an_answer_ends_that() {
 fn a_connection_that_went_stale_is_tried_again_at_once_but_not_twice() {
     let mut host = Host::new(Wait::Forever);
     let request = host.sends();
-    host.work.failed(request.seq, true, host.now);
+    host.side.failed(request.seq, true, host.now);
     let request = host.sends();
-    host.work.failed(request.seq, true, host.now);
+    host.side.failed(request.seq, true, host.now);
     assert!(host.waits().is_some());
 }

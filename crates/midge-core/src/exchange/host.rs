@@ -1,21 +1,17 @@
-//! What to say to the server next, and what to do about its answer: the host's side of the exchange, without doing it.
-//!
-//! Invariant: no IO and no clock. Requests go out and answers, ends, signals and the time come in as arguments.
+//! The host's side of the exchange: what to say to the server next, and what to do about its answer.
 //!
 //! Two requests may be under way. One is *parked*: it says nothing new and waits for the server to. One *speaks*: it
 //! carries what ended, and is answered at once. A request that was answered has been heard, so what it carried is
 //! forgotten; one that failed is not, so it is said again.
 
-use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
-use midge_protocol::exchange::{
-    Answer, AttemptRef, Finished, Grant, LogChunk, Outcome, Request, Running as RunningNow,
-};
-use midge_protocol::job::{Cause, Progress, Usage};
+use midge_protocol::exchange::{Answer, AttemptRef, Finished, Grant, LogChunk, Outcome, Request, Running};
+use midge_protocol::job::{Progress, Usage};
 use midge_protocol::manifest::Wait;
-use midge_protocol::{BootId, limits};
+use midge_protocol::{BootId, Timestamp, limits};
 
 /// Log and progress are told at most this often.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +21,8 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long a host without anything to run goes on trying to reach its server: two leases, after which the server has
 /// given it up.
 const LOST_AFTER: Duration = limits::LEASE.saturating_mul(2);
+/// How much longer than it may be parked a request may take, with the largest bodies on a slow network.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a host that is told to stop tries to give back what it could not finish.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How soon a host that may not leave asks again.
@@ -36,22 +34,23 @@ const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Attempts that are remembered after they ended, for a grant that was on its way meanwhile.
 const RECENT_MAX: usize = 4 * limits::PLACES_MAX as usize;
 
-/// The host's side of the exchange.
-pub struct Work {
+/// The host's side of the exchange. Its times are of any clock that never runs backwards.
+#[derive(Debug)]
+pub struct HostSide {
     boot: BootId,
     wait: Wait,
     seq: u64,
-    attempts: HashMap<AttemptRef, Attempt>,
+    attempts: BTreeMap<AttemptRef, Entry>,
     recent: VecDeque<AttemptRef>,
     flights: Vec<Flight>,
     failures: u32,
-    retry_at: Option<Instant>,
-    heard_at: Option<Instant>,
-    begun_at: Instant,
+    retry_at: Option<Timestamp>,
+    heard_at: Option<Timestamp>,
+    begun_at: Timestamp,
     /// Since when nothing runs.
-    idle_since: Instant,
-    leave_not_before: Instant,
-    news_at: Option<Instant>,
+    idle_since: Timestamp,
+    leave_not_before: Timestamp,
+    news_at: Option<Timestamp>,
     has_news: bool,
     draining: bool,
     stop: Option<StopPlan>,
@@ -59,20 +58,17 @@ pub struct Work {
 }
 
 /// One attempt that the server believes is here.
-struct Attempt {
-    phase: Phase,
+#[derive(Debug)]
+struct Entry {
+    /// What is to be reported, once it has ended.
+    finished: Option<Finished>,
     /// How much of its log the server has.
     log_told: u64,
     progress: Option<Progress>,
 }
 
-enum Phase {
-    Running,
-    Finished(Finished),
-    HandedBack,
-}
-
 /// A request under way.
+#[derive(Debug)]
 struct Flight {
     seq: u64,
     kind: Kind,
@@ -88,28 +84,30 @@ enum Kind {
     Leaves,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct StopPlan {
-    hand_back_at: Instant,
-    handed_back: bool,
+    hand_back_at: Timestamp,
+    /// Whether what still ran has been stopped.
+    is_over: bool,
 }
 
 /// What is to happen next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Send this request; tell [`Work::answered`] or [`Work::failed`] how it went.
+    /// Send this request, within [`ANSWER_TIMEOUT`] beyond the wait that it allows, and tell [`HostSide::answered`] or
+    /// [`HostSide::failed`] how it went.
     Send(Box<Request>),
     /// Stop these attempts, to give them back.
     HandBack(Vec<AttemptRef>),
     /// Nothing, until something happens or this time has come.
-    Wait(Option<Instant>),
+    Wait(Option<Timestamp>),
     /// Exit.
-    Exit(Exit),
+    Exit(Departure),
 }
 
-/// How the host's work ends.
+/// Why a host exits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub enum Departure {
     /// It left, or was told to stop and gave everything back.
     Left,
     /// The server could not be reached for too long.
@@ -127,14 +125,14 @@ pub enum Todo {
     Forget(AttemptRef),
 }
 
-impl Work {
+impl HostSide {
     /// Begins work.
-    pub fn new(boot: BootId, wait: Wait, now: Instant) -> Work {
-        Work {
+    pub fn new(boot: BootId, wait: Wait, now: Timestamp) -> HostSide {
+        HostSide {
             boot,
             wait,
             seq: 0,
-            attempts: HashMap::new(),
+            attempts: BTreeMap::new(),
             recent: VecDeque::new(),
             flights: Vec::new(),
             failures: 0,
@@ -153,12 +151,12 @@ impl Work {
 
     /// Returns how many attempts run.
     pub fn running(&self) -> usize {
-        self.attempts.values().filter(|attempt| matches!(attempt.phase, Phase::Running)).count()
+        self.attempts.values().filter(|entry| entry.finished.is_none()).count()
     }
 
     /// Says what to do next. `room` is how many attempts could begin now, and `log` reads a piece of an attempt's log
     /// by offset and length.
-    pub fn next(&mut self, now: Instant, room: u32, log: &dyn Fn(AttemptRef, u64, usize) -> Bytes) -> Next {
+    pub fn next(&mut self, now: Timestamp, room: u32, log: &dyn Fn(AttemptRef, u64, usize) -> Bytes) -> Next {
         if let Some(exit) = self.exit(now) {
             return Next::Exit(exit);
         }
@@ -185,7 +183,7 @@ impl Work {
     }
 
     /// Takes the server's answer to a request.
-    pub fn answered(&mut self, seq: u64, answer: Answer, now: Instant) -> Vec<Todo> {
+    pub fn answered(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Vec<Todo> {
         let mut todos = Vec::new();
         self.failures = 0;
         self.retry_at = None;
@@ -199,27 +197,26 @@ impl Work {
             if self.attempts.contains_key(&attempt) || self.recent.contains(&attempt) {
                 continue;
             }
-            let phase = if stopping { Phase::HandedBack } else { Phase::Running };
-            self.attempts.insert(attempt, Attempt { phase, log_told: 0, progress: None });
+            let finished = stopping.then(|| handed_back(attempt));
+            self.attempts.insert(attempt, Entry { finished, log_told: 0, progress: None });
             if !stopping {
                 todos.push(Todo::Begin(Box::new(grant)));
             }
         }
-        let running = |attempt: &AttemptRef| {
-            self.attempts.get(attempt).is_some_and(|attempt| matches!(attempt.phase, Phase::Running))
-        };
+        let running =
+            |attempt: &AttemptRef| self.attempts.get(attempt).is_some_and(|entry| entry.finished.is_none());
         todos.extend(answer.cancel.into_iter().filter(running).map(Todo::Cancel));
         if kind == Some(Kind::Leaves) && !self.left && self.attempts.is_empty() {
             // A warm Machine, or one that a job is meant for. One that was told to stop has nothing to stay for.
             self.left = stopping;
             self.idle_since = now;
-            self.leave_not_before = now + LEAVE_AGAIN;
+            self.leave_not_before = now.after(LEAVE_AGAIN);
         }
         todos
     }
 
     /// Takes note that a request got no answer. `at_once`: it is worth to try again without a wait.
-    pub fn failed(&mut self, seq: u64, at_once: bool, now: Instant) {
+    pub fn failed(&mut self, seq: u64, at_once: bool, now: Timestamp) {
         if let Some(flight) = self.land(seq) {
             self.has_news |= !flight.log.is_empty() || !flight.progress.is_empty();
         }
@@ -228,25 +225,22 @@ impl Work {
             return;
         }
         let doubled = RETRY_FIRST.saturating_mul(1 << self.failures.min(10));
-        self.retry_at = Some(now + doubled.min(RETRY_MAX));
+        self.retry_at = Some(now.after(doubled.min(RETRY_MAX)));
         self.failures += 1;
     }
 
     /// Takes the end of an attempt.
-    pub fn ended(&mut self, attempt: AttemptRef, outcome: Outcome, usage: Usage, now: Instant) {
-        if let Some(entry) = self.attempts.get_mut(&attempt) {
-            entry.phase = match &outcome {
-                Outcome::Failed(failure) if failure.cause == Cause::HandedBack => Phase::HandedBack,
-                _ => Phase::Finished(Finished { attempt, outcome, usage }),
-            };
+    pub fn ended(&mut self, finished: Finished, now: Timestamp) {
+        if let Some(entry) = self.attempts.get_mut(&finished.attempt) {
+            entry.finished = Some(finished);
         }
         self.idle_since = now;
     }
 
-    /// Takes a grant back that could not be begun.
+    /// Takes note that a granted attempt could not be begun, and is to be given back.
     pub fn could_not_begin(&mut self, attempt: AttemptRef) {
         if let Some(entry) = self.attempts.get_mut(&attempt) {
-            entry.phase = Phase::HandedBack;
+            entry.finished = Some(handed_back(attempt));
         }
     }
 
@@ -261,31 +255,35 @@ impl Work {
     }
 
     /// Takes the platform's word to stop: what runs may go on for the grace, then it is given back.
-    pub fn stop(&mut self, grace: Duration, now: Instant) {
-        self.stop.get_or_insert(StopPlan { hand_back_at: now + grace, handed_back: false });
+    pub fn stop(&mut self, grace: Duration, now: Timestamp) {
+        self.stop.get_or_insert(StopPlan { hand_back_at: now.after(grace), is_over: false });
         // At once, so that the server leases nothing more to us.
         self.has_news = true;
         self.news_at = None;
         self.retry_at = None;
     }
 
-    fn exit(&self, now: Instant) -> Option<Exit> {
+    fn exit(&self, now: Timestamp) -> Option<Departure> {
         if self.left {
-            return Some(Exit::Left);
+            return Some(Departure::Left);
         }
         if self.running() > 0 {
             return None;
         }
-        let heard = self.heard_at.unwrap_or(self.begun_at).max(self.idle_since);
-        let lost = now >= heard + LOST_AFTER;
-        let too_late = self.stop.is_some_and(|stop| now >= stop.hand_back_at + STOP_PATIENCE);
-        (lost || too_late).then_some(Exit::Lost)
+        let lost = now >= self.lost_at();
+        let too_late = self.stop.is_some_and(|stop| now >= stop.hand_back_at.after(STOP_PATIENCE));
+        (lost || too_late).then_some(Departure::Lost)
     }
 
-    fn due_to_hand_back(&mut self, now: Instant) -> Option<Vec<AttemptRef>> {
-        let stop = self.stop.as_mut().filter(|stop| !stop.handed_back && now >= stop.hand_back_at)?;
-        stop.handed_back = true;
-        let running = self.attempts.iter().filter(|(_, attempt)| matches!(attempt.phase, Phase::Running));
+    /// Returns when a host without anything to run gives its server up, if it does not hear of it before.
+    fn lost_at(&self) -> Timestamp {
+        self.heard_at.unwrap_or(self.begun_at).max(self.idle_since).after(LOST_AFTER)
+    }
+
+    fn due_to_hand_back(&mut self, now: Timestamp) -> Option<Vec<AttemptRef>> {
+        let stop = self.stop.as_mut().filter(|stop| !stop.is_over && now >= stop.hand_back_at)?;
+        stop.is_over = true;
+        let running = self.attempts.iter().filter(|(_, entry)| entry.finished.is_none());
         let running: Vec<AttemptRef> = running.map(|(attempt, _)| *attempt).collect();
         (!running.is_empty()).then_some(running)
     }
@@ -295,14 +293,14 @@ impl Work {
     }
 
     fn has_ended(&self) -> bool {
-        self.attempts.values().any(|attempt| !matches!(attempt.phase, Phase::Running))
+        self.attempts.values().any(|entry| entry.finished.is_some())
     }
 
-    fn is_news_due(&self, now: Instant) -> bool {
-        self.has_news && self.news_at.is_none_or(|at| now >= at + NEWS_EVERY)
+    fn is_news_due(&self, now: Timestamp) -> bool {
+        self.has_news && self.news_at.is_none_or(|at| now >= at.after(NEWS_EVERY))
     }
 
-    fn is_leaving_due(&self, now: Instant) -> bool {
+    fn is_leaving_due(&self, now: Timestamp) -> bool {
         if !self.attempts.is_empty() {
             return false;
         }
@@ -314,23 +312,23 @@ impl Work {
     }
 
     /// Returns how long the host still waits for a job; nothing where that is for ever.
-    fn wait_left(&self, now: Instant) -> Option<Duration> {
+    fn wait_left(&self, now: Timestamp) -> Option<Duration> {
         let Wait::Millis(wait) = self.wait else { return None };
-        let until = (self.idle_since + Duration::from_millis(wait)).max(self.leave_not_before);
-        Some(until.saturating_duration_since(now))
+        let until = self.idle_since.after(Duration::from_millis(wait)).max(self.leave_not_before);
+        Some(until.since(now))
     }
 
     /// Returns when to look again, if nothing happens before.
-    fn wake_at(&self, now: Instant) -> Option<Instant> {
+    fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let idle = self.running() == 0;
-        let news = self.has_news.then(|| self.news_at.map_or(now, |at| at + NEWS_EVERY));
-        let wait_over = self.wait_left(now).filter(|_| idle).map(|left| now + left);
-        let stop = self.stop.map(|stop| match stop.handed_back {
+        let news = self.has_news.then(|| self.news_at.map_or(now, |at| at.after(NEWS_EVERY)));
+        let wait_over = self.wait_left(now).filter(|_| idle).map(|left| now.after(left));
+        let stop = self.stop.map(|stop| match stop.is_over {
             false => stop.hand_back_at,
-            true => stop.hand_back_at + STOP_PATIENCE,
+            true => stop.hand_back_at.after(STOP_PATIENCE),
         });
         let leave = (self.draining && idle).then_some(self.leave_not_before);
-        let lost = idle.then(|| self.heard_at.unwrap_or(self.begun_at).max(self.idle_since) + LOST_AFTER);
+        let lost = idle.then(|| self.lost_at());
         let times = [self.retry_at, news, wait_over, stop, leave, lost];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
@@ -339,7 +337,7 @@ impl Work {
         &mut self,
         kind: Kind,
         room: u32,
-        now: Instant,
+        now: Timestamp,
         log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
     ) -> Request {
         self.seq += 1;
@@ -353,7 +351,6 @@ impl Work {
             leaving: kind == Kind::Leaves,
             running: Vec::new(),
             finished: Vec::new(),
-            handed_back: Vec::new(),
             log: Vec::new(),
         };
         let mut bytes_left = CARRIED_BYTES_MAX;
@@ -364,17 +361,14 @@ impl Work {
                 .log
                 .extend(told.log.iter().map(|chunk| (attempt, chunk.offset + chunk.bytes.len() as u64)));
             request.log.extend(told.log);
-            match told.end {
-                Some(End::Finished(finished)) => request.finished.push(finished),
-                Some(End::HandedBack) => request.handed_back.push(attempt),
-                None => {
-                    let progress = entry.progress.clone().filter(|_| speaks);
-                    flight.progress.extend(progress.clone().map(|progress| (attempt, progress)));
-                    request.running.push(RunningNow { attempt, progress });
-                    continue;
-                }
+            if let Some(finished) = told.finished {
+                request.finished.push(finished);
+                flight.ended.push(attempt);
+            } else {
+                let progress = entry.progress.clone().filter(|_| speaks);
+                flight.progress.extend(progress.clone().map(|progress| (attempt, progress)));
+                request.running.push(Running { attempt, progress });
             }
-            flight.ended.push(attempt);
         }
         if speaks {
             self.news_at = Some(now);
@@ -385,15 +379,14 @@ impl Work {
         request
     }
 
-    fn park_ms(&self, now: Instant) -> u32 {
-        let mut longest = limits::EXCHANGE_WAIT_MAX;
+    fn park_ms(&self, now: Timestamp) -> u32 {
+        let mut longest = limits::HEARTBEAT;
         if self.running() == 0
             && let Some(left) = self.wait_left(now)
         {
             longest = longest.min(left);
         }
-        // Rounded up, so that the answer does not come a moment before the wait is over.
-        u32::try_from(longest.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+        u32::try_from(longest.as_millis()).unwrap_or(u32::MAX)
     }
 
     fn land(&mut self, seq: u64) -> Option<Flight> {
@@ -428,16 +421,11 @@ impl Work {
 
 /// What a request says about an attempt.
 struct Told {
-    end: Option<End>,
+    finished: Option<Finished>,
     log: Vec<LogChunk>,
 }
 
-enum End {
-    Finished(Finished),
-    HandedBack,
-}
-
-impl Attempt {
+impl Entry {
     /// Says what fits. An attempt whose end does not fit any more is still running, as far as the server knows.
     fn told(
         &self,
@@ -446,18 +434,16 @@ impl Attempt {
         bytes_left: &mut usize,
         log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
     ) -> Told {
-        let nothing = Told { end: None, log: Vec::new() };
-        let (end, result_len, log_max) = match &self.phase {
-            _ if !speaks => return nothing,
-            Phase::Running => (None, 0, LOG_CHUNK_BYTES_MAX),
-            Phase::HandedBack => (Some(End::HandedBack), 0, 0),
-            Phase::Finished(finished) => {
-                let len = match &finished.outcome {
-                    Outcome::Completed { result } => result.len(),
-                    _ => limits::MESSAGE_BYTES_MAX,
-                };
-                (Some(End::Finished(finished.clone())), len, limits::LOG_BYTES_MAX)
-            }
+        let nothing = Told { finished: None, log: Vec::new() };
+        if !speaks {
+            return nothing;
+        }
+        let (result_len, log_max) = match self.finished.as_ref().map(|finished| &finished.outcome) {
+            None => (0, LOG_CHUNK_BYTES_MAX),
+            // Whoever runs it again begins a log of its own.
+            Some(Outcome::HandedBack) => (0, 0),
+            Some(Outcome::Completed { result }) => (result.len(), limits::LOG_BYTES_MAX),
+            Some(_) => (limits::MESSAGE_BYTES_MAX, limits::LOG_BYTES_MAX),
         };
         let bytes = if log_max == 0 { Bytes::new() } else { log(attempt, self.log_told, log_max) };
         let Some(left) = bytes_left.checked_sub(result_len + bytes.len()) else { return nothing };
@@ -466,8 +452,13 @@ impl Attempt {
             true => Vec::new(),
             false => vec![LogChunk { attempt, offset: self.log_told, bytes }],
         };
-        Told { end, log }
+        Told { finished: self.finished.clone(), log }
     }
+}
+
+/// What is reported of an attempt that was given back before its guest ran.
+fn handed_back(attempt: AttemptRef) -> Finished {
+    Finished { attempt, outcome: Outcome::HandedBack, usage: Usage::default() }
 }
 
 #[cfg(test)]

@@ -1,0 +1,204 @@
+//! What an event makes of a Machine.
+
+use std::time::Duration;
+
+use midge_protocol::{BootId, MachineId, Timestamp};
+
+use super::MachineState::{Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Starting, Up};
+use super::{
+    Call, CallFailure, Loss, Machine, MachineChange, MachineEvent, MachineRefused, MachineState, Sight,
+};
+
+/// A call to the Machines API counts as lost after this. The client gives up on the longest, a create that is tried
+/// three times for a minute, before.
+const CALL_TIMEOUT: Duration = Duration::from_secs(4 * 60);
+/// The shortest wait after a call that was one too many, where the Machines API does not say.
+const RATE_LIMITED_WAIT: Duration = Duration::from_secs(1);
+/// The shortest wait after a call that fails until a person has done something.
+const NEEDS_PERSON_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait between two calls that fail.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+impl Machine {
+    /// Applies an event, or says that it does not apply. The Machine itself is left as it is.
+    pub fn apply(&self, event: MachineEvent, now: Timestamp) -> Result<MachineChange, MachineRefused> {
+        let loss = loss(&event);
+        let machine = match event {
+            MachineEvent::CallBegun(call) => self.call_begun(call, now),
+            MachineEvent::Created { id } => self.created(id, now),
+            MachineEvent::Started => self.answered(self.state, now),
+            MachineEvent::Destroyed => self.now_is(Gone, now),
+            MachineEvent::CallFailed { call, failure, note } => self.call_failed(call, failure, note, now),
+            MachineEvent::TakenOver => Machine { act_at: self.act_at.min(now), ..self.clone() },
+
+            MachineEvent::Heard { boot, seq, generation } => self.heard(boot, seq, &generation, now)?,
+            MachineEvent::Granted { attempts } if self.state == Up => {
+                Machine { attempts: self.attempts + attempts, ..self.clone() }
+            }
+            MachineEvent::Left if matches!(self.state, Up | Draining) => self.now_is(Left, now),
+            MachineEvent::Granted { .. } | MachineEvent::Left => return Err(MachineRefused(self.state)),
+
+            MachineEvent::Outdated => self.outdated(now)?,
+            MachineEvent::GivenUp { note } => self.given_up(note, now),
+
+            MachineEvent::Seen { id, sight, looked_at } => self.seen(id, sight, looked_at, now),
+        };
+        let loses = self.state.may_exchange() && !machine.state.may_exchange();
+        Ok(MachineChange { machine, loss: loss.filter(|_| loses) })
+    }
+
+    /// The Machine in another state, or in the same one since the same time.
+    fn now_is(&self, state: MachineState, now: Timestamp) -> Machine {
+        let mut machine = self.clone();
+        if state != self.state {
+            (machine.state, machine.since) = (state, now);
+            // What comes next for it is a call of its own.
+            if matches!(state, Ready | Destroying) {
+                machine.act_at = now;
+            }
+        }
+        machine
+    }
+
+    fn noted(self, note: impl Into<String>) -> Machine {
+        Machine { note: Some(note.into()), ..self }
+    }
+
+    fn call_begun(&self, call: Call, now: Timestamp) -> Machine {
+        let state = match call {
+            Call::Create => self.state,
+            Call::Start => Starting,
+            Call::Destroy => Destroying,
+        };
+        Machine { act_at: now.after(CALL_TIMEOUT), ..self.now_is(state, now) }
+    }
+
+    /// The call that was under way succeeded: what was seen before now is old.
+    fn answered(&self, state: MachineState, now: Timestamp) -> Machine {
+        Machine { act_failures: 0, act_at: now, since: now, ..self.now_is(state, now) }
+    }
+
+    fn created(&self, id: MachineId, now: Timestamp) -> Machine {
+        // Its host may have been faster than the answer to the call that made it.
+        let state = if self.state == Creating { Starting } else { self.state };
+        Machine { id: Some(id), ..self.answered(state, now) }
+    }
+
+    fn call_failed(&self, call: Call, failure: CallFailure, note: String, now: Timestamp) -> Machine {
+        match (call, failure) {
+            (Call::Create, CallFailure::Ambiguous) if matches!(self.state, Creating | Preparing) => {
+                let lost = self.now_is(Destroying, now).noted("it is not known whether it was made");
+                Machine { boot_failed: true, ..lost }
+            }
+            // It was made: its host phoned home, or it was seen.
+            (Call::Create, CallFailure::Ambiguous) => self.answered(self.state, now),
+            (Call::Start | Call::Destroy, CallFailure::Gone) => self.now_is(Gone, now),
+            // Another Machine can do its work; this one cannot be had for now.
+            (Call::Start, CallFailure::NoCapacity) => self.given_up(note, now),
+            _ => {
+                let act_failures = self.act_failures.saturating_add(1);
+                let wait = least_wait(failure).max(retry_wait(act_failures));
+                Machine { act_failures, act_at: now.after(wait), ..self.clone() }.noted(note)
+            }
+        }
+    }
+
+    fn heard(
+        &self,
+        boot: BootId,
+        seq: u64,
+        generation: &str,
+        now: Timestamp,
+    ) -> Result<Machine, MachineRefused> {
+        if !self.state.may_exchange() {
+            return Err(MachineRefused(self.state));
+        }
+        let newest = if self.boot == Some(boot) { self.seq.max(seq) } else { seq };
+        // A host does not forget that it was told to drain, so neither does its row, whatever is deployed next.
+        let machine = match self.state {
+            Draining => self.clone(),
+            _ if self.is_outdated(generation) => self.outdated(now)?,
+            _ => self.now_is(Up, now),
+        };
+        Ok(Machine { boot: Some(boot), seq: newest, heard_at: Some(now), ..machine })
+    }
+
+    fn outdated(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
+        let state = match self.state {
+            Creating | Starting | Up | Draining => Draining,
+            Preparing | Ready => Destroying,
+            Left | Destroying | Gone => return Err(MachineRefused(self.state)),
+        };
+        Ok(self.now_is(state, now).noted("a new generation takes its place"))
+    }
+
+    fn given_up(&self, note: String, now: Timestamp) -> Machine {
+        if self.state == Gone {
+            return self.clone();
+        }
+        let boot_failed = matches!(self.state, Creating | Preparing | Starting);
+        Machine { boot_failed, ..self.now_is(Destroying, now).noted(note) }
+    }
+
+    fn seen(&self, id: Option<MachineId>, sight: Sight, looked_at: Timestamp, now: Timestamp) -> Machine {
+        let call_is_under_way = now < self.act_at;
+        if let (None, Some(id), false) = (&self.id, id, call_is_under_way) {
+            // The call that made it was not answered, and it is there.
+            return self.created(id, now);
+        }
+        if looked_at <= self.since {
+            return self.clone();
+        }
+        match sight {
+            Sight::Pending | Sight::Running => self.clone(),
+            Sight::Gone if self.state == Gone => self.clone(),
+            Sight::Gone => {
+                let note = self.note.clone();
+                let note = note.unwrap_or_else(|| "the Machines API has no such Machine".to_owned());
+                self.now_is(Gone, now).noted(note)
+            }
+            Sight::Stopped(exit) => match self.state {
+                Ready | Destroying | Gone => self.clone(),
+                Preparing => self.now_is(Ready, now),
+                // The call that starts it is under way: what was seen is from before.
+                Creating | Starting if call_is_under_way => self.clone(),
+                Creating | Starting => {
+                    let how = exit.map_or("it stopped".to_owned(), |exit| exit.to_string());
+                    let failed = self.now_is(Destroying, now);
+                    Machine { boot_failed: true, ..failed }
+                        .noted(format!("{how} before its host phoned home"))
+                }
+                Up | Draining | Left => match exit.filter(super::Exit::is_suspect) {
+                    Some(exit) => self.now_is(Destroying, now).noted(exit.to_string()),
+                    None if self.single_use || self.state == Draining => self.now_is(Destroying, now),
+                    None => self.now_is(Ready, now),
+                },
+            },
+        }
+    }
+}
+
+/// What an event means for the jobs of a Machine, if it may hold no lease any more after it.
+fn loss(event: &MachineEvent) -> Option<Loss> {
+    let (suspect, note) = match event {
+        MachineEvent::Seen { sight: Sight::Stopped(Some(exit)), .. } => (exit.is_suspect(), exit.to_string()),
+        MachineEvent::GivenUp { note } => (true, note.clone()),
+        _ => (false, "its Machine is gone".to_owned()),
+    };
+    Some(Loss { suspect, note })
+}
+
+/// Returns the shortest wait before a call is made again that failed in such a way.
+fn least_wait(failure: CallFailure) -> Duration {
+    match failure {
+        CallFailure::RateLimited(wait) => wait.unwrap_or(RATE_LIMITED_WAIT),
+        CallFailure::NeedsPerson => NEEDS_PERSON_WAIT,
+        _ => Duration::ZERO,
+    }
+}
+
+/// Waits between calls that fail: 1, 2, 4 seconds and so on, up to [`RETRY_WAIT_MAX`].
+fn retry_wait(failures: u32) -> Duration {
+    let doubled = 1u64.checked_shl(failures.saturating_sub(1)).unwrap_or(u64::MAX);
+    Duration::from_secs(doubled).min(RETRY_WAIT_MAX)
+}

@@ -1,0 +1,190 @@
+use super::*;
+
+pub(crate) fn machine(name: &str, state: MachineState, now: Timestamp) -> Machine {
+    let (name, queue) = (MachineName::new(name).unwrap(), QueueName::default_queue());
+    let new = Machine::new(name, queue, "g1".to_owned(), &QueuePolicy::default(), state, now);
+    Machine { id: Some(MachineId::new("e1").unwrap()), ..new }
+}
+
+fn after(machine: &Machine, event: MachineEvent, now: Timestamp) -> Machine {
+    machine.apply(event, now).unwrap().machine
+}
+
+fn failed(call: Call, failure: CallFailure) -> MachineEvent {
+    MachineEvent::CallFailed { call, failure, note: "no".into() }
+}
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+const LATER: Timestamp = Timestamp::from_millis(1_005_000);
+
+fn stopped(code: i32) -> MachineEvent {
+    let exit = Exit { code: Some(code), oom_killed: false, requested: false };
+    MachineEvent::Seen { id: None, sight: Sight::Stopped(Some(exit)), looked_at: LATER }
+}
+
+#[test]
+fn a_host_that_phones_home_before_its_create_is_answered_is_up() {
+    let creating = machine("m", MachineState::Creating, NOW);
+    let up = after(&creating, MachineEvent::Heard { boot: BootId(1), seq: 1, generation: "g1".into() }, NOW);
+    assert_eq!(up.state, MachineState::Up);
+    let id = MachineId::new("e2").unwrap();
+    assert_eq!(after(&up, MachineEvent::Created { id }, NOW).state, MachineState::Up);
+}
+
+#[test]
+fn a_host_that_phoned_home_is_not_given_up_because_its_create_was_not_answered() {
+    let lost = || failed(Call::Create, CallFailure::Ambiguous);
+    let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
+    assert_eq!(after(&creating, lost(), NOW).state, MachineState::Destroying);
+    let up = after(&creating, MachineEvent::Heard { boot: BootId(1), seq: 1, generation: "g1".into() }, NOW);
+    assert_eq!(after(&up, lost(), NOW).state, MachineState::Up);
+}
+
+#[test]
+fn what_was_seen_before_it_changed_is_old() {
+    let up = machine("m", MachineState::Up, LATER);
+    let event = MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: NOW };
+    assert_eq!(after(&up, event, LATER).state, MachineState::Up);
+}
+
+#[test]
+fn a_start_under_way_is_not_a_failed_boot() {
+    let mut starting = machine("m", MachineState::Starting, NOW);
+    starting.act_at = LATER.after(Duration::from_secs(60));
+    assert_eq!(after(&starting, stopped(0), LATER).state, MachineState::Starting);
+    starting.act_at = NOW;
+    let failed = after(&starting, stopped(1), LATER);
+    assert!(failed.boot_failed);
+    assert!(failed.note.unwrap().contains("exited with 1 before its host phoned home"));
+}
+
+#[test]
+fn a_machine_whose_host_left_can_be_started_again_and_a_crashed_one_cannot() {
+    let left = machine("m", MachineState::Left, NOW);
+    assert_eq!(after(&left, stopped(0), LATER).state, MachineState::Ready);
+    let up = machine("m", MachineState::Up, NOW);
+    assert_eq!(after(&up, stopped(101), LATER).state, MachineState::Destroying);
+    let used = Machine { single_use: true, ..machine("m", MachineState::Left, NOW) };
+    assert_eq!(after(&used, stopped(0), LATER).state, MachineState::Destroying);
+}
+
+#[test]
+fn a_machine_that_is_heard_of_again_at_once_is_no_news() {
+    let heard = |machine: &Machine, seq, millis| {
+        let now = Timestamp::from_millis(NOW.as_millis() + millis);
+        after(machine, MachineEvent::Heard { boot: BootId(1), seq, generation: "g1".into() }, now)
+    };
+    let starting = machine("m", MachineState::Starting, NOW);
+    let row = heard(&starting, 7, 0);
+    assert!(row.is_news_to(&starting));
+    assert!(!row.is_news_to(&row));
+    assert!(!heard(&row, 7, 999).is_news_to(&row));
+    assert!(heard(&row, 7, 1_000).is_news_to(&row), "its leases last while it is heard of");
+    assert!(heard(&row, 8, 1).is_news_to(&row), "an older request must not claim any more");
+}
+
+#[test]
+fn a_host_without_the_right_is_refused() {
+    for state in [MachineState::Ready, MachineState::Left, MachineState::Destroying, MachineState::Gone] {
+        let machine = machine("m", state, NOW);
+        assert!(
+            machine
+                .apply(MachineEvent::Heard { boot: BootId(1), seq: 1, generation: "g1".into() }, NOW)
+                .is_err(),
+            "{state:?}"
+        );
+    }
+}
+
+#[test]
+fn calls_that_fail_are_repeated_ever_more_slowly() {
+    let mut m = machine("m", MachineState::Creating, NOW);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let event = failed(Call::Create, CallFailure::Unavailable);
+        m = after(&m, event, NOW);
+        waits.push(m.act_at.since(NOW).as_secs());
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+}
+
+#[test]
+fn what_a_person_has_to_mend_is_tried_every_half_minute_and_a_limit_of_the_api_is_kept() {
+    let creating = machine("m", MachineState::Creating, NOW);
+    let wait = |failure| after(&creating, failed(Call::Create, failure), NOW).act_at.since(NOW).as_secs();
+    assert_eq!(wait(CallFailure::NeedsPerson), 30);
+    assert_eq!(wait(CallFailure::RateLimited(Some(Duration::from_secs(7)))), 7);
+    assert_eq!(wait(CallFailure::RateLimited(None)), 1);
+}
+
+#[test]
+fn a_machine_that_cannot_be_started_for_want_of_room_gives_way_to_another() {
+    let starting = machine("m", MachineState::Starting, NOW);
+    let given_up = after(&starting, failed(Call::Start, CallFailure::NoCapacity), NOW);
+    assert_eq!(given_up.state, MachineState::Destroying);
+    assert_eq!(after(&starting, failed(Call::Start, CallFailure::Gone), NOW).state, MachineState::Gone);
+}
+
+#[test]
+fn a_machine_gives_its_jobs_back_when_it_may_hold_no_lease_any_more() {
+    let up = machine("m", MachineState::Up, NOW);
+    let change = up.apply(stopped(0), LATER).unwrap();
+    assert!(matches!(change.job_event(), Some(JobEvent::MachineLost { suspect: false, .. })));
+    assert_eq!(up.apply(MachineEvent::Outdated, NOW).unwrap().job_event().map(|_| ()), None, "it finishes");
+    let ready = machine("m", MachineState::Ready, NOW);
+    assert_eq!(ready.apply(MachineEvent::Outdated, NOW).unwrap().loss, None, "it held none before");
+}
+
+#[test]
+fn a_machine_that_went_down_by_itself_makes_its_jobs_suspects_and_one_that_was_told_to_does_not() {
+    let up = machine("m", MachineState::Up, NOW);
+    let suspect = |event| up.apply(event, LATER).unwrap().loss.unwrap().suspect;
+    assert!(suspect(stopped(101)));
+    assert!(suspect(MachineEvent::GivenUp { note: "not heard of".into() }));
+    let exit = Exit { code: Some(137), oom_killed: false, requested: true };
+    let sight = Sight::Stopped(Some(exit));
+    assert!(!suspect(MachineEvent::Seen { id: None, sight, looked_at: LATER }));
+    assert!(!suspect(MachineEvent::Destroyed));
+}
+
+#[test]
+fn a_machine_of_another_generation_takes_no_more_jobs_from_when_it_is_heard_of_and_never_again() {
+    let heard = |machine: &Machine, seq, generation: &str| {
+        let event = MachineEvent::Heard { boot: BootId(1), seq, generation: generation.into() };
+        after(machine, event, NOW)
+    };
+    let draining = heard(&machine("m", MachineState::Up, NOW), 1, "g2");
+    assert_eq!(draining.state, MachineState::Draining);
+    assert_eq!(heard(&draining, 2, "g1").state, MachineState::Draining, "its host does not forget it");
+    assert_eq!(heard(&machine("m", MachineState::Starting, NOW), 1, "g1").state, MachineState::Up);
+}
+
+#[test]
+fn a_machine_whose_create_was_not_answered_is_found_by_its_name() {
+    let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
+    let id = MachineId::new("e9").unwrap();
+    let seen = || MachineEvent::Seen { id: Some(id.clone()), sight: Sight::Running, looked_at: LATER };
+    let found = after(&creating, seen(), LATER);
+    assert_eq!((found.id, found.state), (Some(id.clone()), MachineState::Starting));
+    let called = after(&creating, MachineEvent::CallBegun(Call::Create), NOW);
+    assert_eq!(after(&called, seen(), LATER).id, None, "the call is still under way");
+}
+
+#[test]
+fn a_server_that_takes_over_waits_for_none_of_the_calls_of_the_one_before() {
+    let called =
+        after(&machine("m", MachineState::Creating, NOW), MachineEvent::CallBegun(Call::Create), NOW);
+    assert!(called.act_at > LATER);
+    assert_eq!(after(&called, MachineEvent::TakenOver, LATER).act_at, LATER);
+}
+
+#[test]
+fn only_the_newest_request_of_a_host_counts_and_one_that_it_left_behind_is_known() {
+    let mut up = machine("m", MachineState::Up, NOW);
+    (up.boot, up.seq) = (Some(BootId(1)), 5);
+    assert!(up.is_newest(BootId(1), 5) && !up.is_newest(BootId(1), 4));
+    assert!(up.is_newest(BootId(2), 1), "another start begins anew");
+    assert!(!up.has_left_behind(BootId(1), 4));
+    let left = after(&up, MachineEvent::Left, NOW);
+    assert!(left.has_left_behind(BootId(1), 4) && !left.has_left_behind(BootId(1), 5));
+}

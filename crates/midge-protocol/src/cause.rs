@@ -1,0 +1,135 @@
+//! Why an attempt did not end with a result.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Makes the enum, its words and the way back from one table: a new cause is one line here.
+macro_rules! causes {
+    ($($(#[$doc:meta])+ $cause:ident = $word:literal,)+) => {
+        /// Why an attempt did not end with a result. What failed decides what it costs: see `midge-core`'s `Job::apply`.
+        ///
+        /// In JSON and in an exchange it is its word. A word that this release does not know is kept as it came
+        /// ([`Cause::Unknown`]): hosts and servers of two releases meet during a deploy.
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        pub enum Cause {
+            $($(#[$doc])+ $cause,)+
+            /// A cause of a newer host. It counts as a failure like [`Cause::Exit`].
+            Unknown(UnknownCause),
+        }
+
+        impl Cause {
+            /// All causes that this release knows, in the order in which its documents list them.
+            pub const KNOWN: &[Cause] = &[$(Cause::$cause,)+];
+
+            /// Returns the word used in API, CLI and dashboard.
+            pub fn as_str(&self) -> &str {
+                match self {
+                    $(Cause::$cause => $word,)+
+                    Cause::Unknown(cause) => &cause.0,
+                }
+            }
+        }
+
+        impl From<&str> for Cause {
+            /// Reads a word. One that is not known is kept, cut and cleaned to what a word may hold.
+            fn from(word: &str) -> Cause {
+                match word {
+                    $($word => Cause::$cause,)+
+                    other => Cause::Unknown(UnknownCause::new(other)),
+                }
+            }
+        }
+    };
+}
+
+causes! {
+    /// The guest exited with a code that is not 0.
+    Exit = "exit",
+    /// The guest exited with 65 (EX_DATAERR): it asks not to be retried.
+    Refused = "refused",
+    /// The guest trapped: unreachable, out of bounds, division by zero and the like.
+    Trap = "trap",
+    /// The guest's stack overflowed.
+    OverStack = "over_stack",
+    /// The guest wanted more memory than its limit.
+    OverMemory = "over_memory",
+    /// The guest wanted larger tables than the limit.
+    OverTable = "over_table",
+    /// The guest ran past its time limit.
+    OverTime = "over_time",
+    /// The guest wrote more to stdout than a result may have.
+    OverOutput = "over_output",
+    /// The guest asked for more random bytes at once than the limit.
+    OverRandom = "over_random",
+    /// The module could not be loaded: missing, altered, or made for another host. Retried, as a deploy may mend it.
+    NotLoadable = "not_loadable",
+    /// Somebody asked for the job to be cancelled.
+    Cancelled = "cancelled",
+    /// The guest asked to be run again later. Not spent.
+    Snoozed = "snoozed",
+    /// The Machine drained or was told to stop, and handed the attempt back. Not spent.
+    HandedBack = "handed_back",
+    /// The Machine stopped, or was not heard of for a lease. Not spent, but counted: see
+    /// [`crate::limits::MACHINE_LOSSES_MAX`].
+    MachineLost = "machine_lost",
+}
+
+/// The word of a cause that this release does not know: 1 to 64 of `a-z`, `0-9` and `_`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UnknownCause(Arc<str>);
+
+impl UnknownCause {
+    const BYTES_MAX: usize = 64;
+
+    fn new(word: &str) -> UnknownCause {
+        let clean = |c: char| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' };
+        let word: String = word.chars().take(UnknownCause::BYTES_MAX).map(clean).collect();
+        UnknownCause(if word.is_empty() { "unknown".into() } else { word.into() })
+    }
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Serialize for Cause {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Cause {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Cause, D::Error> {
+        let word = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Ok(Cause::from(&*word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_cause_is_read_back_from_its_word() {
+        for cause in Cause::KNOWN {
+            assert_eq!(Cause::from(cause.as_str()), *cause);
+        }
+    }
+
+    #[test]
+    fn a_cause_of_a_newer_release_is_carried_as_it_came() {
+        let cause: Cause = serde_json::from_str("\"over_sockets\"").unwrap();
+        assert_eq!(cause.as_str(), "over_sockets");
+        assert_eq!(serde_json::to_string(&cause).unwrap(), "\"over_sockets\"");
+    }
+
+    #[test]
+    fn a_word_that_is_none_is_cleaned_and_cut() {
+        assert_eq!(Cause::from("").as_str(), "unknown");
+        assert_eq!(Cause::from("\u{1b}[31mX").as_str(), "__31m_");
+        assert_eq!(Cause::from("x".repeat(1_000_000).as_str()).as_str().len(), UnknownCause::BYTES_MAX);
+    }
+}

@@ -1,0 +1,70 @@
+//! Writes what happens to a Machine, and what that means for its jobs.
+
+use midge_core::{Machine, MachineEvent};
+use midge_protocol::{JobId, MachineId, Timestamp};
+use midge_store::{Rows, StoreError};
+
+/// What became of the jobs of a Machine that may hold no lease any more.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    /// Jobs that ended with it.
+    pub(super) ended: Vec<JobId>,
+    /// Whether jobs came back to its queue.
+    pub(super) returned: bool,
+}
+
+/// Applies an event to a Machine and to the jobs that it means something for. One that does not apply changes nothing.
+pub(super) fn change(
+    rows: &mut dyn Rows,
+    machine: &mut Machine,
+    event: MachineEvent,
+    now: Timestamp,
+) -> Result<Released, StoreError> {
+    let mut released = Released::default();
+    let Ok(change) = machine.apply(event, now) else { return Ok(released) };
+    let lost = change.job_event();
+    let after = change.machine;
+    if after.state != machine.state {
+        let (from, to) = (machine.state.as_str(), after.state.as_str());
+        tracing::info!(machine.name = %machine.name, machine.id = after.id.as_ref().map(MachineId::as_str), note = after.note, "Machine {from} -> {to}");
+    }
+    if let Some(lost) = lost {
+        for job in rows.jobs_leased(&machine.name)? {
+            let Ok(change) = job.apply(lost.clone(), now) else { continue };
+            rows.put_jobs(std::slice::from_ref(&change.job))?;
+            if let Some(attempt) = change.attempt {
+                rows.put_attempt(job.id, &attempt)?;
+            }
+            match change.job.ended_at() {
+                Some(_) => released.ended.push(job.id),
+                None => released.returned = true,
+            }
+        }
+    }
+    // Most of what a round sees is as it was: then it writes nothing, and there is nothing to make durable.
+    if after != *machine {
+        rows.put_machine(&after)?;
+        *machine = after;
+    }
+    Ok(released)
+}
+
+/// Takes over what an earlier server left: its calls to the Machines API are nobody's any more. Returns the store's id,
+/// which is `new_id` where it has none.
+pub async fn take_over(
+    store: &dyn midge_store::Store,
+    now: Timestamp,
+    new_id: String,
+) -> Result<String, StoreError> {
+    midge_store::write(store, move |rows| {
+        for (mut machine, _) in rows.machines()? {
+            change(rows, &mut machine, MachineEvent::TakenOver, now)?;
+        }
+        if let Some(id) = rows.setting("store_id")? {
+            return Ok(id);
+        }
+        rows.put_setting("store_id", &new_id)?;
+        Ok(new_id)
+    })
+    .await
+}

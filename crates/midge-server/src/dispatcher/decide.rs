@@ -1,0 +1,180 @@
+//! The deciding half of a round: look at the Machines, plan, and write down what is about to be done.
+//!
+//! Invariant: no transaction is held across a call to the Machines API. A Machine's row is there before the call that
+//! makes it.
+
+use std::collections::BTreeMap;
+
+use midge_core::{Action, Call, Machine, MachineEvent, MachineState, QueueDemand, Sight, View, plan};
+use midge_machines::{Launch, Machines};
+use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
+use midge_store::{Rows, Store, StoreError};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::change::change;
+use super::look::look;
+use super::spec::{machine_name, machine_spec};
+use super::{Act, Context, Decided};
+use crate::clock::Clock;
+use crate::secret;
+
+/// Looks and plans, and writes down what is about to be done.
+pub async fn decide(
+    store: &dyn Store,
+    machines: &dyn Machines,
+    context: &Context,
+    clock: &dyn Clock,
+) -> Result<Decided, StoreError> {
+    let known = midge_store::read(store, |rows| rows.machines()).await?;
+    let looked_at = clock.now();
+    let sights = look(machines, &known, context).await;
+    let context = context.clone();
+    let now = clock.now();
+    midge_store::write(store, move |rows| {
+        let mut round = Round {
+            rows,
+            rng: StdRng::seed_from_u64(context.seed),
+            context: &context,
+            now,
+            decided: Decided::default(),
+        };
+        round.see(sights.known, looked_at)?;
+        round.plan(sights.strays)?;
+        Ok(round.decided)
+    })
+    .await
+}
+
+/// One round in its transaction.
+struct Round<'a> {
+    rows: &'a mut dyn Rows,
+    rng: StdRng,
+    context: &'a Context,
+    now: Timestamp,
+    decided: Decided,
+}
+
+impl Round<'_> {
+    /// Writes what was seen.
+    fn see(
+        &mut self,
+        known: BTreeMap<MachineName, (Option<MachineId>, Sight)>,
+        looked_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (name, (id, sight)) in known {
+            let Some(mut machine) = self.rows.machine(&name)? else { continue };
+            self.change(&mut machine, MachineEvent::Seen { id, sight, looked_at })?;
+        }
+        Ok(())
+    }
+
+    /// Asks what to do, and writes down that it is under way.
+    fn plan(&mut self, strays: Vec<MachineId>) -> Result<(), StoreError> {
+        let machines = self.rows.machines()?;
+        let counts = self.rows.job_counts(self.now)?;
+        let mut queues = self.context.catalog.queues();
+        queues.extend(counts.keys().cloned());
+        queues.extend(machines.iter().map(|(machine, _)| machine.queue.clone()));
+        let demand = |queue: &QueueName| QueueDemand {
+            queue: queue.clone(),
+            policy: self.context.catalog.policy(queue),
+            due: counts.get(queue).map_or(0, midge_store::JobCounts::due),
+        };
+        let view = View {
+            generation: self.context.catalog.generation.clone(),
+            up_since: self.context.up_since,
+            queues: queues.iter().map(demand).collect(),
+            machines,
+            strays,
+        };
+        for action in plan(&view, self.now) {
+            self.begin(action)?;
+        }
+        self.decided.machines = view.machines.iter().any(|(machine, _)| machine.state != MachineState::Gone)
+            || !self.decided.acts.is_empty();
+        self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
+        self.decided.waiting = counts.into_iter().map(|(queue, counts)| (queue, counts.waiting())).collect();
+        self.decided.next_due = self.rows.next_due(self.now)?;
+        Ok(())
+    }
+
+    /// Writes down that an action is under way, and what call it takes.
+    fn begin(&mut self, action: Action) -> Result<(), StoreError> {
+        match action {
+            Action::Boot { queue } => self.fork(queue, MachineState::Creating),
+            Action::Prepare { queue } => self.fork(queue, MachineState::Preparing),
+            Action::Create(name) => self.with(&name, |round, machine| round.create(machine)),
+            Action::Start(name) => self.with(&name, |round, machine| {
+                let Some(id) = machine.id.clone() else { return Ok(()) };
+                round.change(machine, MachineEvent::CallBegun(Call::Start))?;
+                let name = machine.name.clone();
+                round.decided.acts.push(Act::Start { name, id });
+                Ok(())
+            }),
+            Action::Drain(name) => self.with(&name, |round, machine| {
+                round.decided.tell.push(machine.name.clone());
+                round.change(machine, MachineEvent::Outdated)
+            }),
+            Action::GiveUp(name, note) => self.with(&name, |round, machine| {
+                tracing::warn!(machine.name = %machine.name, note, "gave a Machine up");
+                round.change(machine, MachineEvent::GivenUp { note })?;
+                round.destroy(machine)
+            }),
+            Action::Destroy(name) => self.with(&name, |round, machine| round.destroy(machine)),
+            Action::DestroyStray(id) => {
+                self.decided.acts.push(Act::DestroyStray { id });
+                Ok(())
+            }
+            Action::Forget(name) => self.rows.delete_machine(&name),
+        }
+    }
+
+    fn with(
+        &mut self,
+        name: &MachineName,
+        then: impl FnOnce(&mut Self, &mut Machine) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match self.rows.machine(name)? {
+            Some(mut machine) => then(self, &mut machine),
+            None => Ok(()),
+        }
+    }
+
+    fn fork(&mut self, queue: QueueName, state: MachineState) -> Result<(), StoreError> {
+        let policy = self.context.catalog.policy(&queue);
+        let name = machine_name(self.now, &mut self.rng);
+        let generation = self.context.catalog.generation.clone();
+        self.create(&mut Machine::new(name, queue, generation, &policy, state, self.now))
+    }
+
+    /// Begins to make a Machine, under a secret that only its env and, as a hash, its row will know.
+    fn create(&mut self, machine: &mut Machine) -> Result<(), StoreError> {
+        let secret = secret::generate(&mut self.rng);
+        // Written by the event below, which always changes the row.
+        machine.secret_hash = crate::secret_hash(&secret);
+        let launch = match machine.state {
+            MachineState::Preparing => Launch::Later,
+            _ => Launch::Now,
+        };
+        self.change(machine, MachineEvent::CallBegun(Call::Create))?;
+        let spec = Box::new(machine_spec(self.context, machine, &secret));
+        self.decided.acts.push(Act::Create { spec, launch });
+        Ok(())
+    }
+
+    fn destroy(&mut self, machine: &mut Machine) -> Result<(), StoreError> {
+        self.change(machine, MachineEvent::CallBegun(Call::Destroy))?;
+        self.decided.acts.push(Act::Destroy { name: machine.name.clone(), id: machine.id.clone() });
+        Ok(())
+    }
+
+    fn change(&mut self, machine: &mut Machine, event: MachineEvent) -> Result<(), StoreError> {
+        let released = change(self.rows, machine, event, self.now)?;
+        self.decided.ended.extend(released.ended);
+        if released.returned {
+            self.decided.returned.push(machine.queue.clone());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Looks at the Machines through the Machines API.
+
+use std::collections::BTreeMap;
+
+use midge_core::{Machine, MachineState, Sight};
+use midge_machines::{Label, MachineError, Machines, Seen, SeenState};
+use midge_protocol::{MachineId, MachineName};
+
+use super::Context;
+use super::spec::OWNER_KEY;
+
+/// What the Machines API says: of the Machines that have a row, by name; and those that have none.
+#[derive(Debug, Default)]
+pub(super) struct Sights {
+    pub(super) known: BTreeMap<MachineName, (Option<MachineId>, Sight)>,
+    pub(super) strays: Vec<MachineId>,
+}
+
+pub(super) async fn look(machines: &dyn Machines, known: &[(Machine, u32)], context: &Context) -> Sights {
+    let mut sights = Sights::default();
+    // Rows of Machines that are gone count: what was given up may be made late, and only a list shows it.
+    if known.is_empty() {
+        return sights;
+    }
+    let present =
+        known.iter().map(|(machine, _)| machine).filter(|machine| machine.state != MachineState::Gone);
+    let seen = match machines.list(&Label::new(OWNER_KEY, &context.owner)).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            tracing::warn!(%error, "cannot list the Machines; the next round asks again");
+            return sights;
+        }
+    };
+    let mut by_name: BTreeMap<&str, &Seen> = seen.iter().map(|seen| (seen.name.as_str(), seen)).collect();
+    for machine in present {
+        if let Some(seen) = by_name.remove(machine.name.as_str()) {
+            sights.known.insert(machine.name.clone(), (Some(seen.id.clone()), sight(seen)));
+        } else if let Some(id) = &machine.id {
+            // A list may lag, and leaves out what is destroyed: ask for this one.
+            let sight = match machines.get(id).await {
+                Ok(seen) => sight(&seen),
+                Err(MachineError::Gone(_)) => Sight::Gone,
+                Err(_) => Sight::Pending,
+            };
+            sights.known.insert(machine.name.clone(), (None, sight));
+        }
+    }
+    sights.strays = by_name
+        .into_values()
+        .filter(|seen| seen.reachable && !seen.state.is_gone())
+        .map(|seen| seen.id.clone())
+        .collect();
+    sights
+}
+
+fn sight(seen: &Seen) -> Sight {
+    match &seen.state {
+        // What is said of a Machine whose server host does not answer may be old.
+        _ if !seen.reachable => Sight::Pending,
+        SeenState::Started => Sight::Running,
+        SeenState::Stopped | SeenState::Suspended | SeenState::Failed => {
+            Sight::Stopped(seen.exit.as_ref().map(|exit| midge_core::Exit {
+                code: exit.code,
+                oom_killed: exit.oom_killed,
+                requested: exit.requested_stop,
+            }))
+        }
+        SeenState::Destroyed | SeenState::LaunchFailed => Sight::Gone,
+        _ => Sight::Pending,
+    }
+}

@@ -1,0 +1,100 @@
+//! What a host gets: attempts that it lost, jobs that are due, or leave to go.
+
+use std::collections::BTreeSet;
+
+use midge_core::{Claim, Job, JobEvent, MachineEvent, admit, may_leave};
+use midge_protocol::exchange::{AttemptRef, Grant, Outcome, Request};
+use midge_protocol::{JobId, limits};
+use midge_store::{Content, StoreError};
+
+use super::session::Session;
+
+impl Session<'_> {
+    /// Sends again what is leased to the Machine and its host does not know of: the answer that held it was lost.
+    pub(super) fn resend(&mut self, request: &Request) -> Result<(), StoreError> {
+        let running: BTreeSet<JobId> = request.running.iter().map(|running| running.attempt.job).collect();
+        let unknown: Vec<Job> =
+            self.leased.values().filter(|job| !running.contains(&job.id)).cloned().collect();
+        for job in unknown {
+            if job.is_cancelling() {
+                self.attempt_ended(reference(&job), Outcome::HandedBack, None)?;
+            } else {
+                let grant = self.grant(&job)?;
+                self.done.answer.jobs.push(grant);
+            }
+        }
+        Ok(())
+    }
+
+    /// Leases jobs that are due, as many as `midge-core` admits and fit into an answer.
+    pub(super) fn claim(&mut self, room: u32) -> Result<(), StoreError> {
+        let resent = self.done.answer.jobs.len() as u32;
+        let claim = Claim {
+            machine: &self.machine,
+            generation: &self.context.generation,
+            running: self.leased.len() as u32,
+            room: room.saturating_sub(resent),
+            newest: true,
+        };
+        let room = claim.room();
+        if room == 0 {
+            return Ok(());
+        }
+        let waiting = self.rows.jobs_due(&self.machine.queue, self.now, room)?;
+        let admitted = admit(&claim, &waiting, self.now);
+        let mut claimed = Vec::with_capacity(admitted.len());
+        let mut input_bytes = 0;
+        for job in waiting.iter().filter(|job| admitted.contains(&job.id)) {
+            if input_bytes > limits::EXCHANGE_INPUT_BYTES_GOAL {
+                break;
+            }
+            let event = JobEvent::Claimed { machine: self.machine.name.clone() };
+            let Ok(change) = job.apply(event, self.now) else { continue };
+            let grant = self.grant(&change.job)?;
+            input_bytes += grant.input.as_ref().map_or(0, bytes::Bytes::len);
+            self.done.answer.jobs.push(grant);
+            claimed.push(change.job);
+        }
+        self.rows.put_jobs(&claimed)?;
+        let attempts = claimed.len() as u64;
+        if let Ok(change) = self.machine.apply(MachineEvent::Granted { attempts }, self.now) {
+            self.machine = change.machine;
+        }
+        self.leased.extend(claimed.into_iter().map(|job| (job.id, job)));
+        Ok(())
+    }
+
+    fn grant(&mut self, job: &Job) -> Result<Grant, StoreError> {
+        let args = self.rows.content(job.id, Content::Args)?.unwrap_or_default();
+        Ok(Grant {
+            attempt: reference(job),
+            module: job.module.clone(),
+            queue: job.queue.clone(),
+            args: String::from_utf8_lossy(&args).into_owned(),
+            input: self.rows.content(job.id, Content::Input)?,
+            limits: job.limits,
+        })
+    }
+
+    /// Lets the host go, where it asked to and there is nothing for it.
+    pub(super) fn leave(&mut self, request: &Request) -> Result<(), StoreError> {
+        if !request.leaving || !self.leased.is_empty() || !request.running.is_empty() {
+            return Ok(());
+        }
+        let machines = self.rows.machines()?;
+        let policy = self.context.policies.get(&self.machine.queue).cloned().unwrap_or_default();
+        let all = machines.iter().map(|(machine, _)| machine);
+        if may_leave(&self.machine, &policy, &self.context.generation, all)
+            && let Ok(left) = self.machine.apply(MachineEvent::Left, self.now)
+        {
+            self.machine = left.machine;
+            self.done.answer.left = true;
+            self.done.changed = true;
+        }
+        Ok(())
+    }
+}
+
+fn reference(job: &Job) -> AttemptRef {
+    AttemptRef { job: job.id, attempt: job.attempt }
+}

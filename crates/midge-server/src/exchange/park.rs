@@ -1,0 +1,80 @@
+//! Exchanges for whoever holds the connection: an answer that says nothing is held back until there is something to say.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use midge_core::exchange::Parked;
+use midge_protocol::MachineName;
+use midge_protocol::exchange::{Answer, Request};
+use tokio::sync::Notify;
+
+use super::{Context, ExchangeError, Exchanged, exchange};
+use crate::midge::{Inner, Midge};
+
+impl Midge {
+    /// Answers a host: at once where there is something to say, else when there is, or when it has waited long enough.
+    pub(crate) async fn answer_host(
+        &self,
+        name: MachineName,
+        secret_hash: String,
+        request: Request,
+    ) -> Result<Answer, ExchangeError> {
+        let inner = &self.inner;
+        let parked = Parked::new(&request, inner.clock.now());
+        let told = inner.waiters.machines.notifier(&name);
+        let mut done = inner.exchange(&name, &secret_hash, &request).await?;
+        // The Machine's older request, still parked, sees that this one is newer, and is answered empty.
+        told.notify_waiters();
+        let work = match &done.queue {
+            Some(queue) if request.room > 0 => inner.waiters.queues.notifier(queue),
+            _ => Arc::new(Notify::new()),
+        };
+        let mut stopping = inner.stopping.subscribe();
+        let is_answered =
+            |done: &Exchanged| parked.is_answered(&request, &done.answer, done.stale, inner.clock.now());
+        loop {
+            if is_answered(&done) || *stopping.borrow() {
+                return Ok(done.answer);
+            }
+            // Both ears are open before the look, so that nothing that comes after it is missed.
+            let (mut told, mut work) = (pin!(told.notified()), pin!(work.notified()));
+            told.as_mut().enable();
+            work.as_mut().enable();
+            done = inner.exchange(&name, &secret_hash, &request).await?;
+            if is_answered(&done) {
+                continue;
+            }
+            tokio::select! {
+                () = told => {}
+                () = work => {}
+                () = tokio::time::sleep(parked.until.since(inner.clock.now())) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Makes one exchange, and wakes who waits for what came of it.
+    async fn exchange(
+        &self,
+        name: &MachineName,
+        secret_hash: &str,
+        request: &Request,
+    ) -> Result<Exchanged, ExchangeError> {
+        let catalog = self.catalog.get();
+        let context = Context {
+            generation: catalog.generation.clone(),
+            policies: catalog.manifest.queues.clone().into_iter().collect(),
+            jitter: rand::random(),
+        };
+        let (name, secret_hash) = (name.clone(), secret_hash.to_owned());
+        let now = self.clock.now();
+        let done = exchange(&*self.store, context, name, secret_hash, request.clone(), now).await?;
+        done.ended.iter().for_each(|job| self.waiters.jobs.wake(job));
+        if done.changed {
+            self.waiters.dispatcher.notify_one();
+        }
+        Ok(done)
+    }
+}

@@ -1,0 +1,57 @@
+//! What a host reports: logs, ends of attempts, and what still runs.
+
+use midge_core::{Job, JobEvent};
+use midge_protocol::exchange::{AttemptRef, Finished, Outcome, Request};
+use midge_protocol::job::Usage;
+use midge_store::{Content, StoreError};
+
+use super::session::Session;
+
+impl Session<'_> {
+    /// Writes what the host reports. A report without a lease is an answer to nobody: it is left out.
+    pub(super) fn report(&mut self, request: &Request) -> Result<(), StoreError> {
+        for chunk in &request.log {
+            if self.is_leased(chunk.attempt) {
+                self.rows.append_log(chunk.attempt.job, chunk.attempt.attempt, chunk.offset, &chunk.bytes)?;
+            }
+        }
+        for finished in &request.finished {
+            self.attempt_finished(finished)?;
+        }
+        for running in &request.running {
+            if !self.is_leased(running.attempt) {
+                self.done.answer.cancel.push(running.attempt);
+                continue;
+            }
+            if let Some(progress) = &running.progress {
+                let lease = self.lease(running.attempt);
+                let event = JobEvent::Progressed { lease, progress: progress.clone() };
+                self.apply(running.attempt.job, event)?;
+            }
+            if self.leased.get(&running.attempt.job).is_some_and(Job::is_cancelling) {
+                self.done.answer.cancel.push(running.attempt);
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt_finished(&mut self, finished: &Finished) -> Result<(), StoreError> {
+        let applied = self.attempt_ended(finished.attempt, finished.outcome.clone(), Some(finished.usage))?;
+        if let (true, Outcome::Completed { result }) = (applied, &finished.outcome) {
+            self.rows.put_content(finished.attempt.job, Content::Result, result)?;
+        }
+        Ok(())
+    }
+
+    /// Ends an attempt that is leased to the Machine. Returns whether it was.
+    pub(super) fn attempt_ended(
+        &mut self,
+        attempt: AttemptRef,
+        outcome: Outcome,
+        usage: Option<Usage>,
+    ) -> Result<bool, StoreError> {
+        let lease = self.lease(attempt);
+        let event = JobEvent::Finished { lease, outcome, usage, jitter: self.context.jitter };
+        self.apply(attempt.job, event)
+    }
+}

@@ -1,0 +1,77 @@
+//! One exchange in its transaction: the Machine, the jobs that are leased to it, and what is written of both.
+
+use std::collections::BTreeMap;
+
+use midge_core::{Change, Job, JobEvent, Machine, MachineState};
+use midge_protocol::exchange::AttemptRef;
+use midge_protocol::{JobId, Lease, Timestamp};
+use midge_store::{Rows, StoreError};
+
+use super::{Context, Exchanged};
+
+pub(super) struct Session<'a> {
+    pub(super) rows: &'a mut dyn Rows,
+    pub(super) context: &'a Context,
+    pub(super) now: Timestamp,
+    /// The Machine as its row has it.
+    row: Machine,
+    /// The Machine as it is now.
+    pub(super) machine: Machine,
+    /// Jobs that are leased to it.
+    pub(super) leased: BTreeMap<JobId, Job>,
+    pub(super) done: Exchanged,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn begin(
+        rows: &'a mut dyn Rows,
+        row: Machine,
+        machine: Machine,
+        context: &'a Context,
+        now: Timestamp,
+    ) -> Result<Session<'a>, StoreError> {
+        let leased = rows.jobs_leased(&machine.name)?.into_iter().map(|job| (job.id, job)).collect();
+        Ok(Session { rows, context, now, row, machine, leased, done: Exchanged::default() })
+    }
+
+    /// Applies an event to a leased job and writes what changed. Returns whether it applied.
+    pub(super) fn apply(&mut self, id: JobId, event: JobEvent) -> Result<bool, StoreError> {
+        let Some(job) = self.leased.get(&id) else { return Ok(false) };
+        let Ok(Change { job, attempt }) = job.apply(event, self.now) else { return Ok(false) };
+        self.rows.put_jobs(std::slice::from_ref(&job))?;
+        if let Some(attempt) = attempt {
+            self.rows.put_attempt(id, &attempt)?;
+        }
+        if job.lease().is_some() {
+            self.leased.insert(id, job);
+        } else {
+            self.leased.remove(&id);
+            match job.ended_at() {
+                Some(_) => self.done.ended.push(id),
+                None => self.done.changed = true,
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns the right to report on an attempt that this Machine would have, if the attempt is leased to it.
+    pub(super) fn lease(&self, attempt: AttemptRef) -> Lease {
+        Lease { machine: self.machine.name.clone(), attempt: attempt.attempt }
+    }
+
+    pub(super) fn is_leased(&self, attempt: AttemptRef) -> bool {
+        self.leased.get(&attempt.job).and_then(Job::lease) == Some(&self.lease(attempt))
+    }
+
+    /// Writes the Machine, and returns what came of it all.
+    pub(super) fn finish(self) -> Result<Exchanged, StoreError> {
+        // A parked request that looks again and finds nothing writes nothing: then there is nothing to make durable.
+        if self.machine.is_news_to(&self.row) {
+            self.rows.put_machine(&self.machine)?;
+        }
+        let mut done = self.done;
+        done.answer.drain = self.machine.state == MachineState::Draining;
+        done.queue = Some(self.machine.queue);
+        Ok(done)
+    }
+}

@@ -1,0 +1,8 @@
+//! What can be asked of a server, apart from HTTP: each file adds methods to [`crate::Midge`].
+
+mod enqueue;
+mod jobs;
+mod machines;
+mod queues;
+
+pub use jobs::JobContent;

@@ -1,0 +1,175 @@
+//! What can be asked about jobs, and of them: look, wait, cancel, retry.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use midge_core::{Change, Job, JobEvent, Phase, StateFilter};
+use midge_protocol::api::{JobDetail, JobFilter, JobPage};
+use midge_protocol::job::JobView;
+use midge_protocol::{AttemptNumber, JobId};
+use midge_store::{Content, JobSearch, Rows, StoreError};
+
+use crate::error::ServiceError;
+use crate::midge::Midge;
+
+/// Bytes that belong to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobContent {
+    /// Its args: JSON text.
+    Args,
+    /// What its guest reads from stdin.
+    Input,
+    /// What its guest wrote to stdout.
+    Result,
+}
+
+impl Midge {
+    /// Returns a job.
+    pub async fn job(&self, id: JobId) -> Result<JobView, ServiceError> {
+        let job = midge_store::read(&*self.inner.store, move |rows| one_job(rows, id)).await?;
+        Ok(job.view(self.inner.clock.now()))
+    }
+
+    /// Returns a job with its args and attempts.
+    pub async fn job_detail(&self, id: JobId) -> Result<JobDetail, ServiceError> {
+        let found = midge_store::read(&*self.inner.store, move |rows| -> Result<_, ServiceError> {
+            let job = one_job(rows, id)?;
+            let args = rows.content(id, Content::Args)?.unwrap_or_default();
+            Ok((job, args, rows.attempts(id)?))
+        });
+        let (job, args, attempts) = found.await?;
+        Ok(JobDetail {
+            job: job.view(self.inner.clock.now()),
+            args: String::from_utf8_lossy(&args).into_owned(),
+            attempts,
+        })
+    }
+
+    /// Returns a page of jobs, newest first.
+    pub async fn jobs(&self, filter: JobFilter) -> Result<JobPage, ServiceError> {
+        let now = self.inner.clock.now();
+        let len = filter.page_len();
+        let search = JobSearch {
+            state: filter.state.map(|state| StateFilter::of(state, now)).unwrap_or_default(),
+            queue: filter.queue,
+            module: filter.module,
+            before: filter.before,
+        };
+        // One more than fits tells whether there is a next page.
+        let read = midge_store::read(&*self.inner.store, move |rows| rows.jobs_listed(&search, len + 1));
+        let mut jobs = read.await?;
+        let more = jobs.len() > len;
+        jobs.truncate(len);
+        let next = jobs.last().filter(|_| more).map(|job| job.id);
+        Ok(JobPage { jobs: jobs.iter().map(|job| job.view(now)).collect(), next })
+    }
+
+    /// Waits until a job has ended or `timeout` is over, and returns it as it is then.
+    pub async fn wait(&self, id: JobId, timeout: Duration) -> Result<JobView, ServiceError> {
+        let (job, ()) = self.look_until_ended(id, timeout, |_, _| Ok(())).await?;
+        Ok(job.view(self.inner.clock.now()))
+    }
+
+    /// Waits until a job has ended or `timeout` is over, and returns its result.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoContent`] where it has not ended by then, or ended without one.
+    pub async fn result(&self, id: JobId, timeout: Duration) -> Result<Bytes, ServiceError> {
+        // In the same transaction as the job: one look for both. A job that was retried still has the result of before,
+        // which is not the one that is waited for.
+        let look = |rows: &mut dyn Rows, job: &Job| match job.phase() {
+            Phase::Completed => rows.content(job.id, Content::Result),
+            _ => Ok(None),
+        };
+        let (_, result) = self.look_until_ended(id, timeout, look).await?;
+        result.ok_or(ServiceError::NoContent(id, "result"))
+    }
+
+    /// Looks at a job, again whenever it may have ended, until it has or `timeout` is over.
+    async fn look_until_ended<T: Send + 'static>(
+        &self,
+        id: JobId,
+        timeout: Duration,
+        look: fn(&mut dyn Rows, &Job) -> Result<T, StoreError>,
+    ) -> Result<(Job, T), ServiceError> {
+        let inner = &self.inner;
+        let ended = inner.waiters.jobs.notifier(&id);
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut stopping = inner.stopping.subscribe();
+        loop {
+            let mut notified = std::pin::pin!(ended.notified());
+            notified.as_mut().enable();
+            let read = midge_store::read(&*inner.store, move |rows| -> Result<_, ServiceError> {
+                let job = one_job(rows, id)?;
+                let seen = look(rows, &job)?;
+                Ok((job, seen))
+            });
+            let (job, seen) = read.await?;
+            let over = tokio::time::Instant::now() >= deadline || *stopping.borrow();
+            if job.ended_at().is_some() || over {
+                return Ok((job, seen));
+            }
+            tokio::select! {
+                () = notified => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
+        }
+    }
+
+    /// Returns bytes that belong to a job.
+    pub async fn content(&self, id: JobId, content: JobContent) -> Result<Bytes, ServiceError> {
+        let (which, word) = match content {
+            JobContent::Args => (Content::Args, "args"),
+            JobContent::Input => (Content::Input, "input"),
+            JobContent::Result => (Content::Result, "result"),
+        };
+        midge_store::read(&*self.inner.store, move |rows| {
+            one_job(rows, id)?;
+            rows.content(id, which)?.ok_or(ServiceError::NoContent(id, word))
+        })
+        .await
+    }
+
+    /// Returns the log of one attempt at a job; of the last one where none is named.
+    pub async fn log(&self, id: JobId, attempt: Option<AttemptNumber>) -> Result<Bytes, ServiceError> {
+        midge_store::read(&*self.inner.store, move |rows| {
+            let job = one_job(rows, id)?;
+            Ok(rows.log(id, attempt.unwrap_or(job.attempt))?)
+        })
+        .await
+    }
+
+    /// Cancels a job: at once where it waits, as soon as its Machine has heard of it where it runs.
+    pub async fn cancel(&self, id: JobId) -> Result<JobView, ServiceError> {
+        self.happen(id, JobEvent::CancelAsked).await
+    }
+
+    /// Runs an ended job again under a new allowance of attempts, or a waiting one now.
+    pub async fn retry(&self, id: JobId) -> Result<JobView, ServiceError> {
+        self.happen(id, JobEvent::RetryAsked).await
+    }
+
+    async fn happen(&self, id: JobId, event: JobEvent) -> Result<JobView, ServiceError> {
+        let inner = &self.inner;
+        let now = inner.clock.now();
+        let happened = midge_store::write(&*inner.store, move |rows| {
+            let change = one_job(rows, id)?.apply(event, now);
+            let Change { job, .. } = change.map_err(|refused| ServiceError::Refused(id, refused))?;
+            rows.put_jobs(std::slice::from_ref(&job))?;
+            Ok::<_, ServiceError>(job)
+        });
+        let job = happened.await?;
+        inner.waiters.jobs.wake(&id);
+        inner.waiters.queues.wake(&job.queue);
+        if let Some(lease) = job.lease() {
+            inner.waiters.machines.wake(&lease.machine);
+        }
+        inner.waiters.dispatcher.notify_one();
+        Ok(job.view(now))
+    }
+}
+
+fn one_job(rows: &mut dyn Rows, id: JobId) -> Result<Job, ServiceError> {
+    rows.jobs(&[id])?.pop().flatten().ok_or(ServiceError::NoSuchJob(id))
+}

@@ -1,0 +1,59 @@
+//! How a server is to be: what whoever embeds it decides.
+
+use std::time::Duration;
+
+use midge_protocol::Secret;
+
+use crate::catalog::Catalog;
+
+/// How a server is to be.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The modules that jobs may name, and the queues with their policies.
+    pub catalog: Catalog,
+    /// How Machines are made.
+    pub fork: Fork,
+    /// Who may use the API and the dashboard.
+    pub access: Access,
+    /// How long ended jobs are kept.
+    pub retention: Retention,
+}
+
+/// How Machines are made from the app's own image. Nothing of the server's own environment goes into them.
+#[derive(Debug, Clone)]
+pub struct Fork {
+    /// The image, as a full reference; flylet takes any word.
+    pub image: String,
+    /// The region to make them in, such as `iad`; near the Machines API where it is missing.
+    pub region: Option<String>,
+    /// The host's program in the image, and what comes before `work`.
+    pub host: Vec<String>,
+    /// Where hosts reach this server, with the path under which its router is mounted.
+    pub server_url: String,
+}
+
+/// Who may use the API and the dashboard.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Whoever sends this token: as a bearer token, or as the password of HTTP Basic.
+    Token(Secret),
+    /// Everybody on this machine. Only for a server that listens on loopback: what keeps web pages out is that
+    /// `Host` must be a loopback name, and that a body must be JSON, which a page cannot send elsewhere unasked.
+    Loopback,
+}
+
+/// How long ended jobs are kept before they are deleted with all that belongs to them.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// For how long completed and cancelled jobs are kept after they ended.
+    pub ended: Duration,
+    /// For how long discarded jobs, the dead set, are kept.
+    pub discarded: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        // As River has them.
+        Retention { ended: Duration::from_secs(24 * 3600), discarded: Duration::from_secs(7 * 24 * 3600) }
+    }
+}
