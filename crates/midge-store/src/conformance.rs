@@ -34,6 +34,7 @@ macro_rules! conformance {
             jobs::jobs_are_found_in_the_order_that_was_asked_for
             jobs::a_job_is_written_over
             jobs::jobs_due_are_longest_due_first
+            jobs::jobs_due_are_in_the_claim_order_of_the_core
             jobs::only_waiting_jobs_are_due
             jobs::jobs_leased_are_those_of_one_machine
             jobs::a_job_may_change_its_queue

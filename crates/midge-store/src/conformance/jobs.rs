@@ -1,13 +1,16 @@
 //! Rules about finding, writing and deleting jobs.
 
-use midge_core::{Job, JobEvent, Phase};
+use std::collections::BTreeSet;
+
+use midge_core::{Job, JobEvent, Phase, claim_order};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::Progress;
 use midge_protocol::{AttemptNumber, JobId, Lease, Timestamp};
 
 use super::Kept;
 use super::fixtures::{
-    after, ask, at, cancelled, completed, discarded, failed, id, job, machine_name, put, queue, running,
+    Chance, after, ask, at, cancelled, completed, discarded, failed, id, job, machine_name, put, queue,
+    running,
 };
 use crate::{Content, Store, StoreError, write};
 
@@ -93,6 +96,26 @@ pub async fn jobs_due_are_longest_due_first(store: &dyn Store) -> Kept {
     assert_eq!(due(store, at(29), 10).await?, [id(2), id(3), id(4)]);
     assert_eq!(due(store, at(9), 10).await?, []);
     assert_eq!(due(store, at(30), 0).await?, []);
+    Ok(())
+}
+
+/// New jobs and jobs that failed, of few due times and in no order of ids.
+pub async fn jobs_due_are_in_the_claim_order_of_the_core(store: &dyn Store) -> Kept {
+    let mut chance = Chance::new(4);
+    let numbers: BTreeSet<u64> = (0..200).map(|_| chance.below(10_000)).collect();
+    let mut jobs: Vec<Job> = Vec::new();
+    for number in numbers {
+        let job = job(number.into(), "default", chance.below(20) as i64);
+        let job = if chance.below(3) == 0 { failed(&job, job.due()) } else { job };
+        jobs.insert(chance.below(jobs.len() as u64 + 1) as usize, job);
+    }
+    put(store, &jobs).await?;
+    jobs.sort_by_key(claim_order);
+    for (now, limit) in [(at(9), 1_000), (at(1_000_000), 1_000), (at(1_000_000), 50), (at(10), 7)] {
+        let claimable = jobs.iter().filter(|job| job.due() <= now);
+        let expected: Vec<JobId> = claimable.map(|job| job.id).take(limit).collect();
+        assert_eq!(due(store, now, limit).await?, expected);
+    }
     Ok(())
 }
 

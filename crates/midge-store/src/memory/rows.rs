@@ -1,14 +1,14 @@
 //! A transaction on the in-memory store: it writes at once, and remembers how to undo what it wrote.
 
-use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use midge_core::{Job, Machine, Phase};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp};
 
-use super::tables::Tables;
+use super::tables::{Tables, Waiting};
 use crate::work::Access;
 use crate::{Content, ContentRows, JobCounts, JobRows, JobSearch, MachineRows, StoreError};
 
@@ -44,7 +44,7 @@ impl<'a> MemoryRows<'a> {
         }));
     }
 
-    fn set_job(&mut self, id: JobId, job: Option<Job>) {
+    fn set_job(&mut self, id: JobId, job: Option<Arc<Job>>) {
         let before = self.tables.set_job(id, job);
         self.undo.push(Box::new(move |tables| {
             tables.set_job(id, before);
@@ -77,18 +77,18 @@ fn put<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Optio
 
 impl JobRows for MemoryRows<'_> {
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
-        Ok(ids.iter().map(|id| self.tables.jobs.get(id).cloned()).collect())
+        Ok(ids.iter().map(|id| self.tables.jobs.get(id).map(|job| Job::clone(job))).collect())
     }
 
     fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
         let waiting = self.tables.waiting.get(queue).into_iter().flatten();
-        let due = waiting.take_while(|((due, _), _)| *due <= now).take(limit);
-        Ok(due.filter_map(|((_, id), _)| self.tables.jobs.get(id).cloned()).collect())
+        let due = waiting.take_while(|Waiting(job)| job.due() <= now).take(limit);
+        Ok(due.map(|Waiting(job)| Job::clone(job)).collect())
     }
 
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {
         let leased = self.tables.leased.get(machine).into_iter().flatten();
-        Ok(leased.filter_map(|id| self.tables.jobs.get(id).cloned()).collect())
+        Ok(leased.filter_map(|id| self.tables.jobs.get(id)).map(|job| Job::clone(job)).collect())
     }
 
     fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<Job>, StoreError> {
@@ -96,18 +96,18 @@ impl JobRows for MemoryRows<'_> {
             Some(before) => self.tables.jobs.range(..before),
             None => self.tables.jobs.range(..),
         };
-        let wanted = |job: &&Job| {
+        let wanted = |job: &&Arc<Job>| {
             search.state.matches(job)
                 && search.queue.as_ref().is_none_or(|queue| job.queue == *queue)
                 && search.module.as_ref().is_none_or(|module| job.module == *module)
         };
-        Ok(jobs.rev().map(|(_, job)| job).filter(wanted).take(limit).cloned().collect())
+        Ok(jobs.rev().map(|(_, job)| job).filter(wanted).take(limit).map(|job| Job::clone(job)).collect())
     }
 
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
         self.access.to_write()?;
         for job in jobs {
-            self.set_job(job.id, Some(job.clone()));
+            self.set_job(job.id, Some(Arc::new(job.clone())));
         }
         Ok(())
     }
@@ -117,10 +117,10 @@ impl JobRows for MemoryRows<'_> {
         for (queue, phases) in &self.tables.counts {
             let mut count = JobCounts { phases: phases.clone(), ..JobCounts::default() };
             if let Some(waiting) = self.tables.waiting.get(queue) {
-                let oldest = waiting.keys().next().map(|(due, _)| *due);
+                let oldest = waiting.first().map(|Waiting(job)| job.due());
                 count.oldest_due = oldest.filter(|due| *due <= now);
-                for phase in not_due(waiting, now).map(|(_, phase)| phase) {
-                    match phase {
+                for job in not_due(waiting, now) {
+                    match job.phase() {
                         Phase::Retrying => count.retryable += 1,
                         _ => count.scheduled += 1,
                     }
@@ -133,7 +133,7 @@ impl JobRows for MemoryRows<'_> {
 
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let queues = self.tables.waiting.values();
-        Ok(queues.filter_map(|waiting| not_due(waiting, now).next()).map(|((due, _), _)| *due).min())
+        Ok(queues.filter_map(|waiting| not_due(waiting, now).last()).map(Job::due).min())
     }
 
     fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
@@ -148,12 +148,9 @@ impl JobRows for MemoryRows<'_> {
     }
 }
 
-/// Walks the jobs that are not due yet, soonest first.
-fn not_due(
-    waiting: &BTreeMap<(Timestamp, JobId), Phase>,
-    now: Timestamp,
-) -> impl Iterator<Item = (&(Timestamp, JobId), &Phase)> {
-    waiting.range((Excluded((now, JobId::from_bytes([0xff; 16]))), Unbounded))
+/// Walks the jobs that are not due yet, soonest last: they sort behind all that are due.
+fn not_due(waiting: &BTreeSet<Waiting>, now: Timestamp) -> impl Iterator<Item = &Job> {
+    waiting.iter().rev().map(|Waiting(job)| &**job).take_while(move |job| job.due() > now)
 }
 
 impl ContentRows for MemoryRows<'_> {

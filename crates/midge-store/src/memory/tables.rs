@@ -1,10 +1,12 @@
 //! The tables of the in-memory store, and the indexes that follow the jobs.
 
 // BTreeMap, not HashMap: a simulation must repeat exactly under one seed.
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Machine, Phase};
+use midge_core::{Job, Machine, Phase, claim_order};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp};
 
@@ -13,9 +15,9 @@ use crate::Content;
 /// All rows.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    pub(super) jobs: BTreeMap<JobId, Job>,
-    /// Jobs that wait, longest due first.
-    pub(super) waiting: BTreeMap<QueueName, BTreeMap<(Timestamp, JobId), Phase>>,
+    pub(super) jobs: BTreeMap<JobId, Arc<Job>>,
+    /// Jobs that wait.
+    pub(super) waiting: BTreeMap<QueueName, BTreeSet<Waiting>>,
     /// Jobs that run.
     pub(super) leased: BTreeMap<MachineName, BTreeSet<JobId>>,
     /// Jobs that ended, longest ago first.
@@ -29,9 +31,33 @@ pub(super) struct Tables {
     pub(super) settings: BTreeMap<String, String>,
 }
 
+/// A job that waits. Those of a queue sort in the order in which they are claimed.
+#[derive(Debug)]
+pub(super) struct Waiting(pub(super) Arc<Job>);
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Waiting) -> Ordering {
+        claim_order(&self.0).cmp(&claim_order(&other.0))
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Waiting) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Waiting {
+    fn eq(&self, other: &Waiting) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Waiting {}
+
 impl Tables {
     /// Writes or deletes a job, and everything that is found by it. Returns the job that was there.
-    pub(super) fn set_job(&mut self, id: JobId, job: Option<Job>) -> Option<Job> {
+    pub(super) fn set_job(&mut self, id: JobId, job: Option<Arc<Job>>) -> Option<Arc<Job>> {
         let before = self.jobs.remove(&id);
         if let Some(before) = &before {
             self.unindex(before);
@@ -43,12 +69,11 @@ impl Tables {
         before
     }
 
-    fn index(&mut self, job: &Job) {
+    fn index(&mut self, job: &Arc<Job>) {
         *self.counts.entry(job.queue.clone()).or_default().entry(job.phase()).or_default() += 1;
         match job.phase() {
-            phase @ (Phase::Fresh | Phase::Retrying) => {
-                let waiting = self.waiting.entry(job.queue.clone()).or_default();
-                waiting.insert((job.due(), job.id), phase);
+            Phase::Fresh | Phase::Retrying => {
+                self.waiting.entry(job.queue.clone()).or_default().insert(Waiting(job.clone()));
             }
             Phase::Running => {
                 if let Some(lease) = job.lease() {
@@ -63,7 +88,7 @@ impl Tables {
         }
     }
 
-    fn unindex(&mut self, job: &Job) {
+    fn unindex(&mut self, job: &Arc<Job>) {
         let phase = job.phase();
         take(&mut self.counts, &job.queue, |phases| {
             if let Some(count) = phases.get_mut(&phase) {
@@ -74,10 +99,12 @@ impl Tables {
             }
             phases.is_empty()
         });
-        take(&mut self.waiting, &job.queue, |waiting| {
-            waiting.remove(&(job.due(), job.id));
-            waiting.is_empty()
-        });
+        if phase.is_waiting() {
+            take(&mut self.waiting, &job.queue, |waiting| {
+                waiting.remove(&Waiting(job.clone()));
+                waiting.is_empty()
+            });
+        }
         if let Some(lease) = job.lease() {
             take(&mut self.leased, &lease.machine, |ids| {
                 ids.remove(&job.id);

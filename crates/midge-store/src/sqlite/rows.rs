@@ -241,6 +241,7 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
+        // `due, id` is midge_core::claim_order, and the order of the index.
         let mut statement = self.connection.prepare_cached(
             "SELECT body FROM jobs INDEXED BY jobs_waiting
              WHERE phase <= 1 AND queue = ?1 AND due <= ?2 ORDER BY due, id LIMIT ?3",
