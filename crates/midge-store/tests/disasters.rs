@@ -4,10 +4,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use midge_store::conformance::fixtures::{at, id, job, put, queue};
 use midge_store::{Content, SqliteStore, StoreError, read, write};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 fn main() {
@@ -17,12 +19,17 @@ fn main() {
     {
         return match what.as_str() {
             "write" => write_for_ever(Path::new(file)),
+            "open" => drop(SqliteStore::open(Path::new(file)).unwrap()),
             _ => fill_and_free(Path::new(file)),
         };
     }
     let arguments = Arguments::from_args();
     let trials = vec![
         Trial::test("what_was_answered_survives_a_kill", what_was_answered_survives_a_kill),
+        Trial::test(
+            "a_kill_leaves_the_old_schema_or_the_new_one",
+            a_kill_leaves_the_old_schema_or_the_new_one,
+        ),
         Trial::test("a_full_disk_loses_nothing", a_full_disk_loses_nothing).with_ignored_flag(!can_mount()),
     ];
     if !arguments.list && !can_mount() {
@@ -80,6 +87,49 @@ fn what_was_answered_survives_a_kill() -> Result<(), Failed> {
         assert!(waiting >= jobs.len() as u64);
         // One that was written may not have been answered.
         assert!(waiting <= jobs.len() as u64 + 3, "{waiting} of {}", jobs.len());
+    }
+    Ok(())
+}
+
+/// Adds many jobs to a database of schema 1.
+const MANY_JOBS: &str = "BEGIN;
+    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 30000)
+    INSERT INTO jobs (id, queue, module, phase, due, body)
+        SELECT CAST(printf('%016d', n) AS BLOB), queue, module, phase, due, body FROM numbers, jobs WHERE row = 1;
+    UPDATE counts SET fresh = fresh + 30000 WHERE queue = 'default' AND module = 'hello';
+    COMMIT";
+
+fn a_kill_leaves_the_old_schema_or_the_new_one() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join("midge.db");
+    let wal_path = folder.path().join("midge.db-wal");
+    for wal_bytes in [1, 5_000_000, 10_000_000, 15_000_000] {
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
+        }
+        let connection = Connection::open(&path)?;
+        connection.execute_batch(include_str!("data/schema-1.sql"))?;
+        connection.execute_batch(MANY_JOBS)?;
+        drop(connection);
+        let mut process = child().arg("child").arg("open").arg(&path).spawn()?;
+        // It ends by itself where it was faster than the kill.
+        while process.try_wait()?.is_none()
+            && std::fs::metadata(&wal_path).map_or(0, |wal| wal.len()) < wal_bytes
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        process.kill()?;
+        process.wait()?;
+        let connection = Connection::open(&path)?;
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let schema = number("PRAGMA user_version")?;
+        let jobs = number("SELECT count(*) FROM jobs")?;
+        let old = number("SELECT count(*) FROM jobs WHERE body -> '$.retry.attempts_max' IS NOT NULL")?;
+        assert!(schema == 1 && old == jobs || schema == 2 && old == 0, "schema {schema}: {old} of {jobs}");
+        drop(connection);
+        let store = SqliteStore::open(&path)?;
+        let due = run(read(&store, |rows| rows.jobs_due(&queue("default"), at(0), 100_000)))?;
+        assert_eq!(due.len(), 30_001, "killed with {wal_bytes} bytes of log");
     }
     Ok(())
 }

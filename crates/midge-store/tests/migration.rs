@@ -1,0 +1,222 @@
+//! A database that an older midge wrote is opened by this one, with everything that is in it.
+//!
+//! `data/schema-1.sql` is a dump of what the last midge of schema 1 wrote with the `write_everything` of this file.
+
+use std::path::{Path, PathBuf};
+
+use midge_core::{Job, JobEvent, MachineState, StateFilter};
+use midge_protocol::exchange::Outcome;
+use midge_protocol::job::{AttemptView, Backoff, Cause, Failure, Progress, State, Usage};
+use midge_protocol::{AttemptNumber, BootId, JobId, Lease, MachineId, Timestamp};
+use midge_store::conformance::fixtures::{
+    after, at, cancelled, completed, discarded, failed, finished, id, job, job_of, machine, machine_name,
+    module, put, queue, running,
+};
+use midge_store::{Content, JobSearch, MemoryStore, Rows, SqliteStore, Store, StoreError, read, write};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+const SCHEMA_1: &str = include_str!("data/schema-1.sql");
+/// Text that has the names of the fields that schema 2 renamed, and all that JSON has to escape.
+const NESTED: &str =
+    "{\"attempts_max\":1,\"due_at\":\"\\never\",\"retry\":{\"attempts_max\":2}}\n\u{0}\u{1F99F}/é";
+/// The latest time that a row can hold.
+const LATEST: Timestamp = Timestamp::from_millis(253_402_207_200_000);
+
+/// Jobs in every state, with the extremes of every field.
+fn jobs() -> Vec<Job> {
+    let due = |number| job(number, "default", 0);
+    let busy = running(&job(7, "other", 5), "m1");
+    let lease = Lease { machine: machine_name("m1"), attempt: AttemptNumber(1) };
+    let progress = Progress { done: u64::MAX, total: u64::MAX, message: NESTED.to_owned() };
+    let busy = after(&busy, JobEvent::Progressed { lease, progress }, at(6));
+    let lost = JobEvent::MachineLost { machine: machine_name("m2"), suspect: true, note: NESTED.to_owned() };
+    let mut largest = job_of(8, "other", "resize", LATEST.as_millis() - at(0).as_millis());
+    largest.content_hash = u64::MAX;
+    largest.retry.max_attempts = u32::MAX;
+    largest.retry.backoff = Backoff::Exponential { first_ms: u64::MAX };
+    (largest.limits.time_ms, largest.limits.memory_bytes) = (u64::MAX, u64::MAX);
+    (largest.spent, largest.machine_losses) = (u32::MAX, u32::MAX);
+    let mut exit = Failure::new(Cause::Exit, NESTED);
+    (exit.exit_code, exit.retry_after_ms) = (Some(i32::MIN), Some(u64::MAX));
+    let nested = Job { failure: Some(exit), content_hash: (1 << 53) + 1, ..failed(&due(9), at(0)) };
+    let thrice = (0..3).fold(job_of(12, "default", "resize", 0), |job, _| failed(&job, job.due()));
+    vec![
+        due(1),
+        failed(&due(2), at(0)),
+        running(&due(3), "m1"),
+        completed(&due(4), at(10)),
+        cancelled(&due(5), at(11)),
+        discarded(&due(6), at(12)),
+        after(&busy, JobEvent::CancelAsked, at(7)),
+        largest,
+        nested,
+        finished(&due(10), Outcome::HandedBack, at(9)),
+        after(&running(&due(11), "m2"), lost, at(8)),
+        completed(&thrice, LATEST),
+        job_of(13, "other", "resize", 20),
+        job_of(14, "other", "resize", 30),
+        completed(&job_of(15, "other", "resize", 0), at(40)),
+    ]
+}
+
+fn attempts(job: JobId) -> Vec<AttemptView> {
+    let view = |attempt, failure, usage| AttemptView {
+        attempt: AttemptNumber(attempt),
+        machine: machine_name("m1"),
+        scheduled_at: at(0),
+        started_at: at(1),
+        ended_at: LATEST,
+        spent: attempt != 2,
+        failure,
+        usage,
+    };
+    let most = Usage { ran_us: u64::MAX, cpu_us: u64::MAX, memory_peak_bytes: u64::MAX };
+    match job {
+        job if job == id(2) => vec![view(1, Some(Failure::new(Cause::OverTime, NESTED)), Some(most))],
+        job if job == id(4) => vec![view(1, None, None)],
+        job if job == id(12) => vec![
+            view(1, Some(Failure::new(Cause::Trap, "one")), None),
+            view(2, Some(Failure::new(Cause::Snoozed, "two")), Some(Usage::default())),
+            view(u32::MAX, None, Some(most)),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// What the older midge wrote.
+fn write_everything(rows: &mut dyn Rows) -> Result<(), StoreError> {
+    rows.put_jobs(&jobs())?;
+    for job in jobs().iter().map(|job| job.id) {
+        attempts(job).iter().try_for_each(|attempt| rows.put_attempt(job, attempt))?;
+    }
+    rows.put_content(id(1), Content::Args, NESTED.as_bytes())?;
+    rows.put_content(id(1), Content::Input, b"")?;
+    rows.put_content(id(4), Content::Result, &(0..=255).collect::<Vec<u8>>())?;
+    for (number, piece) in ["{\"attempts_max\":7}\n", "due_at\n", "\u{1F99F}"].iter().enumerate() {
+        let offset = [0, 19, 26][number];
+        rows.append_log(id(12), AttemptNumber(1), offset, piece.as_bytes())?;
+    }
+    rows.append_log(id(12), AttemptNumber(2), 0, &[0, 255])?;
+    let mut up = machine("m1");
+    up.id = MachineId::new("148ed21fe74e89").ok();
+    (up.boot, up.seq, up.heard_at) = (Some(BootId(u64::MAX)), u64::MAX, Some(at(3)));
+    (up.attempts, up.note) = (u64::MAX, Some(NESTED.to_owned()));
+    let mut gone = machine("m2");
+    (gone.state, gone.boot_failed) = (MachineState::Gone, true);
+    rows.put_machine(&up)?;
+    rows.put_machine(&gone)?;
+    rows.put_setting("id", "7d5c0190b3e47c3a")?;
+    rows.put_setting("note", &NESTED.replace('\0', ""))
+}
+
+/// Everything that can be asked of a store, as text.
+fn read_everything(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
+    let mut all = Vec::new();
+    let ids: Vec<JobId> = (0..20).map(id).collect();
+    all.extend(rows.jobs(&ids)?.iter().map(|job| format!("{job:?}")));
+    for job in ids {
+        all.push(format!("attempts of {job}: {:?}", rows.attempts(job)?));
+        for content in [Content::Args, Content::Input, Content::Result] {
+            all.push(format!("{content:?} of {job}: {:?}", rows.content(job, content)?));
+        }
+        for attempt in [AttemptNumber(1), AttemptNumber(2)] {
+            all.push(format!("log {attempt} of {job}: {:?}", rows.log(job, attempt)?));
+        }
+    }
+    for now in [at(-1), at(0), at(5), at(20), at(1_000_000_000), LATEST] {
+        all.push(format!("counts at {now}: {:?}", rows.job_counts(now)?));
+        all.push(format!("next due after {now}: {:?}", rows.next_due(now)?));
+        for name in ["default", "other"] {
+            all.push(format!("due in {name} at {now}: {:?}", rows.jobs_due(&queue(name), now, 100)?));
+        }
+        for state in State::ALL {
+            let everywhere = JobSearch { state: StateFilter::of(state, now), ..JobSearch::default() };
+            let somewhere = JobSearch { module: Some(module("resize")), ..everywhere.clone() };
+            for search in [everywhere, somewhere] {
+                all.push(format!("{search:?}: {:?}", rows.jobs_listed(&search, 100)?));
+            }
+        }
+    }
+    for name in ["m1", "m2"] {
+        all.push(format!("leased to {name}: {:?}", rows.jobs_leased(&machine_name(name))?));
+        all.push(format!("{:?}", rows.machine(&machine_name(name))?));
+    }
+    all.push(format!("{:?} {:?} {:?}", rows.machines()?, rows.setting("id")?, rows.setting("note")?));
+    Ok(all)
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn everything(store: &dyn Store) -> Vec<String> {
+    run(read(store, read_everything)).unwrap()
+}
+
+/// Makes the database that the older midge wrote.
+fn schema_1() -> (PathBuf, TempDir) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("midge.db");
+    Connection::open(&path).unwrap().execute_batch(SCHEMA_1).unwrap();
+    (path, folder)
+}
+
+fn schema_of(path: &Path) -> i64 {
+    Connection::open(path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+}
+
+/// All bodies of a file, which nobody else has open.
+fn bodies(path: &Path) -> Vec<String> {
+    let connection = Connection::open(path).unwrap();
+    let sql = "SELECT body FROM jobs UNION ALL SELECT body FROM attempts";
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_database_of_schema_1_is_read_to_the_last_row() {
+    let (path, _folder) = schema_1();
+    let expected = MemoryStore::new();
+    run(write(&expected, write_everything)).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    for (found, expected) in everything(&store).iter().zip(&everything(&expected)) {
+        assert_eq!(found, expected);
+    }
+    drop(store);
+    assert_eq!(schema_of(&path), 2);
+    assert!(
+        bodies(&path).iter().all(|body| !body.contains("\"attempts_max\":") && !body.contains("\"due_at\":"))
+    );
+}
+
+#[test]
+fn a_database_of_schema_1_goes_on_after_it_was_opened() {
+    let (path, _folder) = schema_1();
+    let expected = MemoryStore::new();
+    run(write(&expected, write_everything)).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    let claimed = running(&jobs()[12], "m3");
+    let retried = after(&jobs()[5], JobEvent::RetryAsked, at(50));
+    for store in [&store as &dyn Store, &expected] {
+        run(put(store, &[claimed.clone(), retried.clone(), job(16, "default", 60)])).unwrap();
+    }
+    assert_eq!(everything(&store), everything(&expected));
+    drop(store);
+    assert_eq!(everything(&SqliteStore::open(&path).unwrap()), everything(&expected));
+}
+
+#[test]
+fn a_migration_that_fails_leaves_the_database_as_it_was() {
+    let (path, _folder) = schema_1();
+    let spoil = "INSERT INTO attempts VALUES (x'00', 1, '{')";
+    Connection::open(&path).unwrap().execute_batch(spoil).unwrap();
+    let before = bodies(&path);
+    let error = SqliteStore::open(&path).expect_err("a body is not JSON").to_string();
+    assert!(error.contains("malformed JSON"), "{error}");
+    assert_eq!(schema_of(&path), 1);
+    assert_eq!(bodies(&path), before, "the jobs were written before the attempts were found to be spoilt");
+    Connection::open(&path).unwrap().execute_batch("DELETE FROM attempts WHERE job = x'00'").unwrap();
+    SqliteStore::open(&path).unwrap();
+    assert_eq!(schema_of(&path), 2);
+}
