@@ -1,7 +1,21 @@
 //! Counts jobs without looking at them: numbers that every transaction keeps, whatever the number of jobs.
 //!
-//! How many of the waiting jobs are due depends on the time. So the numbers say how many are due after a *horizon*,
-//! which follows the clock; each job that it passes is looked at once, in an index.
+//! How many of the waiting jobs are due depends on the time. So the numbers also say how many are due later than a
+//! *horizon*, which follows the clock; each job that it passes is looked at once, in an index.
+//!
+//! An example, in seconds: at 10, three jobs are written. A is due at 5, B at 20, and C, which has failed, at 30.
+//!
+//! | what happens | horizon | fresh | retrying | running | later: fresh | later: retrying | so are due |
+//! |---|---|---|---|---|---|---|---|
+//! | A, B and C are written at 10 | 10 | 2 | 1 | 0 | 1: B | 1: C | A |
+//! | somebody counts at 25: the horizon passes B | 25 | 2 | 1 | 0 | 0 | 1: C | A, B |
+//! | A is claimed at 25 | 25 | 1 | 1 | 1 | 0 | 1: C | B |
+//! | the clock is put back and somebody counts at 15: the horizon passes B again | 15 | 1 | 1 | 1 | 1: B | 1: C | none |
+//!
+//! Due are those of `fresh` and `retrying` that are not later; only `later` depends on the time. Between the horizon and
+//! `soonest` no job is due, so a count at 26 that follows the one at 25 looks at no job.
+
+mod line;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,13 +24,11 @@ use midge_core::Phase;
 use midge_protocol::{ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, params};
 
+use self::line::Line;
 use super::decode::{name, phase, text};
 use crate::{JobCounts, StoreError};
 
-pub(super) const PHASES: [Phase; 6] =
-    [Phase::Fresh, Phase::Retrying, Phase::Running, Phase::Completed, Phase::Cancelled, Phase::Discarded];
-
-/// Long enough not to look for jobs that became due at every write.
+/// How far the horizon may fall behind the writes: long enough that not every write looks for jobs that became due.
 const HORIZON_BEHIND_MAX: Duration = Duration::from_millis(100);
 
 /// The numbers of one database.
@@ -24,32 +36,16 @@ pub(super) struct Counts {
     horizon: Timestamp,
     /// No waiting job is due after the horizon and before this.
     soonest: Timestamp,
-    /// One for each queue and module that have had jobs; only ever added to, since `undo` points into it.
+    /// One for each queue and module that have had jobs. None is ever removed: `index` and `undo` point into it.
     lines: Vec<Line>,
     index: BTreeMap<QueueName, BTreeMap<ModuleName, usize>>,
-    /// How to go back to where the work began.
+    /// What the work that runs has changed, so that it can be undone.
     undo: Vec<Undo>,
 }
 
-/// The jobs of one queue and module.
-pub(super) struct Line {
-    pub(super) queue: QueueName,
-    pub(super) module: ModuleName,
-    /// Jobs in each phase.
-    phases: [i64; 6],
-    /// Those of the waiting that are due after the horizon: fresh and retrying.
-    later: [i64; 2],
-    changed: bool,
-}
-
-impl Line {
-    pub(super) fn has(&self, phase: Phase) -> bool {
-        self.phases[phase as usize] > 0
-    }
-}
-
+/// What was changed since [`Counts::keep`], and by how much.
 enum Undo {
-    Phase { line: usize, phase: Phase, by: i64 },
+    Number { line: usize, phase: Phase, by: i64 },
     Later { line: usize, phase: Phase, by: i64 },
     Horizon { horizon: Timestamp, soonest: Timestamp },
 }
@@ -78,12 +74,7 @@ impl Counts {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let line = counts.line(text(row.get_ref(0)?)?, text(row.get_ref(1)?)?)?;
-            for column in 0..6 {
-                counts.lines[line].phases[column] = row.get(2 + column)?;
-            }
-            for column in 0..2 {
-                counts.lines[line].later[column] = row.get(8 + column)?;
-            }
+            counts.lines[line].read(row)?;
         }
         Ok(counts)
     }
@@ -91,8 +82,8 @@ impl Counts {
     /// Counts a job that is written (`by` 1) or no longer there as it was (`by` -1).
     pub(super) fn count(&mut self, job: Counted<'_>, by: i64) -> Result<(), StoreError> {
         let line = self.line(job.queue, job.module)?;
-        self.change(Undo::Phase { line, phase: job.phase, by });
-        if matches!(job.phase, Phase::Fresh | Phase::Retrying) && job.due > self.horizon {
+        self.change(Undo::Number { line, phase: job.phase, by });
+        if job.phase.is_waiting() && job.due > self.horizon {
             self.change(Undo::Later { line, phase: job.phase, by });
             self.soonest = self.soonest.min(job.due);
         }
@@ -101,8 +92,8 @@ impl Counts {
 
     fn change(&mut self, change: Undo) {
         let (line, number, by) = match change {
-            Undo::Phase { line, phase, by } => (line, &mut self.lines[line].phases[phase as usize], by),
-            Undo::Later { line, phase, by } => (line, &mut self.lines[line].later[phase as usize], by),
+            Undo::Number { line, phase, by } => (line, self.lines[line].numbers.of(phase), by),
+            Undo::Later { line, phase, by } => (line, self.lines[line].later.of(phase), by),
             Undo::Horizon { .. } => unreachable!("`move_to` moves the horizon itself"),
         };
         *number += by;
@@ -111,8 +102,8 @@ impl Counts {
         self.undo.push(change);
     }
 
-    /// Moves the horizon up to a time that a job was changed at, if that is much later: were it never asked for
-    /// counts in a write, it would fall behind.
+    /// Moves the horizon up to a time at which a job was changed, if that is much later: writers that never count would
+    /// leave it behind.
     pub(super) fn follow(&mut self, connection: &Connection, now: Timestamp) -> Result<(), StoreError> {
         if now.since(self.horizon) > HORIZON_BEHIND_MAX { self.move_to(connection, now) } else { Ok(()) }
     }
@@ -168,13 +159,13 @@ impl Counts {
         self.move_to(connection, now)?;
         let mut all: BTreeMap<QueueName, JobCounts> = BTreeMap::new();
         for line in &self.lines {
-            for phase in PHASES.into_iter().filter(|phase| line.has(*phase)) {
+            for phase in Phase::ALL.into_iter().filter(|phase| line.has(*phase)) {
                 let counts = all.entry(line.queue.clone()).or_default();
-                *counts.phases.entry(phase).or_default() += line.phases[phase as usize] as u64;
+                *counts.phases.entry(phase).or_default() += line.jobs(phase) as u64;
             }
             if let Some(counts) = all.get_mut(&line.queue) {
-                counts.scheduled += line.later[0] as u64;
-                counts.retryable += line.later[1] as u64;
+                counts.scheduled += line.later.fresh as u64;
+                counts.retryable += line.later.retrying as u64;
             }
         }
         for (queue, counts) in &mut all {
@@ -206,10 +197,9 @@ impl Counts {
 
     /// The queues with waiting jobs.
     pub(super) fn queues_waiting(&self) -> Vec<QueueName> {
+        let has_waiting = |line: &Line| line.has(Phase::Fresh) || line.has(Phase::Retrying);
         let waits = |modules: &BTreeMap<ModuleName, usize>| {
-            modules
-                .values()
-                .any(|line| self.lines[*line].has(Phase::Fresh) || self.lines[*line].has(Phase::Retrying))
+            modules.values().any(|line| has_waiting(&self.lines[*line]))
         };
         self.index.iter().filter(|(_, modules)| waits(modules)).map(|(queue, _)| queue.clone()).collect()
     }
@@ -223,8 +213,8 @@ impl Counts {
     pub(super) fn undo(&mut self) {
         for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
-                Undo::Phase { line, phase, by } => self.lines[line].phases[phase as usize] -= by,
-                Undo::Later { line, phase, by } => self.lines[line].later[phase as usize] -= by,
+                Undo::Number { line, phase, by } => *self.lines[line].numbers.of(phase) -= by,
+                Undo::Later { line, phase, by } => *self.lines[line].later.of(phase) -= by,
                 Undo::Horizon { horizon, soonest } => (self.horizon, self.soonest) = (horizon, soonest),
             }
         }
@@ -234,29 +224,7 @@ impl Counts {
     pub(super) fn flush(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let mut changed = false;
         for line in self.lines.iter_mut().filter(|line| line.changed) {
-            let ([fresh, retrying, running, completed, cancelled, discarded], later) =
-                (line.phases, line.later);
-            if line.phases == [0; 6] {
-                let sql = "DELETE FROM counts WHERE queue = ?1 AND module = ?2";
-                connection
-                    .prepare_cached(sql)?
-                    .execute(params![line.queue.as_str(), line.module.as_str()])?;
-            } else {
-                let sql = "INSERT OR REPLACE INTO counts VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-                connection.prepare_cached(sql)?.execute(params![
-                    line.queue.as_str(),
-                    line.module.as_str(),
-                    fresh,
-                    retrying,
-                    running,
-                    completed,
-                    cancelled,
-                    discarded,
-                    later[0],
-                    later[1]
-                ])?;
-            }
-            line.changed = false;
+            line.write(connection)?;
             changed = true;
         }
         if changed {
@@ -274,7 +242,7 @@ impl Counts {
         let (queue, module): (QueueName, ModuleName) = (name(queue)?, name(module)?);
         let line = self.lines.len();
         self.index.entry(queue.clone()).or_default().insert(module.clone(), line);
-        self.lines.push(Line { queue, module, phases: [0; 6], later: [0; 2], changed: false });
+        self.lines.push(Line::new(queue, module));
         Ok(line)
     }
 }
