@@ -255,6 +255,18 @@ pub enum StoreError {
     Failed(String),
 }
 
+impl StoreError {
+    /// Returns the same error for one more of those whose work shared a transaction. Says no more of an error that
+    /// cannot be shared than its text.
+    pub(crate) fn for_another(&self) -> StoreError {
+        match self {
+            StoreError::Full => StoreError::Full,
+            StoreError::Failed(why) => StoreError::Failed(why.clone()),
+            other => StoreError::Failed(other.to_string()),
+        }
+    }
+}
+
 /// Returns what of a piece of a log, which begins at `offset`, is beyond its end; nothing where all of it is there
 /// already, or where there is a gap.
 pub(crate) fn beyond(end: u64, offset: u64, bytes: &[u8]) -> Option<&[u8]> {

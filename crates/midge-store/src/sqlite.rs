@@ -1,16 +1,39 @@
 //! Rows in one SQLite file: a thread that writes, a few that read when somebody asks.
 //!
 //! Invariant: one store has the file, by a lock on a file beside it. SQL finds and counts; it holds no rule.
+//!
+//! Each file uses only files below it:
+//!
+//! | file | what is in it | uses |
+//! |---|---|---|
+//! | `writer` | the thread that writes, and its commits | `queued`, `rows`, `counts` |
+//! | `readers` | the threads that read | `connection`, `queued`, `rows` |
+//! | `connection` | opening a file, and leading it to the newest schema | |
+//! | `queued` | work on its way to a thread and back | |
+//! | `jobs` | finding, writing, deleting jobs | `listing`, `rows`, `counts`, `decode` |
+//! | `listing` | finding jobs for people | `rows`, `decode` |
+//! | `contents` | bytes, logs and attempts | `rows`, `decode` |
+//! | `machines` | Machines and settings | `rows`, `decode` |
+//! | `rows` | one work's part of a transaction, and how it is undone | `counts` |
+//! | `counts` | the numbers that every transaction keeps | `decode` |
+//! | `decode` | columns | |
+
+mod readers;
+mod writer;
 
 mod connection;
+mod queued;
+
+mod jobs;
+mod listing;
+
 mod contents;
+mod machines;
+
+mod rows;
+
 mod counts;
 mod decode;
-mod listing;
-mod machines;
-mod readers;
-mod rows;
-mod writer;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};

@@ -7,16 +7,16 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::connection::open_reader;
+use super::queued::{QueuedWork, Room};
 use super::rows::SqliteRows;
 use crate::work;
 use crate::{ReadWork, StoreError};
 
-/// More would take the processors from the writer.
+/// How many threads may read at once: more would take the processors from the writer.
 const THREADS_MAX: usize = 4;
-/// Work that may wait for a thread. Others wait before they hand theirs in.
+/// How much work may be queued for the threads. Callers with more wait until there is room.
 const WAITING_MAX: usize = 1_024;
 /// A thread that has nothing to read for so long ends, and its memory with it.
 const ENDS_AFTER: Duration = Duration::from_secs(10);
@@ -25,7 +25,7 @@ const ENDS_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Readers {
     shared: Arc<Shared>,
-    places: Arc<Semaphore>,
+    room: Room,
 }
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    requests: VecDeque<Request>,
+    queue: VecDeque<QueuedWork>,
     /// Threads that have not decided to end.
     threads: usize,
     /// Those of them that wait for work.
@@ -46,35 +46,20 @@ struct State {
     handles: Vec<JoinHandle<()>>,
 }
 
-struct Request {
-    work: ReadWork,
-    answer: oneshot::Sender<Result<(), StoreError>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Request")
-    }
-}
-
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Readers {
         let shared = Shared { path, state: Mutex::default(), changed: Condvar::new() };
-        Readers { shared: Arc::new(shared), places: Arc::new(Semaphore::new(WAITING_MAX)) }
+        Readers { shared: Arc::new(shared), room: Room::new(WAITING_MAX) }
     }
 
     pub(super) async fn read(&self, work: ReadWork) -> Result<(), StoreError> {
-        let gone = || StoreError::Failed("the store's thread is gone".to_owned());
-        let place = self.places.clone().acquire_owned().await.map_err(|_| gone())?;
-        let (answer, answered) = oneshot::channel();
-        self.push(Request { work, answer, _place: place })?;
-        answered.await.unwrap_or_else(|_| Err(gone()))
+        self.room.wait_for(work, |queued| self.push(queued)).await
     }
 
-    fn push(&self, request: Request) -> Result<(), StoreError> {
+    /// Queues a work, and starts a thread for it where all are busy and there may be more.
+    fn push(&self, queued: QueuedWork) -> Result<(), StoreError> {
         let mut state = self.shared.lock();
-        if state.idle <= state.requests.len() && state.threads < THREADS_MAX {
+        if state.idle <= state.queue.len() && state.threads < THREADS_MAX {
             let shared = self.shared.clone();
             let started =
                 std::thread::Builder::new().name("midge-reader".to_owned()).spawn(move || shared.run());
@@ -90,7 +75,7 @@ impl Readers {
                 Err(_) => {} // the others will get to it
             }
         }
-        state.requests.push_back(request);
+        state.queue.push_back(queued);
         self.shared.changed.notify_one();
         Ok(())
     }
@@ -119,26 +104,26 @@ impl Shared {
 
     fn run(&self) {
         let mut connection = None;
-        while let Some(request) = self.next() {
-            let outcome = read(&mut connection, self, request.work);
-            // Who does not wait any more does not need to know.
-            let _ = request.answer.send(outcome);
+        while let Some(queued) = self.next() {
+            let outcome = read(&mut connection, self, queued.work);
+            // Whoever does not wait any more does not need to know.
+            let _ = queued.reply.send(outcome);
         }
     }
 
     /// Waits for work. Returns nothing where the thread is to end.
-    fn next(&self) -> Option<Request> {
+    fn next(&self) -> Option<QueuedWork> {
         let mut state = self.lock();
         state.idle += 1;
-        let waits = |state: &mut State| state.requests.is_empty() && !state.closed;
+        let waits = |state: &mut State| state.queue.is_empty() && !state.closed;
         let (mut state, _) =
             self.changed.wait_timeout_while(state, ENDS_AFTER, waits).unwrap_or_else(PoisonError::into_inner);
         state.idle -= 1;
-        let request = state.requests.pop_front();
-        if request.is_none() {
+        let queued = state.queue.pop_front();
+        if queued.is_none() {
             state.threads -= 1;
         }
-        request
+        queued
     }
 }
 

@@ -1,67 +1,53 @@
 //! The one thread that writes. It takes all the work that waits, and makes it durable with one commit.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::counts::Counts;
+use super::queued::{QueuedWork, Reply, Room, thread_is_gone};
 use super::rows::{Guard, SqliteRows};
 use crate::work;
 use crate::{StoreError, WriteWork};
 
-/// Work that may wait for the thread. Others wait before they hand theirs in.
+/// How much work may be queued for the thread. Callers with more wait until there is room.
 const WAITING_MAX: usize = 4_096;
-/// Work in one commit: beyond, a commit costs little for each.
+/// How much work shares one commit: with more, the commit's part in the cost of each hardly falls.
 const COMMIT_WORKS_MAX: usize = 512;
-/// How long work is taken into one commit: those who were first wait for the last.
+/// How long work is taken into one commit. Whoever came first waits for the last.
 const COMMIT_TIME_MAX: Duration = Duration::from_millis(10);
 
 /// Hands work to the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
-    /// Taken when it is dropped, which ends the thread.
-    requests: Option<Sender<Request>>,
-    places: Arc<Semaphore>,
+    /// Nothing once the writer is being dropped: the thread ends when it has no sender any more.
+    queue: Option<Sender<QueuedWork>>,
+    room: Room,
     thread: Option<JoinHandle<()>>,
 }
 
-struct Request {
-    work: WriteWork,
-    answer: Answer,
-    _place: OwnedSemaphorePermit,
-}
-
-type Answer = oneshot::Sender<Result<(), StoreError>>;
-
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Writer, StoreError> {
-        let (sender, requests) = channel();
-        let mut thread = WriterThread { connection, counts: None, wrote: false, requests };
+        let (sender, queue) = channel();
+        let mut thread = WriterThread { connection, counts: None, wrote: false, queue };
         let thread = std::thread::Builder::new()
             .name("midge-writer".to_owned())
             .spawn(move || thread.run())
             .map_err(|error| StoreError::Failed(format!("cannot start a thread: {error}")))?;
-        let places = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Writer { requests: Some(sender), places, thread: Some(thread) })
+        Ok(Writer { queue: Some(sender), room: Room::new(WAITING_MAX), thread: Some(thread) })
     }
 
     pub(super) async fn write(&self, work: WriteWork) -> Result<(), StoreError> {
-        let gone = || StoreError::Failed("the store's thread is gone".to_owned());
-        let place = self.places.clone().acquire_owned().await.map_err(|_| gone())?;
-        let (answer, answered) = oneshot::channel();
-        let requests = self.requests.as_ref().ok_or_else(gone)?;
-        requests.send(Request { work, answer, _place: place }).map_err(|_| gone())?;
-        answered.await.unwrap_or_else(|_| Err(gone()))
+        let queue = self.queue.as_ref().ok_or_else(thread_is_gone)?;
+        self.room.wait_for(work, |queued| queue.send(queued).map_err(|_| thread_is_gone())).await
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.requests = None;
+        self.queue = None;
         if let Some(thread) = self.thread.take() {
             // Work's panics are caught; another has been shown by the thread itself.
             let _ = thread.join();
@@ -71,50 +57,50 @@ impl Drop for Writer {
 
 struct WriterThread {
     connection: Connection,
-    /// As the file has them; nothing where that is not known.
+    /// The numbers of the file and of the transaction; nothing where they have to be loaded.
     counts: Option<Counts>,
-    /// Whether the transaction has written anything.
+    /// Whether a work that was kept has written in the transaction.
     wrote: bool,
-    requests: Receiver<Request>,
+    queue: Receiver<QueuedWork>,
 }
 
 impl WriterThread {
     fn run(&mut self) {
-        while let Ok(request) = self.requests.recv() {
-            self.transaction(request);
+        while let Ok(first) = self.queue.recv() {
+            self.transaction(first);
         }
     }
 
-    /// Does a work, and what else waits, in one transaction. Answers when it is durable.
-    fn transaction(&mut self, first: Request) {
+    /// Does a work, and what else waits, in one transaction. Replies when it is durable.
+    fn transaction(&mut self, first: QueuedWork) {
         let begun = Instant::now();
         if let Err(error) = self.begin() {
-            let _ = first.answer.send(Err(error));
+            let _ = first.reply.send(Err(error));
             return;
         }
-        let mut done: Vec<(Answer, Result<(), StoreError>)> = Vec::new();
+        let mut done: Vec<(Reply, Result<(), StoreError>)> = Vec::new();
         let mut next = Some(first);
         let mut ended = Ok(());
-        while let Some(request) = next.take() {
-            let outcome = self.work(request.work);
-            // SQLite gave up the whole transaction, as it may where the disk is full.
+        while let Some(queued) = next.take() {
+            let outcome = self.work(queued.work);
+            // SQLite itself may undo the whole transaction, such as where the disk is full.
             let lost = self.connection.is_autocommit();
             if let (true, Err(error)) = (lost, &outcome) {
-                ended = Err(again(error));
+                ended = Err(error.for_another());
             }
-            done.push((request.answer, outcome));
+            done.push((queued.reply, outcome));
             if !lost && done.len() < COMMIT_WORKS_MAX && begun.elapsed() < COMMIT_TIME_MAX {
-                next = self.requests.try_recv().ok();
+                next = self.queue.try_recv().ok();
             }
         }
         let ended = ended.and_then(|()| self.commit());
         if ended.is_err() {
             self.roll_back();
         }
-        for (answer, outcome) in done {
-            let outcome = outcome.and(ended.as_ref().map(|_| ()).map_err(again));
-            // Who does not wait any more does not need to know.
-            let _ = answer.send(outcome);
+        for (reply, outcome) in done {
+            let outcome = outcome.and(ended.as_ref().map(|_| ()).map_err(StoreError::for_another));
+            // Whoever does not wait any more does not need to know.
+            let _ = reply.send(outcome);
         }
     }
 
@@ -132,7 +118,7 @@ impl WriterThread {
         Ok(())
     }
 
-    /// Undoes the whole transaction, or what is left of it.
+    /// Undoes the whole transaction, unless SQLite did so itself.
     fn roll_back(&mut self) {
         self.counts = None;
         if !self.connection.is_autocommit()
@@ -191,13 +177,5 @@ impl WriterThread {
             }
         }
         Ok(())
-    }
-}
-
-/// The same error for one more of those whose work shared a transaction.
-pub(super) fn again(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Full => StoreError::Full,
-        other => StoreError::Failed(other.to_string()),
     }
 }

@@ -1,0 +1,228 @@
+//! A transaction on SQLite: jobs.
+
+use std::collections::BTreeMap;
+
+use midge_core::{Job, Phase};
+use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
+use rusqlite::{OptionalExtension, params};
+
+use super::counts::Counted;
+use super::decode::{from_json, id, phase, text, to_json};
+use super::listing;
+use super::rows::SqliteRows;
+use crate::{JobCounts, JobRows, JobSearch, StoreError};
+
+impl JobRows for SqliteRows<'_> {
+    fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT body FROM jobs WHERE id = ?1")?;
+        let mut jobs = Vec::with_capacity(ids.len());
+        for id in ids {
+            let job = statement.query_row([id.as_bytes()], |row| Ok(from_json(row.get_ref(0)?)));
+            jobs.push(job.optional()?.transpose()?);
+        }
+        Ok(jobs)
+    }
+
+    fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
+        // ORDER BY is midge_core::claim_order, by which the index is sorted too.
+        let mut statement = self.connection.prepare_cached(
+            "SELECT body FROM jobs INDEXED BY jobs_waiting
+             WHERE phase <= 1 AND queue = ?1 AND due <= ?2 ORDER BY due, id LIMIT ?3",
+        )?;
+        let mut jobs = Vec::new();
+        let mut rows = statement.query(params![queue.as_str(), now.as_millis(), limit as i64])?;
+        while let Some(row) = rows.next()? {
+            jobs.push(from_json(row.get_ref(0)?)?);
+        }
+        Ok(jobs)
+    }
+
+    fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT body FROM jobs INDEXED BY jobs_leased
+             WHERE machine IS NOT NULL AND machine = ?1 ORDER BY id",
+        )?;
+        let mut jobs = Vec::new();
+        let mut rows = statement.query([machine.as_str()])?;
+        while let Some(row) = rows.next()? {
+            jobs.push(from_json(row.get_ref(0)?)?);
+        }
+        Ok(jobs)
+    }
+
+    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<Job>, StoreError> {
+        listing::list(self, search, limit)
+    }
+
+    fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
+        let Some(now) = jobs.iter().map(changed_at).max() else { return self.access.to_write() };
+        self.writing(|rows| {
+            let connection = rows.connection;
+            rows.counts()?.follow(connection, now)?;
+            jobs.iter().try_for_each(|job| rows.put_job(job))
+        })
+    }
+
+    fn job_counts(&mut self, now: Timestamp) -> Result<BTreeMap<QueueName, JobCounts>, StoreError> {
+        let connection = self.connection;
+        self.counts()?.at(connection, now)
+    }
+
+    fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        let connection = self.connection;
+        self.counts()?.next_due(connection, now)
+    }
+
+    fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.writing(|rows| rows.delete(phase, before, limit))
+    }
+}
+
+impl SqliteRows<'_> {
+    fn put_job(&mut self, job: &Job) -> Result<(), StoreError> {
+        let body = to_json(job);
+        // Most jobs without an attempt are new, so the insert is tried first. One with attempts has a row, so the row
+        // is looked for first.
+        let before = if job.attempt.0 == 0 && self.insert(job, &body)? {
+            None
+        } else if let Some(before) = self.find(job.id)? {
+            self.update(&before, job, &body)?;
+            Some(before)
+        } else {
+            self.insert(job, &body)?;
+            None
+        };
+        let after = counted(job);
+        if before.as_ref().is_some_and(|before| before.counted() == after) {
+            return Ok(());
+        }
+        let counts = self.counts()?;
+        counts.count(after, 1)?;
+        match before {
+            Some(before) => counts.count(before.counted(), -1),
+            None => Ok(()),
+        }
+    }
+
+    /// Inserts a job where there is none with its id. Returns whether it did.
+    fn insert(&self, job: &Job, body: &str) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, body)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
+        let inserted = self.connection.prepare_cached(sql)?.execute(params![
+            job.id.as_bytes(),
+            job.queue.as_str(),
+            job.module.as_str(),
+            job.phase() as i64,
+            job.due().as_millis(),
+            machine(job),
+            ended_at(job),
+            body
+        ])?;
+        Ok(inserted == 1)
+    }
+
+    fn find(&self, id: JobId) -> Result<Option<Before>, StoreError> {
+        let sql = "SELECT row, queue, module, phase, due, machine, ended_at FROM jobs WHERE id = ?1";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([id.as_bytes()])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        Ok(Some(Before {
+            row: row.get(0)?,
+            queue: row.get(1)?,
+            module: row.get(2)?,
+            phase: phase(row.get(3)?)?,
+            due: Timestamp::from_millis(row.get(4)?),
+            machine: row.get(5)?,
+            ended_at: row.get(6)?,
+        }))
+    }
+
+    /// Writes over a job. Columns that did not change are not named: SQLite renews each index that has a named column.
+    fn update(&self, before: &Before, job: &Job, body: &str) -> Result<(), StoreError> {
+        let after = counted(job);
+        let same_names = before.queue == after.queue && before.module == after.module;
+        let same_lease = before.machine.as_deref() == machine(job);
+        let same_end = before.ended_at == ended_at(job);
+        if before.counted() == after && same_lease && same_end {
+            let sql = "UPDATE jobs SET body = ?2 WHERE row = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![before.row, body])?;
+            return Ok(());
+        }
+        let sql =
+            "UPDATE jobs SET phase = ?2, due = ?3, machine = ?4, ended_at = ?5, body = ?6 WHERE row = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![
+            before.row,
+            job.phase() as i64,
+            job.due().as_millis(),
+            machine(job),
+            ended_at(job),
+            body
+        ])?;
+        if !same_names {
+            let sql = "UPDATE jobs SET queue = ?2, module = ?3 WHERE row = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![before.row, after.queue, after.module])?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let connection = self.connection;
+        let mut statement = connection.prepare_cached(
+            "SELECT row, id, queue, module, due FROM jobs INDEXED BY jobs_ended
+             WHERE ended_at IS NOT NULL AND phase = ?1 AND ended_at < ?2 ORDER BY ended_at LIMIT ?3",
+        )?;
+        let mut found: Vec<(i64, JobId)> = Vec::new();
+        let mut rows = statement.query(params![phase as i64, before.as_millis(), limit as i64])?;
+        while let Some(row) = rows.next()? {
+            let (queue, module) = (text(row.get_ref(2)?)?, text(row.get_ref(3)?)?);
+            let due = Timestamp::from_millis(row.get(4)?);
+            self.counts()?.count(Counted { queue, module, phase, due }, -1)?;
+            found.push((row.get(0)?, id(row.get_ref(1)?)?));
+        }
+        for (row, id) in &found {
+            connection.prepare_cached("DELETE FROM jobs WHERE row = ?1")?.execute([row])?;
+            for sql in [
+                "DELETE FROM contents WHERE job = ?1",
+                "DELETE FROM logs WHERE job = ?1",
+                "DELETE FROM attempts WHERE job = ?1",
+            ] {
+                connection.prepare_cached(sql)?.execute([id.as_bytes()])?;
+            }
+        }
+        Ok(found.len())
+    }
+}
+
+/// The columns of a job that is there already.
+struct Before {
+    row: i64,
+    queue: String,
+    module: String,
+    phase: Phase,
+    due: Timestamp,
+    machine: Option<String>,
+    ended_at: Option<i64>,
+}
+
+impl Before {
+    fn counted(&self) -> Counted<'_> {
+        Counted { queue: &self.queue, module: &self.module, phase: self.phase, due: self.due }
+    }
+}
+
+fn counted(job: &Job) -> Counted<'_> {
+    Counted { queue: job.queue.as_str(), module: job.module.as_str(), phase: job.phase(), due: job.due() }
+}
+
+fn machine(job: &Job) -> Option<&str> {
+    job.lease().map(|lease| lease.machine.as_str())
+}
+
+fn ended_at(job: &Job) -> Option<i64> {
+    job.ended_at().map(Timestamp::as_millis)
+}
+
+/// Returns the latest time at which something happened to a job.
+fn changed_at(job: &Job) -> Timestamp {
+    [job.ended_at(), job.started_at].into_iter().flatten().fold(job.enqueued_at, Timestamp::max)
+}
