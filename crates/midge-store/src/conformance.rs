@@ -13,7 +13,7 @@ pub mod transactions;
 
 use crate::{Store, StoreError};
 
-/// What a rule returns: an error of the store's is one of the rule's.
+/// What a rule returns. It panics where the store answers wrong; that the store fails is an error.
 pub type Kept = Result<(), StoreError>;
 
 /// Makes one test of each rule, for the stores that a function opens.

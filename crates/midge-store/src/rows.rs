@@ -11,10 +11,10 @@ use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, T
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
-/// Work that only reads, from one consistent state.
+/// Work that only reads, and sees one state of all rows.
 pub type ReadWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
 
-/// Durable rows. Use [`write`] and [`read`], which give back what the work returns.
+/// Durable rows. Use [`write()`] and [`read`], which give back what the work returns.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Does the work in one transaction: all that it writes is durable when this returns `Ok`, and nothing of it
@@ -28,8 +28,41 @@ pub trait Store: Send + Sync {
 /// Does `work` in one durable transaction and returns what it returned.
 ///
 /// # Errors
-/// Whatever error `work` returns, its transaction is undone. So a refusal of the caller's is its own error type, and
-/// what cannot be stored comes as the same type, from a [`StoreError`].
+/// Returns the error that `work` returned, whose transaction is then undone. Where the store itself fails, its
+/// [`StoreError`] comes as the same type.
+///
+/// # Examples
+/// A refusal undoes what was written before it, and comes back as the caller's own type:
+///
+/// ```
+/// use midge_store::{MemoryStore, StoreError, read, write};
+///
+/// #[derive(Debug)]
+/// enum EnqueueError {
+///     QueueFull { jobs: u64 },
+///     Store(StoreError),
+/// }
+///
+/// impl From<StoreError> for EnqueueError {
+///     fn from(error: StoreError) -> EnqueueError {
+///         EnqueueError::Store(error)
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = MemoryStore::new();
+/// let refused = write(&store, |rows| -> Result<(), EnqueueError> {
+///     rows.put_setting("last-enqueue", "2030-01-31T08:00:00Z")?;
+///     Err(EnqueueError::QueueFull { jobs: 1_000_000 })
+/// })
+/// .await;
+/// assert!(matches!(refused, Err(EnqueueError::QueueFull { jobs: 1_000_000 })));
+///
+/// let setting = read(&store, |rows| rows.setting("last-enqueue")).await?;
+/// assert_eq!(setting, None);
+/// # Ok::<(), StoreError>(())
+/// # }).unwrap();
+/// ```
 pub async fn write<T, E>(
     store: &dyn Store,
     work: impl FnOnce(&mut dyn Rows) -> Result<T, E> + Send + 'static,
@@ -45,7 +78,8 @@ where
 /// Does `work`, which only reads, and returns what it returned.
 ///
 /// # Errors
-/// As those of [`write`].
+/// Returns the error that `work` returned, or the store's as the same type. A `work` that writes is refused with
+/// [`StoreError::Failed`].
 pub async fn read<T, E>(
     store: &dyn Store,
     work: impl FnOnce(&mut dyn Rows) -> Result<T, E> + Send + 'static,
@@ -96,7 +130,7 @@ impl<T: JobRows + ContentRows + MachineRows> Rows for T {}
 
 /// Rows of jobs.
 pub trait JobRows {
-    /// Finds jobs by id, in the order of `ids`.
+    /// Finds jobs by id, in the order of `ids`: nothing for an id that no job has.
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError>;
 
     /// Finds at most `limit` waiting jobs of a queue that are due at `now`, in [`midge_core::claim_order`].
@@ -111,10 +145,10 @@ pub trait JobRows {
     /// Writes jobs: new ones, or over those with the same ids.
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError>;
 
-    /// Counts every queue's jobs. Fast however many there are.
+    /// Counts every queue's jobs as they are at `now`. Fast however many jobs there are.
     fn job_counts(&mut self, now: Timestamp) -> Result<BTreeMap<QueueName, JobCounts>, StoreError>;
 
-    /// Returns when the next waiting job that is not due at `now` will be.
+    /// Returns when the next waiting job of any queue becomes due after `now`.
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
     /// Deletes at most `limit` jobs in a phase that ended before a time, with all that belongs to them.
@@ -124,14 +158,14 @@ pub trait JobRows {
 
 /// Bytes that belong to jobs, and the attempts that ended.
 pub trait ContentRows {
-    /// Reads bytes.
+    /// Reads bytes of a job; nothing where none were written.
     fn content(&mut self, job: JobId, content: Content) -> Result<Option<Bytes>, StoreError>;
 
-    /// Writes bytes, over what was there.
+    /// Writes bytes of a job, over those of the same kind that were there. No bytes at all can be written, too.
     fn put_content(&mut self, job: JobId, content: Content, bytes: &[u8]) -> Result<(), StoreError>;
 
-    /// Adds to an attempt's log what of `bytes`, which begin at `offset` of it, is beyond its end. A gap is an
-    /// error of the caller's, and the piece is then left out.
+    /// Adds a piece to an attempt's log. `offset` says where in the log it begins, in bytes: what the log has
+    /// already is not added again, and a piece that begins after the log's end is left out.
     fn append_log(
         &mut self,
         job: JobId,
@@ -143,7 +177,7 @@ pub trait ContentRows {
     /// Reads an attempt's log; empty where there is none.
     fn log(&mut self, job: JobId, attempt: AttemptNumber) -> Result<Bytes, StoreError>;
 
-    /// Writes an attempt that ended.
+    /// Writes an attempt that ended, over one with the same number.
     fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError>;
 
     /// Reads a job's attempts that ended, oldest first.
@@ -152,7 +186,7 @@ pub trait ContentRows {
 
 /// Rows of Machines, and what the store remembers of itself.
 pub trait MachineRows {
-    /// Finds a Machine.
+    /// Finds a Machine by name.
     fn machine(&mut self, name: &MachineName) -> Result<Option<Machine>, StoreError>;
 
     /// Finds all Machines, by name (names rise with the time they were made), each with how many jobs are leased
@@ -162,7 +196,7 @@ pub trait MachineRows {
     /// Writes a Machine: a new one, or over the one of the same name.
     fn put_machine(&mut self, machine: &Machine) -> Result<(), StoreError>;
 
-    /// Forgets a Machine.
+    /// Deletes the row of a Machine, if there is one.
     fn delete_machine(&mut self, name: &MachineName) -> Result<(), StoreError>;
 
     /// Reads a value that the store remembers, such as its own id.
@@ -172,22 +206,22 @@ pub trait MachineRows {
     fn put_setting(&mut self, key: &str, value: &str) -> Result<(), StoreError>;
 }
 
-/// Which bytes of a job.
+/// A kind of bytes that belong to a job, which has at most one of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Content {
-    /// JSON text.
+    /// What the job was enqueued with: JSON text.
     Args = 0,
-    /// What the guest reads from stdin.
+    /// What the guest reads from stdin, where that is not the args.
     Input = 1,
     /// What the guest wrote to stdout.
     Result = 2,
 }
 
-/// Which jobs to list.
+/// A search for jobs. A job is found if it fits every field that is set; all jobs fit the default.
 #[derive(Debug, Clone, Default)]
 pub struct JobSearch {
-    /// Only jobs whose phase and due time are in it.
+    /// Only jobs whose phase and due time this matches.
     pub state: StateFilter,
     /// Only jobs of this queue.
     pub queue: Option<QueueName>,
@@ -197,10 +231,10 @@ pub struct JobSearch {
     pub before: Option<JobId>,
 }
 
-/// How many jobs a queue has.
+/// How many jobs a queue has, as they are at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JobCounts {
-    /// In each phase. A phase without jobs may be missing.
+    /// How many jobs are in each phase. A phase without jobs may be missing.
     pub phases: BTreeMap<Phase, u64>,
     /// Of those that wait, how many are not due yet and have not failed.
     pub scheduled: u64,
@@ -227,30 +261,30 @@ impl JobCounts {
     }
 }
 
-/// Why a store could not do its work. Named after what the caller does next.
+/// Why a store could not do a work. Variants are named after what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another server has it: end that one, or use another store.
+    /// Another server has the database: end that one, or use another file.
     #[error("the database {path} is in use by another server: stop that one, or name another file")]
     InUse {
-        /// The file.
+        /// The path of the file.
         path: String,
     },
-    /// It is not a database of ours: name another file.
+    /// The file is no database of midge's, or is damaged, or a newer midge made it: name another file.
     #[error("{path} is not a midge database: {why}")]
     NotOurs {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the file, and what to do.
         why: String,
     },
-    /// No room to write: make some. What was answered before is kept.
+    /// There is no room to write: make some. What was written before is kept.
     #[error("the disk that holds the database is full: free some space and try again")]
     Full,
-    /// The work returned an error of its own, which [`write`] and [`read`] give back. Its transaction is undone.
+    /// The work returned an error of its own, which [`write()`] and [`read`] give back. Its transaction is undone.
     #[error("the transaction was undone")]
     Undone,
-    /// Try again, or look at the machine.
+    /// Anything else, such as a disk that fails: try again, or look at the machine.
     #[error("the store failed: {0}")]
     Failed(String),
 }

@@ -44,29 +44,61 @@ use self::readers::Readers;
 use self::writer::Writer;
 use crate::{ReadWork, Store, StoreError, WriteWork};
 
-/// How a database is used.
+/// How a database is used. The default sets no bound.
 #[derive(Debug, Clone, Default)]
 pub struct SqliteSettings {
-    /// The most bytes that it may have: beyond, it is as if the disk were full. Nothing is no bound of its own.
+    /// The most bytes that the file may have: a write that needs more fails with [`StoreError::Full`]. Without it, the
+    /// disk is the bound.
     pub bytes_max: Option<u64>,
 }
 
-/// A durable store in one SQLite file. Dropping it waits for the work that was begun, and gives the file free.
+/// A durable store in one SQLite file. When it is dropped, it waits for the work that has begun and closes the file.
 #[derive(Debug)]
 pub struct SqliteStore {
-    // In this order they are dropped: the last connection to close, the writer's, tidies the file up.
+    // Fields are dropped in this order: the writer's connection closes last, and SQLite tidies the file up with it.
     readers: Readers,
     writer: Writer,
     _lock: File,
 }
 
 impl SqliteStore {
-    /// Opens a database, or makes it where there is none, in a folder that is there.
+    /// Opens a database, or makes it where there is none. Its folder must be there. A database that an older midge
+    /// made is led to the schema of now first, after which the older one cannot open it any more.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] where another store has the file, under whatever path; [`StoreError::NotOurs`] where it is
+    /// no database of midge's, is damaged, or was made by a newer midge. A file that is refused is left as it is.
+    ///
+    /// # Examples
+    /// ```
+    /// use midge_store::{SqliteStore, StoreError, read, write};
+    ///
+    /// # let folder = tempfile::TempDir::new()?;
+    /// # let folder = folder.path();
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let path = folder.join("jobs.db");
+    /// let store = SqliteStore::open(&path)?;
+    /// write(&store, |rows| rows.put_setting("greeting", "hello")).await?;
+    ///
+    /// // One store has the file, until it is dropped.
+    /// assert!(matches!(SqliteStore::open(&path), Err(StoreError::InUse { .. })));
+    /// drop(store);
+    ///
+    /// let store = SqliteStore::open(&path)?;
+    /// let greeting = read(&store, |rows| rows.setting("greeting")).await?;
+    /// assert_eq!(greeting.as_deref(), Some("hello"));
+    /// # Ok::<(), StoreError>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
         SqliteStore::open_with(path, &SqliteSettings::default())
     }
 
-    /// Opens a database with settings other than the defaults.
+    /// Opens a database as [`SqliteStore::open`] does, with settings other than the defaults.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open`].
     pub fn open_with(path: &Path, settings: &SqliteSettings) -> Result<SqliteStore, StoreError> {
         let path = &resolve(path)?;
         let lock = lock(path)?;

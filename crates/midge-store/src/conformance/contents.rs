@@ -23,7 +23,7 @@ async fn log(store: &dyn Store, job: JobId, attempt: AttemptNumber) -> Result<By
     ask(store, move |rows| rows.log(job, attempt)).await
 }
 
-/// The largest input there may be, and each kind apart.
+/// Bytes are read as they were written, up to the largest input there may be, and each kind apart.
 pub async fn bytes_are_kept_to_the_byte(store: &dyn Store) -> Kept {
     let large: Vec<u8> = (0..limits::INPUT_BYTES_MAX).map(|n| (n % 251) as u8).collect();
     let input = large.clone();
@@ -41,7 +41,7 @@ pub async fn bytes_are_kept_to_the_byte(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// A job that is retried by hand gives another result.
+/// Bytes that are written again replace those before: a job that is retried by hand gives another result.
 pub async fn bytes_are_written_over(store: &dyn Store) -> Kept {
     for bytes in [&b"first"[..], b"second"] {
         write(store, move |rows| rows.put_content(id(1), Content::Result, bytes)).await?;
@@ -50,7 +50,7 @@ pub async fn bytes_are_written_over(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// An empty input is an input.
+/// No bytes at all are read as that, and not as nothing: an empty input is an input.
 pub async fn no_bytes_are_not_the_same_as_nothing(store: &dyn Store) -> Kept {
     write(store, |rows| rows.put_content(id(1), Content::Input, b"")).await?;
     assert_eq!(content(store, id(1), Content::Input).await?.as_deref(), Some(&b""[..]));
@@ -58,7 +58,7 @@ pub async fn no_bytes_are_not_the_same_as_nothing(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// Each piece begins where the one before ended.
+/// A log is all of its pieces, each of which begins where the one before ended.
 pub async fn a_log_grows_by_its_pieces(store: &dyn Store) -> Kept {
     assert_eq!(&log(store, id(1), ONE).await?[..], b"");
     append(store, 0, b"one ").await?;
@@ -69,7 +69,7 @@ pub async fn a_log_grows_by_its_pieces(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// A host that got no answer says it again, perhaps with more.
+/// Of a piece that a host repeats, since it got no answer, only what is new is added.
 pub async fn a_repeated_log_piece_is_not_written_twice(store: &dyn Store) -> Kept {
     append(store, 0, b"one ").await?;
     append(store, 0, b"one ").await?;
@@ -80,7 +80,7 @@ pub async fn a_repeated_log_piece_is_not_written_twice(store: &dyn Store) -> Kep
     Ok(())
 }
 
-/// The rest of the work is done.
+/// A piece that begins after the log's end is left out, and the rest of the work is done.
 pub async fn a_log_piece_after_a_gap_is_left_out(store: &dyn Store) -> Kept {
     append(store, 0, b"one ").await?;
     write(store, |rows| {
@@ -97,7 +97,7 @@ pub async fn a_log_piece_after_a_gap_is_left_out(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// And every job.
+/// A log is of one attempt at one job.
 pub async fn every_attempt_has_its_own_log(store: &dyn Store) -> Kept {
     write(store, |rows| {
         rows.append_log(id(1), ONE, 0, b"first")?;
@@ -111,7 +111,7 @@ pub async fn every_attempt_has_its_own_log(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// By number, each as it was written last.
+/// Attempts are read by number, each as it was written last.
 pub async fn attempts_are_oldest_first(store: &dyn Store) -> Kept {
     let view = |attempt, message: &str| AttemptView {
         attempt,

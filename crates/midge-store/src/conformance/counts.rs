@@ -52,7 +52,7 @@ fn changed(job: &Job, chance: &mut Chance) -> Job {
     }
 }
 
-/// New jobs, changed jobs, jobs written as they were, deleted jobs, while time goes on.
+/// Counts are right while time goes on and jobs are made, changed, written as they were, and deleted.
 pub async fn counts_follow_every_change(store: &dyn Store) -> Kept {
     let mut chance = Chance::new(2);
     let mut jobs: BTreeMap<JobId, Job> = BTreeMap::new();
@@ -87,7 +87,7 @@ pub async fn counts_follow_every_change(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// Also when it goes back, as clocks do.
+/// Counts are right at whatever time they are asked for, also at an earlier one: clocks are put back.
 pub async fn counts_are_right_at_any_time(store: &dyn Store) -> Kept {
     let mut chance = Chance::new(3);
     let jobs: Vec<Job> = (0..300)
@@ -104,7 +104,7 @@ pub async fn counts_are_right_at_any_time(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// A time that the failed work asked about is no different.
+/// Work that fails changes no counts, also where it asked for those of a later time.
 pub async fn counts_forget_work_that_fails(store: &dyn Store) -> Kept {
     let kept = [job(1, "default", 10), failed(&job(2, "default", 0), at(0)), job(3, "default", 500)];
     put(store, &kept).await?;
@@ -126,7 +126,7 @@ fn kept_job() -> Job {
     job(1, "default", 10)
 }
 
-/// So their number is bounded by that of the jobs.
+/// A queue whose last job is deleted is not counted any more, so there are never more counts than jobs.
 pub async fn a_queue_without_jobs_is_not_counted(store: &dyn Store) -> Kept {
     put(store, &[completed(&job(1, "a", 0), at(5)), job(2, "b", 0)]).await?;
     write(store, |rows| rows.delete_ended(Phase::Completed, at(6), 10)).await?;

@@ -24,7 +24,7 @@ async fn due(store: &dyn Store, now: Timestamp, limit: usize) -> Result<Vec<JobI
     Ok(jobs.iter().map(|job| job.id).collect())
 }
 
-/// One job in each phase.
+/// Makes one job in each phase.
 pub fn every_phase() -> Vec<Job> {
     vec![
         job(1, "default", 0),
@@ -36,7 +36,7 @@ pub fn every_phase() -> Vec<Job> {
     ]
 }
 
-/// No state loses anything in the store.
+/// A job in any state is found with every field as it was written.
 pub async fn a_job_is_found_as_it_was_written(store: &dyn Store) -> Kept {
     let mut jobs = every_phase();
     let lease = Lease { machine: machine_name("m1"), attempt: AttemptNumber(1) };
@@ -53,7 +53,7 @@ pub async fn a_job_is_found_as_it_was_written(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// Also where some are not there, or asked for twice.
+/// Jobs are found in the order of the ids, also where some are not there or are asked for twice.
 pub async fn jobs_are_found_in_the_order_that_was_asked_for(store: &dyn Store) -> Kept {
     put(store, &[job(1, "default", 0), job(2, "default", 0)]).await?;
     let found = found(store, &[id(2), id(9), id(1), id(2)]).await?;
@@ -62,7 +62,7 @@ pub async fn jobs_are_found_in_the_order_that_was_asked_for(store: &dyn Store) -
     Ok(())
 }
 
-/// From every phase to every other, though midge-core may not allow it: the store decides nothing.
+/// A job is written over from every phase to every other. The core may not allow it, but the store decides nothing.
 pub async fn a_job_is_written_over(store: &dyn Store) -> Kept {
     let numbered = |job: &Job| Job { id: id(1), ..job.clone() };
     for from in every_phase() {
@@ -71,7 +71,7 @@ pub async fn a_job_is_written_over(store: &dyn Store) -> Kept {
             put(store, &[from]).await?;
             put(store, std::slice::from_ref(&to)).await?;
             assert_eq!(found(store, &[id(1)]).await?, [Some(to.clone())]);
-            let waits = matches!(to.phase(), Phase::Fresh | Phase::Retrying);
+            let waits = to.phase().is_waiting();
             assert_eq!(due(store, at(1_000_000), 10).await?.len(), usize::from(waits));
             let leased = ask(store, |rows| rows.jobs_leased(&machine_name("m1"))).await?;
             assert_eq!(leased.len(), usize::from(to.phase() == Phase::Running));
@@ -86,7 +86,7 @@ pub async fn a_job_is_written_over(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// Then by id, and no more than asked for.
+/// Due jobs are found longest due first, then by id, and no more than asked for.
 pub async fn jobs_due_are_longest_due_first(store: &dyn Store) -> Kept {
     let jobs = [job(1, "default", 30), job(2, "default", 10), job(4, "default", 20), job(3, "default", 20)];
     put(store, &jobs).await?;
@@ -99,7 +99,8 @@ pub async fn jobs_due_are_longest_due_first(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// New jobs and jobs that failed, of few due times and in no order of ids.
+/// Due jobs are found in [`claim_order`]: new and failed ones, of equal and different due times, in whatever order they
+/// were written.
 pub async fn jobs_due_are_in_the_claim_order_of_the_core(store: &dyn Store) -> Kept {
     let mut chance = Chance::new(4);
     let numbers: BTreeSet<u64> = (0..200).map(|_| chance.below(10_000)).collect();
@@ -119,14 +120,14 @@ pub async fn jobs_due_are_in_the_claim_order_of_the_core(store: &dyn Store) -> K
     Ok(())
 }
 
-/// Jobs that run or ended were due, but are no more.
+/// A job that runs or ended is not found as due, though it was.
 pub async fn only_waiting_jobs_are_due(store: &dyn Store) -> Kept {
     put(store, &every_phase()).await?;
     assert_eq!(due(store, at(1_000_000), 10).await?, [id(1), id(2)]);
     Ok(())
 }
 
-/// By id, and none that it had before.
+/// The jobs of a Machine are found by id, without those that it had before.
 pub async fn jobs_leased_are_those_of_one_machine(store: &dyn Store) -> Kept {
     let busy = |number, machine: &str| running(&job(number, "default", 0), machine);
     put(store, &[busy(3, "m1"), busy(1, "m1"), busy(2, "m2"), busy(4, "m1"), job(5, "default", 0)]).await?;
@@ -137,7 +138,7 @@ pub async fn jobs_leased_are_those_of_one_machine(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// It is found in the new one only.
+/// A job that is written with another queue is found and counted in that one only.
 pub async fn a_job_may_change_its_queue(store: &dyn Store) -> Kept {
     put(store, &[job(1, "default", 0), job(2, "default", 0)]).await?;
     put(store, &[job(1, "other", 0)]).await?;
@@ -149,7 +150,7 @@ pub async fn a_job_may_change_its_queue(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// In any queue.
+/// The next due time is the soonest of any queue.
 pub async fn next_due_is_the_soonest_that_is_not_due(store: &dyn Store) -> Kept {
     let next = |now| ask(store, move |rows| rows.next_due(now));
     assert_eq!(next(at(0)).await?, None);
@@ -162,7 +163,7 @@ pub async fn next_due_is_the_soonest_that_is_not_due(store: &dyn Store) -> Kept 
     Ok(())
 }
 
-/// And nothing that belongs to others.
+/// A job is deleted with its bytes, logs and attempts, and with nothing of another job.
 pub async fn deleting_ended_jobs_deletes_all_that_belongs_to_them(store: &dyn Store) -> Kept {
     let work = |rows: &mut dyn crate::Rows| {
         for number in [1, 2] {
@@ -200,7 +201,7 @@ pub async fn deleting_ended_jobs_deletes_all_that_belongs_to_them(store: &dyn St
     Ok(())
 }
 
-/// And no more than asked for.
+/// Only jobs of one phase are deleted that ended before a time, and no more than asked for.
 pub async fn only_jobs_of_a_phase_that_ended_before_a_time_are_deleted(store: &dyn Store) -> Kept {
     put(store, &every_phase()).await?;
     let more: Vec<Job> =

@@ -35,7 +35,7 @@ fn many() -> Vec<Job> {
     jobs.collect()
 }
 
-/// Of all phases and queues.
+/// Without a search, jobs of all phases and queues are listed, newest first, and no more than asked for.
 pub async fn jobs_are_listed_newest_first(store: &dyn Store) -> Kept {
     put(store, &[job(2, "default", 5), completed(&job(3, "other", 0), at(9)), job(1, "default", 0)]).await?;
     assert_eq!(listed(store, &JobSearch::default(), 10).await?, [id(3), id(2), id(1)]);
@@ -43,7 +43,7 @@ pub async fn jobs_are_listed_newest_first(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// Whatever is asked for, and wherever the jobs are that fit.
+/// A search lists exactly what fits, whatever is asked for, and wherever the jobs are that fit.
 pub async fn every_search_lists_exactly_what_fits(store: &dyn Store) -> Kept {
     let jobs = many();
     put(store, &jobs).await?;
@@ -75,7 +75,7 @@ pub async fn every_search_lists_exactly_what_fits(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// With `before`, the last id of the page before.
+/// Pages, each before the last id of the one before, are together what one list would be.
 pub async fn pages_follow_one_another_without_gap_or_repeat(store: &dyn Store) -> Kept {
     let jobs = many();
     put(store, &jobs).await?;

@@ -7,7 +7,7 @@ use super::Kept;
 use super::fixtures::{ask, at, completed, job, machine, machine_name, put, running};
 use crate::{Store, write};
 
-/// And as it was written last.
+/// A Machine is found with every field as it was written last.
 pub async fn a_machine_is_found_as_it_was_written(store: &dyn Store) -> Kept {
     let first = machine("m1");
     let second = Machine {
@@ -31,7 +31,8 @@ pub async fn a_machine_is_found_as_it_was_written(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// Jobs that ended, or whose Machine is not known, count for nobody.
+/// Machines are found by name, each with how many jobs it runs. Jobs that ended, or whose Machine has no row, count for
+/// nobody.
 pub async fn machines_are_by_name_with_the_jobs_leased_to_them(store: &dyn Store) -> Kept {
     write(store, |rows| ["m2", "m3", "m1"].iter().try_for_each(|name| rows.put_machine(&machine(name))))
         .await?;
@@ -43,7 +44,7 @@ pub async fn machines_are_by_name_with_the_jobs_leased_to_them(store: &dyn Store
     Ok(())
 }
 
-/// Also one that is not there.
+/// A Machine's row is deleted, and to delete it again is no error.
 pub async fn a_machine_is_forgotten(store: &dyn Store) -> Kept {
     write(store, |rows| rows.put_machine(&machine("m1"))).await?;
     for _ in 0..2 {
@@ -53,7 +54,7 @@ pub async fn a_machine_is_forgotten(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// Each as it was written last.
+/// Each setting is read as it was written last.
 pub async fn settings_are_remembered(store: &dyn Store) -> Kept {
     for value in ["one", "", "two\n"] {
         write(store, move |rows| rows.put_setting("key", value)).await?;

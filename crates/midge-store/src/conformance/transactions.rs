@@ -124,7 +124,7 @@ impl From<StoreError> for Refusal {
     }
 }
 
-/// Nothing that the work wrote before it refused is there.
+/// An error of the caller's own type comes back as it was, and nothing is there that the work wrote before it.
 pub async fn an_error_of_the_callers_comes_back_as_it_was(store: &dyn Store) -> Kept {
     fill(store).await?;
     let before = ask(store, look_everywhere).await?;
@@ -140,7 +140,7 @@ pub async fn an_error_of_the_callers_comes_back_as_it_was(store: &dyn Store) -> 
     Ok(())
 }
 
-/// Whether the work passed it on or never came to an end.
+/// An error of the store comes as the caller's type, whether the work passed it on or never came to an end.
 pub async fn an_error_of_the_store_comes_back_as_the_callers(store: &dyn Store) -> Kept {
     let failed = read(store, |rows| -> Result<(), Refusal> { Ok(rows.put_setting("key", "value")?) }).await;
     assert!(matches!(&failed, Err(Refusal::Store(StoreError::Failed(_)))), "{failed:?}");

@@ -16,13 +16,13 @@ use crate::Content;
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) jobs: BTreeMap<JobId, Arc<Job>>,
-    /// Jobs that wait.
+    /// The jobs of each queue that wait.
     pub(super) waiting: BTreeMap<QueueName, BTreeSet<Waiting>>,
-    /// Jobs that run.
+    /// The jobs that are leased to each Machine.
     pub(super) leased: BTreeMap<MachineName, BTreeSet<JobId>>,
-    /// Jobs that ended, longest ago first.
+    /// The jobs that ended in each phase, longest ago first.
     pub(super) ended: BTreeMap<Phase, BTreeSet<(Timestamp, JobId)>>,
-    /// How many jobs of a queue are in a phase. Never 0.
+    /// How many jobs of each queue are in each phase. What would be 0 is not there.
     pub(super) counts: BTreeMap<QueueName, BTreeMap<Phase, u64>>,
     pub(super) contents: BTreeMap<(JobId, Content), Bytes>,
     pub(super) logs: BTreeMap<(JobId, AttemptNumber), Vec<u8>>,
@@ -120,7 +120,7 @@ impl Tables {
     }
 }
 
-/// Changes a part, and removes it where `change` says that it is empty.
+/// Changes the value of a key, and removes it where `change` returns that it is empty now.
 fn take<K: Ord, V>(parts: &mut BTreeMap<K, V>, key: &K, change: impl FnOnce(&mut V) -> bool) {
     if parts.get_mut(key).is_some_and(change) {
         parts.remove(key);

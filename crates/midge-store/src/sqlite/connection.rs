@@ -11,24 +11,24 @@ use crate::StoreError;
 
 /// `midg`: says in the file's header whose it is.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"midg");
-/// What leads from each schema to the next; the first from an empty file.
+/// Each leads from one schema to the next, the first from an empty file.
 const SCHEMAS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
 const PAGE_BYTES: u32 = 4096;
 /// No other server has the file, but a person with the `sqlite3` command or a backup may hold a lock for a moment.
 const BUSY: Duration = Duration::from_secs(10);
-/// Pages in the log before they are moved to the file: each page is then moved once for many transactions.
+/// How many pages the log has before they are moved to the file: a page is then moved once for many transactions.
 const CHECKPOINT_PAGES: u32 = 4_000;
-/// What the log may keep of the disk when it is empty.
+/// The log's file is cut to this when all of it was moved.
 const LOG_BYTES_KEPT: u32 = 32 * 1024 * 1024;
-/// The inner pages of all indexes and what is being worked on. Sixteen were no faster, with a million jobs.
+/// Holds the inner pages of all indexes and what is being worked on. 16 MiB were no faster, with a million jobs.
 const WRITER_CACHE_KIB: u32 = 6 * 1024;
-/// Readers serve people: they can wait for the disk.
+/// Readers serve people, who can wait for the disk.
 const READER_CACHE_KIB: u32 = 2 * 1024;
-/// Where SQLite keeps what it sorts, and what it needs to undo a statement: both are little.
+/// Where SQLite keeps what it sorts, and what it needs to undo a statement. Both are little.
 const TEMP_STORE: &str = "memory";
 /// The same while a migration runs, whose statements change every row: in memory, a million jobs took 450 MiB.
 const MIGRATION_TEMP_STORE: &str = "file";
-/// More than there are different statements.
+/// How many prepared statements a connection keeps: more than there are different ones.
 const STATEMENTS_MAX: usize = 64;
 
 impl From<rusqlite::Error> for StoreError {
@@ -85,7 +85,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // Plans do not depend on the values that are bound. Else SQLite prepares a statement again for other values.
+    // Plans do not depend on the values that are bound: else SQLite would prepare a statement again for other values.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }

@@ -8,12 +8,12 @@
 //! | what happens | horizon | fresh | retrying | running | later: fresh | later: retrying | so are due |
 //! |---|---|---|---|---|---|---|---|
 //! | A, B and C are written at 10 | 10 | 2 | 1 | 0 | 1: B | 1: C | A |
-//! | somebody counts at 25: the horizon passes B | 25 | 2 | 1 | 0 | 0 | 1: C | A, B |
+//! | somebody counts at 25: B is not later any more | 25 | 2 | 1 | 0 | 0 | 1: C | A, B |
 //! | A is claimed at 25 | 25 | 1 | 1 | 1 | 0 | 1: C | B |
-//! | the clock is put back and somebody counts at 15: the horizon passes B again | 15 | 1 | 1 | 1 | 1: B | 1: C | none |
+//! | the clock is put back and somebody counts at 15: B is later again | 15 | 1 | 1 | 1 | 1: B | 1: C | none |
 //!
-//! Due are those of `fresh` and `retrying` that are not later; only `later` depends on the time. Between the horizon and
-//! `soonest` no job is due, so a count at 26 that follows the one at 25 looks at no job.
+//! Those of `fresh` and `retrying` that are not later are due. Between the horizon and `soonest` no job becomes due, so
+//! a count at 26 that follows the one at 25 looks at no job.
 
 mod line;
 
@@ -34,7 +34,7 @@ const HORIZON_BEHIND_MAX: Duration = Duration::from_millis(100);
 /// The numbers of one database.
 pub(super) struct Counts {
     horizon: Timestamp,
-    /// No waiting job is due after the horizon and before this.
+    /// No waiting job becomes due after the horizon and before this.
     soonest: Timestamp,
     /// One for each queue and module that have had jobs. None is ever removed: `index` and `undo` point into it.
     lines: Vec<Line>,

@@ -11,7 +11,7 @@ use super::decode::{from_json, id, phase, text};
 use super::rows::SqliteRows;
 use crate::{JobSearch, StoreError};
 
-/// How many of the newest jobs are looked at first: a millisecond or two.
+/// How many of the newest jobs are looked at first, which takes a millisecond or two.
 const NEWEST_JOBS: usize = 2_000;
 /// Sorts after every id.
 const BEYOND_IDS: [u8; 17] = [0xff; 17];
@@ -46,7 +46,7 @@ struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// Looks at the newest jobs. Returns those that fit, and before which id others may be.
+    /// Looks at the newest jobs. Returns those that fit and, where older ones may fit, the id before which they are.
     fn among_newest(&self, rows: &SqliteRows<'_>) -> Result<(Vec<Job>, Option<JobId>), StoreError> {
         let mut statement = rows.connection.prepare_cached(
             "SELECT id, queue, module, phase, due, body FROM jobs INDEXED BY jobs_by_id
@@ -72,6 +72,7 @@ impl Listing<'_> {
         Ok((jobs, None))
     }
 
+    /// Looks at the newest jobs of each part of an index that may hold some that fit.
     fn ended(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
         let mut parts = Vec::new();
         for line in rows.counts()?.lines() {
@@ -94,7 +95,7 @@ impl Listing<'_> {
         Ok(found)
     }
 
-    /// There are never more running jobs than places in Machines, so all of them are looked at.
+    /// Looks at all running jobs: there are never more than places in Machines.
     fn running(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
         let mut found = Vec::new();
         if !self.wants_phase(Phase::Running) {
@@ -110,7 +111,8 @@ impl Listing<'_> {
         Ok(found)
     }
 
-    /// The index has all that is asked for: a million waiting jobs take a fifth of a second.
+    /// Looks at all waiting jobs of the queues, in an index that has every column that is asked for: with a million of
+    /// them, it takes a fifth of a second.
     fn waiting(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
         let mut found = Vec::new();
         let sql = "SELECT id, row FROM jobs INDEXED BY jobs_waiting
