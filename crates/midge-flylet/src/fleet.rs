@@ -11,16 +11,18 @@ use midge_protocol::{MachineId, Secret};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
-use crate::machine::{Birth, Machine, StopOrder};
+use crate::chance;
+use crate::machine::{Birth, Machine};
+use crate::order::StopOrder;
 use crate::process::Program;
 use crate::refusal::Refusal;
-use crate::supervise::supervise;
-use crate::{FlyletSettings, chance};
+use crate::settings::FlyletSettings;
+use crate::supervise::{Life, supervise};
 
 /// The one region there is.
 const REGION: &str = "local";
 /// Destroyed Machines that can still be looked at.
-pub(crate) const BURIED_MAX: usize = 1000;
+const BURIED_MAX: usize = 1000;
 /// What Fly's init gives a program.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where the leash is: hosts leave when they read its end.
@@ -37,7 +39,7 @@ const NAME_BYTES_MAX: usize = 63;
 /// All Machines.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    pub(crate) settings: FlyletSettings,
+    settings: FlyletSettings,
     pub(crate) token: Secret,
     pub(crate) halted: watch::Receiver<bool>,
     ip: IpAddr,
@@ -116,8 +118,17 @@ impl Fleet {
         registry.machines.insert(id, Arc::clone(&machine));
         let shown = machine.shown();
         // Its owner is the flylet, which halts it and waits for its end of the channel.
-        tokio::spawn(supervise(Arc::clone(self), machine, !request.skip_launch, self.halted.clone(), alive));
+        tokio::spawn(Arc::clone(self).live(machine, !request.skip_launch, alive));
         Ok(shown)
+    }
+
+    /// Lives a Machine's life. `alive` is dropped at its end.
+    async fn live(self: Arc<Fleet>, machine: Arc<Machine>, launch: bool, alive: mpsc::Sender<()>) {
+        let FlyletSettings { create_delay, start_delay, .. } = self.settings;
+        let life = Life { program: self.program(&machine), launch, create_delay, start_delay };
+        supervise(&machine, life, self.halted.clone()).await;
+        self.bury(&machine);
+        drop(alive);
     }
 
     /// Refuses what could not become a process, or would not be done here as it is on Fly.
@@ -190,7 +201,7 @@ impl Fleet {
     }
 
     /// Marks a Machine destroyed, frees its name, and forgets those that are gone for longest.
-    pub(crate) fn bury(&self, machine: &Machine) {
+    fn bury(&self, machine: &Machine) {
         let mut registry = self.registry();
         registry.names.remove(&machine.name);
         // After its name is free: who waited for this may create the next one.
@@ -209,7 +220,7 @@ impl Fleet {
     }
 
     /// Returns what a Machine runs, with the env that it has on Fly, and nothing of flylet's own.
-    pub(crate) fn program<'a>(&'a self, machine: &'a Machine) -> Program<'a> {
+    fn program<'a>(&'a self, machine: &'a Machine) -> Program<'a> {
         let config = &machine.config;
         let memory_mib = config.guest.as_ref().map_or(MEMORY_MIB_DEFAULT, |guest| guest.memory_mb);
         let platform = [

@@ -1,9 +1,7 @@
-//! The running server: its settings, its start and its end.
+//! The running server: its start and its end.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,50 +14,11 @@ use tokio::task::JoinHandle;
 
 use crate::fleet::Fleet;
 use crate::halt::halt_of;
+use crate::settings::FlyletSettings;
 use crate::{api, chance};
 
 /// How long requests that are being answered may take to end at a shutdown. Waits end at once.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-
-/// What a flylet is told.
-#[derive(Debug, Clone)]
-pub struct FlyletSettings {
-    /// A loopback address. Port 0 takes any that is free.
-    pub listen: SocketAddr,
-    /// The one app whose Machines it has.
-    pub app: String,
-    /// Who knows it may start processes as this user. One is made up where it is missing.
-    pub token: Option<Secret>,
-    /// The command of every image, for Machines whose config names none.
-    pub image_command: Vec<String>,
-    /// The env of every image.
-    pub image_env: BTreeMap<String, String>,
-    /// Where programs start, and their `HOME`.
-    pub work_dir: PathBuf,
-    /// How long a Machine stays `created`, as it does on Fly while its image is fetched.
-    pub create_delay: Duration,
-    /// How long a Machine stays `starting`, as it does on Fly while its kernel boots.
-    pub start_delay: Duration,
-    /// Machines there may be at once, as an organization has a limit.
-    pub machines_max: usize,
-}
-
-impl FlyletSettings {
-    /// Returns settings for an app: any port of 127.0.0.1, no delays, a token of its own.
-    pub fn new(app: impl Into<String>) -> FlyletSettings {
-        FlyletSettings {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            app: app.into(),
-            token: None,
-            image_command: Vec::new(),
-            image_env: BTreeMap::new(),
-            work_dir: PathBuf::from("/"),
-            create_delay: Duration::ZERO,
-            start_delay: Duration::ZERO,
-            machines_max: midge_protocol::limits::MACHINES_MAX as usize,
-        }
-    }
-}
 
 /// Why a flylet did not start.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +29,9 @@ pub enum FlyletError {
     /// The port is in use, or not allowed.
     #[error("cannot listen on {address}: choose another port, or 0 for any")]
     Listen {
-        /// Where.
+        /// The address it was to listen on.
         address: SocketAddr,
-        /// Why not.
+        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -1,4 +1,4 @@
-//! The end of a flylet, for all of its parts that wait for something.
+//! The news that flylet halts, for all that would otherwise go on waiting.
 
 use tokio::sync::watch;
 

@@ -8,15 +8,24 @@
 //! when it reads the end. Nothing is kept on disk, so a flylet that starts knows no Machine. CPUs, memory, image and
 //! region of a Machine are kept and shown, not enforced.
 
-mod api;
-mod chance;
-mod fleet;
+mod settings;
+
 mod flylet;
-mod halt;
-mod log;
-mod machine;
-mod process;
+
+mod api;
 mod refusal;
+
+mod fleet;
+mod machine;
+mod order;
+
+mod log;
+mod process;
 mod supervise;
 
-pub use flylet::{Flylet, FlyletError, FlyletSettings};
+mod chance;
+mod halt;
+mod image_ref;
+
+pub use flylet::{Flylet, FlyletError};
+pub use settings::FlyletSettings;

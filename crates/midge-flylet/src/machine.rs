@@ -4,18 +4,19 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use midge_machines::SeenState;
 use midge_machines::wire;
-use midge_machines::wire::{Event, ExitEvent, HOST_STATUS_OK, ImageRef, MachineConfig};
+use midge_machines::wire::{Event, ExitEvent, HOST_STATUS_OK, MachineConfig};
 use midge_protocol::{MachineId, Timestamp};
-use rustix::process::Signal;
 use serde_json::json;
 use tokio::sync::{Notify, watch};
 
 use crate::chance;
+use crate::image_ref::image_ref;
 use crate::log::ProcessLog;
+use crate::order::{Order, Orders, StopOrder};
 use crate::refusal::Refusal;
 
 /// Fly shows so many too.
@@ -45,30 +46,6 @@ struct Record {
     /// Oldest first, the newest [`EVENTS_MAX`].
     events: VecDeque<Event>,
     orders: Orders,
-}
-
-/// What a supervisor has not yet taken up. Bounded by being one of each.
-#[derive(Debug, Default)]
-struct Orders {
-    start: bool,
-    stop: Option<StopOrder>,
-    destroy: bool,
-}
-
-/// How to stop a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StopOrder {
-    pub(crate) signal: Signal,
-    /// How long until it is killed.
-    pub(crate) timeout: Duration,
-}
-
-/// What a supervisor is to do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    Start,
-    Stop(StopOrder),
-    Destroy,
 }
 
 /// What is known of a Machine before it is one.
@@ -169,23 +146,11 @@ impl Machine {
     /// Returns the next order, when there is one. Only the supervisor asks.
     pub(crate) async fn next_order(&self) -> Order {
         loop {
-            if let Some(order) = self.take_order() {
+            if let Some(order) = self.record().orders.take() {
                 return order;
             }
             self.ordered.notified().await;
         }
-    }
-
-    fn take_order(&self) -> Option<Order> {
-        let orders = &mut self.record().orders;
-        if orders.destroy {
-            *orders = Orders::default();
-            return Some(Order::Destroy);
-        }
-        if let Some(stop) = orders.stop.take() {
-            return Some(Order::Stop(stop));
-        }
-        std::mem::take(&mut orders.start).then_some(Order::Start)
     }
 
     /// The image is there: the Machine may be started.
@@ -346,28 +311,12 @@ fn now() -> Timestamp {
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Takes `registry/repository:tag@digest` apart.
-fn image_ref(image: &str) -> ImageRef {
-    let (name, digest) = image.split_once('@').unwrap_or((image, ""));
-    // A colon before a slash belongs to a port.
-    let (name, tag) = match name.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, tag),
-        _ => (name, ""),
-    };
-    let (registry, repository) = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => ("docker.io", name),
-    };
-    ImageRef {
-        registry: registry.to_owned(),
-        repository: repository.to_owned(),
-        tag: tag.to_owned(),
-        digest: digest.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use rustix::process::Signal;
+
     use super::*;
 
     fn machine() -> Machine {
@@ -388,7 +337,7 @@ mod tests {
         assert!(machine.start().is_err());
         machine.prepared();
         assert_eq!(machine.start().unwrap(), SeenState::Stopped);
-        assert_eq!(machine.take_order(), Some(Order::Start));
+        assert_eq!(machine.record().orders.take(), Some(Order::Start));
     }
 
     #[test]
@@ -397,8 +346,8 @@ mod tests {
         machine.prepared();
         machine.start().unwrap();
         machine.stop(STOP).unwrap();
-        assert_eq!(machine.take_order(), Some(Order::Stop(STOP)));
-        assert_eq!(machine.take_order(), None);
+        assert_eq!(machine.record().orders.take(), Some(Order::Stop(STOP)));
+        assert_eq!(machine.record().orders.take(), None);
     }
 
     #[test]
@@ -421,7 +370,7 @@ mod tests {
         assert!(machine.exited(ExitEvent::default()));
         assert_eq!(machine.state(), SeenState::Stopped);
         machine.start().unwrap();
-        assert_eq!(machine.take_order(), Some(Order::Start), "the stop is not left over");
+        assert_eq!(machine.record().orders.take(), Some(Order::Start), "the stop is not left over");
     }
 
     #[tokio::test]
@@ -449,16 +398,5 @@ mod tests {
         }
         let shown = machine.shown();
         assert_eq!((shown.events.len(), shown.events[0].kind.as_str()), (EVENTS_MAX, "exit"));
-    }
-
-    #[test]
-    fn an_image_s_reference_is_taken_apart() {
-        let parts = |image| {
-            let parts = image_ref(image);
-            [parts.registry, parts.repository, parts.tag, parts.digest]
-        };
-        assert_eq!(parts("registry.fly.io/app:v1@sha256:ab"), ["registry.fly.io", "app", "v1", "sha256:ab"]);
-        assert_eq!(parts("localhost:5000/app"), ["localhost:5000", "app", "", ""]);
-        assert_eq!(parts("debian:12"), ["docker.io", "debian", "12", ""]);
     }
 }

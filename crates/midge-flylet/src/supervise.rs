@@ -5,13 +5,24 @@ use std::time::Duration;
 
 use midge_machines::SeenState;
 use midge_machines::wire::ExitEvent;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::fleet::Fleet;
 use crate::halt::halt_of;
-use crate::machine::{Machine, Order};
-use crate::process::{Process, exit_event, not_run};
+use crate::machine::Machine;
+use crate::order::Order;
+use crate::process::{Process, Program, exit_event, not_run};
+
+/// What a Machine's life is made of, besides the Machine.
+pub(crate) struct Life<'a> {
+    pub(crate) program: Program<'a>,
+    /// Whether it is started without an order, once it is made.
+    pub(crate) launch: bool,
+    /// See [`crate::FlyletSettings`].
+    pub(crate) create_delay: Duration,
+    /// See [`crate::FlyletSettings`].
+    pub(crate) start_delay: Duration,
+}
 
 /// How a Machine goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,29 +34,20 @@ enum Next {
 }
 
 /// Lives a Machine's life until it is destroyed, or flylet halts. Dropping the future kills its program.
-pub(crate) async fn supervise(
-    fleet: Arc<Fleet>,
-    machine: Arc<Machine>,
-    launch: bool,
-    halted: watch::Receiver<bool>,
-    // Dropped at the end: flylet waits for that.
-    _alive: mpsc::Sender<()>,
-) {
+pub(crate) async fn supervise(machine: &Arc<Machine>, life: Life<'_>, halted: watch::Receiver<bool>) {
     let mut process = None;
     tokio::select! {
-        () = live(&fleet, &machine, launch, &mut process) => {}
+        () = live(machine, &life, &mut process) => {}
         () = halt_of(halted) => {
             if let Some(process) = &mut process {
                 end(process).await;
             }
         }
     }
-    drop(process);
-    fleet.bury(&machine);
 }
 
-async fn live(fleet: &Fleet, machine: &Arc<Machine>, launch: bool, process: &mut Option<Process>) {
-    if prepare(fleet, machine, launch).await == Next::End {
+async fn live(machine: &Arc<Machine>, life: &Life<'_>, process: &mut Option<Process>) {
+    if prepare(machine, life).await == Next::End {
         return;
     }
     loop {
@@ -53,7 +55,7 @@ async fn live(fleet: &Fleet, machine: &Arc<Machine>, launch: bool, process: &mut
             Order::Destroy => return,
             Order::Stop(_) => machine.called_off(),
             Order::Start => {
-                if run(fleet, machine, process).await == Next::End {
+                if run(machine, life, process).await == Next::End {
                     return;
                 }
             }
@@ -62,11 +64,11 @@ async fn live(fleet: &Fleet, machine: &Arc<Machine>, launch: bool, process: &mut
 }
 
 /// Lets the time pass that Fly needs for the image.
-async fn prepare(fleet: &Fleet, machine: &Machine, launch: bool) -> Next {
-    if later(fleet.settings.create_delay, machine).await == Next::End {
+async fn prepare(machine: &Machine, life: &Life<'_>) -> Next {
+    if later(life.create_delay, machine).await == Next::End {
         return Next::End;
     }
-    if launch {
+    if life.launch {
         machine.launching();
     } else {
         machine.prepared();
@@ -86,10 +88,10 @@ async fn later(delay: Duration, machine: &Machine) -> Next {
 }
 
 /// Starts the program and watches it until it ends.
-async fn run(fleet: &Fleet, machine: &Arc<Machine>, slot: &mut Option<Process>) -> Next {
-    if !fleet.settings.start_delay.is_zero() {
+async fn run(machine: &Arc<Machine>, life: &Life<'_>, slot: &mut Option<Process>) -> Next {
+    if !life.start_delay.is_zero() {
         tokio::select! {
-            () = sleep(fleet.settings.start_delay) => {}
+            () = sleep(life.start_delay) => {}
             order = machine.next_order() => match order {
                 Order::Destroy => return Next::End,
                 Order::Stop(_) | Order::Start => {
@@ -99,11 +101,10 @@ async fn run(fleet: &Fleet, machine: &Arc<Machine>, slot: &mut Option<Process>) 
             },
         }
     }
-    let program = fleet.program(machine);
-    let process = match Process::start(&program, machine) {
+    let process = match Process::start(&life.program, machine) {
         Ok(process) => slot.insert(process),
         Err(error) => {
-            let exit = not_run(&program, &error);
+            let exit = not_run(&life.program, &error);
             tracing::warn!(machine.id = %machine.id, error = exit.error, "Machine failed");
             machine.exited(exit);
             return after(machine);
