@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a job returns when it can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -30,13 +30,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// It is no `std::error::Error` itself, as nothing could then convert into it by `?` (`anyhow::Error` has it so too).
 pub struct Error {
-    verdict: Verdict,
-    cause: Cause,
+    disposition: Disposition,
+    cause: BoxError,
 }
 
 /// What should come of a job whose attempt gave no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Disposition {
     /// Another attempt, if the retry policy has one left.
     Retry {
         /// How long to wait before it. The retry policy says where the job does not.
@@ -50,30 +50,30 @@ pub enum Verdict {
 
 impl Error {
     /// Makes an error from a message or another error. The job is retried as its retry policy has it.
-    pub fn new(cause: impl Into<Cause>) -> Error {
-        Error { verdict: Verdict::Retry { after: None }, cause: cause.into() }
+    pub fn new(cause: impl Into<BoxError>) -> Error {
+        Error { disposition: Disposition::Retry { after: None }, cause: cause.into() }
     }
 
     /// Makes an error from a message or another error after which the job is not retried.
-    pub fn refuse(cause: impl Into<Cause>) -> Error {
-        Error { verdict: Verdict::Refuse, cause: cause.into() }
+    pub fn refuse(cause: impl Into<BoxError>) -> Error {
+        Error { disposition: Disposition::Refuse, cause: cause.into() }
     }
 
     /// Asks for the job to be run again after `wait`. The attempt is not a failure and is not spent.
     pub fn snooze(wait: Duration) -> Error {
-        Error { verdict: Verdict::Snooze(wait), cause: format!("snoozed for {wait:?}").into() }
+        Error { disposition: Disposition::Snooze(wait), cause: format!("snoozed for {wait:?}").into() }
     }
 
     /// Asks for the next attempt to come after `wait`, rather than when the retry policy has it.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Error {
-        self.verdict = Verdict::Retry { after: Some(wait) };
+        self.disposition = Disposition::Retry { after: Some(wait) };
         self
     }
 
     /// Returns what should come of the job.
-    pub fn verdict(&self) -> Verdict {
-        self.verdict
+    pub fn disposition(&self) -> Disposition {
+        self.disposition
     }
 
     /// Returns the error and its causes, outermost first. One that only repeats what its wrapper said is left out.
@@ -107,7 +107,7 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     /// Writes what a person wants to see where an `unwrap` fails in a test.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self} ({:?})", self.verdict)
+        write!(f, "{self} ({:?})", self.disposition)
     }
 }
 
@@ -143,9 +143,12 @@ mod tests {
     #[test]
     fn an_error_is_retried_unless_it_says_otherwise() {
         let wait = Duration::from_secs(90);
-        assert_eq!(Error::from(std::io::Error::other("x")).verdict(), Verdict::Retry { after: None });
-        assert_eq!(Error::new("busy").retry_after(wait).verdict(), Verdict::Retry { after: Some(wait) });
-        assert_eq!(Error::refuse("no").verdict(), Verdict::Refuse);
-        assert_eq!(Error::snooze(wait).verdict(), Verdict::Snooze(wait));
+        assert_eq!(Error::from(std::io::Error::other("x")).disposition(), Disposition::Retry { after: None });
+        assert_eq!(
+            Error::new("busy").retry_after(wait).disposition(),
+            Disposition::Retry { after: Some(wait) }
+        );
+        assert_eq!(Error::refuse("no").disposition(), Disposition::Refuse);
+        assert_eq!(Error::snooze(wait).disposition(), Disposition::Snooze(wait));
     }
 }

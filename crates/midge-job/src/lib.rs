@@ -22,7 +22,7 @@
 //!
 //! # What goes in
 //! - **Args**: the function's one argument, any [`Deserialize`](serde::Deserialize) type, is read from the job's JSON.
-//!   Args that do not fit are refused (no retry: they would not fit next time), with the place that does not fit. A
+//!   Args that do not fit are refused (no retry: they would not fit next time), with the path of what does not fit. A
 //!   function without an argument ignores the args. Nothing in the type needs this crate, so the app that enqueues can
 //!   use the same struct.
 //! - **Input**: the job's bytes, by [`input`] or, where they need not be in memory at once, by [`input_reader`].
@@ -68,7 +68,7 @@ mod host;
 pub mod testing;
 
 pub use attempt::{attempt, deadline, job_id, progress, queue, time_left};
-pub use error::{Error, Result, Verdict};
+pub use error::{Disposition, Error, Result};
 pub use input::{InputReader, input, input_reader};
 pub use outcome::{Bytes, Output};
 pub use run::Args;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Verdict};
+use crate::error::{Disposition, Error};
 use crate::host;
 
 /// `EX_DATAERR` of `sysexits.h`: do not retry.
@@ -62,12 +62,12 @@ fn parse_args<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
         if !error.inner().is_data() {
             return not_json(error.inner());
         }
-        let place = match error.path().to_string().as_str() {
-            // The root, or a place that serde cannot name.
+        let at = match error.path().to_string().as_str() {
+            // The root, or something that serde cannot name.
             "." => String::new(),
             path => format!(" at `{path}`"),
         };
-        Error::refuse(format!("the args do not fit this job{place}: {}", error.inner()))
+        Error::refuse(format!("the args do not fit this job{at}: {}", error.inner()))
     })?;
     json.end().map_err(|error| not_json(&error))?;
     Ok(args)
@@ -83,7 +83,7 @@ fn write_result(result: &[u8]) -> Result<(), Error> {
 
 /// Says what went wrong, in the log and to the host, and returns the code to exit with.
 fn report(error: &Error) -> u8 {
-    if let Verdict::Snooze(wait) = error.verdict() {
+    if let Disposition::Snooze(wait) = error.disposition() {
         eprintln!("{error}");
         host::snooze(wait);
         return EXIT_FAILED;
@@ -91,10 +91,10 @@ fn report(error: &Error) -> u8 {
     let chain = error.chain();
     eprintln!("error: {}", chain.join("\n  caused by: "));
     host::error(&chain.join(": "));
-    match error.verdict() {
-        Verdict::Refuse => EXIT_REFUSED,
-        Verdict::Retry { after: None } => EXIT_FAILED,
-        Verdict::Retry { after: Some(wait) } | Verdict::Snooze(wait) => {
+    match error.disposition() {
+        Disposition::Refuse => EXIT_REFUSED,
+        Disposition::Retry { after: None } => EXIT_FAILED,
+        Disposition::Retry { after: Some(wait) } | Disposition::Snooze(wait) => {
             host::retry_after(wait);
             EXIT_FAILED
         }
@@ -106,8 +106,8 @@ fn report_panics() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
         print(panic);
-        let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
-        host::error(&format!("panicked{place}: {}", message(panic)));
+        let at = panic.location().map(|location| format!(" at {location}")).unwrap_or_default();
+        host::error(&format!("panicked{at}: {}", message(panic)));
     }));
 }
 
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn args_that_do_not_fit_are_refused_with_their_place() {
+    fn args_that_do_not_fit_are_refused_with_their_path() {
         let cases = [
             (r#"{}"#, "the args do not fit this job: missing field `width` at line 1 column 2"),
             (
@@ -155,7 +155,7 @@ mod tests {
         for (text, message) in cases {
             let error = parse_args::<Resize>(text).unwrap_err();
             assert_eq!(error.to_string(), message);
-            assert_eq!(error.verdict(), Verdict::Refuse);
+            assert_eq!(error.disposition(), Disposition::Refuse);
         }
     }
 }

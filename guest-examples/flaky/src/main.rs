@@ -34,7 +34,7 @@ fn flaky(args: Args) -> Result<Success> {
 
 #[cfg(test)]
 mod tests {
-    use midge_job::Verdict;
+    use midge_job::Disposition;
     use midge_job::testing::Given;
 
     use super::*;
@@ -45,8 +45,8 @@ mod tests {
             Given::new().attempt(number).run(|| flaky(Args { failures: 2, retry_after_ms: Some(50) }))
         };
         let after = Some(Duration::from_millis(50));
-        assert_eq!(attempt(1).unwrap_err().verdict(), Verdict::Retry { after });
-        assert_eq!(attempt(2).unwrap_err().verdict(), Verdict::Retry { after });
+        assert_eq!(attempt(1).unwrap_err().disposition(), Disposition::Retry { after });
+        assert_eq!(attempt(2).unwrap_err().disposition(), Disposition::Retry { after });
         assert_eq!(attempt(3).unwrap(), Success { attempt: 3 });
     }
 }

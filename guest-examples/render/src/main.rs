@@ -114,7 +114,7 @@ fn encode(pixels: &[u8], width: u32, height: u32) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use midge_job::Verdict;
+    use midge_job::Disposition;
 
     use super::*;
 
@@ -146,7 +146,7 @@ mod tests {
         let endless = Args { iterations: u32::MAX, ..args(10, 10) };
         let flat = Args { span: 0.0, ..args(10, 10) };
         for args in [huge, empty, endless, flat] {
-            assert_eq!(render(args).unwrap_err().verdict(), Verdict::Refuse);
+            assert_eq!(render(args).unwrap_err().disposition(), Disposition::Refuse);
         }
     }
 }

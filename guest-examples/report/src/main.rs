@@ -131,7 +131,7 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use midge_job::Verdict;
+    use midge_job::Disposition;
     use midge_job::testing::Given;
 
     use super::*;
@@ -174,9 +174,9 @@ mod tests {
         for (csv, message) in cases {
             let error = summarise(csv.as_bytes(), &args()).unwrap_err();
             assert_eq!(error.to_string(), message);
-            assert_eq!(error.verdict(), Verdict::Refuse);
+            assert_eq!(error.disposition(), Disposition::Refuse);
         }
         let ragged = summarise(&b"city,sales\nOslo\n"[..], &args()).unwrap_err();
-        assert_eq!(ragged.verdict(), Verdict::Refuse);
+        assert_eq!(ragged.disposition(), Disposition::Refuse);
     }
 }

@@ -102,7 +102,7 @@ fn encode(photo: &DynamicImage, format: Format) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use image::{ImageBuffer, Rgb};
-    use midge_job::Verdict;
+    use midge_job::Disposition;
     use midge_job::testing::Given;
 
     use super::*;
@@ -161,7 +161,7 @@ mod tests {
         let whole = photo(64, 64, Format::Png);
         for bytes in [&b""[..], b"GIF89a", b"hello", &whole[..whole.len() / 2], &whole[..20]] {
             let error = resized(bytes, 32, None).unwrap_err();
-            assert_eq!(error.verdict(), Verdict::Refuse, "{error}");
+            assert_eq!(error.disposition(), Disposition::Refuse, "{error}");
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
         let photo = photo(64, 64, Format::Png);
         for width in [0, 3_000, u32::MAX] {
             let error = resized(&photo, width, None).unwrap_err();
-            assert_eq!(error.verdict(), Verdict::Refuse, "{error}");
+            assert_eq!(error.disposition(), Disposition::Refuse, "{error}");
         }
     }
 }
