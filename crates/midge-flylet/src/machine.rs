@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use midge_machines::SeenState;
 use midge_machines::wire;
-use midge_machines::wire::{Event, ExitEvent, HOST_STATUS_OK, MachineConfig};
+use midge_machines::wire::{ExitEvent, FlyEvent, HOST_STATUS_OK, MachineConfig};
 use midge_protocol::{MachineId, Timestamp};
 use serde_json::json;
 use tokio::sync::{Notify, watch};
@@ -44,7 +44,7 @@ struct Record {
     state: SeenState,
     updated_at: Timestamp,
     /// Oldest first, the newest [`EVENTS_MAX`].
-    events: VecDeque<Event>,
+    events: VecDeque<FlyEvent>,
     orders: Orders,
 }
 
@@ -206,7 +206,7 @@ impl Machine {
         self.note(
             &mut record,
             state,
-            Event { request: Some(request), ..event("exit", status.as_str(), "flyd") },
+            FlyEvent { request: Some(request), ..event("exit", status.as_str(), "flyd") },
         );
         asked
     }
@@ -279,7 +279,7 @@ impl Machine {
         self.note(record, state, event);
     }
 
-    fn note(&self, record: &mut Record, state: SeenState, event: Event) {
+    fn note(&self, record: &mut Record, state: SeenState, event: FlyEvent) {
         tracing::debug!(machine.id = %self.id, machine.name = self.name, %state, kind = event.kind, "Machine changed");
         record.state = state;
         record.updated_at = Timestamp::from_millis(event.timestamp);
@@ -295,8 +295,8 @@ impl Machine {
     }
 }
 
-fn event(kind: &str, status: &str, source: &str) -> Event {
-    Event {
+fn event(kind: &str, status: &str, source: &str) -> FlyEvent {
+    FlyEvent {
         id: chance::ulid(),
         kind: kind.to_owned(),
         status: status.to_owned(),

@@ -26,7 +26,7 @@ pub(crate) struct Life<'a> {
 
 /// How a Machine goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum After {
     /// It rests until it is ordered to start.
     Rest,
     /// It goes away.
@@ -47,7 +47,7 @@ pub(crate) async fn supervise(machine: &Arc<Machine>, life: Life<'_>, halted: wa
 }
 
 async fn live(machine: &Arc<Machine>, life: &Life<'_>, process: &mut Option<Process>) {
-    if prepare(machine, life).await == Next::End {
+    if prepare(machine, life).await == After::End {
         return;
     }
     loop {
@@ -55,7 +55,7 @@ async fn live(machine: &Arc<Machine>, life: &Life<'_>, process: &mut Option<Proc
             Order::Destroy => return,
             Order::Stop(_) => machine.called_off(),
             Order::Start => {
-                if run(machine, life, process).await == Next::End {
+                if run(machine, life, process).await == After::End {
                     return;
                 }
             }
@@ -64,39 +64,39 @@ async fn live(machine: &Arc<Machine>, life: &Life<'_>, process: &mut Option<Proc
 }
 
 /// Lets the time pass that Fly needs for the image.
-async fn prepare(machine: &Machine, life: &Life<'_>) -> Next {
-    if later(life.create_delay, machine).await == Next::End {
-        return Next::End;
+async fn prepare(machine: &Machine, life: &Life<'_>) -> After {
+    if later(life.create_delay, machine).await == After::End {
+        return After::End;
     }
     if life.launch {
         machine.launching();
     } else {
         machine.prepared();
     }
-    Next::Rest
+    After::Rest
 }
 
 /// Waits, unless an order ends the waiting. In `created` there is none but to destroy.
-async fn later(delay: Duration, machine: &Machine) -> Next {
+async fn later(delay: Duration, machine: &Machine) -> After {
     if delay.is_zero() {
-        return Next::Rest;
+        return After::Rest;
     }
     tokio::select! {
-        () = sleep(delay) => Next::Rest,
-        Order::Destroy = machine.next_order() => Next::End,
+        () = sleep(delay) => After::Rest,
+        Order::Destroy = machine.next_order() => After::End,
     }
 }
 
 /// Starts the program and watches it until it ends.
-async fn run(machine: &Arc<Machine>, life: &Life<'_>, slot: &mut Option<Process>) -> Next {
+async fn run(machine: &Arc<Machine>, life: &Life<'_>, slot: &mut Option<Process>) -> After {
     if !life.start_delay.is_zero() {
         tokio::select! {
             () = sleep(life.start_delay) => {}
             order = machine.next_order() => match order {
-                Order::Destroy => return Next::End,
+                Order::Destroy => return After::End,
                 Order::Stop(_) | Order::Start => {
                     machine.called_off();
-                    return Next::Rest;
+                    return After::Rest;
                 }
             },
         }
@@ -167,11 +167,11 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-fn after(machine: &Machine) -> Next {
+fn after(machine: &Machine) -> After {
     if machine.config.auto_destroy || machine.state() == SeenState::Destroying {
-        Next::End
+        After::End
     } else {
-        Next::Rest
+        After::Rest
     }
 }
 

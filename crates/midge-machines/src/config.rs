@@ -1,6 +1,6 @@
 //! The config that a Machine is made with, and what is left of it in the API's answer.
 
-use crate::wire::{Guest, Init, MachineConfig, Restart, STOP_TIMEOUT, StopConfig};
+use crate::wire::{FlyGuest, Init, MachineConfig, Restart, STOP_TIMEOUT, StopConfig};
 use crate::{MachineError, MachineSpec};
 
 /// Refuses what the API would take, with another effect than the caller thinks.
@@ -25,7 +25,7 @@ pub(crate) fn config_of(spec: &MachineSpec) -> MachineConfig {
         image: spec.image.clone(),
         env: spec.env.clone(),
         init: Init { exec: Some(spec.exec.clone()), ..Init::default() },
-        guest: Some(Guest {
+        guest: Some(FlyGuest {
             cpu_kind: spec.size.cpu_kind.clone(),
             cpus: spec.size.cpus,
             memory_mb: spec.size.memory_mib,

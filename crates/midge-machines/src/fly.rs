@@ -18,7 +18,7 @@ use crate::error::BoxError;
 use crate::wire::{CreateRequest, Machine, NEXT_CURSOR_HEADER, STOP_TIMEOUT};
 use crate::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
 
-/// A create reserves a place, fetches the image and unpacks it before it answers: seconds to tens of seconds.
+/// A create reserves room on a server host, fetches the image and unpacks it before it answers: seconds to tens of seconds.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(60);
 /// All other calls answer within a second, but server hosts at a distance have been seen to take 20.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,7 +79,7 @@ impl FlyMachines {
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, authorization)]))
             .user_agent(concat!("midge/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            // A redirect would carry the token to another place, and a proxy would come from the environment.
+            // A redirect would carry the token to another server, and a proxy would come from the environment.
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()
@@ -380,8 +380,8 @@ fn unanswered(call: Call<'_>, error: impl Into<BoxError>) -> Classified {
 }
 
 /// Returns the error in an answer to a question, to which "done" is no answer.
-fn failed(verdict: Classified) -> MachineError {
-    match verdict {
+fn failed(classified: Classified) -> MachineError {
+    match classified {
         Classified::Failed(error) => error,
         Classified::Done | Classified::Adopt(_) => {
             MachineError::Unavailable("the Machines API answered another question".into())
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_never_travels_unencrypted_to_a_public_place() {
+    fn a_token_never_travels_unencrypted_over_a_public_network() {
         for near in ["http://127.0.0.1:1", "http://[::1]:1", "http://_api.internal:4280", "http://localhost"]
         {
             assert!(machines_url(&settings(near, "a")).is_ok(), "{near}");

@@ -15,7 +15,7 @@ pub struct MachineSpec {
     pub region: Option<String>,
     /// The image, as a full reference.
     pub image: String,
-    /// The program and its arguments, in place of the image's own.
+    /// The program and its arguments, instead of the image's own.
     pub exec: Vec<String>,
     /// Its env. It stands in the Machine's config for all to read who can read that.
     pub env: BTreeMap<String, String>,

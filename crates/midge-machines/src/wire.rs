@@ -50,7 +50,7 @@ pub struct MachineConfig {
     pub init: Init,
     /// CPUs and memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guest: Option<Guest>,
+    pub guest: Option<FlyGuest>,
     /// What happens when the program ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
@@ -65,23 +65,23 @@ pub struct MachineConfig {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The program: `exec`, or the image's with `entrypoint` and `cmd` in place of its own.
+/// The program: `exec`, or the image's, with `entrypoint` and `cmd` instead of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Init {
-    /// Takes the place of entrypoint and cmd.
+    /// The whole command, instead of the image's entrypoint and cmd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Vec<String>>,
-    /// Takes the place of the image's entrypoint.
+    /// Replaces the image's entrypoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
-    /// Takes the place of the image's cmd.
+    /// Replaces the image's cmd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
 }
 
 /// CPUs and memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guest {
+pub struct FlyGuest {
     /// `shared` or `performance`.
     #[serde(default)]
     pub cpu_kind: String,
@@ -152,7 +152,7 @@ pub struct Machine {
     pub updated_at: String,
     /// Newest first.
     #[serde(default, deserialize_with = "nullable")]
-    pub events: Vec<Event>,
+    pub events: Vec<FlyEvent>,
     /// `ok`, `unknown` or `unreachable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_status: Option<String>,
@@ -174,7 +174,7 @@ pub struct ImageRef {
 
 /// Something that happened to a Machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub struct FlyEvent {
     /// Its id.
     #[serde(default)]
     pub id: String,
@@ -190,7 +190,7 @@ pub struct Event {
     /// In milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp: i64,
-    /// More about it, in a form of its own for each kind: see [`Event::exit_event`].
+    /// More about it, in a form of its own for each kind: see [`FlyEvent::exit_event`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<Value>,
 }
@@ -247,8 +247,8 @@ pub struct ErrorBody {
     pub message: String,
 }
 
-impl Event {
-    /// Returns how the program ended, from the two places where Fly puts that.
+impl FlyEvent {
+    /// Returns how the program ended, which Fly puts under either of two keys.
     pub fn exit_event(&self) -> Option<ExitEvent> {
         let request = self.request.as_ref()?;
         let found = [request.pointer("/MonitorEvent/exit_event"), request.get("exit_event")];
@@ -275,7 +275,7 @@ impl Machine {
     pub fn seen(self) -> Result<Seen, InvalidName> {
         // An exit that is older than the newest start is not how the last run ended.
         let last = self.events.iter().find(|event| event.kind == "exit" || event.status == "started");
-        let exit = last.filter(|event| event.kind == "exit").map(Event::exit);
+        let exit = last.filter(|event| event.kind == "exit").map(FlyEvent::exit);
         Ok(Seen {
             id: MachineId::new(self.id)?,
             name: self.name,
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_is_read_from_either_place_with_the_signal_that_ended_it() {
+    fn an_exit_is_read_from_either_key_with_the_signal_that_ended_it() {
         let seen = machine(json!({
             "id": "a", "state": "stopped", "created_at": "2030-01-31T08:00:00Z",
             "events": [
@@ -376,9 +376,9 @@ mod tests {
         assert_eq!(exit.at, Some(Timestamp::from_millis(5)));
         assert!(seen.reachable);
 
-        let other = Event {
+        let other = FlyEvent {
             request: Some(json!({"exit_event": {"exit_code": 127, "signal": -1, "error": ""}})),
-            ..Event::default()
+            ..FlyEvent::default()
         };
         assert_eq!((other.exit().code, other.exit().signal, other.exit().error), (Some(127), None, None));
     }
