@@ -19,7 +19,7 @@ use crate::guest::Guest;
 use crate::load::Loaded;
 use crate::shared::Shared;
 use crate::start::{self, StartPhase};
-use crate::stream::{Output, ResultSink};
+use crate::stream::{GuestStream, ResultSink};
 
 /// Names of the env that midge itself gives; nothing that is declared may take them, least of all a secret's.
 const ENV_PREFIX: &str = "MIDGE_";
@@ -97,8 +97,8 @@ impl Attempt {
         let mut wasi = WasiCtxBuilder::new();
         let stdin = self.input.clone().unwrap_or_else(|| Bytes::copy_from_slice(self.args.as_bytes()));
         wasi.stdin(MemoryInputPipe::new(stdin))
-            .stdout(Output(Arc::clone(result)))
-            .stderr(Output(Arc::clone(shared)))
+            .stdout(GuestStream(Arc::clone(result)))
+            .stderr(GuestStream(Arc::clone(shared)))
             .arg(self.module.name.as_str())
             .arg(&self.args)
             .args(&self.guest_args)

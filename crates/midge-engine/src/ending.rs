@@ -6,7 +6,7 @@ use midge_protocol::limits::{MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::guest::{Denied, Guest};
+use crate::guest::{DeniedGrowth, Guest};
 use crate::over::Over;
 use crate::stop::Stop;
 use crate::stream::ResultSink;
@@ -97,16 +97,16 @@ fn exited(code: i32, memory_limit_bytes: u64, guest: &mut Guest, result: &Result
     Outcome::Failed(failure)
 }
 
-fn over_limit(denied: Denied, memory_limit_bytes: u64) -> Failure {
+fn over_limit(denied: DeniedGrowth, memory_limit_bytes: u64) -> Failure {
     match denied {
-        Denied::Memory(bytes) => {
+        DeniedGrowth::Memory(bytes) => {
             let (wanted, limit) = (mib(bytes), mib(memory_limit_bytes));
             Failure::new(
                 Cause::OverMemory,
                 format!("wanted {wanted} MiB of memory, its limit is {limit} MiB"),
             )
         }
-        Denied::Table(elements) => Failure::new(
+        DeniedGrowth::Table(elements) => Failure::new(
             Cause::OverTable,
             format!("wanted tables of {elements} elements, the limit is {TABLE_ELEMENTS_MAX}"),
         ),

@@ -16,7 +16,7 @@ pub(crate) struct Guest {
     memory_limit_bytes: u64,
     table_elements: usize,
     /// The first growth that was denied. The guest itself only shows what it did about it.
-    pub(crate) denied: Option<Denied>,
+    pub(crate) denied: Option<DeniedGrowth>,
     /// What it wants to be told as the reason, should it fail.
     pub(crate) error: Option<String>,
     pub(crate) retry_after_ms: Option<u64>,
@@ -25,7 +25,7 @@ pub(crate) struct Guest {
 
 /// A growth past a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Denied {
+pub(crate) enum DeniedGrowth {
     /// Of the memory, to so many bytes.
     Memory(u64),
     /// Of the tables, to so many elements in all.
@@ -56,7 +56,7 @@ impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let desired = desired as u64;
         if desired > self.memory_limit_bytes {
-            self.denied.get_or_insert(Denied::Memory(desired));
+            self.denied.get_or_insert(DeniedGrowth::Memory(desired));
             return Ok(false);
         }
         self.shared.memory_is(desired);
@@ -66,7 +66,7 @@ impl ResourceLimiter for Guest {
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         let in_all = self.table_elements.saturating_add(desired.saturating_sub(current));
         if in_all > TABLE_ELEMENTS_MAX {
-            self.denied.get_or_insert(Denied::Table(in_all as u64));
+            self.denied.get_or_insert(DeniedGrowth::Table(in_all as u64));
             return Ok(false);
         }
         self.table_elements = in_all;

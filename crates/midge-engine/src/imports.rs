@@ -54,7 +54,7 @@ pub fn imports() -> Vec<Import> {
 }
 
 /// Links a module to the functions that it imports. Only those are made.
-pub(crate) fn link(module: &Module) -> Result<InstancePre<Guest>, LinkError> {
+pub(crate) fn link(module: &Module) -> Result<InstancePre<Guest>, NotLinked> {
     check_start(module)?;
     let mut linker = Linker::new(module.engine());
     // A module may import a function more than once.
@@ -70,7 +70,7 @@ pub(crate) fn link(module: &Module) -> Result<InstancePre<Guest>, LinkError> {
 
 /// Why a module cannot be linked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum LinkError {
+pub(crate) enum NotLinked {
     #[error(transparent)]
     Unfit(#[from] Unfit),
     /// For a reason that only wasmtime knows.

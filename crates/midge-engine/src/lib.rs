@@ -25,6 +25,6 @@ pub use attempt::{Attempt, Dir};
 pub use config::{ABI_VERSION, Cpu, TARGET, WASMTIME_VERSION, config, config_hash};
 pub use imports::{Import, Unfit, imports};
 pub use load::{LoadError, Loaded, Modules};
-pub use place::{Here, Place, Running};
+pub use place::{Here, Place, RunningAttempt};
 pub use shared::Control;
 pub use stop::Stop;

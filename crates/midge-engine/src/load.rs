@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Cpu, WASMTIME_VERSION, config, config_hash};
 use crate::guest::Guest;
-use crate::imports::{self, LinkError, Unfit};
+use crate::imports::{self, NotLinked, Unfit};
 use crate::start::{self, StartPhase};
 
 /// A folder of compiled modules, as `midge build` wrote it, and the engine that runs them.
@@ -115,8 +115,8 @@ impl Modules {
             .map_err(|e| LoadError::Refused { name: name.clone(), reason: format!("{e:#}") })?;
         start::ended(StartPhase::Load);
         let pre = imports::link(&module).map_err(|e| match e {
-            LinkError::Unfit(source) => LoadError::Unfit { name: name.clone(), source },
-            LinkError::Refused(e) => LoadError::Refused { name: name.clone(), reason: format!("{e:#}") },
+            NotLinked::Unfit(source) => LoadError::Unfit { name: name.clone(), source },
+            NotLinked::Refused(e) => LoadError::Refused { name: name.clone(), reason: format!("{e:#}") },
         })?;
         start::ended(StartPhase::Link);
         Ok(Loaded { name: name.clone(), entry: entry.clone(), pre })

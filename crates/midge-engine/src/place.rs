@@ -1,7 +1,7 @@
 //! A place: one thread on which attempts run, one after the other; or, for a process that runs only one, the thread
 //! that it has. And waiting for an attempt to end, on the control thread.
 //!
-//! There is no ticker. Whoever waits in [`Running::ended`] also keeps the deadline: on a deadline or a stop it sets the
+//! There is no ticker. Whoever waits in [`RunningAttempt::ended`] also keeps the deadline: on a deadline or a stop it sets the
 //! attempt's flag, bumps the epoch (which stops a guest that loops) and wakes the thread, which drops the guest
 //! (which stops one that sleeps). What can neither look up nor be dropped, such as a `memory.fill` over a gigabyte, is
 //! reported as ended and left to end by itself; its place is not free until it has.
@@ -49,7 +49,7 @@ struct Work {
 }
 
 /// An attempt that runs at a place.
-pub struct Running {
+pub struct RunningAttempt {
     id: AttemptRef,
     control: Control,
     time_limit_ms: u64,
@@ -76,13 +76,13 @@ impl Place {
     }
 
     /// Begins an attempt. At a place that is not free it begins when the one before has ended, and its time runs.
-    pub fn run(&self, attempt: Attempt) -> Running {
+    pub fn run(&self, attempt: Attempt) -> RunningAttempt {
         let time_limit_ms = attempt.limits.time_ms;
         let (done, receiver) = oneshot::channel();
         let shared = Arc::new(Shared::new(Arc::clone(&attempt.changed)));
         let (work, control) = begin(attempt, shared);
         let running =
-            Running { id: work.attempt.id, control, time_limit_ms, begun: work.begun, done: receiver };
+            RunningAttempt { id: work.attempt.id, control, time_limit_ms, begun: work.begun, done: receiver };
         self.ahead.fetch_add(1, Ordering::AcqRel);
         // If the thread is gone, so is `done`, and the wait for the end says so.
         let _ = self.sender.send((work, done));
@@ -160,7 +160,7 @@ impl Work {
     }
 }
 
-impl Running {
+impl RunningAttempt {
     /// Returns the handle that stops it and reads what it says.
     pub fn control(&self) -> Control {
         self.control.clone()

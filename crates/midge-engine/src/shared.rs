@@ -64,14 +64,14 @@ pub(crate) struct Shared {
 }
 
 /// Is given what is added to a log.
-type Shown = dyn Fn(&[u8]) + Send + Sync;
+type ShowLog = dyn Fn(&[u8]) + Send + Sync;
 
 /// Who hears of more log or progress.
 enum News {
     /// The control thread; one for all attempts, if it likes.
     Tell(Arc<Notify>),
     /// Somebody who is shown what is added to the log, on the guest's thread.
-    Show(Box<Shown>),
+    Show(Box<ShowLog>),
 }
 
 impl Shared {
@@ -79,7 +79,7 @@ impl Shared {
         Shared::with(News::Tell(changed))
     }
 
-    pub(crate) fn showing(shown: Box<Shown>) -> Shared {
+    pub(crate) fn showing(shown: Box<ShowLog>) -> Shared {
         Shared::with(News::Show(shown))
     }
 

@@ -51,21 +51,21 @@ impl Sink for Shared {
 }
 
 /// One of a guest's output streams, as WASI wants it.
-pub(crate) struct Output<S>(pub(crate) Arc<S>);
+pub(crate) struct GuestStream<S>(pub(crate) Arc<S>);
 
-impl<S: Sink> Output<S> {
-    fn again(&self) -> Output<S> {
-        Output(Arc::clone(&self.0))
+impl<S: Sink> GuestStream<S> {
+    fn again(&self) -> GuestStream<S> {
+        GuestStream(Arc::clone(&self.0))
     }
 }
 
-impl<S> IsTerminal for Output<S> {
+impl<S> IsTerminal for GuestStream<S> {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl<S: Sink> StdoutStream for Output<S> {
+impl<S: Sink> StdoutStream for GuestStream<S> {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.again())
     }
@@ -76,11 +76,11 @@ impl<S: Sink> StdoutStream for Output<S> {
 }
 
 #[async_trait::async_trait]
-impl<S: Sink> Pollable for Output<S> {
+impl<S: Sink> Pollable for GuestStream<S> {
     async fn ready(&mut self) {}
 }
 
-impl<S: Sink> OutputStream for Output<S> {
+impl<S: Sink> OutputStream for GuestStream<S> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         // A trap, not an error that the guest may ignore and flood on.
         self.0.take(&bytes).map_err(|over| StreamError::Trap(over.into()))
@@ -95,7 +95,7 @@ impl<S: Sink> OutputStream for Output<S> {
     }
 }
 
-impl<S: Sink> AsyncWrite for Output<S> {
+impl<S: Sink> AsyncWrite for GuestStream<S> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Poll::Ready(self.0.take(bytes).map(|()| bytes.len()).map_err(std::io::Error::other))
     }

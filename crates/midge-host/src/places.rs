@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_engine::{Attempt, Control, Loaded, Modules, Place, Running, Stop};
+use midge_engine::{Attempt, Control, Loaded, Modules, Place, RunningAttempt, Stop};
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::{AttemptRef, Grant};
 use midge_protocol::job::Progress;
@@ -57,7 +57,7 @@ impl Places {
     }
 
     /// Begins an attempt.
-    pub fn begin(&mut self, grant: Grant) -> Result<Running, NotBegun> {
+    pub fn begin(&mut self, grant: Grant) -> Result<RunningAttempt, NotBegun> {
         let module = self.load(&grant.module).map_err(NotBegun::NotLoadable)?;
         let env = guest_env(&module.entry.env);
         let attempt = Attempt {

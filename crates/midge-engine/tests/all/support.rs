@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_engine::{Attempt, Control, Cpu, Loaded, Modules, Place, Running, TARGET, WASMTIME_VERSION};
+use midge_engine::{Attempt, Control, Cpu, Loaded, Modules, Place, RunningAttempt, TARGET, WASMTIME_VERSION};
 use midge_protocol::exchange::{AttemptRef, Finished, Outcome};
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy};
 use midge_protocol::manifest::{FILE_NAME, FORMAT, Manifest, ModuleEntry};
@@ -183,7 +183,7 @@ pub fn cause(ended: &Finished) -> Cause {
 }
 
 /// Waits for an end on this thread, as a control thread does.
-pub fn wait(running: Running) -> Finished {
+pub fn wait(running: RunningAttempt) -> Finished {
     block_on(running.ended())
 }
 
