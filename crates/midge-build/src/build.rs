@@ -14,8 +14,8 @@ use crate::cargo::{self, CargoError};
 use crate::check::{Checks, WasmError};
 use crate::compile::Compiler;
 use crate::environment::Environment;
-use crate::output::{self, Output, OutputError};
-use crate::progress::{Event, Progress};
+use crate::output::{self, OutFolder, OutputError};
+use crate::progress::{Event, OnEvent};
 use crate::project::{ModuleSource, Project, ProjectModule};
 use crate::toolchain::{self, Toolchain, ToolchainError};
 
@@ -109,10 +109,10 @@ pub enum BuildError {
 ///
 /// A module whose `.wasm`, CPU, wasmtime and configuration are those of last time, and whose file is whole, is not
 /// compiled again. Two builds of one folder come one after the other.
-pub fn build(project: &Project, options: &Options, progress: Progress<'_>) -> Result<Built, BuildError> {
+pub fn build(project: &Project, options: &Options, progress: OnEvent<'_>) -> Result<Built, BuildError> {
     let out = options.out.as_ref().unwrap_or(&project.out);
     let cpu = options.cpu.unwrap_or(project.cpu);
-    let output = Output::lock(out, progress)?;
+    let output = OutFolder::lock(out, progress)?;
     let sources = Sources::get(project, options, progress)?;
     let old = output.manifest().filter(|old| {
         old.wasmtime == WASMTIME_VERSION && old.config_hash == config_hash() && old.cpu == cpu.as_str()
@@ -164,9 +164,9 @@ fn start_compiler(cpu: Cpu) -> Result<Compiler, BuildError> {
     Compiler::new(cpu).map_err(|error| BuildError::Compiler(format!("{error:#}")))
 }
 
-/// Loads new modules as a host will, before they take their places.
+/// Loads new modules as a host will, before they replace the old ones.
 fn install(
-    output: &Output,
+    output: &OutFolder,
     files: &BTreeMap<ModuleName, Vec<u8>>,
     manifest: &Manifest,
 ) -> Result<(), BuildError> {
@@ -193,7 +193,7 @@ struct Sources {
 
 impl Sources {
     /// Runs cargo where there are packages, and reads every file.
-    fn get(project: &Project, options: &Options, progress: Progress<'_>) -> Result<Sources, BuildError> {
+    fn get(project: &Project, options: &Options, progress: OnEvent<'_>) -> Result<Sources, BuildError> {
         let mut packages = Vec::new();
         let mut paths: BTreeMap<ModuleName, PathBuf> = BTreeMap::new();
         for (module, described) in &project.modules {
@@ -202,7 +202,7 @@ impl Sources {
                     paths.insert(module.clone(), path.clone());
                 }
                 ModuleSource::Package { folder, bin } => {
-                    packages.push(cargo::Wanted { module, folder, bin: bin.as_deref() });
+                    packages.push(cargo::WantedProgram { module, folder, bin: bin.as_deref() });
                 }
             }
         }

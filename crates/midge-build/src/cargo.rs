@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::environment::Environment;
 use crate::process::{self, ProcessOutput, Tick};
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, OnEvent};
 use crate::toolchain::{GUEST_TARGET, Toolchain};
 
 /// Messages for programs go to stdout, and what people read goes to stderr.
@@ -42,7 +42,7 @@ pub enum CargoError {
 }
 
 /// A package that a module is made from.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct WantedProgram<'a> {
     pub(crate) module: &'a ModuleName,
     pub(crate) folder: &'a Path,
     pub(crate) bin: Option<&'a str>,
@@ -58,10 +58,10 @@ pub(crate) struct Made {
 
 /// Builds packages for guests.
 pub(crate) fn build(
-    wanted: &[Wanted<'_>],
+    wanted: &[WantedProgram<'_>],
     toolchain: &Toolchain,
     environment: &Environment,
-    progress: Progress<'_>,
+    progress: OnEvent<'_>,
 ) -> Result<Made, CargoError> {
     let mut made = Made { files: BTreeMap::new(), warnings: String::new() };
     for workspace in workspaces(wanted, environment)? {
@@ -97,7 +97,7 @@ pub(crate) fn build(
 pub(crate) fn run(
     cargo: &mut Command,
     what: &str,
-    progress: Progress<'_>,
+    progress: OnEvent<'_>,
 ) -> Result<ProcessOutput, CargoError> {
     let mut tick = |tick: Tick<'_>| {
         if let Tick::Line(line) = tick {
@@ -194,7 +194,7 @@ impl Target {
 }
 
 /// Finds the workspaces of packages, asking cargo once for each.
-fn workspaces(wanted: &[Wanted<'_>], environment: &Environment) -> Result<Vec<Workspace>, CargoError> {
+fn workspaces(wanted: &[WantedProgram<'_>], environment: &Environment) -> Result<Vec<Workspace>, CargoError> {
     let mut found: Vec<(Metadata, Workspace)> = Vec::new();
     for wanted in wanted {
         let wrong = |reason| CargoError::Package { module: wanted.module.clone(), reason };

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use midge_engine::Import;
+use midge_protocol::nearest;
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{FuncType, Parser, Validator};
 
 use crate::toolchain::GUEST_TARGET;
-use midge_protocol::nearest;
 
 /// What is named at most of many missing imports.
 const MISSING_SHOWN_MAX: usize = 8;

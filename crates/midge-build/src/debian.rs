@@ -17,7 +17,7 @@ use self::apt::AptRoot;
 pub use self::kernel::find_kernel;
 use self::sources::Mirror;
 use crate::environment::Environment;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, OnEvent};
 
 /// The suite whose packages are used, on any Debian: names and versions of [`PACKAGES`] are this suite's.
 const SUITE: &str = "trixie";
@@ -110,7 +110,7 @@ pub(crate) fn fetch(
     cache: &Path,
     apt: &Path,
     environment: &Environment,
-    progress: Progress<'_>,
+    progress: OnEvent<'_>,
 ) -> Result<PathBuf, DebianError> {
     once(Once { folder: FOLDER, find: rustc_in, cache, apt, environment, progress }, |root, folder| {
         root.update()?;
@@ -139,7 +139,7 @@ struct Once<'a> {
     /// apt's folder.
     apt: &'a Path,
     environment: &'a Environment,
-    progress: Progress<'a>,
+    progress: OnEvent<'a>,
 }
 
 /// Makes a folder of the cache with what apt fetches, unless it is there, and returns what is wanted of it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cargo::{self, CargoError};
 use crate::environment::Environment;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, OnEvent};
 
 const HOST: &str = "midge-host";
 
@@ -55,7 +55,7 @@ const RUSTC_ARGS: [&str; 7] = [
 pub fn build_host(
     checkout: &Path,
     environment: &Environment,
-    progress: Progress<'_>,
+    progress: OnEvent<'_>,
 ) -> Result<PathBuf, HostError> {
     if !checkout.join("crates").join(HOST).join("Cargo.toml").is_file() {
         return Err(HostError::NotACheckout(checkout.to_owned()));

@@ -10,7 +10,7 @@ use midge_protocol::manifest::{FILE_NAME, FORMAT, Manifest, ModuleEntry};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, OnEvent};
 
 const LOCK: &str = ".lock";
 /// New modules are written and tried in here, and then renamed to where they belong.
@@ -33,15 +33,15 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> OutputError {
 }
 
 /// The output folder, held by this build alone.
-pub(crate) struct Output {
+pub(crate) struct OutFolder {
     folder: PathBuf,
     // Unlocked when it is dropped, however the build ends.
     _lock: File,
 }
 
-impl Output {
+impl OutFolder {
     /// Makes the folder where it is missing, and waits for its turn.
-    pub(crate) fn lock(folder: &Path, progress: Progress<'_>) -> Result<Output, OutputError> {
+    pub(crate) fn lock(folder: &Path, progress: OnEvent<'_>) -> Result<OutFolder, OutputError> {
         fs::create_dir_all(folder).map_err(at(folder))?;
         let path = folder.join(LOCK);
         let lock = File::create(&path).map_err(at(&path))?;
@@ -49,7 +49,7 @@ impl Output {
             progress(Event::Step("waiting for another build of this project"));
             lock.lock().map_err(at(&path))?;
         }
-        Ok(Output { folder: folder.to_owned(), _lock: lock })
+        Ok(OutFolder { folder: folder.to_owned(), _lock: lock })
     }
 
     /// Returns what was built before, if it can be read.
@@ -80,7 +80,7 @@ impl Output {
         Ok(staging)
     }
 
-    /// Puts staged modules in their places, then the manifest, and removes what it does not name.
+    /// Moves staged modules to where they belong, then the manifest, and removes what it does not name.
     ///
     /// Between the first rename and the last, the old manifest names a new file: whoever loads it then is refused by
     /// its checksum, and if midge is killed there, the next build mends it.

@@ -35,4 +35,4 @@ pub enum Event<'a> {
 }
 
 /// Whoever wants to know. `&|_| {}` does not.
-pub type Progress<'a> = &'a dyn Fn(Event<'_>);
+pub type OnEvent<'a> = &'a dyn Fn(Event<'_>);

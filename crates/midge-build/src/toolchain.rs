@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::debian::{self, DebianError};
 use crate::environment::Environment;
 use crate::process;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, OnEvent};
 
 /// The target that guests are built for.
 pub const GUEST_TARGET: &str = "wasm32-wasip1";
@@ -106,7 +106,7 @@ impl Toolchain {
 
 /// What is known when the next step is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Seen {
+struct Known {
     explicit: bool,
     current_has_target: bool,
     debian_is_cached: bool,
@@ -126,7 +126,7 @@ enum Step {
 
 /// The order: a setting; what is there; rustup; Debian. A cached Debian toolchain counts as there, since it was
 /// fetched because rustup could not.
-fn next(seen: Seen) -> Step {
+fn next(seen: Known) -> Step {
     if seen.explicit {
         Step::UseExplicit
     } else if seen.current_has_target {
@@ -147,9 +147,9 @@ pub(crate) fn is_here(wanted: Wanted<'_>) -> bool {
 }
 
 /// Finds a toolchain for guests, or gets one.
-pub fn find(wanted: Wanted<'_>, progress: Progress<'_>) -> Result<Toolchain, ToolchainError> {
+pub fn find(wanted: Wanted<'_>, progress: OnEvent<'_>) -> Result<Toolchain, ToolchainError> {
     let current = Sysroot::ask(&wanted, Path::new("rustc")).map_err(ToolchainError::NoRust);
-    let mut seen = Seen {
+    let mut seen = Known {
         explicit: wanted.rustc.is_some(),
         current_has_target: current.as_ref().is_ok_and(Sysroot::has_target),
         debian_is_cached: debian::cached(wanted.cache).is_some(),
@@ -217,7 +217,7 @@ fn absolute(program: &Path) -> PathBuf {
     absolute.unwrap_or_else(|| program.to_owned())
 }
 
-fn add_with_rustup(wanted: &Wanted<'_>, progress: Progress<'_>) -> Result<(), String> {
+fn add_with_rustup(wanted: &Wanted<'_>, progress: OnEvent<'_>) -> Result<(), String> {
     progress(Event::Step("adding the target wasm32-wasip1 (rustup)"));
     let mut rustup = wanted.environment.command("rustup");
     rustup.current_dir(wanted.folder).args(["target", "add", GUEST_TARGET]);

@@ -11,13 +11,13 @@ use std::time::Duration;
 use super::{DebianError, SUITE};
 use crate::environment::Environment;
 use crate::process::{self, ProcessOutput, Tick};
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, OnEvent};
 
 /// The folder of it, and what its programs are started with.
 pub(super) struct AptRoot<'a> {
     pub(super) folder: PathBuf,
     pub(super) environment: &'a Environment,
-    pub(super) progress: Progress<'a>,
+    pub(super) progress: OnEvent<'a>,
 }
 
 impl AptRoot<'_> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{DebianError, Once, once};
 use crate::environment::Environment;
-use crate::progress::Progress;
+use crate::progress::OnEvent;
 
 /// Has no files: it depends on the newest kernel.
 const METAPACKAGE: &str = "linux-image-cloud-amd64";
@@ -23,7 +23,7 @@ pub fn find_kernel(
     cache: &Path,
     apt: &Path,
     environment: &Environment,
-    progress: Progress<'_>,
+    progress: OnEvent<'_>,
 ) -> Result<PathBuf, DebianError> {
     if let Some(kernel) = kernel_in(&cache.join(FOLDER)) {
         return Ok(kernel);

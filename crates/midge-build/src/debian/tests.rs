@@ -51,7 +51,7 @@ impl Machine {
         self.root.path().join("cache")
     }
 
-    fn fetch(&self, progress: Progress<'_>) -> Result<PathBuf, DebianError> {
+    fn fetch(&self, progress: OnEvent<'_>) -> Result<PathBuf, DebianError> {
         fetch(&self.cache(), &self.apt(), &self.environment, progress)
     }
 }

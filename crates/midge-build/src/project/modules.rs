@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use midge_protocol::job::{AttemptLimits, Backoff, RetryPolicy};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{ModuleName, QueueName, limits};
+use midge_protocol::{ModuleName, QueueName, limits, nearest};
 
 use super::section::Section;
 use super::units::{duration, show_duration, show_size, size};
 use super::{ConfigError, ModuleSource, ProjectModule};
-use midge_protocol::nearest;
 
 /// Memory of a Machine that attempts cannot have: kernel, host, and the inputs and results that it holds.
 const HOST_MEMORY_MIB: u64 = 128;

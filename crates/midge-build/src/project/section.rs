@@ -3,20 +3,20 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use midge_protocol::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
-use midge_protocol::nearest;
 
-/// A file and its text, which turn a place into a line.
+/// A file and its text, which turn an offset into a line.
 pub(super) struct Source<'a> {
     pub(super) path: &'a Path,
     pub(super) text: &'a str,
 }
 
 impl Source<'_> {
-    /// Makes an error about the place `at`, in bytes from the beginning.
+    /// Makes an error about what begins at the offset `at`, in bytes.
     pub(super) fn wrong(&self, at: usize, message: String) -> ConfigError {
         let before = &self.text.as_bytes()[..at.min(self.text.len())];
         let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
@@ -55,12 +55,12 @@ impl<'a> Section<'a> {
         let Some(key) = unknown.min_by_key(|key| key.span().start) else {
             return Ok(());
         };
-        let place = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
+        let within = if self.name.is_empty() { String::new() } else { format!(" in [{}]", self.name) };
         let hint = match nearest(key.get_ref(), known.iter().copied()) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
             None => format!("the keys are {}", known.join(", ")),
         };
-        let message = format!("unknown key `{}`{place}: {hint}", key.get_ref());
+        let message = format!("unknown key `{}`{within}: {hint}", key.get_ref());
         Err(self.source.wrong(key.span().start, message))
     }
 

@@ -3,12 +3,12 @@ use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn the_order_is_setting_what_is_there_rustup_debian() {
-    let nothing = Seen::default();
-    let rustup = Seen { rustup_is_there: true, ..nothing };
-    let failed = Seen { rustup_failed: true, ..rustup };
-    let cached = Seen { debian_is_cached: true, ..rustup };
-    let current = Seen { current_has_target: true, ..cached };
-    let explicit = Seen { explicit: true, ..current };
+    let nothing = Known::default();
+    let rustup = Known { rustup_is_there: true, ..nothing };
+    let failed = Known { rustup_failed: true, ..rustup };
+    let cached = Known { debian_is_cached: true, ..rustup };
+    let current = Known { current_has_target: true, ..cached };
+    let explicit = Known { explicit: true, ..current };
     assert_eq!(next(explicit), Step::UseExplicit);
     assert_eq!(next(current), Step::UseCurrent);
     assert_eq!(next(cached), Step::UseDebian);
