@@ -88,7 +88,7 @@ impl Transport {
             .tls_backend_preconfigured(tls())
             .user_agent(concat!("midge-client/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
-            // A redirect would carry the token to another place, and a proxy would come from the environment.
+            // A redirect would carry the token to another server, and a proxy would come from the environment.
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()

@@ -224,7 +224,7 @@ impl Secret {
         Secret(secret.into())
     }
 
-    /// Returns the text, for the one place that sends or compares it.
+    /// Returns the secret's text, for whoever sends it or compares it. It must not get into a log.
     pub fn expose(&self) -> &str {
         &self.0
     }
