@@ -6,28 +6,29 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-/// A job's id: a UUID, version 7 where midge makes it. Clients make it, so that an enqueue can be repeated.
+/// A job's id: a UUID (RFC 9562), of version 7 where midge makes it. Whoever enqueues makes it, so that an enqueue
+/// can be repeated.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// Makes a new id from the system's clock and randomness.
+    /// Makes a new id, of version 7, from the system's clock and randomness.
     pub fn generate() -> JobId {
         JobId(Uuid::now_v7())
     }
 
-    /// Wraps a UUID of any version.
+    /// Takes a UUID of any version as an id.
     pub const fn from_uuid(uuid: Uuid) -> JobId {
         JobId(uuid)
     }
 
-    /// Returns the 16 bytes, in the order that sorts as the text does.
+    /// Returns the 16 bytes of the id, in the order that sorts as its text does.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// Makes an id from 16 bytes.
+    /// Makes an id from 16 bytes, as [`JobId::as_bytes`] returns them.
     pub const fn from_bytes(bytes: [u8; 16]) -> JobId {
         JobId(Uuid::from_bytes(bytes))
     }
@@ -57,7 +58,8 @@ impl FromStr for JobId {
     }
 }
 
-/// The number of one try at a job. Numbers start at 1, only rise, and are never reused; 0 is "not tried yet".
+/// The number of one attempt at a job. Numbers start at 1, only rise, and are never used again; 0 means "not tried
+/// yet".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AttemptNumber(pub u32);
@@ -79,21 +81,21 @@ impl fmt::Display for AttemptNumber {
 /// The right of one Machine to report on one attempt. It lasts while the Machine is heard of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lease {
-    /// Who may report.
+    /// The Machine that may report. Reports of every other one are refused.
     pub machine: MachineName,
-    /// On which attempt.
+    /// The number of the attempt that it may report on.
     pub attempt: AttemptNumber,
 }
 
-/// A name that breaks its rule.
+/// The error of a name or an id that breaks the rule of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not a {what}: use {rule}")]
 pub struct InvalidName {
-    /// What it should have been.
+    /// What the text should have been, such as "module name".
     pub what: &'static str,
-    /// What it was.
+    /// The text, cut after 64 characters.
     pub given: String,
-    /// The rule it breaks.
+    /// The rule that it breaks, in words for a message.
     pub rule: &'static str,
 }
 
@@ -105,7 +107,10 @@ macro_rules! name {
         pub struct $name(String);
 
         impl $name {
-            /// Checks the name against its rule.
+            /// Makes a name of a text.
+            ///
+            /// # Errors
+            /// [`InvalidName`] where the text breaks the rule of this type, which the error tells.
             pub fn new(name: impl Into<String>) -> Result<$name, InvalidName> {
                 let name = name.into();
                 let valid: fn(&str) -> bool = $valid;
@@ -173,28 +178,30 @@ fn is_plain_name(name: &str) -> bool {
 }
 
 name!(
-    /// A module's name, such as `resize`.
+    /// A module's name, such as `resize`: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit. It
+    /// names files, so that it can never be a path.
     ModuleName,
     "module name",
     "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
     is_plain_name
 );
 name!(
-    /// A queue's name, such as `default`.
+    /// A queue's name, such as `default`: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit.
     QueueName,
     "queue name",
     "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
     is_plain_name
 );
 name!(
-    /// midge's own name for a Machine, made before the Machine is. Unique at the Machines API, where it is `name`.
+    /// midge's own name for a Machine, made before the Machine is: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a
+    /// letter or digit. It is unique at the Machines API, which calls it `name`.
     MachineName,
     "Machine name",
     "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
     is_plain_name
 );
 name!(
-    /// The id that the Machines API gave a Machine, such as `148ed21fe74e89`.
+    /// The id that the Machines API gave a Machine, such as `148ed21fe74e89`: 1 to 63 letters and digits.
     MachineId,
     "Machine id",
     "1 to 63 of a-z, A-Z and 0-9",
@@ -202,24 +209,26 @@ name!(
 );
 
 impl QueueName {
-    /// Returns the queue of jobs and modules that name none: `default`.
+    /// Returns `default`, the queue of jobs and modules that name none.
     pub fn default_queue() -> QueueName {
         QueueName("default".to_owned())
     }
 }
 
-/// One start of a host: made anew each time the program starts, so that two starts in one Machine are told apart.
+/// One start of a host: a random number, made anew each time the program starts, so that two starts in one Machine
+/// are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootId(pub u64);
 
-/// A secret: a Machine's own, or the API token. It does not show itself in logs.
+/// A secret: a Machine's own, or the API token. Its `Debug` does not show it, so that it cannot get into a log by
+/// accident.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Wraps a secret's text.
+    /// Takes a text as a secret. Every text is taken.
     pub fn new(secret: impl Into<String>) -> Secret {
         Secret(secret.into())
     }

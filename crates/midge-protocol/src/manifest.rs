@@ -7,83 +7,86 @@ use serde::{Deserialize, Serialize};
 use crate::job::{AttemptLimits, RetryPolicy};
 use crate::{ModuleName, QueueName, limits};
 
-/// The version of the manifest's form.
+/// The version of the manifest's form that this release writes and reads. A manifest of another one is refused.
 pub const FORMAT: u32 = 2;
 /// The manifest's file name, in the folder that holds the compiled modules.
 pub const FILE_NAME: &str = "manifest.json";
 
-/// What an image holds: its modules, the policies of its queues, and the env that its Machines get.
+/// What an image holds: its modules, the policies of its queues, and the env that its Machines get. It is kept as
+/// JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// The version of this form: [`FORMAT`].
     pub format: u32,
-    /// The exact version of wasmtime that compiled the modules.
+    /// The exact version of the wasmtime that compiled the modules. A host with another one refuses them.
     pub wasmtime: String,
-    /// A hash of everything in wasmtime's configuration that a compiled module depends on.
+    /// A hash of everything in wasmtime's configuration that a compiled module depends on. A host with another one
+    /// refuses the modules.
     pub config_hash: String,
-    /// The CPU baseline that the modules were compiled for, such as `x86-64-v2`.
+    /// The x86-64 level that the modules were compiled for, such as `x86-64-v2`. A host on a lower CPU refuses them.
     pub cpu: String,
-    /// The modules, by name.
+    /// The modules, by the names that jobs call them.
     pub modules: BTreeMap<ModuleName, ModuleEntry>,
     /// The queues that were declared. A queue that is not listed has the default policy.
     #[serde(default)]
     pub queues: BTreeMap<QueueName, QueuePolicy>,
-    /// The env that every Machine is given.
+    /// The env that every Machine is given. Guests see of it what their module names.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
 }
 
 impl Manifest {
-    /// Returns the policy of a queue.
+    /// Returns the policy of a queue: the declared one, else the default.
     pub fn queue(&self, name: &QueueName) -> QueuePolicy {
         self.queues.get(name.as_str()).cloned().unwrap_or_default()
     }
 }
 
-/// One compiled module.
+/// What the manifest says of one compiled module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleEntry {
-    /// The file's name, in the manifest's folder: `NAME.cwasm`.
+    /// The name of its file, in the manifest's folder: `NAME.cwasm`.
     pub file: String,
-    /// The file's size in bytes.
+    /// The size of its file, in bytes.
     pub size: u64,
-    /// SHA-256 of the file, in hex: checked by build, server start and CI.
+    /// SHA-256 of its file, in hex: checked by build, server start and CI.
     pub sha256: String,
-    /// XXH3-64 of the file, in hex: checked by the host at each load, where SHA-256 would cost more than the load.
+    /// XXH3-64 of its file, as 16 hex digits: checked by the host at each load, where SHA-256 would cost more than
+    /// the load.
     pub xxh3: String,
-    /// SHA-256 of what it was made from, in hex: an unchanged module is not compiled again.
+    /// SHA-256 of the `.wasm` that it was made from, in hex: an unchanged module is not compiled again.
     pub source_sha256: String,
     /// The queue of jobs that name none.
     pub queue: QueueName,
-    /// Bounds of each attempt.
+    /// How long each attempt may run, and how much memory its guest may have.
     pub limits: AttemptLimits,
-    /// When a failed attempt is tried again.
+    /// How often a failed job is tried again, and after how long.
     pub retry: RetryPolicy,
-    /// Names of the Machine's env that the guest sees too.
+    /// Names of the Machine's env variables that the guest sees too. One that the Machine does not have is left out.
     #[serde(default)]
     pub env: Vec<String>,
-    /// Folders of the Machine that the guest sees: guest path to Machine path.
+    /// Folders of the Machine that the guest can read and write: guest path to Machine path.
     #[serde(default)]
     pub dirs: BTreeMap<String, String>,
 }
 
-/// How a queue is served.
+/// How Machines serve a queue. What a manifest leaves out has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueuePolicy {
-    /// The most Machines that run at once.
+    /// The most Machines of this queue that run at once.
     pub max_machines: u32,
-    /// Machines that are kept running, waiting for work.
+    /// How many Machines are kept running, waiting for work.
     pub warm_machines: u32,
-    /// Machines that are kept made but stopped, which start faster than new ones are made.
+    /// How many Machines are kept made but stopped: they start faster than new ones are made.
     pub ready_machines: u32,
-    /// Jobs that one Machine runs at once.
+    /// How many jobs one Machine runs at once, 1 to [`limits::PLACES_MAX`]; with `single_use` it is one.
     pub jobs_per_machine: u32,
     /// How long a host waits for another job before it leaves.
     pub wait: Wait,
     /// Whether a Machine runs one job only, alone, and is then destroyed.
     pub single_use: bool,
-    /// Waiting jobs before an enqueue is refused.
+    /// How many jobs may wait in the queue. With so many, another enqueue is refused.
     pub max_jobs: u64,
     /// CPUs and memory of its Machines.
     pub size: MachineSize,
@@ -105,13 +108,13 @@ impl Default for QueuePolicy {
 }
 
 impl QueuePolicy {
-    /// Returns how many jobs one Machine runs at once, which is one where it is used once.
+    /// Returns how many places a Machine has, each of which runs one job: one where a Machine is used once.
     pub fn places(&self) -> u32 {
         if self.single_use { 1 } else { self.jobs_per_machine.clamp(1, limits::PLACES_MAX) }
     }
 }
 
-/// How long a host waits for another job before it leaves. In text: seconds, or `forever`.
+/// How long a host waits for another job before it leaves. As text: seconds from 0 to 86400, or `forever`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
@@ -151,15 +154,15 @@ impl std::str::FromStr for Wait {
     }
 }
 
-/// CPUs and memory of a Machine, in Fly's words.
+/// CPUs and memory of a Machine, in Fly's words. `midge build` refuses sizes that Fly does not sell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MachineSize {
-    /// `shared` or `performance`.
+    /// The kind of CPU: `shared` or `performance`.
     pub cpu_kind: String,
-    /// CPUs: 1, 2, 4, 6, 8 and so on.
+    /// The number of CPUs: 1 or an even number, at most 8 `shared` and 16 `performance` ones.
     pub cpus: u32,
-    /// Memory in MiB.
+    /// The memory in MiB, in steps of 256.
     pub memory_mib: u32,
 }
 

@@ -5,22 +5,23 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A point in time: milliseconds since the Unix epoch. In JSON it is an RFC 3339 string in UTC.
+/// A point in time: milliseconds since the Unix epoch. In JSON it is a text in UTC, as RFC 3339 has it, such as
+/// `2030-01-31T08:00:00.000Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Makes a time from milliseconds since the Unix epoch.
+    /// Makes a time from milliseconds since the Unix epoch; before it they are negative.
     pub const fn from_millis(millis: i64) -> Timestamp {
         Timestamp(millis)
     }
 
-    /// Returns milliseconds since the Unix epoch.
+    /// Returns milliseconds since the Unix epoch; before it they are negative.
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// Returns the time `duration` later; the latest time there is where that would overflow.
+    /// Returns the time `duration` later, to the millisecond; the latest time there is where that would overflow.
     #[must_use]
     pub fn after(self, duration: Duration) -> Timestamp {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -45,7 +46,7 @@ impl fmt::Display for Timestamp {
 impl std::str::FromStr for Timestamp {
     type Err = jiff::Error;
 
-    /// Reads an RFC 3339 time such as `2030-01-31T08:00:00Z`.
+    /// Reads an RFC 3339 time such as `2030-01-31T08:00:00Z`. What is below a millisecond is left out.
     fn from_str(text: &str) -> Result<Timestamp, jiff::Error> {
         Ok(Timestamp(text.parse::<jiff::Timestamp>()?.as_millisecond()))
     }
