@@ -24,37 +24,36 @@ use crate::stream::{GuestStream, ResultSink};
 /// Names of the env that midge itself gives; nothing that is declared may take them, least of all a secret's.
 const ENV_PREFIX: &str = "MIDGE_";
 
-/// What one attempt is given.
+/// Describes one attempt at a job: the module, what its guest is given, and its bounds.
 pub struct Attempt {
-    /// Which job and which attempt.
+    /// The job, and the number of this attempt at it. The guest sees both, as `MIDGE_JOB_ID` and `MIDGE_ATTEMPT`.
     pub id: AttemptRef,
-    /// The queue that the job waited in.
+    /// The queue that the job waited in. The guest sees it as `MIDGE_QUEUE`.
     pub queue: QueueName,
-    /// The module to run.
+    /// The module whose `_start` is called.
     pub module: Arc<Loaded>,
-    /// JSON text.
+    /// The job's args as JSON text: the guest's `argv[1]`. It is not checked here.
     pub args: String,
-    /// Bytes for stdin. Where there are none, stdin is the args.
+    /// The bytes that the guest reads from stdin. Where there are none, it reads the args there.
     pub input: Option<Bytes>,
     /// More arguments behind the args, for somebody who runs a module by hand.
     pub guest_args: Vec<String>,
-    /// Env beside midge's own. Names that begin with `MIDGE_` are left out.
+    /// The guest's environment beside midge's own variables. Names that begin with `MIDGE_` are left out.
     pub env: Vec<(String, String)>,
-    /// Folders that the guest sees.
+    /// The folders that the guest can read and write. It sees no others.
     pub dirs: Vec<Dir>,
-    /// Its bounds.
+    /// How long the attempt may run, and how much memory its guest may have.
     pub limits: AttemptLimits,
-    /// Told whenever there is more log or progress, by an attempt at a [`crate::Place`]. One for all attempts, if the
-    /// caller likes.
+    /// Notified whenever an attempt at a [`crate::Place`] has more log or progress. Many attempts may share one.
     pub changed: Arc<Notify>,
 }
 
-/// A folder that a guest sees.
+/// A folder of the Machine that a guest sees under a path of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dir {
-    /// Where it is in the Machine.
+    /// The folder in the Machine. An attempt whose folder cannot be opened fails as not loadable.
     pub host: PathBuf,
-    /// Where the guest sees it.
+    /// The path under which the guest sees it, such as `/data`.
     pub guest: String,
 }
 

@@ -11,13 +11,13 @@ use wasmtime::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-/// The exact version of wasmtime in this build. A test holds it against `Cargo.lock`.
+/// The exact version of wasmtime in this build, which the manifest must name. A test holds it against `Cargo.lock`.
 ///
 /// wasmtime itself compares major versions only, so that a fix in its code generator would not force a rebuild.
 pub const WASMTIME_VERSION: &str = "48.0.8";
 /// The version of what a guest sees (`docs/abi.md`). It rises when an import changes its meaning.
 pub const ABI_VERSION: u32 = 1;
-/// The only target that modules are compiled for.
+/// The only target that modules are compiled for, as a target triple.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Address space of a guest's memory: all that 32 bits reach, so that no access needs a bounds check.
@@ -50,7 +50,7 @@ const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
 /// Returns the configuration of every engine in midge.
 ///
 /// `midge-build` adds the target ([`TARGET`]), the CPU's flags ([`Cpu::flags`]) and how hard to optimise; the host
-/// takes it as it is and checks at load.
+/// takes it as it is, and checks at load.
 pub fn config() -> Config {
     let mut config = Config::new();
     config
@@ -84,7 +84,8 @@ pub fn config() -> Config {
     config
 }
 
-/// Returns a hash over everything that a compiled module depends on, in hex: the manifest carries it.
+/// Returns a hash (XXH3-64, 16 hex digits) over everything that a compiled module depends on. The manifest carries
+/// it.
 pub fn config_hash() -> String {
     format!("{:016x}", xxh3_64(describe().as_bytes()))
 }
@@ -99,7 +100,7 @@ fn describe() -> String {
     )
 }
 
-/// A CPU that modules are compiled for: one of the x86-64 levels, never "the build machine's".
+/// A CPU that modules are compiled for: one of the levels of the x86-64 psABI, never "the build machine's".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cpu {
     /// x86-64-v2: SSE 4.2 and POPCNT. Every x86-64 server of the last fifteen years.
@@ -110,10 +111,10 @@ pub enum Cpu {
 }
 
 impl Cpu {
-    /// Every level, lowest first.
+    /// Every level, the lowest first.
     pub const ALL: [Cpu; 2] = [Cpu::V2, Cpu::V3];
 
-    /// Returns the word used in `midge.toml` and manifest.
+    /// Returns the word used in `midge.toml` and in the manifest, such as `x86-64-v2`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Cpu::V2 => "x86-64-v2",
@@ -121,7 +122,7 @@ impl Cpu {
         }
     }
 
-    /// Returns the Cranelift flags that the builder enables for this level.
+    /// Returns the names of the Cranelift flags that the builder enables for this level.
     pub const fn flags(self) -> &'static [&'static str] {
         const FLAGS: [&str; 11] = [
             "has_sse3",
@@ -142,7 +143,7 @@ impl Cpu {
         }
     }
 
-    /// Returns the first CPU feature of this level that the CPU we run on lacks.
+    /// Returns the first CPU feature of this level that the CPU of this Machine lacks; nothing where it has them all.
     pub fn missing_here(self) -> Option<&'static str> {
         macro_rules! first_missing {
             ($($feature:tt),*) => { [$(($feature, is_x86_feature_detected!($feature))),*] };

@@ -23,18 +23,18 @@ const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Randomness is made in pieces of this size, so that a stop is seen between them.
 const RANDOM_CHUNK: usize = 64 * 1024;
 
-/// One thing that a guest can import.
+/// A function that a guest can import.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Import {
-    /// The module part, such as `wasi_snapshot_preview1`.
+    /// The module part of its name, such as `wasi_snapshot_preview1`.
     pub module: String,
-    /// The name part, such as `fd_write`.
+    /// The function part of its name, such as `fd_write`.
     pub name: String,
-    /// Its type as text, such as `(func (param i32 i32) (result i32))`.
+    /// Its type in WebAssembly's text format, such as `(func (param i32 i32) (result i32))`.
     pub ty: String,
 }
 
-/// Returns everything that a guest can import, from the very functions that attempts use.
+/// Returns everything that a guest can import, sorted, from the very functions that attempts use.
 pub fn imports() -> Vec<Import> {
     let engine = Engine::new(&config()).expect("the one configuration makes an engine");
     let linker = whole_linker(&engine).expect("no import is defined twice");
@@ -177,32 +177,32 @@ fn memory<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(&'a mut [u
     }
 }
 
-/// What makes a module unfit to be a job.
+/// Why a module is unfit to be a job.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It has no `_start`.
+    /// It exports no function `_start` without parameters and results, so it is no WASI command.
     #[error("it exports no function `_start`: build a program with a main function, not a library")]
     NoStart,
-    /// It imports what there is not.
+    /// It imports something that no guest can import.
     #[error("it imports `{module}` `{name}`, which a job does not have{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
     UnknownImport {
-        /// The module part.
+        /// The module part of the import, such as `wasi_snapshot_preview1`.
         module: String,
-        /// The name part.
+        /// The name part of the import, such as `fd_write`.
         name: String,
-        /// The most similar name that there is, if any is.
+        /// The name of the same module that was probably meant, if one is like it.
         nearest: Option<String>,
     },
     /// It imports something under another type than it has.
     #[error("it imports `{module}` `{name}` as {wanted}, which is {given}")]
     WrongImport {
-        /// The module part.
+        /// The module part of the import, such as `wasi_snapshot_preview1`.
         module: String,
-        /// The name part.
+        /// The name part of the import, such as `fd_write`.
         name: String,
-        /// The type that it wants.
+        /// The type that the module declares, as text.
         wanted: String,
-        /// The type that there is.
+        /// The type that the import has, as text.
         given: String,
     },
 }

@@ -35,9 +35,9 @@ pub struct Modules {
 
 /// A module that passed every check and is ready to run.
 pub struct Loaded {
-    /// Its name.
+    /// The name of the module in the manifest.
     pub name: ModuleName,
-    /// What the manifest says about it.
+    /// The manifest's entry: queue, limits, retry policy, and what of the Machine the guest sees.
     pub entry: ModuleEntry,
     pub(crate) pre: InstancePre<Guest>,
 }
@@ -62,6 +62,10 @@ impl std::fmt::Debug for Loaded {
 
 impl Modules {
     /// Opens a folder of modules: reads and checks its manifest, and starts the engine. No module is touched yet.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the manifest is missing, malformed, of another release, wasmtime or configuration, or
+    /// names a CPU that this midge does not know.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Modules, LoadError> {
         let dir = dir.into();
         let manifest = read_manifest(&dir)?;
@@ -76,14 +80,18 @@ impl Modules {
         Ok(Modules { dir, manifest, cpu, engine, loaded: Mutex::default() })
     }
 
-    /// Returns the manifest.
+    /// Returns the manifest of the folder.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// Returns a module, loading it if this is the first time.
+    /// Returns a module. The first call for it checks its file and maps it.
     ///
     /// A module that could not be loaded is tried again the next time: the error may have been mended.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the manifest has no such module, its file is not the one that was built, or it cannot run
+    /// here.
     pub fn load(&self, name: &ModuleName) -> Result<Arc<Loaded>, LoadError> {
         // Held while loading, so that two first jobs of a module do not both load it. Nothing in here can leave the
         // map half changed.
@@ -197,44 +205,44 @@ fn xxh3_hex(file: &File, size: u64) -> std::io::Result<String> {
 /// Why modules could not be opened or a module not be loaded. Nothing of it ran.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// There is no manifest, or it cannot be read.
+    /// The manifest is missing or cannot be read.
     #[error("cannot read {path}: run `midge build`, or name the folder that holds its output")]
     NoManifest {
-        /// Where it should be.
+        /// The file that should be the manifest.
         path: PathBuf,
-        /// What reading it said.
+        /// What the system said.
         source: std::io::Error,
     },
-    /// The manifest is not what `midge build` writes.
+    /// The manifest is not the JSON that `midge build` writes.
     #[error("{path} is not a manifest: run `midge build` ({source})")]
     MalformedManifest {
-        /// Where it is.
+        /// The file that was read.
         path: PathBuf,
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// The manifest has a form of another release.
+    /// The manifest has the format of another release of midge.
     #[error(
         "{path} has manifest format {format}, this midge reads {}: run this release's `midge build`",
         manifest::FORMAT
     )]
     OtherFormat {
-        /// Where it is.
+        /// The file that was read.
         path: PathBuf,
-        /// The format it says it has.
+        /// The number of its format. This midge reads [`manifest::FORMAT`].
         format: u32,
     },
-    /// The modules were compiled by another wasmtime.
+    /// The modules were compiled by another wasmtime than [`WASMTIME_VERSION`].
     #[error(
         "the modules of {path} were compiled by wasmtime {wasmtime}, this midge has {WASMTIME_VERSION}: run `midge build`"
     )]
     OtherWasmtime {
         /// The manifest that says so.
         path: PathBuf,
-        /// That wasmtime's version.
+        /// The version of wasmtime that compiled them.
         wasmtime: String,
     },
-    /// The modules were compiled under another configuration.
+    /// The modules were compiled under another configuration: the hash in the manifest is not [`config_hash`].
     #[error(
         "the modules of {path} were compiled for another configuration of the engine: run this release's `midge build`"
     )]
@@ -242,56 +250,56 @@ pub enum LoadError {
         /// The manifest that says so.
         path: PathBuf,
     },
-    /// The modules were compiled for a CPU that this is not.
+    /// The modules were compiled for a CPU that this Machine's is not.
     #[error(
         "{what} was compiled for {cpu}, which this CPU is not ({missing}): set a lower `cpu` in midge.toml and run `midge build`"
     )]
     OtherCpu {
-        /// What was compiled.
+        /// The module or the folder, in words for a message.
         what: String,
-        /// The level it was compiled for.
+        /// The level that it was compiled for, such as `x86-64-v3`.
         cpu: String,
-        /// What this CPU lacks.
+        /// What this CPU lacks, in words for a message.
         missing: String,
     },
     /// The manifest holds no module of that name.
     #[error("there is no module `{name}`{}", nearest.as_ref().map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
     UnknownModule {
-        /// The name.
+        /// The name that was asked for.
         name: ModuleName,
-        /// The most similar name there is, if any is.
+        /// The name of the module that was probably meant, if one is like it.
         nearest: Option<String>,
     },
     /// The module's file is missing or cannot be read.
     #[error("cannot read module `{name}` from {path}: run `midge build` ({source})")]
     File {
-        /// The module.
+        /// The name of the module.
         name: ModuleName,
-        /// Where its file should be.
+        /// The file that should be there.
         path: PathBuf,
-        /// What reading it said.
+        /// What the system said.
         source: std::io::Error,
     },
     /// The module's file is shorter than the manifest says.
     #[error("module `{name}` is truncated, {size} of {expected} bytes are there: run `midge build`")]
     Truncated {
-        /// The module.
+        /// The name of the module.
         name: ModuleName,
-        /// The file's size.
+        /// The size of the file, in bytes.
         size: u64,
-        /// The size in the manifest.
+        /// The size in the manifest, in bytes.
         expected: u64,
     },
-    /// The module's file is not the one that was built.
+    /// The module's file is not the one that was built: its checksum differs from the manifest's.
     #[error("module `{name}` was altered, its checksum is not the manifest's: run `midge build`")]
     Altered {
-        /// The module.
+        /// The name of the module.
         name: ModuleName,
     },
-    /// The module is not a command, or wants something that there is not.
+    /// The module is no command, or imports what a guest cannot import.
     #[error("module `{name}` cannot run here")]
     Unfit {
-        /// The module.
+        /// The name of the module.
         name: ModuleName,
         /// What does not fit.
         source: Unfit,
@@ -299,12 +307,12 @@ pub enum LoadError {
     /// wasmtime refused the module, although the manifest promised that it fits.
     #[error("module `{name}` was refused: {reason}: run `midge build`")]
     Refused {
-        /// The module.
+        /// The name of the module.
         name: ModuleName,
         /// wasmtime's reason.
         reason: String,
     },
-    /// The engine itself could not start.
+    /// wasmtime's engine could not start on this Machine.
     #[error("the engine cannot start on this Machine: {0}")]
     Engine(String),
 }

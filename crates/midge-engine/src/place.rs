@@ -28,7 +28,8 @@ const STOP_GRACE: Duration = Duration::from_millis(50);
 /// How often the epoch is bumped meanwhile: a bump that falls between a guest's look and its next deadline is lost.
 const STOP_AGAIN: Duration = Duration::from_millis(5);
 
-/// A thread on which attempts run.
+/// A thread on which attempts run, one after the other. It ends when the place is dropped and its attempts have
+/// ended.
 pub struct Place {
     sender: mpsc::Sender<(Work, oneshot::Sender<Finished>)>,
     /// Attempts that run here or wait to.
@@ -48,7 +49,8 @@ struct Work {
     begun: Instant,
 }
 
-/// An attempt that runs at a place.
+/// An attempt that was handed to a place. Somebody must wait in [`RunningAttempt::ended`]: that is what keeps the
+/// deadline.
 pub struct RunningAttempt {
     id: AttemptRef,
     control: Control,
@@ -58,7 +60,10 @@ pub struct RunningAttempt {
 }
 
 impl Place {
-    /// Starts the thread. `number` is for its name.
+    /// Starts the thread, which is called `place-NUMBER`.
+    ///
+    /// # Errors
+    /// Where the system gives no thread, or no timer to its runtime.
     pub fn start(number: usize) -> std::io::Result<Place> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let (sender, receiver) = mpsc::channel();
@@ -75,7 +80,8 @@ impl Place {
         self.ahead.load(Ordering::Acquire) == 0
     }
 
-    /// Begins an attempt. At a place that is not free it begins when the one before has ended, and its time runs.
+    /// Begins an attempt. At a place that is not free it begins when the one before has ended; its time runs from
+    /// this call.
     pub fn run(&self, attempt: Attempt) -> RunningAttempt {
         let time_limit_ms = attempt.limits.time_ms;
         let (done, receiver) = oneshot::channel();
@@ -91,7 +97,10 @@ impl Place {
 }
 
 impl Here {
-    /// Prepares an attempt for this thread. `shown` is given its log, as it grows, on this thread.
+    /// Prepares an attempt for this thread. `shown` is given its log piece by piece, on this thread.
+    ///
+    /// # Errors
+    /// Where the system gives no timer to the runtime.
     pub fn new(attempt: Attempt, shown: impl Fn(&[u8]) + Send + Sync + 'static) -> std::io::Result<Here> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let shared = Arc::new(Shared::showing(Box::new(shown)));
@@ -99,7 +108,7 @@ impl Here {
         Ok(Here { runtime, work, control })
     }
 
-    /// Returns the handle that stops it.
+    /// Returns the handle that stops the attempt.
     pub fn control(&self) -> Control {
         self.control.clone()
     }
@@ -161,12 +170,13 @@ impl Work {
 }
 
 impl RunningAttempt {
-    /// Returns the handle that stops it and reads what it says.
+    /// Returns the handle that stops the attempt and reads what it says.
     pub fn control(&self) -> Control {
         self.control.clone()
     }
 
-    /// Waits for the end, and brings it about at the deadline. Without somebody in here nothing does.
+    /// Waits for the end of the attempt, and stops it at its deadline: nobody else does. A guest that does not stop
+    /// is left behind, and its attempt is reported as ended.
     pub async fn ended(mut self) -> Finished {
         tokio::select! {
             biased;

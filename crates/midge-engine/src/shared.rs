@@ -12,7 +12,7 @@ use crate::log::Log;
 use crate::over::Over;
 use crate::stop::Stop;
 
-/// A handle on an attempt that runs or ran: stops it, and reads what it said. From any thread.
+/// A handle on an attempt that runs or ran: stops it, and reads what it said. It works from any thread.
 #[derive(Clone)]
 pub struct Control {
     pub(crate) shared: Arc<Shared>,
@@ -20,7 +20,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// Stops the attempt. The first reason is the one that counts; an attempt that just ended stays as it ended.
+    /// Stops the attempt. The first reason counts; an attempt that ended just before stays as it ended.
     pub fn stop(&self, stop: Stop) {
         self.shared.ask_to_stop(stop);
         // Every guest of the engine looks up once, and all but this one go on.
@@ -34,17 +34,17 @@ impl Control {
         self.engine.increment_epoch();
     }
 
-    /// Returns the log from an offset on, at most `bytes_max` of it.
+    /// Returns the log from the byte `offset` on, at most `bytes_max` bytes of it; nothing where the log ends before.
     pub fn log_from(&self, offset: u64, bytes_max: usize) -> Bytes {
         self.shared.log().bytes_from(offset, bytes_max)
     }
 
-    /// Returns how many bytes of log there are.
+    /// Returns the length of the log in bytes, as far as it is kept.
     pub fn log_len(&self) -> u64 {
         self.shared.log().len()
     }
 
-    /// Returns what the guest said last about its progress, if it is not yet taken.
+    /// Returns what the guest said last about its progress, unless that was returned before.
     pub fn take_progress(&self) -> Option<Progress> {
         lock(&self.shared.progress).take()
     }

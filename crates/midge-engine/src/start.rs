@@ -11,26 +11,26 @@ use rustix::time::{ClockId, clock_gettime};
 /// A piece of work between `main` and the first instruction of the first guest, in the order of their first ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartPhase {
-    /// Reading the command line and the environment.
+    /// The command line and the environment are read.
     Settings,
-    /// Reading the manifest.
+    /// The manifest is read and checked.
     Manifest,
-    /// Making the engine.
+    /// wasmtime's engine is made.
     Engine,
-    /// Opening the module and comparing size and checksum.
+    /// The module is opened, and its size and checksum are compared with the manifest.
     Check,
-    /// Mapping the module's code.
+    /// The module's machine code is mapped.
     Load,
-    /// Making the host functions that the module imports.
+    /// The host functions that the module imports are made.
     Link,
-    /// Giving the guest its input, its WASI and its store, and in a place its thread.
+    /// The guest is given its input, its WASI and its store, and at a place its thread.
     Prepare,
-    /// Making the instance.
+    /// The instance is made: its memory, its tables and its globals.
     Instantiate,
 }
 
 impl StartPhase {
-    /// Every phase, in order.
+    /// Every phase, in the order in which they end for the first time.
     pub const ALL: [StartPhase; 8] = [
         StartPhase::Settings,
         StartPhase::Manifest,
@@ -42,7 +42,7 @@ impl StartPhase {
         StartPhase::Instantiate,
     ];
 
-    /// Returns the word for it.
+    /// Returns the word for the phase in reports, such as `settings`.
     pub const fn as_str(self) -> &'static str {
         match self {
             StartPhase::Settings => "settings",
@@ -60,12 +60,12 @@ impl StartPhase {
 /// The start of this process.
 static THIS: Recorder = Recorder::new();
 
-/// Says that `main` begins. Without it nothing is measured.
+/// Says that `main` begins. Without this call nothing is measured.
 pub fn begin() {
     THIS.begin();
 }
 
-/// Says that a phase ended, or a part of it. It began when the one before ended.
+/// Says that a phase, or a part of it, has ended. Its time is counted from the end of the phase before.
 pub fn ended(phase: StartPhase) {
     THIS.ended(phase);
 }
@@ -80,14 +80,15 @@ pub fn start() -> Start {
     THIS.start()
 }
 
-/// The start of this process.
+/// The times of the start of this process, by the real-time clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
-    /// When `main` began, in nanoseconds since the Unix epoch.
+    /// When `main` began, in nanoseconds since the Unix epoch; 0 where [`begin`] was not called.
     pub main_at: u64,
-    /// Nanoseconds from the kernel's start to `main`.
+    /// How long the kernel had been up when `main` began, in nanoseconds: in a virtual machine of one's own, the time
+    /// of its boot.
     pub booted: u64,
-    /// Nanoseconds of each phase.
+    /// How long each phase took, in nanoseconds; 0 for one that has not ended.
     pub spent: Vec<(StartPhase, u64)>,
 }
 
