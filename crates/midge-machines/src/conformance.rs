@@ -10,15 +10,16 @@ use midge_protocol::{MachineId, MachineName};
 
 use crate::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
 
-/// How long anything may take that must happen. Generous, since it is only waited out where a rule is broken.
+/// How long anything may take that must happen. It is generous, since it is only waited out where a rule is broken.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What an implementation needs to be told apart from others' Machines.
+/// What the rules need to know to make Machines, and to tell their own from others.
 #[derive(Debug, Clone)]
 pub struct Ground {
-    /// An image with `/bin/sh` and `/bin/sleep`.
+    /// The reference of an image with `/bin/sh` and `/bin/sleep`.
     pub image: String,
-    /// Begins the name of every Machine, and labels it. Unique where Machines of others are about.
+    /// A word that begins the name of every Machine and labels it. It must be unique where Machines of others are
+    /// about.
     pub tag: String,
 }
 
@@ -92,7 +93,7 @@ async fn seen(machines: &dyn Machines, id: &MachineId) -> Seen {
     machines.get(id).await.expect("a Machine that is there can be looked at")
 }
 
-/// A launched Machine is started without being told, carries what its spec says, and goes when destroyed.
+/// A Machine launched now is started without another call, carries what its spec says, and goes when destroyed.
 pub async fn a_machine_launched_now_runs_until_it_is_destroyed(machines: &dyn Machines, ground: &Ground) {
     let spec = ground.endless("now");
     let id = made(machines, &spec, Launch::Now).await;
@@ -105,7 +106,7 @@ pub async fn a_machine_launched_now_runs_until_it_is_destroyed(machines: &dyn Ma
     reaches(machines, &id, SeenState::Destroyed).await;
 }
 
-/// A Machine made ahead does nothing of its own accord.
+/// A Machine launched later runs nothing until it is started.
 pub async fn a_machine_launched_later_rests_until_it_is_started(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.endless("later"), Launch::Later).await;
     reaches(machines, &id, SeenState::Stopped).await;
@@ -115,7 +116,7 @@ pub async fn a_machine_launched_later_rests_until_it_is_started(machines: &dyn M
     machines.destroy(&id).await.expect("it can be destroyed");
 }
 
-/// A repeated create finds the Machine of the first, however that one is called by then.
+/// A repeated create finds the Machine of the first, whatever state that is in by then.
 pub async fn the_same_name_is_the_same_machine(machines: &dyn Machines, ground: &Ground) {
     let spec = ground.endless("same");
     let first = made(machines, &spec, Launch::Later).await;
@@ -125,7 +126,7 @@ pub async fn the_same_name_is_the_same_machine(machines: &dyn Machines, ground: 
     machines.destroy(&first).await.expect("it can be destroyed");
 }
 
-/// A name does not die with its Machine.
+/// A name is free for another Machine once its own is destroyed.
 pub async fn a_name_is_free_again_once_its_machine_is_destroyed(machines: &dyn Machines, ground: &Ground) {
     let spec = ground.endless("again");
     let first = made(machines, &spec, Launch::Now).await;
@@ -136,7 +137,7 @@ pub async fn a_name_is_free_again_once_its_machine_is_destroyed(machines: &dyn M
     machines.destroy(&second).await.expect("it can be destroyed");
 }
 
-/// Whoever asks for what is so already is not told off, at whatever stage of starting.
+/// A start of a Machine that is started, or about to be, is no error.
 pub async fn starting_a_started_machine_is_no_error(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.endless("start"), Launch::Later).await;
     reaches(machines, &id, SeenState::Stopped).await;
@@ -148,7 +149,7 @@ pub async fn starting_a_started_machine_is_no_error(machines: &dyn Machines, gro
     machines.destroy(&id).await.expect("it can be destroyed");
 }
 
-/// A stop is a signal first, and the exit says that it was asked for.
+/// A stop ends the program by a signal that it can handle, and its exit says that it was asked for.
 pub async fn stopping_ends_the_program_and_is_seen_as_asked_for(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.endless("stop"), Launch::Now).await;
     reaches(machines, &id, SeenState::Started).await;
@@ -160,7 +161,7 @@ pub async fn stopping_ends_the_program_and_is_seen_as_asked_for(machines: &dyn M
     machines.destroy(&id).await.expect("it can be destroyed");
 }
 
-/// As with start.
+/// A stop of a Machine that is stopped is no error, as a start of one that is started is none.
 pub async fn stopping_a_stopped_machine_is_no_error(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.endless("stopped"), Launch::Later).await;
     reaches(machines, &id, SeenState::Stopped).await;
@@ -169,7 +170,7 @@ pub async fn stopping_a_stopped_machine_is_no_error(machines: &dyn Machines, gro
     machines.destroy(&id).await.expect("it can be destroyed");
 }
 
-/// How a host left is what the dispatcher learns most from.
+/// A program's exit code is seen: it is what the dispatcher learns most from about a host.
 pub async fn a_machine_whose_program_ends_is_seen_stopped_with_its_exit_code(
     machines: &dyn Machines,
     ground: &Ground,
@@ -182,7 +183,7 @@ pub async fn a_machine_whose_program_ends_is_seen_stopped_with_its_exit_code(
     machines.destroy(&id).await.expect("it can be destroyed");
 }
 
-/// Pools are made of this.
+/// A Machine whose program ended can be started again: pools are made of such Machines.
 pub async fn a_machine_whose_program_ended_can_be_started_again(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.spec("rerun", &["/bin/sh", "-c", "exit 0"]), Launch::Later).await;
     for _ in 0..3 {
@@ -192,7 +193,7 @@ pub async fn a_machine_whose_program_ended_can_be_started_again(machines: &dyn M
     machines.destroy(&id).await.expect("it can be destroyed");
 }
 
-/// Else a Machine that was just started again would look as if it had died.
+/// The exit of an earlier run is not shown while the next one runs: the Machine would look as if it had died.
 pub async fn an_exit_of_an_earlier_run_is_not_shown_while_the_next_one_runs(
     machines: &dyn Machines,
     ground: &Ground,
@@ -207,7 +208,7 @@ pub async fn an_exit_of_an_earlier_run_is_not_shown_while_the_next_one_runs(
     machines.destroy(&id).await.expect("it can be destroyed");
 }
 
-/// The reaper and the dispatcher may both do it, in any order.
+/// A second destroy is no error, whoever calls first.
 pub async fn destroying_twice_is_no_error(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.endless("destroy"), Launch::Now).await;
     machines.destroy(&id).await.expect("it can be destroyed");
@@ -216,7 +217,7 @@ pub async fn destroying_twice_is_no_error(machines: &dyn Machines, ground: &Grou
     machines.destroy(&id).await.expect("it may be gone");
 }
 
-/// It is seen destroyed or not at all, and cannot be started.
+/// A destroyed Machine is seen destroyed or not at all, and cannot be started.
 pub async fn a_destroyed_machine_is_gone_for_good(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.endless("gone"), Launch::Now).await;
     machines.destroy(&id).await.expect("it can be destroyed");
@@ -231,7 +232,7 @@ pub async fn a_destroyed_machine_is_gone_for_good(machines: &dyn Machines, groun
     assert!(matches!(stopped, Err(MachineError::Gone(_))), "{stopped:?}");
 }
 
-/// As after flylet was restarted.
+/// A Machine that never was is gone. After a flylet is started again, so are all that were there before.
 pub async fn a_machine_that_never_was_is_gone(machines: &dyn Machines, _ground: &Ground) {
     let id = MachineId::new("00000000000000").expect("the id is valid");
     let answers = [
@@ -247,7 +248,7 @@ pub async fn a_machine_that_never_was_is_gone(machines: &dyn Machines, _ground: 
     machines.wait(&id, SeenState::Destroyed, DEADLINE).await.expect("it is as gone as can be");
 }
 
-/// More than a page of them would be; destroyed ones are left out.
+/// A list holds every Machine of its label, however many pages that takes, and no other and no destroyed one.
 pub async fn a_list_holds_every_machine_of_its_label_and_no_other(machines: &dyn Machines, ground: &Ground) {
     let label = Label::new("midge_queue", "a b&c=d/é");
     let labelled = |name: String, value: &str| {
@@ -275,7 +276,8 @@ pub async fn a_list_holds_every_machine_of_its_label_and_no_other(machines: &dyn
     }
 }
 
-/// It is an answer, and says that asking again may help.
+/// A wait for what does not happen ends with an answer that says that asking again may help; one for a state that
+/// cannot be waited for is refused.
 pub async fn a_wait_for_what_does_not_happen_ends(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.endless("wait"), Launch::Later).await;
     reaches(machines, &id, SeenState::Stopped).await;
@@ -286,7 +288,7 @@ pub async fn a_wait_for_what_does_not_happen_ends(machines: &dyn Machines, groun
     machines.destroy(&id).await.expect("it can be destroyed");
 }
 
-/// Whoever waits for a start learns at once that it will not be.
+/// A wait for a Machine that is destroyed meanwhile ends at once.
 pub async fn a_wait_cannot_outlive_its_machine(machines: &dyn Machines, ground: &Ground) {
     let id = made(machines, &ground.endless("outlive"), Launch::Now).await;
     reaches(machines, &id, SeenState::Started).await;

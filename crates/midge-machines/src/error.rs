@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use midge_protocol::{MachineId, MachineName};
 
-/// An error of any kind, as a source.
+/// An error of any kind, as the source of another.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a call to the Machines API did not do what was asked.

@@ -33,23 +33,24 @@ const PAGE_MACHINES: usize = 200;
 const PAGES_MAX: usize = 500;
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Where the API is, and as whom to call it.
+/// Where the API answers, and as whom to call it.
 #[derive(Debug, Clone)]
 pub struct FlySettings {
-    /// Such as [`FlySettings::BASE_URL_DEFAULT`], `http://_api.internal:4280` or flylet's URL.
+    /// The URL of the API: [`FlySettings::BASE_URL_DEFAULT`], `http://_api.internal:4280`, or that of a flylet. Plain
+    /// HTTP is refused but on this computer and in a private network: it would show the token.
     pub base_url: String,
-    /// The app whose Machines these are.
+    /// The name of the app whose Machines these are: letters, digits, `-` and `_`.
     pub app: String,
-    /// A deploy token of that app.
+    /// A token that is good for that app, such as `fly tokens create deploy` makes.
     pub token: Secret,
 }
 
 impl FlySettings {
-    /// Fly's public API.
+    /// The URL of Fly's public API.
     pub const BASE_URL_DEFAULT: &str = "https://api.machines.dev";
 }
 
-/// The Machines of one Fly app.
+/// The Machines of one Fly app, or of one flylet.
 #[derive(Debug)]
 pub struct FlyMachines {
     http: reqwest::Client,

@@ -6,87 +6,91 @@ use std::fmt;
 use midge_protocol::manifest::MachineSize;
 use midge_protocol::{MachineId, MachineName, Timestamp};
 
-/// What a Machine is to be.
+/// What a Machine is to be made from. Some of what Fly would take is refused, as said at the fields, since it would
+/// not do what the caller thinks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineSpec {
     /// Its name, unique in the app: what makes a repeated create find the Machine of the first.
     pub name: MachineName,
-    /// Where, in Fly's words: a region, or several in order such as `iad,us,any`. Near the API where missing.
+    /// Where it is made, in Fly's words: a region, or several in the order of preference such as `iad,us,any`.
+    /// Without one it is near the API.
     pub region: Option<String>,
-    /// The image, as a full reference.
+    /// The full reference of the image, such as `registry.fly.io/my-app@sha256:...`.
     pub image: String,
-    /// The program and its arguments, instead of the image's own.
+    /// The program and its arguments, instead of the image's own. None is refused.
     pub exec: Vec<String>,
-    /// Its env. It stands in the Machine's config for all to read who can read that.
+    /// The program's env. Whoever can read the Machine's config can read it. Names that begin with `FLY_` are
+    /// refused: the platform sets them.
     pub env: BTreeMap<String, String>,
-    /// CPUs and memory.
+    /// Its CPUs and memory. A size that Fly does not sell is refused by the API.
     pub size: MachineSize,
-    /// Labels, to find it by. Keys that begin with `fly_` are refused: a deploy would take the Machine over.
+    /// The labels that it can be found by. Keys that begin with `fly_` are refused: a deploy would take the Machine
+    /// over.
     pub metadata: BTreeMap<String, String>,
 }
 
 /// Whether a new Machine is started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Launch {
-    /// At once.
+    /// It is started as soon as it is made.
     Now,
-    /// Not yet: it is prepared, and rests stopped until it is started.
+    /// It is prepared, and rests stopped until it is started.
     Later,
 }
 
 /// One entry of a Machine's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// Its key.
+    /// The key, such as `midge_queue`.
     pub key: String,
-    /// Its value.
+    /// The value. A Machine carries the label only if its value is exactly this.
     pub value: String,
 }
 
 impl Label {
-    /// Makes a label.
+    /// Makes a label of a key and a value.
     pub fn new(key: impl Into<String>, value: impl Into<String>) -> Label {
         Label { key: key.into(), value: value.into() }
     }
 }
 
-/// A Machine as the API last saw it.
+/// A Machine as the API last saw it. Another look may see more, or see less.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Its id.
+    /// The id that the API gave the Machine.
     pub id: MachineId,
-    /// Its name, which is not ours where somebody else made the Machine.
+    /// Its name in the app. It follows no rule of ours where somebody else made the Machine.
     pub name: String,
-    /// Its state.
+    /// Its state when the API looked.
     pub state: SeenState,
-    /// How its last run ended, where that is over and known.
+    /// How its last run ended, where that is over and the API tells.
     pub exit: Option<SeenExit>,
     /// Its labels. Guests cannot change them, but whoever is root in the Machine can.
     pub metadata: BTreeMap<String, String>,
     /// Whether its server host answers. Where it does not, state and metadata may be old or missing.
     pub reachable: bool,
-    /// The region it is in.
+    /// The region that it is in, such as `iad`.
     pub region: String,
-    /// When it was made.
+    /// The time when it was made, where the API tells it in a form that is understood.
     pub created_at: Option<Timestamp>,
-    /// When it last changed.
+    /// The time of its last change, where the API tells it in a form that is understood.
     pub updated_at: Option<Timestamp>,
 }
 
-/// How a Machine's program ended.
+/// How a Machine's program ended, as read from Fly's [`ExitEvent`](crate::wire::ExitEvent).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenExit {
-    /// Its exit code; 128 and the signal's number where a signal ended it.
+    /// The program's exit code; 128 and the signal's number where a signal ended it.
     pub code: Option<i32>,
-    /// The signal that ended it.
+    /// The number of the signal that ended the program, where one did.
     pub signal: Option<i32>,
-    /// Whether the Machine ran out of memory.
+    /// Whether the kernel ended the program because memory had run out.
     pub oom_killed: bool,
-    /// Whether it was asked to stop.
+    /// Whether the Machine had been asked to stop.
     pub requested_stop: bool,
-    /// Why it could not be run, where it was not.
+    /// Why the program could not be run, where it was not.
     pub error: Option<String>,
-    /// When.
+    /// The time of its end, where the API tells.
     pub at: Option<Timestamp>,
 }
 
@@ -153,7 +157,7 @@ const WORDS: [(SeenState, &str); 17] = [
 ];
 
 impl SeenState {
-    /// Reads Fly's word for a state. One that is not known is kept as it is.
+    /// Reads Fly's word for a state. A word that is not known becomes [`SeenState::Other`].
     pub fn from_word(word: &str) -> SeenState {
         match WORDS.iter().find(|(_, known)| *known == word) {
             Some((state, _)) => state.clone(),

@@ -13,25 +13,26 @@ use serde_json::Value;
 
 use crate::{Seen, SeenExit, SeenState};
 
-/// How long a program has between SIGTERM and its end.
+/// How long a program has between SIGTERM and SIGKILL.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// The answer's header that holds where the next page of a list begins.
+/// The header of an answer that says where the next page of a list begins.
 pub const NEXT_CURSOR_HEADER: &str = "fly-next-cursor";
-/// What the API calls a server host that answers.
+/// The word for a server host that answers.
 pub const HOST_STATUS_OK: &str = "ok";
 
-/// The body of `POST /machines`.
+/// The body of `POST /machines`, which makes a Machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CreateRequest {
-    /// Unique in the app. One is made up where it is missing.
+    /// The name of the Machine, unique in the app. The API makes one up where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where.
+    /// The region to make it in, or several in the order of preference such as `iad,us,any`. Near the API where it is
+    /// missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// What.
+    /// What the Machine is made of.
     pub config: MachineConfig,
-    /// Prepares it, and leaves it stopped.
+    /// Whether the Machine is prepared and left stopped. Otherwise it is started.
     #[serde(default)]
     pub skip_launch: bool,
 }
@@ -39,28 +40,28 @@ pub struct CreateRequest {
 /// What a Machine is made of.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MachineConfig {
-    /// The image's reference.
+    /// The full reference of the image, such as `registry.fly.io/my-app@sha256:...`.
     #[serde(default)]
     pub image: String,
     /// The program's env.
     #[serde(default, deserialize_with = "nullable")]
     pub env: BTreeMap<String, String>,
-    /// The program.
+    /// The program that is run.
     #[serde(default, deserialize_with = "nullable")]
     pub init: Init,
-    /// CPUs and memory.
+    /// Its CPUs and memory. Fly's smallest where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guest: Option<FlyGuest>,
-    /// What happens when the program ends.
+    /// What happens when the program ends. Fly starts it again after a failure where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
-    /// Destroys it when the program ends.
+    /// Whether the Machine is destroyed when its program ends.
     #[serde(default, deserialize_with = "nullable")]
     pub auto_destroy: bool,
-    /// How it is stopped.
+    /// How it is stopped. By SIGINT, and SIGKILL after 5 s, where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_config: Option<StopConfig>,
-    /// Labels.
+    /// The labels that it can be found by.
     #[serde(default, deserialize_with = "nullable")]
     pub metadata: BTreeMap<String, String>,
 }
@@ -79,16 +80,16 @@ pub struct Init {
     pub cmd: Option<Vec<String>>,
 }
 
-/// CPUs and memory.
+/// CPUs and memory of a Machine, which Fly calls its guest. It is no guest of midge's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlyGuest {
-    /// `shared` or `performance`.
+    /// The kind of CPU: `shared` or `performance`.
     #[serde(default)]
     pub cpu_kind: String,
-    /// How many.
+    /// The number of CPUs.
     #[serde(default)]
     pub cpus: u32,
-    /// In MiB, which Fly calls MB.
+    /// The memory in MiB, which Fly calls MB.
     #[serde(default)]
     pub memory_mb: u32,
 }
@@ -96,10 +97,10 @@ pub struct FlyGuest {
 /// What happens when the program ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restart {
-    /// `no`, `always` or `on-failure`.
+    /// Whether it is started again: `no`, `always` or `on-failure`.
     #[serde(default)]
     pub policy: String,
-    /// How often, where it is `on-failure`.
+    /// How often it is started again at most, under `on-failure`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_retries: Option<u32>,
 }
@@ -107,87 +108,87 @@ pub struct Restart {
 /// How a Machine is stopped; also the body of `POST /machines/{id}/stop`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StopConfig {
-    /// The signal, by name.
+    /// The signal to send first, by its name, such as `SIGTERM`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
-    /// How long until SIGKILL: see [`go_duration`].
+    /// How long the program has until SIGKILL, in one of the forms that [`go_duration`] reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Value>,
 }
 
-/// A Machine, as every call answers it.
+/// A Machine, as every call answers with it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// Its id.
+    /// The id that the API gave it, such as `148ed21fe74e89`.
     pub id: String,
-    /// Its name.
+    /// Its name, unique in the app.
     #[serde(default)]
     pub name: String,
-    /// Its state.
+    /// Its state: one of the words of [`SeenState`].
     #[serde(default)]
     pub state: String,
-    /// Where it is.
+    /// The region that it is in, such as `iad`.
     #[serde(default)]
     pub region: String,
-    /// The version of its config.
+    /// The version of its config, a ULID. A wait for `stopped` has to name it.
     #[serde(default)]
     pub instance_id: String,
-    /// Its address.
+    /// Its address in the organization's private network: on Fly an IPv6 address.
     #[serde(default)]
     pub private_ip: String,
-    /// Its config. Null where its server host does not answer.
+    /// Its config; null where its server host does not answer.
     #[serde(default)]
     pub config: Option<MachineConfig>,
-    /// What is known of its config otherwise.
+    /// What is known of its config where `config` is null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incomplete_config: Option<MachineConfig>,
-    /// The image that was found.
+    /// The image that its config's reference led to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_ref: Option<ImageRef>,
-    /// In RFC 3339.
+    /// The time when it was made, in RFC 3339.
     #[serde(default)]
     pub created_at: String,
-    /// In RFC 3339.
+    /// The time of its last change, in RFC 3339.
     #[serde(default)]
     pub updated_at: String,
-    /// Newest first.
+    /// What happened to it, newest first; of a long life the last events only.
     #[serde(default, deserialize_with = "nullable")]
     pub events: Vec<FlyEvent>,
-    /// `ok`, `unknown` or `unreachable`.
+    /// Whether its server host answers: `ok`, `unknown` or `unreachable`. Older answers do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_status: Option<String>,
 }
 
-/// An image's parts.
+/// The parts of an image's reference: `REGISTRY/REPOSITORY:TAG@DIGEST`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ImageRef {
-    /// Such as `registry.fly.io`.
+    /// The registry, such as `registry.fly.io`.
     pub registry: String,
-    /// Such as `my-app`.
+    /// The repository in it, such as `my-app`.
     pub repository: String,
-    /// Such as `deployment-01`.
+    /// The tag, such as `deployment-01`; empty where the reference has none.
     pub tag: String,
-    /// Such as `sha256:` and 64 hex digits.
+    /// The digest: `sha256:` and 64 hex digits; empty where the reference has none.
     pub digest: String,
 }
 
 /// Something that happened to a Machine.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlyEvent {
-    /// Its id.
+    /// The id of the event, a ULID.
     #[serde(default)]
     pub id: String,
-    /// `launch`, `start`, `stop`, `exit`, `destroy` and others.
+    /// What happened: `launch`, `start`, `stop`, `exit`, `destroy` and others. In JSON it is `type`.
     #[serde(default, rename = "type")]
     pub kind: String,
-    /// The state that it led to.
+    /// The state that it led to: one of the words of [`SeenState`].
     #[serde(default)]
     pub status: String,
-    /// `user` or `flyd`.
+    /// Who brought it about: `user`, or Fly's own `flyd`.
     #[serde(default)]
     pub source: String,
-    /// In milliseconds since the Unix epoch.
+    /// When it happened, in milliseconds since the Unix epoch.
     #[serde(default)]
     pub timestamp: i64,
     /// More about it, in a form of its own for each kind: see [`FlyEvent::exit_event`].
@@ -201,35 +202,35 @@ pub struct FlyEvent {
 pub struct ExitEvent {
     /// The Machine's exit code.
     pub exit_code: Option<i32>,
-    /// The program's own.
+    /// The exit code of the program itself.
     pub guest_exit_code: Option<i32>,
-    /// The signal that ended the program; 0 or -1 for none.
+    /// The number of the signal that ended the program; 0 or -1 for none.
     pub guest_signal: Option<i32>,
-    /// The signal that ended the Machine; 0 or -1 for none.
+    /// The number of the signal that ended the Machine; 0 or -1 for none.
     pub signal: Option<i32>,
-    /// Whether memory ran out.
+    /// Whether the kernel ended the program because memory had run out.
     pub oom_killed: bool,
-    /// Whether it was asked to stop.
+    /// Whether the Machine had been asked to stop.
     pub requested_stop: bool,
-    /// Whether it is about to be started again.
+    /// Whether the program is about to be started again.
     pub restarting: bool,
-    /// What kept it from running.
+    /// Why the program could not be run, where it was not.
     pub error: Option<String>,
-    /// In RFC 3339.
+    /// The time of its end, in RFC 3339.
     pub exited_at: Option<String>,
 }
 
-/// The answer of `GET /machines/{id}/wait`.
+/// The answer to `GET /machines/{id}/wait`, once the state is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WaitAnswer {
-    /// Always true.
+    /// Always true: what is not reached in time is an error.
     pub ok: bool,
     /// The state that was reached.
     pub state: String,
-    /// The version it was reached in.
+    /// The version of the Machine's config that was in force.
     pub version: String,
-    /// The event that reached it.
+    /// The id of the event that led to the state.
     pub event_id: String,
 }
 
@@ -237,9 +238,9 @@ pub struct WaitAnswer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ErrorBody {
-    /// A code, a colon and a sentence.
+    /// What went wrong: a code, a colon and a sentence.
     pub error: String,
-    /// A word for programs, where there is one; errors about leases have `error` here.
+    /// A word for programs, such as `name_taken`, where there is one; errors about leases have `error` here.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub status: String,
     /// The sentence, in errors about leases.
@@ -248,7 +249,8 @@ pub struct ErrorBody {
 }
 
 impl FlyEvent {
-    /// Returns how the program ended, which Fly puts under either of two keys.
+    /// Returns how the program ended, which Fly puts under either of two keys; nothing for an event of another kind.
+    /// Fly's own client looks there in the same order (`machine_types.go` in superfly/fly-go).
     pub fn exit_event(&self) -> Option<ExitEvent> {
         let request = self.request.as_ref()?;
         let found = [request.pointer("/MonitorEvent/exit_event"), request.get("exit_event")];
@@ -271,7 +273,10 @@ impl FlyEvent {
 }
 
 impl Machine {
-    /// Returns what a caller of the trait sees.
+    /// Returns what a caller of [`Machines`](crate::Machines) sees of the Machine.
+    ///
+    /// # Errors
+    /// [`InvalidName`] where its id is none. All else that is odd is left out or kept as it is.
     pub fn seen(self) -> Result<Seen, InvalidName> {
         // An exit that is older than the newest start is not how the last run ended.
         let last = self.events.iter().find(|event| event.kind == "exit" || event.status == "started");
@@ -295,7 +300,8 @@ impl Machine {
     }
 }
 
-/// Reads a duration as the API has it: Go's text such as `1m30s`, seconds as text, or nanoseconds as a number.
+/// Reads a duration as the API has it: text as Go writes it, such as `1m30s`; seconds as text; or nanoseconds as a
+/// number. Anything else is none.
 pub fn go_duration(value: &Value) -> Option<Duration> {
     match value {
         Value::Number(nanos) => nanos.as_u64().map(Duration::from_nanos),
