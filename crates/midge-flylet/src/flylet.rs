@@ -23,7 +23,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 /// Why a flylet did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum FlyletError {
-    /// It would start processes for the whole network.
+    /// The address is none of this computer alone: a flylet would start processes for the whole network.
     #[error("flylet listens on loopback only, not on {0}: use 127.0.0.1 or [::1]")]
     NotLoopback(SocketAddr),
     /// The port is in use, or not allowed.
@@ -52,6 +52,9 @@ pub struct Flylet {
 
 impl Flylet {
     /// Starts a flylet in the current Tokio runtime.
+    ///
+    /// # Errors
+    /// [`FlyletError`] where the address is no loopback address, or cannot be listened on.
     pub async fn start(settings: FlyletSettings) -> Result<Flylet, FlyletError> {
         if !settings.listen.ip().is_loopback() {
             return Err(FlyletError::NotLoopback(settings.listen));
@@ -81,22 +84,23 @@ impl Flylet {
         Ok(Flylet { address, token, fleet, halt, supervised, server })
     }
 
-    /// Returns the base URL, without a path.
+    /// Returns the base URL of its API, without a path, such as `http://127.0.0.1:4280`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Returns the token that its API asks for.
+    /// Returns the token that its API asks for: the one it was given, or the one it made up.
     pub fn token(&self) -> &Secret {
         &self.token
     }
 
-    /// Returns what a client needs to reach it.
+    /// Returns what a [`FlyMachines`](midge_machines::FlyMachines) needs to reach it.
     pub fn client_settings(&self) -> FlySettings {
         FlySettings { base_url: self.url(), app: self.fleet.app().to_owned(), token: self.token.clone() }
     }
 
-    /// Returns the last lines that a Machine's programs wrote, oldest first; nothing where there is no such Machine.
+    /// Returns the last lines that the programs of a Machine wrote, oldest first; nothing where there is no such
+    /// Machine.
     pub fn log(&self, id: &MachineId) -> Vec<String> {
         self.fleet.get(id).map(|machine| machine.log.lines()).unwrap_or_default()
     }
