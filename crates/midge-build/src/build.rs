@@ -19,20 +19,20 @@ use crate::progress::{Event, OnEvent};
 use crate::project::{ModuleSource, Project, ProjectModule};
 use crate::toolchain::{self, Toolchain, ToolchainError};
 
-/// What a build is started with. What is set here goes before what `midge.toml` says.
+/// What a build is started with. What is set here overrides `midge.toml`.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where a fetched toolchain is kept, such as `~/.cache/midge`.
+    /// The folder where a fetched toolchain is kept, such as `~/.cache/midge`.
     pub cache: PathBuf,
-    /// The environment of rustc, cargo and others.
+    /// The environment that rustc, cargo, rustup and apt are started with.
     pub environment: Environment,
-    /// A rustc for guests.
+    /// The rustc that compiles guests, instead of one that is looked for.
     pub rustc: Option<PathBuf>,
-    /// Where compiled modules go.
+    /// The folder that compiled modules and the manifest are written to.
     pub out: Option<PathBuf>,
     /// The CPU to compile for.
     pub cpu: Option<Cpu>,
-    /// apt's settings, for Debian's mirror and keyring.
+    /// The folder of apt's settings, which name Debian's mirror and keyring: `/etc/apt`.
     pub apt: PathBuf,
 }
 
@@ -53,43 +53,43 @@ impl Options {
 /// What a build made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Built {
-    /// The folder that holds it.
+    /// The folder that holds the modules and the manifest.
     pub out: PathBuf,
-    /// The manifest in it.
+    /// The manifest in that folder.
     pub manifest: Manifest,
-    /// The modules that were compiled now; all others were as they should be.
+    /// The modules that were compiled now. All others were as they should be.
     pub compiled: Vec<ModuleName>,
-    /// The toolchain that was used, where there were packages to build.
+    /// The toolchain that was used; none where there were no packages to build.
     pub toolchain: Option<Toolchain>,
-    /// Warnings of rustc, as it wrote them.
+    /// The warnings of rustc, as it wrote them; empty where there were none.
     pub warnings: String,
 }
 
 /// Why a build made nothing. What was built before is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// There is no toolchain for guests.
+    /// There is no toolchain that can build guests.
     #[error(transparent)]
     Toolchain(#[from] ToolchainError),
-    /// cargo made no `.wasm`.
+    /// cargo made no `.wasm` file.
     #[error(transparent)]
     Cargo(#[from] CargoError),
     /// A `.wasm` file cannot be read.
     #[error("module `{module}`: cannot read `{file}`: {source}", file = .file.display())]
     Unreadable {
-        /// The module.
+        /// The module that is made from the file.
         module: ModuleName,
-        /// Its file.
+        /// The file that cannot be read.
         file: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
     /// A `.wasm` file is no job.
     #[error("module `{module}` (`{file}`): {problem}", file = .file.display())]
     Wasm {
-        /// The module.
+        /// The module that is made from the file.
         module: ModuleName,
-        /// Its file.
+        /// The file that was looked into.
         file: PathBuf,
         /// What is wrong with it.
         problem: WasmError,
@@ -100,15 +100,18 @@ pub enum BuildError {
     /// The output folder cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// There is no compiler: a mistake in midge itself.
+    /// The compiler does not start, which is a mistake in midge itself.
     #[error("the compiler cannot start: {0}")]
     Compiler(String),
 }
 
-/// Builds a project: cargo, checks, Cranelift, and the manifest last.
+/// Builds a project: cargo, checks, Cranelift, and the manifest last. `progress` is told what happens meanwhile.
 ///
 /// A module whose `.wasm`, CPU, wasmtime and configuration are those of last time, and whose file is whole, is not
 /// compiled again. Two builds of one folder come one after the other.
+///
+/// # Errors
+/// [`BuildError`] says which step failed. What was built before is as it was.
 pub fn build(project: &Project, options: &Options, progress: OnEvent<'_>) -> Result<Built, BuildError> {
     let out = options.out.as_ref().unwrap_or(&project.out);
     let cpu = options.cpu.unwrap_or(project.cpu);

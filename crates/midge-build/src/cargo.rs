@@ -17,26 +17,26 @@ use crate::toolchain::{GUEST_TARGET, Toolchain};
 /// Messages for programs go to stdout, and what people read goes to stderr.
 pub(crate) const MESSAGES: [&str; 2] = ["--message-format", "json-render-diagnostics"];
 
-/// Why cargo made no `.wasm`.
+/// Why cargo made no `.wasm` file.
 #[derive(Debug, thiserror::Error)]
 pub enum CargoError {
-    /// cargo itself is missing.
+    /// cargo itself does not run.
     #[error("cannot run `cargo` ({0}): install Rust, see https://rust-lang.org/tools/install")]
     NoCargo(#[source] io::Error),
-    /// A package is not there, or not what `midge.toml` says.
+    /// A package is not there, or is not what `midge.toml` says.
     #[error("module `{module}`: {reason}")]
     Package {
-        /// The module.
+        /// The module that is made from the package.
         module: ModuleName,
-        /// What is wrong.
+        /// What is wrong with the package.
         reason: String,
     },
-    /// It does not compile. The output is cargo's own.
+    /// A package does not compile.
     #[error("cargo could not build {what}:\n{output}")]
     Build {
-        /// What was to be built.
+        /// The modules that were to be built, in words for a message.
         what: String,
-        /// What cargo and rustc wrote.
+        /// What cargo and rustc wrote to stderr.
         output: String,
     },
 }

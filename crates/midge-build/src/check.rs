@@ -17,44 +17,44 @@ const PAGE_BYTES: u64 = 64 * 1024;
 /// Why a `.wasm` file is not a module that midge can run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WasmError {
-    /// It is something else.
+    /// It is something else, such as text or native code; the text says what.
     #[error("it is {0}")]
     NotWasm(&'static str),
-    /// It is a component, not a module.
+    /// It is a component of WebAssembly, and no module.
     #[error(
         "it is a WebAssembly component, and midge runs modules: build it for {GUEST_TARGET} (not wasm32-wasip2)"
     )]
     Component,
-    /// It breaks a rule of WebAssembly.
+    /// It breaks a rule of WebAssembly, or uses a part of it that jobs cannot; the text says which.
     #[error("it is not valid WebAssembly: {0}")]
     Invalid(String),
-    /// It is no command.
+    /// It exports no function `_start` without parameters, so it is no command; the text says what to do.
     #[error("it exports no function `_start` without parameters: {0}")]
     NoStart(&'static str),
-    /// Host calls would have nothing to read from.
+    /// It exports no memory, from which host calls would read.
     #[error("it exports no memory named `memory`, which WASI needs: link it as a WASI command")]
     NoMemory,
-    /// It could never start.
+    /// Its memory is larger than its limit from the beginning, so it could never start.
     #[error(
         "it begins with {begins} MiB of memory, more than its limit of {limit} MiB: raise `memory_limit`"
     )]
     MemoryOverLimit {
-        /// What it begins with.
+        /// The size that its memory begins with, in MiB.
         begins: u64,
-        /// Its limit.
+        /// The limit of its memory, in MiB.
         limit: u64,
     },
-    /// It imports what nobody offers.
+    /// It imports what no guest can import.
     #[error("nothing offers what it imports: {}", list(.0))]
     Imports(Vec<MissingImport>),
 }
 
-/// An import that cannot be satisfied.
+/// An import that no guest can have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingImport {
-    /// Its name: `module.name`.
+    /// The module and the name of the import, as `MODULE.NAME`.
     pub name: String,
-    /// What may be behind it, and what to do.
+    /// What may be behind it and what to do, where there is a guess.
     pub hint: Option<String>,
 }
 

@@ -6,8 +6,11 @@
 use midge_engine::{Cpu, TARGET};
 use wasmtime::{Engine, OptLevel};
 
-/// Returns what [`build`](crate::build()) makes of a module for a CPU, without a look at whether it is a job. The error says
-/// what is wrong with it.
+/// Compiles a module for a CPU, as [`build`](crate::build()) does, without a look at whether it is a job. Returns the
+/// machine code in the form that wasmtime loads.
+///
+/// # Errors
+/// A text that says what of WebAssembly the module uses that jobs cannot.
 pub fn compile(wasm: &[u8], cpu: Cpu) -> Result<Vec<u8>, String> {
     let compiler = Compiler::new(cpu).map_err(|error| format!("the compiler cannot start: {error:#}"))?;
     compiler.compile(wasm)

@@ -60,22 +60,22 @@ libraries=$system/usr/lib/x86_64-linux-gnu
 exec "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$system/usr/bin/rustc" --sysroot "$system/usr" "$@"
 "#;
 
-/// Why something of Debian's is not there.
+/// Why something of Debian's could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum DebianError {
-    /// Not a Debian, or a very small one.
+    /// A program that it takes is not installed: this is no Debian, or a very small one.
     #[error("`{0}` is not installed, so Debian's packages cannot be used")]
     NoProgram(&'static str),
-    /// The machine's apt knows no Debian.
+    /// No apt source names a mirror of Debian. The path is that of apt's settings.
     #[error("no apt source in `{0}` names a mirror of Debian (with component `main`)")]
     NoMirror(PathBuf),
-    /// Nothing to check signatures with.
+    /// Debian's keyring is missing, so that no signature can be checked.
     #[error("Debian's keyring is missing: install the package debian-archive-keyring")]
     NoKeyring,
-    /// apt or dpkg did not do it.
+    /// apt or dpkg failed.
     #[error("{step} failed:\n{output}")]
     Failed {
-        /// What was tried.
+        /// The step that failed, in words for a message.
         step: String,
         /// What the program wrote.
         output: String,
@@ -83,9 +83,9 @@ pub enum DebianError {
     /// The cache folder could not be written.
     #[error("cannot write the cache `{path}`: {source}")]
     Cache {
-        /// Where.
+        /// The file or folder that could not be written.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
 }

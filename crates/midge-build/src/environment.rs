@@ -17,7 +17,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Cleans what `std::env::vars_os()` gave.
+    /// Takes the variables of a process, as `std::env::vars_os()` gives them, and leaves out what describes another
+    /// build.
     pub fn new(vars: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
         Environment { vars: vars.into_iter().filter(|(name, _)| !leaks(name)).collect() }
     }

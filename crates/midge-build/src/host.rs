@@ -11,10 +11,10 @@ const HOST: &str = "midge-host";
 /// Why there is no host program.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    /// The folder is something else.
+    /// The folder, which is named, is no checkout of midge.
     #[error("`{}` is not a checkout of midge: it has no crates/midge-host", .0.display())]
     NotACheckout(PathBuf),
-    /// cargo did not build it.
+    /// cargo could not build it.
     #[error(transparent)]
     Cargo(#[from] CargoError),
     /// cargo built it and did not say where.
@@ -51,7 +51,11 @@ const RUSTC_ARGS: [&str; 7] = [
     "link-arg=-Wl,-T,crates/midge-host/start-order.ld",
 ];
 
-/// Builds the host and returns where it is. Cargo decides whether there is anything to do.
+/// Builds the host program from a checkout of midge, and returns its path. Cargo decides whether there is anything to
+/// do.
+///
+/// # Errors
+/// [`HostError`] where the folder is no checkout, or cargo fails.
 pub fn build_host(
     checkout: &Path,
     environment: &Environment,

@@ -1,6 +1,6 @@
 //! Makes compiled modules and their manifest from `midge.toml`: finds a guest toolchain, runs cargo, checks what a
-//! module imports and exports, compiles it ahead of time, and loads it back before it says that it is done. What it fetches from Debian for that, a
-//! kernel for virtual machines can be fetched with too.
+//! module imports and exports, compiles it ahead of time, and loads it back before it says that it is done. The way to
+//! fetch Debian's packages, which that may take, also fetches a kernel for virtual machines.
 //!
 //! Invariant: the only crate with Cranelift. It draws nothing, prints nothing and does not read its process's
 //! environment. Everything blocks.

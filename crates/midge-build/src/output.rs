@@ -17,13 +17,13 @@ const LOCK: &str = ".lock";
 const STAGING: &str = ".new";
 const EXTENSION: &str = "cwasm";
 
-/// The output folder could not be read or written.
+/// The error of an output folder that could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write `{path}`: {source}; what was built before is as it was", path = .path.display())]
 pub struct OutputError {
-    /// Which file or folder.
+    /// The file or folder that could not be written.
     pub path: PathBuf,
-    /// Why.
+    /// What the system said.
     pub source: io::Error,
 }
 
@@ -169,23 +169,23 @@ fn read_manifest(folder: &Path) -> Result<Manifest, VerifyError> {
 /// Why a folder is not what `midge build` made.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// There is no manifest, or it cannot be read.
+    /// The manifest is missing or cannot be read.
     #[error("cannot read `{path}`: {source}: run `midge build`", path = .path.display())]
     Unreadable {
-        /// The manifest.
+        /// The file that should be the manifest.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
-    /// The manifest is not one.
+    /// The manifest is not what this release of `midge build` writes.
     #[error("`{path}` is not a manifest: {reason}: run `midge build`", path = .path.display())]
     Malformed {
-        /// The manifest.
+        /// The file that was read.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
-    /// Files differ from the manifest.
+    /// Files of modules differ from the manifest: all that do.
     #[error("{}: run `midge build`", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Different(Vec<Difference>),
 }
@@ -194,9 +194,9 @@ pub enum VerifyError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("module `{module}` {what}")]
 pub struct Difference {
-    /// Which module.
+    /// The module whose file differs.
     pub module: ModuleName,
-    /// What is wrong with its file.
+    /// How it differs, in words that follow "module NAME".
     pub what: String,
 }
 

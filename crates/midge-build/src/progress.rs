@@ -6,33 +6,33 @@ use std::time::Duration;
 
 use midge_protocol::ModuleName;
 
-/// Something that happened during a build or while a toolchain was fetched.
+/// Something that happened during a build, or while a toolchain was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A step began; it ends when the next one begins or the call returns. The text is for people: "compiling hello".
+    /// A step began. It ends when the next one begins or the call returns. The text is for people: "compiling hello".
     Step(&'a str),
-    /// How far the step is, where that can be told.
+    /// How far a step that fetches something is.
     Bytes {
-        /// Bytes done.
+        /// Bytes that were fetched.
         done: u64,
-        /// Bytes in all.
+        /// Bytes to fetch in all.
         total: u64,
     },
-    /// A line that cargo wrote, for a status line. Errors of a failed build are also in the error itself.
+    /// A line that cargo wrote to stderr, for a status line. Errors of a failed build are also in the error itself.
     CargoLine(&'a str),
-    /// A module was as it should be already.
+    /// A module was as it should be already, and was not compiled.
     Unchanged(&'a ModuleName),
     /// A module was compiled.
     Compiled {
-        /// Its name.
+        /// The module.
         module: &'a ModuleName,
-        /// The size of what was made, in bytes.
+        /// The size of its machine code in the file, in bytes.
         size: u64,
-        /// How long that took.
+        /// How long the compiler took.
         took: Duration,
     },
 }
 
-/// Whoever wants to know. `&|_| {}` does not.
+/// Is told what happens. `&|_| {}` tells nobody.
 pub type OnEvent<'a> = &'a dyn Fn(Event<'_>);

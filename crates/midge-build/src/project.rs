@@ -20,29 +20,29 @@ use toml::de::DeTable;
 
 use self::section::{Section, Source};
 
-/// The file's name.
+/// The name of the file that describes a project.
 pub const PROJECT_FILE: &str = "midge.toml";
 /// Where compiled modules go if nothing else is said, relative to `midge.toml`.
 const OUT_DEFAULT: &str = "target/midge";
 
-/// A project, as its `midge.toml` describes it. Paths in it are relative to nothing but the current folder.
+/// A project, as its `midge.toml` describes it. Its relative paths are relative to the current folder, not to that file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Project {
-    /// The file itself.
+    /// The path of the `midge.toml`.
     pub file: PathBuf,
-    /// The folder that it is in.
+    /// The folder of the `midge.toml`.
     pub folder: PathBuf,
-    /// Where compiled modules and the manifest go.
+    /// The folder that compiled modules and the manifest are written to.
     pub out: PathBuf,
     /// The CPU that modules are compiled for.
     pub cpu: Cpu,
-    /// The rustc for guests, where one is set.
+    /// The rustc that compiles guests, where one is set.
     pub rustc: Option<PathBuf>,
-    /// The env of every Machine.
+    /// The env that every Machine is given.
     pub env: BTreeMap<String, String>,
-    /// The queues that are declared.
+    /// The queues that are declared, with their policies.
     pub queues: BTreeMap<QueueName, QueuePolicy>,
-    /// The modules. There is at least one.
+    /// The modules, by the names that jobs call them. There is at least one.
     pub modules: BTreeMap<ModuleName, ProjectModule>,
 }
 
@@ -53,13 +53,13 @@ pub struct ProjectModule {
     pub source: ModuleSource,
     /// The queue of jobs that name none.
     pub queue: QueueName,
-    /// Bounds of each attempt.
+    /// How long each attempt may run, and how much memory its guest may have.
     pub limits: AttemptLimits,
-    /// When a failed attempt is tried again.
+    /// How often a failed job is tried again, and after how long.
     pub retry: RetryPolicy,
-    /// Names of the Machine's env that the guest sees too.
+    /// Names of the Machine's env variables that the guest sees too.
     pub env: Vec<String>,
-    /// Folders of the Machine that the guest sees: guest path to Machine path.
+    /// Folders of the Machine that the guest can read and write: guest path to Machine path.
     pub dirs: BTreeMap<String, String>,
 }
 
@@ -70,7 +70,7 @@ pub enum ModuleSource {
     Package {
         /// The folder of its `Cargo.toml`.
         folder: PathBuf,
-        /// Which of its programs; the package's own name, or its only one, where this is missing.
+        /// The name of its program. Where it is missing: the one with the package's name, or the only one.
         bin: Option<String>,
     },
     /// A `.wasm` file that is there already.
@@ -80,21 +80,21 @@ pub enum ModuleSource {
 /// What is wrong with a `midge.toml`.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is none.
+    /// There is no such file.
     #[error("there is no `{}`: run `midge new NAME` to make a job with one, or name the folder it is in", .0.display())]
     NotThere(PathBuf),
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read `{path}`: {source}", path = .path.display())]
     Unreadable {
-        /// The file.
+        /// The file that cannot be read.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
-    /// Something in it is wrong.
+    /// The file says something that it may not.
     #[error("{path}:{line}: {message}", path = .path.display())]
     Wrong {
-        /// The file.
+        /// The file that was read.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
@@ -105,6 +105,10 @@ pub enum ConfigError {
 
 impl Project {
     /// Reads a `midge.toml`, or the one in a folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where it is missing or cannot be read, and for the first key or value that is wrong, with its
+    /// line.
     pub fn read(path: &Path) -> Result<Project, ConfigError> {
         let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_owned() };
         let text = fs::read_to_string(&file).map_err(|source| match source.kind() {
@@ -114,7 +118,11 @@ impl Project {
         Project::parse(&file, &text)
     }
 
-    /// Reads the text of a `midge.toml`. The file's name goes into errors, and paths are relative to its folder.
+    /// Reads the text of a `midge.toml`. The name of its file goes into errors, and its paths are relative to the
+    /// file's folder.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`] for the first key or value that is wrong, with its line.
     pub fn parse(file: &Path, text: &str) -> Result<Project, ConfigError> {
         let source = Source { path: file, text };
         let document = DeTable::parse(text).map_err(|error| {

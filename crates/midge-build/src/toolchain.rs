@@ -11,7 +11,7 @@ use crate::environment::Environment;
 use crate::process;
 use crate::progress::{Event, OnEvent};
 
-/// The target that guests are built for.
+/// The target that guests are built for, as rustc names it.
 pub const GUEST_TARGET: &str = "wasm32-wasip1";
 
 /// `rustup target add` fetches about 20 MB; longer than this means a network that will not give them.
@@ -26,47 +26,47 @@ const RUSTUP_FAILED: &str = "rustup-failed";
 pub struct Wanted<'a> {
     /// A rustc to use, whatever else there is.
     pub rustc: Option<&'a Path>,
-    /// Where rustc is asked, since a folder can have a toolchain of its own (`rust-toolchain.toml`).
+    /// The folder in which rustc is asked, since a folder can have a toolchain of its own (`rust-toolchain.toml`).
     pub folder: &'a Path,
-    /// Where a fetched toolchain is kept.
+    /// The folder where a fetched toolchain is kept.
     pub cache: &'a Path,
-    /// apt's settings: `/etc/apt`.
+    /// The folder of apt's settings: `/etc/apt`.
     pub apt: &'a Path,
-    /// The environment of programs.
+    /// The environment that rustc, rustup and apt are started with.
     pub environment: &'a Environment,
 }
 
 /// A toolchain that can build guests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toolchain {
-    /// Where it comes from.
+    /// How it was found.
     pub origin: Origin,
-    /// Its rustc, where it is not the current one.
+    /// Its rustc; none where it is the current one.
     pub rustc: Option<PathBuf>,
-    /// The linker, where rustc does not bring its own.
+    /// The linker to use; none where rustc brings its own.
     pub linker: Option<PathBuf>,
 }
 
-/// Where a guest toolchain comes from.
+/// How a guest toolchain was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A setting names it.
+    /// A setting names its rustc.
     Explicit,
-    /// The current toolchain has the target.
+    /// The current toolchain had the target already.
     Current,
     /// rustup added the target to the current toolchain just now.
     Rustup,
-    /// Debian's packages, in the cache.
+    /// Debian's packages were fetched into the cache, now or earlier.
     Debian,
 }
 
 /// Why there is no guest toolchain.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolchainError {
-    /// Nothing can be built at all.
+    /// rustc does not run, so that nothing can be built at all; the text says why.
     #[error("`rustc` does not run ({0}): install Rust, see https://rust-lang.org/tools/install")]
     NoRust(String),
-    /// The setting is wrong.
+    /// The rustc that was set cannot build guests.
     #[error("`{rustc}` cannot build guests: {reason}; set `rustc` under [build] to one that has the target {GUEST_TARGET}, or remove the setting", rustc = .rustc.display())]
     Unusable {
         /// The rustc that was set.
@@ -74,14 +74,14 @@ pub enum ToolchainError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Nothing that was tried worked.
+    /// Nothing that was tried gave a toolchain.
     #[error(
         "no Rust toolchain for {GUEST_TARGET}: the current one does not have the target; {rustup}; {debian}\n{ADVICE}"
     )]
     NotFound {
-        /// What became of rustup.
+        /// Why rustup did not, in words for a message.
         rustup: String,
-        /// What became of Debian's packages.
+        /// Why Debian's packages did not.
         debian: DebianError,
     },
     /// Debian's rustc does not bring a linker.
@@ -146,7 +146,11 @@ pub(crate) fn is_here(wanted: Wanted<'_>) -> bool {
     wanted.rustc.is_some() || current() || debian::cached(wanted.cache).is_some()
 }
 
-/// Finds a toolchain for guests, or gets one.
+/// Finds a toolchain for guests, or gets one: the one that is set, the current one, one from Debian that was fetched
+/// before, rustup's, or Debian's.
+///
+/// # Errors
+/// [`ToolchainError`] says what was tried, and what a person can do.
 pub fn find(wanted: Wanted<'_>, progress: OnEvent<'_>) -> Result<Toolchain, ToolchainError> {
     let current = Sysroot::ask(&wanted, Path::new("rustc")).map_err(ToolchainError::NoRust);
     let mut seen = Known {
