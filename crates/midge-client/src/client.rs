@@ -43,7 +43,7 @@ impl Client {
     /// Sends a token with each call.
     ///
     /// # Errors
-    /// [`ClientError::Invalid`] where it cannot be sent.
+    /// [`ClientError::Invalid`] where it holds characters that a header cannot.
     pub fn token(mut self, token: &Secret) -> Result<Client, ClientError> {
         self.transport.set_token(token)?;
         Ok(self)
@@ -58,7 +58,11 @@ impl Client {
         self
     }
 
-    /// Enqueues a job. Repeating the same request, id and all, gives the same job.
+    /// Enqueues a job. Once this returns, the job is on the server's disk. Repeating the same request, id and all,
+    /// gives the same job.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where the server knows no such module, or the args or the input are too large.
     pub async fn enqueue(&self, request: &EnqueueRequest) -> Result<Enqueued, ClientError> {
         let call = Call { body: Some(json(request)?), ..Call::post(&["jobs"], Repeat::Safe) };
         self.ask(call).await
@@ -101,11 +105,14 @@ impl Client {
     }
 
     /// Returns a job with its args and attempts.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the code `no_such_job` where there is none of that id, or it is deleted by now.
     pub async fn job(&self, id: JobId) -> Result<JobDetail, ClientError> {
         self.ask(Call::get(&["jobs", &id.to_string()])).await
     }
 
-    /// Returns a page of jobs, newest first.
+    /// Returns a page of jobs, newest first. Its `next` goes into the `before` of the next filter.
     pub async fn jobs(&self, filter: &JobFilter) -> Result<JobPage, ClientError> {
         let call = Call::get(&["jobs"])
             .query("state", filter.state)
@@ -116,7 +123,8 @@ impl Client {
         self.ask(call).await
     }
 
-    /// Waits until a job has ended, or `timeout` is over, and returns it as it is then: look at its state.
+    /// Waits until a job has ended, or `timeout` is over, and returns it as it is then: look at its state. Without a
+    /// timeout it waits for ever.
     pub async fn wait(&self, id: JobId, timeout: Option<Duration>) -> Result<JobView, ClientError> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
@@ -137,6 +145,9 @@ impl Client {
     }
 
     /// Returns the result of a completed job: the bytes that its guest wrote to stdout.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the code `no_content` where it has none, or none yet.
     pub async fn result_bytes(&self, id: JobId) -> Result<Bytes, ClientError> {
         self.transport.send(&Call::get(&["jobs", &id.to_string(), "result"])).await
     }
@@ -144,7 +155,7 @@ impl Client {
     /// Waits until a job has ended, and returns its result: one call where it completes within a minute.
     ///
     /// # Errors
-    /// [`WaitError::NotCompleted`] with the job where it ended without one, and where `timeout` is over before.
+    /// [`WaitError::NotCompleted`] with the job where it ended without a result, and where `timeout` is over before.
     pub async fn wait_result_bytes(&self, id: JobId, timeout: Option<Duration>) -> Result<Bytes, WaitError> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
@@ -167,32 +178,48 @@ impl Client {
         }
     }
 
-    /// Waits, for ever if need be, until a job has ended, and returns its result.
+    /// Waits, for ever if need be, until a job has ended, and returns its result, read from JSON.
     ///
     /// # Errors
-    /// [`WaitError::NotCompleted`] with the job where it ended without one.
+    /// [`WaitError::NotCompleted`] with the job where it ended without a result; [`WaitError::NotTheType`] where that
+    /// is not JSON of this type.
     pub async fn wait_result<T: DeserializeOwned>(&self, id: JobId) -> Result<T, WaitError> {
         let result = self.wait_result_bytes(id, None).await?;
         serde_json::from_slice(&result).map_err(|source| WaitError::NotTheType { id, source })
     }
 
-    /// Enqueues a job, waits until it has ended, and returns its result.
+    /// Enqueues a job, waits, for ever if need be, until it has ended, and returns its result, read from JSON.
+    ///
+    /// # Errors
+    /// Those of [`Client::enqueue`] and [`Client::wait_result`].
     pub async fn run<T: DeserializeOwned>(&self, request: &EnqueueRequest) -> Result<T, WaitError> {
         self.wait_result(self.enqueue(request).await?.id).await
     }
 
-    /// Returns the log of one attempt at a job, of the last one where none is named.
+    /// Returns the log of one attempt at a job, of the last one where none is named: the bytes that its guest wrote
+    /// to stderr, as far as they are kept.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such job or no log of that attempt.
     pub async fn log(&self, id: JobId, attempt: Option<AttemptNumber>) -> Result<Bytes, ClientError> {
         let path = ["jobs", &id.to_string(), "log"];
         self.transport.send(&Call::get(&path).query("attempt", attempt)).await
     }
 
-    /// Cancels a job: at once where it waits, as soon as its Machine has heard of it where it runs.
+    /// Cancels a job: at once where it waits, as soon as its Machine has heard of it where it runs. Returns the job
+    /// as it is then.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such job, or it has ended.
     pub async fn cancel(&self, id: JobId) -> Result<JobView, ClientError> {
         self.ask(Call::post(&["jobs", &id.to_string(), "cancel"], Repeat::Unsent)).await
     }
 
-    /// Runs an ended job again under a new allowance of attempts, or a waiting one now.
+    /// Runs an ended job again under a new allowance of attempts, or makes a waiting one due now. Returns the job as
+    /// it is then.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such job, or it runs.
     pub async fn retry(&self, id: JobId) -> Result<JobView, ClientError> {
         self.ask(Call::post(&["jobs", &id.to_string(), "retry"], Repeat::Unsent)).await
     }
