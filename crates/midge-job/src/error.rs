@@ -34,7 +34,7 @@ pub struct Error {
     cause: BoxError,
 }
 
-/// What should come of a job whose attempt gave no result.
+/// What should come of a job whose attempt gave no result. The host tells the server, whose rules have the last word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// Another attempt, if the retry policy has one left.

@@ -38,8 +38,36 @@
 //!   it is tried again as the module's retry policy has it: see [`Error`] for the other ways. A panic is a failure too.
 //!
 //! # In tests
-//! The function stays a function: call it. On other targets than WebAssembly, progress and the like are written to
-//! stderr, and [`testing`] gives a job the input and attempt number that it asks for.
+//! The function stays a function: call it. There is no server and no WebAssembly in such a test. Progress and the like
+//! are written to stderr, and [`testing`] gives the job the input, the attempt number and whatever else it asks for:
+//!
+//! ```
+//! use midge_job::testing::Given;
+//! use midge_job::{Disposition, Error, Result};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct CountWords {
+//!     at_least: usize,
+//! }
+//!
+//! // With `#[midge_job::main]` above it, in the job's own `main.rs`.
+//! fn count_words(args: CountWords) -> Result<usize> {
+//!     let text = String::from_utf8(midge_job::input()?).map_err(Error::refuse)?;
+//!     let words = text.split_whitespace().count();
+//!     midge_job::progress(1, 1, "counted");
+//!     if words < args.at_least {
+//!         return Err(Error::new("there should be more words").retry_after(std::time::Duration::from_secs(60)));
+//!     }
+//!     Ok(words)
+//! }
+//!
+//! // Each a `#[test]`.
+//! let words = Given::new().input("one two three").run(|| count_words(CountWords { at_least: 3 }));
+//! assert_eq!(words.unwrap(), 3);
+//!
+//! let error = Given::new().input(*b"\xff").run(|| count_words(CountWords { at_least: 0 })).unwrap_err();
+//! assert_eq!(error.disposition(), Disposition::Refuse); // it would not be text next time either
+//! ```
 //!
 //! # Without this crate
 //! Any `wasm32-wasip1` command is a job: `argv` is the module's name and the args; stdin is the input, or the args

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What a job under test finds: its input, the number of its attempt, and so on.
+/// What a job under test finds: its input, the number of its attempt, its queue, its id and its deadline.
 ///
 /// ```
 /// fn double() -> midge_job::Result<Vec<u8>> {
