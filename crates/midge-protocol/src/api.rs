@@ -15,24 +15,25 @@ use crate::{JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnqueueRequest {
-    /// The job's id. Whoever makes it can repeat the request: the same id and content is the same job.
+    /// The job's id, by default a new one. Who sets it can repeat the request: the same id and content is the same job,
+    /// the same id with other content is refused.
     #[serde(default = "JobId::generate")]
     pub id: JobId,
     /// The module to run.
     pub module: ModuleName,
-    /// What the module is given: any JSON value, at most [`crate::limits::ARGS_BYTES_MAX`] as text.
+    /// The args for the module: any JSON value, at most [`crate::limits::ARGS_BYTES_MAX`] bytes as text.
     #[serde(default = "no_args")]
     pub args: Box<RawValue>,
-    /// Bytes for the guest's stdin, in base64 here; at most [`crate::limits::INPUT_BYTES_MAX`].
+    /// Bytes for the guest's stdin, in base64 here; at most [`crate::limits::INPUT_BYTES_MAX`] of them.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "base64_option")]
     pub input: Option<Bytes>,
-    /// The queue; the module's where this is missing.
+    /// The queue to wait in; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueName>,
-    /// Runs it not before this time.
+    /// The time before which the job does not run. Refused together with `in_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<Timestamp>,
-    /// Runs it not before so many milliseconds from now. Not with `scheduled_at`.
+    /// How many milliseconds from now the job does not run. Refused together with `scheduled_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_ms: Option<u64>,
     /// How many attempts may be spent; the module's where this is missing.
@@ -44,7 +45,7 @@ pub struct EnqueueRequest {
 }
 
 impl EnqueueRequest {
-    /// Makes a request without args, input or wishes, under a new id.
+    /// Makes a request under a new id, with `null` for args and no input; all else is as the module has it.
     pub fn new(module: ModuleName) -> EnqueueRequest {
         EnqueueRequest {
             id: JobId::generate(),
@@ -60,6 +61,9 @@ impl EnqueueRequest {
     }
 
     /// Gives the module args: any value that can be written as JSON.
+    ///
+    /// # Errors
+    /// Where the value cannot be written as JSON, such as a map whose keys are no strings.
     pub fn args<T: Serialize + ?Sized>(mut self, args: &T) -> Result<EnqueueRequest, serde_json::Error> {
         self.args = serde_json::value::to_raw_value(args)?;
         Ok(self)
@@ -72,14 +76,14 @@ impl EnqueueRequest {
         self
     }
 
-    /// Runs it not before so long from now.
+    /// Has the job run no sooner than so long from now.
     #[must_use]
     pub fn delay(mut self, delay: std::time::Duration) -> EnqueueRequest {
         self.in_ms = Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
         self
     }
 
-    /// Puts it into another queue than the module's.
+    /// Puts the job into another queue than the module's.
     #[must_use]
     pub fn queue(mut self, queue: QueueName) -> EnqueueRequest {
         self.queue = Some(queue);
@@ -95,33 +99,33 @@ fn no_args() -> Box<RawValue> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BulkRequest {
-    /// At most [`crate::limits::BULK_JOBS_MAX`].
+    /// The jobs to enqueue, at most [`crate::limits::BULK_JOBS_MAX`].
     pub jobs: Vec<EnqueueRequest>,
 }
 
 /// The answer to an enqueue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enqueued {
-    /// The job.
+    /// The id of the job.
     pub id: JobId,
-    /// False where the same job was already there.
+    /// Whether the job was added now; false where the same job was already there.
     pub new: bool,
 }
 
 /// The answer to a bulk enqueue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BulkEnqueued {
-    /// One for each job asked for, in the same order.
+    /// One answer for each job asked for, in the same order.
     pub jobs: Vec<Enqueued>,
 }
 
 /// `GET /v1/jobs/{id}`: a job with its attempts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct JobDetail {
-    /// The job.
+    /// The job as it is listed, without what follows.
     #[serde(flatten)]
     pub job: JobView,
-    /// Its args, as JSON text.
+    /// The job's args, as JSON text.
     pub args: String,
     /// Attempts that ended, oldest first.
     pub attempts: Vec<AttemptView>,
@@ -143,7 +147,7 @@ pub struct JobFilter {
     /// Only jobs whose id sorts before this one: the last of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<JobId>,
-    /// How many, 50 where it is missing, at most [`PAGE_JOBS_MAX`].
+    /// The number of jobs in the page: 50 where this is missing, else between 1 and [`PAGE_JOBS_MAX`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
@@ -161,7 +165,7 @@ impl JobFilter {
 /// A page of jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobPage {
-    /// Newest first.
+    /// The jobs of this page, newest first.
     pub jobs: Vec<JobView>,
     /// What to pass as `before` for the next page; nothing at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,23 +175,23 @@ pub struct JobPage {
 /// A queue as `GET /v1/queues` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueView {
-    /// Its name.
+    /// The name of the queue.
     pub name: QueueName,
-    /// Its policy.
+    /// How many Machines serve the queue, of which size, and how long they wait.
     pub policy: QueuePolicy,
-    /// Jobs in each state.
+    /// The number of jobs in each state.
     pub jobs: BTreeMap<State, u64>,
     /// How long the job that is due longest has waited, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_waits_ms: Option<u64>,
-    /// Machines that run or are being started.
+    /// The number of Machines that run or are being started.
     pub machines: u32,
 }
 
 /// The answer of `GET /v1/queues`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queues {
-    /// By name.
+    /// All queues, in the order of their names.
     pub queues: Vec<QueueView>,
 }
 
@@ -201,16 +205,16 @@ pub struct MachineView {
     pub id: Option<MachineId>,
     /// The queue that it serves.
     pub queue: QueueName,
-    /// Its state.
+    /// The Machine's state in a word, such as `up`.
     pub state: String,
-    /// Since when.
+    /// The time from which it has been in that state, or of the last answer to a call about it.
     pub since: Timestamp,
-    /// When its host was last heard of.
+    /// The time at which its host was last heard of, to about a second; nothing before the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heard_at: Option<Timestamp>,
-    /// Jobs that run in it.
+    /// The number of jobs that run in the Machine.
     pub running: u32,
-    /// Attempts that it was given in all.
+    /// The number of attempts that the Machine was given in all.
     pub attempts: u64,
     /// The generation it was made from.
     pub generation: String,
@@ -222,7 +226,7 @@ pub struct MachineView {
 /// The answer of `GET /v1/machines`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machines {
-    /// Newest first.
+    /// All Machines, newest first, with those that went away in the last minutes.
     pub machines: Vec<MachineView>,
 }
 

@@ -18,10 +18,10 @@ pub const PROTOCOL_HEADER: &str = "midge-protocol";
 /// The content type of both bodies.
 pub const CONTENT_TYPE: &str = "application/msgpack";
 
-/// What a host says.
+/// What a host says in one exchange: what it runs, what ended, and how much more it can begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// This start of the host.
+    /// The start of the host that sends this: another process is another boot.
     pub boot: BootId,
     /// Rises with every request of one boot, from 1. A claim needs the newest.
     pub seq: u64,
@@ -46,30 +46,30 @@ pub struct Request {
 /// Names one attempt at one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptRef {
-    /// The job.
+    /// The id of the job.
     pub job: JobId,
-    /// The number of the attempt.
+    /// The number of the attempt at that job, from 1.
     pub attempt: AttemptNumber,
 }
 
-/// An attempt that runs.
+/// An attempt that runs, as its host reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// Which attempt.
+    /// The attempt that runs.
     pub attempt: AttemptRef,
-    /// What it said last, where that is new.
+    /// The guest's last progress; nothing where the server has been told of it already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
 }
 
-/// An attempt that ended.
+/// An attempt that ended, as its host reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
-    /// Which attempt.
+    /// The attempt that ended.
     pub attempt: AttemptRef,
-    /// How it ended.
+    /// How the attempt ended: with a result, a failure, or neither.
     pub outcome: Outcome,
-    /// What it used.
+    /// The time and memory that the attempt used.
     pub usage: Usage,
 }
 
@@ -79,34 +79,34 @@ pub struct Finished {
 pub enum Outcome {
     /// The guest exited with 0. Its stdout is the result.
     Completed {
-        /// At most [`crate::limits::RESULT_BYTES_MAX`].
+        /// The bytes of stdout, at most [`crate::limits::RESULT_BYTES_MAX`] of them.
         result: Bytes,
     },
-    /// It did not.
+    /// The guest did not complete: it exited with another code, was stopped at a limit, or could not be begun.
     Failed(Failure),
     /// The guest asked to be run again later, which is not spent.
     Snoozed {
-        /// How much later, in milliseconds.
+        /// How long to wait before the next attempt, in milliseconds from the report.
         after_ms: u64,
     },
-    /// It was stopped because the server asked for it.
+    /// The attempt was stopped because the server asked for it.
     Cancelled,
-    /// The host gave it back unfinished: its Machine was told to stop, or could not begin it. Not spent.
+    /// The host gave the attempt back unfinished: its Machine was told to stop, or could not begin it. Not spent.
     HandedBack,
 }
 
 /// A piece of an attempt's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogChunk {
-    /// Whose log.
+    /// The attempt whose log it is.
     pub attempt: AttemptRef,
     /// Where in the log the piece begins, in bytes: a repeated piece is recognised.
     pub offset: u64,
-    /// The piece.
+    /// The piece itself: what the guest wrote to stderr, as it wrote it.
     pub bytes: Bytes,
 }
 
-/// What a server answers.
+/// What a server answers in one exchange: what to begin, what to stop, and whether to leave.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Answer {
     /// Attempts to begin. One that the host already has (same job, same number) is to be ignored.
@@ -137,18 +137,18 @@ impl Answer {
 /// An attempt that the host is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// Which attempt.
+    /// The attempt to begin.
     pub attempt: AttemptRef,
     /// The module to run.
     pub module: ModuleName,
     /// The queue that the job waited in.
     pub queue: QueueName,
-    /// JSON text.
+    /// The job's args, as JSON text.
     pub args: String,
     /// Bytes for stdin. Where there are none, stdin is the args.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Bytes>,
-    /// Bounds of this attempt.
+    /// The time and memory that the attempt may use.
     pub limits: AttemptLimits,
 }
 
@@ -159,6 +159,9 @@ pub fn encode<T: Serialize>(message: &T) -> Bytes {
 }
 
 /// Reads a request or an answer.
+///
+/// # Errors
+/// [`Malformed`] where the bytes are not MessagePack, or lack a field that has no default.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
     rmp_serde::from_slice(bytes).map_err(|e| Malformed(e.to_string()))
 }

@@ -11,7 +11,7 @@ use crate::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, Timestamp,
 pub enum State {
     /// Waits for a time that was asked for.
     Scheduled,
-    /// Waits for a place in a Machine.
+    /// Is due, and waits for a place in a Machine.
     Available,
     /// Failed or was put off, and waits to be tried again.
     Retryable,
@@ -73,17 +73,17 @@ impl std::str::FromStr for State {
     }
 }
 
-/// How an attempt failed.
+/// How an attempt failed: its cause for programs, and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure it was.
+    /// The kind of failure, which decides whether the attempt counts and the job is tried again.
     pub cause: Cause,
-    /// What a person reads: the guest's own message where it gave one. At most [`limits::MESSAGE_BYTES_MAX`].
+    /// What a person reads: the guest's own message where it gave one. At most [`limits::MESSAGE_BYTES_MAX`] bytes.
     pub message: String,
     /// The guest's exit code, where it got as far as exiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// The wait before the next attempt that the guest asked for.
+    /// The wait before the next attempt that the guest asked for, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
@@ -102,11 +102,11 @@ impl Failure {
 /// How far a running attempt says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Units done.
+    /// How much is done, in whatever unit the guest counts.
     pub done: u64,
-    /// Units in all; 0 where the guest does not know.
+    /// How much there is in all, in the same unit; 0 where the guest does not know.
     pub total: u64,
-    /// What it is doing.
+    /// What the guest says that it is doing; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
@@ -114,20 +114,20 @@ pub struct Progress {
 /// What an attempt used, as the host measured it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Usage {
-    /// From the start of the attempt in the host to its end, in microseconds.
+    /// The time from the start of the attempt in the host to its end, in microseconds.
     pub ran_us: u64,
     /// CPU time of the attempt's thread, in microseconds.
     pub cpu_us: u64,
-    /// The largest the guest's linear memory was, in bytes.
+    /// The largest size that the guest's linear memory reached, in bytes.
     pub memory_peak_bytes: u64,
 }
 
-/// Bounds of each attempt at a job.
+/// What each attempt at a job may use. An attempt that goes over a limit is stopped and has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptLimits {
-    /// Time limit, in milliseconds.
+    /// The longest that an attempt may run, in milliseconds.
     pub time_ms: u64,
-    /// Memory limit, in bytes.
+    /// The most linear memory that the guest may have, in bytes.
     pub memory_bytes: u64,
 }
 
@@ -140,12 +140,12 @@ impl Default for AttemptLimits {
     }
 }
 
-/// When a failed attempt is tried again.
+/// How often and how soon a job is tried again after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// How many attempts may be spent before the job is discarded. At least 1.
     pub max_attempts: u32,
-    /// The curve of waits between them.
+    /// The curve of waits between attempts.
     pub backoff: Backoff,
 }
 
@@ -172,22 +172,22 @@ pub enum Backoff {
 /// One attempt that ended, as it is kept and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptView {
-    /// Its number.
+    /// The number of the attempt, from 1.
     pub attempt: AttemptNumber,
     /// The Machine that ran it.
     pub machine: MachineName,
-    /// When the job was due.
+    /// The time from which the job was due.
     pub scheduled_at: Timestamp,
-    /// When it was leased to the Machine.
+    /// The time at which the attempt was leased to the Machine.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// The time at which the server took note of the attempt's end.
     pub ended_at: Timestamp,
-    /// Whether it counts against `max_attempts`.
+    /// Whether the attempt counts against `max_attempts`.
     pub spent: bool,
-    /// How it failed; nothing where it gave a result.
+    /// How the attempt failed; nothing where it gave a result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What it used, where the host could say so.
+    /// The time and memory that the attempt used, where its host could report them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
 }
@@ -195,43 +195,43 @@ pub struct AttemptView {
 /// A job as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobView {
-    /// Its id.
+    /// The id of the job.
     pub id: JobId,
     /// The module it runs.
     pub module: ModuleName,
     /// The queue it waits in.
     pub queue: QueueName,
-    /// Its state at the time of asking.
+    /// The job's state at the time of asking.
     pub state: State,
-    /// How many attempts were begun.
+    /// The number of attempts that were begun, which is the number of the last one; 0 before the first.
     pub attempt: AttemptNumber,
-    /// How many of them count.
+    /// The number of attempts that count against `max_attempts`.
     pub spent: u32,
-    /// How many may count before it is discarded.
+    /// The number of attempts that may count before the job is discarded.
     pub max_attempts: u32,
-    /// When it was enqueued.
+    /// The time at which the job was enqueued.
     pub enqueued_at: Timestamp,
-    /// When it is or was last due.
+    /// The time from which the job is due, or was due last.
     pub scheduled_at: Timestamp,
-    /// When the last attempt began.
+    /// The time at which the last attempt began; nothing before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When the job ended.
+    /// The time at which the job ended; nothing before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// The Machine that runs it.
+    /// The Machine that runs the job; nothing where it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineName>,
     /// Whether a running job was asked to stop and has not yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
-    /// What the running attempt said last.
+    /// The last progress of the running attempt, where it told any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// How the last failed attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Bytes of the result of a completed job.
+    /// The size of the result in bytes; nothing where the job has not completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_bytes: Option<u64>,
 }

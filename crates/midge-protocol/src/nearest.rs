@@ -1,10 +1,13 @@
-//! Guesses which name was meant by one that does not exist.
+//! Guesses which name was meant by one that does not exist, for every "did you mean".
 
-/// Names further apart than this share of their letters are not taken for a slip: about a third may be wrong.
+/// The share of letters that are right in a slip. Names with fewer are names of their own: `q1` is not meant by `q2`.
+/// The builder refuses an undeclared queue whose name is a slip, so that a guess too many would be an error.
 const ALIKE: f64 = 0.6;
 
-/// Returns the known name that was probably meant by one that does not exist, if one is like it at all; of two that are
-/// equally like it, the first in the order of the alphabet.
+/// Returns the known name that was probably meant by one that does not exist, if one is like it at all.
+///
+/// At most two letters of five may be wrong, missing, too many or swapped (Damerau-Levenshtein distance, by the length
+/// of the longer name). Of two names that are equally like it, it is the first in the order of the alphabet.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -20,23 +23,34 @@ mod tests {
 
     #[test]
     fn a_slip_is_taken_for_what_was_meant() {
-        let known = ["resize", "render", "report", "hello"];
-        for (slip, meant) in
-            [("resise", "resize"), ("rezise", "resize"), ("helo", "hello"), ("rendr", "render")]
-        {
-            assert_eq!(nearest(slip, known), Some(meant), "{slip}");
+        let table = [
+            ("resise", "resize"),
+            ("rezise", "resize"),
+            ("helo", "hello"),
+            ("cta", "cat"),
+            ("module", "modules"),
+            ("timelimit", "time_limit"),
+            ("fd_wriet", "fd_write"),
+            ("naïv", "naive"),
+            // Two of five.
+            ("que", "queue"),
+        ];
+        for (slip, meant) in table {
+            assert_eq!(nearest(slip, ["another-name", meant]), Some(meant), "{slip}");
         }
     }
 
     #[test]
     fn another_name_is_no_slip() {
-        assert_eq!(nearest("invoice", ["resize", "hello"]), None);
-        assert_eq!(nearest("x", ["a", "b"]), None);
+        for (name, known) in [("q1", "q2"), ("x", "a"), ("cat", "dog"), ("mail", "main-queue"), ("", "a")] {
+            assert_eq!(nearest(name, [known]), None, "{name}");
+        }
         assert_eq!(nearest("anything", []), None);
     }
 
     #[test]
-    fn of_two_that_are_equally_like_it_the_first_is_named() {
+    fn the_name_that_is_most_like_it_is_meant_and_of_two_the_first() {
+        assert_eq!(nearest("resise", ["resized", "resize"]), Some("resize"));
         assert_eq!(nearest("job-c", ["job-b", "job-a"]), Some("job-a"));
     }
 }
