@@ -33,7 +33,7 @@ pub struct EnqueueRequest {
     /// The time before which the job does not run. Refused together with `in_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<Timestamp>,
-    /// How many milliseconds from now the job does not run. Refused together with `scheduled_at`.
+    /// The milliseconds that must pass before the job runs. Refused together with `scheduled_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_ms: Option<u64>,
     /// How many attempts may be spent; the module's where this is missing.

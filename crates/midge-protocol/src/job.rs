@@ -76,7 +76,7 @@ impl std::str::FromStr for State {
 /// How an attempt failed: its cause for programs, and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The kind of failure, which decides whether the attempt counts and the job is tried again.
+    /// The kind of failure, such as a trap or a time limit. A refusal is the one that is not tried again.
     pub cause: Cause,
     /// What a person reads: the guest's own message where it gave one. At most [`limits::MESSAGE_BYTES_MAX`] bytes.
     pub message: String,
