@@ -16,65 +16,65 @@ use crate::backoff;
 /// One request to run a module, durable until it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Its id.
+    /// The id of the job.
     pub id: JobId,
     /// The module it runs.
     pub module: ModuleName,
     /// The queue it waits in.
     pub queue: QueueName,
-    /// A hash of all that was asked for: the same id with another hash is another job, and an error.
+    /// A hash of all that was asked for: to enqueue the same id with another hash is refused.
     pub content_hash: u64,
-    /// When it was enqueued.
+    /// The time at which the job was enqueued.
     pub enqueued_at: Timestamp,
-    /// When a failed attempt is tried again.
+    /// How often and how soon the job is tried again after a failure.
     pub retry: RetryPolicy,
-    /// Bounds of each attempt.
+    /// The time and memory that each attempt may use.
     pub limits: AttemptLimits,
     /// The number of the last attempt. It fences late reports, so it only rises.
     pub attempt: AttemptNumber,
-    /// How many attempts count against `retry.max_attempts`.
+    /// The number of attempts that count against `retry.max_attempts`.
     pub spent: u32,
-    /// How many Machines went down with it.
+    /// The number of Machines that went down with the job: at [`limits::MACHINE_LOSSES_MAX`] it is discarded.
     pub machine_losses: u32,
-    /// When the last attempt began.
+    /// The time at which the last attempt began; nothing before the first.
     pub started_at: Option<Timestamp>,
     /// How the last failed attempt failed.
     pub failure: Option<Failure>,
-    /// What the running attempt said last.
+    /// The last progress of the running attempt, where it told any.
     pub progress: Option<Progress>,
-    /// Its state.
+    /// Whether the job waits, runs or has ended, with what belongs to that.
     pub state: JobState,
 }
 
-/// What a job's state is, with only what that state has.
+/// Whether a job waits, runs or has ended, each with only what that state has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobState {
     /// Waits until it is due, then for a place.
     Waiting {
-        /// Not before this.
+        /// The time before which it is not claimed.
         due: Timestamp,
     },
     /// Leased to a Machine.
     Running {
-        /// Who may report on it.
+        /// The Machine and the attempt that may report on the job.
         lease: Lease,
-        /// When it was due.
+        /// The time from which the job was due.
         due: Timestamp,
-        /// Whether somebody asked for it to stop.
+        /// Whether somebody asked for the job to stop.
         cancel: bool,
     },
     /// Ended: nothing happens to it any more, unless somebody retries it by hand.
     Ended {
         /// Which of the three ends it came to.
         how: Ending,
-        /// When it was last due.
+        /// The time from which the job was last due.
         due: Timestamp,
-        /// When it ended.
+        /// The time at which the job ended.
         at: Timestamp,
     },
 }
 
-/// How a job ended.
+/// How a job ended: with a result, by request, or without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// With a result of so many bytes.
@@ -106,22 +106,22 @@ pub enum Phase {
     Discarded = 5,
 }
 
-/// What a job begins with.
+/// What a job is made from: all that is decided when it is enqueued.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// Its id.
+    /// The id of the job.
     pub id: JobId,
     /// The module it runs.
     pub module: ModuleName,
     /// The queue it waits in.
     pub queue: QueueName,
-    /// A hash of all that was asked for.
+    /// A hash of all that was asked for, by which a repeated enqueue is recognised.
     pub content_hash: u64,
-    /// When a failed attempt is tried again.
+    /// How often and how soon the job is tried again after a failure.
     pub retry: RetryPolicy,
-    /// Bounds of each attempt.
+    /// The time and memory that each attempt may use.
     pub limits: AttemptLimits,
-    /// Not before this.
+    /// The time before which the job does not run; one that has passed means now.
     pub due: Timestamp,
 }
 
@@ -148,7 +148,7 @@ pub enum JobEvent {
     Progressed {
         /// The Machine that reports, and the attempt it reports on.
         lease: Lease,
-        /// What the guest said last.
+        /// How far the guest says it is.
         progress: Progress,
     },
     /// The Machine that ran the job is gone, or was given up. Refused unless the job is leased to it.
@@ -178,13 +178,13 @@ pub struct Change {
 /// Why an event does not apply. It is an answer, not an error: a late report from a fenced attempt is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JobRefused {
-    /// A claim came too early.
+    /// A claim came before the job is due.
     #[error("not due before {0}")]
     NotDue(Timestamp),
     /// The attempt is not, or no longer, leased to whom reports on it.
     #[error("the attempt is not leased to this Machine")]
     NotLeased,
-    /// The job has ended.
+    /// The job has ended, in this state.
     #[error("the job is {0} already")]
     Ended(State),
     /// The job runs.
@@ -207,7 +207,7 @@ impl Phase {
 }
 
 impl Job {
-    /// Makes a waiting job.
+    /// Makes a job that waits until it is due, which is never before `now`.
     pub fn new(new: NewJob, now: Timestamp) -> Job {
         Job {
             id: new.id,
@@ -227,7 +227,10 @@ impl Job {
         }
     }
 
-    /// Applies an event, or says why it does not apply. The job itself is left as it is.
+    /// Returns what an event makes of the job. The job itself is left as it is.
+    ///
+    /// # Errors
+    /// [`JobRefused`] says why the event does not apply, which is an answer and changes nothing.
     pub fn apply(&self, event: JobEvent, now: Timestamp) -> Result<Change, JobRefused> {
         match event {
             JobEvent::Claimed { machine } => self.claimed(machine, now),

@@ -19,15 +19,15 @@ const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0"
 /// One Machine: from the row that is written before it is made, to the row that says it is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// Our name for it.
+    /// midge's name for the Machine, known before the Machines API gives an id.
     pub name: MachineName,
     /// The queue that it serves.
     pub queue: QueueName,
-    /// The image digest that it is made from.
+    /// The generation that it is made from: the image's digest on Fly, a hash of the manifest elsewhere.
     pub generation: String,
-    /// Jobs that it runs at once.
+    /// The number of jobs that it runs at once.
     pub places: u32,
-    /// Whether it runs one job only.
+    /// Whether it runs one job only, and is then destroyed.
     pub single_use: bool,
     /// SHA-256 of its secret, in hex.
     pub secret_hash: String,
@@ -35,19 +35,19 @@ pub struct Machine {
     pub id: Option<MachineId>,
     /// What it is doing, as far as is known.
     pub state: MachineState,
-    /// When it came into that state, or the last call about it was answered. What was seen before this is old.
+    /// The time at which it came into that state, or the last call about it was answered. What was seen before is old.
     pub since: Timestamp,
     /// No call about it to the Machines API before this: one is under way, or the last one failed.
     pub act_at: Timestamp,
-    /// How many calls about it failed in a row.
+    /// The number of calls about it to the Machines API that failed in a row.
     pub act_failures: u32,
     /// The host's start that was heard of last.
     pub boot: Option<BootId>,
     /// The newest request of that start.
     pub seq: u64,
-    /// When its host was last heard of.
+    /// The time at which its host was last heard of, to about a second; nothing before the first time.
     pub heard_at: Option<Timestamp>,
-    /// Attempts that it was given in all.
+    /// The number of attempts that it was given in all.
     pub attempts: u64,
     /// Whether it was given up because its host never phoned home.
     #[serde(default)]
@@ -56,7 +56,7 @@ pub struct Machine {
     pub note: Option<String>,
 }
 
-/// What a Machine's state is.
+/// What a Machine is doing, as far as the server knows: from being made to being gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MachineState {
@@ -116,7 +116,7 @@ pub enum MachineEvent {
     CallBegun(Call),
     /// The Machines API made it, or had it already.
     Created {
-        /// Its id there.
+        /// The Machine's id at the Machines API.
         id: MachineId,
     },
     /// The Machines API started it.
@@ -135,7 +135,7 @@ pub enum MachineEvent {
     /// Another server has taken the store over: the calls of the one before are nobody's any more.
     TakenOver,
 
-    /// Its host phoned home.
+    /// The Machine's host phoned home: it sent an exchange.
     Heard {
         /// The start of the host that phoned.
         boot: BootId,
@@ -144,29 +144,29 @@ pub enum MachineEvent {
         /// The generation that is served now. A Machine of another one takes no more jobs from here on.
         generation: String,
     },
-    /// It was given attempts.
+    /// The Machine was given attempts, which are leased to it now.
     Granted {
-        /// How many attempts.
+        /// The number of attempts that it was given.
         attempts: u64,
     },
-    /// Its host asked to leave, and may.
+    /// The Machine's host asked to leave, and may: it runs nothing, and its secret is revoked.
     Left,
 
-    /// A new generation takes its place: it takes no more jobs.
+    /// Another generation is served now: the Machine takes no more jobs.
     Outdated,
-    /// It took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.
+    /// The Machine took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.
     GivenUp {
-        /// What it did not do, for people.
+        /// What the Machine did not do in time, for people.
         note: String,
     },
 
     /// The Machines API was asked how it is.
     Seen {
-        /// Its id there, where the answer told it.
+        /// The Machine's id at the Machines API, where the answer told it.
         id: Option<MachineId>,
-        /// How it is.
+        /// Whether the Machine runs, has stopped or is gone, by that answer.
         sight: Sight,
-        /// When the question was asked: what happened since then is newer.
+        /// The time at which the question was asked: what happened since then is newer.
         looked_at: Timestamp,
     },
 }
@@ -174,11 +174,11 @@ pub enum MachineEvent {
 /// A call to the Machines API about one Machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
-    /// Make it.
+    /// Makes the Machine.
     Create,
-    /// Start it.
+    /// Starts the Machine.
     Start,
-    /// Destroy it.
+    /// Destroys the Machine.
     Destroy,
 }
 
@@ -252,9 +252,9 @@ pub enum Sight {
 /// How a Machine's program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// Its exit code, where it has one.
+    /// The program's exit code, where the Machines API tells one.
     pub code: Option<i32>,
-    /// Whether it ran out of the Machine's memory.
+    /// Whether the program was killed because the Machine's memory was used up.
     pub oom_killed: bool,
     /// Whether the Machine was told to stop.
     pub requested: bool,

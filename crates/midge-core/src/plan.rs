@@ -33,14 +33,14 @@ pub struct View {
     pub strays: Vec<MachineId>,
 }
 
-/// What a queue needs.
+/// How much work a queue has, and the policy by which Machines serve it.
 #[derive(Debug, Clone)]
 pub struct QueueDemand {
-    /// The queue that needs it.
+    /// The name of the queue.
     pub queue: QueueName,
     /// How many Machines the queue may have, and of which kind.
     pub policy: QueuePolicy,
-    /// How many of its jobs are due and wait.
+    /// The number of its jobs that are due and wait.
     pub due: u64,
 }
 
@@ -104,7 +104,7 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
             Some(if machine.act_failures > 0 {
                 Action::Create(name)
             } else {
-                // Whether the call was heard is not known, and its secret is forgotten: another Machine takes its place.
+                // Whether the call was heard is not known, and its secret is forgotten: another Machine is made.
                 Action::GiveUp(name, "the call that makes it was lost".to_owned())
             })
         }

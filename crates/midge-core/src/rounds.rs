@@ -29,11 +29,11 @@ pub struct Rounds {
 pub enum Found {
     /// Nothing: the store failed.
     Failed,
-    /// What there is to look at.
+    /// The store and the Machines API were asked, and this is what there is.
     Seen {
         /// Whether there are Machines that may change by themselves.
         machines: bool,
-        /// When the next job becomes due.
+        /// The time at which the next waiting job becomes due; nothing where none waits for its time.
         next_due: Option<Timestamp>,
     },
 }

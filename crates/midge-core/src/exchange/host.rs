@@ -47,7 +47,7 @@ pub struct HostSide {
     retry_at: Option<Timestamp>,
     heard_at: Option<Timestamp>,
     begun_at: Timestamp,
-    /// Since when nothing runs.
+    /// The time from which nothing runs here: leaving is asked for once the wait has passed since.
     idle_since: Timestamp,
     leave_not_before: Timestamp,
     news_at: Option<Timestamp>,
@@ -60,9 +60,9 @@ pub struct HostSide {
 /// One attempt that the server believes is here.
 #[derive(Debug)]
 struct Entry {
-    /// What is to be reported, once it has ended.
+    /// The report on the attempt, once it has ended.
     finished: Option<Finished>,
-    /// How much of its log the server has.
+    /// How many bytes of its log the server has.
     log_told: u64,
     progress: Option<Progress>,
 }
@@ -91,7 +91,7 @@ struct StopPlan {
     is_over: bool,
 }
 
-/// What is to happen next.
+/// What the host is to do next, by [`HostSide`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// Send this request, within [`ANSWER_TIMEOUT`] beyond the wait that it allows, and tell [`HostSide::answered`] or
@@ -105,28 +105,28 @@ pub enum Next {
     Exit(Departure),
 }
 
-/// Why a host exits.
+/// Whether a host exits in good order, or because it has lost its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
-    /// It left, or was told to stop and gave everything back.
+    /// The host left, or was told to stop and gave everything back.
     Left,
     /// The server could not be reached for too long.
     Lost,
 }
 
-/// What an answer asks for.
+/// One thing that a server's answer asks of the host, about one attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Todo {
     /// Begin this attempt.
     Begin(Box<Grant>),
     /// Stop this attempt: it was cancelled.
     Cancel(AttemptRef),
-    /// The server knows all about this attempt.
+    /// Forget this attempt: the server knows all about it.
     Forget(AttemptRef),
 }
 
 impl HostSide {
-    /// Begins work.
+    /// Makes the side of a host that has just started: nothing runs, and nothing has been said.
     pub fn new(boot: BootId, wait: Wait, now: Timestamp) -> HostSide {
         HostSide {
             boot,
