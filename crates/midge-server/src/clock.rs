@@ -1,4 +1,4 @@
-//! What time it is: the only place in a server that asks the system.
+//! What time it is: nothing else in a server asks the system for it.
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -28,6 +28,85 @@ impl Midge {
     ///
     /// # Errors
     /// [`StartError::Store`] where the store cannot be read or written.
+    ///
+    /// # Examples
+    /// With a store of its own in a file, and an orderly end: first HTTP stops, then the server, then the file is closed.
+    /// A job that was enqueued is there for the next server on that file.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use axum::Router;
+    /// use midge_protocol::api::EnqueueRequest;
+    /// use midge_server::Midge;
+    /// use midge_store::SqliteStore;
+    /// use tokio::net::TcpListener;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = std::env::temp_dir().join(format!("midge-server-start-{}", std::process::id()));
+    /// # std::fs::create_dir_all(&folder)?;
+    /// # write_modules(&folder)?;
+    /// # let stop_asked = std::future::ready(()); // in an app: SIGTERM
+    /// let path = folder.join("jobs.db"); // on a volume; its folder must be there
+    /// let store = Arc::new(SqliteStore::open(&path)?);
+    /// let midge = Midge::start(store, machines()?, settings(&folder)?).await?;
+    ///
+    /// let in_an_hour = EnqueueRequest::new("greet".parse()?).delay(Duration::from_secs(3600));
+    /// let job = midge.enqueue(in_an_hour).await?.id; // in the file by now
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let app = Router::new().nest("/midge", midge.router());
+    /// axum::serve(listener, app).with_graceful_shutdown(stop_asked).await?;
+    /// midge.shutdown().await;
+    /// drop(midge); // the last handle: the file is closed
+    ///
+    /// let store = Arc::new(SqliteStore::open(&path)?);
+    /// let midge = Midge::start(store, machines()?, settings(&folder)?).await?;
+    /// assert_eq!(midge.job(job).await?.id, job);
+    /// # midge.shutdown().await;
+    /// # drop(midge);
+    /// # std::fs::remove_dir_all(&folder)?;
+    /// # Ok(())
+    /// # }
+    /// #
+    /// # /// A client whose Machines API nobody serves, so that this example calls nobody.
+    /// # fn machines() -> Result<Arc<midge_machines::FlyMachines>, Box<dyn std::error::Error>> {
+    /// #     let (base_url, app) = ("http://127.0.0.1:9".to_owned(), "my-app".to_owned());
+    /// #     let token = midge_protocol::Secret::new("a token");
+    /// #     Ok(Arc::new(midge_machines::FlyMachines::new(midge_machines::FlySettings { base_url, app, token })?))
+    /// # }
+    /// #
+    /// # fn settings(modules: &std::path::Path) -> Result<midge_server::Settings, Box<dyn std::error::Error>> {
+    /// #     Ok(midge_server::Settings {
+    /// #         catalog: midge_server::Catalog::open(modules)?,
+    /// #         fork: midge_server::Fork {
+    /// #             image: "local".to_owned(),
+    /// #             region: None,
+    /// #             host: vec!["midge-host".to_owned()],
+    /// #             server_url: "http://127.0.0.1:8080/midge".to_owned(),
+    /// #         },
+    /// #         access: midge_server::Access::Loopback,
+    /// #         retention: midge_server::Retention::default(),
+    /// #     })
+    /// # }
+    /// #
+    /// # /// Writes what `midge build` would have written: a manifest with one module.
+    /// # fn write_modules(folder: &std::path::Path) -> std::io::Result<()> {
+    /// #     std::fs::create_dir_all(folder)?;
+    /// #     std::fs::write(folder.join("greet.cwasm"), "")?;
+    /// #     std::fs::write(folder.join("manifest.json"), r#"{
+    /// #         "format": 2, "wasmtime": "48", "config_hash": "", "cpu": "x86-64-v2",
+    /// #         "modules": { "greet": {
+    /// #             "file": "greet.cwasm", "size": 0, "xxh3": "", "source_sha256": "", "queue": "default",
+    /// #             "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    /// #             "limits": { "time_ms": 1000, "memory_bytes": 1048576 },
+    /// #             "retry": { "max_attempts": 1, "backoff": "sidekiq" }
+    /// #         } }
+    /// #     }"#)
+    /// # }
+    /// ```
     pub async fn start(
         store: Arc<dyn Store>,
         machines: Arc<dyn Machines>,
