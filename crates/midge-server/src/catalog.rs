@@ -13,40 +13,44 @@ use crate::secret::hex;
 /// A manifest, and the generation that it stands for.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    /// What `midge build` wrote.
+    /// The manifest that `midge build` wrote: the modules, and the queues with their policies.
     pub manifest: Manifest,
     /// What tells this image from others: the image's digest on Fly, a hash of the manifest elsewhere.
     pub generation: String,
-    /// The folder of the modules, as the hosts see it.
+    /// The folder of the modules, as the hosts in the Machines see it.
     pub modules_dir: PathBuf,
 }
 
 /// A folder of modules that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    /// There is none.
+    /// The folder has no manifest, or it cannot be read.
     #[error("there is no {0}: run `midge build` first, or name the folder that it wrote")]
     Missing(PathBuf),
-    /// It does not read.
+    /// The manifest is not JSON of the right form, or of a format that this release does not read.
     #[error("{path} is not a module manifest: {why}; run `midge build` again")]
     Malformed {
-        /// The file.
+        /// The path of the manifest.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the manifest, for people.
         why: String,
     },
-    /// A module is not what the manifest says.
+    /// The file of a module is not the one that the manifest describes.
     #[error("{path} does not match the manifest ({why}): run `midge build` again")]
     Mismatch {
-        /// The file.
+        /// The path of the module's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file, for people.
         why: &'static str,
     },
 }
 
 impl Catalog {
-    /// Reads the manifest in a folder and checks every module against its SHA-256.
+    /// Reads the manifest in a folder and checks every module against its SHA-256. The generation is a hash of the
+    /// manifest.
+    ///
+    /// # Errors
+    /// [`CatalogError`] says what is missing or differs, and to run `midge build`.
     pub fn open(dir: &Path) -> Result<Catalog, CatalogError> {
         let path = dir.join(manifest::FILE_NAME);
         let text = std::fs::read(&path).map_err(|_| CatalogError::Missing(path.clone()))?;
@@ -63,7 +67,10 @@ impl Catalog {
         Ok(Catalog { manifest, generation, modules_dir })
     }
 
-    /// Returns a module, or the nearest name that there is.
+    /// Returns what the manifest says of a module.
+    ///
+    /// # Errors
+    /// Where there is no such module: the name that was likely meant, if one is near enough.
     pub fn module(&self, name: &ModuleName) -> Result<&ModuleEntry, Option<&str>> {
         let known = || self.manifest.modules.keys().map(ModuleName::as_str);
         self.manifest.modules.get(name).ok_or_else(|| nearest(name.as_str(), known()))
@@ -76,7 +83,7 @@ impl Catalog {
         declared.chain(named).chain([QueueName::default_queue()]).collect()
     }
 
-    /// Returns the policy of a queue.
+    /// Returns the policy of a queue: the declared one, else the default.
     pub fn policy(&self, queue: &QueueName) -> QueuePolicy {
         self.manifest.queue(queue)
     }

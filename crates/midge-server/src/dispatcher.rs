@@ -31,32 +31,32 @@ use crate::settings::Fork;
 pub struct Context {
     /// The modules that are served, and their generation.
     pub catalog: Arc<Catalog>,
-    /// How Machines are made.
+    /// The image, region and program that Machines are made with.
     pub fork: Fork,
     /// This store's id, the value of [`OWNER_KEY`].
     pub owner: String,
-    /// When this server began to listen.
+    /// The time at which this server began to listen: no lease runs out until one lease after it.
     pub up_since: Timestamp,
     /// Seeds the names and secrets of the round's new Machines.
     pub seed: u64,
 }
 
-/// What a round decided.
+/// What a round decided and wrote down: the calls to make, whom to tell, and what the next round goes by.
 #[derive(Debug, Default)]
 pub struct Decided {
     /// Calls to make now, in any order and side by side.
     pub acts: Vec<Act>,
-    /// Jobs that ended with their Machine.
+    /// The jobs that ended with their Machine: who waits for them is told.
     pub ended: Vec<JobId>,
-    /// Machines that have something to be told.
+    /// The Machines whose hosts have something to be told, in answer to their parked exchange.
     pub tell: Vec<MachineName>,
-    /// Queues to which jobs came back.
+    /// The queues to which jobs came back.
     pub returned: Vec<QueueName>,
-    /// Jobs that wait, by queue.
+    /// The number of jobs that wait in each queue, due or not.
     pub waiting: BTreeMap<QueueName, u64>,
-    /// Queues with jobs that are due.
+    /// The queues that have jobs which are due.
     pub due: Vec<QueueName>,
-    /// When the next job becomes due.
+    /// The time at which the next job becomes due; nothing where none waits for its time.
     pub next_due: Option<Timestamp>,
     /// Whether there are Machines to look at.
     pub machines: bool,
@@ -67,28 +67,28 @@ pub struct Decided {
 pub enum Act {
     /// Make a Machine.
     Create {
-        /// What it is to be.
+        /// The image, program, size and env of the new Machine.
         spec: Box<MachineSpec>,
-        /// Whether to start it.
+        /// Whether the new Machine is started at once, or rests stopped.
         launch: Launch,
     },
-    /// Start one.
+    /// Start a Machine that is made.
     Start {
-        /// Its name.
+        /// The name of the Machine.
         name: MachineName,
-        /// Its id.
+        /// The Machine's id at the Machines API.
         id: MachineId,
     },
-    /// Destroy one that has a row.
+    /// Destroy a Machine that has a row.
     Destroy {
-        /// Its name.
+        /// The name of the Machine.
         name: MachineName,
-        /// Its id; where it is not known, there may be none.
+        /// The Machine's id at the Machines API; where it is not known, there may be no such Machine.
         id: Option<MachineId>,
     },
-    /// Destroy one that carries our label and has no row.
+    /// Destroy a Machine that carries our label and has no row.
     DestroyStray {
-        /// Its id.
+        /// The Machine's id at the Machines API.
         id: MachineId,
     },
 }

@@ -9,9 +9,9 @@ pub enum ServiceError {
     /// There is no such module in the image.
     #[error("there is no module `{name}`{}", did_you_mean(.nearest))]
     UnknownModule {
-        /// What was asked for.
+        /// The name that was asked for.
         name: ModuleName,
-        /// What was likely meant.
+        /// The name that was likely meant, if one is near enough.
         nearest: Option<String>,
     },
     /// A part of the request is over its bound.
@@ -19,22 +19,22 @@ pub enum ServiceError {
     TooLarge {
         /// The part of the request, such as `args`.
         what: &'static str,
-        /// How many bytes it has.
+        /// The bytes that this part has.
         bytes: usize,
-        /// How many bytes it may have.
+        /// The most bytes that it may have.
         max: usize,
-        /// What to do instead.
+        /// The end of the message, which says what to do instead; may be empty.
         hint: &'static str,
     },
     /// More jobs are asked for at once than may be.
     #[error("{jobs} jobs in one bulk enqueue, and at most {max} are allowed: send several")]
     TooManyJobs {
-        /// How many jobs were asked for.
+        /// The number of jobs that were asked for.
         jobs: usize,
-        /// How many may be.
+        /// The most jobs that one bulk enqueue may have.
         max: usize,
     },
-    /// The id belongs to another job.
+    /// The id belongs to a job that was enqueued with other content.
     #[error("job {0} is already there with other content: make a new id for a new job")]
     Conflict(JobId),
     /// The queue holds as many waiting jobs as it may.
@@ -44,22 +44,22 @@ pub enum ServiceError {
     QueueFull {
         /// The queue that is full.
         queue: QueueName,
-        /// How many jobs may wait in it.
+        /// The most jobs that may wait in the queue.
         max: u64,
     },
-    /// There is no such job.
+    /// There is no job of that id: it never was, or has been deleted since it ended.
     #[error("there is no job {0}: it was never enqueued here, or ended so long ago that it was deleted")]
     NoSuchJob(JobId),
-    /// There is a job, but not what was asked for.
+    /// The job is there, but does not have what was asked for, such as a result.
     #[error("job {0} has no {1}")]
     NoContent(JobId, &'static str),
-    /// The job is in no state for this.
+    /// The job's state does not allow what was asked for.
     #[error("job {0}: {1}")]
     Refused(JobId, midge_core::JobRefused),
-    /// The request contradicts itself or its rules.
+    /// The request contradicts itself or breaks a rule, as the text says.
     #[error("{0}")]
     Invalid(String),
-    /// The store does not work.
+    /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -23,7 +23,7 @@ use crate::secret;
 /// What an exchange depends on beside the request and the rows.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The generation that may claim.
+    /// The generation that is served: Machines of another one may not claim.
     pub generation: String,
     /// The policies of queues that do not have the default one.
     pub policies: BTreeMap<QueueName, QueuePolicy>,
@@ -31,14 +31,14 @@ pub struct Context {
     pub jitter: f64,
 }
 
-/// What came of an exchange.
+/// The answer to an exchange, and what others in this process have to hear of it.
 #[derive(Debug, Default)]
 pub struct Exchanged {
-    /// What the host is told.
+    /// The answer for the host.
     pub answer: Answer,
     /// The queue that the Machine serves.
     pub queue: Option<QueueName>,
-    /// Jobs that ended.
+    /// The jobs that ended with what the host reported: who waits for them is told.
     pub ended: Vec<JobId>,
     /// Whether the dispatcher may have something to decide: jobs came back to the queue, or the Machine left.
     pub changed: bool,
@@ -47,23 +47,23 @@ pub struct Exchanged {
 }
 
 impl Exchanged {
-    /// The host may go, and knows it already or will at once.
+    /// Makes the answer to a host that may go, and knows it already or will at once.
     fn left() -> Exchanged {
         let answer = Answer { left: true, ..Answer::default() };
         Exchanged { answer, stale: true, ..Exchanged::default() }
     }
 }
 
-/// Why a host is turned away.
+/// Why a host may not exchange: its Machine is unknown or gone, or its secret is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// Nobody knows such a Machine.
+    /// There is no row of a Machine of that name.
     #[error("there is no Machine {0}")]
     Unknown(MachineName),
     /// The secret is not that of the Machine.
     #[error("the secret is not that of Machine {0}")]
     WrongSecret(MachineName),
-    /// The Machine left, or was given up.
+    /// The Machine left or was given up, and is in the state that is named.
     #[error("Machine {0} is {1}: its secret is revoked")]
     Revoked(MachineName, &'static str),
 }

@@ -23,7 +23,7 @@ pub struct Midge {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// What a running server holds.
+/// All that a running server holds, shared by its handles and its dispatcher.
 pub(crate) struct Inner {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) machines: Arc<dyn Machines>,
@@ -38,7 +38,7 @@ pub(crate) struct Inner {
     pub(crate) waiters: Hub,
     /// About how many jobs wait in each queue: near a queue's limit, the store is asked.
     pub(crate) waiting: Mutex<HashMap<QueueName, u64>>,
-    /// True from when the server is told to end.
+    /// Whether the server has been told to end.
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) dispatcher: Mutex<Option<JoinHandle<()>>>,
 }

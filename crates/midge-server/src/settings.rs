@@ -6,29 +6,29 @@ use midge_protocol::Secret;
 
 use crate::catalog::Catalog;
 
-/// How a server is to be.
+/// What an app decides about its server: what it serves, how its Machines are made, who may use it.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The modules that jobs may name, and the queues with their policies.
     pub catalog: Catalog,
-    /// How Machines are made.
+    /// The image, region and program that Machines are made with.
     pub fork: Fork,
     /// Who may use the API and the dashboard.
     pub access: Access,
-    /// How long ended jobs are kept.
+    /// The time for which ended jobs are kept before they are deleted.
     pub retention: Retention,
 }
 
 /// How Machines are made from the app's own image. Nothing of the server's own environment goes into them.
 #[derive(Debug, Clone)]
 pub struct Fork {
-    /// The image, as a full reference; flylet takes any word.
+    /// The app's image, as a full reference such as `registry.fly.io/my-app@sha256:...`; flylet takes any word.
     pub image: String,
     /// The region to make them in, such as `iad`; near the Machines API where it is missing.
     pub region: Option<String>,
-    /// The host's program in the image, and what comes before `work`.
+    /// The path of the host in the image, and any arguments that come before `work`.
     pub host: Vec<String>,
-    /// Where hosts reach this server, with the path under which its router is mounted.
+    /// The URL at which hosts reach this server, with the path under which its router is mounted.
     pub server_url: String,
 }
 
@@ -45,9 +45,9 @@ pub enum Access {
 /// How long ended jobs are kept before they are deleted with all that belongs to them.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// For how long completed and cancelled jobs are kept after they ended.
+    /// The time for which completed and cancelled jobs are kept after they ended; by default a day.
     pub ended: Duration,
-    /// For how long discarded jobs, the dead set, are kept.
+    /// The time for which discarded jobs, the dead set, are kept after they ended; by default a week.
     pub discarded: Duration,
 }
 

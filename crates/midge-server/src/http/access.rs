@@ -12,7 +12,7 @@ use crate::midge::Midge;
 use crate::secret;
 use crate::settings::Access;
 
-/// Why a request is turned away.
+/// Why a request is turned away: it has no token or a wrong one, or a web page may have sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     NoToken,

@@ -12,19 +12,22 @@ use midge_store::{Content, JobSearch, Rows, StoreError};
 use crate::error::ServiceError;
 use crate::midge::Midge;
 
-/// Bytes that belong to a job.
+/// Bytes that belong to a job and can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobContent {
-    /// Its args: JSON text.
+    /// The job's args, as JSON text.
     Args,
-    /// What its guest reads from stdin.
+    /// The bytes that the job was given for its guest's stdin.
     Input,
-    /// What its guest wrote to stdout.
+    /// The bytes that its guest wrote to stdout in the attempt that completed.
     Result,
 }
 
 impl Midge {
-    /// Returns a job.
+    /// Returns a job as it is now.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoSuchJob`] where there is none of that id.
     pub async fn job(&self, id: JobId) -> Result<JobView, ServiceError> {
         let job = midge_store::read(&*self.inner.store, move |rows| one_job(rows, id)).await?;
         Ok(job.view(self.inner.clock.now()))
@@ -45,7 +48,7 @@ impl Midge {
         })
     }
 
-    /// Returns a page of jobs, newest first.
+    /// Returns a page of the jobs that match all parts of a filter, newest first.
     pub async fn jobs(&self, filter: JobFilter) -> Result<JobPage, ServiceError> {
         let now = self.inner.clock.now();
         let len = filter.page_len();
@@ -118,6 +121,9 @@ impl Midge {
     }
 
     /// Returns bytes that belong to a job.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoContent`] where the job has none of that kind.
     pub async fn content(&self, id: JobId, content: JobContent) -> Result<Bytes, ServiceError> {
         let (which, word) = match content {
             JobContent::Args => (Content::Args, "args"),
@@ -141,6 +147,9 @@ impl Midge {
     }
 
     /// Cancels a job: at once where it waits, as soon as its Machine has heard of it where it runs.
+    ///
+    /// # Errors
+    /// [`ServiceError::Refused`] where it has ended.
     pub async fn cancel(&self, id: JobId) -> Result<JobView, ServiceError> {
         self.happen(id, JobEvent::CancelAsked).await
     }
