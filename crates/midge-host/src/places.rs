@@ -24,16 +24,16 @@ pub struct Places {
     changed: Arc<Notify>,
 }
 
-/// Why an attempt did not begin.
+/// Why an attempt did not begin, in words for its failure or for the log.
 pub enum NotBegun {
-    /// Its module cannot be loaded.
+    /// The attempt's module cannot be loaded: its file is missing, damaged, or of another release.
     NotLoadable(String),
-    /// There is no place for it.
+    /// Every place is taken, or no thread can be started for another.
     NoRoom(String),
 }
 
 impl Places {
-    /// Prepares places; nothing is started yet.
+    /// Makes room for at most `places_max` places. No thread is started and no module read yet.
     pub fn new(modules_dir: PathBuf, places_max: u32) -> Places {
         Places {
             modules_dir,
@@ -45,7 +45,7 @@ impl Places {
         }
     }
 
-    /// Returns what tells that a guest wrote to its log or made progress.
+    /// Returns what is notified whenever a guest has written to its log or told its progress.
     pub fn changed(&self) -> Arc<Notify> {
         Arc::clone(&self.changed)
     }

@@ -69,12 +69,12 @@ Exits with 0 if the guest completed, its own code if it exited with another, 1 f
 A signal ends it as it ends any program.
 ";
 
-/// What is to be done.
+/// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
-    /// Show this text.
+    /// Write this text to stdout and exit.
     Help(&'static str),
-    /// Work for a server.
+    /// Run the jobs of a server's queue until there are none.
     Work(WorkSettings),
     /// Run one module by hand.
     Run(RunSettings),
@@ -108,7 +108,7 @@ pub struct RunSettings {
     pub guest_args: Vec<String>,
 }
 
-/// Where a server is.
+/// The URL of a server, in the parts that a request over HTTP needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
     /// A name or an address, without brackets.

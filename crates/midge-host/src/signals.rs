@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What SIGALRM interrupts.
+/// The attempt that SIGALRM interrupts.
 static INTERRUPTED: OnceLock<Control> = OnceLock::new();
 /// How often a guest is interrupted that has not ended yet.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(5);
