@@ -23,7 +23,7 @@ const BOOT_PAUSE_MAX: Duration = Duration::from_secs(60);
 pub struct View {
     /// The generation to make Machines from.
     pub generation: String,
-    /// When this server began to listen: it expires nothing until it has been up for one lease.
+    /// When this server began to listen: before that, no host could be heard of.
     pub up_since: Timestamp,
     /// Queues that are declared, have jobs, or have Machines.
     pub queues: Vec<QueueDemand>,
@@ -111,7 +111,7 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
         MachineState::Preparing if in_state > BOOT_MAX => {
             Some(Action::GiveUp(name, "it was not made in two minutes".to_owned()))
         }
-        MachineState::Creating | MachineState::Starting if in_state > BOOT_MAX => {
+        MachineState::Creating | MachineState::Starting if is_unbooted(machine, view, now) => {
             Some(Action::GiveUp(name, "its host did not phone home in two minutes".to_owned()))
         }
         // `act_failures` tells a start that failed from one that was answered.
@@ -125,6 +125,11 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
         MachineState::Up | MachineState::Starting if old => Some(Action::Drain(name)),
         _ => None,
     }
+}
+
+fn is_unbooted(machine: &Machine, view: &View, now: Timestamp) -> bool {
+    // Nobody could phone home to a server that was away.
+    now.since(machine.since.max(view.up_since)) > BOOT_MAX
 }
 
 fn is_unheard(machine: &Machine, view: &View, now: Timestamp) -> bool {

@@ -116,6 +116,15 @@ fn a_refused_create_is_repeated_a_lost_one_given_up_and_a_slow_boot_too() {
 }
 
 #[test]
+fn a_slow_boot_is_not_held_against_a_machine_while_the_server_was_away() {
+    let before = |seconds: i64| Timestamp::from_millis(NOW.as_millis() - seconds * 1_000);
+    let starting = machine("m1", MachineState::Starting, before(121));
+    let view = View { up_since: before(5), ..view(0, QueuePolicy::default(), vec![(starting, 0)]) };
+    assert_eq!(plan(&view, NOW), []);
+    assert!(matches!(plan(&view, NOW.after(Duration::from_secs(116)))[..], [Action::GiveUp(..)]));
+}
+
+#[test]
 fn machines_that_do_not_come_up_are_begun_ever_more_slowly() {
     let failed = |name: &str| {
         let mut machine = machine(name, MachineState::Gone, NOW);
