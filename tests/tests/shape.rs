@@ -261,6 +261,7 @@ fn the_dashboard_uses_only_the_public_api() {
         "crate::operations",
         "crate::midge",
         "crate::dispatcher",
+        "crate::waiters",
         "crate::exchange",
         "crate::catalog",
         "Inner",

@@ -4,7 +4,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use midge_store::conformance::fixtures::{at, id, job, put, queue};
@@ -116,7 +115,7 @@ fn a_kill_leaves_the_old_schema_or_the_new_one() -> Result<(), Failed> {
         while process.try_wait()?.is_none()
             && std::fs::metadata(&wal_path).map_or(0, |wal| wal.len()) < wal_bytes
         {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::yield_now();
         }
         process.kill()?;
         process.wait()?;
