@@ -30,8 +30,8 @@ impl Midge {
     /// [`StartError::Store`] where the store cannot be read or written.
     ///
     /// # Examples
-    /// With a store of its own in a file, and an orderly end: first HTTP stops, then the server, then the file is closed.
-    /// A job that was enqueued is there for the next server on that file.
+    /// With a store of its own in a file, and an orderly end: first HTTP stops, then the server, then the file is
+    /// closed. A job that was enqueued is there for the next server on that file.
     ///
     /// ```
     /// use std::sync::Arc;
