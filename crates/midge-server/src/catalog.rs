@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use midge_protocol::manifest::{self, Manifest, ModuleEntry, QueuePolicy};
 use midge_protocol::{ModuleName, QueueName, nearest};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::secret::hex;
@@ -45,6 +46,12 @@ pub enum CatalogError {
     },
 }
 
+/// The part of a manifest that tells whether the rest can be understood.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+}
+
 impl Catalog {
     /// Reads the manifest in a folder and checks every module against its SHA-256. The generation is a hash of the
     /// manifest.
@@ -55,10 +62,12 @@ impl Catalog {
         let path = dir.join(manifest::FILE_NAME);
         let text = std::fs::read(&path).map_err(|_| CatalogError::Missing(path.clone()))?;
         let malformed = |why: String| CatalogError::Malformed { path: path.clone(), why };
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
-        if manifest.format != manifest::FORMAT {
-            return Err(malformed(format!("its format is {}, not {}", manifest.format, manifest::FORMAT)));
+        // The format first: what another one holds beside it does not fit.
+        let Head { format } = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
+        if format != manifest::FORMAT {
+            return Err(malformed(format!("its format is {format}, not {}", manifest::FORMAT)));
         }
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
         for entry in manifest.modules.values() {
             check(dir, entry)?;
         }
@@ -118,5 +127,20 @@ impl Current {
 
     pub(crate) fn set(&self, catalog: Catalog) {
         *self.0.write().expect("nobody panics with the catalog in hand") = Arc::new(catalog);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_of_another_format_is_told_as_such_whatever_else_it_holds() {
+        let folder = std::env::temp_dir().join(format!("midge-catalog-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(manifest::FILE_NAME), r#"{"format": 1, "of": "before"}"#).unwrap();
+        let error = Catalog::open(&folder).unwrap_err().to_string();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(error.contains("its format is 1") && error.contains("midge build"), "{error}");
     }
 }
