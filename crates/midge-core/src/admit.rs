@@ -74,24 +74,14 @@ pub fn is_full(max_jobs: u64, waiting: u64, new: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::tests::new_job;
     use crate::machine::tests::machine;
-    use crate::{JobState, NewJob, Phase};
-    use midge_protocol::job::{AttemptLimits, RetryPolicy};
-    use midge_protocol::{ModuleName, QueueName};
+    use crate::{JobState, Phase};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn waiting(count: u8) -> Vec<Job> {
-        let new = |n| NewJob {
-            id: JobId::from_bytes([n; 16]),
-            module: ModuleName::new("hello").unwrap(),
-            queue: QueueName::default_queue(),
-            content_hash: 0,
-            retry: RetryPolicy::default(),
-            limits: AttemptLimits::default(),
-            due: NOW,
-        };
-        (0..count).map(|n| Job::new(new(n), NOW)).collect()
+        (0..count).map(|n| Job::new(new_job(n, NOW), NOW)).collect()
     }
 
     fn claim(machine: &Machine) -> Claim<'_> {

@@ -44,26 +44,18 @@ impl StateFilter {
 #[cfg(test)]
 mod tests {
     use midge_protocol::exchange::Outcome;
-    use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy};
-    use midge_protocol::{JobId, Lease, MachineName, ModuleName, QueueName};
+    use midge_protocol::job::{Cause, Failure};
+    use midge_protocol::{Lease, MachineName};
 
     use super::*;
-    use crate::{JobEvent, NewJob};
+    use crate::JobEvent;
+    use crate::job::tests::new_job;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     /// A job in each of the states, by what may happen to one.
     fn jobs() -> Vec<Job> {
-        let new = NewJob {
-            id: JobId::from_bytes([1; 16]),
-            module: ModuleName::new("hello").unwrap(),
-            queue: QueueName::default_queue(),
-            content_hash: 0,
-            retry: RetryPolicy::default(),
-            limits: AttemptLimits::default(),
-            due: NOW,
-        };
-        let waiting = Job::new(new, NOW);
+        let waiting = Job::new(new_job(1, NOW), NOW);
         let machine = MachineName::new("m").unwrap();
         let after = |job: &Job, event| job.apply(event, NOW).unwrap().job;
         let running = after(&waiting, JobEvent::Claimed { machine: machine.clone() });

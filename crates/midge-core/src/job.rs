@@ -498,4 +498,4 @@ impl Change {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,17 +4,21 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
-fn job() -> Job {
-    let new = NewJob {
-        id: JobId::from_bytes([7; 16]),
+/// What a job of the module `hello` in the default queue begins with.
+pub(crate) fn new_job(id: u8, due: Timestamp) -> NewJob {
+    NewJob {
+        id: JobId::from_bytes([id; 16]),
         module: ModuleName::new("hello").unwrap(),
         queue: QueueName::default_queue(),
         content_hash: 1,
         retry: RetryPolicy { max_attempts: 3, backoff: Backoff::Exponential { first_ms: 1_000 } },
         limits: AttemptLimits::default(),
-        due: NOW,
-    };
-    Job::new(new, NOW)
+        due,
+    }
+}
+
+fn job() -> Job {
+    Job::new(new_job(7, NOW), NOW)
 }
 
 fn machine(name: &str) -> MachineName {
