@@ -23,5 +23,5 @@ pub use modules::Modules;
 pub use process::{Process, Ran, run};
 pub use server::{Flylet, Server, block_on, free_port, request, serve};
 pub use start::{Ballast, Calls, Start, crates_linked, strace_missing, valgrind_missing};
-pub use usage::{cpu_time, descendants, main_thread_page_faults, resident_bytes};
+pub use usage::{descendants, main_thread_page_faults, resident_bytes, waits};
 pub use wait::{DEADLINE, eventually, eventually_within};

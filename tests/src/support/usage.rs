@@ -1,7 +1,7 @@
 //! What processes use, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
 
 /// Returns how much memory of a process is resident, in bytes.
 pub fn resident_bytes(pid: u32) -> u64 {
@@ -11,12 +11,19 @@ pub fn resident_bytes(pid: u32) -> u64 {
     kib * 1024
 }
 
-/// Returns the CPU time that a process has used, in user and system mode.
-pub fn cpu_time(pid: u32) -> Duration {
-    let fields = stat(pid).expect("the process lives");
-    // The 14th and 15th field of proc(5); two are before `fields`.
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+/// Returns how often each thread of a process has begun to wait for something, by the thread's id: what a process
+/// does, however fast the machine is and whoever else works on it.
+pub fn waits(pid: u32) -> BTreeMap<u32, u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    threads
+        .filter_map(|thread| {
+            let thread = thread.ok()?;
+            // A thread may be gone by now.
+            let status = fs::read_to_string(thread.path().join("status")).ok()?;
+            let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            Some((thread.file_name().to_str()?.parse().ok()?, waits.trim().parse().ok()?))
+        })
+        .collect()
 }
 
 /// Returns the page faults of a process's main thread, those included that needed a disk.
