@@ -32,7 +32,7 @@ pub fn time_left() -> Option<Duration> {
 
 /// Says how far the job is: `done` units of `total`, which is 0 where it is not known, and what it is doing.
 ///
-/// It is cheap, and only the last word before a heartbeat is sent on, so there is no harm in saying it often.
+/// It is cheap: what was said last is sent on once a second, so there is no harm in saying it often.
 pub fn progress(done: u64, total: u64, message: &str) {
     host::progress(done, total, message);
 }

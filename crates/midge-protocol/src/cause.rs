@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Makes the enum, its words and the way back from one table: a new cause is one line here.
 macro_rules! causes {
     ($($(#[$doc:meta])+ $cause:ident = $word:literal,)+) => {
-        /// Why an attempt did not end with a result. What failed decides what it costs: see `midge-core`'s `Job::apply`.
+        /// Why an attempt did not end with a result. What that costs the job is decided by the outcome that it is part of.
         ///
         /// In JSON and in an exchange it is its word. A word that this release does not know is kept as it came
         /// ([`Cause::Unknown`]): hosts and servers of two releases meet during a deploy.

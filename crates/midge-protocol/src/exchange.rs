@@ -32,7 +32,7 @@ pub struct Request {
     /// Asks to leave: the host has waited long enough, or was told to stop. Needs `running` to be empty.
     #[serde(default)]
     pub leaving: bool,
-    /// Attempts that run now. This is the heartbeat.
+    /// Attempts that run now.
     #[serde(default)]
     pub running: Vec<Running>,
     /// Attempts that ended. Repeated until an answer to a request that held them arrives.

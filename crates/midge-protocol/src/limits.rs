@@ -43,13 +43,13 @@ pub const MEMORY_LIMIT_DEFAULT: u64 = 256 * 1024 * 1024;
 pub const MEMORY_LIMIT_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Elements of all of a guest's tables together: 8 bytes each in the host.
 pub const TABLE_ELEMENTS_MAX: usize = 1_000_000;
-/// Random bytes that a guest may ask for in one call. wasmtime-wasi allocates them in the host first.
+/// Random bytes that a guest may ask for in one call.
 pub const RANDOM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The native stack of a guest, in bytes.
 pub const STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Waiting jobs in a queue before an enqueue is refused (429).
 pub const QUEUE_JOBS_MAX_DEFAULT: u64 = 1_000_000;
-/// Machines of a queue.
+/// Machines that a queue may have where nothing else is declared.
 pub const MACHINES_DEFAULT: u32 = 4;
 /// Jobs that one Machine runs at once.
 pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
