@@ -42,7 +42,7 @@ impl StateFilter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use midge_protocol::exchange::Outcome;
     use midge_protocol::job::{Cause, Failure};
     use midge_protocol::{Lease, MachineName};
@@ -54,7 +54,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     /// A job in each of the states, by what may happen to one.
-    fn jobs() -> Vec<Job> {
+    pub(crate) fn jobs() -> Vec<Job> {
         let waiting = Job::new(new_job(1, NOW), NOW);
         let machine = MachineName::new("m").unwrap();
         let after = |job: &Job, event| job.apply(event, NOW).unwrap().job;

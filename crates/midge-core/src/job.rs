@@ -151,6 +151,12 @@ pub enum JobEvent {
         /// How far the guest says it is.
         progress: Progress,
     },
+    /// The host does not list an attempt that is leased to its Machine: the answer that held its grant was lost. Refused
+    /// unless the job is running under this very lease and is to be cancelled: any other attempt is granted again.
+    Unlisted {
+        /// The Machine whose host it is, and the attempt that it does not list.
+        lease: Lease,
+    },
     /// The Machine that ran the job is gone, or was given up. Refused unless the job is leased to it.
     MachineLost {
         /// The Machine that is gone.
@@ -190,6 +196,9 @@ pub enum JobRefused {
     /// The job runs.
     #[error("the job is running: cancel it first")]
     Running,
+    /// The attempt has not begun and nobody asked for it to stop: it is granted again, under the same number.
+    #[error("the attempt is still to begin")]
+    ToBegin,
     /// The job waits, so there is nothing to report on.
     #[error("the job is waiting")]
     Waiting,
@@ -241,6 +250,7 @@ impl Job {
                 self.leased(&lease)?;
                 Ok(Change { job: Job { progress: Some(progress), ..self.clone() }, attempt: None })
             }
+            JobEvent::Unlisted { lease } => self.unlisted(&lease, now),
             JobEvent::MachineLost { machine, suspect, note } => {
                 self.machine_lost(&machine, suspect, note, now)
             }
@@ -311,6 +321,14 @@ impl Job {
                 Ok(change.cancelled_or_waiting(cancel, now, now))
             }
         }
+    }
+
+    fn unlisted(&self, reported: &Lease, now: Timestamp) -> Result<Change, JobRefused> {
+        if !self.leased(reported)? {
+            return Err(JobRefused::ToBegin);
+        }
+        // No guest has run, so nothing is spent; jitter spreads retries only.
+        self.finished(reported, Outcome::Cancelled, None, 0.0, now)
     }
 
     fn machine_lost(
@@ -465,6 +483,8 @@ impl Job {
             ended_at: self.ended_at(),
             machine: self.lease().map(|lease| lease.machine.clone()),
             cancelling: self.is_cancelling(),
+            may_cancel: self.is_changed_by(JobEvent::CancelAsked, now),
+            may_retry: self.is_changed_by(JobEvent::RetryAsked, now),
             progress: self.progress.clone(),
             failure: self.failure.clone(),
             result_bytes: match self.state {
@@ -472,6 +492,11 @@ impl Job {
                 _ => None,
             },
         }
+    }
+
+    /// Returns whether an event applies to the job and makes another of it.
+    fn is_changed_by(&self, event: JobEvent, now: Timestamp) -> bool {
+        self.apply(event, now).is_ok_and(|change| change.job != *self)
     }
 }
 

@@ -12,14 +12,17 @@
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | What do host and server say to each other next? | [`exchange`] |
 //! | How long does a failed job wait? | [`backoff()`] |
-//! | Which jobs are in a public state? | [`StateFilter`] |
+//! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
+//! | How long is an ended job kept? | [`Retention`] |
 
 mod job;
 mod machine;
 
 mod admit;
 mod backoff;
+mod counts;
 mod filter;
+mod retention;
 
 mod plan;
 mod rounds;
@@ -28,10 +31,13 @@ pub mod exchange;
 
 pub use admit::{Claim, admit, claim_order, is_full, may_leave};
 pub use backoff::backoff;
+pub use counts::JobCounts;
 pub use filter::StateFilter;
 pub use job::{Change, Ending, Job, JobEvent, JobRefused, JobState, NewJob, Phase};
 pub use machine::{
-    Call, CallFailure, Exit, Loss, Machine, MachineChange, MachineEvent, MachineRefused, MachineState, Sight,
+    Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEvent, MachineRefused,
+    MachineState, Sight,
 };
 pub use plan::{Action, QueueDemand, View, plan};
+pub use retention::Retention;
 pub use rounds::{Found, Rounds};

@@ -4,6 +4,7 @@
 //! ([`MachineChange::loss`]), and its jobs are given back in the same transaction.
 
 mod apply;
+mod create;
 
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use midge_protocol::{BootId, MachineId, MachineName, QueueName, Timestamp, limit
 use serde::{Deserialize, Serialize};
 
 use crate::JobEvent;
+
+pub use create::CreateTries;
 
 /// A Machine that was heard of is not written down as heard of again before this is over: a small part of a lease.
 const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0");

@@ -225,6 +225,12 @@ pub struct JobView {
     /// Whether a running job was asked to stop and has not yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelling: bool,
+    /// Whether to cancel the job would change anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_cancel: bool,
+    /// Whether to retry the job would change anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_retry: bool,
     /// The last progress of the running attempt, where it told any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,

@@ -18,7 +18,7 @@ pub const BULK_JOBS_MAX: usize = 10_000;
 pub const ENQUEUE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The body of an exchange, both ways. At least one largest input or result always fits.
 pub const EXCHANGE_BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
-/// How many bytes of inputs a server puts into one exchange after the first job.
+/// Once an answer carries so many bytes of args and inputs, no other job goes into it.
 pub const EXCHANGE_INPUT_BYTES_GOAL: usize = 16 * 1024 * 1024;
 /// Places of one host. A place is a thread and up to a memory limit of memory.
 pub const PLACES_MAX: u32 = 1_024;

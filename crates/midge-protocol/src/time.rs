@@ -28,6 +28,13 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(millis))
     }
 
+    /// Returns the time `duration` earlier, to the millisecond; the earliest time there is where that would overflow.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Timestamp {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Timestamp(self.0.saturating_sub(millis))
+    }
+
     /// Returns how long after `earlier` this is; zero where it is not after it.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use midge_core::Retention;
 use midge_machines::Machines;
 use midge_protocol::{QueueName, Timestamp};
 use midge_store::Store;
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::catalog::{Catalog, Current};
 use crate::clock::Clock;
-use crate::settings::{Access, Fork, Retention};
+use crate::settings::{Access, Fork};
 use crate::waiters::Hub;
 
 /// A running server: enqueues, exchanges, dispatches. Cloning it is cheap and gives another handle to the same.

@@ -284,12 +284,9 @@ fn buttons(base: &str, job: &JobView) -> Markup {
         }
     };
     html! {
-        @match job.state {
-            JobState::Running => { @if job.cancelling { "cancelling" } @else { (form("cancel")) } }
-            JobState::Scheduled | JobState::Retryable => { (form("retry")) " " (form("cancel")) }
-            JobState::Available => (form("cancel")),
-            JobState::Completed | JobState::Cancelled | JobState::Discarded => (form("retry")),
-        }
+        @if job.cancelling { "cancelling" }
+        @if job.may_retry { (form("retry")) " " }
+        @if job.may_cancel { (form("cancel")) }
     }
 }
 

@@ -1,7 +1,6 @@
 //! How a server is to be: what whoever embeds it decides.
 
-use std::time::Duration;
-
+use midge_core::Retention;
 use midge_protocol::Secret;
 
 use crate::catalog::Catalog;
@@ -40,20 +39,4 @@ pub enum Access {
     /// Everybody on this machine. Only for a server that listens on loopback: what keeps web pages out is that
     /// `Host` must be a loopback name, and that a body must be JSON, which a page cannot send elsewhere unasked.
     Loopback,
-}
-
-/// How long ended jobs are kept before they are deleted with all that belongs to them.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// The time for which completed and cancelled jobs are kept after they ended; by default a day.
-    pub ended: Duration,
-    /// The time for which discarded jobs, the dead set, are kept after they ended; by default a week.
-    pub discarded: Duration,
-}
-
-impl Default for Retention {
-    fn default() -> Retention {
-        // As River has them.
-        Retention { ended: Duration::from_secs(24 * 3600), discarded: Duration::from_secs(7 * 24 * 3600) }
-    }
 }

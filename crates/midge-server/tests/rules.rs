@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use midge_core::{Job, Machine, MachineState, NewJob};
 use midge_machines::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
-use midge_protocol::exchange::{Answer, Request};
+use midge_protocol::exchange::{Answer, Request, Running};
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
 use midge_protocol::manifest::{self, Manifest, QueuePolicy};
-use midge_protocol::{BootId, JobId, MachineId, MachineName, ModuleName, QueueName, Secret, Timestamp};
+use midge_protocol::{
+    BootId, JobId, MachineId, MachineName, ModuleName, QueueName, Secret, Timestamp, limits,
+};
 use midge_server::dispatcher::{self, Act};
 use midge_server::{Catalog, Clock, Fork, exchange, secret_hash};
-use midge_store::{MemoryStore, write};
+use midge_store::{Content, MemoryStore, StoreError, write};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -151,4 +154,51 @@ async fn a_host_that_was_told_to_drain_stays_drained_when_its_generation_comes_b
     let back = exchange(2, "g1", false).await;
     assert!(back.drain && back.jobs.is_empty(), "{back:?}");
     assert!(exchange(3, "g1", true).await.left, "it keeps nothing warm, so it may go");
+}
+
+/// An answer over the bound of a body is dropped by the host, and with it every attempt that it holds, each time.
+#[tokio::test]
+async fn an_answer_never_outgrows_its_bound_however_much_is_sent_again() {
+    const JOBS: u8 = 8;
+    let store = MemoryStore::new();
+    write(&store, |rows| {
+        rows.put_machine(&Machine { places: JOBS.into(), ..machine(MachineState::Up) })?;
+        for number in 0..JOBS {
+            let job = Job { id: JobId::from_bytes([number; 16]), ..job() };
+            rows.put_jobs(std::slice::from_ref(&job))?;
+            rows.put_content(job.id, Content::Input, &vec![0; limits::INPUT_BYTES_MAX])?;
+        }
+        Ok::<_, StoreError>(())
+    })
+    .await
+    .unwrap();
+    let mut running: Vec<Running> = Vec::new();
+    for seq in 1.. {
+        let ask = async |seq, running| {
+            let context =
+                exchange::Context { generation: "g1".to_owned(), policies: BTreeMap::new(), jitter: 0.0 };
+            let request = Request {
+                boot: BootId(1),
+                seq,
+                room: JOBS.into(),
+                wait_ms: 0,
+                leaving: false,
+                running,
+                finished: Vec::new(),
+                log: Vec::new(),
+            };
+            let hash = secret_hash(&Secret::new("s"));
+            exchange::exchange(&store, context, name(), hash, request, NOW).await.unwrap().answer
+        };
+        // One answer is lost on its way each time.
+        ask(2 * seq, running.clone()).await;
+        let answer = ask(2 * seq + 1, running.clone()).await;
+        let bytes: usize = answer.jobs.iter().map(|grant| grant.input.as_ref().map_or(0, Bytes::len)).sum();
+        assert!(bytes < limits::EXCHANGE_BODY_BYTES_MAX, "{} jobs of {bytes} bytes", answer.jobs.len());
+        assert!(!answer.jobs.is_empty(), "{} of {JOBS} were granted", running.len());
+        running.extend(answer.jobs.iter().map(|grant| Running { attempt: grant.attempt, progress: None }));
+        if running.len() == JOBS as usize {
+            break;
+        }
+    }
 }

@@ -11,8 +11,6 @@ mod sqlite;
 mod work;
 
 pub use memory::MemoryStore;
-pub use rows::{
-    Content, ContentRows, JobCounts, JobRows, JobSearch, MachineRows, Rows, StoreError, read, write,
-};
+pub use rows::{Content, ContentRows, JobRows, JobSearch, MachineRows, Rows, StoreError, read, write};
 pub use rows::{ReadWork, Store, WriteWork};
 pub use sqlite::{SqliteSettings, SqliteStore};

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use midge_core::{Job, Machine, Phase, StateFilter};
+use midge_core::{Job, JobCounts, Machine, Phase, StateFilter};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, Timestamp};
 
@@ -229,36 +229,6 @@ pub struct JobSearch {
     pub module: Option<ModuleName>,
     /// Only jobs whose id sorts before this one.
     pub before: Option<JobId>,
-}
-
-/// How many jobs a queue has, as they are at one time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct JobCounts {
-    /// How many jobs are in each phase. A phase without jobs may be missing.
-    pub phases: BTreeMap<Phase, u64>,
-    /// Of those that wait, how many are not due yet and have not failed.
-    pub scheduled: u64,
-    /// Of those that wait, how many are not due yet and have failed.
-    pub retryable: u64,
-    /// When the waiting job that is due longest became due.
-    pub oldest_due: Option<Timestamp>,
-}
-
-impl JobCounts {
-    /// Returns how many jobs are in a phase.
-    pub fn phase(&self, phase: Phase) -> u64 {
-        self.phases.get(&phase).copied().unwrap_or(0)
-    }
-
-    /// Returns how many jobs wait, due or not.
-    pub fn waiting(&self) -> u64 {
-        self.phase(Phase::Fresh) + self.phase(Phase::Retrying)
-    }
-
-    /// Returns how many jobs wait and are due.
-    pub fn due(&self) -> u64 {
-        self.waiting().saturating_sub(self.scheduled + self.retryable)
-    }
 }
 
 /// Why a store could not do a work. Variants are named after what the caller does next.

@@ -28,7 +28,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How soon a host that may not leave asks again.
 const LEAVE_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of results and logs in one request, so that it stays below the bound of a body with names and numbers.
-const CARRIED_BYTES_MAX: usize = limits::EXCHANGE_BODY_BYTES_MAX - (4 << 20);
+pub(super) const CARRIED_BYTES_MAX: usize = limits::EXCHANGE_BODY_BYTES_MAX - (4 << 20);
 /// The log that one request carries of one attempt that still runs.
 const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
 /// Attempts that are remembered after they ended, for a grant that was on its way meanwhile.

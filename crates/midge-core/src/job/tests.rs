@@ -167,3 +167,32 @@ fn an_ended_job_refuses_reports_and_cancels() {
     assert_eq!(finish(&done, "m1", 1, DONE, NOW), Err(JobRefused::NotLeased));
     assert_eq!(done.apply(JobEvent::CancelAsked, NOW), Err(JobRefused::Ended(State::Completed)));
 }
+
+#[test]
+fn an_attempt_that_its_host_does_not_list_is_granted_again_unless_it_is_to_be_cancelled() {
+    let running = claimed(&job(), "m1", NOW);
+    let unlisted =
+        |by: &str| JobEvent::Unlisted { lease: Lease { machine: machine(by), attempt: AttemptNumber(1) } };
+    assert_eq!(running.apply(unlisted("m1"), NOW), Err(JobRefused::ToBegin));
+    let cancelling = running.apply(JobEvent::CancelAsked, NOW).unwrap().job;
+    assert_eq!(cancelling.apply(unlisted("m2"), NOW), Err(JobRefused::NotLeased));
+    let change = cancelling.apply(unlisted("m1"), NOW).unwrap();
+    assert_eq!((change.job.state_at(NOW), change.job.spent), (State::Cancelled, 0));
+    assert_eq!(change.attempt.unwrap().failure.unwrap().cause, Cause::Cancelled);
+}
+
+#[test]
+fn people_are_offered_what_would_change_the_job() {
+    let offered = |job: &Job| (job.view(NOW).may_cancel, job.view(NOW).may_retry);
+    let running = claimed(&job(), "m1", NOW);
+    let cancelling = running.apply(JobEvent::CancelAsked, NOW).unwrap().job;
+    let scheduled = Job::new(new_job(8, NOW.after(Duration::from_secs(1))), NOW);
+    let retryable = finish(&running, "m1", 1, failed(Cause::Trap), NOW).unwrap().job;
+    let done = finish(&running, "m1", 1, DONE, NOW).unwrap().job;
+    assert_eq!(offered(&job()), (true, false), "it is due already");
+    assert_eq!(offered(&scheduled), (true, true));
+    assert_eq!(offered(&retryable), (true, true));
+    assert_eq!(offered(&running), (true, false));
+    assert_eq!(offered(&cancelling), (false, false));
+    assert_eq!(offered(&done), (false, true));
+}

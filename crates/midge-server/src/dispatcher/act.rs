@@ -3,7 +3,7 @@
 //!
 //! Invariant: nothing is decided here, and a call that fails becomes an event, never an error that ends the loop.
 
-use midge_core::{Call, CallFailure, MachineEvent};
+use midge_core::{Call, CallFailure, CreateTries, MachineEvent};
 use midge_machines::{Label, Launch, MachineError, MachineSpec, Machines};
 use midge_protocol::{MachineId, MachineName};
 use midge_store::{Store, StoreError};
@@ -12,10 +12,6 @@ use super::change::change;
 use super::spec::OWNER_KEY;
 use super::{Act, Context};
 use crate::clock::Clock;
-
-/// A create whose fate is not known is repeated so often, under the same name and secret: the name is unique, so that
-/// the Machine is made once.
-const AMBIGUOUS_TRIES: u32 = 3;
 
 /// Makes one call to the Machines API and writes what came of it.
 pub async fn act(
@@ -27,23 +23,20 @@ pub async fn act(
 ) -> Result<(), StoreError> {
     let (name, event) = match act {
         Act::Create { spec, launch } => {
-            let event = match create(machines, &spec, launch).await {
-                Ok(id) => MachineEvent::Created { id },
-                Err(error) => failed(Call::Create, &spec.name, &error),
-            };
+            let event = create(machines, &spec, launch).await;
             (spec.name, event)
         }
         Act::Start { name, id } => {
             let event = match machines.start(&id).await {
                 Ok(()) => MachineEvent::Started,
-                Err(error) => failed(Call::Start, &name, &error),
+                Err(error) => failed(Call::Start, failure_of(&error), &name, &error),
             };
             (name, event)
         }
         Act::Destroy { name, id } => {
             let event = match destroy(machines, &name, id, context).await {
                 Ok(()) => MachineEvent::Destroyed,
-                Err(error) => failed(Call::Destroy, &name, &error),
+                Err(error) => failed(Call::Destroy, failure_of(&error), &name, &error),
             };
             (name, event)
         }
@@ -64,16 +57,16 @@ pub async fn act(
     .await
 }
 
-async fn create(
-    machines: &dyn Machines,
-    spec: &MachineSpec,
-    launch: Launch,
-) -> Result<MachineId, MachineError> {
-    let mut tries = 1;
+/// Makes a Machine, by the same call again for as long as midge-core says so.
+async fn create(machines: &dyn Machines, spec: &MachineSpec, launch: Launch) -> MachineEvent {
+    let mut tries = CreateTries::default();
     loop {
-        match machines.create(spec, launch).await {
-            Err(MachineError::Ambiguous { .. }) if tries < AMBIGUOUS_TRIES => tries += 1,
-            other => return other,
+        let error = match machines.create(spec, launch).await {
+            Ok(id) => return MachineEvent::Created { id },
+            Err(error) => error,
+        };
+        if let Some(failure) = tries.failed(failure_of(&error)) {
+            return failed(Call::Create, failure, &spec.name, &error);
         }
     }
 }
@@ -96,10 +89,8 @@ async fn destroy(
     Ok(())
 }
 
-fn failed(call: Call, name: &MachineName, error: &MachineError) -> MachineEvent {
-    let verb = call.as_str();
-    tracing::warn!(machine.name = %name, %error, "cannot {verb} a Machine");
-    let failure = match error {
+fn failure_of(error: &MachineError) -> CallFailure {
+    match error {
         MachineError::Gone(_) => CallFailure::Gone,
         MachineError::Ambiguous { .. } => CallFailure::Ambiguous,
         MachineError::NoCapacity(_) => CallFailure::NoCapacity,
@@ -110,6 +101,11 @@ fn failed(call: Call, name: &MachineName, error: &MachineError) -> MachineEvent 
         MachineError::Conflict(_) | MachineError::NotReady(_) | MachineError::Unavailable(_) => {
             CallFailure::Unavailable
         }
-    };
+    }
+}
+
+fn failed(call: Call, failure: CallFailure, name: &MachineName, error: &MachineError) -> MachineEvent {
+    let verb = call.as_str();
+    tracing::warn!(machine.name = %name, %error, "cannot {verb} a Machine");
     MachineEvent::CallFailed { call, failure, note: format!("cannot {verb} it: {error}") }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use midge_core::{Action, Call, Machine, MachineEvent, MachineState, QueueDemand, Sight, View, plan};
 use midge_machines::{Launch, Machines};
+use midge_protocol::job::State;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 use rand::SeedableRng;
@@ -79,7 +80,7 @@ impl Round<'_> {
         let demand = |queue: &QueueName| QueueDemand {
             queue: queue.clone(),
             policy: self.context.catalog.policy(queue),
-            due: counts.get(queue).map_or(0, midge_store::JobCounts::due),
+            due: counts.get(queue).map_or(0, |counts| counts.in_state(State::Available)),
         };
         let view = View {
             generation: self.context.catalog.generation.clone(),

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use midge_core::Phase;
-use midge_protocol::Timestamp;
 use midge_store::StoreError;
 
 use crate::midge::Inner;
@@ -14,13 +12,7 @@ pub(super) const EVERY: Duration = Duration::from_secs(60);
 const JOBS_MAX: usize = 2_000;
 
 pub(super) async fn prune(inner: &Inner) -> Result<(), StoreError> {
-    let now = inner.clock.now();
-    let before =
-        |kept: Duration| Timestamp::from_millis(now.as_millis().saturating_sub(kept.as_millis() as i64));
-    let (ended, discarded) = (before(inner.retention.ended), before(inner.retention.discarded));
-    for (phase, before) in
-        [(Phase::Completed, ended), (Phase::Cancelled, ended), (Phase::Discarded, discarded)]
-    {
+    for (phase, before) in inner.retention.over(inner.clock.now()) {
         while midge_store::write(&*inner.store, move |rows| rows.delete_ended(phase, before, JOBS_MAX))
             .await?
             == JOBS_MAX

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use midge_core::{Claim, Job, JobEvent, MachineEvent, admit, may_leave};
-use midge_protocol::exchange::{AttemptRef, Grant, Outcome, Request};
-use midge_protocol::{JobId, limits};
+use midge_protocol::JobId;
+use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_store::{Content, StoreError};
 
 use super::session::Session;
@@ -12,15 +12,14 @@ use super::session::Session;
 impl Session<'_> {
     /// Sends again what is leased to the Machine and its host does not know of: the answer that held it was lost.
     pub(super) fn resend(&mut self, request: &Request) -> Result<(), StoreError> {
-        let running: BTreeSet<JobId> = request.running.iter().map(|running| running.attempt.job).collect();
-        let unknown: Vec<Job> =
-            self.leased.values().filter(|job| !running.contains(&job.id)).cloned().collect();
-        for job in unknown {
-            if job.is_cancelling() {
-                self.attempt_ended(reference(&job), Outcome::HandedBack, None)?;
-            } else {
-                let grant = self.grant(&job)?;
-                self.done.answer.jobs.push(grant);
+        let listed: BTreeSet<JobId> = request.running.iter().map(|running| running.attempt.job).collect();
+        let unlisted: Vec<Job> =
+            self.leased.values().filter(|job| !listed.contains(&job.id)).cloned().collect();
+        for job in unlisted {
+            let lease = self.lease(reference(&job));
+            // What does not fit is not listed the next time either.
+            if !self.apply(job.id, JobEvent::Unlisted { lease })? && self.carried.has_room() {
+                self.give(&job)?;
             }
         }
         Ok(())
@@ -37,22 +36,19 @@ impl Session<'_> {
             newest: true,
         };
         let room = claim.room();
-        if room == 0 {
+        if room == 0 || !self.carried.has_room() {
             return Ok(());
         }
         let waiting = self.rows.jobs_due(&self.machine.queue, self.now, room)?;
         let admitted = admit(&claim, &waiting, self.now);
         let mut claimed = Vec::with_capacity(admitted.len());
-        let mut input_bytes = 0;
         for job in waiting.iter().filter(|job| admitted.contains(&job.id)) {
-            if input_bytes > limits::EXCHANGE_INPUT_BYTES_GOAL {
+            if !self.carried.has_room() {
                 break;
             }
             let event = JobEvent::Claimed { machine: self.machine.name.clone() };
             let Ok(change) = job.apply(event, self.now) else { continue };
-            let grant = self.grant(&change.job)?;
-            input_bytes += grant.input.as_ref().map_or(0, bytes::Bytes::len);
-            self.done.answer.jobs.push(grant);
+            self.give(&change.job)?;
             claimed.push(change.job);
         }
         self.rows.put_jobs(&claimed)?;
@@ -61,6 +57,14 @@ impl Session<'_> {
             self.machine = change.machine;
         }
         self.leased.extend(claimed.into_iter().map(|job| (job.id, job)));
+        Ok(())
+    }
+
+    /// Puts the grant of a leased job into the answer.
+    fn give(&mut self, job: &Job) -> Result<(), StoreError> {
+        let grant = self.grant(job)?;
+        self.carried.add(&grant);
+        self.done.answer.jobs.push(grant);
         Ok(())
     }
 

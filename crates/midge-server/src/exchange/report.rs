@@ -44,7 +44,7 @@ impl Session<'_> {
     }
 
     /// Ends an attempt that is leased to the Machine. Returns whether it was.
-    pub(super) fn attempt_ended(
+    fn attempt_ended(
         &mut self,
         attempt: AttemptRef,
         outcome: Outcome,

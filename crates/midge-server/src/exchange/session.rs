@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use midge_core::exchange::Carried;
 use midge_core::{Change, Job, JobEvent, Machine, MachineState};
 use midge_protocol::exchange::AttemptRef;
 use midge_protocol::{JobId, Lease, Timestamp};
@@ -19,6 +20,8 @@ pub(super) struct Session<'a> {
     pub(super) machine: Machine,
     /// Jobs that are leased to it.
     pub(super) leased: BTreeMap<JobId, Job>,
+    /// What the answer carries so far.
+    pub(super) carried: Carried,
     pub(super) done: Exchanged,
 }
 
@@ -31,7 +34,16 @@ impl<'a> Session<'a> {
         now: Timestamp,
     ) -> Result<Session<'a>, StoreError> {
         let leased = rows.jobs_leased(&machine.name)?.into_iter().map(|job| (job.id, job)).collect();
-        Ok(Session { rows, context, now, row, machine, leased, done: Exchanged::default() })
+        Ok(Session {
+            rows,
+            context,
+            now,
+            row,
+            machine,
+            leased,
+            carried: Carried::default(),
+            done: Exchanged::default(),
+        })
     }
 
     /// Applies an event to a leased job and writes what changed. Returns whether it applied.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Job, NewJob, is_full};
+use midge_core::{Job, JobCounts, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued};
 use midge_protocol::{JobId, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows};
@@ -192,7 +192,7 @@ fn write(
     if !nearly_full.is_empty() {
         let counts = rows.job_counts(now)?;
         for (queue, max) in nearly_full {
-            let waiting = counts.get(queue).map_or(0, midge_store::JobCounts::waiting);
+            let waiting = counts.get(queue).map_or(0, JobCounts::waiting);
             if is_full(*max, waiting, queues.get(queue).copied().unwrap_or(0)) {
                 return Err(ServiceError::QueueFull { queue: queue.clone(), max: *max });
             }

@@ -1,6 +1,5 @@
 //! What can be asked about queues.
 
-use midge_core::Phase;
 use midge_protocol::api::{QueueView, Queues};
 use midge_protocol::job::State;
 
@@ -20,21 +19,12 @@ impl Midge {
         names.extend(counts.keys().cloned());
         let queues = names.into_iter().map(|name| {
             let counts = counts.get(&name).cloned().unwrap_or_default();
-            let jobs = [
-                (State::Scheduled, counts.scheduled),
-                (State::Available, counts.due()),
-                (State::Retryable, counts.retryable),
-                (State::Running, counts.phase(Phase::Running)),
-                (State::Completed, counts.phase(Phase::Completed)),
-                (State::Cancelled, counts.phase(Phase::Cancelled)),
-                (State::Discarded, counts.phase(Phase::Discarded)),
-            ];
+            let jobs = State::ALL.into_iter().map(|state| (state, counts.in_state(state))).collect();
             let live = machines.iter().filter(|(m, _)| m.queue == name && m.state.is_live()).count();
-            let oldest = counts.oldest_due.filter(|due| *due <= now);
             QueueView {
                 policy: catalog.policy(&name),
-                jobs: jobs.into(),
-                oldest_waits_ms: oldest.map(|due| now.since(due).as_millis() as u64),
+                jobs,
+                oldest_waits_ms: counts.oldest_due.map(|due| now.since(due).as_millis() as u64),
                 machines: live as u32,
                 name,
             }

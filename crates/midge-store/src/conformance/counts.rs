@@ -2,30 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{Job, JobEvent, Phase};
-use midge_protocol::job::State;
+use midge_core::{Job, JobCounts, JobEvent, Phase};
 use midge_protocol::{JobId, QueueName, Timestamp};
 
 use super::Kept;
 use super::fixtures::{
     Chance, after, ask, at, cancelled, completed, discarded, failed, id, job, job_of, put, queue, running,
 };
-use crate::{JobCounts, Store, StoreError, write};
+use crate::{Store, StoreError, write};
 
 /// Counts jobs by looking at each.
 fn counted<'a>(jobs: impl Iterator<Item = &'a Job>, now: Timestamp) -> BTreeMap<QueueName, JobCounts> {
     let mut all: BTreeMap<QueueName, JobCounts> = BTreeMap::new();
     for job in jobs {
-        let counts = all.entry(job.queue.clone()).or_default();
-        *counts.phases.entry(job.phase()).or_default() += 1;
-        match job.state_at(now) {
-            State::Scheduled => counts.scheduled += 1,
-            State::Retryable => counts.retryable += 1,
-            State::Available => {
-                counts.oldest_due = [counts.oldest_due, Some(job.due())].into_iter().flatten().min();
-            }
-            _ => {}
-        }
+        all.entry(job.queue.clone()).or_default().add(job, now);
     }
     all
 }

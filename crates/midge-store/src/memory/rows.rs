@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Machine, Phase};
+use midge_core::{Job, JobCounts, Machine, Phase};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp};
 
 use super::tables::{Tables, Waiting};
 use crate::work::Access;
-use crate::{Content, ContentRows, JobCounts, JobRows, JobSearch, MachineRows, StoreError};
+use crate::{Content, ContentRows, JobRows, JobSearch, MachineRows, StoreError};
 
 type Undo = Box<dyn FnOnce(&mut Tables)>;
 

@@ -20,13 +20,14 @@ mod line;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::Phase;
+use midge_core::{JobCounts, Phase};
+use midge_protocol::job::State;
 use midge_protocol::{ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, params};
 
 use self::line::Line;
 use super::decode::{name, phase, text};
-use crate::{JobCounts, StoreError};
+use crate::StoreError;
 
 /// How far the horizon may fall behind the writes: long enough that not every write looks for jobs that became due.
 const HORIZON_BEHIND_MAX: Duration = Duration::from_millis(100);
@@ -169,7 +170,7 @@ impl Counts {
             }
         }
         for (queue, counts) in &mut all {
-            if counts.due() > 0 {
+            if counts.in_state(State::Available) > 0 {
                 counts.oldest_due = due_after(connection, queue, Timestamp::from_millis(i64::MIN))?;
             }
         }

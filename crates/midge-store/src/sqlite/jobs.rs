@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{Job, Phase};
+use midge_core::{Job, JobCounts, Phase};
 use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
@@ -10,7 +10,7 @@ use super::counts::Counted;
 use super::decode::{from_json, id, phase, text, to_json};
 use super::listing;
 use super::rows::SqliteRows;
-use crate::{JobCounts, JobRows, JobSearch, StoreError};
+use crate::{JobRows, JobSearch, StoreError};
 
 impl JobRows for SqliteRows<'_> {
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
