@@ -9,7 +9,6 @@ mod look;
 mod prune;
 mod spec;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use midge_core::{Found, Rounds};
@@ -52,8 +51,6 @@ pub struct Decided {
     pub tell: Vec<MachineName>,
     /// The queues to which jobs came back.
     pub returned: Vec<QueueName>,
-    /// The number of jobs that wait in each queue, due or not.
-    pub waiting: BTreeMap<QueueName, u64>,
     /// The queues that have jobs which are due.
     pub due: Vec<QueueName>,
     /// The time at which the next job becomes due; nothing where none waits for its time.
@@ -165,7 +162,6 @@ async fn one_round(
     decided.ended.iter().for_each(|job| inner.waiters.jobs.wake(job));
     decided.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
     decided.returned.iter().chain(&decided.due).for_each(|queue| inner.waiters.queues.wake(queue));
-    *inner.waiting() = decided.waiting.into_iter().collect();
     Ok(found)
 }
 

@@ -3,12 +3,11 @@
 //! Everything else is built on this: the operations that can be asked for, the exchange, the dispatcher and HTTP each
 //! add methods of their own. How it starts and ends is in `start.rs`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use midge_core::Retention;
 use midge_machines::Machines;
-use midge_protocol::{QueueName, Timestamp};
+use midge_protocol::Timestamp;
 use midge_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -37,8 +36,6 @@ pub(crate) struct Inner {
     pub(crate) owner: String,
     pub(crate) up_since: Timestamp,
     pub(crate) waiters: Hub,
-    /// About how many jobs wait in each queue: near a queue's limit, the store is asked.
-    pub(crate) waiting: Mutex<HashMap<QueueName, u64>>,
     /// Whether the server has been told to end.
     pub(crate) stopping: watch::Sender<bool>,
     pub(crate) dispatcher: Mutex<Option<JoinHandle<()>>>,
@@ -48,11 +45,5 @@ impl Midge {
     /// Returns the modules that jobs may name.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.inner.catalog.get()
-    }
-}
-
-impl Inner {
-    pub(crate) fn waiting(&self) -> MutexGuard<'_, HashMap<QueueName, u64>> {
-        self.waiting.lock().expect("nobody panics with the counts in hand")
     }
 }

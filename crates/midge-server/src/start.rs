@@ -127,7 +127,6 @@ impl Midge {
             owner,
             up_since,
             waiters: Hub::default(),
-            waiting: Mutex::default(),
             stopping: watch::Sender::new(false),
             dispatcher: Mutex::default(),
         });

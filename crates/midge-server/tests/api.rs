@@ -456,6 +456,18 @@ async fn a_full_queue_refuses_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
+async fn a_queue_takes_no_more_than_it_may_hold_however_many_enqueue_at_once() {
+    let policy = QueuePolicy { max_jobs: 100, max_machines: 0, ..QueuePolicy::default() };
+    let server = server_with(policy, Access::Loopback).await;
+    let bulk = || Some(json!({"jobs": [{"module": "hello"}, {"module": "hello"}, {"module": "hello"}]}));
+    let calls = (0..50).map(|_| server.call(Method::POST, "/v1/jobs/bulk", bulk()));
+    let answers = futures_util::future::join_all(calls).await;
+    let taken = answers.iter().filter(|(status, _)| *status == StatusCode::OK).count();
+    let full = answers.iter().filter(|(status, _)| *status == StatusCode::TOO_MANY_REQUESTS).count();
+    assert_eq!((taken, full), (33, 17), "{answers:?}");
+}
+
+#[tokio::test]
 async fn a_delayed_job_is_scheduled_and_can_be_run_now() {
     let server = server().await;
     let id = server.enqueue(json!({"module": "hello", "in_ms": 3_600_000})).await;

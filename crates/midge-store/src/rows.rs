@@ -148,6 +148,9 @@ pub trait JobRows {
     /// Counts every queue's jobs as they are at `now`. Fast however many jobs there are.
     fn job_counts(&mut self, now: Timestamp) -> Result<BTreeMap<QueueName, JobCounts>, StoreError>;
 
+    /// Returns how many jobs of a queue wait, due or not: fast enough to be asked at each enqueue.
+    fn jobs_waiting(&mut self, queue: &QueueName) -> Result<u64, StoreError>;
+
     /// Returns when the next waiting job of any queue becomes due after `now`.
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 

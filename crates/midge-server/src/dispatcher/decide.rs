@@ -95,7 +95,6 @@ impl Round<'_> {
         self.decided.machines = view.machines.iter().any(|(machine, _)| machine.state != MachineState::Gone)
             || !self.decided.acts.is_empty();
         self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
-        self.decided.waiting = counts.into_iter().map(|(queue, counts)| (queue, counts.waiting())).collect();
         self.decided.next_due = self.rows.next_due(self.now)?;
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Job, JobCounts, NewJob, is_full};
+use midge_core::{Job, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued};
 use midge_protocol::{JobId, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows};
@@ -35,33 +35,12 @@ impl Midge {
         let catalog = self.inner.catalog.get();
         let accepted: Vec<Accepted> =
             requests.into_iter().map(|request| accept(request, &catalog, now)).collect::<Result<_, _>>()?;
-        let full = self.nearly_full(&accepted, &catalog);
-
-        let written = midge_store::write(&*self.inner.store, move |rows| write(rows, accepted, &full, now));
+        let written =
+            midge_store::write(&*self.inner.store, move |rows| write(rows, accepted, &catalog, now));
         let Written { enqueued, queues } = written.await?;
-        for (queue, count) in queues {
-            *self.inner.waiting().entry(queue.clone()).or_default() += count;
-            self.inner.waiters.queues.wake(&queue);
-        }
+        queues.iter().for_each(|queue| self.inner.waiters.queues.wake(queue));
         self.inner.waiters.dispatcher.notify_one();
         Ok(enqueued)
-    }
-
-    /// Returns the limits of the queues that are so nearly full that the store has to count.
-    fn nearly_full(&self, accepted: &[Accepted], catalog: &Catalog) -> BTreeMap<QueueName, u64> {
-        let mut adds: BTreeMap<&QueueName, u64> = BTreeMap::new();
-        for job in accepted {
-            *adds.entry(&job.new.queue).or_default() += 1;
-        }
-        let waiting = self.inner.waiting();
-        let limits = adds.into_iter().map(|(queue, add)| (queue, add, catalog.policy(queue).max_jobs));
-        limits
-            // The count is about a second old: a tenth of room covers what it missed.
-            .filter(|(queue, add, max)| {
-                is_full(max - max / 10, waiting.get(*queue).copied().unwrap_or(0), *add)
-            })
-            .map(|(queue, _, max)| (queue.clone(), max))
-            .collect()
     }
 }
 
@@ -158,14 +137,14 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
 
 struct Written {
     enqueued: Vec<Enqueued>,
-    /// Jobs that are new, by queue.
-    queues: BTreeMap<QueueName, u64>,
+    /// The queues that have new jobs.
+    queues: Vec<QueueName>,
 }
 
 fn write(
     rows: &mut dyn Rows,
     accepted: Vec<Accepted>,
-    nearly_full: &BTreeMap<QueueName, u64>,
+    catalog: &Catalog,
     now: Timestamp,
 ) -> Result<Written, ServiceError> {
     let ids: Vec<JobId> = accepted.iter().map(|job| job.new.id).collect();
@@ -189,13 +168,10 @@ fn write(
             }
         }
     }
-    if !nearly_full.is_empty() {
-        let counts = rows.job_counts(now)?;
-        for (queue, max) in nearly_full {
-            let waiting = counts.get(queue).map_or(0, JobCounts::waiting);
-            if is_full(*max, waiting, queues.get(queue).copied().unwrap_or(0)) {
-                return Err(ServiceError::QueueFull { queue: queue.clone(), max: *max });
-            }
+    for (queue, new) in &queues {
+        let max = catalog.policy(queue).max_jobs;
+        if is_full(max, rows.jobs_waiting(queue)?, *new) {
+            return Err(ServiceError::QueueFull { queue: queue.clone(), max });
         }
     }
     rows.put_jobs(&jobs)?;
@@ -205,5 +181,5 @@ fn write(
             rows.put_content(id, Content::Input, input)?;
         }
     }
-    Ok(Written { enqueued, queues })
+    Ok(Written { enqueued, queues: queues.into_keys().collect() })
 }

@@ -72,7 +72,12 @@ pub async fn counts_follow_every_change(store: &dyn Store) -> Kept {
             job.phase() != Phase::Completed || job.ended_at().is_none_or(|ended| ended >= deleted_before)
         });
         let now = at(round * 10);
-        assert_eq!(counts(store, now).await?, counted(jobs.values(), now), "round {round}");
+        let (found, all) = (counts(store, now).await?, counted(jobs.values(), now));
+        for name in ["a", "b", "none"].map(queue) {
+            let waiting = all.get(&name).map_or(0, JobCounts::waiting);
+            assert_eq!(ask(store, move |rows| rows.jobs_waiting(&name)).await?, waiting, "round {round}");
+        }
+        assert_eq!(found, all, "round {round}");
     }
     Ok(())
 }

@@ -131,6 +131,10 @@ impl JobRows for MemoryRows<'_> {
         Ok(counts)
     }
 
+    fn jobs_waiting(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
+        Ok(self.tables.waiting.get(queue).map_or(0, |waiting| waiting.len() as u64))
+    }
+
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let queues = self.tables.waiting.values();
         Ok(queues.filter_map(|waiting| not_due(waiting, now).last()).map(Job::due).min())

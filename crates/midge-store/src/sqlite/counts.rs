@@ -177,6 +177,13 @@ impl Counts {
         Ok(all)
     }
 
+    /// Returns how many jobs of a queue wait.
+    pub(super) fn waiting(&self, queue: &QueueName) -> u64 {
+        let lines =
+            self.index.get(queue).into_iter().flat_map(BTreeMap::values).map(|line| &self.lines[*line]);
+        lines.map(|line| (line.jobs(Phase::Fresh) + line.jobs(Phase::Retrying)) as u64).sum()
+    }
+
     /// Returns when the next waiting job that is not due at a time will be.
     pub(super) fn next_due(
         &self,

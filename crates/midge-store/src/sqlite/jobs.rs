@@ -68,6 +68,10 @@ impl JobRows for SqliteRows<'_> {
         self.counts()?.at(connection, now)
     }
 
+    fn jobs_waiting(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
+        Ok(self.counts()?.waiting(queue))
+    }
+
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let connection = self.connection;
         self.counts()?.next_due(connection, now)
