@@ -1,12 +1,15 @@
 //! The `midge` command, as a person or a script uses it, and the page that a server shows.
 
 use std::io::Cursor;
+use std::time::Duration;
 
 use image::{ImageFormat, RgbImage};
 use midge_protocol::JobId;
+use midge_protocol::api::JobFilter;
 use midge_protocol::job::State;
 use midge_tests::support::{
-    Files, Modules, Server, guest_toolchain, guests_target, host_program, http, midge, run,
+    Files, Modules, Server, block_on, eventually, guest_toolchain, guests_target, host_program, http, midge,
+    request, run,
 };
 use serde_json::{Value, json};
 
@@ -229,4 +232,24 @@ fn the_page_shows_jobs_and_machines_and_lets_a_visitor_retry() {
     assert_eq!(server.detail(spin).attempts.len(), 1);
     assert_eq!(form(&server.url()), 303);
     assert_eq!(server.ended(spin).attempts.len(), 2);
+}
+
+#[test]
+fn what_ended_longer_ago_than_it_is_kept_is_gone_and_what_waits_stays() {
+    let mut server = Server::start_with(&Modules::examples(), &["--keep-ended", "0s"], &[]);
+    let waiting = server.send(&request("hello", json!({"name": "x"})).delay(Duration::from_secs(3600)));
+    let done = server.enqueue("hello", json!({"name": "x"}));
+    server.ended(done);
+    server.kill();
+    server.start_again();
+    let ids = eventually("the job that ended is deleted", || {
+        let ids: Vec<JobId> = block_on(server.client().jobs(&JobFilter::default()))
+            .unwrap()
+            .jobs
+            .iter()
+            .map(|job| job.id)
+            .collect();
+        (!ids.contains(&done)).then_some(ids)
+    });
+    assert_eq!(ids, [waiting]);
 }

@@ -97,25 +97,22 @@ impl Decided {
     }
 }
 
-/// Runs rounds until the server stops.
+/// Runs rounds, and deletes old jobs beside them, until the server stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
+    tokio::join!(run_rounds(&inner), prune::run(&inner));
+}
+
+async fn run_rounds(inner: &Arc<Inner>) {
     let mut stopping = inner.stopping.subscribe();
     let mut acts: JoinSet<Result<(), StoreError>> = JoinSet::new();
     let mut rounds = Rounds::new(inner.clock.now());
-    let mut prune_at = inner.clock.now();
     loop {
         rounds.begin(inner.clock.now());
-        let found = one_round(&inner, &mut acts).await.unwrap_or_else(|error| {
+        let found = one_round(inner, &mut acts).await.unwrap_or_else(|error| {
             tracing::error!(%error, "a round of the dispatcher failed; it will be tried again");
             Found::Failed
         });
         rounds.end(found, inner.clock.now());
-        if prune_at <= inner.clock.now() {
-            prune_at = inner.clock.now().after(prune::EVERY);
-            if let Err(error) = prune::prune(&inner).await {
-                tracing::error!(%error, "cannot delete old jobs");
-            }
-        }
         loop {
             let wait = rounds.next_at().since(inner.clock.now());
             if wait.is_zero() {
