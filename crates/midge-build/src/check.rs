@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use midge_engine::Import;
-use midge_protocol::nearest;
+use midge_protocol::{nearest, shown_name};
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{FuncType, Parser, Validator};
 
 use crate::toolchain::GUEST_TARGET;
 
+/// Of what is wrong with a module that is no valid WebAssembly, what is shown.
+const INVALID_BYTES_MAX: usize = 500;
 /// What is named at most of many missing imports.
 const MISSING_SHOWN_MAX: usize = 8;
 const WASI: &str = "wasi_snapshot_preview1";
@@ -84,7 +86,12 @@ impl Checks {
     /// Checks a file's bytes.
     pub(crate) fn check(&self, wasm: &[u8], memory_limit: u64) -> Result<(), WasmError> {
         what_it_is(wasm)?;
-        let invalid = |error: wasmparser::BinaryReaderError| WasmError::Invalid(error.to_string());
+        let invalid = |error: wasmparser::BinaryReaderError| {
+            let mut message = error.to_string();
+            // It may hold a name of the module's, however long.
+            message.truncate(message.floor_char_boundary(INVALID_BYTES_MAX));
+            WasmError::Invalid(message)
+        };
         let types = Validator::new().validate_all(wasm).map_err(invalid)?;
         let types = types.as_ref();
         self.imports(types)?;
@@ -103,7 +110,7 @@ impl Checks {
         let missing: Vec<MissingImport> = imports
             .filter_map(|(module, name, entity)| {
                 let hint = self.problem(types, module, name, entity)?;
-                Some(MissingImport { name: format!("{module}.{name}"), hint })
+                Some(MissingImport { name: format!("{}.{}", shown_name(module), shown_name(name)), hint })
             })
             .collect();
         if missing.is_empty() { Ok(()) } else { Err(WasmError::Imports(missing)) }
@@ -120,7 +127,10 @@ impl Checks {
         let wanted = type_text(types, entity);
         match self.offered.get(&(module.to_owned(), name.to_owned())) {
             Some(offered) if *offered == wanted => None,
-            Some(offered) => Some(Some(format!("`{name}` is imported as `{wanted}`, but it is `{offered}`"))),
+            Some(offered) => {
+                let wanted = shown_name(&wanted);
+                Some(Some(format!("`{name}` is imported as `{wanted}`, but it is `{offered}`")))
+            }
             None => Some(self.hint(module, name)),
         }
     }
@@ -141,6 +151,7 @@ impl Checks {
             return Some(format!("jobs have one thread: build it for {GUEST_TARGET} (not -threads)"));
         }
         if module == "env" {
+            let name = shown_name(name);
             return Some(format!(
                 "`{name}` is a symbol that no library defined when it was linked, or a function of another host"
             ));

@@ -10,10 +10,12 @@ pub mod job;
 pub mod limits;
 pub mod manifest;
 mod nearest;
+mod shown;
 mod time;
 
 pub use id::{
     AttemptNumber, BootId, InvalidName, JobId, Lease, MachineId, MachineName, ModuleName, QueueName, Secret,
 };
 pub use nearest::nearest;
+pub use shown::shown_name;
 pub use time::Timestamp;

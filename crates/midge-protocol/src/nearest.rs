@@ -3,12 +3,18 @@
 /// The share of letters that are right in a slip. Names with fewer are names of their own: `q1` is not meant by `q2`.
 /// The builder refuses an undeclared queue whose name is a slip, so that a guess too many would be an error.
 const ALIKE: f64 = 0.6;
+/// What is longer is nobody's slip.
+const NAME_BYTES_MAX: usize = 256;
 
 /// Returns the known name that was probably meant by one that does not exist, if one is like it at all.
 ///
 /// At most two letters of five may be wrong, missing, too many or swapped (Damerau-Levenshtein distance, by the length
 /// of the longer name). Of two names that are equally like it, it is the first in the order of the alphabet.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // None of ours is as long, and to compare takes as long as both are.
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
     known
         .into_iter()
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
