@@ -141,8 +141,17 @@ fn read_answer(status: StatusCode, protocol: Option<&str>, body: &[u8]) -> Resul
         426 => return Err(LinkError::OtherProtocol(text())),
         _ => return Err(LinkError::Unavailable(format!("the server answered {}", text()))),
     }
-    if let Some(other) = protocol.filter(|protocol| *protocol != PROTOCOL.to_string()) {
-        return Err(LinkError::OtherProtocol(format!("it answers in protocol {other}")));
+    match protocol {
+        Some(ours) if ours == PROTOCOL.to_string() => {}
+        Some(other) => return Err(LinkError::OtherProtocol(format!("it answers in protocol {other}"))),
+        // Something that stands between, such as a proxy's page, may go away again.
+        None => {
+            let why = format!(
+                "what answered is no midge server: it sent no header `{PROTOCOL_HEADER}`, but {}",
+                text()
+            );
+            return Err(LinkError::Unavailable(why));
+        }
     }
     exchange::decode(body).map_err(|e| LinkError::Unavailable(e.to_string()))
 }
@@ -169,6 +178,12 @@ mod tests {
         for status in [400, 429, 500, 503] {
             assert!(matches!(read(status, None, b""), Err(LinkError::Unavailable(_))));
         }
-        assert!(matches!(read(200, None, b"<html>"), Err(LinkError::Unavailable(_))));
+        assert!(matches!(read(200, Some(ours.as_str()), b"<html>"), Err(LinkError::Unavailable(_))));
+        for body in [&good[..], b"<html>"] {
+            let Err(LinkError::Unavailable(why)) = read(200, None, body) else {
+                panic!("it was taken for an answer")
+            };
+            assert!(why.contains("no header `midge-protocol`"), "{why}");
+        }
     }
 }
