@@ -5,7 +5,8 @@ use midge_tests::support::{FOUR, Guest, Modules, Server, block_on, eventually, r
 use serde_json::Value;
 
 /// For guests that are to end with their first attempt.
-const ONCE: &str = "max_attempts = 1\ntime_limit = \"500ms\"\nmemory_limit = \"128MiB\"";
+const ONCE: &str = "max_attempts = 1\ntime_limit = \"500ms\"\nmemory_limit = \"128MiB\"\n\
+                    dirs = { \"/all\" = { path = \"/\", read_only = true } }";
 const EXIT: (&str, &str) = ("proc_exit", "(param i32)");
 
 /// Guests that end badly: the cause, and what the message says.
@@ -68,6 +69,27 @@ fn unruly() -> Vec<(Guest, Cause, &'static str)> {
             Cause::OverOutput,
             "16 MiB",
         ),
+        (
+            Guest::new(
+                "files",
+                &[("path_open", "(param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)")],
+                "(data (i32.const 8) \".\")",
+                "(loop (br_if 0 (i32.eqz (call $path_open (i32.const 3) (i32.const 0) (i32.const 8) (i32.const 1)
+                   (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 0))))) unreachable",
+            ),
+            Cause::OverFiles,
+            "256 files",
+        ),
+        (
+            Guest::new(
+                "create",
+                &[("path_create_directory", "(param i32 i32 i32) (result i32)"), EXIT],
+                "(data (i32.const 8) \"new\")",
+                "(call $proc_exit (call $path_create_directory (i32.const 3) (i32.const 8) (i32.const 3)))",
+            ),
+            Cause::Exit,
+            "63",
+        ),
         (Guest::new("exit", &[EXIT], "", "(call $proc_exit (i32.const 3))"), Cause::Exit, "3"),
         (Guest::new("refuse", &[EXIT], "", "(call $proc_exit (i32.const 65))"), Cause::Refused, ""),
         (
@@ -104,6 +126,7 @@ fn every_bad_end_has_a_cause_of_its_own_and_neighbours_go_on() {
         assert_eq!(
             failure.exit_code,
             match name.as_str() {
+                "create" => Some(63),
                 "exit" => Some(3),
                 "refuse" => Some(65),
                 "say" => Some(1),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use midge_engine::Cpu;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::manifest::{Folder, QueuePolicy};
 use midge_protocol::{ModuleName, QueueName};
 use toml::de::DeTable;
 
@@ -59,8 +59,8 @@ pub struct ProjectModule {
     pub retry: RetryPolicy,
     /// Names of the Machine's env variables that the guest sees too.
     pub env: Vec<String>,
-    /// Folders of the Machine that the guest can read and write: guest path to Machine path.
-    pub dirs: BTreeMap<String, String>,
+    /// Folders of the Machine that the guest sees, by the path under which it sees them.
+    pub dirs: BTreeMap<String, Folder>,
 }
 
 /// What a module is made from.

@@ -68,7 +68,7 @@ pub(crate) mod tests {
             ended(Outcome::Completed { result: "ok".into() }),
             ended(Outcome::Failed(Failure::new(Cause::Exit, "again"))),
             ended(Outcome::Failed(Failure::new(Cause::Refused, "never"))),
-            ended(Outcome::HandedBack),
+            ended(Outcome::HANDED_BACK),
             waiting,
             running,
         ]

@@ -311,11 +311,15 @@ impl Job {
                 let change = self.attempt_ended(Some(failure), Spent::No, usage, now);
                 Ok(change.cancelled_or_waiting(cancel, due, now))
             }
-            Outcome::Cancelled | Outcome::HandedBack => {
-                let failure = if cancel {
-                    Failure::new(Cause::Cancelled, "somebody asked for the job to be cancelled")
-                } else {
-                    Failure::new(Cause::HandedBack, "its Machine was told to stop")
+            Outcome::Cancelled | Outcome::HandedBack { .. } => {
+                let failure = match &outcome {
+                    _ if cancel => {
+                        Failure::new(Cause::Cancelled, "somebody asked for the job to be cancelled")
+                    }
+                    Outcome::HandedBack { lacks: Some(lacks) } => {
+                        Failure::new(Cause::HandedBack, format!("its Machine lacks something: {lacks}"))
+                    }
+                    _ => Failure::new(Cause::HandedBack, "its Machine was told to stop"),
                 };
                 let change = self.attempt_ended(Some(failure), Spent::No, usage, now);
                 Ok(change.cancelled_or_waiting(cancel, now, now))

@@ -16,6 +16,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::ending;
 use crate::guest::Guest;
+use crate::lacks;
 use crate::load::Loaded;
 use crate::shared::Shared;
 use crate::start::{self, StartPhase};
@@ -40,7 +41,7 @@ pub struct Attempt {
     pub guest_args: Vec<String>,
     /// The guest's environment beside midge's own variables. Names that begin with `MIDGE_` are left out.
     pub env: Vec<(String, String)>,
-    /// The folders that the guest can read and write. It sees no others.
+    /// The folders that the guest sees. It sees no others.
     pub dirs: Vec<Dir>,
     /// How long the attempt may run, and how much memory its guest may have.
     pub limits: AttemptLimits,
@@ -51,10 +52,13 @@ pub struct Attempt {
 /// A folder of the Machine that a guest sees under a path of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dir {
-    /// The folder in the Machine. An attempt whose folder cannot be opened fails as not loadable.
+    /// The folder in the Machine. An attempt whose folder cannot be opened fails as not loadable, or is given back where the
+    /// Machine lacks what that takes.
     pub host: PathBuf,
     /// The path under which the guest sees it, such as `/data`.
     pub guest: String,
+    /// Whether the guest can only read there; else it can write, create and delete too.
+    pub read_only: bool,
 }
 
 impl Attempt {
@@ -94,6 +98,9 @@ impl Attempt {
 
     fn wasi(&self, shared: &Arc<Shared>, result: &Arc<ResultSink>) -> Result<WasiP1Ctx, Outcome> {
         let mut wasi = WasiCtxBuilder::new();
+        // On the guest's own thread: a call that does not return keeps its own place and no other, and leaves no thread
+        // behind. What may sleep is `imports::files`' and not WASI's own.
+        wasi.allow_blocking_current_thread(true);
         let stdin = self.input.clone().unwrap_or_else(|| Bytes::copy_from_slice(self.args.as_bytes()));
         wasi.stdin(MemoryInputPipe::new(stdin))
             .stdout(GuestStream(Arc::clone(result)))
@@ -108,10 +115,14 @@ impl Attempt {
         for (name, value) in self.env.iter().filter(|(name, _)| !name.starts_with(ENV_PREFIX)) {
             wasi.env(name, value);
         }
-        for Dir { host, guest } in &self.dirs {
-            wasi.preopened_dir(host, guest, FsPerms::ReadWrite).map_err(|e| {
-                let message = format!("the folder {} cannot be opened: {}", host.display(), e.root_cause());
-                ending::failed(Cause::NotLoadable, message)
+        for Dir { host, guest, read_only } in &self.dirs {
+            let perms = if *read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
+            wasi.preopened_dir(host, guest, perms).map_err(|e| {
+                let failed = format!("the folder {} cannot be opened: ", host.display());
+                match lacks::of(e.as_ref()) {
+                    Some(what) => Outcome::HandedBack { lacks: Some(failed + &what) },
+                    None => ending::failed(Cause::NotLoadable, failed + &e.root_cause().to_string()),
+                }
             })?;
         }
         Ok(wasi.build_p1())

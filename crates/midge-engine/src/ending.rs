@@ -2,11 +2,13 @@
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure};
-use midge_protocol::limits::{MESSAGE_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use midge_protocol::limits::{MESSAGE_BYTES_MAX, OPEN_FILES_MAX, TABLE_ELEMENTS_MAX};
+use midge_protocol::shown_name;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::guest::{DeniedGrowth, Guest};
+use crate::lacks;
 use crate::over::Over;
 use crate::stop::Stop;
 use crate::stream::ResultSink;
@@ -50,11 +52,16 @@ fn broken(
         return match over {
             Over::Output => failed(Cause::OverOutput, over.to_string()),
             Over::Random { .. } => failed(Cause::OverRandom, over.to_string()),
+            Over::Lacks(what) => Outcome::HandedBack { lacks: Some(what.clone()) },
             Over::Stopped => stopped(stop.unwrap_or(Stop::Cancelled), limits.time_ms),
         };
     }
     if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
         return exited(*code, limits.memory_bytes, guest, result);
+    }
+    // No host call hands on an error of the system, so that this is wasmtime's own want: of memory, or of a stack.
+    if let Some(what) = lacks::of(error.as_ref()) {
+        return Outcome::HandedBack { lacks: Some(what) };
     }
     Outcome::Failed(match guest.denied {
         Some(denied) => over_limit(denied, limits.memory_bytes),
@@ -70,7 +77,7 @@ pub(crate) fn stopped(stop: Stop, time_limit_ms: u64) -> Outcome {
             failed(Cause::OverTime, format!("ran past its time limit of {seconds} s"))
         }
         Stop::Cancelled => Outcome::Cancelled,
-        Stop::HandedBack => Outcome::HandedBack,
+        Stop::HandedBack => Outcome::HANDED_BACK,
     }
 }
 
@@ -106,6 +113,10 @@ fn over_limit(denied: DeniedGrowth, memory_limit_bytes: u64) -> Failure {
                 format!("wanted {wanted} MiB of memory, its limit is {limit} MiB"),
             )
         }
+        DeniedGrowth::Files => Failure::new(
+            Cause::OverFiles,
+            format!("wanted more than {OPEN_FILES_MAX} files and folders open at once, which is the limit"),
+        ),
         DeniedGrowth::Table(elements) => Failure::new(
             Cause::OverTable,
             format!("wanted tables of {elements} elements, the limit is {TABLE_ELEMENTS_MAX}"),
@@ -127,7 +138,7 @@ fn trapped(error: &wasmtime::Error, guest: &mut Guest) -> Failure {
     };
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         let named = backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(FRAMES_NAMED);
-        let names: Vec<&str> = named.collect();
+        let names: Vec<String> = named.map(shown_name).collect();
         if !names.is_empty() {
             what = format!("{what} in {}", names.join(", called by "));
         }

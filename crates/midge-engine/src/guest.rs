@@ -7,12 +7,17 @@ use wasmtime::ResourceLimiter;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use crate::imports::Files;
+use crate::lacks;
+use crate::over::Over;
 use crate::shared::Shared;
 
 /// The state of one guest.
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) shared: Arc<Shared>,
+    /// What of files is midge's own.
+    pub(crate) files: Files,
     memory_limit_bytes: u64,
     table_elements: usize,
     /// The first growth that was denied. The guest itself only shows what it did about it.
@@ -30,6 +35,8 @@ pub(crate) enum DeniedGrowth {
     Memory(u64),
     /// Of the tables, to so many elements in all.
     Table(u64),
+    /// Of the files and folders that are open at once.
+    Files,
 }
 
 impl Guest {
@@ -37,6 +44,7 @@ impl Guest {
         Guest {
             wasi,
             shared,
+            files: Files::default(),
             memory_limit_bytes,
             table_elements: 0,
             denied: None,
@@ -61,6 +69,14 @@ impl ResourceLimiter for Guest {
         }
         self.shared.memory_is(desired);
         Ok(true)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // Within its limit: the guest is not to take for its own lack what is the Machine's.
+        match lacks::of(error.as_ref()) {
+            Some(what) => Err(Over::Lacks(what).into()),
+            None => Ok(()),
+        }
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {

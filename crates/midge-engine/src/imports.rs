@@ -1,17 +1,23 @@
 //! What a guest can import: WASI preview 1, and the module `midge`. `docs/abi.md` tells it to people.
 
+mod files;
 mod wasi;
 
 use std::time::Duration;
 
 use midge_protocol::job::Progress;
 use midge_protocol::limits::{MESSAGE_BYTES_MAX, RANDOM_BYTES_MAX};
+use midge_protocol::shown_name;
 use wasmtime::{Caller, Engine, Extern, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::I32Exit;
 
 use crate::config::config;
 use crate::guest::Guest;
 use crate::over::Over;
+
+use files::errno;
+
+pub(crate) use files::Files;
 
 /// The name under which midge's own imports are declared.
 const MIDGE: &str = "midge";
@@ -139,19 +145,18 @@ fn error(mut caller: Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Result<
 }
 
 fn random_get(mut caller: Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Result<i32> {
-    const ERRNO_SUCCESS: i32 = 0;
-    const ERRNO_FAULT: i32 = 21;
     if u64::from(len as u32) > RANDOM_BYTES_MAX {
         return Err(Over::Random { bytes: len as u32 }.into());
     }
     let (memory, guest) = memory(&mut caller)?;
-    let Some(bytes) = slice(ptr, len).and_then(|range| memory.get_mut(range)) else { return Ok(ERRNO_FAULT) };
+    let Some(bytes) = slice(ptr, len).and_then(|range| memory.get_mut(range)) else {
+        return Ok(errno::FAULT);
+    };
     for chunk in bytes.chunks_mut(RANDOM_CHUNK) {
         guest.shared.go_on()?;
-        getrandom::fill(chunk)
-            .map_err(|e| wasmtime::Error::msg(format!("the Machine has no randomness: {e}")))?;
+        getrandom::fill(chunk).map_err(|e| Over::Lacks(format!("randomness ({e})")))?;
     }
-    Ok(ERRNO_SUCCESS)
+    Ok(errno::SUCCESS)
 }
 
 /// Reads a message of the guest, cut to its bound and made valid UTF-8.
@@ -223,7 +228,8 @@ fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
             Ok(given) => {
                 let (wanted, given) = (type_text(&import.ty()), type_text(&given.ty(&store)));
                 if wanted != given {
-                    let (module, name) = (import.module().to_owned(), import.name().to_owned());
+                    let (module, name) = (shown_name(import.module()), shown_name(import.name()));
+                    let (wanted, given) = (shown_name(&wanted), shown_name(&given));
                     return Err(Unfit::WrongImport { module, name, wanted, given });
                 }
             }
@@ -235,7 +241,7 @@ fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
 fn unknown(linker: &Linker<Guest>, store: &mut Store<Guest>, module: &str, name: &str) -> Unfit {
     let names: Vec<&str> = linker.iter(store).filter(|(m, ..)| *m == module).map(|(_, n, _)| n).collect();
     let nearest = midge_protocol::nearest(name, names).map(str::to_owned);
-    Unfit::UnknownImport { module: module.to_owned(), name: name.to_owned(), nearest }
+    Unfit::UnknownImport { module: shown_name(module), name: shown_name(name), nearest }
 }
 
 fn type_text(ty: &ExternType) -> String {

@@ -6,6 +6,7 @@
 mod config;
 mod load;
 
+mod lacks;
 mod log;
 mod over;
 mod stop;

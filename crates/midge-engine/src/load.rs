@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::{Cpu, WASMTIME_VERSION, config, config_hash};
 use crate::guest::Guest;
 use crate::imports::{self, NotLinked, Unfit};
+use crate::lacks;
 use crate::start::{self, StartPhase};
 
 /// A folder of compiled modules, as `midge build` wrote it, and the engine that runs them.
@@ -75,7 +76,10 @@ impl Modules {
             cpu: manifest.cpu.clone(),
             missing: "unknown to this midge".to_owned(),
         })?;
-        let engine = Engine::new(&config()).map_err(|e| LoadError::Engine(e.to_string()))?;
+        let engine = Engine::new(&config()).map_err(|e| {
+            let what = lacks::of(e.as_ref()).unwrap_or_else(|| format!("what the engine takes ({e:#})"));
+            LoadError::Lacks { doing: "start the engine".to_owned(), what }
+        })?;
         start::ended(StartPhase::Engine);
         Ok(Modules { dir, manifest, cpu, engine, loaded: Mutex::default() })
     }
@@ -119,12 +123,12 @@ impl Modules {
         // SAFETY: the file is what `midge build` wrote, to the byte (size and checksum are those of its manifest), for
         // this wasmtime and configuration (the manifest said so, and wasmtime compares again). That nobody changes
         // it while it is mapped is the image's promise: whoever can write there owns the host anyway.
-        let module = unsafe { Module::deserialize_open_file(&self.engine, file) }
-            .map_err(|e| LoadError::Refused { name: name.clone(), reason: format!("{e:#}") })?;
+        let module =
+            unsafe { Module::deserialize_open_file(&self.engine, file) }.map_err(|e| refused(name, &e))?;
         start::ended(StartPhase::Load);
         let pre = imports::link(&module).map_err(|e| match e {
             NotLinked::Unfit(source) => LoadError::Unfit { name: name.clone(), source },
-            NotLinked::Refused(e) => LoadError::Refused { name: name.clone(), reason: format!("{e:#}") },
+            NotLinked::Refused(e) => refused(name, &e),
         })?;
         start::ended(StartPhase::Link);
         Ok(Loaded { name: name.clone(), entry: entry.clone(), pre })
@@ -147,7 +151,10 @@ struct Head {
 
 fn read_manifest(dir: &Path) -> Result<Manifest, LoadError> {
     let path = dir.join(manifest::FILE_NAME);
-    let text = std::fs::read(&path).map_err(|e| LoadError::NoManifest { path: path.clone(), source: e })?;
+    let text = std::fs::read(&path).map_err(|e| match lacks::of(&e) {
+        Some(what) => LoadError::Lacks { doing: format!("read {}", path.display()), what },
+        None => LoadError::NoManifest { path: path.clone(), source: e },
+    })?;
     let malformed = |e| LoadError::MalformedManifest { path: path.clone(), source: e };
     // Read as a whole first: what does not fit this release is the exception.
     let whole: Result<Manifest, _> = serde_json::from_slice(&text);
@@ -173,7 +180,12 @@ fn read_manifest(dir: &Path) -> Result<Manifest, LoadError> {
 fn checked_file(dir: &Path, name: &ModuleName, entry: &ModuleEntry) -> Result<File, LoadError> {
     // Not `entry.file`: a manifest must not be able to point out of its folder.
     let path = dir.join(format!("{name}.cwasm"));
-    let failed = |e| LoadError::File { name: name.clone(), path: path.clone(), source: e };
+    let failed = |e| match lacks::of(&e) {
+        Some(what) => {
+            LoadError::Lacks { doing: format!("read module `{name}` from {}", path.display()), what }
+        }
+        None => LoadError::File { name: name.clone(), path: path.clone(), source: e },
+    };
     let file = File::open(&path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     if size < entry.size {
@@ -183,6 +195,14 @@ fn checked_file(dir: &Path, name: &ModuleName, entry: &ModuleEntry) -> Result<Fi
         return Err(LoadError::Altered { name: name.clone() });
     }
     Ok(file)
+}
+
+/// Says why wasmtime did not take a module.
+fn refused(name: &ModuleName, error: &wasmtime::Error) -> LoadError {
+    match lacks::of(error.as_ref()) {
+        Some(what) => LoadError::Lacks { doing: format!("load module `{name}`"), what },
+        None => LoadError::Refused { name: name.clone(), reason: format!("{error:#}") },
+    }
 }
 
 /// Returns the checksum of a file's first `size` bytes. Mapped, since what is already in memory is not to be copied.
@@ -312,7 +332,12 @@ pub enum LoadError {
         /// wasmtime's reason.
         reason: String,
     },
-    /// wasmtime's engine could not start on this Machine.
-    #[error("the engine cannot start on this Machine: {0}")]
-    Engine(String),
+    /// This Machine lacks what it takes. Nothing is wrong with the module, and another Machine may be able to.
+    #[error("cannot {doing}: this Machine lacks {what}")]
+    Lacks {
+        /// What it was needed for, such as "load module `resize`".
+        doing: String,
+        /// What is lacking, in words, with what the system said.
+        what: String,
+    },
 }

@@ -3,12 +3,15 @@
 use midge_protocol::limits::{RANDOM_BYTES_MAX, RESULT_BYTES_MAX};
 
 /// Why a host call or an epoch check ends the guest. Not a trap of its own making.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Over {
     #[error("wrote more than {} MiB to stdout, which is the most a result may have", RESULT_BYTES_MAX >> 20)]
     Output,
     #[error("asked for {bytes} random bytes at once, the limit is {} MiB", RANDOM_BYTES_MAX >> 20)]
     Random { bytes: u32 },
+    /// Not the guest's doing: the Machine lacks something.
+    #[error("the Machine lacks {0}")]
+    Lacks(String),
     #[error("was stopped")]
     Stopped,
 }

@@ -3,13 +3,13 @@
 //!
 //! There is no ticker. Whoever waits in [`RunningAttempt::ended`] also keeps the deadline: on a deadline or a stop it sets the
 //! attempt's flag, bumps the epoch (which stops a guest that loops) and wakes the thread, which drops the guest
-//! (which stops one that sleeps). What can neither look up nor be dropped, such as a `memory.fill` over a gigabyte, is
-//! reported as ended and left to end by itself; its place is not free until it has.
+//! (which stops one that sleeps). What can neither look up nor be dropped, such as a `memory.fill` over a gigabyte or a read
+//! from a disk that hangs, is reported as ended and left to end by itself; its place is not free until it has.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use midge_protocol::exchange::{AttemptRef, Finished, Outcome};
@@ -34,6 +34,8 @@ pub struct Place {
     sender: mpsc::Sender<(Work, oneshot::Sender<Finished>)>,
     /// Attempts that run here or wait to.
     ahead: Arc<AtomicUsize>,
+    /// When the attempt that runs here was left behind; nothing where it was not.
+    left_behind: Arc<Mutex<Option<Instant>>>,
 }
 
 /// An attempt on the thread that calls [`Here::run`]: for a process that runs only one.
@@ -56,6 +58,7 @@ pub struct RunningAttempt {
     control: Control,
     time_limit_ms: u64,
     begun: Instant,
+    left_behind: Arc<Mutex<Option<Instant>>>,
     done: oneshot::Receiver<Finished>,
 }
 
@@ -72,12 +75,18 @@ impl Place {
         std::thread::Builder::new()
             .name(format!("place-{number}"))
             .spawn(move || work(&runtime, &receiver, &thread_ahead))?;
-        Ok(Place { sender, ahead })
+        Ok(Place { sender, ahead, left_behind: Arc::default() })
     }
 
     /// Returns whether an attempt could begin here at once.
     pub fn is_free(&self) -> bool {
         self.ahead.load(Ordering::Acquire) == 0
+    }
+
+    /// Returns since when this place is taken by a guest that was left behind; nothing where it is not.
+    pub fn left_behind(&self) -> Option<Instant> {
+        let since = *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner);
+        since.filter(|_| !self.is_free())
     }
 
     /// Begins an attempt. At a place that is not free it begins when the one before has ended; its time runs from
@@ -87,8 +96,11 @@ impl Place {
         let (done, receiver) = oneshot::channel();
         let shared = Arc::new(Shared::new(Arc::clone(&attempt.changed)));
         let (work, control) = begin(attempt, shared);
-        let running =
-            RunningAttempt { id: work.attempt.id, control, time_limit_ms, begun: work.begun, done: receiver };
+        let left_behind = Arc::clone(&self.left_behind);
+        // Of an attempt before.
+        *left_behind.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let (id, begun) = (work.attempt.id, work.begun);
+        let running = RunningAttempt { id, control, time_limit_ms, begun, left_behind, done: receiver };
         self.ahead.fetch_add(1, Ordering::AcqRel);
         // If the thread is gone, so is `done`, and the wait for the end says so.
         let _ = self.sender.send((work, done));
@@ -117,7 +129,7 @@ impl Here {
     ///
     /// At its deadline a guest that sleeps is stopped. One that computes is on this very thread: somebody must call
     /// [`Control::interrupt`], such as a signal handler, and again until it has ended. Nobody is there to leave it behind:
-    /// a `memory.fill` over a gigabyte is waited for.
+    /// a `memory.fill` over a gigabyte is waited for, and so is a disk that hangs.
     pub fn run(self) -> Finished {
         let Here { runtime, work, control } = self;
         let deadline = deadline(work.begun, work.attempt.limits.time_ms);
@@ -126,10 +138,7 @@ impl Here {
             control.stop(Stop::OverTime);
             std::future::pending().await
         };
-        let ended = work.run(&runtime, at_deadline);
-        // Without waiting for a file that a guest was dropped over: it may be a pipe that nobody writes to.
-        runtime.shutdown_background();
-        ended
+        work.run(&runtime, at_deadline)
     }
 }
 
@@ -191,6 +200,7 @@ impl RunningAttempt {
                 Err(_) => self.control.engine.increment_epoch(),
             }
         }
+        *self.left_behind.lock().unwrap_or_else(PoisonError::into_inner) = Some(stopped);
         let stop = self.control.shared.stop().unwrap_or(Stop::OverTime);
         self.finished(ending::stopped(stop, self.time_limit_ms))
     }

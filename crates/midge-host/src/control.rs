@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use midge_core::exchange::{Departure, HostSide, Next, Todo};
 use midge_engine::Stop;
-use midge_protocol::exchange::{Answer, Finished, Outcome, Request};
+use midge_protocol::exchange::{Answer, AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::{Cause, Failure, Usage};
 use midge_protocol::{BootId, Timestamp};
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
                 }
             }
             Some(ended) = host.ends.join_next() => {
-                host.side.ended(ended.context("a wait for an end panicked")?, clock.now());
+                host.ended(ended.context("a wait for an end panicked")?);
             }
             () = changed.notified() => host.side.has_news(host.places.take_progress()),
             () = clock.sleep_until(wake_at) => {}
@@ -109,6 +109,13 @@ impl Host {
     /// Does what is to be done, and returns when to look again; or the exit code.
     fn act(&mut self) -> Result<Option<Timestamp>, i32> {
         loop {
+            let look_again = match self.places.hangs() {
+                Ok(soon) => soon.map(|soon| self.clock.now().after(soon)),
+                Err(lacks) => {
+                    self.lacks(&lacks);
+                    None
+                }
+            };
             let room = self.places.room(self.side.running());
             let places = &self.places;
             let log_of = |attempt, offset, bytes_max| places.log(attempt, offset, bytes_max);
@@ -117,13 +124,28 @@ impl Host {
                 Next::HandBack(attempts) => {
                     attempts.into_iter().for_each(|attempt| self.places.stop(attempt, Stop::HandedBack));
                 }
-                Next::Wait(at) => return Ok(at),
+                Next::Wait(at) => return Ok(at.into_iter().chain(look_again).min()),
                 Next::Exit(Departure::Left) => return Err(EXIT_LEFT),
                 Next::Exit(Departure::Lost) => {
                     log("the server could not be reached for too long: exits");
                     return Err(EXIT_LOST);
                 }
             }
+        }
+    }
+
+    /// Takes the end of an attempt.
+    fn ended(&mut self, finished: Finished) {
+        if let Outcome::HandedBack { lacks: Some(what) } = &finished.outcome {
+            log_given_back(finished.attempt, what);
+        }
+        self.side.ended(finished, self.clock.now());
+    }
+
+    /// Takes note that the Machine lacks something, and says so once.
+    fn lacks(&mut self, what: &str) {
+        if self.side.lacks(what.to_owned()) {
+            log(&format!("this Machine lacks {what}: takes no more jobs, and leaves"));
         }
     }
 
@@ -180,9 +202,16 @@ impl Host {
                         let finished = Finished { attempt, outcome, usage: Usage::default() };
                         self.side.ended(finished, self.clock.now());
                     }
-                    Err(NotBegun::NoRoom(why)) => {
-                        log(&format!("job {} attempt {}: given back, {why}", attempt.job, attempt.attempt));
-                        self.side.could_not_begin(attempt);
+                    Err(NotBegun::Lacks(what)) => {
+                        log_given_back(attempt, &what);
+                        self.side.could_not_begin(attempt, Some(what));
+                    }
+                    Err(NotBegun::NoRoom) => {
+                        log(&format!(
+                            "job {} attempt {}: given back, every place is taken",
+                            attempt.job, attempt.attempt
+                        ));
+                        self.side.could_not_begin(attempt, None);
                     }
                 }
             }
@@ -192,6 +221,13 @@ impl Host {
 
 fn boot_id() -> anyhow::Result<BootId> {
     Ok(BootId(getrandom::u64().context("this Machine has no randomness")?))
+}
+
+fn log_given_back(attempt: AttemptRef, lacks: &str) {
+    let AttemptRef { job, attempt } = attempt;
+    log(&format!(
+        "job {job} attempt {attempt}: given back, this Machine lacks {lacks}: takes no more jobs, and leaves"
+    ));
 }
 
 /// One line for whoever reads the Machine's log.

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use midge_engine::{Attempt, Control, Loaded, Modules, Place, RunningAttempt, Stop};
+use midge_engine::{Attempt, Control, LoadError, Loaded, Modules, Place, RunningAttempt, Stop};
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::{AttemptRef, Grant};
 use midge_protocol::job::Progress;
@@ -28,9 +29,15 @@ pub struct Places {
 pub enum NotBegun {
     /// The attempt's module cannot be loaded: its file is missing, damaged, or of another release.
     NotLoadable(String),
-    /// Every place is taken, or no thread can be started for another.
-    NoRoom(String),
+    /// The Machine lacks what it takes. Nothing is wrong with the job.
+    Lacks(String),
+    /// Every place is taken.
+    NoRoom,
 }
+
+/// How long a call of a guest that was stopped may go on before the Machine is taken to lack a disk that answers. Filling
+/// gigabytes of memory takes less.
+const LEFT_BEHIND_MAX: Duration = Duration::from_secs(5);
 
 impl Places {
     /// Makes room for at most `places_max` places. No thread is started and no module read yet.
@@ -58,7 +65,7 @@ impl Places {
 
     /// Begins an attempt.
     pub fn begin(&mut self, grant: Grant) -> Result<RunningAttempt, NotBegun> {
-        let module = self.load(&grant.module).map_err(NotBegun::NotLoadable)?;
+        let module = self.load(&grant.module)?;
         let env = guest_env(&module.entry.env);
         let attempt = Attempt {
             id: grant.attempt,
@@ -72,33 +79,48 @@ impl Places {
             changed: Arc::clone(&self.changed),
             module,
         };
-        let place = self.free_place().map_err(NotBegun::NoRoom)?;
+        let place = self.free_place()?;
         let id = attempt.id;
         let running = place.run(attempt);
         self.controls.insert(id, running.control());
         Ok(running)
     }
 
-    fn load(&mut self, name: &ModuleName) -> Result<Arc<Loaded>, String> {
-        let modules = match &mut self.modules {
-            Some(modules) => modules,
-            none => {
-                let modules = Modules::open(&self.modules_dir).map_err(|e| errors::whole(&e))?;
-                none.insert(modules)
+    /// Returns what the Machine lacks, where a guest that was stopped has not come back for so long that no call takes it;
+    /// and else when to look again, where one has not come back yet.
+    pub fn hangs(&self) -> Result<Option<Duration>, String> {
+        let left_behind = self.places.iter().filter_map(Place::left_behind);
+        let Some(longest) = left_behind.map(|since| since.elapsed()).max() else { return Ok(None) };
+        match LEFT_BEHIND_MAX.checked_sub(longest).filter(|left| !left.is_zero()) {
+            Some(left) => Ok(Some(left)),
+            None => {
+                let seconds = LEFT_BEHIND_MAX.as_secs();
+                Err(format!(
+                    "a disk that answers: a guest's call has not come back {seconds} s after it was stopped"
+                ))
             }
-        };
-        modules.load(name).map_err(|e| errors::whole(&e))
+        }
     }
 
-    fn free_place(&mut self) -> Result<&Place, String> {
+    fn load(&mut self, name: &ModuleName) -> Result<Arc<Loaded>, NotBegun> {
+        let modules = match &mut self.modules {
+            Some(modules) => modules,
+            none => none.insert(Modules::open(&self.modules_dir).map_err(not_loaded)?),
+        };
+        modules.load(name).map_err(not_loaded)
+    }
+
+    fn free_place(&mut self) -> Result<&Place, NotBegun> {
         let index = match self.places.iter().position(Place::is_free) {
             Some(index) => index,
             None if self.places.len() < self.places_max => {
                 let place = Place::start(self.places.len());
-                self.places.push(place.map_err(|e| format!("no thread can be started: {e}"))?);
+                let lacks =
+                    |e| NotBegun::Lacks(format!("threads: none can be started for another attempt ({e})"));
+                self.places.push(place.map_err(lacks)?);
                 self.places.len() - 1
             }
-            None => return Err("every place is taken".to_owned()),
+            None => return Err(NotBegun::NoRoom),
         };
         Ok(&self.places[index])
     }
@@ -131,5 +153,12 @@ impl Places {
     pub fn take_progress(&self) -> Vec<(AttemptRef, Progress)> {
         let progress = self.controls.iter();
         progress.filter_map(|(attempt, control)| Some((*attempt, control.take_progress()?))).collect()
+    }
+}
+
+fn not_loaded(error: LoadError) -> NotBegun {
+    match error {
+        LoadError::Lacks { doing, what } => NotBegun::Lacks(format!("{what}, needed to {doing}")),
+        error => NotBegun::NotLoadable(errors::whole(&error)),
     }
 }

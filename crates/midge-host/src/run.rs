@@ -1,6 +1,6 @@
 //! `midge-host run`: one attempt by hand, without a server. stdin is the input, stdout the result, stderr the log.
 //!
-//! Invariant: there is one thread, but for what a guest does with files. Another one, to keep the deadline, would cost as
+//! Invariant: there is one thread. Another one, to keep the deadline, would cost as
 //! much as loading the module; a timer of the kernel does it. SIGINT and SIGTERM end the process as they end any.
 
 use std::io::{IsTerminal, Read, Write};
@@ -101,8 +101,8 @@ fn finish(outcome: Outcome) -> anyhow::Result<i32> {
             eprintln!("midge-host: cancelled");
             Ok(EXIT_FAILED)
         }
-        Outcome::HandedBack => {
-            eprintln!("midge-host: given back unfinished");
+        Outcome::HandedBack { lacks } => {
+            eprintln!("midge-host: given back unfinished: this Machine lacks {}", lacks.unwrap_or_default());
             Ok(EXIT_FAILED)
         }
     }

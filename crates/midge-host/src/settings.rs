@@ -12,7 +12,7 @@ use std::time::Duration;
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::ValueExt;
 use midge_engine::{Dir, Loaded};
-use midge_protocol::manifest::Wait;
+use midge_protocol::manifest::{Folder, Wait};
 use midge_protocol::{MachineName, ModuleName, Secret, limits};
 
 /// How long attempts may go on after SIGTERM. Fly kills a Machine 5 s after the signal unless told otherwise, and
@@ -60,6 +60,7 @@ Options:
   --args JSON        the job's args, default null
   --env K=V          a variable that the guest sees; may be repeated
   --dir HOST::GUEST  a folder that the guest sees; may be repeated
+  --read-only-dir HOST::GUEST  a folder in which it can only read; may be repeated
   --time-limit TIME  such as 500ms, 30s, 5m or 1h; default: the module's
   --memory-limit N   in bytes, or such as 64MiB or 1GiB; default: the module's
   --timings          at the end, write to stderr where the time of the start went, as a line of JSON
@@ -209,6 +210,9 @@ fn read_run(
             Long("args") => settings.args = parser.value()?.parse_with(json)?,
             Long("env") => settings.env.push(parser.value()?.parse_with(variable)?),
             Long("dir") => settings.dirs.push(parser.value()?.parse_with(dir)?),
+            Long("read-only-dir") => {
+                settings.dirs.push(Dir { read_only: true, ..parser.value()?.parse_with(dir)? });
+            }
             Long("time-limit") => settings.time_limit = Some(parser.value()?.parse_with(duration)?),
             Long("memory-limit") => settings.memory_limit = Some(parser.value()?.parse_with(memory)?),
             Long("timings") => settings.timings = true,
@@ -331,7 +335,7 @@ fn variable(text: &str) -> Result<(String, String), String> {
 fn dir(text: &str) -> Result<Dir, String> {
     match text.split_once("::") {
         Some((host, guest)) if !host.is_empty() && !guest.is_empty() => {
-            Ok(Dir { host: host.into(), guest: guest.to_owned() })
+            Ok(Dir { host: host.into(), guest: guest.to_owned(), read_only: false })
         }
         _ => Err(format!("`{text}` is not HOST::GUEST")),
     }
@@ -349,7 +353,12 @@ pub fn guest_env(names: &[String]) -> Vec<(String, String)> {
 /// Returns the folders that a module declares.
 pub fn dirs(module: &Loaded) -> Vec<Dir> {
     let dirs = module.entry.dirs.iter();
-    dirs.map(|(guest, host)| Dir { host: host.into(), guest: guest.clone() }).collect()
+    let dir = |(guest, folder): (&String, &Folder)| Dir {
+        host: folder.path.clone().into(),
+        guest: guest.clone(),
+        read_only: folder.read_only,
+    };
+    dirs.map(dir).collect()
 }
 
 #[cfg(test)]
@@ -427,11 +436,17 @@ mod tests {
 
     #[test]
     fn run_takes_all_behind_the_dashes_for_the_guest() {
-        let settings =
-            run("run resize --args {\"a\":1} --env K=V=W --dir .::/data --time-limit 1.5s -- --loud x");
+        let settings = run(
+            "run resize --args {\"a\":1} --env K=V=W --dir .::/data --read-only-dir /fonts::/fonts --time-limit 1.5s -- --loud x",
+        );
         assert_eq!((settings.module.as_str(), settings.args.as_str()), ("resize", "{\"a\":1}"));
         assert_eq!(settings.env, [("K".to_owned(), "V=W".to_owned())]);
-        assert_eq!(settings.dirs, [Dir { host: ".".into(), guest: "/data".to_owned() }]);
+        let dir = |host: &str, guest: &str, read_only| Dir {
+            host: host.into(),
+            guest: guest.to_owned(),
+            read_only,
+        };
+        assert_eq!(settings.dirs, [dir(".", "/data", false), dir("/fonts", "/fonts", true)]);
         assert_eq!(settings.time_limit, Some(Duration::from_millis(1500)));
         assert_eq!(settings.guest_args, ["--loud", "x"]);
         assert_eq!(run("run resize -- --help").guest_args, ["--help"]);

@@ -62,13 +62,15 @@ causes! {
     OverOutput = "over_output",
     /// The guest asked for more random bytes at once than the limit.
     OverRandom = "over_random",
+    /// The guest wanted more files and folders open at once than the limit.
+    OverFiles = "over_files",
     /// The module could not be loaded: missing, altered, or made for another host. Retried, as a deploy may mend it.
     NotLoadable = "not_loadable",
     /// Somebody asked for the job to be cancelled.
     Cancelled = "cancelled",
     /// The guest asked to be run again later. Not spent.
     Snoozed = "snoozed",
-    /// The Machine drained or was told to stop, and handed the attempt back. Not spent.
+    /// The Machine was told to stop or lacks what the attempt takes, and handed it back. Not spent.
     HandedBack = "handed_back",
     /// The Machine stopped, or was not heard of for a lease. Not spent, but counted: see
     /// [`crate::limits::MACHINE_LOSSES_MAX`].

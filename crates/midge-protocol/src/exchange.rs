@@ -12,7 +12,7 @@ use crate::job::{AttemptLimits, Failure, Progress, Usage};
 use crate::{AttemptNumber, BootId, JobId, ModuleName, QueueName};
 
 /// The version of the exchange that this release speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// The header that carries [`PROTOCOL`], in requests and answers.
 pub const PROTOCOL_HEADER: &str = "midge-protocol";
 /// The content type of both bodies.
@@ -91,8 +91,18 @@ pub enum Outcome {
     },
     /// The attempt was stopped because the server asked for it.
     Cancelled,
-    /// The host gave the attempt back unfinished: its Machine was told to stop, or could not begin it. Not spent.
-    HandedBack,
+    /// The host gave the attempt back unfinished: its Machine was told to stop, or lacks what it takes. Not spent.
+    HandedBack {
+        /// What the Machine lacks, in words; nothing where it was told to stop or had no place left. A host that lacks
+        /// something takes no more jobs and leaves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lacks: Option<String>,
+    },
+}
+
+impl Outcome {
+    /// Makes the outcome of an attempt that was given back because its Machine is to stop.
+    pub const HANDED_BACK: Outcome = Outcome::HandedBack { lacks: None };
 }
 
 /// A piece of an attempt's log.

@@ -43,6 +43,9 @@ pub const MEMORY_LIMIT_DEFAULT: u64 = 256 * 1024 * 1024;
 pub const MEMORY_LIMIT_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Elements of all of a guest's tables together: 8 bytes each in the host.
 pub const TABLE_ELEMENTS_MAX: usize = 1_000_000;
+/// Files and folders that a guest may have open at once, listings of folders included. Each is a descriptor of its host,
+/// which all places share: 1,024 in all where the system says nothing else.
+pub const OPEN_FILES_MAX: usize = 256;
 /// Random bytes that a guest may ask for in one call.
 pub const RANDOM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The native stack of a guest, in bytes.

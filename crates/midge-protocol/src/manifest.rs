@@ -65,9 +65,50 @@ pub struct ModuleEntry {
     /// Names of the Machine's env variables that the guest sees too. One that the Machine does not have is left out.
     #[serde(default)]
     pub env: Vec<String>,
-    /// Folders of the Machine that the guest can read and write: guest path to Machine path.
+    /// Folders of the Machine that the guest sees, by the path under which it sees them.
     #[serde(default)]
-    pub dirs: BTreeMap<String, String>,
+    pub dirs: BTreeMap<String, Folder>,
+}
+
+/// A folder of the Machine that guests of a module see. In JSON it is its path, or `{"path": ..., "read_only": true}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FolderForm", into = "FolderForm")]
+pub struct Folder {
+    /// The folder's path in the Machine, such as `/srv/data`.
+    pub path: String,
+    /// Whether the guest can only read there; else it can write, create and delete too.
+    pub read_only: bool,
+}
+
+/// A [`Folder`] in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum FolderForm {
+    Path(String),
+    Whole {
+        path: String,
+        #[serde(default)]
+        read_only: bool,
+    },
+}
+
+impl From<FolderForm> for Folder {
+    fn from(form: FolderForm) -> Folder {
+        match form {
+            FolderForm::Path(path) => Folder { path, read_only: false },
+            FolderForm::Whole { path, read_only } => Folder { path, read_only },
+        }
+    }
+}
+
+impl From<Folder> for FolderForm {
+    fn from(folder: Folder) -> FolderForm {
+        // As before there were others: a midge that knows none must not take them for writable.
+        match folder {
+            Folder { path, read_only: false } => FolderForm::Path(path),
+            Folder { path, read_only } => FolderForm::Whole { path, read_only },
+        }
+    }
 }
 
 /// How Machines serve a queue. What a manifest leaves out has its default.
@@ -176,6 +217,20 @@ impl Default for MachineSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_reads_as_it_is_written_and_one_that_can_be_written_is_its_path() {
+        let read = |json: &str| serde_json::from_str::<Folder>(json).unwrap();
+        for (json, read_only) in
+            [(r#""/srv/data""#, false), (r#"{"path":"/srv/data","read_only":true}"#, true)]
+        {
+            let folder = read(json);
+            assert_eq!(folder, Folder { path: "/srv/data".into(), read_only });
+            assert_eq!(serde_json::to_string(&folder).unwrap(), json);
+        }
+        assert!(!read(r#"{"path":"/srv/data"}"#).read_only);
+        assert!(serde_json::from_str::<Folder>(r#"{"read_only":true}"#).is_err());
+    }
 
     #[test]
     fn a_wait_reads_as_it_is_written() {

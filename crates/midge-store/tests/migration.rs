@@ -51,7 +51,7 @@ fn jobs() -> Vec<Job> {
         after(&busy, JobEvent::CancelAsked, at(7)),
         largest,
         nested,
-        finished(&due(10), Outcome::HandedBack, at(9)),
+        finished(&due(10), Outcome::HANDED_BACK, at(9)),
         after(&running(&due(11), "m2"), lost, at(8)),
         completed(&thrice, LATEST),
         job_of(13, "other", "resize", 20),

@@ -131,7 +131,7 @@ impl Ledger {
             format!("{} is kept as {last:?}, and what its host said is {said:?}", words(key))
         })?;
         // A log of what was not finished is told as far as it was: whoever runs it again begins a log of its own.
-        let unfinished = said.contains(&Outcome::HandedBack);
+        let unfinished = said.iter().any(|outcome| matches!(outcome, Outcome::HandedBack { .. }));
         ensure(unfinished || text == *log, || format!("{} ended with only {log:?} of its log", words(key)))
     }
 
@@ -166,7 +166,7 @@ fn is_kept_as(said: &Outcome, kept: &AttemptView) -> bool {
         (Outcome::Completed { .. }, None) => true,
         (Outcome::Failed(said), Some(kept)) => said == kept,
         (Outcome::Snoozed { .. }, Some(kept)) => kept.cause == Cause::Snoozed,
-        (Outcome::Cancelled | Outcome::HandedBack, Some(kept)) => {
+        (Outcome::Cancelled | Outcome::HandedBack { .. }, Some(kept)) => {
             matches!(kept.cause, Cause::Cancelled | Cause::HandedBack)
         }
         _ => false,

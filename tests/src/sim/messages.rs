@@ -33,7 +33,7 @@ impl World {
                 Next::Send(request) => self.host_sends(id, *request),
                 Next::HandBack(attempts) => {
                     for attempt in attempts {
-                        self.guest_stops(id, key(attempt), Outcome::HandedBack);
+                        self.guest_stops(id, key(attempt), Outcome::HANDED_BACK);
                     }
                 }
                 Next::Wait(at) => {
@@ -63,9 +63,11 @@ impl World {
         let (name, secret_hash) = (host.name.clone(), host.secret_hash.clone());
         let sender = Sender { id: id.clone(), boot: host.boot, name, secret_hash };
         let cut_off = now < host.cut_off_until;
-        for finished in request.finished.iter().filter(|finished| finished.outcome == Outcome::HandedBack) {
-            // Some were never begun here: the host gave them back by itself.
-            self.ledger.host_said(key(finished.attempt), &Outcome::HandedBack);
+        for finished in &request.finished {
+            if let Outcome::HandedBack { .. } = finished.outcome {
+                // Some were never begun here: the host gave them back by itself.
+                self.ledger.host_said(key(finished.attempt), &finished.outcome);
+            }
         }
         let timeout = Duration::from_millis(request.wait_ms.into()) + ANSWER_TIMEOUT;
         self.fails_after(timeout, &sender, request.seq, false);
@@ -191,7 +193,7 @@ impl World {
         if begin_fails {
             self.trace.say(now, format_args!("{id} cannot begin {}", words(key)));
             self.trace.count("attempts that could not begin");
-            host.side.could_not_begin(grant.attempt);
+            host.side.could_not_begin(grant.attempt, Some("threads".to_owned()));
             return Ok(());
         }
         if !host.begin(key) {

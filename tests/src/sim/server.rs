@@ -381,7 +381,9 @@ impl World {
             let (job, machines) =
                 self.store.look(move |rows| Ok((rows.jobs(&[id])?.pop(), rows.machines()?)));
             match job.flatten().map(|job| job.state) {
-                _ if finished.outcome == Outcome::HandedBack => request.finished.push(finished),
+                _ if matches!(finished.outcome, Outcome::HandedBack { .. }) => {
+                    request.finished.push(finished)
+                }
                 Some(JobState::Running { lease, .. })
                     if lease.attempt != finished.attempt.attempt || lease.machine != sender.name =>
                 {

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use midge_protocol::job::{AttemptLimits, Backoff, RetryPolicy};
-use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::manifest::{Folder, QueuePolicy};
 use midge_protocol::{ModuleName, QueueName, limits, nearest};
 
 use super::section::Section;
@@ -206,10 +206,19 @@ fn env_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn dirs(section: &Section<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
+fn dirs(section: &Section<'_>) -> Result<BTreeMap<String, Folder>, ConfigError> {
     let mut dirs = BTreeMap::new();
-    for (guest, machine) in section.texts()? {
-        for path in [guest, machine] {
+    for guest in section.names() {
+        let expected = "a path in quotes, or { path = \"/srv/data\", read_only = true }";
+        let path = section.read(guest, expected, |value| match value.as_table() {
+            Some(_) => Some(None),
+            None => value.as_str().map(Some),
+        })?;
+        let folder = match path.flatten() {
+            Some(path) => Folder { path: path.to_owned(), read_only: false },
+            None => folder(&section.section(guest)?)?,
+        };
+        for path in [guest, &folder.path] {
             let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
             if !path.starts_with('/') || !Path::new(path).components().all(plain) {
                 let message = format!(
@@ -218,7 +227,15 @@ fn dirs(section: &Section<'_>) -> Result<BTreeMap<String, String>, ConfigError> 
                 return Err(section.wrong_at(guest, message));
             }
         }
-        dirs.insert(guest.to_owned(), machine.to_owned());
+        dirs.insert(guest.to_owned(), folder);
     }
     Ok(dirs)
+}
+
+fn folder(section: &Section<'_>) -> Result<Folder, ConfigError> {
+    section.only(&["path", "read_only"])?;
+    let path = section.text("path")?;
+    let path =
+        path.ok_or_else(|| section.wrong("a folder needs a `path`: that of the Machine".to_owned()))?;
+    Ok(Folder { path: path.to_owned(), read_only: section.flag("read_only")?.unwrap_or(false) })
 }

@@ -119,13 +119,14 @@ impl<'a> Section<'a> {
         found.map(Some).ok_or_else(|| self.expected(value, &format!("`{key}` must be {expected}")))
     }
 
+    /// Returns every key.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.keys().map(|key| key.get_ref().as_ref())
+    }
+
     /// Returns every key with its value as text.
     pub(super) fn texts(&self) -> Result<Vec<(&'a str, &'a str)>, ConfigError> {
-        let pair = |key: &'a Spanned<_>| {
-            let key: &str = AsRef::<str>::as_ref(key.get_ref());
-            Ok((key, self.text(key)?.unwrap_or_default()))
-        };
-        self.keys().map(pair).collect()
+        self.names().map(|key| Ok((key, self.text(key)?.unwrap_or_default()))).collect()
     }
 
     fn expected(&self, value: &Spanned<DeValue<'_>>, expected: &str) -> ConfigError {

@@ -37,7 +37,7 @@ memory_limit = "64MiB"
 max_attempts = 3
 backoff = "200ms"
 env = ["LOG", "SMTP_URL"]
-dirs = { "/data" = "/srv/data" }
+dirs = { "/data" = "/srv/data", "/fonts" = { path = "/usr/share/fonts", read_only = true } }
 
 [modules.ready]
 wasm = "ready.wasm"
@@ -62,7 +62,10 @@ fn a_whole_file_is_read() {
     assert_eq!(send.source, ModuleSource::Package { folder, bin: Some("sender".to_owned()) });
     assert_eq!((send.limits.time_ms, send.limits.memory_bytes), (700, 64 << 20));
     assert_eq!((send.retry.max_attempts, send.retry.backoff), (3, Backoff::Exponential { first_ms: 200 }));
-    assert_eq!((send.env.len(), send.dirs["/data"].as_str()), (2, "/srv/data"));
+    assert_eq!(send.env.len(), 2);
+    let folder = |path: &str, read_only| Folder { path: path.to_owned(), read_only };
+    assert_eq!(send.dirs["/data"], folder("/srv/data", false));
+    assert_eq!(send.dirs["/fonts"], folder("/usr/share/fonts", true));
 }
 
 #[test]
@@ -181,6 +184,19 @@ const MALFORMED: &[(&str, &str)] = &[
     (
         "[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = \"../b\" }",
         "3: `../b` is not an absolute path without `..`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = 5 }",
+        "3: `/a` must be a path in quotes, or { path = \"/srv/data\", read_only = true }, not `5`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = { path = \"/b\", readonly = true } }",
+        "3: unknown key `readonly` in [modules.a.dirs./a]: did you mean `read_only`?",
+    ),
+    ("[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = { read_only = true } }", "3: a folder needs a `path`"),
+    (
+        "[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = { path = \"b\" } }",
+        "3: `b` is not an absolute path without `..`",
     ),
     ("[modules.a]\nwasm = \"a\"\nwasm = \"b\"", "3: this is not TOML: duplicate key"),
 ];

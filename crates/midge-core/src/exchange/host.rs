@@ -3,6 +3,9 @@
 //! Two requests may be under way. One is *parked*: it says nothing new and waits for the server to. One *speaks*: it
 //! carries what ended, and is answered at once. A request that was answered has been heard, so what it carried is
 //! forgotten; one that failed is not, so it is said again.
+//!
+//! What a Machine lacks is not its jobs' fault: a host that lacks something gives back what it cannot run, takes nothing
+//! more, finishes what runs and leaves, so that another Machine tries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,7 +26,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 const LOST_AFTER: Duration = limits::LEASE.saturating_mul(2);
 /// How much longer than it may be parked a request may take, with the largest bodies on a slow network.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a host that is told to stop tries to give back what it could not finish.
+/// How long a host that is told to stop tries to give back what it could not finish, or just to say goodbye.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How soon a host that may not leave asks again.
 const LEAVE_AGAIN: Duration = Duration::from_secs(1);
@@ -53,6 +56,8 @@ pub struct HostSide {
     news_at: Option<Timestamp>,
     has_news: bool,
     draining: bool,
+    /// What the Machine lacks, in words; nothing where it lacks nothing.
+    lacks: Option<String>,
     stop: Option<StopPlan>,
     left: bool,
 }
@@ -86,6 +91,7 @@ enum Kind {
 
 #[derive(Debug, Clone, Copy)]
 struct StopPlan {
+    asked_at: Timestamp,
     hand_back_at: Timestamp,
     /// Whether what still ran has been stopped.
     is_over: bool,
@@ -144,6 +150,7 @@ impl HostSide {
             news_at: None,
             has_news: false,
             draining: false,
+            lacks: None,
             stop: None,
             left: false,
         }
@@ -169,7 +176,7 @@ impl HostSide {
         if self.retry_at.is_some_and(|at| now < at) {
             return Next::Wait(self.wake_at(now));
         }
-        let room = if self.draining || self.stop.is_some() { 0 } else { room };
+        let room = if self.takes_nothing_more() { 0 } else { room };
         let kind = if self.has_ended() || self.is_news_due(now) {
             Kind::Speaks
         } else if self.is_leaving_due(now) {
@@ -191,15 +198,15 @@ impl HostSide {
         let kind = self.land(seq).map(|flight| self.heard(flight, &mut todos));
         self.draining |= answer.drain;
         self.left |= answer.left;
-        let stopping = self.stop.is_some();
+        let must_go = self.must_go();
         for grant in answer.jobs {
             let attempt = grant.attempt;
             if self.attempts.contains_key(&attempt) || self.recent.contains(&attempt) {
                 continue;
             }
-            let finished = stopping.then(|| handed_back(attempt));
+            let finished = must_go.then(|| handed_back(attempt, self.lacks.clone()));
             self.attempts.insert(attempt, Entry { finished, log_told: 0, progress: None });
-            if !stopping {
+            if !must_go {
                 todos.push(Todo::Begin(Box::new(grant)));
             }
         }
@@ -207,8 +214,8 @@ impl HostSide {
             |attempt: &AttemptRef| self.attempts.get(attempt).is_some_and(|entry| entry.finished.is_none());
         todos.extend(answer.cancel.into_iter().filter(running).map(Todo::Cancel));
         if kind == Some(Kind::Leaves) && !self.left && self.attempts.is_empty() {
-            // A warm Machine, or one that a job is meant for. One that was told to stop has nothing to stay for.
-            self.left = stopping;
+            // A warm Machine, or one that a job is meant for. One that must go has nothing to stay for.
+            self.left = must_go;
             self.idle_since = now;
             self.leave_not_before = now.after(LEAVE_AGAIN);
         }
@@ -217,31 +224,56 @@ impl HostSide {
 
     /// Takes note that a request got no answer. `at_once`: it is worth to try again without a wait.
     pub fn failed(&mut self, seq: u64, at_once: bool, now: Timestamp) {
-        if let Some(flight) = self.land(seq) {
+        let flight = self.land(seq);
+        if let Some(flight) = &flight {
             self.has_news |= !flight.log.is_empty() || !flight.progress.is_empty();
         }
         if at_once && self.failures == 0 {
             self.failures = 1;
             return;
         }
+        // A parked one may have failed because it was parked: a goodbye is still worth a try.
+        if flight.is_some_and(|flight| flight.kind != Kind::Parked) {
+            self.left |= self.has_only_to_go();
+        }
         let doubled = RETRY_FIRST.saturating_mul(1 << self.failures.min(10));
         self.retry_at = Some(now.after(doubled.min(RETRY_MAX)));
         self.failures += 1;
     }
 
-    /// Takes the end of an attempt.
+    /// Takes the end of an attempt. One that was given back for what the Machine lacks means that the host is to leave.
     pub fn ended(&mut self, finished: Finished, now: Timestamp) {
+        if let Outcome::HandedBack { lacks: Some(lacks) } = &finished.outcome {
+            self.lacks(lacks.clone());
+        }
         if let Some(entry) = self.attempts.get_mut(&finished.attempt) {
             entry.finished = Some(finished);
         }
         self.idle_since = now;
     }
 
-    /// Takes note that a granted attempt could not be begun, and is to be given back.
-    pub fn could_not_begin(&mut self, attempt: AttemptRef) {
+    /// Takes note that a granted attempt could not be begun, and is to be given back. `lacks` is what the Machine lacks;
+    /// nothing where only every place was taken.
+    pub fn could_not_begin(&mut self, attempt: AttemptRef, lacks: Option<String>) {
         if let Some(entry) = self.attempts.get_mut(&attempt) {
-            entry.finished = Some(handed_back(attempt));
+            entry.finished = Some(handed_back(attempt, lacks.clone()));
         }
+        if let Some(lacks) = lacks {
+            self.lacks(lacks);
+        }
+    }
+
+    /// Takes note that the Machine lacks something, in words. From now on the host takes nothing more, finishes what runs,
+    /// and leaves, whatever the server says. Returns whether that is new.
+    pub fn lacks(&mut self, what: String) -> bool {
+        if self.lacks.is_some() {
+            return false;
+        }
+        self.lacks = Some(what);
+        // At once, so that the server leases nothing more to us.
+        self.has_news = true;
+        self.news_at = None;
+        true
     }
 
     /// Takes note that an attempt's log grew or its progress changed.
@@ -256,7 +288,10 @@ impl HostSide {
 
     /// Takes the platform's word to stop: what runs may go on for the grace, then it is given back.
     pub fn stop(&mut self, grace: Duration, now: Timestamp) {
-        self.stop.get_or_insert(StopPlan { hand_back_at: now.after(grace), is_over: false });
+        let plan = StopPlan { asked_at: now, hand_back_at: now.after(grace), is_over: false };
+        self.stop.get_or_insert(plan);
+        // Nobody is there to say goodbye to.
+        self.left |= self.failures > 0 && self.has_only_to_go();
         // At once, so that the server leases nothing more to us.
         self.has_news = true;
         self.news_at = None;
@@ -271,8 +306,30 @@ impl HostSide {
             return None;
         }
         let lost = now >= self.lost_at();
-        let too_late = self.stop.is_some_and(|stop| now >= stop.hand_back_at.after(STOP_PATIENCE));
+        let too_late = self.gives_up_at().is_some_and(|at| now >= at);
         (lost || too_late).then_some(Departure::Lost)
+    }
+
+    /// Returns when a host that was told to stop, and runs nothing, exits whatever its server has heard.
+    fn gives_up_at(&self) -> Option<Timestamp> {
+        let stop = self.stop?;
+        let since =
+            if self.attempts.is_empty() { stop.asked_at.max(self.idle_since) } else { stop.hand_back_at };
+        Some(since.after(STOP_PATIENCE))
+    }
+
+    /// Returns whether nothing keeps the host but a goodbye: it was told to stop, and has nothing to run or to report.
+    fn has_only_to_go(&self) -> bool {
+        self.stop.is_some() && self.attempts.is_empty()
+    }
+
+    /// Returns whether the host goes as soon as it can, whatever the server says.
+    fn must_go(&self) -> bool {
+        self.stop.is_some() || self.lacks.is_some()
+    }
+
+    fn takes_nothing_more(&self) -> bool {
+        self.draining || self.must_go()
     }
 
     /// Returns when a host without anything to run gives its server up, if it does not hear of it before.
@@ -304,7 +361,7 @@ impl HostSide {
         if !self.attempts.is_empty() {
             return false;
         }
-        if self.draining || self.stop.is_some() {
+        if self.takes_nothing_more() {
             return now >= self.leave_not_before;
         }
         // Once asked at least: a host with no time to wait takes the job it was started for.
@@ -323,13 +380,11 @@ impl HostSide {
         let idle = self.running() == 0;
         let news = self.has_news.then(|| self.news_at.map_or(now, |at| at.after(NEWS_EVERY)));
         let wait_over = self.wait_left(now).filter(|_| idle).map(|left| now.after(left));
-        let stop = self.stop.map(|stop| match stop.is_over {
-            false => stop.hand_back_at,
-            true => stop.hand_back_at.after(STOP_PATIENCE),
-        });
-        let leave = (self.draining && idle).then_some(self.leave_not_before);
+        let hand_back = self.stop.filter(|stop| !stop.is_over).map(|stop| stop.hand_back_at);
+        let give_up = self.gives_up_at().filter(|_| idle);
+        let leave = (self.takes_nothing_more() && idle).then_some(self.leave_not_before);
         let lost = idle.then(|| self.lost_at());
-        let times = [self.retry_at, news, wait_over, stop, leave, lost];
+        let times = [self.retry_at, news, wait_over, hand_back, give_up, leave, lost];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 
@@ -441,7 +496,7 @@ impl Entry {
         let (result_len, log_max) = match self.finished.as_ref().map(|finished| &finished.outcome) {
             None => (0, LOG_CHUNK_BYTES_MAX),
             // Whoever runs it again begins a log of its own.
-            Some(Outcome::HandedBack) => (0, 0),
+            Some(Outcome::HandedBack { .. }) => (0, 0),
             Some(Outcome::Completed { result }) => (result.len(), limits::LOG_BYTES_MAX),
             Some(_) => (limits::MESSAGE_BYTES_MAX, limits::LOG_BYTES_MAX),
         };
@@ -457,8 +512,8 @@ impl Entry {
 }
 
 /// What is reported of an attempt that was given back before its guest ran.
-fn handed_back(attempt: AttemptRef) -> Finished {
-    Finished { attempt, outcome: Outcome::HandedBack, usage: Usage::default() }
+fn handed_back(attempt: AttemptRef, lacks: Option<String>) -> Finished {
+    Finished { attempt, outcome: Outcome::HandedBack { lacks }, usage: Usage::default() }
 }
 
 #[cfg(test)]

@@ -107,13 +107,26 @@ fn a_guest_decides_when_it_is_retried() {
 fn what_was_not_the_jobs_fault_is_not_spent() {
     let running = claimed(&job(), "m1", NOW);
     let snoozed = Outcome::Snoozed { after_ms: 9_000 };
-    for end in [Outcome::HandedBack, snoozed] {
+    for end in [Outcome::HANDED_BACK, snoozed] {
         let change = finish(&running, "m1", 1, end, NOW).unwrap();
         assert_eq!((change.job.spent, change.job.attempt), (0, AttemptNumber(1)));
         assert!(!change.attempt.unwrap().spent);
     }
     let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: true, note: "gone".into() };
     assert_eq!(running.apply(lost, NOW).unwrap().job.spent, 0);
+}
+
+#[test]
+fn an_attempt_that_was_given_back_says_why() {
+    let running = claimed(&job(), "m1", NOW);
+    let message = |outcome| {
+        let failure = finish(&running, "m1", 1, outcome, NOW).unwrap().attempt.unwrap().failure.unwrap();
+        assert_eq!(failure.cause, Cause::HandedBack);
+        failure.message
+    };
+    assert_eq!(message(Outcome::HANDED_BACK), "its Machine was told to stop");
+    let lacks = Outcome::HandedBack { lacks: Some("no file descriptors".into()) };
+    assert_eq!(message(lacks), "its Machine lacks something: no file descriptors");
 }
 
 #[test]
@@ -144,7 +157,7 @@ fn a_waiting_job_is_cancelled_at_once_and_a_running_one_when_its_attempt_ends() 
     assert_eq!(waiting.state_at(NOW), State::Cancelled);
     let running = claimed(&job(), "m1", NOW).apply(JobEvent::CancelAsked, NOW).unwrap().job;
     assert!(running.is_cancelling());
-    for end in [Outcome::Cancelled, Outcome::HandedBack, failed(Cause::Trap)] {
+    for end in [Outcome::Cancelled, Outcome::HANDED_BACK, failed(Cause::Trap)] {
         assert_eq!(finish(&running, "m1", 1, end, NOW).unwrap().job.state_at(NOW), State::Cancelled);
     }
     // It was faster than the cancel.

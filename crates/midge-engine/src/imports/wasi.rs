@@ -8,29 +8,60 @@ use wasmtime::{AsContextMut, Caller, Linker};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as wasi, WasiSnapshotPreview1 as _};
 use wiggle::GuestMemory;
 
+use super::files::{self, errno};
 use crate::guest::Guest;
 
 /// The name under which WASI's functions are declared.
 pub(super) const MODULE: &str = "wasi_snapshot_preview1";
 
-/// Lists the functions: those that may wait, and those that do not.
+/// Lists the functions: those that midge has a part in, those that are given paths (behind the arrow stand their lengths),
+/// others that are asynchronous, and those that are not.
 macro_rules! functions {
     (
+        ours { $($own:ident($($own_arg:ident: $own_ty:ty),*) = $call:expr;)* }
+        with_paths { $($path:ident($($path_arg:ident: $path_ty:ty),*) => $($length:ident),+;)* }
         may_wait { $($waiting:ident($($wait_arg:ident: $wait_ty:ty),*);)* }
         at_once { $($plain:ident($($arg:ident: $ty:ty),*);)* }
     ) => {
         /// Every function that [`define`] knows.
-        pub(super) const NAMES: &[&str] = &[$(stringify!($waiting),)* $(stringify!($plain),)*];
+        pub(super) const NAMES: &[&str] = &[
+            $(stringify!($own),)* $(stringify!($path),)* $(stringify!($waiting),)* $(stringify!($plain),)*
+        ];
 
         /// Makes the function of that name. Returns whether there is one.
         pub(super) fn define(linker: &mut Linker<Guest>, name: &str) -> wasmtime::Result<bool> {
             match name {
+                $(stringify!($own) => linker.func_wrap_async(
+                    MODULE,
+                    name,
+                    |mut caller: Caller<'_, Guest>, ($($own_arg,)*): ($($own_ty,)*)| {
+                        Box::new(async move {
+                            let (memory, guest) = memory(&mut caller)?;
+                            $call(memory, guest, $($own_arg),*).await
+                        })
+                    },
+                )?,)*
+                $(stringify!($path) => linker.func_wrap_async(
+                    MODULE,
+                    name,
+                    |mut caller: Caller<'_, Guest>, ($($path_arg,)*): ($($path_ty,)*)| {
+                        Box::new(async move {
+                            if [$($length as u32),+].into_iter().any(|length| length > files::PATH_BYTES_MAX) {
+                                return Ok(errno::NAMETOOLONG);
+                            }
+                            let (memory, guest) = memory(&mut caller)?;
+                            let mut memory = GuestMemory::Unshared(memory);
+                            wasi::$path(&mut guest.wasi, &mut memory, $($path_arg),*).await
+                        })
+                    },
+                )?,)*
                 $(stringify!($waiting) => linker.func_wrap_async(
                     MODULE,
                     name,
                     |mut caller: Caller<'_, Guest>, ($($wait_arg,)*): ($($wait_ty,)*)| {
                         Box::new(async move {
-                            let (mut memory, guest) = memory(&mut caller)?;
+                            let (memory, guest) = memory(&mut caller)?;
+                            let mut memory = GuestMemory::Unshared(memory);
                             wasi::$waiting(&mut guest.wasi, &mut memory, $($wait_arg),*).await
                         })
                     },
@@ -39,7 +70,8 @@ macro_rules! functions {
                     MODULE,
                     name,
                     |mut caller: Caller<'_, Guest>, $($arg: $ty),*| {
-                        let (mut memory, guest) = memory(&mut caller)?;
+                        let (memory, guest) = memory(&mut caller)?;
+                            let mut memory = GuestMemory::Unshared(memory);
                         wasi::$plain(&mut guest.wasi, &mut memory, $($arg),*)
                     },
                 )?,)*
@@ -51,9 +83,34 @@ macro_rules! functions {
 }
 
 functions! {
+    ours {
+        fd_close(fd: i32) = files::fd_close;
+        fd_readdir(fd: i32, buffer: i32, length: i32, cookie: i64, used: i32) = files::fd_readdir;
+        fd_renumber(from: i32, to: i32) = files::fd_renumber;
+        path_open(
+            fd: i32, flags: i32, path: i32, length: i32, open_flags: i32, rights: i64, inherited: i64,
+            fd_flags: i32, opened: i32
+        ) = path_open;
+        poll_oneoff(asked: i32, happened: i32, count: i32, happened_count: i32) = files::poll_oneoff;
+    }
+    with_paths {
+        path_create_directory(fd: i32, path: i32, length: i32) => length;
+        path_filestat_get(fd: i32, flags: i32, path: i32, length: i32, stat: i32) => length;
+        path_filestat_set_times(
+            fd: i32, flags: i32, path: i32, length: i32, accessed: i64, modified: i64, which: i32
+        ) => length;
+        path_link(
+            fd: i32, flags: i32, path: i32, length: i32, new_fd: i32, new_path: i32, new_length: i32
+        ) => length, new_length;
+        path_readlink(fd: i32, path: i32, length: i32, buffer: i32, buffer_length: i32, used: i32) => length;
+        path_remove_directory(fd: i32, path: i32, length: i32) => length;
+        path_rename(fd: i32, path: i32, length: i32, new_fd: i32, new_path: i32, new_length: i32)
+            => length, new_length;
+        path_symlink(target: i32, target_length: i32, fd: i32, path: i32, length: i32) => target_length, length;
+        path_unlink_file(fd: i32, path: i32, length: i32) => length;
+    }
     may_wait {
         fd_advise(fd: i32, offset: i64, length: i64, advice: i32);
-        fd_close(fd: i32);
         fd_datasync(fd: i32);
         fd_fdstat_get(fd: i32, stat: i32);
         fd_filestat_get(fd: i32, stat: i32);
@@ -62,29 +119,9 @@ functions! {
         fd_pread(fd: i32, pieces: i32, count: i32, offset: i64, read: i32);
         fd_pwrite(fd: i32, pieces: i32, count: i32, offset: i64, written: i32);
         fd_read(fd: i32, pieces: i32, count: i32, read: i32);
-        fd_readdir(fd: i32, buffer: i32, length: i32, cookie: i64, used: i32);
-        fd_renumber(from: i32, to: i32);
         fd_seek(fd: i32, offset: i64, whence: i32, now: i32);
         fd_sync(fd: i32);
         fd_write(fd: i32, pieces: i32, count: i32, written: i32);
-        path_create_directory(fd: i32, path: i32, length: i32);
-        path_filestat_get(fd: i32, flags: i32, path: i32, length: i32, stat: i32);
-        path_filestat_set_times(
-            fd: i32, flags: i32, path: i32, length: i32, accessed: i64, modified: i64, which: i32
-        );
-        path_link(
-            fd: i32, flags: i32, path: i32, length: i32, new_fd: i32, new_path: i32, new_length: i32
-        );
-        path_open(
-            fd: i32, flags: i32, path: i32, length: i32, open_flags: i32, rights: i64, inherited: i64,
-            fd_flags: i32, opened: i32
-        );
-        path_readlink(fd: i32, path: i32, length: i32, buffer: i32, buffer_length: i32, used: i32);
-        path_remove_directory(fd: i32, path: i32, length: i32);
-        path_rename(fd: i32, path: i32, length: i32, new_fd: i32, new_path: i32, new_length: i32);
-        path_symlink(target: i32, target_length: i32, fd: i32, path: i32, length: i32);
-        path_unlink_file(fd: i32, path: i32, length: i32);
-        poll_oneoff(asked: i32, happened: i32, count: i32, happened_count: i32);
     }
     at_once {
         args_get(pointers: i32, bytes: i32);
@@ -108,12 +145,34 @@ functions! {
     }
 }
 
+/// Opens a file or a folder: nine numbers, by name.
+#[allow(clippy::too_many_arguments)]
+async fn path_open(
+    memory: &mut [u8],
+    guest: &mut Guest,
+    fd: i32,
+    flags: i32,
+    path: i32,
+    length: i32,
+    open_flags: i32,
+    rights: i64,
+    inherited: i64,
+    fd_flags: i32,
+    opened: i32,
+) -> wasmtime::Result<i32> {
+    if length as u32 > files::PATH_BYTES_MAX {
+        return Ok(errno::NAMETOOLONG);
+    }
+    let open = files::Open { fd, flags, path, length, open_flags, rights, inherited, fd_flags, opened };
+    files::path_open(memory, guest, open).await
+}
+
 /// Returns the guest's memory and state, with what a call may allocate set anew, as `wasmtime-wasi` does.
-fn memory<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut Guest)> {
+fn memory<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(&'a mut [u8], &'a mut Guest)> {
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (memory, guest) = super::memory(caller)?;
     guest.wasi.set_hostcall_fuel(fuel);
-    Ok((GuestMemory::Unshared(memory), guest))
+    Ok((memory, guest))
 }
 
 #[cfg(test)]

@@ -204,7 +204,7 @@ fn whatever_never_ends_can_be_cancelled_and_handed_back() {
             let ended = wait(running);
             match stop {
                 Stop::Cancelled => assert_eq!(ended.outcome, Outcome::Cancelled, "{what}"),
-                _ => assert_eq!(ended.outcome, Outcome::HandedBack, "{what}"),
+                _ => assert_eq!(ended.outcome, Outcome::HANDED_BACK, "{what}"),
             }
         }
     }

@@ -156,6 +156,23 @@ fn an_import_of_another_type_is_named_with_both() {
 }
 
 #[test]
+fn names_of_a_modules_own_are_cut_in_messages() {
+    let long = "n".repeat(100_000);
+    let params = "(param i64)".repeat(900);
+    for text in [
+        format!(r#"(module (import "midge" "{long}" (func)) (func (export "_start")))"#),
+        format!(r#"(module (import "{long}" "snooze" (func)) (func (export "_start")))"#),
+        format!(r#"(module (import "midge" "snooze" (func {params})) (func (export "_start")))"#),
+    ] {
+        let error = whole(&load_error(&Folder::with(&[("guest", &text)])));
+        assert!(error.len() < 500 && error.contains("bytes)"), "{error}");
+    }
+    let failure =
+        failure(&format!(r#"(module (func ${long} unreachable) (func (export "_start") call ${long}))"#));
+    assert!(failure.message.len() < 500, "{}", failure.message);
+}
+
+#[test]
 fn a_module_is_loaded_once() {
     let (_folder, modules, module) = load(&guest(""));
     assert!(std::sync::Arc::ptr_eq(&module, &modules.load(&name("guest")).unwrap()));

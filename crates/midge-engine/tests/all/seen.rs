@@ -90,7 +90,7 @@ fn a_declared_folder_is_there_and_what_is_above_it_is_not() {
           (if (i32.eqz (call $try (i32.const 1) (i32.const 4))) (then (unreachable)))))"#;
     let (_folder, _modules, module) = load(text);
     let mut attempt = attempt(module);
-    attempt.dirs = vec![Dir { host: folder.path().join("data"), guest: "/data".into() }];
+    attempt.dirs = vec![Dir { host: folder.path().join("data"), guest: "/data".into(), read_only: false }];
     let (ended, _) = run(attempt);
     assert_eq!(result(&ended), b"inside");
 }
@@ -99,7 +99,7 @@ fn a_declared_folder_is_there_and_what_is_above_it_is_not() {
 fn a_folder_that_is_not_there_is_named() {
     let (_folder, _modules, module) = load(&guest(""));
     let mut attempt = attempt(module);
-    attempt.dirs = vec![Dir { host: "/no/such/folder".into(), guest: "/data".into() }];
+    attempt.dirs = vec![Dir { host: "/no/such/folder".into(), guest: "/data".into(), read_only: false }];
     let (ended, _) = run(attempt);
     assert!(format!("{:?}", ended.outcome).contains("/no/such/folder"), "{:?}", ended.outcome);
 }

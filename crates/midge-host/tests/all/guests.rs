@@ -6,11 +6,20 @@ use std::path::Path;
 use midge_engine::{Cpu, TARGET, WASMTIME_VERSION};
 use midge_protocol::QueueName;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::{FILE_NAME, FORMAT, Manifest, ModuleEntry};
+use midge_protocol::manifest::{FILE_NAME, FORMAT, Folder, Manifest, ModuleEntry};
 use tempfile::TempDir;
 
 /// `cat` copies stdin to stdout, `env` prints its env, `fail` logs and exits with 7, `spin` says so and never ends.
-const GUESTS: [(&str, &str); 4] = [
+///
+/// `open` opens the file `a` of its folder, which is `data` beside the modules.
+const GUESTS: [(&str, &str); 5] = [
+    (
+        "open",
+        r#"(i32.store8 (i32.const 64) (i32.const 97))
+        (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 1)
+              (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 128))
+          (then (unreachable)))"#,
+    ),
     (
         "cat",
         r#"(local $n i32)
@@ -44,6 +53,8 @@ const HEAD: &str = r#"
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
   (import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
   (import "midge" "progress" (func $progress (param i64 i64 i32 i32)))
   (func $write (param $fd i32) (param $ptr i32) (param $len i32)
     (i32.store (i32.const 0) (local.get $ptr))
@@ -75,6 +86,11 @@ fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
     config.target(TARGET).unwrap();
     let code =
         wasmtime::Engine::new(&config).unwrap().precompile_module(&wat::parse_str(text).unwrap()).unwrap();
+    let data = folder.join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("a"), "inside").unwrap();
+    let data = Folder { path: data.to_str().unwrap().to_owned(), read_only: true };
+    let dirs = BTreeMap::from_iter((name == "open").then(|| ("/data".to_owned(), data)));
     let file = format!("{name}.cwasm");
     std::fs::write(folder.join(&file), &code).unwrap();
     ModuleEntry {
@@ -87,6 +103,6 @@ fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
         limits: AttemptLimits::default(),
         retry: RetryPolicy::default(),
         env: vec!["COLOUR".to_owned(), "MIDGE_SECRET".to_owned()],
-        dirs: BTreeMap::new(),
+        dirs,
     }
 }

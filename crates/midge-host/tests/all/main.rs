@@ -1,6 +1,7 @@
 //! The host as a process, against a server that keeps the rules of the exchange and nothing else.
 
 mod guests;
+mod lacks;
 mod run;
 mod server;
 mod work;

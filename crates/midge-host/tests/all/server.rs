@@ -33,6 +33,8 @@ pub struct Seen {
     pub requests: Vec<Request>,
     pub finished: Vec<Finished>,
     pub handed_back: Vec<AttemptRef>,
+    /// What hosts said that they lack.
+    pub lacks: Vec<String>,
     pub log: HashMap<AttemptRef, Vec<u8>>,
     pub left: bool,
 }
@@ -72,6 +74,10 @@ impl Server {
     }
 
     pub fn enqueue(&self, module: &str, args: &str) -> AttemptRef {
+        self.enqueue_with(module, args, AttemptLimits::default())
+    }
+
+    pub fn enqueue_with(&self, module: &str, args: &str, limits: AttemptLimits) -> AttemptRef {
         let attempt = AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) };
         let grant = Grant {
             attempt,
@@ -79,7 +85,7 @@ impl Server {
             queue: QueueName::default_queue(),
             args: args.to_owned(),
             input: None,
-            limits: AttemptLimits::default(),
+            limits,
         };
         self.set(|seen| seen.waiting.push(grant));
         attempt
@@ -139,8 +145,11 @@ pub struct Host {
 
 impl Host {
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_child(self.child.as_ref().unwrap());
-        rustix::process::kill_process(pid, signal).unwrap();
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child.as_ref().unwrap())
     }
 
     /// Lets go of the leash.
@@ -206,8 +215,11 @@ impl Seen {
             if self.leased.remove(&finished.attempt).is_none() {
                 continue;
             }
-            match finished.outcome {
-                Outcome::HandedBack => self.handed_back.push(finished.attempt),
+            match &finished.outcome {
+                Outcome::HandedBack { lacks } => {
+                    self.handed_back.push(finished.attempt);
+                    self.lacks.extend(lacks.clone());
+                }
                 _ => self.finished.push(finished.clone()),
             }
         }

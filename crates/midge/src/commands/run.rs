@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// A folder that the guest sees
     #[arg(long, value_name = "HOST::GUEST")]
     dir: Vec<String>,
+    /// A folder in which the guest can only read
+    #[arg(long, value_name = "HOST::GUEST")]
+    read_only_dir: Vec<String>,
     /// How long it may run [default: what midge.toml says]
     #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
     time_limit: Option<Duration>,
@@ -75,6 +78,9 @@ impl Args {
         }
         for dir in &self.dir {
             command.arg("--dir").arg(dir);
+        }
+        for dir in &self.read_only_dir {
+            command.arg("--read-only-dir").arg(dir);
         }
         if let Some(limit) = self.time_limit {
             command.arg("--time-limit").arg(format!("{}ms", limit.as_millis()));

@@ -73,7 +73,8 @@ impl Host {
 
 /// Returns the attempts that a request gives back.
 fn given_back(request: &Request) -> Vec<AttemptRef> {
-    let back = request.finished.iter().filter(|finished| finished.outcome == Outcome::HandedBack);
+    let back =
+        request.finished.iter().filter(|finished| matches!(finished.outcome, Outcome::HandedBack { .. }));
     back.map(|finished| finished.attempt).collect()
 }
 
@@ -339,7 +340,7 @@ fn a_stopped_host_closes_at_once_finishes_within_the_grace_and_gives_the_rest_ba
     host.sends();
     host.passes(10 * SECOND);
     assert_eq!(host.next(), Next::HandBack(vec![slow]));
-    host.side.ended(handed_back(slow), host.now);
+    host.side.ended(handed_back(slow, None), host.now);
     let told = host.sends();
     assert_eq!(given_back(&told), [slow]);
     host.answer(&told, nothing());
@@ -351,19 +352,117 @@ fn a_stopped_host_closes_at_once_finishes_within_the_grace_and_gives_the_rest_ba
 }
 
 #[test]
-fn a_stopped_host_does_not_wait_for_a_lost_server() {
+fn a_stopped_host_that_has_nothing_to_report_does_not_wait_for_a_lost_server() {
+    // It is known to be lost.
+    let mut host = Host::new(Wait::Forever);
+    let request = host.sends();
+    host.fails(&request);
+    host.side.stop(10 * SECOND, host.now);
+    assert_eq!(host.next(), Next::Exit(Departure::Left));
+    // It is found to be lost by the goodbye.
+    let mut host = Host::new(Wait::Forever);
+    let parked = host.sends();
+    host.side.stop(10 * SECOND, host.now);
+    let goodbye = host.sends();
+    host.fails(&parked);
+    assert!(matches!(host.next(), Next::Wait(_)), "the goodbye may still arrive");
+    host.fails(&goodbye);
+    assert_eq!(host.next(), Next::Exit(Departure::Left));
+    // It says nothing at all.
     let mut host = Host::new(Wait::Forever);
     host.sends();
-    host.side.stop(SECOND, host.now);
-    for _ in 0..20 {
+    host.side.stop(10 * SECOND, host.now);
+    host.sends();
+    assert_eq!(host.waits(), Some(STOP_PATIENCE));
+    host.passes(STOP_PATIENCE);
+    assert_eq!(host.next(), Next::Exit(Departure::Lost));
+}
+
+#[test]
+fn a_stopped_host_that_has_something_to_report_tries_for_the_whole_grace_and_no_longer() {
+    let mut host = Host::new(Wait::Forever);
+    let attempt = host.begins();
+    host.side.stop(10 * SECOND, host.now);
+    let stopped = host.now;
+    host.completes(attempt, b"");
+    for _ in 0..100 {
         match host.next() {
             Next::Send(request) => host.fails(&request),
             Next::Wait(at) => host.now = at.expect("it has a time to wake"),
-            Next::Exit(exit) => return assert_eq!(exit, Departure::Lost),
+            Next::Exit(exit) => {
+                assert_eq!(exit, Departure::Lost);
+                return assert_eq!(host.now.since(stopped), 10 * SECOND + STOP_PATIENCE);
+            }
             Next::HandBack(attempts) => panic!("there is nothing to give back: {attempts:?}"),
         }
     }
     panic!("it should have exited");
+}
+
+#[test]
+fn a_host_that_lacks_something_gives_back_what_it_cannot_run_says_why_and_leaves_when_the_rest_has_ended() {
+    let lacks = || Some("no thread can be started".to_owned());
+    let reasons = |request: &Request| -> Vec<Outcome> {
+        request.finished.iter().map(|finished| finished.outcome.clone()).collect()
+    };
+    for ended in [false, true] {
+        let mut host = Host::new(Wait::Forever);
+        let (runs, cannot) = (host.begins(), host.begins());
+        let parked = host.sends();
+        if ended {
+            host.side.ended(handed_back(cannot, lacks()), host.now);
+        } else {
+            host.side.could_not_begin(cannot, lacks());
+        }
+        let told = host.sends();
+        assert_eq!(told.room, 0, "it takes nothing more");
+        assert_eq!(reasons(&told), [Outcome::HandedBack { lacks: lacks() }]);
+        // What was on its way is given back for the same reason.
+        let late = grant();
+        assert_eq!(host.answer(&parked, gives(&late)), []);
+        host.answer(&told, nothing());
+        let told = host.sends();
+        assert_eq!(
+            (given_back(&told), reasons(&told)),
+            (vec![late.attempt], vec![Outcome::HandedBack { lacks: lacks() }])
+        );
+        host.answer(&told, nothing());
+        // What runs is not its fault.
+        assert!(!host.sends().leaving);
+        host.completes(runs, b"");
+        let told = host.sends();
+        host.answer(&told, nothing());
+        let asks = host.sends();
+        assert!(asks.leaving && asks.room == 0);
+        // Even a Machine that is to be kept warm: it is of no use.
+        host.answer(&asks, nothing());
+        assert_eq!(host.next(), Next::Exit(Departure::Left));
+    }
+}
+
+#[test]
+fn a_host_that_lacks_something_while_nothing_runs_tells_at_once_that_it_takes_nothing_and_leaves() {
+    let mut host = Host::new(Wait::Forever);
+    let parked = host.sends();
+    assert!(host.side.lacks("calls do not return".to_owned()));
+    assert!(!host.side.lacks("threads".to_owned()), "the first reason counts");
+    let tells = host.sends();
+    assert_eq!((tells.room, tells.wait_ms), (0, 0));
+    host.answer(&tells, nothing());
+    let asks = host.sends();
+    assert!(asks.leaving);
+    host.answer(&parked, nothing());
+    host.answer(&asks, nothing());
+    assert_eq!(host.next(), Next::Exit(Departure::Left));
+}
+
+#[test]
+fn a_host_whose_places_were_only_taken_stays() {
+    let mut host = Host::new(Wait::Forever);
+    let attempt = host.begins();
+    host.side.could_not_begin(attempt, None);
+    let told = host.sends();
+    assert_eq!((given_back(&told), told.room), (vec![attempt], 2));
 }
 
 #[test]

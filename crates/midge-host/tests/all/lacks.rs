@@ -1,0 +1,123 @@
+//! What a Machine lacks is not the job's fault: it is given back unspent with a word, and the host leaves.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use midge_protocol::exchange::Outcome;
+use midge_protocol::job::{AttemptLimits, Cause};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::server::{Host, Server};
+
+/// Starts a host that waits, takes something from it, and gives it a job that it cannot run without. Returns what it says.
+fn without(take: impl FnOnce(Pid), module: &str) -> (String, String) {
+    let server = Server::start();
+    let mut host = server.host(&["--wait", "forever"]);
+    server.until("it waits", |seen| seen.requests.last().map(drop));
+    take(host.pid());
+    let job = server.enqueue(module, "null");
+    let lacks = server.until("it is given back", |seen| seen.lacks.first().cloned());
+    let (code, log) = server.until_exit(&mut host);
+    server.set(|seen| {
+        assert!(seen.left && seen.finished.is_empty(), "{log}");
+        assert_eq!(seen.handed_back, [job]);
+    });
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains(&format!("job {} attempt 1: given back", job.job)), "{log}");
+    assert!(log.contains(&lacks) && log.contains("leaves"), "{log}");
+    (lacks, log)
+}
+
+fn limit(pid: Pid, resource: Resource, limit: u64) {
+    let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+    prlimit(Some(pid), resource, limit).unwrap();
+}
+
+/// The number that the next file of a process would get.
+fn next_descriptor(pid: Pid) -> u64 {
+    let folder = format!("/proc/{}/fd", pid.as_raw_nonzero());
+    let taken: Vec<u64> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    (0..).find(|number| !taken.contains(number)).unwrap()
+}
+
+/// The address space of a process, in bytes.
+fn address_space(pid: Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_job_whose_module_cannot_be_read_for_want_of_descriptors_is_given_back() {
+    let (lacks, _) = without(|pid| limit(pid, Resource::Nofile, next_descriptor(pid)), "cat");
+    assert!(lacks.contains("file descriptors") && lacks.contains("read"), "{lacks}");
+    assert!(!lacks.contains("midge build"), "{lacks}");
+}
+
+#[test]
+fn a_job_whose_memory_cannot_be_had_is_given_back() {
+    // Room for the module and a thread, and none for the 4 GiB of addresses that a guest's memory takes.
+    let room = 256 << 20;
+    let (lacks, _) = without(|pid| limit(pid, Resource::As, address_space(pid) + room), "cat");
+    assert!(lacks.contains("address space"), "{lacks}");
+    assert!(!lacks.contains("midge build"), "{lacks}");
+}
+
+#[test]
+fn a_job_whose_folder_or_file_cannot_be_opened_for_want_of_descriptors_is_given_back() {
+    // The manifest and the module are opened one after the other: one number is enough for them, and for the folder. The
+    // file in it is what there is none for.
+    for (room, word) in [(1, "file descriptors"), (0, "file descriptors")] {
+        let (lacks, _) = without(|pid| limit(pid, Resource::Nofile, next_descriptor(pid) + room), "open");
+        assert!(lacks.contains(word), "{lacks}");
+    }
+}
+
+/// A file that nobody else can open: who tries waits until this is dropped, or the system loses patience.
+struct Held(#[allow(dead_code)] File);
+
+impl Held {
+    #[allow(unsafe_code)]
+    fn new(path: &std::path::Path) -> Held {
+        let file = File::options().read(true).write(true).open(path).unwrap();
+        // SAFETY: plain numbers go to the system. Whoever holds such a file is told by a signal, which is not to end the test.
+        let held = unsafe {
+            libc::signal(libc::SIGIO, libc::SIG_IGN);
+            libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+        };
+        assert_eq!(held, 0, "{}", std::io::Error::last_os_error());
+        Held(file)
+    }
+}
+
+#[test]
+fn a_host_whose_disk_does_not_answer_takes_nothing_more_and_leaves_and_no_neighbour_notices() {
+    let server = Server::start();
+    let held = Held::new(&server.folder.path().join("data/a"));
+    let mut host: Host = server.host(&["--wait", "forever", "--places", "2"]);
+    let limits = AttemptLimits { time_ms: 1, ..AttemptLimits::default() };
+    let hangs = server.enqueue_with("open", "null", limits);
+    let Outcome::Failed(failure) = server.until("it is over time", |seen| seen.end(hangs)) else { panic!() };
+    assert_eq!(failure.cause, Cause::OverTime);
+    // The other place is as good as before, and this one is not given away.
+    for _ in 0..3 {
+        let good = server.enqueue("cat", "null");
+        server.until("a neighbour completes", |seen| seen.end(good));
+    }
+    server.set(|seen| {
+        assert!(
+            seen.requests
+                .iter()
+                .skip_while(|request| request.finished.is_empty())
+                .all(|request| request.room <= 1)
+        );
+    });
+    let (code, log) = server.until_exit(&mut host);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("lacks a disk that answers"), "{log}");
+    server.set(|seen| assert!(seen.left && seen.handed_back.is_empty()));
+    drop(held);
+}
