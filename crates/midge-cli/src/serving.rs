@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use axum::serve::ListenerExt;
 use futures_util::future::join_all;
 use midge_flylet::{Flylet, FlyletSettings};
 use midge_machines::{FlyMachines, FlySettings, Machines, SeenState};
 use midge_protocol::{MachineId, Secret, limits};
-use midge_server::{Access, Catalog, Fork, Midge, Retention, Settings};
+use midge_server::{Access, Catalog, ConnectionLimits, Connections, Fork, Midge, Retention, Settings};
 use midge_store::{SqliteStore, Store};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -70,7 +69,7 @@ pub struct Serving {
     pub url: String,
     machines: Arc<dyn Machines>,
     flylet: Option<Flylet>,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
     close: oneshot::Sender<()>,
 }
 
@@ -98,21 +97,10 @@ impl Serving {
         let settings = Settings { catalog: start.catalog, fork, access, retention: start.retention };
         let midge = Midge::start(start.store, machines.clone(), settings).await?;
         let (close, closed) = oneshot::channel();
-        // Answers are small and awaited: held back for more, each would cost 40 ms.
-        let listener = start.listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "cannot set nodelay");
-            }
-        });
-        let serve = axum::serve(listener, midge.router());
-        let http = tokio::spawn(
-            serve
-                .with_graceful_shutdown(async move {
-                    // That the sender is gone means the same.
-                    let _ = closed.await;
-                })
-                .into_future(),
-        );
+        // That the sender is gone means the same.
+        let closed = async { drop(closed.await) };
+        let connections = Connections::new(ConnectionLimits::of_this_process());
+        let http = tokio::spawn(midge_server::serve(start.listener, midge.router(), connections, closed));
         Ok(Serving { midge, url, machines, flylet, http, close })
     }
 
@@ -127,10 +115,8 @@ impl Serving {
         }
         // An error says that the listener has ended by itself.
         let _ = self.close.send(());
-        match tokio::time::timeout(HTTP_GRACE, &mut self.http).await {
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener failed"),
-            Ok(_) => {}
-            Err(_) => self.http.abort(),
+        if tokio::time::timeout(HTTP_GRACE, &mut self.http).await.is_err() {
+            self.http.abort();
         }
     }
 }

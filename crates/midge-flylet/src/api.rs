@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use midge_listen::{Connection, Peer};
 use midge_machines::SeenState;
 use midge_machines::wire::{CreateRequest, NEXT_CURSOR_HEADER, StopConfig, WaitAnswer};
 use midge_protocol::MachineId;
@@ -58,6 +59,10 @@ async fn admit(State(fleet): Fleets, request: Request, next: Next) -> Response {
     let known = token.is_some_and(|token| token.ct_eq(fleet.token.expose().as_bytes()).into());
     if !known {
         return Refusal::wrong_token().into_response();
+    }
+    let connection = request.extensions().get::<Connection>();
+    if let Some(Err(too_many)) = connection.map(|connection| connection.belongs_to(Peer::Caller)) {
+        return Refusal::busy(too_many).into_response();
     }
     let app = request.uri().path().strip_prefix("/v1/apps/").and_then(|rest| rest.split('/').next());
     if app.is_some_and(|app| app != fleet.app()) {

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
+use midge_listen::{ConnectionLimits, Connections};
 use midge_machines::FlySettings;
-use midge_protocol::{MachineId, Secret};
+use midge_protocol::{MachineId, Secret, limits};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -17,6 +17,8 @@ use crate::halt::halt_of;
 use crate::settings::FlyletSettings;
 use crate::{api, chance};
 
+/// The most connections at once: somebody may wait for each of its Machines, and call for each.
+const CONNECTIONS_MAX: usize = 2 * limits::MACHINES_MAX as usize;
 /// How long requests that are being answered may take to end at a shutdown. Waits end at once.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,13 @@ pub enum FlyletError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Takes a quarter of what a server in the same process has, which is an eighth of the open files: its Machines have
+/// files of this process too. There are no hosts here, for which to keep some.
+fn connection_limits(of_a_server: &ConnectionLimits) -> ConnectionLimits {
+    let limits = ConnectionLimits::of((of_a_server.connections / 4).clamp(4, CONNECTIONS_MAX));
+    ConnectionLimits { callers: limits.connections - limits.strangers, ..limits }
 }
 
 /// A running flylet. Dropping it kills its Machines; [`Flylet::shutdown`] also waits until they are dead.
@@ -68,18 +77,8 @@ impl Flylet {
         let (supervisor, supervised) = mpsc::channel(1);
         let fleet = Arc::new(Fleet::new(settings, address.ip(), token.clone(), halted.clone(), supervisor));
         let routes = api::routes(Arc::clone(&fleet));
-        // Answers are small and awaited: held back for more, each would cost 40 ms.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(error = &error as &dyn std::error::Error, "cannot set nodelay");
-            }
-        });
-        let server = tokio::spawn(async move {
-            let served = axum::serve(listener, routes).with_graceful_shutdown(halt_of(halted));
-            if let Err(error) = served.await {
-                tracing::error!(error = &error as &dyn std::error::Error, "flylet ended");
-            }
-        });
+        let connections = Connections::new(connection_limits(&ConnectionLimits::of_this_process()));
+        let server = tokio::spawn(midge_listen::serve(listener, routes, connections, halt_of(halted)));
         tracing::info!(%address, "flylet listens");
         Ok(Flylet { address, token, fleet, halt, supervised, server })
     }

@@ -67,6 +67,10 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_IMPLEMENTED, format!("unimplemented: flylet has no {what}"))
     }
 
+    pub(crate) fn busy(why: impl std::fmt::Display) -> Refusal {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("unavailable: {why}"))
+    }
+
     pub(crate) fn closing() -> Refusal {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable: flylet is shutting down")
     }

@@ -103,6 +103,7 @@ pub use clock::{Clock, SystemClock};
 pub use error::ServiceError;
 pub use midge::Midge;
 pub use midge_core::Retention;
+pub use midge_listen::{ConnectionLimits, Connections, Counts, serve};
 pub use operations::JobContent;
 pub use secret::secret_hash;
 pub use settings::{Access, Fork, Settings};

@@ -39,7 +39,7 @@ impl Midge {
     ///
     /// use axum::Router;
     /// use midge_protocol::api::EnqueueRequest;
-    /// use midge_server::Midge;
+    /// use midge_server::{ConnectionLimits, Connections, Midge};
     /// use midge_store::SqliteStore;
     /// use tokio::net::TcpListener;
     ///
@@ -58,7 +58,8 @@ impl Midge {
     ///
     /// let listener = TcpListener::bind("127.0.0.1:0").await?;
     /// let app = Router::new().nest("/midge", midge.router());
-    /// axum::serve(listener, app).with_graceful_shutdown(stop_asked).await?;
+    /// let connections = Connections::new(ConnectionLimits::of_this_process());
+    /// midge_server::serve(listener, app, connections, stop_asked).await; // with bounds
     /// midge.shutdown().await;
     /// drop(midge); // the last handle: the file is closed
     ///

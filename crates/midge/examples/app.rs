@@ -20,13 +20,12 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use axum::{Router, body::Bytes};
 use midge_flylet::{Flylet, FlyletSettings};
 use midge_machines::{FlyMachines, FlySettings};
 use midge_protocol::api::EnqueueRequest;
 use midge_protocol::{JobId, ModuleName, Secret, limits};
-use midge_server::{Access, Catalog, Fork, Midge, Retention, Settings};
+use midge_server::{Access, Catalog, ConnectionLimits, Connections, Fork, Midge, Retention, Settings};
 use midge_store::SqliteStore;
 use tokio::net::TcpListener;
 
@@ -49,8 +48,8 @@ async fn main() -> Result<()> {
         // One line mounts the API and the dashboard.
         .nest("/midge", midge.router());
     tracing::info!("listening on http://{}", listener.local_addr()?);
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    axum::serve(listener, app).with_graceful_shutdown(stop_asked()).await?;
+    let connections = Connections::new(ConnectionLimits::of_this_process());
+    midge_server::serve(listener, app, connections, stop_asked()).await;
     midge.shutdown().await;
     Ok(())
 }

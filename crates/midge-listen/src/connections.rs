@@ -1,0 +1,425 @@
+//! Who is connected: each connection's phase, whose it is, and which one gives way to another.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+
+use crate::limits::ConnectionLimits;
+
+/// Who has shown a right on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// Whoever may use the API.
+    Caller,
+    /// The host in a Machine.
+    Host,
+}
+
+/// There are as many connections of callers as there may be, and all of them are being answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many callers are being answered: try again in a second")]
+pub struct TooMany;
+
+/// How many connections there are, and what has become of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Connections that have shown no right so far.
+    pub strangers: usize,
+    /// Connections of callers.
+    pub callers: usize,
+    /// Connections of hosts.
+    pub hosts: usize,
+    /// Connections that were closed because others needed the room.
+    pub gave_way: u64,
+    /// Connections and requests that were refused because nobody could give way.
+    pub refused: u64,
+    /// Connections that were closed because they stood still.
+    pub stood_still: u64,
+}
+
+/// All connections of a listener. Cloning it is cheap and gives another handle to the same.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    limits: ConnectionLimits,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// The number of the newest: they rise, so that each map begins with its oldest.
+    newest: u64,
+    strangers: BTreeMap<u64, Arc<Entry>>,
+    callers: BTreeMap<u64, Arc<Entry>>,
+    hosts: BTreeMap<u64, Arc<Entry>>,
+    counts: Counts,
+}
+
+impl Connections {
+    /// Returns an empty set of connections under these limits.
+    pub fn new(limits: ConnectionLimits) -> Connections {
+        Connections { shared: Arc::new(Shared { limits, open: Mutex::default() }) }
+    }
+
+    /// Returns how many connections there are now.
+    pub fn counts(&self) -> Counts {
+        let open = self.shared.open();
+        let (strangers, callers, hosts) = (open.strangers.len(), open.callers.len(), open.hosts.len());
+        Counts { strangers, callers, hosts, ..open.counts }
+    }
+
+    pub(crate) fn limits(&self) -> &ConnectionLimits {
+        &self.shared.limits
+    }
+
+    /// Takes in a new connection, as a stranger's. Another may have to give way; where none can, there is no room.
+    pub(crate) fn admit(&self) -> Option<Connection> {
+        let limits = &self.shared.limits;
+        let mut open = self.shared.open();
+        if open.strangers.len() >= limits.strangers {
+            open.close_a_stranger();
+        }
+        if open.len() >= limits.connections && !open.make_room() {
+            open.counts.refused += 1;
+            return None;
+        }
+        open.newest += 1;
+        let id = open.newest;
+        let entry = Arc::new(Entry::new());
+        open.strangers.insert(id, entry.clone());
+        Some(Connection { place: Arc::new(Place { id, entry, shared: self.shared.clone() }) })
+    }
+
+    /// Closes a connection that is idle, if there is one.
+    pub(crate) fn make_room(&self) -> bool {
+        self.shared.open().make_room()
+    }
+
+    /// Has every connection end as soon as it is not being answered.
+    pub(crate) fn stop(&self) {
+        let open = self.shared.open();
+        for entry in open.strangers.values().chain(open.callers.values()).chain(open.hosts.values()) {
+            entry.tell(&entry.stopping);
+        }
+    }
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().expect("nobody panics with the connections in hand")
+    }
+}
+
+impl Open {
+    fn len(&self) -> usize {
+        self.strangers.len() + self.callers.len() + self.hosts.len()
+    }
+
+    /// Closes a connection that nobody misses much: a stranger's, else a kept one that is idle.
+    fn make_room(&mut self) -> bool {
+        self.close_a_stranger()
+            || close(&mut self.callers, &mut self.counts, Entry::is_idle)
+            || close(&mut self.hosts, &mut self.counts, Entry::is_idle)
+    }
+
+    fn close_a_stranger(&mut self) -> bool {
+        close(&mut self.strangers, &mut self.counts, |entry| !entry.is_answered())
+    }
+}
+
+/// Closes the oldest connection of which `may` holds. It counts no more from here on.
+fn close(
+    connections: &mut BTreeMap<u64, Arc<Entry>>,
+    counts: &mut Counts,
+    may: impl Fn(&Entry) -> bool,
+) -> bool {
+    let Some(id) = connections.iter().find(|(_, entry)| may(entry)).map(|(id, _)| *id) else { return false };
+    if let Some(entry) = connections.remove(&id) {
+        entry.tell(&entry.closed);
+        counts.gave_way += 1;
+    }
+    true
+}
+
+/// One connection, as whoever answers a request on it sees it: an extension of the request.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    id: u64,
+    entry: Arc<Entry>,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    /// Says whose the connection is: whoever sent the request has shown a right. What was said first stays.
+    ///
+    /// # Errors
+    /// [`TooMany`] where there are as many callers as there may be and none of them is idle. The request is to be
+    /// refused, and its connection closed.
+    pub fn belongs_to(&self, peer: Peer) -> Result<(), TooMany> {
+        let Place { id, shared, .. } = &*self.place;
+        if self.peer().is_some() {
+            return Ok(());
+        }
+        let mut open = shared.open();
+        let open = &mut *open;
+        let full = peer == Peer::Caller && open.callers.len() >= shared.limits.callers;
+        if full && !close(&mut open.callers, &mut open.counts, Entry::is_idle) {
+            open.counts.refused += 1;
+            return Err(TooMany);
+        }
+        // One that had to give way meanwhile is in no map any more.
+        if let Some(entry) = open.strangers.remove(id) {
+            let (kept, word) = match peer {
+                Peer::Caller => (&mut open.callers, CALLERS),
+                Peer::Host => (&mut open.hosts, HOSTS),
+            };
+            entry.peer.store(word, Ordering::Relaxed);
+            kept.insert(*id, entry);
+        }
+        Ok(())
+    }
+
+    /// Returns whose the connection is, if that has been said.
+    pub fn peer(&self) -> Option<Peer> {
+        match self.place.entry.peer.load(Ordering::Relaxed) {
+            CALLERS => Some(Peer::Caller),
+            HOSTS => Some(Peer::Host),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn entry(&self) -> &Arc<Entry> {
+        &self.place.entry
+    }
+
+    pub(crate) fn stood_still(&self) {
+        self.place.shared.open().counts.stood_still += 1;
+    }
+
+    pub(crate) fn limits(&self) -> &ConnectionLimits {
+        &self.place.shared.limits
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.shared.open();
+        let Open { strangers, callers, hosts, .. } = &mut *open;
+        for connections in [strangers, callers, hosts] {
+            connections.remove(&self.id);
+        }
+    }
+}
+
+/// What a connection does just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Waits for a request, of which nothing has come.
+    Idle,
+    /// Part of the head of a request has come.
+    Head,
+    /// A request is with the routes, or its answer is.
+    Answering,
+    /// The answer has left the routes and not yet the process.
+    Sending,
+    /// A client that was refused still sends.
+    Lingering,
+}
+
+impl Phase {
+    const ALL: [Phase; 5] = [Phase::Idle, Phase::Head, Phase::Answering, Phase::Sending, Phase::Lingering];
+}
+
+const CALLERS: u8 = 1;
+const HOSTS: u8 = 2;
+
+/// A connection's state, which its task writes and whoever needs room reads.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    began: Instant,
+    /// The phase, in the lowest byte, and above it the millisecond in which the phase began.
+    phase: AtomicU64,
+    /// The millisecond from which the receiver has not taken what is sent, and 1; 0 where it takes it.
+    stuck: AtomicU64,
+    /// Whether a request was answered that had not come as a whole.
+    unread: AtomicBool,
+    /// Whose it is: nobody's that is known, [`CALLERS`] or [`HOSTS`].
+    peer: AtomicU8,
+    stopping: AtomicBool,
+    closed: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Entry {
+    fn new() -> Entry {
+        Entry {
+            began: Instant::now(),
+            phase: AtomicU64::new(0),
+            stuck: AtomicU64::new(0),
+            unread: AtomicBool::new(false),
+            peer: AtomicU8::new(0),
+            stopping: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    fn millis(&self) -> u64 {
+        // A connection of half a billion years does not come.
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        Phase::ALL[(self.phase.load(Ordering::Relaxed) & 0xff) as usize]
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(self.millis() << 8 | phase as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.phase() == Phase::Answering
+    }
+
+    fn is_idle(&self) -> bool {
+        self.phase() == Phase::Idle
+    }
+
+    /// Notes whether the receiver takes what is sent.
+    pub(crate) fn sends(&self, moves: bool) {
+        if moves {
+            self.stuck.store(0, Ordering::Relaxed);
+        } else if self.stuck.load(Ordering::Relaxed) == 0 {
+            self.stuck.store(self.millis() + 1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the connection has stood still for too long, if nothing changes.
+    pub(crate) fn due(&self, limits: &ConnectionLimits) -> Option<Instant> {
+        let since = self.phase.load(Ordering::Relaxed) >> 8;
+        let after = |millis: u64, limit: Duration| self.began + Duration::from_millis(millis) + limit;
+        let phase = match self.phase() {
+            Phase::Idle if self.peer.load(Ordering::Relaxed) != 0 => Some(after(since, limits.idle)),
+            Phase::Idle | Phase::Head => Some(after(since, limits.head)),
+            Phase::Answering | Phase::Sending => None,
+            Phase::Lingering => Some(after(since, limits.linger)),
+        };
+        let stuck = self.stuck.load(Ordering::Relaxed).checked_sub(1).map(|since| after(since, limits.still));
+        phase.into_iter().chain(stuck).min()
+    }
+
+    /// Has the connection's task look at what it is told.
+    fn tell(&self, what: &AtomicBool) {
+        what.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(crate) fn listens(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections() -> Connections {
+        let limits = ConnectionLimits { connections: 6, callers: 3, strangers: 2, ..ConnectionLimits::of(6) };
+        Connections::new(limits)
+    }
+
+    fn of(connections: &Connections, peer: Peer) -> Connection {
+        let connection = connections.admit().unwrap();
+        connection.entry().enter(Phase::Answering);
+        connection.belongs_to(peer).unwrap();
+        connection
+    }
+
+    #[test]
+    fn the_oldest_stranger_gives_way_to_a_new_one() {
+        let all = connections();
+        let three: Vec<Connection> = (0..3).map(|_| all.admit().unwrap()).collect();
+        let closed: Vec<bool> = three.iter().map(|one| one.entry().is_closed()).collect();
+        assert_eq!(closed, [true, false, false]);
+        assert_eq!((all.counts().strangers, all.counts().gave_way), (2, 1));
+        drop(three);
+        assert_eq!(all.counts().strangers, 0);
+    }
+
+    #[test]
+    fn a_stranger_that_is_being_answered_does_not_give_way() {
+        let all = connections();
+        let first = all.admit().unwrap();
+        first.entry().enter(Phase::Answering);
+        let second = all.admit().unwrap();
+        let _third = all.admit().unwrap();
+        assert_eq!((first.entry().is_closed(), second.entry().is_closed()), (false, true));
+    }
+
+    #[test]
+    fn callers_cannot_take_what_is_kept_for_hosts() {
+        let all = connections();
+        let callers: Vec<Connection> = (0..3).map(|_| of(&all, Peer::Caller)).collect();
+        let fourth = all.admit().unwrap();
+        assert_eq!(fourth.belongs_to(Peer::Caller), Err(TooMany));
+        drop(fourth);
+        let _hosts: Vec<Connection> = (0..3).map(|_| of(&all, Peer::Host)).collect();
+        assert_eq!((all.counts().callers, all.counts().hosts, all.counts().refused), (3, 3, 1));
+        // All are being answered: nobody gives way.
+        assert!(all.admit().is_none());
+        callers[1].entry().enter(Phase::Idle);
+        assert!(all.admit().is_some() && callers[1].entry().is_closed());
+    }
+
+    #[test]
+    fn an_idle_caller_gives_way_to_one_that_asks() {
+        let all = connections();
+        let callers: Vec<Connection> = (0..3).map(|_| of(&all, Peer::Caller)).collect();
+        callers[2].entry().enter(Phase::Idle);
+        let _fourth = of(&all, Peer::Caller);
+        assert!(callers[2].entry().is_closed());
+        assert_eq!(all.counts().callers, 3);
+    }
+
+    #[test]
+    fn a_request_that_is_being_answered_has_no_time_limit() {
+        let all = connections();
+        let connection = all.admit().unwrap();
+        let entry = connection.entry();
+        assert!(entry.due(all.limits()).is_some(), "a stranger says something soon");
+        entry.enter(Phase::Answering);
+        assert_eq!(entry.due(all.limits()), None);
+        entry.sends(false);
+        assert!(entry.due(all.limits()).is_some(), "its receiver takes what is sent");
+        entry.sends(true);
+        assert_eq!(entry.due(all.limits()), None);
+    }
+}
