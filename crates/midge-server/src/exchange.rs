@@ -18,6 +18,7 @@ use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 
 use self::session::Session;
+use crate::midge::Midge;
 use crate::secret;
 
 /// What an exchange depends on beside the request and the rows.
@@ -110,6 +111,20 @@ pub async fn exchange(
         Ok(done)
     })
     .await
+}
+
+impl Midge {
+    /// Looks whether a host has the secret of its Machine, before anything else is done for it. Whether it may still
+    /// use it, the exchange says, in whose transaction this is looked at again.
+    pub(crate) async fn authorise_host(
+        &self,
+        name: &MachineName,
+        secret_hash: &str,
+    ) -> Result<(), ExchangeError> {
+        let (name, secret_hash) = (name.clone(), secret_hash.to_owned());
+        midge_store::read(&*self.inner.store, move |rows| authorise(rows, &name, &secret_hash).map(drop))
+            .await
+    }
 }
 
 fn authorise(rows: &mut dyn Rows, name: &MachineName, secret_hash: &str) -> Result<Machine, ExchangeError> {

@@ -2,25 +2,28 @@
 
 mod access;
 mod answer;
+mod bodies;
 mod hosts;
+mod site;
 
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
+use midge_protocol::AttemptNumber;
 use midge_protocol::api::{
     BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage,
 };
 use midge_protocol::job::JobView;
-use midge_protocol::{AttemptNumber, JobId, limits};
 use serde::Deserialize;
 
 pub(crate) use access::check_form;
-pub(crate) use answer::Failed;
-use answer::{Body, Params};
+use answer::{Body, Id, Params};
+pub(crate) use answer::{Failed, not_allowed, nothing_here, with_headers};
+pub(crate) use bodies::Bodies;
 
 use crate::midge::Midge;
 use crate::operations::JobContent;
@@ -43,29 +46,28 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/queues", get(queues))
         .route("/v1/machines", get(machines))
         .route("/v1/modules", get(modules))
-        .route("/v1/{*rest}", get(nothing_here).post(nothing_here))
-        .layer(middleware::from_fn_with_state(midge.clone(), access::check))
-        .layer(DefaultBodyLimit::max(limits::ENQUEUE_BODY_BYTES_MAX));
-    let for_hosts = Router::new()
+        .route("/v1", any(nothing_here))
+        .route("/v1/", any(nothing_here))
+        .route("/v1/{*rest}", any(nothing_here))
+        .method_not_allowed_fallback(not_allowed)
+        .layer(middleware::from_fn_with_state(midge.clone(), access::check));
+    let others = Router::new()
         .route("/v1/machines/{name}/exchange", post(hosts::exchange))
-        .layer(DefaultBodyLimit::max(limits::EXCHANGE_BODY_BYTES_MAX));
-    // Says that the server answers, and nothing else: it needs no right.
-    let health = Router::new().route("/healthz", get(|| async { "ok\n" }));
-    for_callers.merge(for_hosts).merge(health).with_state(midge)
+        // Says that the server answers, and nothing else: it needs no right.
+        .route("/healthz", get(|| async { "ok\n" }))
+        .method_not_allowed_fallback(not_allowed);
+    for_callers.merge(others).layer(middleware::from_fn(site::check)).with_state(midge)
 }
 
-async fn enqueue(
-    State(midge): State<Midge>,
-    Body(request): Body<EnqueueRequest>,
-) -> Result<Json<Enqueued>, Failed> {
-    Ok(Json(midge.enqueue(request).await?))
+async fn enqueue(State(midge): State<Midge>, body: Body<EnqueueRequest>) -> Result<Json<Enqueued>, Failed> {
+    Ok(Json(midge.enqueue(body.value).await?))
 }
 
 async fn enqueue_bulk(
     State(midge): State<Midge>,
-    Body(request): Body<BulkRequest>,
+    body: Body<BulkRequest>,
 ) -> Result<Json<BulkEnqueued>, Failed> {
-    Ok(Json(BulkEnqueued { jobs: midge.enqueue_all(request.jobs).await? }))
+    Ok(Json(BulkEnqueued { jobs: midge.enqueue_all(body.value.jobs).await? }))
 }
 
 async fn list(
@@ -75,8 +77,8 @@ async fn list(
     Ok(Json(midge.jobs(filter).await?))
 }
 
-async fn job(State(midge): State<Midge>, Path(id): Path<String>) -> Result<Json<JobDetail>, Failed> {
-    Ok(Json(midge.job_detail(job_id(&id)?).await?))
+async fn job(State(midge): State<Midge>, Id(id): Id) -> Result<Json<JobDetail>, Failed> {
+    Ok(Json(midge.job_detail(id).await?))
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,22 +96,22 @@ impl WaitParams {
 
 async fn wait(
     State(midge): State<Midge>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> Result<Json<JobView>, Failed> {
-    Ok(Json(midge.wait(job_id(&id)?, params.timeout()).await?))
+    Ok(Json(midge.wait(id, params.timeout()).await?))
 }
 
 async fn result(
     State(midge): State<Midge>,
-    Path(id): Path<String>,
+    Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> Result<Response, Failed> {
-    bytes(midge.result(job_id(&id)?, params.timeout()).await?)
+    bytes(midge.result(id, params.timeout()).await?)
 }
 
-async fn input(State(midge): State<Midge>, Path(id): Path<String>) -> Result<Response, Failed> {
-    bytes(midge.content(job_id(&id)?, JobContent::Input).await?)
+async fn input(State(midge): State<Midge>, Id(id): Id) -> Result<Response, Failed> {
+    bytes(midge.content(id, JobContent::Input).await?)
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,19 +122,19 @@ struct LogParams {
 
 async fn log(
     State(midge): State<Midge>,
-    Path(id): Path<String>,
-    Query(params): Query<LogParams>,
+    Id(id): Id,
+    Params(params): Params<LogParams>,
 ) -> Result<Response, Failed> {
-    let log = midge.log(job_id(&id)?, params.attempt.map(AttemptNumber)).await?;
+    let log = midge.log(id, params.attempt.map(AttemptNumber)).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], log).into_response())
 }
 
-async fn cancel(State(midge): State<Midge>, Path(id): Path<String>) -> Result<Json<JobView>, Failed> {
-    Ok(Json(midge.cancel(job_id(&id)?).await?))
+async fn cancel(State(midge): State<Midge>, Id(id): Id) -> Result<Json<JobView>, Failed> {
+    Ok(Json(midge.cancel(id).await?))
 }
 
-async fn retry(State(midge): State<Midge>, Path(id): Path<String>) -> Result<Json<JobView>, Failed> {
-    Ok(Json(midge.retry(job_id(&id)?).await?))
+async fn retry(State(midge): State<Midge>, Id(id): Id) -> Result<Json<JobView>, Failed> {
+    Ok(Json(midge.retry(id).await?))
 }
 
 async fn queues(State(midge): State<Midge>) -> Result<Response, Failed> {
@@ -147,17 +149,6 @@ async fn modules(State(midge): State<Midge>) -> Response {
     Json(&midge.catalog().manifest).into_response()
 }
 
-async fn nothing_here(uri: axum::http::Uri) -> Failed {
-    Failed::not_found(format!("there is nothing at {}: the API is described in docs/api.md", uri.path()))
-}
-
 fn bytes(bytes: bytes::Bytes) -> Result<Response, Failed> {
-    // Whatever a guest wrote: never to be taken for a page of ours.
-    let headers =
-        [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    Ok((headers, bytes).into_response())
-}
-
-fn job_id(text: &str) -> Result<JobId, Failed> {
-    text.parse().map_err(|error: midge_protocol::InvalidName| Failed::invalid(error.to_string()))
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::catalog::{Catalog, Current};
 use crate::clock::Clock;
 use crate::settings::{Access, Fork};
+use crate::http::Bodies;
 use crate::waiters::Hub;
 
 /// A running server: enqueues, exchanges, dispatches. Cloning it is cheap and gives another handle to the same.
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) fork: Fork,
     pub(crate) access: Access,
     pub(crate) retention: Retention,
+    pub(crate) bodies: Bodies,
     /// The store's id, which marks its Machines.
     pub(crate) owner: String,
     pub(crate) up_since: Timestamp,

@@ -3,20 +3,28 @@
 //! Invariant: it knows only the public HTTP API. Each page is made from the API's own answers, asked for with the
 //! visitor's own rights.
 
+use std::convert::Infallible;
+use std::sync::LazyLock;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{OriginalUri, Path, State};
-use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, OriginalUri, Path, State};
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use midge_protocol::Timestamp;
+use midge_listen::Connection;
 use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, Queues};
 use midge_protocol::job::{JobView, State as JobState};
+use midge_protocol::{JobId, Timestamp};
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
-use crate::http::check_form;
+use crate::http::{self, check_form};
 
 /// How much of an answer of the API a page takes in.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -29,6 +37,7 @@ pub(crate) fn routes(api: Router) -> Router {
         .route("/", get(overview))
         .route("/jobs/{id}", get(job))
         .route("/jobs/{id}/{action}", post(act))
+        .method_not_allowed_fallback(not_allowed)
         .with_state(Api(api))
 }
 
@@ -36,42 +45,100 @@ pub(crate) fn routes(api: Router) -> Router {
 #[derive(Clone)]
 struct Api(Router);
 
+/// Who looks at a page: what the API has to know of its request.
+pub(crate) struct Visitor {
+    headers: HeaderMap,
+    /// What is known of the connection.
+    extensions: Extensions,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Visitor, Infallible> {
+        Ok(Visitor { headers: parts.headers.clone(), extensions: parts.extensions.clone() })
+    }
+}
+
 impl Api {
-    async fn call(&self, method: Method, path: &str, visitor: &HeaderMap) -> Result<Vec<u8>, Response> {
+    async fn call(&self, method: Method, path: &str, visitor: &Visitor) -> Result<Vec<u8>, Response> {
         let mut request = Request::builder().method(method).uri(path);
         for name in [header::HOST, header::AUTHORIZATION] {
-            if let Some(value) = visitor.get(&name) {
+            if let Some(value) = visitor.headers.get(&name) {
                 request = request.header(name, value);
             }
         }
+        if let Some(connection) = visitor.extensions.get::<Connection>() {
+            request = request.extension(connection.clone());
+        }
         let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::empty());
-        let request = request.map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
+        let request = request.map_err(|_| error_page(StatusCode::BAD_REQUEST, "this is no path"))?;
         let Ok(response) = self.0.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
-        let body =
-            to_bytes(body, ANSWER_BYTES_MAX).await.map_err(|_| StatusCode::BAD_GATEWAY.into_response())?;
+        let body = to_bytes(body, ANSWER_BYTES_MAX).await.map_err(|_| bad_answer())?;
         if parts.status.is_success() {
             return Ok(body.to_vec());
         }
         let error = serde_json::from_slice::<ApiError>(&body).map_or(String::new(), |error| error.error);
-        let page = frame("error", "", &html! { p.bad { (error) } });
-        let mut response = (parts.status, page).into_response();
-        if let Some(ask) = parts.headers.get(header::WWW_AUTHENTICATE) {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, ask.clone());
+        let mut response = error_page(parts.status, &error);
+        for name in [header::WWW_AUTHENTICATE, header::RETRY_AFTER] {
+            if let Some(value) = parts.headers.get(&name) {
+                response.headers_mut().insert(name, value.clone());
+            }
         }
         Err(response)
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, visitor: &HeaderMap) -> Result<T, Response> {
+    async fn get<T: DeserializeOwned>(&self, path: &str, visitor: &Visitor) -> Result<T, Response> {
         let body = self.call(Method::GET, path, visitor).await?;
-        serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_GATEWAY.into_response())
+        serde_json::from_slice(&body).map_err(|_| bad_answer())
+    }
+}
+
+fn bad_answer() -> Response {
+    error_page(StatusCode::BAD_GATEWAY, "the API's answer is not one that can be shown: see the server's log")
+}
+
+fn error_page(status: StatusCode, error: &str) -> Response {
+    (status, frame("error", "", &html! { p.bad { (error) } })).into_response()
+}
+
+/// The answer to a path that neither the API nor the dashboard has.
+pub(crate) async fn nothing_here(visitor: Visitor, uri: OriginalUri) -> Response {
+    if visitor.reads_html() {
+        return error_page(StatusCode::NOT_FOUND, "there is no such page");
+    }
+    http::nothing_here(uri).await.into_response()
+}
+
+async fn not_allowed(visitor: Visitor, method: Method, uri: OriginalUri) -> Response {
+    if visitor.reads_html() {
+        return error_page(StatusCode::METHOD_NOT_ALLOWED, "this page is to be looked at");
+    }
+    http::not_allowed(method, uri).await.into_response()
+}
+
+impl Visitor {
+    /// Returns whether this is a person with a browser, who gets errors as pages; programs get them as JSON.
+    fn reads_html(&self) -> bool {
+        let accepted = self.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        accepted.is_some_and(|kinds| kinds.contains("text/html"))
+    }
+}
+
+/// Takes a job's id from a path. It goes into paths of the API, so that it must be one.
+fn checked(id: Result<Path<String>, PathRejection>) -> Result<String, Response> {
+    let Path(id) = id.map_err(|error| error_page(StatusCode::BAD_REQUEST, &error.body_text()))?;
+    match id.parse::<JobId>() {
+        Ok(_) => Ok(id),
+        Err(error) => Err(error_page(StatusCode::BAD_REQUEST, &error.to_string())),
     }
 }
 
 async fn overview(
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
-    visitor: HeaderMap,
+    visitor: Visitor,
 ) -> Result<Response, Response> {
     let base = uri.path().trim_end_matches('/');
     let queues: Queues = api.get("/v1/queues", &visitor).await?;
@@ -94,9 +161,10 @@ async fn overview(
 async fn job(
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
-    Path(id): Path<String>,
-    visitor: HeaderMap,
+    id: Result<Path<String>, PathRejection>,
+    visitor: Visitor,
 ) -> Result<Response, Response> {
+    let id = checked(id)?;
     let base = uri.path().strip_suffix(&format!("/jobs/{id}")).unwrap_or_default();
     let detail: JobDetail = api.get(&format!("/v1/jobs/{id}"), &visitor).await?;
     let log = api.call(Method::GET, &format!("/v1/jobs/{id}/log"), &visitor).await?;
@@ -128,12 +196,20 @@ async fn job(
 async fn act(
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
-    Path((id, action)): Path<(String, String)>,
-    visitor: HeaderMap,
+    path: Result<Path<(String, String)>, PathRejection>,
+    visitor: Visitor,
 ) -> Result<Response, Response> {
-    check_form(&visitor).map_err(IntoResponse::into_response)?;
+    if check_form(&visitor.headers).is_err() {
+        let error =
+            "this request does not come from a page of this dashboard: open it, and press the button there";
+        return Err(error_page(StatusCode::FORBIDDEN, error));
+    }
+    let (id, action) = match path {
+        Ok(Path((id, action))) => (checked(Ok(Path(id)))?, action),
+        Err(error) => (checked(Err(error))?, String::new()),
+    };
     if !matches!(action.as_str(), "cancel" | "retry") {
-        return Err(StatusCode::NOT_FOUND.into_response());
+        return Err(error_page(StatusCode::NOT_FOUND, "a job can be cancelled or retried, and nothing else"));
     }
     api.call(Method::POST, &format!("/v1/jobs/{id}/{action}"), &visitor).await?;
     let page = uri.path().strip_suffix(&format!("/{action}")).unwrap_or("/");
@@ -329,7 +405,7 @@ fn frame(title: &str, base: &str, body: &Markup) -> Response {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
-                style { (PreEscaped(include_str!("page.css"))) }
+                style { (PreEscaped(STYLE)) }
             }
             body {
                 header { h1 { a href=(if base.is_empty() { "/" } else { base }) { "midge" } } p.quiet { "times are UTC" } }
@@ -338,13 +414,19 @@ fn frame(title: &str, base: &str, body: &Markup) -> Response {
         }
     };
     let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        // What guests wrote is shown as text; nothing in a page may run.
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
-        ),
-        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CONTENT_SECURITY_POLICY, POLICY.clone()),
     ];
     (headers, page.into_string()).into_response()
 }
+
+const STYLE: &str = include_str!("page.css");
+
+/// What guests wrote is shown as text; nothing in a page may run, and nothing but our own style may change its looks.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = base64::prelude::BASE64_STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).expect("base64 has only letters that a header may have")
+});

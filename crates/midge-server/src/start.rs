@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
+use axum::{Router, middleware};
 use midge_machines::Machines;
 use midge_store::{Store, StoreError};
 use rand::Rng;
@@ -10,10 +10,11 @@ use tokio::sync::watch;
 
 use crate::catalog::{Catalog, Current};
 use crate::clock::{Clock, SystemClock};
+use crate::http::{self, Bodies};
 use crate::midge::{Inner, Midge};
 use crate::settings::Settings;
 use crate::waiters::Hub;
-use crate::{dispatcher, http, page};
+use crate::{dispatcher, page};
 
 /// A server that did not start.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,7 @@ impl Midge {
             fork: settings.fork,
             access: settings.access,
             retention: settings.retention,
+            bodies: Bodies::default(),
             owner,
             up_since,
             waiters: Hub::default(),
@@ -139,7 +141,8 @@ impl Midge {
     /// Returns the HTTP API and the dashboard, to serve at the root or to nest under a path.
     pub fn router(&self) -> Router {
         let api = http::api(self.clone());
-        page::routes(api.clone()).merge(api)
+        let pages = page::routes(api.clone());
+        pages.merge(api).fallback(page::nothing_here).layer(middleware::map_response(http::with_headers))
     }
 
     /// Serves other modules from now on: Machines of the generation before get no more jobs, and go.

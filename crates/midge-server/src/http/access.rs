@@ -1,13 +1,15 @@
 //! Who may use the API: whoever has the token, or, without one, programs on this machine that are not web pages.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
+use midge_listen::{Connection, Peer};
 use midge_protocol::Secret;
 
 use super::answer::Failed;
+use super::site::{Sender, split_port};
 use crate::midge::Midge;
 use crate::secret;
 use crate::settings::Access;
@@ -50,9 +52,25 @@ impl IntoResponse for Refusal {
 
 /// Lets a request through, or turns it away.
 pub(crate) async fn check(State(midge): State<Midge>, request: Request, next: Next) -> Response {
-    match check_request(&midge.inner.access, request.method(), request.headers(), request.uri().authority()) {
+    let access = &midge.inner.access;
+    let checked = check_request(access, request.method(), request.headers(), request.uri().authority());
+    if let Err(refusal) = checked {
+        return refusal.into_response();
+    }
+    match connection_of(request.extensions(), Peer::Caller) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
+        Err(busy) => busy.into_response(),
+    }
+}
+
+/// Says whose the connection of a request is. It is refused where there are too many of that kind; where whoever embeds
+/// this server does not count connections, there never are.
+pub(super) fn connection_of(extensions: &Extensions, peer: Peer) -> Result<(), Failed> {
+    match extensions.get::<Connection>() {
+        Some(connection) => {
+            connection.belongs_to(peer).map_err(|too_many| Failed::busy(too_many.to_string()))
+        }
+        None => Ok(()),
     }
 }
 
@@ -85,10 +103,10 @@ fn check_request(
 
 /// Checks a form of the dashboard: it is no JSON, so it must come from a page of the same origin.
 pub(crate) fn check_form(headers: &HeaderMap) -> Result<(), Refusal> {
-    let host = text(headers, header::HOST).ok_or(Refusal::ForeignOrigin)?;
-    let origin = text(headers, header::ORIGIN).ok_or(Refusal::ForeignOrigin)?;
-    let same = origin.split_once("://").is_some_and(|(_, origin)| origin.eq_ignore_ascii_case(host));
-    if same { Ok(()) } else { Err(Refusal::ForeignOrigin) }
+    match Sender::of(headers) {
+        Sender::Own => Ok(()),
+        Sender::Foreign | Sender::Unknown => Err(Refusal::ForeignOrigin),
+    }
 }
 
 fn check_token(token: &Secret, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -112,16 +130,13 @@ fn check_token(token: &Secret, headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|c| c.is_ascii_digit()) => name,
-        _ => host,
-    };
+    let (name, _) = split_port(host);
     let name = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

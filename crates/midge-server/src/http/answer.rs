@@ -1,15 +1,20 @@
-//! Errors as answers, and requests that are not what they should be.
+//! Errors as answers, requests that are not what they should be, and what every answer carries.
 
 use axum::Json;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use midge_protocol::api::ApiError;
+use midge_protocol::limits::MESSAGE_BYTES_MAX;
+use midge_protocol::{InvalidName, JobId};
 use midge_store::StoreError;
 use serde::de::DeserializeOwned;
 
+use super::bodies::Held;
 use crate::error::ServiceError;
+use crate::midge::Midge;
 
 /// An error answer: a status, a word for programs, a sentence for people.
 #[derive(Debug)]
@@ -19,8 +24,14 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
+    /// Makes an error answer. What is wrong with a request may be quoted in it, but not all of a large one.
     pub(crate) fn new(status: StatusCode, code: &str, error: impl Into<String>) -> Failed {
-        Failed { status, body: ApiError { code: code.to_owned(), error: error.into() } }
+        let mut error = error.into();
+        if error.len() > MESSAGE_BYTES_MAX {
+            error.truncate(error.floor_char_boundary(MESSAGE_BYTES_MAX - '…'.len_utf8()));
+            error.push('…');
+        }
+        Failed { status, body: ApiError { code: code.to_owned(), error } }
     }
 
     pub(crate) fn invalid(error: impl Into<String>) -> Failed {
@@ -29,6 +40,16 @@ impl Failed {
 
     pub(crate) fn not_found(error: impl Into<String>) -> Failed {
         Failed::new(StatusCode::NOT_FOUND, "not_found", error)
+    }
+
+    /// Makes the answer to what may be tried again in a second.
+    pub(crate) fn busy(error: impl Into<String>) -> Failed {
+        Failed::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
     }
 }
 
@@ -57,42 +78,77 @@ impl From<ServiceError> for Failed {
     }
 }
 
+impl From<InvalidName> for Failed {
+    fn from(error: InvalidName) -> Failed {
+        Failed::invalid(error.to_string())
+    }
+}
+
+impl From<PathRejection> for Failed {
+    fn from(rejection: PathRejection) -> Failed {
+        Failed::invalid(rejection.body_text())
+    }
+}
+
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body)).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let headers = response.headers_mut();
+        if matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let ask = HeaderValue::from_static("Basic realm=\"midge\", charset=\"UTF-8\"");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
+            headers.insert(header::WWW_AUTHENTICATE, ask);
         }
         response
     }
 }
 
-/// A JSON body.
-pub(crate) struct Body<T>(pub(crate) T);
+/// The answer to a path of which nothing is known.
+pub(crate) async fn nothing_here(OriginalUri(uri): OriginalUri) -> Failed {
+    Failed::not_found(format!("there is nothing at {}: the API is described in docs/api.md", uri.path()))
+}
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+/// The answer to a method that a path does not have. Which it has, the router adds in `Allow`.
+pub(crate) async fn not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Failed {
+    let error = format!("{} takes no {method}: the header `Allow` says what it takes", uri.path());
+    Failed::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", error)
+}
+
+/// What an answer carries that does not say otherwise. Whatever a guest wrote is never to be taken for a page of ours, is
+/// kept by no cache, and is shown and loaded by no page of another site.
+const ON_ALL: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CACHE_CONTROL, "no-store"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    // Not `no-referrer`, with which a browser would not say either from which origin a form comes.
+    (header::REFERRER_POLICY, "same-origin"),
+];
+
+/// Adds what every answer carries.
+pub(crate) async fn with_headers(mut response: Response) -> Response {
+    for (name, value) in ON_ALL {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// A JSON body. It is read by whoever has come so far: the right to send it is checked before.
+pub(crate) struct Body<T> {
+    pub(crate) value: T,
+    /// The room of the body is taken until what was asked for is done.
+    _held: Held,
+}
+
+impl<T: DeserializeOwned> FromRequest<Midge> for Body<T> {
     type Rejection = Failed;
 
-    async fn from_request(request: Request, state: &S) -> Result<Body<T>, Failed> {
-        let bytes = bytes::Bytes::from_request(request, state).await.map_err(|rejection| {
-            let status = rejection.status();
-            let max = midge_protocol::limits::ENQUEUE_BODY_BYTES_MAX;
-            if status == StatusCode::PAYLOAD_TOO_LARGE {
-                Failed::new(
-                    status,
-                    "too_large",
-                    format!("the body is larger than {max} bytes: send less at once"),
-                )
-            } else {
-                Failed::new(status, "invalid", rejection.body_text())
-            }
-        })?;
-        match serde_json::from_slice(&bytes) {
-            Ok(value) => Ok(Body(value)),
+    async fn from_request(request: Request, midge: &Midge) -> Result<Body<T>, Failed> {
+        let held = midge.inner.bodies.callers.read(request.into_body()).await?;
+        match serde_json::from_slice(&held.bytes) {
+            Ok(value) => Ok(Body { value, _held: held }),
             Err(error) => Err(Failed::invalid(format!("the body is not what it should be: {error}"))),
         }
     }
@@ -109,5 +165,29 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
             Ok(Query(value)) => Ok(Params(value)),
             Err(rejection) => Err(Failed::invalid(rejection.body_text())),
         }
+    }
+}
+
+/// The id of a job, from the path.
+pub(crate) struct Id(pub(crate) JobId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id, Failed> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
+        Ok(Id(text.parse()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_quotes_no_more_than_a_message_may_have() {
+        let failed = Failed::invalid("é".repeat(1_000_000));
+        assert!(failed.body.error.len() <= MESSAGE_BYTES_MAX && failed.body.error.ends_with("é…"));
+        assert_eq!(Failed::invalid("short").body.error, "short");
     }
 }

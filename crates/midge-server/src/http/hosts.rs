@@ -1,12 +1,14 @@
 //! The exchange over HTTP: who may make one, and which protocol it speaks.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use midge_listen::{Connection, Peer};
 use midge_protocol::MachineName;
 use midge_protocol::exchange::{CONTENT_TYPE, PROTOCOL, PROTOCOL_HEADER, Request, decode, encode};
 
+use super::access::connection_of;
 use super::answer::Failed;
 use crate::error::ServiceError;
 use crate::exchange::{Denied, ExchangeError};
@@ -16,13 +18,13 @@ use crate::secret;
 /// `POST /v1/machines/{name}/exchange`
 pub(crate) async fn exchange(
     State(midge): State<Midge>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    name: Result<Path<String>, PathRejection>,
+    request: axum::extract::Request,
 ) -> Result<Response, Failed> {
-    check_protocol(&headers)?;
-    let name = MachineName::new(name).map_err(|error| Failed::invalid(error.to_string()))?;
-    let secret = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (parts, body) = request.into_parts();
+    check_protocol(&parts.headers)?;
+    let name = MachineName::new(name?.0)?;
+    let secret = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secret = secret.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
         Failed::new(
             StatusCode::UNAUTHORIZED,
@@ -31,7 +33,13 @@ pub(crate) async fn exchange(
         )
     })?;
     let secret_hash = secret::hash_text(secret);
-    let request: Request = decode(&body).map_err(|error| Failed::invalid(error.to_string()))?;
+    // Once for each connection: after that it is known to be a host's, and the exchange itself looks each time.
+    if parts.extensions.get::<Connection>().and_then(Connection::peer) != Some(Peer::Host) {
+        midge.authorise_host(&name, &secret_hash).await?;
+        connection_of(&parts.extensions, Peer::Host)?;
+    }
+    let held = midge.inner.bodies.hosts.read(body).await?;
+    let request: Request = decode(&held.bytes).map_err(|error| Failed::invalid(error.to_string()))?;
     let answer = midge.answer_host(name, secret_hash, request).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)),
