@@ -35,6 +35,8 @@ const URI_BYTES_MAX: usize = 8 * 1024;
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// One more connection for so many may be there only to be told that there is no room.
 const REFUSALS_SHARE: usize = 8;
+/// How often it is told that the system has no descriptor for another.
+const WARN_EACH: Duration = Duration::from_secs(60);
 /// How long to wait for a connection to end where the system has no descriptor for another.
 const NO_FILES_PAUSE: Duration = Duration::from_secs(1);
 
@@ -52,7 +54,7 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     let limits = *connections.limits();
     let refusals = Arc::new(Semaphore::new(limits.connections.div_ceil(REFUSALS_SHARE)));
-    let mut short_of_files = false;
+    let mut warned: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
@@ -60,20 +62,19 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                short_of_files = false;
-                match connections.admit() {
-                    Some(connection) => drop(tasks.spawn(hold(stream, connection, app.clone()))),
-                    None => {
-                        if let Ok(place) = refusals.clone().try_acquire_owned() {
-                            tasks.spawn(refuse(stream, limits.linger, place));
-                        }
+            Ok((stream, _)) => match connections.admit() {
+                Some(connection) => drop(tasks.spawn(hold(stream, connection, app.clone()))),
+                None => {
+                    if let Ok(place) = refusals.clone().try_acquire_owned() {
+                        tasks.spawn(refuse(stream, limits.linger, place));
                     }
                 }
-            }
+            },
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                if !std::mem::replace(&mut short_of_files, true) {
+                // Whoever floods us is not to flood the log.
+                if warned.is_none_or(|warned| warned.elapsed() > WARN_EACH) {
+                    warned = Some(Instant::now());
                     tracing::warn!(%error, "no further connection can be accepted: idle ones are closed");
                 }
                 connections.make_room();

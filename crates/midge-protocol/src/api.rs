@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use bytes::Bytes;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::job::{AttemptView, JobView, State};
 use crate::manifest::QueuePolicy;
-use crate::{JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp};
+use crate::{JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
 
 /// `POST /v1/jobs`: a request to run a module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,8 +100,32 @@ fn no_args() -> Box<RawValue> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BulkRequest {
-    /// The jobs to enqueue, at most [`crate::limits::BULK_JOBS_MAX`].
+    /// The jobs to enqueue, at most [`crate::limits::BULK_JOBS_MAX`]. Of more, one too many is read and the rest is not:
+    /// a job takes many times the memory that its text does.
+    #[serde(deserialize_with = "no_more_jobs_than_may_be")]
     pub jobs: Vec<EnqueueRequest>,
+}
+
+fn no_more_jobs_than_may_be<'de, D: Deserializer<'de>>(jobs: D) -> Result<Vec<EnqueueRequest>, D::Error> {
+    struct Jobs;
+    impl<'de> Visitor<'de> for Jobs {
+        type Value = Vec<EnqueueRequest>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of jobs")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<EnqueueRequest>, A::Error> {
+            let mut jobs = Vec::new();
+            while jobs.len() <= limits::BULK_JOBS_MAX {
+                let Some(job) = list.next_element()? else { return Ok(jobs) };
+                jobs.push(job);
+            }
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(jobs)
+        }
+    }
+    jobs.deserialize_seq(Jobs)
 }
 
 /// The answer to an enqueue.
@@ -270,6 +295,17 @@ mod tests {
         let request: EnqueueRequest = serde_json::from_str(r#"{"module": "hello"}"#).unwrap();
         assert_eq!(request.module.as_str(), "hello");
         assert_eq!(request.args.get(), "null");
+    }
+
+    #[test]
+    fn of_too_many_jobs_only_one_too_many_is_read() {
+        let bulk = |jobs: usize| {
+            let jobs = vec![r#"{"module":"hello"}"#; jobs].join(",");
+            serde_json::from_str::<BulkRequest>(&format!(r#"{{"jobs":[{jobs}]}}"#)).unwrap().jobs.len()
+        };
+        assert_eq!(bulk(limits::BULK_JOBS_MAX), limits::BULK_JOBS_MAX);
+        assert_eq!(bulk(limits::BULK_JOBS_MAX + 1), limits::BULK_JOBS_MAX + 1);
+        assert_eq!(bulk(3 * limits::BULK_JOBS_MAX), limits::BULK_JOBS_MAX + 1);
     }
 
     #[test]

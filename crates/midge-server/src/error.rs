@@ -27,10 +27,8 @@ pub enum ServiceError {
         hint: &'static str,
     },
     /// More jobs are asked for at once than may be.
-    #[error("{jobs} jobs in one bulk enqueue, and at most {max} are allowed: send several")]
+    #[error("more than {max} jobs in one bulk enqueue: send several")]
     TooManyJobs {
-        /// The number of jobs that were asked for.
-        jobs: usize,
         /// The most jobs that one bulk enqueue may have.
         max: usize,
     },

@@ -72,7 +72,7 @@ impl Api {
             request = request.extension(connection.clone());
         }
         let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::empty());
-        let request = request.map_err(|_| error_page(StatusCode::BAD_REQUEST, "this is no path"))?;
+        let request = request.map_err(|_| bad_request("this is no path"))?;
         let Ok(response) = self.0.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, ANSWER_BYTES_MAX).await.map_err(|_| bad_answer())?;
@@ -126,13 +126,17 @@ impl Visitor {
     }
 }
 
-/// Takes a job's id from a path. It goes into paths of the API, so that it must be one.
-fn checked(id: Result<Path<String>, PathRejection>) -> Result<String, Response> {
-    let Path(id) = id.map_err(|error| error_page(StatusCode::BAD_REQUEST, &error.body_text()))?;
+/// Takes a job's id from a path. It goes into paths of the API, so that it must be one. What is wrong is for people.
+fn checked(id: Result<Path<String>, PathRejection>) -> Result<String, String> {
+    let Path(id) = id.map_err(|error| error.body_text())?;
     match id.parse::<JobId>() {
         Ok(_) => Ok(id),
-        Err(error) => Err(error_page(StatusCode::BAD_REQUEST, &error.to_string())),
+        Err(error) => Err(error.to_string()),
     }
+}
+
+fn bad_request(error: impl AsRef<str>) -> Response {
+    error_page(StatusCode::BAD_REQUEST, error.as_ref())
 }
 
 async fn overview(
@@ -164,7 +168,7 @@ async fn job(
     id: Result<Path<String>, PathRejection>,
     visitor: Visitor,
 ) -> Result<Response, Response> {
-    let id = checked(id)?;
+    let id = checked(id).map_err(bad_request)?;
     let base = uri.path().strip_suffix(&format!("/jobs/{id}")).unwrap_or_default();
     let detail: JobDetail = api.get(&format!("/v1/jobs/{id}"), &visitor).await?;
     let log = api.call(Method::GET, &format!("/v1/jobs/{id}/log"), &visitor).await?;
@@ -204,10 +208,8 @@ async fn act(
             "this request does not come from a page of this dashboard: open it, and press the button there";
         return Err(error_page(StatusCode::FORBIDDEN, error));
     }
-    let (id, action) = match path {
-        Ok(Path((id, action))) => (checked(Ok(Path(id)))?, action),
-        Err(error) => (checked(Err(error))?, String::new()),
-    };
+    let Path((id, action)) = path.map_err(|error| bad_request(error.body_text()))?;
+    let id = checked(Ok(Path(id))).map_err(bad_request)?;
     if !matches!(action.as_str(), "cancel" | "retry") {
         return Err(error_page(StatusCode::NOT_FOUND, "a job can be cancelled or retried, and nothing else"));
     }

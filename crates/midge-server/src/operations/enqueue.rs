@@ -29,7 +29,7 @@ impl Midge {
     /// Enqueues many jobs, all or none. At most [`limits::BULK_JOBS_MAX`].
     pub async fn enqueue_all(&self, requests: Vec<EnqueueRequest>) -> Result<Vec<Enqueued>, ServiceError> {
         if requests.len() > limits::BULK_JOBS_MAX {
-            return Err(ServiceError::TooManyJobs { jobs: requests.len(), max: limits::BULK_JOBS_MAX });
+            return Err(ServiceError::TooManyJobs { max: limits::BULK_JOBS_MAX });
         }
         let now = self.inner.clock.now();
         let catalog = self.inner.catalog.get();

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use midge_protocol::JobId;
-use midge_protocol::limits::{ENQUEUE_BODY_BYTES_MAX, EXCHANGE_BODY_BYTES_MAX};
+use midge_protocol::limits::{self, ENQUEUE_BODY_BYTES_MAX, EXCHANGE_BODY_BYTES_MAX};
 use midge_server::Access;
 
 use crate::stage::Stage;
@@ -135,6 +135,10 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
         let reply = stage.send("POST", path, &[JSON], b"{}".to_vec()).await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (403, "foreign_host"), "{path}");
     }
+    let many = vec![r#"{"module":"hello"}"#; limits::BULK_JOBS_MAX + 1].join(",");
+    let many = format!(r#"{{"jobs":[{many}]}}"#);
+    let reply = stage.send("POST", "/v1/jobs/bulk", &[HOST, JSON], many.into()).await;
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (413, "too_large"));
     let quoted = format!("{{\"{}\": 1}}", "é".repeat(1_000_000));
     let reply = stage.send("POST", "/v1/jobs", &[HOST, JSON], quoted.into()).await;
     assert!(
