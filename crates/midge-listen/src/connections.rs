@@ -9,6 +9,9 @@ use futures_util::task::AtomicWaker;
 
 use crate::limits::ConnectionLimits;
 
+/// For so many connections that there may be, one more may be about to close.
+const CLOSING_SHARE: usize = 8;
+
 /// Who has shown a right on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -59,6 +62,8 @@ struct Open {
     strangers: BTreeMap<u64, Arc<Entry>>,
     callers: BTreeMap<u64, Arc<Entry>>,
     hosts: BTreeMap<u64, Arc<Entry>>,
+    /// Those that gave way and whose tasks have not heard of it yet: their descriptors are still open.
+    closing: BTreeMap<u64, Arc<Entry>>,
     counts: Counts,
 }
 
@@ -97,6 +102,11 @@ impl Connections {
         Some(Connection { place: Arc::new(Place { id, entry, shared: self.shared.clone() }) })
     }
 
+    /// Returns whether so many that gave way are still open that no more may have to, for now.
+    pub(crate) fn are_closing(&self) -> bool {
+        self.shared.open().closing.len() >= self.shared.limits.connections.div_ceil(CLOSING_SHARE)
+    }
+
     /// Closes a connection that is idle, if there is one.
     pub(crate) fn make_room(&self) -> bool {
         self.shared.open().make_room()
@@ -106,7 +116,8 @@ impl Connections {
     pub(crate) fn stop(&self) {
         let open = self.shared.open();
         for entry in open.strangers.values().chain(open.callers.values()).chain(open.hosts.values()) {
-            entry.tell(&entry.stopping);
+            entry.stopping.store(true, Ordering::Release);
+            entry.waker.wake();
         }
     }
 }
@@ -125,27 +136,28 @@ impl Open {
     /// Closes a connection that nobody misses much: a stranger's, else a kept one that is idle.
     fn make_room(&mut self) -> bool {
         self.close_a_stranger()
-            || close(&mut self.callers, &mut self.counts, Entry::is_idle)
-            || close(&mut self.hosts, &mut self.counts, Entry::is_idle)
+            || self.close(|open| &mut open.callers, Entry::is_idle)
+            || self.close(|open| &mut open.hosts, Entry::is_idle)
     }
 
     fn close_a_stranger(&mut self) -> bool {
-        close(&mut self.strangers, &mut self.counts, |entry| !entry.is_answered())
+        self.close(|open| &mut open.strangers, |entry| !entry.is_answered())
     }
-}
 
-/// Closes the oldest connection of which `may` holds. It counts no more from here on.
-fn close(
-    connections: &mut BTreeMap<u64, Arc<Entry>>,
-    counts: &mut Counts,
-    may: impl Fn(&Entry) -> bool,
-) -> bool {
-    let Some(id) = connections.iter().find(|(_, entry)| may(entry)).map(|(id, _)| *id) else { return false };
-    if let Some(entry) = connections.remove(&id) {
-        entry.tell(&entry.closed);
-        counts.gave_way += 1;
+    /// Closes the oldest of some connections of which `may` holds. It counts no more from here on.
+    fn close(
+        &mut self,
+        of: impl Fn(&mut Open) -> &mut BTreeMap<u64, Arc<Entry>>,
+        may: impl Fn(&Entry) -> bool,
+    ) -> bool {
+        let oldest = of(self).iter().find(|(_, entry)| may(entry)).map(|(id, _)| *id);
+        let Some((id, entry)) = oldest.and_then(|id| of(self).remove_entry(&id)) else { return false };
+        entry.closed.store(true, Ordering::Release);
+        entry.waker.wake();
+        self.closing.insert(id, entry);
+        self.counts.gave_way += 1;
+        true
     }
-    true
 }
 
 /// One connection, as whoever answers a request on it sees it: an extension of the request.
@@ -175,12 +187,13 @@ impl Connection {
         let mut open = shared.open();
         let open = &mut *open;
         let full = peer == Peer::Caller && open.callers.len() >= shared.limits.callers;
-        if full && !close(&mut open.callers, &mut open.counts, Entry::is_idle) {
+        if full && !open.close(|open| &mut open.callers, Entry::is_idle) {
             open.counts.refused += 1;
             return Err(TooMany);
         }
-        // One that had to give way meanwhile is in no map any more.
-        if let Some(entry) = open.strangers.remove(id) {
+        // One that was to give way just when its request had come has shown that it need not.
+        if let Some(entry) = open.strangers.remove(id).or_else(|| open.closing.remove(id)) {
+            entry.closed.store(false, Ordering::Release);
             let (kept, word) = match peer {
                 Peer::Caller => (&mut open.callers, CALLERS),
                 Peer::Host => (&mut open.hosts, HOSTS),
@@ -216,8 +229,8 @@ impl Connection {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.shared.open();
-        let Open { strangers, callers, hosts, .. } = &mut *open;
-        for connections in [strangers, callers, hosts] {
+        let Open { strangers, callers, hosts, closing, .. } = &mut *open;
+        for connections in [strangers, callers, hosts, closing] {
             connections.remove(&self.id);
         }
     }
@@ -328,12 +341,6 @@ impl Entry {
         phase.into_iter().chain(stuck).min()
     }
 
-    /// Has the connection's task look at what it is told.
-    fn tell(&self, what: &AtomicBool) {
-        what.store(true, Ordering::Release);
-        self.waker.wake();
-    }
-
     pub(crate) fn listens(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }
@@ -372,6 +379,25 @@ mod tests {
         assert_eq!((all.counts().strangers, all.counts().gave_way), (2, 1));
         drop(three);
         assert_eq!(all.counts().strangers, 0);
+    }
+
+    #[test]
+    fn no_further_one_is_accepted_while_those_that_gave_way_still_have_their_descriptors() {
+        let all = connections();
+        let mut three: Vec<Connection> = (0..3).map(|_| all.admit().unwrap()).collect();
+        assert!(all.are_closing());
+        three.remove(0);
+        assert!(!all.are_closing());
+    }
+
+    #[test]
+    fn who_shows_a_right_just_when_it_was_to_give_way_keeps_its_connection() {
+        let all = connections();
+        let three: Vec<Connection> = (0..3).map(|_| all.admit().unwrap()).collect();
+        three[0].entry().enter(Phase::Answering);
+        three[0].belongs_to(Peer::Host).unwrap();
+        assert!(!three[0].entry().is_closed() && !all.are_closing());
+        assert_eq!((all.counts().strangers, all.counts().hosts), (2, 1));
     }
 
     #[test]

@@ -50,8 +50,8 @@ impl ConnectionLimits {
             callers: (connections / 2).max(1),
             strangers: (connections / 4).clamp(1, STRANGERS_MAX),
             head: Duration::from_secs(10),
-            // As nginx has it.
-            idle: Duration::from_secs(75),
+            // Longer than programs keep theirs (reqwest 90 s): then it is they who close, and none sends into a close.
+            idle: Duration::from_secs(120),
             still: Duration::from_secs(30),
             linger: Duration::from_secs(5),
         }

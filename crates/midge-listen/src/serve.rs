@@ -56,10 +56,12 @@ pub async fn serve(
     let refusals = Arc::new(Semaphore::new(limits.connections.div_ceil(REFUSALS_SHARE)));
     let mut warned: Option<Instant> = None;
     loop {
+        // A new one takes a descriptor before the one that gave way for it has given its own back.
+        let may_accept = !connections.are_closing();
         let accepted = tokio::select! {
             () = &mut stop => break,
             Some(_) = tasks.join_next() => continue,
-            accepted = listener.accept() => accepted,
+            accepted = listener.accept(), if may_accept => accepted,
         };
         match accepted {
             Ok((stream, _)) => match connections.admit() {

@@ -18,10 +18,10 @@ use super::answer::Failed;
 const LARGEST_AT_ONCE: usize = 4;
 /// How long a request waits for room among the bodies.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
-/// How long a body may take that does not move.
+/// A body must have come after so long, or as much of it as [`SLOWEST`] says; then it has as long again.
 const STILL_MAX: Duration = Duration::from_secs(10);
-/// How fast a body must come after that, in bytes a second: a slow line is some ten times as fast.
-const SLOWEST: usize = 4 * 1024;
+/// How slowly a body may come, in bytes a second: a slow line is some ten times as fast.
+const SLOWEST: u128 = 4 * 1024;
 /// Room is taken in such pieces as a body comes, so that one that is slow does not hold what it has not sent.
 const PIECE_BYTES: usize = 256 * 1024;
 /// The unit of room.
@@ -73,7 +73,7 @@ impl Room {
         let mut room = self.take(expected.min(PIECE_BYTES)).await?;
         let mut pieces = body.into_data_stream();
         let mut whole = BytesMut::new();
-        let mut until = Instant::now() + self.still;
+        let (mut until, mut moved) = (Instant::now() + self.still, 0);
         loop {
             let piece = match timeout_at(until, pieces.next()).await {
                 Ok(Some(Ok(piece))) => piece,
@@ -81,6 +81,10 @@ impl Room {
                     return Err(Failed::invalid(format!("the body broke off: {error}")));
                 }
                 Ok(None) => return Ok(Held { bytes: whole.freeze(), _room: room }),
+                Err(_) if moved as u128 * 1000 >= SLOWEST * self.still.as_millis() => {
+                    (until, moved) = (Instant::now() + self.still, 0);
+                    continue;
+                }
                 Err(_) => return Err(slow()),
             };
             let come = whole.len() + piece.len();
@@ -96,7 +100,7 @@ impl Room {
             if whole.is_empty() && length == Some(come as u64) {
                 return Ok(Held { bytes: piece, _room: room });
             }
-            until += Duration::from_secs(piece.len() as u64) / SLOWEST as u32;
+            moved += piece.len();
             if whole.is_empty() {
                 whole.reserve(expected.max(come));
             }
@@ -198,6 +202,13 @@ mod tests {
         reading.abort();
         assert!(reading.await.unwrap_err().is_cancelled());
         assert_eq!(room.units.available_permits() * UNIT_BYTES, 2 * MAX);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_came_fast_and_then_does_not_move_is_given_up_all_the_same() {
+        let room = Room::new(MAX, MAX, NEVER, SOON);
+        let piece = stream::once(async { Ok::<_, std::io::Error>(vec![b'x'; MAX - 1]) });
+        assert_eq!(status(room.read(Body::from_stream(piece.chain(stream::pending()))).await), 408);
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use tower::ServiceExt;
 
 /// The longest that anything in a test may take.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+const DOCUMENT: &str = include_str!("../../../../docs/api.md");
 pub const TOKEN: &str = "s3cret";
 
 /// A Machines API that hands over what each Machine was made with.
@@ -92,7 +93,9 @@ impl Reply {
         let fields: Vec<_> = error.as_object().unwrap_or_else(|| panic!("{text}")).keys().collect();
         assert_eq!(fields, ["code", "error"], "{text}");
         assert!(error["error"].as_str().is_some_and(|error| !error.is_empty()), "{text}");
-        error["code"].as_str().unwrap().to_owned()
+        let code = error["code"].as_str().unwrap();
+        assert!(DOCUMENT.contains(&format!("`{code}`")), "docs/api.md does not tell of `{code}`");
+        code.to_owned()
     }
 
     pub fn header(&self, name: &str) -> &str {
