@@ -126,7 +126,7 @@ impl Client {
     /// Waits until a job has ended, or `timeout` is over, and returns it as it is then: look at its state. Without a
     /// timeout it waits for ever.
     pub async fn wait(&self, id: JobId, timeout: Option<Duration>) -> Result<JobView, ClientError> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let waits = left.map_or(WAIT_CALL_MAX, |left| left.min(WAIT_CALL_MAX));
@@ -157,7 +157,7 @@ impl Client {
     /// # Errors
     /// [`WaitError::NotCompleted`] with the job where it ended without a result, and where `timeout` is over before.
     pub async fn wait_result_bytes(&self, id: JobId, timeout: Option<Duration>) -> Result<Bytes, WaitError> {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             let waits = left.map_or(WAIT_CALL_MAX, |left| left.min(WAIT_CALL_MAX));

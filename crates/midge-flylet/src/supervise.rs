@@ -126,8 +126,9 @@ async fn watch(machine: &Machine, process: &mut Process) {
             Some(Order::Destroy) => process.kill(),
             Some(Order::Stop(stop)) => {
                 process.signal(stop.signal);
-                let at = Instant::now() + stop.timeout;
-                kill_at = Some(kill_at.map_or(at, |earlier| earlier.min(at)));
+                // A timeout beyond all clocks is none.
+                let at = Instant::now().checked_add(stop.timeout);
+                kill_at = [kill_at, at].into_iter().flatten().min();
             }
             // It runs already.
             Some(Order::Start) | None => {}

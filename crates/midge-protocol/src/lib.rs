@@ -18,4 +18,4 @@ pub use id::{
 };
 pub use nearest::nearest;
 pub use shown::shown_name;
-pub use time::Timestamp;
+pub use time::{InvalidTime, Timestamp};

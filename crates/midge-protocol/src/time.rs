@@ -5,15 +5,31 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A point in time: milliseconds since the Unix epoch. In JSON it is a text in UTC, as RFC 3339 has it, such as
-/// `2030-01-31T08:00:00.000Z`.
+/// A point in time: milliseconds since the Unix epoch, between [`Timestamp::EARLIEST`] and [`Timestamp::LATEST`]. In
+/// JSON it is a text in UTC, as RFC 3339 has it, such as `2030-01-31T08:00:00.000Z`.
+///
+/// Every value can be written as such a text and read back: nothing makes one outside of these bounds, and sums end at
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Makes a time from milliseconds since the Unix epoch; before it they are negative.
+    /// The earliest time there is, `0000-01-01T00:00:00.000Z`: RFC 3339 has no year before.
+    pub const EARLIEST: Timestamp = Timestamp(-62_167_219_200_000);
+    /// The latest time there is, `9999-12-30T22:00:00.000Z`: RFC 3339 has no year after 9999, and on no
+    /// clock, however far ahead of UTC, is it one then.
+    pub const LATEST: Timestamp = Timestamp(253_402_207_200_000);
+
+    /// Makes a time from milliseconds since the Unix epoch; before it they are negative. What is out of bounds becomes
+    /// the nearest time there is.
     pub const fn from_millis(millis: i64) -> Timestamp {
-        Timestamp(millis)
+        if millis < Timestamp::EARLIEST.0 {
+            Timestamp::EARLIEST
+        } else if millis > Timestamp::LATEST.0 {
+            Timestamp::LATEST
+        } else {
+            Timestamp(millis)
+        }
     }
 
     /// Returns milliseconds since the Unix epoch; before it they are negative.
@@ -21,18 +37,25 @@ impl Timestamp {
         self.0
     }
 
-    /// Returns the time `duration` later, to the millisecond; the latest time there is where that would overflow.
+    /// Returns the time `duration` later, to the millisecond; [`Timestamp::LATEST`] where that would be beyond it.
     #[must_use]
     pub fn after(self, duration: Duration) -> Timestamp {
-        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Timestamp(self.0.saturating_add(millis))
+        self.checked_after(duration).unwrap_or(Timestamp::LATEST)
     }
 
-    /// Returns the time `duration` earlier, to the millisecond; the earliest time there is where that would overflow.
+    /// Returns the time `duration` later, to the millisecond; nothing where that would be beyond
+    /// [`Timestamp::LATEST`].
+    #[must_use]
+    pub fn checked_after(self, duration: Duration) -> Option<Timestamp> {
+        let millis = i64::try_from(duration.as_millis()).ok()?;
+        self.0.checked_add(millis).filter(|millis| *millis <= Timestamp::LATEST.0).map(Timestamp)
+    }
+
+    /// Returns the time `duration` earlier, to the millisecond; [`Timestamp::EARLIEST`] where that would be before it.
     #[must_use]
     pub fn before(self, duration: Duration) -> Timestamp {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        Timestamp(self.0.saturating_sub(millis))
+        Timestamp::from_millis(self.0.saturating_sub(millis))
     }
 
     /// Returns how long after `earlier` this is; zero where it is not after it.
@@ -41,21 +64,36 @@ impl Timestamp {
     }
 }
 
+/// The error of a text that is no time, or one that is out of bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{given}` is not a time like 2030-01-31T08:00:00Z, from {} to {}",
+    Timestamp::EARLIEST,
+    Timestamp::LATEST
+)]
+pub struct InvalidTime {
+    /// The text, cut after 64 characters.
+    pub given: String,
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(timestamp) => write!(f, "{timestamp:.3}"),
-            Err(_) => write!(f, "{} ms after 1970", self.0),
-        }
+        let time = jiff::Timestamp::from_millisecond(self.0).expect("a time of midge's is one of jiff's");
+        write!(f, "{time:.3}")
     }
 }
 
 impl std::str::FromStr for Timestamp {
-    type Err = jiff::Error;
+    type Err = InvalidTime;
 
     /// Reads an RFC 3339 time such as `2030-01-31T08:00:00Z`. What is below a millisecond is left out.
-    fn from_str(text: &str) -> Result<Timestamp, jiff::Error> {
-        Ok(Timestamp(text.parse::<jiff::Timestamp>()?.as_millisecond()))
+    fn from_str(text: &str) -> Result<Timestamp, InvalidTime> {
+        let millis = text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+        millis
+            .filter(|millis| (Timestamp::EARLIEST.0..=Timestamp::LATEST.0).contains(millis))
+            .map(Timestamp)
+            // Cut, since it may come from the network and goes into messages.
+            .ok_or_else(|| InvalidTime { given: text.chars().take(64).collect() })
     }
 }
 
@@ -68,9 +106,7 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(|e| {
-            serde::de::Error::custom(format!("`{text}` is not a time like 2030-01-31T08:00:00Z: {e}"))
-        })
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -92,5 +128,44 @@ mod tests {
         let late = early.after(Duration::from_millis(5));
         assert_eq!(late.since(early), Duration::from_millis(5));
         assert_eq!(early.since(late), Duration::ZERO);
+    }
+
+    #[test]
+    fn every_time_there_is_can_be_shown_and_read_back() {
+        let extremes = [i64::MIN, i64::MIN + 1, -1, 0, 1, 253_402_300_800_000, i64::MAX - 1, i64::MAX];
+        let bounds = [Timestamp::EARLIEST, Timestamp::LATEST].map(Timestamp::as_millis);
+        let near = bounds.into_iter().flat_map(|bound| [bound - 1, bound, bound + 1]);
+        for millis in extremes.into_iter().chain(near) {
+            let time = Timestamp::from_millis(millis);
+            assert_eq!(time.to_string().parse(), Ok(time), "{millis}");
+            let json = serde_json::to_string(&time).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time, "{millis}");
+        }
+        assert_eq!(Timestamp::EARLIEST.to_string(), "0000-01-01T00:00:00.000Z");
+        assert_eq!(Timestamp::LATEST.to_string(), "9999-12-30T22:00:00.000Z");
+    }
+
+    #[test]
+    fn sums_of_times_end_at_the_bounds() {
+        let now = Timestamp::from_millis(1_900_000_000_000);
+        for millis in [253_402_300_800_000, i64::MAX as u64, u64::MAX] {
+            assert_eq!(now.after(Duration::from_millis(millis)), Timestamp::LATEST);
+            assert_eq!(now.checked_after(Duration::from_millis(millis)), None);
+            assert_eq!(now.before(Duration::from_millis(millis)), Timestamp::EARLIEST);
+        }
+        assert_eq!(now.after(Duration::MAX), Timestamp::LATEST);
+        assert_eq!(now.before(Duration::MAX), Timestamp::EARLIEST);
+        let left = Timestamp::LATEST.since(now);
+        assert_eq!(now.checked_after(left), Some(Timestamp::LATEST));
+        assert_eq!(Timestamp::LATEST.since(Timestamp::EARLIEST).as_millis(), 315_569_426_400_000);
+    }
+
+    #[test]
+    fn a_text_that_is_no_time_or_out_of_bounds_says_which_times_there_are() {
+        for text in ["9999-12-31T23:59:59Z", "-000001-01-01T00:00:00Z", "tomorrow", "", &"9".repeat(10_000)] {
+            let error = text.parse::<Timestamp>().unwrap_err().to_string();
+            let says = "from 0000-01-01T00:00:00.000Z to 9999-12-30T22:00:00.000Z";
+            assert!(error.contains(says) && error.len() < 250, "{error}");
+        }
     }
 }

@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 
 use crate::catalog::{Catalog, Current};
 use crate::clock::Clock;
-use crate::settings::{Access, Fork};
 use crate::http::Bodies;
+use crate::settings::{Access, Fork};
 use crate::waiters::Hub;
 
 /// A running server: enqueues, exchanges, dispatches. Cloning it is cheap and gives another handle to the same.

@@ -114,12 +114,12 @@ impl Counts {
         let (horizon, soonest) = (self.horizon, self.soonest);
         if now < horizon || now >= soonest {
             let (after, until, by) = if now < horizon { (now, horizon, 1) } else { (horizon, now, -1) };
-            let mut next = Timestamp::from_millis(i64::MAX);
+            let mut next = Timestamp::LATEST;
             for queue in self.queues_waiting() {
                 for (line, phase, jobs) in self.due_between(connection, &queue, after, until)? {
                     self.change(Undo::Later { line, phase, by: by * jobs });
                 }
-                next = next.min(due_after(connection, &queue, now)?.unwrap_or(next));
+                next = next.min(due_after(connection, &queue, Some(now))?.unwrap_or(next));
             }
             self.soonest = next;
         }
@@ -171,7 +171,7 @@ impl Counts {
         }
         for (queue, counts) in &mut all {
             if counts.in_state(State::Available) > 0 {
-                counts.oldest_due = due_after(connection, queue, Timestamp::from_millis(i64::MIN))?;
+                counts.oldest_due = due_after(connection, queue, None)?;
             }
         }
         Ok(all)
@@ -192,7 +192,7 @@ impl Counts {
     ) -> Result<Option<Timestamp>, StoreError> {
         let mut next: Option<Timestamp> = None;
         for queue in self.queues_waiting() {
-            let due = due_after(connection, &queue, now)?;
+            let due = due_after(connection, &queue, Some(now))?;
             next = [next, due].into_iter().flatten().min();
         }
         Ok(next)
@@ -255,16 +255,16 @@ impl Counts {
     }
 }
 
-/// Finds when the first waiting job of a queue is due after a time.
+/// Finds when the first waiting job of a queue is due, or the first one that is due after a time.
 fn due_after(
     connection: &Connection,
     queue: &QueueName,
-    after: Timestamp,
+    after: Option<Timestamp>,
 ) -> Result<Option<Timestamp>, StoreError> {
     let sql =
         "SELECT min(due) FROM jobs INDEXED BY jobs_waiting WHERE phase <= 1 AND queue = ?1 AND due > ?2";
-    let due: Option<i64> = connection
-        .prepare_cached(sql)?
-        .query_row(params![queue.as_str(), after.as_millis()], |row| row.get(0))?;
+    let after = after.map_or(i64::MIN, Timestamp::as_millis);
+    let due: Option<i64> =
+        connection.prepare_cached(sql)?.query_row(params![queue.as_str(), after], |row| row.get(0))?;
     Ok(due.map(Timestamp::from_millis))
 }

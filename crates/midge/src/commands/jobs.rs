@@ -209,7 +209,8 @@ fn remark(job: &JobView, now: Timestamp) -> String {
         State::Running if job.cancelling => "is being cancelled".to_owned(),
         State::Running => match &job.progress {
             Some(progress) if progress.total > 0 => {
-                format!("{} % {}", progress.done * 100 / progress.total, progress.message)
+                let percent = u128::from(progress.done) * 100 / u128::from(progress.total);
+                format!("{percent} % {}", progress.message)
             }
             Some(progress) => progress.message.clone(),
             None => String::new(),
