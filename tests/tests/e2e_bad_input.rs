@@ -62,7 +62,12 @@ fn what_cannot_be_enqueued_is_refused_with_what_to_do() {
     refused(&enqueue(&server, "not JSON"), 400, "invalid", &["not what it should be"]);
     let both = r#"{"module": "hello", "scheduled_at": "2030-01-31T08:00:00Z", "in_ms": 5}"#;
     refused(&enqueue(&server, both), 422, "invalid", &["one of `scheduled_at` and `in_ms`"]);
-    refused(&enqueue(&server, r#"{"module": "hello", "max_attempts": 0}"#), 422, "invalid", &["at least 1"]);
+    refused(
+        &enqueue(&server, r#"{"module": "hello", "max_attempts": 0}"#),
+        422,
+        "invalid",
+        &["use 1 to 1000"],
+    );
     refused(&enqueue(&server, r#"{"module": "hello", "time_limit_ms": 0}"#), 422, "invalid", &["use 1 to"]);
     assert_eq!(jobs(&server), 0);
 }

@@ -32,7 +32,7 @@ fn hello_greets() {
     assert_eq!(&server.result(id)[..], br#"{"greeting":"Hello, midge!"}"#);
     let job = server.detail(id);
     assert_eq!(
-        (job.job.attempt, job.job.spent, job.args.as_str()),
+        (job.job.attempt, job.job.spent, job.args.get()),
         (AttemptNumber(1), 1, r#"{"name":"midge"}"#)
     );
     let attempt = &job.attempts[0];

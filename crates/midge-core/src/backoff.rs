@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use midge_protocol::job::Backoff;
-
-/// The longest wait of the doubling curve. Sidekiq's curve ends with the attempts.
-const EXPONENTIAL_MAX_MS: u64 = 60 * 60 * 1000;
+use midge_protocol::limits;
 
 /// Returns the wait after the `failures`-th spent attempt, counted from 1. `jitter` is at least 0 and less than 1.
 pub fn backoff(curve: Backoff, failures: u32, jitter: f64) -> Duration {
@@ -19,7 +17,7 @@ pub fn backoff(curve: Backoff, failures: u32, jitter: f64) -> Duration {
         }
         Backoff::Exponential { first_ms } => {
             let doubled = first_ms.saturating_mul(1u64.checked_shl(n.min(63) as u32).unwrap_or(u64::MAX));
-            let millis = doubled.min(EXPONENTIAL_MAX_MS);
+            let millis = doubled.min(limits::BACKOFF_MAX.as_millis() as u64);
             Duration::from_millis(millis + (millis as f64 * 0.1 * jitter) as u64)
         }
     }

@@ -12,6 +12,7 @@ use midge_protocol::{AttemptNumber, JobId, Lease, MachineName, ModuleName, Queue
 use serde::{Deserialize, Serialize};
 
 use crate::backoff;
+use crate::report::bounded;
 
 /// One request to run a module, durable until it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,7 +249,8 @@ impl Job {
             }
             JobEvent::Progressed { lease, progress } => {
                 self.leased(&lease)?;
-                Ok(Change { job: Job { progress: Some(progress), ..self.clone() }, attempt: None })
+                let progress = Some(progress.bounded());
+                Ok(Change { job: Job { progress, ..self.clone() }, attempt: None })
             }
             JobEvent::Unlisted { lease } => self.unlisted(&lease, now),
             JobEvent::MachineLost { machine, suspect, note } => {
@@ -283,7 +285,7 @@ impl Job {
         now: Timestamp,
     ) -> Result<Change, JobRefused> {
         let cancel = self.leased(reported)?;
-        match outcome {
+        match bounded(outcome) {
             Outcome::Completed { result } => {
                 let result_bytes = result.len() as u64;
                 let mut change = self.attempt_ended(None, Spent::Yes, usage, now);
@@ -311,8 +313,8 @@ impl Job {
                 let change = self.attempt_ended(Some(failure), Spent::No, usage, now);
                 Ok(change.cancelled_or_waiting(cancel, due, now))
             }
-            Outcome::Cancelled | Outcome::HandedBack { .. } => {
-                let failure = match &outcome {
+            outcome @ (Outcome::Cancelled | Outcome::HandedBack { .. }) => {
+                let failure = match outcome {
                     _ if cancel => {
                         Failure::new(Cause::Cancelled, "somebody asked for the job to be cancelled")
                     }
@@ -380,6 +382,17 @@ impl Job {
                 let job = Job { spent: 0, machine_losses: 0, ..self.clone() };
                 Ok(Change { job, attempt: None }.waiting(now))
             }
+        }
+    }
+
+    /// Returns whether the job may be deleted, with all that belongs to it: always, but while it runs.
+    ///
+    /// # Errors
+    /// [`JobRefused::Running`]: its host would go on with what nobody waits for.
+    pub fn may_be_deleted(&self) -> Result<(), JobRefused> {
+        match self.state {
+            JobState::Running { .. } => Err(JobRefused::Running),
+            JobState::Waiting { .. } | JobState::Ended { .. } => Ok(()),
         }
     }
 

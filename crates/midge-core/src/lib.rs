@@ -14,9 +14,11 @@
 //! | How long does a failed job wait? | [`backoff()`] |
 //! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
 //! | How long is an ended job kept? | [`Retention`] |
+//! | What is kept of a log that a host tells? | [`kept_of_log`] |
 
 mod job;
 mod machine;
+mod report;
 
 mod admit;
 mod backoff;
@@ -39,5 +41,6 @@ pub use machine::{
     MachineState, Sight,
 };
 pub use plan::{Action, QueueDemand, View, plan};
+pub use report::kept_of_log;
 pub use retention::Retention;
 pub use rounds::{Found, Rounds};

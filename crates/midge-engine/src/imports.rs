@@ -3,10 +3,8 @@
 mod files;
 mod wasi;
 
-use std::time::Duration;
-
 use midge_protocol::job::Progress;
-use midge_protocol::limits::{MESSAGE_BYTES_MAX, RANDOM_BYTES_MAX};
+use midge_protocol::limits::{MESSAGE_BYTES_MAX, PUT_OFF_MAX, RANDOM_BYTES_MAX};
 use midge_protocol::shown_name;
 use wasmtime::{Caller, Engine, Extern, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::I32Exit;
@@ -24,8 +22,6 @@ const MIDGE: &str = "midge";
 const MIDGE_NAMES: &[&str] = &["progress", "error", "retry_after", "snooze"];
 /// Functions of WASI that are midge's own.
 const WASI_NAMES: &[&str] = &["random_get", "proc_exit"];
-/// The longest that a guest can put an attempt off by itself.
-const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Randomness is made in pieces of this size, so that a stop is seen between them.
 const RANDOM_CHUNK: usize = 64 * 1024;
 

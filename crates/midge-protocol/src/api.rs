@@ -1,5 +1,8 @@
 //! What the HTTP API under `/v1` takes and gives, as JSON.
 
+mod args;
+mod object;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
@@ -8,13 +11,15 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use self::args::{InvalidArgs, check_args};
+use self::object::FromObject;
 use crate::job::{AttemptView, JobView, State};
 use crate::manifest::QueuePolicy;
 use crate::{JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
 
 /// `POST /v1/jobs`: a request to run a module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct EnqueueRequest {
     /// The job's id, by default a new one. Who sets it can repeat the request: the same id and content is the same job,
     /// the same id with other content is refused.
@@ -92,13 +97,32 @@ impl EnqueueRequest {
     }
 }
 
+/// Lets requests be read from objects only. With `remote`, serde's code is in functions of the type, to be called here.
+macro_rules! objects {
+    ($($request:ident),+) => {$(
+        impl Serialize for $request {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                $request::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $request {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$request, D::Error> {
+                $request::deserialize(FromObject(deserializer))
+            }
+        }
+    )+};
+}
+
+objects!(EnqueueRequest, BulkRequest);
+
 fn no_args() -> Box<RawValue> {
     RawValue::from_string("null".to_owned()).expect("null is JSON")
 }
 
 /// `POST /v1/jobs/bulk`: many jobs, all or none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct BulkRequest {
     /// The jobs to enqueue, at most [`crate::limits::BULK_JOBS_MAX`]. Of more, one too many is read and the rest is not:
     /// a job takes many times the memory that its text does.
@@ -150,8 +174,8 @@ pub struct JobDetail {
     /// The job as it is listed, without what follows.
     #[serde(flatten)]
     pub job: JobView,
-    /// The job's args, as JSON text.
-    pub args: String,
+    /// The job's args, to the digit as they were enqueued.
+    pub args: Box<RawValue>,
     /// Attempts that ended, oldest first.
     pub attempts: Vec<AttemptView>,
 }
@@ -312,6 +336,32 @@ mod tests {
     fn an_unknown_key_is_refused_by_name() {
         let error = serde_json::from_str::<EnqueueRequest>(r#"{"module": "hello", "arg": 1}"#).unwrap_err();
         assert!(error.to_string().contains("arg"), "{error}");
+    }
+
+    #[test]
+    fn args_of_a_job_are_json_and_kept_to_the_digit() {
+        let args = r#"{"z": 9007199254740993, "a": 1.0, "big": 1e400, "text": "\u00e9", "z": -0}"#;
+        let json = r#"{"id":"0190b3e4-7d5c-7c3a-9f00-0123456789ab","module":"hello","queue":"default","state":"available",
+            "attempt":0,"spent":0,"max_attempts":25,"enqueued_at":"2030-01-01T00:00:00Z","scheduled_at":"2030-01-01T00:00:00Z",
+            "args":ARGS,"attempts":[]}"#;
+        let detail: JobDetail = serde_json::from_str(&json.replace("ARGS", args)).unwrap();
+        assert_eq!(detail.args.get(), args);
+        let written = serde_json::to_string(&detail).unwrap();
+        assert!(written.contains(&format!("\"args\":{args}")), "{written}");
+    }
+
+    #[test]
+    fn a_request_is_an_object_and_never_a_list() {
+        let list = r#"["0190b3e4-7d5c-7c3a-9f00-0123456789ab","hello",{},null,null,null,null,null,null]"#;
+        for json in [list, "[]", "[[]]", "null", "\"hello\"", "1"] {
+            let error = serde_json::from_str::<EnqueueRequest>(json).unwrap_err().to_string();
+            assert!(error.contains("expected struct EnqueueRequest"), "{error}");
+        }
+        for json in ["[[]]", "[]", &format!(r#"{{"jobs": [{list}]}}"#)] {
+            let error = serde_json::from_str::<BulkRequest>(json).unwrap_err().to_string();
+            assert!(error.contains("invalid type: sequence"), "{error}");
+        }
+        assert_eq!(serde_json::from_str::<BulkRequest>(r#"{"jobs": []}"#).unwrap().jobs.len(), 0);
     }
 
     #[test]

@@ -77,6 +77,22 @@ causes! {
     MachineLost = "machine_lost",
 }
 
+impl Cause {
+    /// Returns the cause that is kept of a failure that a host reported.
+    ///
+    /// A failure is spent, and these words are midge's own for ends that are not: a failure that a host reports under
+    /// one of them is kept as `host_` and the word, as what a newer host may have meant.
+    #[must_use]
+    pub fn of_a_failure(self) -> Cause {
+        match self {
+            Cause::Cancelled | Cause::Snoozed | Cause::HandedBack | Cause::MachineLost => {
+                Cause::from(format!("host_{self}").as_str())
+            }
+            cause => cause,
+        }
+    }
+}
+
 /// The word of a cause that this release does not know: 1 to 64 of `a-z`, `0-9` and `_`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnknownCause(Arc<str>);
@@ -126,6 +142,17 @@ mod tests {
         let cause: Cause = serde_json::from_str("\"over_sockets\"").unwrap();
         assert_eq!(cause.as_str(), "over_sockets");
         assert_eq!(serde_json::to_string(&cause).unwrap(), "\"over_sockets\"");
+    }
+
+    #[test]
+    fn a_failure_cannot_have_a_cause_that_says_it_was_none() {
+        let kept = |word: &str| Cause::from(word).of_a_failure().to_string();
+        for word in ["snoozed", "handed_back", "machine_lost", "cancelled"] {
+            assert_eq!(kept(word), format!("host_{word}"));
+        }
+        for word in ["exit", "refused", "not_loadable", "over_sockets", "host_snoozed"] {
+            assert_eq!(kept(word), word);
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! and servers of two releases meet during a deploy, a field that one side does not know is skipped. What can
 //! not be understood at all is told apart by [`PROTOCOL`], which travels in the header [`PROTOCOL_HEADER`].
 
+mod outcome;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{AttemptLimits, Failure, Progress, Usage};
-use crate::{AttemptNumber, BootId, JobId, ModuleName, QueueName};
+use crate::{AttemptNumber, BootId, JobId, ModuleName, QueueName, limits};
 
 /// The version of the exchange that this release speaks.
 pub const PROTOCOL: u32 = 3;
@@ -43,6 +45,26 @@ pub struct Request {
     pub log: Vec<LogChunk>,
 }
 
+impl Request {
+    /// Checks that a request says no more than a host can have to say.
+    ///
+    /// # Errors
+    /// [`Malformed`] where more than [`limits::EXCHANGE_REPORTS_MAX`] attempts or pieces of logs are reported.
+    pub fn check(&self) -> Result<(), Malformed> {
+        let max = limits::EXCHANGE_REPORTS_MAX;
+        for (what, count) in
+            [("running", self.running.len()), ("finished", self.finished.len()), ("log", self.log.len())]
+        {
+            if count > max {
+                return Err(Malformed(format!(
+                    "`{what}` has {count} entries, and at most {max} are allowed"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Names one attempt at one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptRef {
@@ -74,7 +96,10 @@ pub struct Finished {
 }
 
 /// How an attempt ended in the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// An outcome of a newer host, whose word this release does not know, is read as a failure with that word as its cause,
+/// so that the rest of what the host says is heard. It is spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The guest exited with 0. Its stdout is the result.

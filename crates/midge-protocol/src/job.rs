@@ -91,12 +91,27 @@ pub struct Failure {
 impl Failure {
     /// Makes a failure, cutting the message to its bound.
     pub fn new(cause: Cause, message: impl Into<String>) -> Failure {
-        let mut message = message.into();
-        if message.len() > limits::MESSAGE_BYTES_MAX {
-            message.truncate(message.floor_char_boundary(limits::MESSAGE_BYTES_MAX));
-        }
-        Failure { cause, message, exit_code: None, retry_after_ms: None }
+        let mut failure = Failure { cause, message: message.into(), exit_code: None, retry_after_ms: None };
+        cut(&mut failure.message);
+        failure
     }
+
+    /// Returns what is kept of a failure that a host reported: its message and its wait are cut to their bounds, and a
+    /// cause that no failure can have is renamed.
+    #[must_use]
+    pub fn bounded(self) -> Failure {
+        let most = limits::PUT_OFF_MAX.as_millis() as u64;
+        Failure {
+            exit_code: self.exit_code,
+            retry_after_ms: self.retry_after_ms.map(|millis| millis.min(most)),
+            ..Failure::new(self.cause.of_a_failure(), self.message)
+        }
+    }
+}
+
+/// Cuts a message to its bound.
+fn cut(message: &mut String) {
+    message.truncate(message.floor_char_boundary(limits::MESSAGE_BYTES_MAX));
 }
 
 /// How far a running attempt says it is.
@@ -106,9 +121,18 @@ pub struct Progress {
     pub done: u64,
     /// How much there is in all, in the same unit; 0 where the guest does not know.
     pub total: u64,
-    /// What the guest says that it is doing; may be empty.
+    /// What the guest says that it is doing; may be empty. At most [`limits::MESSAGE_BYTES_MAX`] bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+impl Progress {
+    /// Returns what is kept of a progress that a host reported: its message is cut to its bound.
+    #[must_use]
+    pub fn bounded(mut self) -> Progress {
+        cut(&mut self.message);
+        self
+    }
 }
 
 /// What an attempt used, as the host measured it.

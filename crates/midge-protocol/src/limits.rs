@@ -12,6 +12,13 @@ pub const RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
 /// What is kept of an error message or a progress message.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// How deep args may be nested. Most readers of JSON end somewhere: serde_json, which many guests read with, after 127.
+pub const ARGS_DEPTH_MAX: usize = 100;
+/// The longest that a guest can put its job off for, by itself.
+pub const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Attempts that run, that ended, or pieces of logs in one exchange: several times what all places of a host come to
+/// while its server does not answer.
+pub const EXCHANGE_REPORTS_MAX: usize = 8 * PLACES_MAX as usize;
 /// Jobs in one bulk enqueue: one transaction, which others wait for.
 pub const BULK_JOBS_MAX: usize = 10_000;
 /// The body of a bulk enqueue, and of one enqueue: an input in base64, args, and room to spare.
@@ -33,6 +40,10 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// Attempts before a job is discarded, as Sidekiq has it.
 pub const ATTEMPTS_DEFAULT: u32 = 25;
+/// The most attempts that may be set: more is "for ever", which no job should be tried.
+pub const ATTEMPTS_MAX: u32 = 1_000;
+/// The longest wait of the doubling curve between attempts, and so the longest first one that may be set.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60 * 60);
 /// The time limit of an attempt.
 pub const TIME_LIMIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
 /// The longest time limit that may be set.
@@ -41,6 +52,8 @@ pub const TIME_LIMIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub const MEMORY_LIMIT_DEFAULT: u64 = 256 * 1024 * 1024;
 /// The largest memory limit: what 32-bit WebAssembly can address.
 pub const MEMORY_LIMIT_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// The smallest memory limit: a page of WebAssembly is the least that a guest can have.
+pub const MEMORY_LIMIT_MIN: u64 = 64 * 1024;
 /// Elements of all of a guest's tables together: 8 bytes each in the host.
 pub const TABLE_ELEMENTS_MAX: usize = 1_000_000;
 /// Files and folders that a guest may have open at once, listings of folders included. Each is a descriptor of its host,
@@ -52,11 +65,15 @@ pub const RANDOM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const STACK_BYTES_MAX: usize = 1024 * 1024;
 /// Waiting jobs in a queue before an enqueue is refused (429).
 pub const QUEUE_JOBS_MAX_DEFAULT: u64 = 1_000_000;
+/// The most waiting jobs that may be set: no disk reaches it, so that a slip in zeros is seen.
+pub const QUEUE_JOBS_MAX: u64 = 1_000_000_000;
 /// Machines that a queue may have where nothing else is declared.
 pub const MACHINES_DEFAULT: u32 = 4;
 /// Jobs that one Machine runs at once.
 pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
 /// How long a host waits for another job before it leaves.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// The longest such wait that may be set, beside "for ever".
+pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often a job may take its Machine down with it before it is discarded as poison.
 pub const MACHINE_LOSSES_MAX: u32 = 3;

@@ -1,10 +1,11 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{AttemptLimits, RetryPolicy};
+use crate::job::{AttemptLimits, Backoff, RetryPolicy};
 use crate::{ModuleName, QueueName, limits};
 
 /// The version of the manifest's form that this release writes and reads. A manifest of another one is refused.
@@ -36,10 +37,60 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Checks that every number in it is within its bounds: whoever reads a manifest need not have built it.
+    ///
+    /// # Errors
+    /// The first number that is not, with its module or queue and what it may be.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        for (name, ModuleEntry { limits: attempt, retry, .. }) in &self.modules {
+            let of = |what| format!("`{what}` of module `{name}`");
+            let time_max = limits::TIME_LIMIT_MAX.as_millis() as u64;
+            within(of("time_limit"), attempt.time_ms, 1..=time_max)?;
+            within(
+                of("memory_limit"),
+                attempt.memory_bytes,
+                limits::MEMORY_LIMIT_MIN..=limits::MEMORY_LIMIT_MAX,
+            )?;
+            within(of("max_attempts"), retry.max_attempts.into(), 1..=limits::ATTEMPTS_MAX.into())?;
+            if let Backoff::Exponential { first_ms } = retry.backoff {
+                within(of("backoff"), first_ms, 1..=limits::BACKOFF_MAX.as_millis() as u64)?;
+            }
+        }
+        for (name, policy) in &self.queues {
+            let of = |what| format!("`{what}` of queue `{name}`");
+            let max_machines = policy.max_machines.into();
+            within(of("max_machines"), max_machines, 0..=limits::MACHINES_MAX.into())?;
+            within(of("warm_machines"), policy.warm_machines.into(), 0..=max_machines)?;
+            within(of("ready_machines"), policy.ready_machines.into(), 0..=max_machines)?;
+            within(of("jobs_per_machine"), policy.jobs_per_machine.into(), 1..=limits::PLACES_MAX.into())?;
+            within(of("max_jobs"), policy.max_jobs, 0..=limits::QUEUE_JOBS_MAX)?;
+            if let Wait::Millis(millis) = policy.wait {
+                within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the policy of a queue: the declared one, else the default.
     pub fn queue(&self, name: &QueueName) -> QueuePolicy {
         self.queues.get(name.as_str()).cloned().unwrap_or_default()
     }
+}
+
+/// The error of a number in a manifest that is not within its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} is {value}, and may be from {} to {}", .range.start(), .range.end())]
+pub struct OutOfBounds {
+    /// The key and its module or queue, in words for a message.
+    pub what: String,
+    /// The number. Durations are in milliseconds, sizes in bytes.
+    pub value: u64,
+    /// What it may be.
+    pub range: RangeInclusive<u64>,
+}
+
+fn within(what: String, value: u64, range: RangeInclusive<u64>) -> Result<(), OutOfBounds> {
+    if range.contains(&value) { Ok(()) } else { Err(OutOfBounds { what, value, range }) }
 }
 
 /// What the manifest says of one compiled module.
@@ -189,7 +240,9 @@ impl std::str::FromStr for Wait {
         }
         match text.parse::<f64>() {
             // A day is longer than any Machine should wait that does not wait for ever.
-            Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(Wait::Millis((seconds * 1000.0) as u64)),
+            Ok(seconds) if (0.0..=limits::WAIT_MAX.as_secs_f64()).contains(&seconds) => {
+                Ok(Wait::Millis((seconds * 1000.0) as u64))
+            }
             _ => Err(format!("`{text}` is not a wait: use seconds, from 0 to 86400, or `forever`")),
         }
     }
@@ -217,6 +270,58 @@ impl Default for MachineSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn manifest(limits: AttemptLimits, retry: RetryPolicy, policy: QueuePolicy) -> Manifest {
+        let entry = ModuleEntry {
+            file: "a.cwasm".to_owned(),
+            size: 0,
+            sha256: String::new(),
+            xxh3: String::new(),
+            source_sha256: String::new(),
+            queue: QueueName::default_queue(),
+            limits,
+            retry,
+            env: Vec::new(),
+            dirs: BTreeMap::new(),
+        };
+        Manifest {
+            format: FORMAT,
+            wasmtime: String::new(),
+            config_hash: String::new(),
+            cpu: String::new(),
+            modules: [(ModuleName::new("a").unwrap(), entry)].into(),
+            queues: [(QueueName::default_queue(), policy)].into(),
+            env: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_manifest_with_a_number_out_of_bounds_says_which_and_what_it_may_be() {
+        let good = || (AttemptLimits::default(), RetryPolicy::default(), QueuePolicy::default());
+        let says =
+            |(limits, retry, policy)| manifest(limits, retry, policy).check().map_err(|e| e.to_string());
+        assert_eq!(says(good()), Ok(()));
+        let (limits, retry, policy) = good();
+        let error =
+            says((limits, RetryPolicy { max_attempts: u32::MAX, ..retry }, policy.clone())).unwrap_err();
+        assert_eq!(error, "`max_attempts` of module `a` is 4294967295, and may be from 1 to 1000");
+        let error = says((AttemptLimits { time_ms: u64::MAX, ..limits }, retry, policy.clone())).unwrap_err();
+        assert!(error.contains("from 1 to 86400000"), "{error}");
+        let backoff = Backoff::Exponential { first_ms: u64::MAX };
+        assert!(says((limits, RetryPolicy { backoff, ..retry }, policy.clone())).is_err());
+        for policy in [
+            QueuePolicy { max_machines: 1_001, ..policy.clone() },
+            QueuePolicy { warm_machines: 5, ..policy.clone() },
+            QueuePolicy { jobs_per_machine: 0, ..policy.clone() },
+            QueuePolicy { max_jobs: u64::MAX, ..policy.clone() },
+            QueuePolicy { wait: Wait::Millis(u64::MAX), ..policy },
+        ] {
+            assert!(
+                says((limits, retry, policy.clone())).unwrap_err().contains("queue `default`"),
+                "{policy:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_folder_reads_as_it_is_written_and_one_that_can_be_written_is_its_path() {

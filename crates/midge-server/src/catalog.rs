@@ -68,6 +68,7 @@ impl Catalog {
             return Err(malformed(format!("its format is {format}, not {}", manifest::FORMAT)));
         }
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
+        manifest.check().map_err(|e| malformed(e.to_string()))?;
         for entry in manifest.modules.values() {
             check(dir, entry)?;
         }

@@ -312,9 +312,9 @@ fn facts(detail: &JobDetail) -> Markup {
         table.facts {
             tr { th { "id" } td { code { (job.id) } } }
             tr { th { "queue" } td { (job.queue) } }
-            tr { th { "args" } td { code { (detail.args) } } }
+            tr { th { "args" } td { code { (detail.args.get()) } } }
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
-            tr { th { "due" } td { (time(job.scheduled_at)) } }
+            tr { th { "scheduled" } td { (time(job.scheduled_at)) } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
             tr { th { "spent" } td { (job.spent) " of " (job.max_attempts) " attempts" } }
             @if let Some(machine) = &job.machine { tr { th { "runs in" } td { (machine) } } }

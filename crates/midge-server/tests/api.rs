@@ -426,7 +426,7 @@ async fn bad_requests_say_what_to_do() {
         (json!({"module": "hello", "arg": 1}), 400, "unknown field `arg`"),
         (json!({"module": "hello", "args": large}), 413, "pass bulk as the job's input"),
         (json!({"module": "hello", "input": "%%%"}), 400, "not base64"),
-        (json!({"module": "hello", "max_attempts": 0}), 422, "at least 1"),
+        (json!({"module": "hello", "max_attempts": 0}), 422, "use 1 to 1000"),
         (json!({"module": "hello", "scheduled_at": "2030-01-01T00:00:00Z", "in_ms": 1}), 422, "use one of"),
         (json!({"module": "hello", "scheduled_at": "tomorrow"}), 400, "is not a time like"),
     ] {

@@ -15,13 +15,9 @@ use super::{ConfigError, ModuleSource, ProjectModule};
 
 /// Memory of a Machine that attempts cannot have: kernel, host, and the inputs and results that it holds.
 const HOST_MEMORY_MIB: u64 = 128;
-/// More attempts than this is "for ever", which no job should be tried.
-const ATTEMPTS_MAX: u64 = 1_000;
 const TIME_LIMITS: RangeInclusive<Duration> = Duration::from_millis(1)..=limits::TIME_LIMIT_MAX;
-/// The curve of waits ends at an hour, so it cannot begin later.
-const BACKOFFS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
-/// A page of WebAssembly is the least that a guest can have.
-const MEMORY_LIMITS: RangeInclusive<u64> = 64 * 1024..=limits::MEMORY_LIMIT_MAX;
+const BACKOFFS: RangeInclusive<Duration> = Duration::from_millis(1)..=limits::BACKOFF_MAX;
+const MEMORY_LIMITS: RangeInclusive<u64> = limits::MEMORY_LIMIT_MIN..=limits::MEMORY_LIMIT_MAX;
 
 pub(super) fn read(
     modules: &Section<'_>,
@@ -132,7 +128,7 @@ fn fits(
 
 fn retry(section: &Section<'_>) -> Result<RetryPolicy, ConfigError> {
     let default = RetryPolicy::default();
-    let attempts = section.number("max_attempts", 1..=ATTEMPTS_MAX)?;
+    let attempts = section.number("max_attempts", 1..=u64::from(limits::ATTEMPTS_MAX))?;
     let max_attempts =
         attempts.map_or(default.max_attempts, |n| u32::try_from(n).expect("it is at most a thousand"));
     if section.read("backoff", "", |value| Some(value.as_str() == Some("sidekiq")))? == Some(true) {

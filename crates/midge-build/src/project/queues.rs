@@ -9,8 +9,6 @@ use toml::de::DeValue;
 use super::ConfigError;
 use super::section::{Section, integer};
 
-/// A bound for `max_jobs` that no disk reaches, so that a slip in zeros is seen.
-const JOBS_MAX_MAX: u64 = 1_000_000_000;
 /// What Fly sells, from the sizes of its documentation: CPUs, then memory of each in MiB, in steps of 256.
 const SIZES: [(&str, &[u64], u64, u64); 2] =
     [("shared", &[1, 2, 4, 6, 8], 256, 2048), ("performance", &[1, 2, 4, 6, 8, 10, 12, 14, 16], 2048, 8192)];
@@ -50,7 +48,7 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         jobs_per_machine: count("jobs_per_machine", 1, limits::PLACES_MAX, default.jobs_per_machine)?,
         wait: section.read("wait", "seconds from 0 to 86400, or \"forever\"", wait)?.unwrap_or_default(),
         single_use: section.flag("single_use")?.unwrap_or(default.single_use),
-        max_jobs: section.number("max_jobs", 1..=JOBS_MAX_MAX)?.unwrap_or(default.max_jobs),
+        max_jobs: section.number("max_jobs", 1..=limits::QUEUE_JOBS_MAX)?.unwrap_or(default.max_jobs),
         size: size(&section.section("size")?)?,
     };
     let places_set = section.number("jobs_per_machine", 0..=u64::MAX)?;

@@ -209,3 +209,74 @@ fn people_are_offered_what_would_change_the_job() {
     assert_eq!(offered(&cancelling), (false, false));
     assert_eq!(offered(&done), (false, true));
 }
+
+#[test]
+fn a_wait_that_a_host_asks_for_has_a_bound() {
+    let running = claimed(&job(), "m1", NOW);
+    let latest = NOW.after(limits::PUT_OFF_MAX);
+    for millis in [limits::PUT_OFF_MAX.as_millis() as u64 + 1, 253_402_300_800_000, u64::MAX] {
+        let snoozed = finish(&running, "m1", 1, Outcome::Snoozed { after_ms: millis }, NOW).unwrap();
+        assert_eq!(snoozed.job.due(), latest);
+        let failure = Failure { retry_after_ms: Some(millis), ..Failure::new(Cause::Exit, "later") };
+        let failed = finish(&running, "m1", 1, Outcome::Failed(failure), NOW).unwrap();
+        assert_eq!(failed.job.due(), latest);
+    }
+}
+
+#[test]
+fn no_retry_policy_makes_a_time_that_cannot_be_shown() {
+    for backoff in [Backoff::Sidekiq, Backoff::Exponential { first_ms: u64::MAX }] {
+        let retry = RetryPolicy { max_attempts: u32::MAX, backoff };
+        let mut job = Job::new(NewJob { retry, ..new_job(7, Timestamp::LATEST) }, Timestamp::LATEST);
+        job.spent = u32::MAX - 2;
+        let running = claimed(&job, "m1", Timestamp::LATEST);
+        let failed = finish(&running, "m1", 1, failed(Cause::Exit), Timestamp::LATEST).unwrap();
+        assert_eq!(failed.job.due(), Timestamp::LATEST);
+    }
+}
+
+#[test]
+fn a_result_over_its_bound_is_a_failure() {
+    let running = claimed(&job(), "m1", NOW);
+    let of = |bytes: usize| Outcome::Completed { result: vec![0; bytes].into() };
+    let most = finish(&running, "m1", 1, of(limits::RESULT_BYTES_MAX), NOW).unwrap();
+    assert_eq!(most.job.state_at(NOW), State::Completed);
+    let over = finish(&running, "m1", 1, of(limits::RESULT_BYTES_MAX + 1), NOW).unwrap();
+    assert_eq!(over.job.failure.map(|failure| failure.cause), Some(Cause::OverOutput));
+    assert!(over.attempt.unwrap().spent);
+}
+
+#[test]
+fn what_a_host_says_is_cut_to_its_bound() {
+    let running = claimed(&job(), "m1", NOW);
+    let long = "é".repeat(limits::MESSAGE_BYTES_MAX);
+    let failure = Failure { message: long.clone(), ..Failure::new(Cause::Exit, "") };
+    let change = finish(&running, "m1", 1, Outcome::Failed(failure), NOW).unwrap();
+    for kept in [change.job.failure, change.attempt.unwrap().failure] {
+        assert_eq!(kept.unwrap().message.len(), limits::MESSAGE_BYTES_MAX);
+    }
+    let lease = running.lease().unwrap().clone();
+    let progress = Progress { done: u64::MAX, total: u64::MAX, message: long };
+    let job = running.apply(JobEvent::Progressed { lease, progress }, NOW).unwrap().job;
+    assert_eq!(job.progress.unwrap().message.len(), limits::MESSAGE_BYTES_MAX);
+}
+
+#[test]
+fn a_failure_is_spent_whatever_its_host_calls_it() {
+    let running = claimed(&job(), "m1", NOW);
+    for cause in [Cause::Snoozed, Cause::HandedBack, Cause::MachineLost, Cause::Cancelled] {
+        let change = finish(&running, "m1", 1, failed(cause.clone()), NOW).unwrap();
+        assert_eq!((change.job.spent, change.job.machine_losses), (1, 0));
+        let kept = change.attempt.unwrap();
+        assert!(kept.spent);
+        assert_eq!(kept.failure.unwrap().cause.to_string(), format!("host_{cause}"));
+    }
+}
+
+#[test]
+fn a_job_may_be_deleted_but_while_it_runs() {
+    let running = claimed(&job(), "m1", NOW);
+    assert_eq!(running.may_be_deleted(), Err(JobRefused::Running));
+    let ended = finish(&running, "m1", 1, DONE, NOW).unwrap().job;
+    assert_eq!((job().may_be_deleted(), ended.may_be_deleted()), (Ok(()), Ok(())));
+}

@@ -18,7 +18,8 @@ impl Session<'_> {
         for job in unlisted {
             let lease = self.lease(reference(&job));
             // What does not fit is not listed the next time either.
-            if !self.apply(job.id, JobEvent::Unlisted { lease })? && self.carried.has_room() {
+            let unlisted = self.apply(job.id, JobEvent::Unlisted { lease })?;
+            if unlisted.is_none() && self.carried.has_room() {
                 self.give(&job)?;
             }
         }

@@ -1,6 +1,6 @@
 //! What a host reports: logs, ends of attempts, and what still runs.
 
-use midge_core::{Job, JobEvent};
+use midge_core::{Job, JobEvent, Phase, kept_of_log};
 use midge_protocol::exchange::{AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::Usage;
 use midge_store::{Content, StoreError};
@@ -12,7 +12,8 @@ impl Session<'_> {
     pub(super) fn report(&mut self, request: &Request) -> Result<(), StoreError> {
         for chunk in &request.log {
             if self.is_leased(chunk.attempt) {
-                self.rows.append_log(chunk.attempt.job, chunk.attempt.attempt, chunk.offset, &chunk.bytes)?;
+                let kept = kept_of_log(chunk.offset, &chunk.bytes);
+                self.rows.append_log(chunk.attempt.job, chunk.attempt.attempt, chunk.offset, kept)?;
             }
         }
         for finished in &request.finished {
@@ -36,20 +37,22 @@ impl Session<'_> {
     }
 
     fn attempt_finished(&mut self, finished: &Finished) -> Result<(), StoreError> {
-        let applied = self.attempt_ended(finished.attempt, finished.outcome.clone(), Some(finished.usage))?;
-        if let (true, Outcome::Completed { result }) = (applied, &finished.outcome) {
+        let ended = self.attempt_ended(finished.attempt, finished.outcome.clone(), Some(finished.usage))?;
+        // Whether it completed is the core's to say: a result may be too large to be one.
+        let completed = ended.is_some_and(|job| job.phase() == Phase::Completed);
+        if let (true, Outcome::Completed { result }) = (completed, &finished.outcome) {
             self.rows.put_content(finished.attempt.job, Content::Result, result)?;
         }
         Ok(())
     }
 
-    /// Ends an attempt that is leased to the Machine. Returns whether it was.
+    /// Ends an attempt that is leased to the Machine, and returns the job as it is then; nothing where it was not.
     fn attempt_ended(
         &mut self,
         attempt: AttemptRef,
         outcome: Outcome,
         usage: Option<Usage>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Job>, StoreError> {
         let lease = self.lease(attempt);
         let event = JobEvent::Finished { lease, outcome, usage, jitter: self.context.jitter };
         self.apply(attempt.job, event)

@@ -46,16 +46,16 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Applies an event to a leased job and writes what changed. Returns whether it applied.
-    pub(super) fn apply(&mut self, id: JobId, event: JobEvent) -> Result<bool, StoreError> {
-        let Some(job) = self.leased.get(&id) else { return Ok(false) };
-        let Ok(Change { job, attempt }) = job.apply(event, self.now) else { return Ok(false) };
+    /// Applies an event to a leased job and writes what changed. Returns the job as it is then, where the event applied.
+    pub(super) fn apply(&mut self, id: JobId, event: JobEvent) -> Result<Option<Job>, StoreError> {
+        let Some(job) = self.leased.get(&id) else { return Ok(None) };
+        let Ok(Change { job, attempt }) = job.apply(event, self.now) else { return Ok(None) };
         self.rows.put_jobs(std::slice::from_ref(&job))?;
         if let Some(attempt) = attempt {
             self.rows.put_attempt(id, &attempt)?;
         }
         if job.lease().is_some() {
-            self.leased.insert(id, job);
+            self.leased.insert(id, job.clone());
         } else {
             self.leased.remove(&id);
             match job.ended_at() {
@@ -63,7 +63,7 @@ impl<'a> Session<'a> {
                 None => self.done.changed = true,
             }
         }
-        Ok(true)
+        Ok(Some(job))
     }
 
     /// Returns the right to report on an attempt that this Machine would have, if the attempt is leased to it.

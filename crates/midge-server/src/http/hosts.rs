@@ -40,6 +40,7 @@ pub(crate) async fn exchange(
     }
     let held = midge.inner.bodies.hosts.read(body).await?;
     let request: Request = decode(&held.bytes).map_err(|error| Failed::invalid(error.to_string()))?;
+    request.check().map_err(|error| Failed::invalid(error.to_string()))?;
     let answer = midge.answer_host(name, secret_hash, request).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midge_core::{Job, NewJob, is_full};
-use midge_protocol::api::{EnqueueRequest, Enqueued};
+use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
 use midge_protocol::{JobId, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows};
 use xxhash_rust::xxh3::Xxh3;
@@ -54,6 +54,7 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
         let hint = ": pass bulk as the job's input";
         return Err(ServiceError::TooLarge { what: "args", bytes: args, max: limits::ARGS_BYTES_MAX, hint });
     }
+    check_args(request.args.get()).map_err(|error| ServiceError::Invalid(error.to_string()))?;
     let input = request.input.as_ref().map_or(0, bytes::Bytes::len);
     if input > limits::INPUT_BYTES_MAX {
         let hint = ": store it elsewhere and pass where it is";
@@ -69,15 +70,21 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
             return Err(ServiceError::Invalid("use one of `scheduled_at` and `in_ms`".to_owned()));
         }
         (Some(at), None) => at,
-        (None, Some(millis)) => now.after(Duration::from_millis(millis)),
+        (None, Some(millis)) => now.checked_after(Duration::from_millis(millis)).ok_or_else(|| {
+            let (latest, most) = (Timestamp::LATEST, Timestamp::LATEST.since(now).as_millis());
+            ServiceError::Invalid(format!(
+                "`in_ms` is {millis}, and no job can be scheduled after {latest}: use at most {most}"
+            ))
+        })?,
         (None, None) => now,
     };
     let mut retry = module.retry;
     if let Some(max_attempts) = request.max_attempts {
+        let max = limits::ATTEMPTS_MAX;
+        if !(1..=max).contains(&max_attempts) {
+            return Err(ServiceError::Invalid(format!("`max_attempts` is {max_attempts}: use 1 to {max}")));
+        }
         retry.max_attempts = max_attempts;
-    }
-    if retry.max_attempts == 0 {
-        return Err(ServiceError::Invalid("`max_attempts` is 0, and a job needs at least 1".to_owned()));
     }
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {

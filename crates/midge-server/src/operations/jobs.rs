@@ -8,6 +8,7 @@ use midge_protocol::api::{JobDetail, JobFilter, JobPage};
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, JobId};
 use midge_store::{Content, JobSearch, Rows, StoreError};
+use serde_json::value::RawValue;
 
 use crate::error::ServiceError;
 use crate::midge::Midge;
@@ -41,11 +42,7 @@ impl Midge {
             Ok((job, args, rows.attempts(id)?))
         });
         let (job, args, attempts) = found.await?;
-        Ok(JobDetail {
-            job: job.view(self.inner.clock.now()),
-            args: String::from_utf8_lossy(&args).into_owned(),
-            attempts,
-        })
+        Ok(JobDetail { job: job.view(self.inner.clock.now()), args: as_json(&args), attempts })
     }
 
     /// Returns a page of the jobs that match all parts of a filter, newest first.
@@ -97,7 +94,8 @@ impl Midge {
     ) -> Result<(Job, T), ServiceError> {
         let inner = &self.inner;
         let ended = inner.waiters.jobs.notifier(&id);
-        let deadline = tokio::time::Instant::now() + timeout;
+        // Nothing where that is beyond all clocks: then it waits until the job has ended.
+        let deadline = tokio::time::Instant::now().checked_add(timeout);
         let mut stopping = inner.stopping.subscribe();
         loop {
             let mut notified = std::pin::pin!(ended.notified());
@@ -108,13 +106,14 @@ impl Midge {
                 Ok((job, seen))
             });
             let (job, seen) = read.await?;
-            let over = tokio::time::Instant::now() >= deadline || *stopping.borrow();
+            let over = deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline);
+            let over = over || *stopping.borrow();
             if job.ended_at().is_some() || over {
                 return Ok((job, seen));
             }
             tokio::select! {
                 () = notified => {}
-                () = tokio::time::sleep_until(deadline) => {}
+                () = sleep_until(deadline) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         }
@@ -177,6 +176,23 @@ impl Midge {
         inner.waiters.dispatcher.notify_one();
         Ok(job.view(now))
     }
+}
+
+/// Sleeps until a time; where there is none, for ever.
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns args as they were enqueued. What is no JSON, since its row was damaged, is shown as a text.
+fn as_json(args: &[u8]) -> Box<RawValue> {
+    let text = String::from_utf8_lossy(args).into_owned();
+    RawValue::from_string(text).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(args);
+        serde_json::value::to_raw_value(&text).expect("a text can always be written as JSON")
+    })
 }
 
 fn one_job(rows: &mut dyn Rows, id: JobId) -> Result<Job, ServiceError> {

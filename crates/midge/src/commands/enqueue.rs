@@ -12,7 +12,7 @@ use midge_cli::progress::{is_drawn, spinner, style};
 use midge_cli::words;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{JobId, ModuleName, QueueName, Timestamp};
+use midge_protocol::{JobId, ModuleName, QueueName, Timestamp, limits};
 
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     /// How many attempts may be spent [default: the module's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
     /// How long an attempt may run [default: the module's]
     #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
@@ -115,9 +115,7 @@ impl Args {
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {
-    text.parse().map_err(|_| {
-        format!("`{text}` is not a time such as 2030-01-31T08:00:00Z or 2030-01-31T08:00:00+01:00")
-    })
+    text.parse().map_err(|error: midge_protocol::InvalidTime| error.to_string())
 }
 
 /// Waits for a job to end, writes its result to stdout or its failure to stderr, and returns what to exit with.
@@ -153,7 +151,7 @@ async fn wait_and_show(client: &Client, id: JobId, timeout: Option<Duration>) ->
         return client.wait(id, timeout).await.answered();
     }
     let line = spinner(format!("{id}"));
-    let deadline = timeout.map(|timeout| tokio::time::Instant::now() + timeout);
+    let deadline = timeout.and_then(|timeout| tokio::time::Instant::now().checked_add(timeout));
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
         let look = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
@@ -249,8 +247,14 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_is_too_late_is_refused_with_the_latest_that_may_be() {
+        let error = parse_time("9999-12-31T23:59:59Z").unwrap_err();
+        assert!(error.ends_with("to 9999-12-30T22:00:00.000Z"), "{error}");
+    }
+
+    #[test]
     fn a_time_may_have_an_offset() {
         assert_eq!(parse_time("2030-01-31T08:00:00+01:00"), parse_time("2030-01-31T07:00:00Z"));
-        assert!(parse_time("tomorrow").unwrap_err().contains("such as"));
+        assert!(parse_time("tomorrow").unwrap_err().contains("a time like"));
     }
 }

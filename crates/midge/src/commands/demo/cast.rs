@@ -178,7 +178,7 @@ mod tests {
         let mut job = json!({
             "id": part.id, "module": part.module, "queue": "default", "state": state, "attempt": spent,
             "spent": spent, "max_attempts": 25, "enqueued_at": "2030-01-01T00:00:00Z",
-            "scheduled_at": "2030-01-01T00:00:00Z", "args": "null", "attempts": [],
+            "scheduled_at": "2030-01-01T00:00:00Z", "args": null, "attempts": [],
         });
         if let Some(cause) = cause {
             job["failure"] = json!({"cause": cause, "message": "why"});

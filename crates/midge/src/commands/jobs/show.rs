@@ -23,7 +23,7 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
         return say_json(&detail);
     }
     let now = words::now();
-    for (name, value) in facts(&detail.job, &cut(&detail.args, ARGS_WIDTH_MAX), now) {
+    for (name, value) in facts(&detail.job, &cut(detail.args.get(), ARGS_WIDTH_MAX), now) {
         say(format_args!("{} {value}", bold(format_args!("{name:<9}"))))?;
     }
     if !detail.attempts.is_empty() {
@@ -51,7 +51,7 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     fact("attempts", &format_args!("{} begun, {} of {} spent", job.attempt, job.spent, job.max_attempts));
     fact("enqueued", &time(job.enqueued_at));
     if !job.state.is_ended() {
-        fact("due", &time(job.scheduled_at));
+        fact("scheduled", &time(job.scheduled_at));
     }
     if let Some(at) = job.started_at {
         fact("started", &time(at));
