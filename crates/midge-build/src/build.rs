@@ -254,6 +254,7 @@ fn empty_manifest(project: &Project, cpu: Cpu) -> Manifest {
         config_hash: config_hash(),
         cpu: cpu.to_string(),
         modules: BTreeMap::new(),
+        server: project.server.clone(),
         queues: project.queues.clone(),
         env: project.env.clone(),
     }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use midge_engine::Cpu;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::{Folder, QueuePolicy};
+use midge_protocol::manifest::{Folder, QueuePolicy, ServerPolicy};
 use midge_protocol::{ModuleName, QueueName};
 use toml::de::DeTable;
 
@@ -40,6 +40,8 @@ pub struct Project {
     pub rustc: Option<PathBuf>,
     /// The env that every Machine is given.
     pub env: BTreeMap<String, String>,
+    /// What holds for all queues together.
+    pub server: ServerPolicy,
     /// The queues that are declared, with their policies.
     pub queues: BTreeMap<QueueName, QueuePolicy>,
     /// The modules, by the names that jobs call them. There is at least one.
@@ -130,7 +132,7 @@ impl Project {
             source.wrong(at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
         })?;
         let top = Section::top(&source, document.get_ref());
-        top.only(&["build", "env", "queues", "modules"])?;
+        top.only(&["build", "env", "server", "queues", "modules"])?;
 
         let folder = match file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -144,12 +146,13 @@ impl Project {
         let rustc = build.text("rustc")?.map(|rustc| folder.join(rustc));
 
         let env = modules::machine_env(&top.section("env")?)?;
+        let server = queues::server(&top.section("server")?)?;
         let queues = queues::read(&top.section("queues")?)?;
         let modules = modules::read(&top.section("modules")?, &folder, &queues)?;
         if modules.is_empty() {
             return Err(source.wrong(0, "it names no module: add a section like [modules.hello]".to_owned()));
         }
-        Ok(Project { file: file.to_owned(), folder, out, cpu, rustc, env, queues, modules })
+        Ok(Project { file: file.to_owned(), folder, out, cpu, rustc, env, server, queues, modules })
     }
 }
 

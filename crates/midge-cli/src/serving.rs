@@ -193,7 +193,7 @@ pub fn check_exposure(address: SocketAddr, token: Option<&Secret>) -> Result<()>
 fn raise_files_max() {
     let limit = getrlimit(Resource::Nofile);
     // More than all Machines and callers that a server has a bound for.
-    let wanted = u64::from(limits::MACHINES_MAX) * 64;
+    let wanted = u64::from(limits::SERVER_MACHINES_MAX) * 16;
     let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if limit.current.is_some_and(|now| now < current) {
         let raised = Rlimit { current: Some(current), maximum: limit.maximum };

@@ -10,6 +10,7 @@
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
 //! | May more jobs wait in a queue? | [`is_full`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
+//! | Why does a job not start? | [`Outlook::why`] |
 //! | What do host and server say to each other next? | [`exchange`] |
 //! | How long does a failed job wait? | [`backoff()`] |
 //! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
@@ -26,8 +27,10 @@ mod counts;
 mod filter;
 mod retention;
 
+mod fleet;
 mod plan;
 mod rounds;
+mod why;
 
 pub mod exchange;
 
@@ -44,3 +47,4 @@ pub use plan::{Action, QueueDemand, View, plan};
 pub use report::kept_of_log;
 pub use retention::Retention;
 pub use rounds::{Found, Rounds};
+pub use why::{Outlook, WhyWaiting};

@@ -52,9 +52,18 @@ pub struct Machine {
     pub heard_at: Option<Timestamp>,
     /// The number of attempts that it was given in all.
     pub attempts: u64,
-    /// Whether it was given up because its host never phoned home.
+    /// Whether it went or was given up before its host phoned home.
     #[serde(default)]
     pub boot_failed: bool,
+    /// Whether a call about it to the Machines API is under way.
+    #[serde(default)]
+    pub calling: bool,
+    /// Whether the call that makes it was refused, so that it would be refused for another Machine too.
+    #[serde(default)]
+    pub refused: bool,
+    /// Whether it makes room for a Machine of another queue, and is destroyed when its host has left.
+    #[serde(default)]
+    pub gives_way: bool,
     /// Why it went away or failed, where that is known.
     pub note: Option<String>,
 }
@@ -99,7 +108,19 @@ impl MachineState {
         }
     }
 
-    /// Returns whether it runs, or will without anybody deciding it again. These count against `max_machines`.
+    /// Returns whether it is there, or may be: these count against the server's `max_machines`.
+    pub const fn is_present(self) -> bool {
+        !matches!(self, MachineState::Gone)
+    }
+
+    /// Returns whether it is on its way out, and takes no more jobs.
+    pub const fn is_leaving(self) -> bool {
+        use MachineState::{Destroying, Draining, Left};
+        matches!(self, Draining | Left | Destroying)
+    }
+
+    /// Returns whether it runs, or will without anybody deciding it again. These count against a queue's
+    /// `max_machines`.
     pub const fn is_live(self) -> bool {
         use MachineState::{Creating, Draining, Left, Starting, Up};
         matches!(self, Creating | Starting | Up | Draining | Left)
@@ -157,6 +178,8 @@ pub enum MachineEvent {
 
     /// Another generation is served now: the Machine takes no more jobs.
     Outdated,
+    /// A job of another queue needs its room: the Machine takes no more jobs.
+    GaveWay,
     /// The Machine took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.
     GivenUp {
         /// What the Machine did not do in time, for people.
@@ -312,6 +335,9 @@ impl Machine {
             heard_at: None,
             attempts: 0,
             boot_failed: false,
+            calling: false,
+            refused: false,
+            gives_way: false,
             note: None,
         }
     }
@@ -319,6 +345,17 @@ impl Machine {
     /// Returns whether a Machine was made from another generation than the one that is served now.
     pub fn is_outdated(&self, generation: &str) -> bool {
         self.generation != generation
+    }
+
+    /// Returns whether it was not made yet, as far as is known: it has no id.
+    pub(crate) fn is_unmade(&self) -> bool {
+        self.id.is_none() && matches!(self.state, MachineState::Creating | MachineState::Preparing)
+    }
+
+    /// Returns whether the Machines API refused to make it, and is not being asked again at this moment: there is no
+    /// such Machine.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_unmade() && self.refused && !self.calling
     }
 
     /// Returns whether a request of its host is the newest one: an older one, still parked, gets nothing any more.

@@ -1,10 +1,14 @@
 //! What to do about Machines: the dispatcher looks, plans, acts.
 
+mod share;
+
 use std::time::Duration;
 
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp, limits};
 
+use self::share::share;
+use crate::fleet::{Fleet, QueueFleet};
 use crate::{Machine, MachineState};
 
 /// A Machine that has not phoned home by then never will. Pulling an image takes up to tens of seconds.
@@ -13,10 +17,12 @@ const BOOT_MAX: Duration = Duration::from_secs(120);
 const LEAVE_MAX: Duration = Duration::from_secs(30);
 /// The row of a Machine that is gone is kept for so long, for people to see.
 const GONE_KEPT: Duration = Duration::from_secs(10 * 60);
+/// The row of a Machine that did not come up is kept for so long: the next pause depends on how many there are.
+const FAILED_KEPT: Duration = Duration::from_secs(60 * 60);
+/// Rows of Machines that are gone, in all. More are forgotten at once, oldest first: every round reads them.
+const GONE_KEPT_MAX: usize = 1_000;
 /// Machines begun in one round and queue: the Machines API takes about one a second, so more would only be refused.
 const BOOTS_PER_ROUND: u32 = 16;
-/// The longest pause after Machines that did not come up, one after the other.
-const BOOT_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// All that a plan depends on.
 #[derive(Debug, Clone)]
@@ -25,6 +31,9 @@ pub struct View {
     pub generation: String,
     /// When this server began to listen: before that, no host could be heard of.
     pub up_since: Timestamp,
+    /// The most Machines that there may be of all queues together, those included that are stopped, on their way or not
+    /// destroyed yet.
+    pub max_machines: u32,
     /// Queues that are declared, have jobs, or have Machines.
     pub queues: Vec<QueueDemand>,
     /// All Machines that are not forgotten yet, oldest first, each with how many attempts are leased to it.
@@ -42,6 +51,8 @@ pub struct QueueDemand {
     pub policy: QueuePolicy,
     /// The number of its jobs that are due and wait.
     pub due: u64,
+    /// The time at which the one of them that is due longest became due.
+    pub oldest_due: Option<Timestamp>,
 }
 
 /// Something to do about a Machine.
@@ -63,6 +74,8 @@ pub enum Action {
     Start(MachineName),
     /// Let the Machine finish what it runs and go.
     Drain(MachineName),
+    /// Let the Machine finish what it runs and go: a job of another queue needs its room.
+    GiveWay(MachineName),
     /// Give up on the Machine: its jobs go back, then it is destroyed.
     GiveUp(MachineName, String),
     /// Destroy the Machine.
@@ -77,17 +90,26 @@ pub enum Action {
 pub fn plan(view: &View, now: Timestamp) -> Vec<Action> {
     let mut actions: Vec<Action> =
         view.machines.iter().filter_map(|(machine, _)| reconcile(machine, view, now)).collect();
-    for demand in &view.queues {
-        scale(demand, view, now, &mut actions);
-    }
+    actions.extend(forget(view));
+    let fleet = Fleet::of(&view.machines);
+    let demands = view.queues.iter().map(|demand| (demand, fleet.queue(&demand.queue)));
+    let wants = demands.map(|(demand, ours)| scale(demand, ours, view, now, &mut actions)).collect();
+    share(wants, view.max_machines, fleet.present(), now, &mut actions);
     // A row that was written since the Machines API was asked is not a stray's.
     let has_row = |id: &&MachineId| {
-        let mut present = view.machines.iter().filter(|(machine, _)| machine.state != MachineState::Gone);
+        let mut present = view.machines.iter().filter(|(machine, _)| machine.state.is_present());
         present.any(|(machine, _)| machine.id.as_ref() == Some(*id))
     };
     let strays = view.strays.iter().filter(|id| !has_row(id));
     actions.extend(strays.map(|id| Action::DestroyStray(id.clone())));
     actions
+}
+
+/// Returns the part of the rows of Machines that are gone for which there are too many.
+fn forget(view: &View) -> impl Iterator<Item = Action> {
+    let gone = || view.machines.iter().filter(|(machine, _)| !machine.state.is_present());
+    let too_many = gone().count().saturating_sub(GONE_KEPT_MAX);
+    gone().take(too_many).map(|(machine, _)| Action::Forget(machine.name.clone()))
 }
 
 /// What one Machine needs, whatever its queue needs.
@@ -97,16 +119,28 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
     let may_act = machine.act_at <= now;
     let old = machine.is_outdated(&view.generation);
     match machine.state {
-        MachineState::Gone => (in_state > GONE_KEPT).then_some(Action::Forget(name)),
+        MachineState::Gone => {
+            let kept = if machine.boot_failed { FAILED_KEPT } else { GONE_KEPT };
+            (in_state > kept).then_some(Action::Forget(name))
+        }
         MachineState::Destroying => may_act.then_some(Action::Destroy(name)),
         MachineState::Preparing if old => Some(Action::Drain(name)),
-        MachineState::Creating | MachineState::Preparing if machine.id.is_none() && may_act => {
+        _ if machine.is_refused() && old => {
+            Some(Action::GiveUp(name, "a new generation takes its place".to_owned()))
+        }
+        MachineState::Creating | MachineState::Preparing if machine.is_unmade() && may_act => {
             Some(if machine.act_failures > 0 {
                 Action::Create(name)
             } else {
                 // Whether the call was heard is not known, and its secret is forgotten: another Machine is made.
                 Action::GiveUp(name, "the call that makes it was lost".to_owned())
             })
+        }
+        // One that cannot be had is asked for again until it can: the next one would not come sooner.
+        MachineState::Creating | MachineState::Preparing
+            if machine.is_unmade() && machine.act_failures > 0 =>
+        {
+            None
         }
         MachineState::Preparing if in_state > BOOT_MAX => {
             Some(Action::GiveUp(name, "it was not made in two minutes".to_owned()))
@@ -138,63 +172,76 @@ fn is_unheard(machine: &Machine, view: &View, now: Timestamp) -> bool {
     now.since(heard_at.max(view.up_since)) > limits::LEASE
 }
 
-/// What one queue needs: Machines for its jobs, its warm ones, its ready ones.
-fn scale(demand: &QueueDemand, view: &View, now: Timestamp, actions: &mut Vec<Action>) {
+/// The Machines that a queue wants beside those that it has. Which of them it gets is decided among all queues.
+struct Want<'a> {
+    demand: &'a QueueDemand,
+    ours: QueueFleet<'a>,
+    /// For jobs that are due and find no place.
+    for_jobs: u32,
+    /// For those that are to be kept warm.
+    for_warmth: u32,
+    /// To rest stopped.
+    to_rest: u32,
+    /// Those that rest stopped, and are not started or destroyed now.
+    resting: Vec<&'a Machine>,
+}
+
+/// What one queue needs: Machines for its jobs, its warm ones, its ready ones. What takes no room is done at once.
+fn scale<'a>(
+    demand: &'a QueueDemand,
+    ours: QueueFleet<'a>,
+    view: &View,
+    now: Timestamp,
+    actions: &mut Vec<Action>,
+) -> Want<'a> {
     let policy = &demand.policy;
-    let ours = || view.machines.iter().filter(|(machine, _)| machine.queue == demand.queue);
-    let current = || ours().filter(|(machine, _)| !machine.is_outdated(&view.generation));
-    let count = |wanted: fn(MachineState) -> bool| {
-        current().filter(|(machine, _)| wanted(machine.state)).count() as u32
-    };
-
-    let live = ours().filter(|(machine, _)| machine.state.is_live()).count() as u32;
+    let current = ours.current(&view.generation);
     let serving = |state| matches!(state, MachineState::Creating | MachineState::Starting | MachineState::Up);
-    let free: u64 = current()
-        .filter(|(machine, _)| serving(machine.state) && !(machine.single_use && machine.attempts > 0))
-        .map(|(machine, running)| u64::from(machine.places.saturating_sub(*running)))
-        .sum();
-    let for_jobs = demand.due.saturating_sub(free).div_ceil(u64::from(policy.places()));
-    let for_warmth = policy.warm_machines.saturating_sub(count(serving));
-    let wanted = u32::try_from(for_jobs).unwrap_or(u32::MAX).max(for_warmth);
-    let may = policy.max_machines.min(limits::MACHINES_MAX).saturating_sub(live);
-    let to_run = wanted.min(may).min(BOOTS_PER_ROUND);
 
-    let ready: Vec<&Machine> = current()
+    let for_jobs =
+        demand.due.saturating_sub(current.free_places(serving)).div_ceil(u64::from(policy.places()));
+    let for_warmth = policy.warm_machines.saturating_sub(current.count(serving));
+    let may = policy.max_machines.min(limits::MACHINES_MAX).saturating_sub(ours.count(MachineState::is_live));
+    let bounded = |wanted: u32| wanted.min(may).min(BOOTS_PER_ROUND);
+    let for_jobs = bounded(u32::try_from(for_jobs).unwrap_or(u32::MAX));
+    let to_run = for_jobs.max(bounded(for_warmth));
+
+    let ready: Vec<&Machine> = current
+        .machines
+        .iter()
         .map(|(machine, _)| machine)
         .filter(|machine| machine.state == MachineState::Ready && machine.act_at <= now)
         .collect();
     let (to_start, spare) = ready.split_at(ready.len().min(to_run as usize));
     actions.extend(to_start.iter().map(|machine| Action::Start(machine.name.clone())));
+    let started = to_start.len() as u32;
 
-    let may_boot = boot_pause_until(ours().map(|(machine, _)| machine)).is_none_or(|until| until <= now);
-    let to_boot = to_run - to_start.len() as u32;
-    if may_boot {
-        actions.extend((0..to_boot).map(|_| Action::Boot { queue: demand.queue.clone() }));
-    }
-
-    let preparing = count(|state| state == MachineState::Preparing);
-    let pool = spare.len() as u32 + preparing;
-    if may_boot {
-        let missing = policy.ready_machines.saturating_sub(pool).min(BOOTS_PER_ROUND);
-        actions.extend((0..missing).map(|_| Action::Prepare { queue: demand.queue.clone() }));
-    }
-    let surplus = pool.saturating_sub(policy.ready_machines) as usize;
-    actions.extend(spare.iter().take(surplus).map(|machine| Action::Destroy(machine.name.clone())));
-    let old_ready = ours().map(|(machine, _)| machine).filter(|machine| {
+    let pool = spare.len() as u32 + current.count(|state| state == MachineState::Preparing);
+    let surplus = (pool.saturating_sub(policy.ready_machines) as usize).min(spare.len());
+    let (surplus, resting) = spare.split_at(surplus);
+    actions.extend(surplus.iter().map(|machine| Action::Destroy(machine.name.clone())));
+    let old_ready = ours.machines.iter().map(|(machine, _)| machine).filter(|machine| {
         machine.state == MachineState::Ready && machine.is_outdated(&view.generation) && machine.act_at <= now
     });
     actions.extend(old_ready.map(|machine| Action::Destroy(machine.name.clone())));
-}
 
-/// Machines that do not come up one after the other are begun ever more slowly: 1, 2, 4 seconds and so on.
-fn boot_pause_until<'a>(machines: impl Iterator<Item = &'a Machine> + Clone) -> Option<Timestamp> {
-    let last_up = machines.clone().filter_map(|machine| machine.heard_at).max().unwrap_or_default();
-    let failed = machines.filter(|machine| machine.boot_failed && machine.since > last_up);
-    let (count, newest) = failed.fold((0u32, Timestamp::default()), |(count, newest), machine| {
-        (count + 1, newest.max(machine.since))
-    });
-    let pause = Duration::from_secs(1u64.checked_shl(count.checked_sub(1)?).unwrap_or(u64::MAX));
-    Some(newest.after(pause.min(BOOT_PAUSE_MAX)))
+    // Of those that are refused one is enough to ask again.
+    let refused = current.machines.iter().map(|(machine, _)| machine).filter(|machine| machine.is_refused());
+    let give_up =
+        |machine: &Machine| Action::GiveUp(machine.name.clone(), "another one is asked for".to_owned());
+    actions.extend(refused.skip(1).map(give_up));
+
+    let may_make = current.refused().is_none() && ours.failed_boots().is_none_or(|failed| failed.next <= now);
+    let make = |wanted: u32| if may_make { wanted } else { 0 };
+    let for_jobs = for_jobs.saturating_sub(started);
+    Want {
+        for_jobs: make(for_jobs),
+        for_warmth: make(to_run - started - for_jobs),
+        to_rest: make(policy.ready_machines.saturating_sub(pool).min(BOOTS_PER_ROUND)),
+        resting: resting.to_vec(),
+        demand,
+        ours,
+    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,11 @@ pub const EXCHANGE_INPUT_BYTES_GOAL: usize = 16 * 1024 * 1024;
 pub const PLACES_MAX: u32 = 1_024;
 /// Machines of one queue.
 pub const MACHINES_MAX: u32 = 1_000;
+/// Machines of all queues together: each is a connection that waits, and a row that every round of the dispatcher reads.
+pub const SERVER_MACHINES_MAX: u32 = 5_000;
+/// Queues that are named by jobs and not by the manifest: each is a line in every listing, and a search in every round
+/// of the dispatcher.
+pub const UNDECLARED_QUEUES_MAX: usize = 1_000;
 
 /// How long a Machine's leases last after it was heard of. Long enough for a throttled shared vCPU that stands still.
 pub const LEASE: Duration = Duration::from_secs(30);
@@ -69,6 +74,9 @@ pub const QUEUE_JOBS_MAX_DEFAULT: u64 = 1_000_000;
 pub const QUEUE_JOBS_MAX: u64 = 1_000_000_000;
 /// Machines that a queue may have where nothing else is declared.
 pub const MACHINES_DEFAULT: u32 = 4;
+/// Machines of all queues together, where the declared queues may not have more: five queues' full number, and less than
+/// half of the 50 or so that Fly gives to a new organization.
+pub const SERVER_MACHINES_DEFAULT: u32 = 20;
 /// Jobs that one Machine runs at once.
 pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
 /// How long a host waits for another job before it leaves.

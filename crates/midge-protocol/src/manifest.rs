@@ -28,6 +28,9 @@ pub struct Manifest {
     pub cpu: String,
     /// The modules, by the names that jobs call them.
     pub modules: BTreeMap<ModuleName, ModuleEntry>,
+    /// What holds for all queues together.
+    #[serde(default)]
+    pub server: ServerPolicy,
     /// The queues that were declared. A queue that is not listed has the default policy.
     #[serde(default)]
     pub queues: BTreeMap<QueueName, QueuePolicy>,
@@ -75,6 +78,40 @@ impl Manifest {
     pub fn queue(&self, name: &QueueName) -> QueuePolicy {
         self.queues.get(name.as_str()).cloned().unwrap_or_default()
     }
+
+    /// Returns whether a queue is declared or named by a module, or is `default`.
+    pub fn knows_queue(&self, name: &QueueName) -> bool {
+        self.queues.contains_key(name)
+            || *name == QueueName::default_queue()
+            || self.modules.values().any(|module| module.queue == *name)
+    }
+
+    /// Returns whether new jobs may only be put into the queues that it knows: where it says so, and where it declares
+    /// any and does not say otherwise.
+    pub fn only_declared_queues(&self) -> bool {
+        self.server.only_declared_queues.unwrap_or(!self.queues.is_empty())
+    }
+
+    /// Returns the most Machines that all queues may have together: what it says, else as many as the declared queues
+    /// may have and at least [`limits::SERVER_MACHINES_DEFAULT`], but never more than
+    /// [`limits::SERVER_MACHINES_MAX`].
+    pub fn max_machines(&self) -> u32 {
+        let declared = self.queues.values().map(|policy| policy.max_machines).fold(0, u32::saturating_add);
+        let max = self.server.max_machines.unwrap_or(declared.max(limits::SERVER_MACHINES_DEFAULT));
+        max.min(limits::SERVER_MACHINES_MAX)
+    }
+}
+
+/// What holds for all queues together. What a manifest leaves out has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServerPolicy {
+    /// The most Machines that there may be, stopped ones included; [`Manifest::max_machines`] has the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_machines: Option<u32>,
+    /// Whether only queues that the manifest knows take new jobs; [`Manifest::only_declared_queues`] has the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only_declared_queues: Option<bool>,
 }
 
 /// The error of a number in a manifest that is not within its bounds.
@@ -290,9 +327,17 @@ mod tests {
             config_hash: String::new(),
             cpu: String::new(),
             modules: [(ModuleName::new("a").unwrap(), entry)].into(),
+            server: ServerPolicy::default(),
             queues: [(QueueName::default_queue(), policy)].into(),
             env: BTreeMap::new(),
         }
+    }
+
+    fn declaring(declared: &[(&str, u32)], server: ServerPolicy) -> Manifest {
+        let policy = |max_machines| QueuePolicy { max_machines, ..QueuePolicy::default() };
+        let declared = declared.iter().map(|(name, max)| (QueueName::new(*name).unwrap(), policy(*max)));
+        let good = manifest(AttemptLimits::default(), RetryPolicy::default(), QueuePolicy::default());
+        Manifest { modules: BTreeMap::new(), server, queues: declared.collect(), ..good }
     }
 
     #[test]
@@ -335,6 +380,32 @@ mod tests {
         }
         assert!(!read(r#"{"path":"/srv/data"}"#).read_only);
         assert!(serde_json::from_str::<Folder>(r#"{"read_only":true}"#).is_err());
+    }
+
+    #[test]
+    fn a_server_has_twenty_machines_or_what_its_queues_were_given_or_what_it_is_told() {
+        let max = |declared: &[(&str, u32)], told| {
+            let server = ServerPolicy { max_machines: told, ..ServerPolicy::default() };
+            declaring(declared, server).max_machines()
+        };
+        assert_eq!(max(&[], None), 20);
+        assert_eq!(max(&[("a", 4), ("b", 4)], None), 20);
+        assert_eq!(max(&[("a", 40), ("b", 4)], None), 44, "nobody declares a number to be given less");
+        assert_eq!(max(&[("a", 40)], Some(3)), 3);
+        assert_eq!(max(&[], Some(u32::MAX)), limits::SERVER_MACHINES_MAX);
+    }
+
+    #[test]
+    fn a_manifest_that_declares_queues_is_meant_to_have_declared_all() {
+        let only = |declared: &[(&str, u32)], told| {
+            let server = ServerPolicy { only_declared_queues: told, ..ServerPolicy::default() };
+            declaring(declared, server).only_declared_queues()
+        };
+        assert!(only(&[("a", 1)], None) && only(&[], Some(true)));
+        assert!(!only(&[], None) && !only(&[("a", 1)], Some(false)));
+        let declares = declaring(&[("a", 1)], ServerPolicy::default());
+        let knows = |name| declares.knows_queue(&QueueName::new(name).unwrap());
+        assert!(knows("a") && knows("default") && !knows("b"));
     }
 
     #[test]

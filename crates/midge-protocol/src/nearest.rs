@@ -9,7 +9,8 @@ const NAME_BYTES_MAX: usize = 256;
 /// Returns the known name that was probably meant by one that does not exist, if one is like it at all.
 ///
 /// At most two letters of five may be wrong, missing, too many or swapped (Damerau-Levenshtein distance, by the length
-/// of the longer name). Of two names that are equally like it, it is the first in the order of the alphabet.
+/// of the longer name), whatever the order of a name's parts: `jobs_max` is `max_jobs`. Of two names that are equally
+/// like it, it is the first in the order of the alphabet.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // None of ours is as long, and to compare takes as long as both are.
     if name.len() > NAME_BYTES_MAX {
@@ -17,10 +18,22 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     }
     known
         .into_iter()
-        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+        .map(|known| (alike(name, known), known))
         .filter(|(alike, _)| *alike >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
         .map(|(_, known)| known)
+}
+
+fn alike(name: &str, known: &str) -> f64 {
+    let as_they_are = strsim::normalized_damerau_levenshtein(name, known);
+    as_they_are.max(strsim::normalized_damerau_levenshtein(&in_order(name), &in_order(known)))
+}
+
+/// Puts the parts of a name into the order of the alphabet.
+fn in_order(name: &str) -> String {
+    let mut parts: Vec<&str> = name.split(['_', '-']).collect();
+    parts.sort_unstable();
+    parts.join("_")
 }
 
 #[cfg(test)]
@@ -43,6 +56,19 @@ mod tests {
         ];
         for (slip, meant) in table {
             assert_eq!(nearest(slip, ["another-name", meant]), Some(meant), "{slip}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_name_may_be_in_another_order() {
+        for (slip, meant) in [
+            ("jobs_max", "max_jobs"),
+            ("attempts_max", "max_attempts"),
+            ("ms_limit_time", "time_limit_ms"),
+            ("max-machine", "max_machines"),
+            ("thumbs-make", "make-thumbs"),
+        ] {
+            assert_eq!(nearest(slip, ["max_entries", "made", meant]), Some(meant), "{slip}");
         }
     }
 

@@ -91,6 +91,7 @@ async fn server_with(policy: QueuePolicy, access: Access) -> Server {
         config_hash: String::new(),
         cpu: "x86-64-v2".into(),
         modules: [(ModuleName::new("hello").unwrap(), entry())].into(),
+        server: Default::default(),
         queues: [(QueueName::default_queue(), policy)].into(),
         env: BTreeMap::new(),
     };

@@ -98,6 +98,7 @@ fn round_context() -> dispatcher::Context {
         config_hash: String::new(),
         cpu: String::new(),
         modules: BTreeMap::new(),
+        server: Default::default(),
         queues: BTreeMap::new(),
         env: BTreeMap::new(),
     };

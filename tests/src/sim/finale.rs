@@ -50,14 +50,18 @@ impl World {
             ensure(machine.generation == generation, || format!("{machine:?} is of an old generation"))?;
             *counts.entry((machine.queue.clone(), machine.state)).or_default() += 1;
         }
+        let (mut kept, mut wanted_in_all) = (0, 0);
         for (queue, policy) in self.policies.clone() {
             let QueuePolicy { warm_machines, ready_machines, .. } = policy;
             for (state, wanted) in [(MachineState::Up, warm_machines), (MachineState::Ready, ready_machines)]
             {
                 let count = counts.remove(&(queue.clone(), state)).unwrap_or(0);
-                ensure(count == wanted, || format!("queue {queue} keeps {count} Machines {state:?}"))?;
+                ensure(count <= wanted, || format!("queue {queue} keeps {count} Machines {state:?}"))?;
+                (kept, wanted_in_all) = (kept + count, wanted_in_all + wanted);
             }
         }
+        let expected = wanted_in_all.min(self.max_machines);
+        ensure(kept == expected, || format!("{kept} Machines are kept, and should be {expected}"))?;
         ensure(counts.is_empty(), || format!("Machines outlive their reason: {counts:?}"))
     }
 
@@ -95,6 +99,9 @@ impl World {
             if job.machine_losses > 0 {
                 self.trace.count("jobs that lost Machines");
             }
+        }
+        for _ in 0..self.ledger.gave_way.len() {
+            self.trace.count("Machines that gave way");
         }
         for _ in 0..self.api.made() {
             self.trace.count("Machines made");

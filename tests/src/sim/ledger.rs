@@ -33,6 +33,10 @@ pub(super) struct Ledger {
     /// The job that somebody is about to retry.
     pub(super) retried: Option<JobId>,
     writes: u64,
+    /// How many Machines there were, or may have been.
+    present: u32,
+    /// Those that made room for another queue's.
+    pub(super) gave_way: BTreeSet<MachineName>,
 }
 
 /// A job, with what belongs to it.
@@ -136,16 +140,26 @@ impl Ledger {
     }
 
     fn check_machines(
-        &self,
+        &mut self,
         machines: &[(Machine, u32)],
         policies: &BTreeMap<QueueName, QueuePolicy>,
+        max_machines: u32,
     ) -> Result<(), Broken> {
+        let present = machines.iter().filter(|(machine, _)| is_present(machine)).count() as u32;
+        // A server that may have fewer than the one before makes none until they are gone.
+        ensure(present <= max_machines.max(self.present), || {
+            format!("there are {present} Machines after {}, and {max_machines} are allowed", self.present)
+        })?;
+        self.present = present;
         let mut live: BTreeMap<&QueueName, u32> = BTreeMap::new();
         for (machine, leases) in machines {
             let shown = || format!("Machine {machine:?} holds {leases} leases");
             ensure(machine.state.may_exchange() || *leases == 0, shown)?;
             ensure(*leases <= machine.places, shown)?;
             ensure(!machine.single_use || machine.attempts <= 1, shown)?;
+            if machine.gives_way {
+                self.gave_way.insert(machine.name.clone());
+            }
             *live.entry(&machine.queue).or_default() += u32::from(machine.state.is_live());
         }
         for (queue, live) in live {
@@ -198,7 +212,7 @@ impl World {
         let rows = self.store.look(move |rows| to_check.into_iter().map(|job| row(rows, job)).collect());
         let rows: Vec<Row> = rows;
         rows.into_iter().try_for_each(|row| self.ledger.check_job(row))?;
-        self.ledger.check_machines(&machines, &self.policies)
+        self.ledger.check_machines(&machines, &self.policies, self.max_machines)
     }
 }
 

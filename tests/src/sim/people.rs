@@ -32,6 +32,12 @@ pub(super) fn draw_policies(chance: &mut Chance) -> BTreeMap<QueueName, QueuePol
     chosen.map(|(_, (name, policy))| (queue(name), policy)).collect()
 }
 
+/// Draws how many Machines the server may have: often fewer than there are queues, and than its queues may have.
+pub(super) fn draw_max_machines(chance: &mut Chance) -> u32 {
+    let most = if chance.below(2) == 0 { 4 } else { 12 };
+    1 + chance.below(most) as u32
+}
+
 fn queue(name: &str) -> QueueName {
     QueueName::new(name).expect("a plain name")
 }

@@ -12,7 +12,7 @@ use midge_core::exchange::Parked;
 use midge_core::{Found, JobState, Rounds};
 use midge_protocol::Timestamp;
 use midge_protocol::exchange::{Outcome, Request};
-use midge_protocol::manifest::{self, Manifest};
+use midge_protocol::manifest::{self, Manifest, ServerPolicy};
 use midge_server::dispatcher::{self, Act, Decided};
 use midge_server::exchange::{self, ExchangeError, Exchanged};
 use midge_server::{Catalog, Clock, Fork};
@@ -22,6 +22,7 @@ use super::Fence;
 use super::host::key;
 use super::ledger::Broken;
 use super::messages::Sender;
+use super::people::draw_max_machines;
 use super::world::{Event, World};
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -85,7 +86,12 @@ impl World {
             self.after(again, Event::ServerStarts);
             return;
         };
-        self.trace.say(self.now, format_args!("server starts, generation {}", self.generation));
+        if !self.quiet && self.chance.below(3) == 0 {
+            self.max_machines = draw_max_machines(&mut self.chance);
+        }
+        let (generation, max) = (self.generation, self.max_machines);
+        self.trace
+            .say(self.now, format_args!("server starts, generation {generation}, {max} Machines at most"));
         self.server = Some(Server {
             owner,
             up_since: self.now,
@@ -201,6 +207,7 @@ impl World {
                 config_hash: String::new(),
                 cpu: String::new(),
                 modules: BTreeMap::new(),
+                server: ServerPolicy { max_machines: Some(self.max_machines), ..ServerPolicy::default() },
                 queues: self.policies.clone(),
                 env: BTreeMap::new(),
             },

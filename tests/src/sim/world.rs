@@ -18,7 +18,7 @@ use super::chance::{Chance, Faults};
 use super::host::{Host, Key};
 use super::ledger::{Broken, Ledger};
 use super::messages::Sender;
-use super::people::draw_policies;
+use super::people::{draw_max_machines, draw_policies};
 use super::server::{Server, SimClock};
 use super::store::FlakyStore;
 use super::trace::{Summary, Trace, Violation};
@@ -80,6 +80,8 @@ pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) faults: Faults,
     pub(super) policies: BTreeMap<QueueName, QueuePolicy>,
+    /// The most Machines of all queues together. The next life of the server may have another number.
+    pub(super) max_machines: u32,
     /// Whether faults have stopped.
     pub(super) quiet: bool,
     pub(super) trace: Trace,
@@ -99,7 +101,9 @@ impl World {
         let mut chance = Chance::new(seed);
         let faults = Faults::draw(&mut chance);
         let policies = draw_policies(&mut chance);
+        let max_machines = draw_max_machines(&mut chance);
         World {
+            max_machines,
             seed,
             fence,
             now: BEGIN,

@@ -1,8 +1,8 @@
-//! `[queues.NAME]`: how the jobs of a queue are served, and what Fly gives Machines for it.
+//! `[server]` and `[queues.NAME]`: how the jobs of all queues and of one are served, and what Fly gives Machines for it.
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{MachineSize, QueuePolicy, Wait};
+use midge_protocol::manifest::{MachineSize, QueuePolicy, ServerPolicy, Wait};
 use midge_protocol::{QueueName, limits};
 use toml::de::DeValue;
 
@@ -13,6 +13,15 @@ use super::section::{Section, integer};
 const SIZES: [(&str, &[u64], u64, u64); 2] =
     [("shared", &[1, 2, 4, 6, 8], 256, 2048), ("performance", &[1, 2, 4, 6, 8, 10, 12, 14, 16], 2048, 8192)];
 const MEMORY_STEP_MIB: u64 = 256;
+
+pub(super) fn server(section: &Section<'_>) -> Result<ServerPolicy, ConfigError> {
+    section.only(&["max_machines", "only_declared_queues"])?;
+    let max_machines = section.number("max_machines", 1..=u64::from(limits::SERVER_MACHINES_MAX))?;
+    Ok(ServerPolicy {
+        max_machines: max_machines.map(|number| u32::try_from(number).expect("it is at most a u32")),
+        only_declared_queues: section.flag("only_declared_queues")?,
+    })
+}
 
 pub(super) fn read(queues: &Section<'_>) -> Result<BTreeMap<QueueName, QueuePolicy>, ConfigError> {
     let mut read = BTreeMap::new();

@@ -15,6 +15,10 @@ rustc = "/opt/rust/bin/rustc"
 [env]
 LOG = "info"
 
+[server]
+max_machines = 12
+only_declared_queues = false
+
 [queues.mail]
 max_machines = 8
 warm_machines = 1
@@ -50,6 +54,7 @@ fn a_whole_file_is_read() {
     assert_eq!((project.cpu, project.rustc), (Cpu::V3, Some("/opt/rust/bin/rustc".into())));
     assert_eq!(project.env["LOG"], "info");
 
+    assert_eq!((project.server.max_machines, project.server.only_declared_queues), (Some(12), Some(false)));
     let mail = &project.queues["mail"];
     assert_eq!((mail.max_machines, mail.warm_machines, mail.ready_machines), (8, 1, 2));
     assert_eq!((mail.jobs_per_machine, mail.wait, mail.max_jobs), (4, Wait::Forever, 1_000));
@@ -84,6 +89,20 @@ const MALFORMED: &[(&str, &str)] = &[
     ("[modules", "1: this is not TOML"),
     ("[module.a]\nwasm = \"a\"", "1: unknown key `module`: did you mean `modules`?"),
     ("[build]\ntarget = \"x\"", "2: unknown key `target` in [build]: the keys are out, cpu, rustc"),
+    ("[server]\nmax_machines = 0", "2: `max_machines` must be a whole number from 1 to 5000, not `0`"),
+    (
+        "[server]\nonly_declared = true",
+        "2: unknown key `only_declared` in [server]: did you mean `only_declared_queues`?",
+    ),
+    ("[queues.a]\njobs_max = 1", "2: unknown key `jobs_max` in [queues.a]: did you mean `max_jobs`?"),
+    (
+        "[queues.a]\nmachines_max = 1",
+        "2: unknown key `machines_max` in [queues.a]: did you mean `max_machines`?",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\nattempts_max = 3",
+        "3: unknown key `attempts_max` in [modules.a]: did you mean `max_attempts`?",
+    ),
     (
         "[queues.mail]\n\nmax_machine = 4",
         "3: unknown key `max_machine` in [queues.mail]: did you mean `max_machines`?",

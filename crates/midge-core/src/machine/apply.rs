@@ -18,6 +18,10 @@ const RATE_LIMITED_WAIT: Duration = Duration::from_secs(1);
 const NEEDS_PERSON_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait between two calls that fail.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
+/// So often a call that needs a person is made at the shortest wait. From then on the wait doubles.
+const NEEDS_PERSON_SOON: u32 = 3;
+/// The longest wait after a call that fails until a person has done something: who has done it waits no longer.
+const NEEDS_PERSON_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
 impl Machine {
     /// Applies an event, or says that it does not apply. The Machine itself is left as it is.
@@ -29,7 +33,9 @@ impl Machine {
             MachineEvent::Started => self.answered(self.state, now),
             MachineEvent::Destroyed => self.now_is(Gone, now),
             MachineEvent::CallFailed { call, failure, note } => self.call_failed(call, failure, note, now),
-            MachineEvent::TakenOver => Machine { act_at: self.act_at.min(now), ..self.clone() },
+            MachineEvent::TakenOver => {
+                Machine { act_at: self.act_at.min(now), calling: false, ..self.clone() }
+            }
 
             MachineEvent::Heard { boot, seq, generation } => self.heard(boot, seq, &generation, now)?,
             MachineEvent::Granted { attempts } if self.state == Up => {
@@ -39,6 +45,11 @@ impl Machine {
             MachineEvent::Granted { .. } | MachineEvent::Left => return Err(MachineRefused(self.state)),
 
             MachineEvent::Outdated => self.outdated(now)?,
+            MachineEvent::GaveWay if self.state == Up => {
+                let draining = self.now_is(Draining, now).noted("it gives way to jobs of another queue");
+                Machine { gives_way: true, ..draining }
+            }
+            MachineEvent::GaveWay => return Err(MachineRefused(self.state)),
             MachineEvent::GivenUp { note } => self.given_up(note, now),
 
             MachineEvent::Seen { id, sight, looked_at } => self.seen(id, sight, looked_at, now),
@@ -54,7 +65,7 @@ impl Machine {
             (machine.state, machine.since) = (state, now);
             // What comes next for it is a call of its own.
             if matches!(state, Ready | Destroying) {
-                machine.act_at = now;
+                (machine.act_at, machine.calling) = (now, false);
             }
         }
         machine
@@ -70,12 +81,13 @@ impl Machine {
             Call::Start => Starting,
             Call::Destroy => Destroying,
         };
-        Machine { act_at: now.after(CALL_TIMEOUT), ..self.now_is(state, now) }
+        Machine { act_at: now.after(CALL_TIMEOUT), calling: true, ..self.now_is(state, now) }
     }
 
     /// The call that was under way succeeded: what was seen before now is old.
     fn answered(&self, state: MachineState, now: Timestamp) -> Machine {
-        Machine { act_failures: 0, act_at: now, since: now, ..self.now_is(state, now) }
+        let after = self.now_is(state, now);
+        Machine { act_failures: 0, act_at: now, since: now, calling: false, refused: false, ..after }
     }
 
     fn created(&self, id: MachineId, now: Timestamp) -> Machine {
@@ -97,8 +109,14 @@ impl Machine {
             (Call::Start, CallFailure::NoCapacity) => self.given_up(note, now),
             _ => {
                 let act_failures = self.act_failures.saturating_add(1);
-                let wait = least_wait(failure).max(retry_wait(act_failures));
-                Machine { act_failures, act_at: now.after(wait), ..self.clone() }.noted(note)
+                let wait = least_wait(failure, act_failures).max(retry_wait(act_failures));
+                let refused = match failure {
+                    CallFailure::NeedsPerson | CallFailure::NoCapacity => call == Call::Create,
+                    // What was said before may still hold.
+                    _ => self.refused,
+                };
+                let failed = Machine { act_failures, refused, calling: false, ..self.clone() };
+                Machine { act_at: now.after(wait), ..failed }.noted(note)
             }
         }
     }
@@ -136,7 +154,8 @@ impl Machine {
         if self.state == Gone {
             return self.clone();
         }
-        let boot_failed = matches!(self.state, Creating | Preparing | Starting);
+        // One that was refused was never made, and so did not fail to boot.
+        let boot_failed = matches!(self.state, Creating | Preparing | Starting) && !self.is_refused();
         Machine { boot_failed, ..self.now_is(Destroying, now).noted(note) }
     }
 
@@ -155,7 +174,8 @@ impl Machine {
             Sight::Gone => {
                 let note = self.note.clone();
                 let note = note.unwrap_or_else(|| "the Machines API has no such Machine".to_owned());
-                self.now_is(Gone, now).noted(note)
+                let boot_failed = self.boot_failed || matches!(self.state, Creating | Preparing | Starting);
+                Machine { boot_failed, ..self.now_is(Gone, now).noted(note) }
             }
             Sight::Stopped(exit) => match self.state {
                 Ready | Destroying | Gone => self.clone(),
@@ -170,7 +190,9 @@ impl Machine {
                 }
                 Up | Draining | Left => match exit.filter(super::Exit::is_suspect) {
                     Some(exit) => self.now_is(Destroying, now).noted(exit.to_string()),
-                    None if self.single_use || self.state == Draining => self.now_is(Destroying, now),
+                    None if self.single_use || self.gives_way || self.state == Draining => {
+                        self.now_is(Destroying, now)
+                    }
                     None => self.now_is(Ready, now),
                 },
             },
@@ -188,11 +210,14 @@ fn loss(event: &MachineEvent) -> Option<Loss> {
     Some(Loss { suspect, note })
 }
 
-/// Returns the shortest wait before a call is made again that failed in such a way.
-fn least_wait(failure: CallFailure) -> Duration {
+/// Returns the shortest wait before a call is made again that failed in such a way, so many times in a row.
+fn least_wait(failure: CallFailure, failures: u32) -> Duration {
     match failure {
         CallFailure::RateLimited(wait) => wait.unwrap_or(RATE_LIMITED_WAIT),
-        CallFailure::NeedsPerson => NEEDS_PERSON_WAIT,
+        CallFailure::NeedsPerson => {
+            let doubled = 1u32.checked_shl(failures.saturating_sub(NEEDS_PERSON_SOON)).unwrap_or(u32::MAX);
+            NEEDS_PERSON_WAIT.saturating_mul(doubled).min(NEEDS_PERSON_WAIT_MAX)
+        }
         _ => Duration::ZERO,
     }
 }

@@ -109,12 +109,56 @@ fn calls_that_fail_are_repeated_ever_more_slowly() {
 }
 
 #[test]
-fn what_a_person_has_to_mend_is_tried_every_half_minute_and_a_limit_of_the_api_is_kept() {
-    let creating = machine("m", MachineState::Creating, NOW);
-    let wait = |failure| after(&creating, failed(Call::Create, failure), NOW).act_at.since(NOW).as_secs();
-    assert_eq!(wait(CallFailure::NeedsPerson), 30);
+fn what_a_person_has_to_mend_is_tried_ever_more_slowly_and_never_less_than_every_five_minutes() {
+    let mut m = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        m = after(&m, MachineEvent::CallBegun(Call::Create), NOW);
+        assert!(!m.is_refused(), "it may be made at this moment");
+        m = after(&m, failed(Call::Create, CallFailure::NeedsPerson), NOW);
+        assert!(m.is_refused());
+        waits.push(m.act_at.since(NOW).as_secs());
+    }
+    assert_eq!(waits, [30, 30, 30, 60, 120, 240, 300, 300, 300]);
+    assert_eq!((m.since, m.act_failures), (NOW, 9), "how often, and since when, is in its row");
+}
+
+#[test]
+fn a_limit_of_the_api_is_kept_and_is_no_refusal() {
+    let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
+    let failed = |failure| after(&creating, failed(Call::Create, failure), NOW);
+    let wait = |failure| failed(failure).act_at.since(NOW).as_secs();
     assert_eq!(wait(CallFailure::RateLimited(Some(Duration::from_secs(7)))), 7);
     assert_eq!(wait(CallFailure::RateLimited(None)), 1);
+    assert!(
+        !failed(CallFailure::RateLimited(None)).is_refused(),
+        "the others like it are made a second later"
+    );
+    assert!(failed(CallFailure::NoCapacity).is_refused());
+}
+
+#[test]
+fn a_machine_that_went_before_its_host_phoned_home_did_not_come_up() {
+    let gone = || MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: LATER };
+    for state in [MachineState::Creating, MachineState::Preparing, MachineState::Starting] {
+        assert!(after(&machine("m", state, NOW), gone(), LATER).boot_failed, "{state:?}");
+    }
+    assert!(!after(&machine("m", MachineState::Up, NOW), gone(), LATER).boot_failed);
+    let refused = Machine { id: None, refused: true, ..machine("m", MachineState::Creating, NOW) };
+    let given_up = after(&refused, MachineEvent::GivenUp { note: "enough".into() }, NOW);
+    assert!(!given_up.boot_failed, "it was never made");
+}
+
+#[test]
+fn a_machine_that_gives_way_finishes_what_it_runs_and_never_rests() {
+    let up = machine("m", MachineState::Up, NOW);
+    let change = up.apply(MachineEvent::GaveWay, NOW).unwrap();
+    assert_eq!((change.machine.state, change.loss.clone()), (MachineState::Draining, None));
+    let left = after(&change.machine, MachineEvent::Left, NOW);
+    assert_eq!(after(&left, stopped(0), LATER).state, MachineState::Destroying);
+    for state in [MachineState::Starting, MachineState::Ready, MachineState::Gone] {
+        assert!(machine("m", state, NOW).apply(MachineEvent::GaveWay, NOW).is_err(), "{state:?}");
+    }
 }
 
 #[test]

@@ -13,7 +13,8 @@ fn view(due: u64, policy: QueuePolicy, machines: Vec<(Machine, u32)>) -> View {
     View {
         generation: "g1".to_owned(),
         up_since: Timestamp::default(),
-        queues: vec![QueueDemand { queue: queue(), policy, due }],
+        max_machines: 1_000,
+        queues: vec![QueueDemand { queue: queue(), policy, due, oldest_due: None }],
         machines,
         strays: Vec::new(),
     }
@@ -149,6 +150,65 @@ fn every_action_is_given_once_while_its_call_is_under_way() {
     let mut doomed = machine("m1", MachineState::Destroying, NOW);
     doomed.act_at = NOW.after(Duration::from_secs(60));
     assert_eq!(plan(&view(0, QueuePolicy::default(), vec![(doomed, 0)]), NOW), []);
+}
+
+#[test]
+fn of_machines_that_are_refused_one_asks_again_and_no_other_is_made_meanwhile() {
+    let refused = |name: &str| {
+        let new = machine(name, MachineState::Creating, NOW);
+        let act_at = NOW.after(Duration::from_secs(30));
+        (Machine { id: None, refused: true, act_failures: 1, act_at, ..new }, 0)
+    };
+    let two = plan(&view(9, QueuePolicy::default(), vec![refused("m1"), refused("m2")]), NOW);
+    let m2 = MachineName::new("m2").unwrap();
+    assert_eq!(two, [Action::GiveUp(m2, "another one is asked for".to_owned())]);
+    let hour = NOW.after(Duration::from_secs(3_600));
+    let one = view(9, QueuePolicy::default(), vec![refused("m1")]);
+    assert_eq!(plan(&one, NOW), []);
+    let m1 = MachineName::new("m1").unwrap();
+    assert_eq!(plan(&one, hour), [Action::Create(m1.clone())], "it is not given up for having waited");
+    let (mut calling, _) = refused("m1");
+    calling.calling = true;
+    assert_eq!(
+        boots(&plan(&view(9, QueuePolicy::default(), vec![(calling, 0)]), NOW)),
+        3,
+        "it may be made now"
+    );
+    let deployed = View { generation: "g2".to_owned(), ..one };
+    assert_eq!(boots(&plan(&deployed, NOW)), 3, "what was deployed may mend it");
+    assert!(
+        plan(&deployed, NOW).contains(&Action::GiveUp(m1, "a new generation takes its place".to_owned()))
+    );
+}
+
+#[test]
+fn the_pause_after_machines_that_do_not_come_up_grows_to_five_minutes() {
+    let pause = |failed: usize| {
+        let failed: Vec<(Machine, u32)> = (0..failed)
+            .map(|n| {
+                let gone = machine(&format!("m{n}"), MachineState::Gone, NOW);
+                (Machine { boot_failed: true, ..gone }, 0)
+            })
+            .collect();
+        let view = view(1, QueuePolicy::default(), failed);
+        let boots_at = |seconds| boots(&plan(&view, NOW.after(Duration::from_secs(seconds)))) > 0;
+        (0..=600).find(|seconds| boots_at(*seconds)).unwrap()
+    };
+    assert_eq!([1, 2, 3, 7, 9, 10, 99].map(pause), [1, 2, 4, 64, 256, 300, 300]);
+}
+
+#[test]
+fn rows_of_machines_that_are_gone_are_kept_for_the_pause_and_never_more_than_a_thousand() {
+    let gone = machine("m1", MachineState::Gone, NOW);
+    let failed = Machine { boot_failed: true, ..gone.clone() };
+    let minutes = |minutes: u64| NOW.after(Duration::from_secs(minutes * 60 + 1));
+    let view_of = |machines| view(0, QueuePolicy::default(), machines);
+    assert_eq!(plan(&view_of(vec![(failed.clone(), 0)]), minutes(59)), []);
+    assert_eq!(plan(&view_of(vec![(failed, 0)]), minutes(60)).len(), 1);
+    let named = |n: usize| (Machine { name: MachineName::new(format!("m{n}")).unwrap(), ..gone.clone() }, 0);
+    let oldest = named(0).0.name;
+    let many = view_of((0..1_001).map(named).collect());
+    assert_eq!(plan(&many, NOW), [Action::Forget(oldest)]);
 }
 
 #[test]

@@ -66,6 +66,7 @@ impl Folder {
                 config_hash: midge_engine::config_hash(),
                 cpu: Cpu::V2.to_string(),
                 modules: BTreeMap::new(),
+                server: Default::default(),
                 queues: BTreeMap::new(),
                 env: BTreeMap::new(),
             },

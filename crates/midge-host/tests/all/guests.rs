@@ -73,6 +73,7 @@ pub fn folder() -> TempDir {
         config_hash: midge_engine::config_hash(),
         cpu: Cpu::V2.to_string(),
         modules: modules.collect(),
+        server: Default::default(),
         queues: BTreeMap::new(),
         env: BTreeMap::new(),
     };

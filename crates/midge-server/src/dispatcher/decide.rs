@@ -81,10 +81,12 @@ impl Round<'_> {
             queue: queue.clone(),
             policy: self.context.catalog.policy(queue),
             due: counts.get(queue).map_or(0, |counts| counts.in_state(State::Available)),
+            oldest_due: counts.get(queue).and_then(|counts| counts.oldest_due),
         };
         let view = View {
             generation: self.context.catalog.generation.clone(),
             up_since: self.context.up_since,
+            max_machines: self.context.catalog.manifest.max_machines(),
             queues: queues.iter().map(demand).collect(),
             machines,
             strays,
@@ -92,7 +94,7 @@ impl Round<'_> {
         for action in plan(&view, self.now) {
             self.begin(action)?;
         }
-        self.decided.machines = view.machines.iter().any(|(machine, _)| machine.state != MachineState::Gone)
+        self.decided.machines = view.machines.iter().any(|(machine, _)| machine.state.is_present())
             || !self.decided.acts.is_empty();
         self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
         self.decided.next_due = self.rows.next_due(self.now)?;
@@ -115,6 +117,10 @@ impl Round<'_> {
             Action::Drain(name) => self.with(&name, |round, machine| {
                 round.decided.tell.push(machine.name.clone());
                 round.change(machine, MachineEvent::Outdated)
+            }),
+            Action::GiveWay(name) => self.with(&name, |round, machine| {
+                round.decided.tell.push(machine.name.clone());
+                round.change(machine, MachineEvent::GaveWay)
             }),
             Action::GiveUp(name, note) => self.with(&name, |round, machine| {
                 tracing::warn!(machine.name = %machine.name, note, "gave a Machine up");

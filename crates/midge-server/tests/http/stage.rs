@@ -123,6 +123,7 @@ impl Stage {
             config_hash: String::new(),
             cpu: "x86-64-v2".into(),
             modules: [(ModuleName::new("hello").unwrap(), entry)].into(),
+            server: manifest::ServerPolicy::default(),
             queues: [(QueueName::default_queue(), QueuePolicy::default())].into(),
             env: BTreeMap::new(),
         };

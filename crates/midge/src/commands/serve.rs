@@ -14,7 +14,7 @@ use midge_cli::serving::{Backend, Serving, Start, check_exposure, listen, open_d
 use midge_cli::stop::StopSignal;
 use midge_cli::words;
 use midge_machines::FlySettings;
-use midge_protocol::Secret;
+use midge_protocol::{Secret, limits};
 use midge_server::{Catalog, Fork, Retention};
 use midge_store::{MemoryStore, Store};
 
@@ -51,6 +51,10 @@ pub(crate) struct Args {
     /// The host program in Machines [default: the one beside midge, or built from its source]
     #[arg(long, value_name = "PATH", env = "MIDGE_HOST")]
     host_program: Option<PathBuf>,
+    /// The most Machines of all queues together [default: what midge.toml says, or else what its queues may have, and
+    /// at least 20]
+    #[arg(long, value_name = "N", env = "MIDGE_MAX_MACHINES", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SERVER_MACHINES_MAX)))]
+    max_machines: Option<u32>,
     /// How long completed and cancelled jobs are kept
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = words::parse_duration)]
     keep_ended: Duration,
@@ -95,6 +99,9 @@ impl Args {
         let token = given(self.token.as_ref());
         check_exposure(self.listen, token.as_ref())?;
         let mut catalog = Catalog::open(&self.modules)?;
+        if self.max_machines.is_some() {
+            catalog.manifest.server.max_machines = self.max_machines;
+        }
         // What hosts would refuse, job by job, is refused here, once.
         midge_engine::Modules::open(&self.modules)?;
         let listener = listen(self.listen).await?;

@@ -90,6 +90,7 @@ mod tests {
             config_hash: "x".to_owned(),
             cpu: cpu.to_owned(),
             modules: Default::default(),
+            server: Default::default(),
             queues: Default::default(),
             env: Default::default(),
         };

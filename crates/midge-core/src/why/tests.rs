@@ -1,0 +1,111 @@
+use std::time::Duration;
+
+use super::*;
+use crate::job::tests::new_job;
+use crate::machine::tests::machine;
+
+const NOW: Timestamp = Timestamp::from_millis(10_000_000);
+
+fn later(seconds: u64) -> Timestamp {
+    NOW.after(Duration::from_secs(seconds))
+}
+
+fn earlier(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(NOW.as_millis() - seconds * 1_000)
+}
+
+fn job() -> Job {
+    Job::new(new_job(1, NOW), NOW)
+}
+
+/// Says why a due job waits among such Machines, in a server that may have `max` of them.
+fn why(machines: &[(Machine, u32)], max: u32) -> WhyWaiting {
+    let policy = || QueuePolicy { max_machines: 1, ..QueuePolicy::default() };
+    Outlook::new(machines, "g1", max, NOW).why(&job(), true, policy).unwrap()
+}
+
+#[test]
+fn a_job_that_waits_for_its_time_says_which() {
+    let mut outlook = Outlook::new(&[], "g1", 1, NOW);
+    let scheduled = Job::new(new_job(1, later(60)), NOW);
+    let at = later(60);
+    assert_eq!(outlook.why(&scheduled, true, QueuePolicy::default), Some(WhyWaiting::Scheduled { at }));
+    let failure = midge_protocol::job::Failure::new(midge_protocol::job::Cause::Exit, "no");
+    let failed = Job { failure: Some(failure), ..scheduled };
+    assert_eq!(outlook.why(&failed, false, QueuePolicy::default), Some(WhyWaiting::TriedAgain { at }));
+}
+
+#[test]
+fn a_job_that_does_not_wait_has_no_reason() {
+    let cancelled = job().apply(crate::JobEvent::CancelAsked, NOW).unwrap().job;
+    assert_eq!(Outlook::new(&[], "g1", 1, NOW).why(&cancelled, true, QueuePolicy::default), None);
+}
+
+#[test]
+fn a_module_that_is_not_served_is_the_reason_whatever_the_machines_do() {
+    let mut outlook = Outlook::new(&[], "g1", 1, NOW);
+    assert_eq!(outlook.why(&job(), false, QueuePolicy::default), Some(WhyWaiting::ModuleNotServed));
+}
+
+#[test]
+fn machines_tell_why_a_due_job_waits() {
+    let up = machine("m", MachineState::Up, NOW);
+    assert_eq!(why(&[], 1), WhyWaiting::MachineIsNext);
+    assert_eq!(why(&[(up.clone(), 1)], 1), WhyWaiting::PlaceIsFree);
+    assert_eq!(why(&[(up, 2)], 1), WhyWaiting::QueueIsBusy { machines: 1, max: 1 });
+    for state in [MachineState::Creating, MachineState::Starting] {
+        assert_eq!(why(&[(machine("m", state, NOW), 0)], 1), WhyWaiting::MachineStarts);
+    }
+    let draining = machine("m", MachineState::Draining, NOW);
+    assert_eq!(why(&[(draining, 1)], 1), WhyWaiting::QueueIsBusy { machines: 1, max: 1 });
+}
+
+#[test]
+fn a_server_that_has_all_its_machines_is_the_reason_where_the_queue_has_not() {
+    let mut other = machine("m", MachineState::Up, NOW);
+    other.queue = QueueName::new("other").unwrap();
+    assert_eq!(why(&[(other.clone(), 2)], 1), WhyWaiting::ServerIsFull { machines: 1, max: 1 });
+    assert_eq!(why(&[(other, 2)], 2), WhyWaiting::MachineIsNext);
+}
+
+#[test]
+fn a_machine_that_is_refused_is_the_reason_with_the_words_and_how_often() {
+    let new = machine("m", MachineState::Creating, earlier(90));
+    let refused = Machine {
+        id: None,
+        refused: true,
+        act_failures: 3,
+        act_at: later(30),
+        note: Some("no".into()),
+        ..new
+    };
+    let expected =
+        WhyWaiting::MachineRefused { words: "no".into(), times: 3, since: earlier(90), next: later(30) };
+    assert_eq!(why(&[(refused, 0)], 1), expected);
+}
+
+#[test]
+fn machines_that_do_not_come_up_are_the_reason_until_the_next_is_made() {
+    let gone = machine("m", MachineState::Gone, NOW);
+    let failed = |name: &str| {
+        let name = midge_protocol::MachineName::new(name).unwrap();
+        (Machine { name, boot_failed: true, note: Some("it stopped".into()), ..gone.clone() }, 0)
+    };
+    let failed = [failed("m1"), failed("m2")];
+    let (words, next) = ("it stopped".to_owned(), later(2));
+    let expected = WhyWaiting::MachineDoesNotComeUp { words, times: 2, since: NOW, next };
+    assert_eq!(why(&failed, 1), expected);
+}
+
+#[test]
+fn a_queue_is_looked_at_once_however_many_jobs_wait() {
+    let mut outlook = Outlook::new(&[], "g1", 1, NOW);
+    let mut looks = 0;
+    for _ in 0..100 {
+        outlook.why(&job(), true, || {
+            looks += 1;
+            QueuePolicy::default()
+        });
+    }
+    assert_eq!(looks, 1);
+}
