@@ -106,6 +106,7 @@ fn jobs_shows_waits_cancels_and_retries() {
     let text = |args: &[&str]| command(&server, &[&["jobs"], args].concat(), b"").ok().text().to_owned();
     let [flaky, spin, later] = [flaky, spin, later].map(|id| id.to_string());
 
+    assert!(text(&["show", &later]).contains("scheduled "));
     let list = text(&[]);
     for part in [&flaky[..], &spin, &later, "completed", "discarded", "scheduled", "over_time"] {
         assert!(list.contains(part), "`{part}` is not in:\n{list}");
@@ -129,6 +130,11 @@ fn jobs_shows_waits_cancels_and_retries() {
     let retried = command(&server, &["jobs", "retry", "--state", "discarded"], b"").ok();
     assert!(retried.stderr.contains("retried 1 job"), "{}", retried.stderr);
     assert_eq!(server.ended(spin.parse().unwrap()).attempts.len(), 2);
+
+    let shown: Value = serde_json::from_str(&text(&["show", &later, "--json"])).unwrap();
+    assert_eq!(shown["args"], json!([1]));
+    assert_eq!(text(&["delete", &spin]), format!("{spin} is deleted"));
+    command(&server, &["jobs", "delete", &spin], b"").fails(1, &["there is no job"]);
     let nobody = JobId::generate().to_string();
     command(&server, &["jobs", "show", &nobody], b"").fails(1, &["there is no job"]);
     command(&server, &["jobs", "show", "7"], b"").fails(2, &["UUID"]);

@@ -224,6 +224,14 @@ impl Client {
         self.ask(Call::post(&["jobs", &id.to_string(), "retry"], Repeat::Unsent)).await
     }
 
+    /// Deletes a job with all that belongs to it, also one whose row the server cannot read.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such job, or it runs: cancel it first.
+    pub async fn delete(&self, id: JobId) -> Result<(), ClientError> {
+        self.transport.send(&Call::delete(&["jobs", &id.to_string()])).await.map(drop)
+    }
+
     /// Returns the queues that are declared or hold jobs.
     pub async fn queues(&self) -> Result<Queues, ClientError> {
         self.ask(Call::get(&["queues"])).await

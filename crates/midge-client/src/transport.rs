@@ -62,6 +62,10 @@ impl<'a> Call<'a> {
         Call { method: Method::POST, repeat, ..Call::get(path) }
     }
 
+    pub(crate) fn delete(path: &'a [&'a str]) -> Call<'a> {
+        Call { method: Method::DELETE, repeat: Repeat::Unsent, ..Call::get(path) }
+    }
+
     pub(crate) fn query(mut self, key: &'static str, value: Option<impl ToString>) -> Call<'a> {
         self.query.extend(value.map(|value| (key, value.to_string())));
         self

@@ -98,6 +98,16 @@ async fn an_enqueue_is_json_under_the_servers_path_with_the_token() {
 }
 
 #[tokio::test]
+async fn a_delete_is_answered_with_nothing() {
+    let (stub, client) = Stub::raw([(204, String::new())]).await;
+    let id = JobId::generate();
+    client.delete(id).await.unwrap();
+    let asked = &stub.asked()[0];
+    let path = format!("/under/a/path/v1/jobs/{id}");
+    assert_eq!((&asked.method, asked.path_and_query.as_str()), (&Method::DELETE, path.as_str()));
+}
+
+#[tokio::test]
 async fn a_refusal_carries_the_servers_words() {
     let refusal =
         json!({"code": "unknown_module", "error": "there is no module `helo`: did you mean `hello`?"});

@@ -214,6 +214,19 @@ impl Phase {
     pub const fn is_waiting(self) -> bool {
         matches!(self, Phase::Fresh | Phase::Retrying)
     }
+
+    /// Returns the public state, at a time, of a job in this phase that is due, or was last, at another.
+    pub fn state(self, due: Timestamp, now: Timestamp) -> State {
+        match self {
+            Phase::Fresh | Phase::Retrying if due <= now => State::Available,
+            Phase::Fresh => State::Scheduled,
+            Phase::Retrying => State::Retryable,
+            Phase::Running => State::Running,
+            Phase::Completed => State::Completed,
+            Phase::Cancelled => State::Cancelled,
+            Phase::Discarded => State::Discarded,
+        }
+    }
 }
 
 impl Job {
@@ -473,15 +486,7 @@ impl Job {
 
     /// Returns the public state at a time.
     pub fn state_at(&self, now: Timestamp) -> State {
-        match self.phase() {
-            Phase::Fresh | Phase::Retrying if self.due() <= now => State::Available,
-            Phase::Fresh => State::Scheduled,
-            Phase::Retrying => State::Retryable,
-            Phase::Running => State::Running,
-            Phase::Completed => State::Completed,
-            Phase::Cancelled => State::Cancelled,
-            Phase::Discarded => State::Discarded,
-        }
+        self.phase().state(self.due(), now)
     }
 
     /// Returns the job as the API shows it at a time.
@@ -508,6 +513,7 @@ impl Job {
                 JobState::Ended { how: Ending::Completed { result_bytes }, .. } => Some(result_bytes),
                 _ => None,
             },
+            unreadable: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! | question | answer |
 //! |---|---|
 //! | What may happen to a job? | [`Job::apply`] |
+//! | What is a job whose row cannot be read? | [`UnreadableJob`] |
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
 //! | May more jobs wait in a queue? | [`is_full`] |
@@ -20,6 +21,7 @@
 mod job;
 mod machine;
 mod report;
+mod unreadable;
 
 mod admit;
 mod backoff;
@@ -47,4 +49,5 @@ pub use plan::{Action, QueueDemand, View, plan};
 pub use report::kept_of_log;
 pub use retention::Retention;
 pub use rounds::{Found, Rounds};
+pub use unreadable::UnreadableJob;
 pub use why::{Outlook, WhyWaiting};

@@ -15,7 +15,7 @@ pub use self::args::{InvalidArgs, check_args};
 use self::object::FromObject;
 use crate::job::{AttemptView, JobView, State};
 use crate::manifest::QueuePolicy;
-use crate::{JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
+use crate::{AttemptNumber, JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
 
 /// `POST /v1/jobs`: a request to run a module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -178,6 +178,9 @@ pub struct JobDetail {
     pub args: Box<RawValue>,
     /// Attempts that ended, oldest first.
     pub attempts: Vec<AttemptView>,
+    /// The numbers of attempts that ended and whose rows cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable_attempts: Vec<AttemptNumber>,
 }
 
 /// The query of `GET /v1/jobs`: newest first.

@@ -264,4 +264,8 @@ pub struct JobView {
     /// The size of the result in bytes; nothing where the job has not completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_bytes: Option<u64>,
+    /// Why the job's row cannot be read, where it cannot: then only its id, module, queue, state, `scheduled_at` and
+    /// `ended_at` are known, the rest is 0 or repeats those, and all that can be done is to delete it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }

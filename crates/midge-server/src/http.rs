@@ -9,7 +9,7 @@ mod site;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
@@ -36,7 +36,7 @@ pub(crate) fn api(midge: Midge) -> Router {
     let for_callers = Router::new()
         .route("/v1/jobs", post(enqueue).get(list))
         .route("/v1/jobs/bulk", post(enqueue_bulk))
-        .route("/v1/jobs/{id}", get(job))
+        .route("/v1/jobs/{id}", get(job).delete(delete))
         .route("/v1/jobs/{id}/wait", get(wait))
         .route("/v1/jobs/{id}/result", get(result))
         .route("/v1/jobs/{id}/input", get(input))
@@ -79,6 +79,11 @@ async fn list(
 
 async fn job(State(midge): State<Midge>, Id(id): Id) -> Result<Json<JobDetail>, Failed> {
     Ok(Json(midge.job_detail(id).await?))
+}
+
+async fn delete(State(midge): State<Midge>, Id(id): Id) -> Result<StatusCode, Failed> {
+    midge.delete(id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Debug, Deserialize)]

@@ -19,7 +19,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
 use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, Queues};
 use midge_protocol::job::{JobView, State as JobState};
-use midge_protocol::{JobId, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, Timestamp};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
@@ -171,9 +171,21 @@ async fn job(
     let id = checked(id).map_err(bad_request)?;
     let base = uri.path().strip_suffix(&format!("/jobs/{id}")).unwrap_or_default();
     let detail: JobDetail = api.get(&format!("/v1/jobs/{id}"), &visitor).await?;
+    if let Some(why) = &detail.job.unreadable {
+        let body = html! {
+            section { h2 { (detail.job.module) " " (badge(detail.job.state)) } (facts(&detail)) }
+            section {
+                h2 { "The job's row cannot be read" }
+                pre.bad { (why) }
+                p { "It runs no more. Delete it with " code { "midge jobs delete " (detail.job.id) } }
+            }
+        };
+        return Ok(frame(&format!("{} {}", detail.job.module, detail.job.id), base, &body).into_response());
+    }
     let log = api.call(Method::GET, &format!("/v1/jobs/{id}/log"), &visitor).await?;
     let result = match detail.job.result_bytes {
-        Some(_) => Some(api.call(Method::GET, &format!("/v1/jobs/{id}/result"), &visitor).await?),
+        // What is missing or gone by now is no reason to show nothing of the job.
+        Some(_) => api.call(Method::GET, &format!("/v1/jobs/{id}/result"), &visitor).await.ok(),
         None => None,
     };
     let body = html! {
@@ -185,6 +197,12 @@ async fn job(
             section { h2 { "Why it failed: " (failure.cause) } pre.bad { (failure.message) } }
         }
         section { h2 { "Attempts" } (attempts_table(&detail)) }
+        @if !detail.unreadable_attempts.is_empty() {
+            p.bad { "Attempts whose rows cannot be read: " (numbers(&detail.unreadable_attempts)) }
+        }
+        @if detail.job.result_bytes.is_some() && result.is_none() {
+            p.bad { "The result is not there: the database was damaged, or the job runs again." }
+        }
         section { h2 { "Log of the last attempt" } pre { (shown(&log)) } }
         @if let Some(result) = result {
             section {
@@ -295,7 +313,14 @@ fn jobs_table(base: &str, jobs: &[JobView]) -> Markup {
     }
 }
 
+fn numbers(attempts: &[AttemptNumber]) -> String {
+    attempts.iter().map(AttemptNumber::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn says(job: &JobView) -> String {
+    if let Some(why) = &job.unreadable {
+        return format!("its row cannot be read: {why}");
+    }
     if let Some(progress) = &job.progress {
         let of = if progress.total > 0 { format!("/{}", progress.total) } else { String::new() };
         return format!("{}{of} {}", progress.done, progress.message);
@@ -361,6 +386,9 @@ fn buttons(base: &str, job: &JobView) -> Markup {
             form method="post" action={ (base) "/jobs/" (job.id) "/" (action) } { button { (action) } }
         }
     };
+    if job.unreadable.is_some() {
+        return html! {};
+    }
     html! {
         @if job.cancelling { "cancelling" }
         @if job.may_retry { (form("retry")) " " }

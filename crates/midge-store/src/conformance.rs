@@ -39,6 +39,8 @@ macro_rules! conformance {
             jobs::jobs_leased_are_those_of_one_machine
             jobs::a_job_may_change_its_queue
             jobs::next_due_is_the_soonest_that_is_not_due
+            jobs::a_job_is_deleted_in_every_phase
+            jobs::deleting_a_job_deletes_all_that_belongs_to_it
             jobs::deleting_ended_jobs_deletes_all_that_belongs_to_them
             jobs::only_jobs_of_a_phase_that_ended_before_a_time_are_deleted
             listing::jobs_are_listed_newest_first

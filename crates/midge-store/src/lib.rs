@@ -12,5 +12,5 @@ mod work;
 
 pub use memory::MemoryStore;
 pub use rows::{Content, ContentRows, JobRows, JobSearch, MachineRows, Rows, StoreError, read, write};
-pub use rows::{ReadWork, Store, WriteWork};
+pub use rows::{ReadJob, ReadWork, Store, WriteWork};
 pub use sqlite::{SqliteSettings, SqliteStore};

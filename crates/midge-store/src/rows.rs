@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use midge_core::{Job, JobCounts, Machine, Phase, StateFilter};
+use midge_core::{Job, JobCounts, Machine, Phase, StateFilter, UnreadableJob};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, Timestamp};
 
@@ -128,19 +128,28 @@ fn received<T, E: From<StoreError>>(
 pub trait Rows: JobRows + ContentRows + MachineRows {}
 impl<T: JobRows + ContentRows + MachineRows> Rows for T {}
 
+/// A job as it was written, or what is known of one whose row cannot be read.
+pub type ReadJob = Result<Job, UnreadableJob>;
+
 /// Rows of jobs.
+///
+/// A row that cannot be read hides no other: it is left out where jobs are found to be run, and shown for what it is
+/// where people look.
 pub trait JobRows {
-    /// Finds jobs by id, in the order of `ids`: nothing for an id that no job has.
+    /// Finds jobs by id, in the order of `ids`: nothing for an id that no job has. Fails with
+    /// [`StoreError::Unreadable`] where the row of one cannot be read.
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError>;
 
-    /// Finds at most `limit` waiting jobs of a queue that are due at `now`, in [`midge_core::claim_order`].
+    /// Finds at most `limit` waiting jobs of a queue that are due at `now`, in [`midge_core::claim_order`]. Those that
+    /// cannot be read are left out, and, in a transaction that writes, [discarded](UnreadableJob::discarded).
     fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError>;
 
-    /// Finds the jobs that are leased to a Machine, by id.
+    /// Finds the jobs that are leased to a Machine, by id. Those that cannot be read are left out, and, in a
+    /// transaction that writes, [discarded](UnreadableJob::discarded).
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError>;
 
-    /// Finds at most `limit` jobs for people, newest id first.
-    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<Job>, StoreError>;
+    /// Finds at most `limit` jobs for people, newest id first, those that cannot be read among them.
+    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<ReadJob>, StoreError>;
 
     /// Writes jobs: new ones, or over those with the same ids.
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError>;
@@ -153,6 +162,9 @@ pub trait JobRows {
 
     /// Returns when the next waiting job of any queue becomes due after `now`.
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Deletes a job, whether it can be read or not, with all that belongs to it. Returns whether there was one.
+    fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError>;
 
     /// Deletes at most `limit` jobs in a phase that ended before a time, with all that belongs to them.
     /// Returns how many.
@@ -183,11 +195,11 @@ pub trait ContentRows {
     /// Writes an attempt that ended, over one with the same number.
     fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError>;
 
-    /// Reads a job's attempts that ended, oldest first.
-    fn attempts(&mut self, job: JobId) -> Result<Vec<AttemptView>, StoreError>;
+    /// Reads a job's attempts that ended, oldest first: of one that cannot be read its number.
+    fn attempts(&mut self, job: JobId) -> Result<Vec<Result<AttemptView, AttemptNumber>>, StoreError>;
 }
 
-/// Rows of Machines, and what the store remembers of itself.
+/// Rows of Machines, and what the store remembers of itself. A Machine whose row cannot be read is not found.
 pub trait MachineRows {
     /// Finds a Machine by name.
     fn machine(&mut self, name: &MachineName) -> Result<Option<Machine>, StoreError>;
@@ -201,6 +213,9 @@ pub trait MachineRows {
 
     /// Deletes the row of a Machine, if there is one.
     fn delete_machine(&mut self, name: &MachineName) -> Result<(), StoreError>;
+
+    /// Deletes the rows of Machines that cannot be read. Returns the names of those Machines.
+    fn delete_unreadable_machines(&mut self) -> Result<Vec<MachineName>, StoreError>;
 
     /// Reads a value that the store remembers, such as its own id.
     fn setting(&mut self, key: &str) -> Result<Option<String>, StoreError>;
@@ -251,6 +266,9 @@ pub enum StoreError {
         /// What is wrong with the file, and what to do.
         why: String,
     },
+    /// The row of this job cannot be read: delete it, if it is not wanted any more. All others can.
+    #[error("the row of job {} cannot be read ({}): delete the job, and enqueue it again under a new id", .0.id, .0.why)]
+    Unreadable(Box<UnreadableJob>),
     /// There is no room to write: make some. What was written before is kept.
     #[error("the disk that holds the database is full: free some space and try again")]
     Full,

@@ -10,8 +10,9 @@
 //! | `readers` | the threads that read | `connection`, `queued`, `rows` |
 //! | `connection` | opening a file, and leading it to the newest schema | |
 //! | `queued` | work on its way to a thread and back | |
-//! | `jobs` | finding, writing, deleting jobs | `listing`, `rows`, `counts`, `decode` |
-//! | `listing` | finding jobs for people | `rows`, `decode` |
+//! | `jobs` | finding, writing, deleting jobs | `listing`, `read`, `rows`, `counts`, `decode` |
+//! | `listing` | finding jobs for people | `read`, `rows`, `decode` |
+//! | `read` | a job from its row, or what is known of one that cannot be read | `decode` |
 //! | `contents` | bytes, logs and attempts | `rows`, `decode` |
 //! | `machines` | Machines and settings | `rows`, `decode` |
 //! | `rows` | one work's part of a transaction, and how it is undone | `counts` |
@@ -26,6 +27,7 @@ mod queued;
 
 mod jobs;
 mod listing;
+mod read;
 
 mod contents;
 mod machines;

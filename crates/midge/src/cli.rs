@@ -95,7 +95,7 @@ mod tests {
             assert!(parse(line).is_ok(), "{line}");
         }
         let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
-        for verb in ["show", "log", "result", "wait", "cancel", "retry"] {
+        for verb in ["show", "log", "result", "wait", "cancel", "retry", "delete"] {
             assert!(parse(&format!("midge jobs {verb} {id}")).is_ok(), "{verb}");
             assert!(parse(&format!("midge jobs {verb}")).is_err(), "{verb}");
         }

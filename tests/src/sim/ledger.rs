@@ -202,6 +202,7 @@ impl World {
         let (jobs, machines) = self
             .store
             .look(|rows| Ok((rows.jobs_listed(&JobSearch::default(), usize::MAX)?, rows.machines()?)));
+        let jobs: Vec<Job> = jobs.into_iter().map(|job| job.expect("rows in memory can be read")).collect();
         let there: BTreeSet<JobId> = jobs.iter().map(|job| job.id).collect();
         if let Some(lost) = self.ledger.enqueued.iter().find(|id| !there.contains(id)) {
             return Err(Broken(format!("{lost} is lost")));
@@ -217,7 +218,8 @@ impl World {
 }
 
 fn row(rows: &mut dyn Rows, job: Job) -> Result<Row, StoreError> {
-    let attempts = rows.attempts(job.id)?;
+    let attempts: Result<Vec<AttemptView>, AttemptNumber> = rows.attempts(job.id)?.into_iter().collect();
+    let attempts = attempts.expect("rows in memory can be read");
     let last = attempts.last().map_or(AttemptNumber(0), |view| view.attempt);
     Ok(Row { result: rows.content(job.id, Content::Result)?, log: rows.log(job.id, last)?, attempts, job })
 }

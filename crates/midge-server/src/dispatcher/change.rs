@@ -1,7 +1,7 @@
 //! Writes what happens to a Machine, and what that means for its jobs.
 
-use midge_core::{Machine, MachineEvent};
-use midge_protocol::{JobId, MachineId, Timestamp};
+use midge_core::{JobEvent, Machine, MachineEvent};
+use midge_protocol::{JobId, MachineId, MachineName, Timestamp};
 use midge_store::{Rows, StoreError};
 
 /// What became of the jobs of a Machine that may hold no lease any more.
@@ -29,22 +29,48 @@ pub(super) fn change(
         tracing::info!(machine.name = %machine.name, machine.id = after.id.as_ref().map(MachineId::as_str), note = after.note, "Machine {from} -> {to}");
     }
     if let Some(lost) = lost {
-        for job in rows.jobs_leased(&machine.name)? {
-            let Ok(change) = job.apply(lost.clone(), now) else { continue };
-            rows.put_jobs(std::slice::from_ref(&change.job))?;
-            if let Some(attempt) = change.attempt {
-                rows.put_attempt(job.id, &attempt)?;
-            }
-            match change.job.ended_at() {
-                Some(_) => released.ended.push(job.id),
-                None => released.returned = true,
-            }
-        }
+        released = release(rows, &machine.name, &lost, now)?;
     }
     // Most of what a round sees is as it was: then it writes nothing, and there is nothing to make durable.
     if after != *machine {
         rows.put_machine(&after)?;
         *machine = after;
+    }
+    Ok(released)
+}
+
+/// Deletes the rows of Machines that cannot be read, and gives back their jobs. Such a Machine is then one that has no
+/// row: its host is turned away, and it is destroyed where it is seen.
+pub(super) fn forget_unreadable(rows: &mut dyn Rows, now: Timestamp) -> Result<Released, StoreError> {
+    let mut all = Released::default();
+    for machine in rows.delete_unreadable_machines()? {
+        let note = "the row of its Machine could not be read".to_owned();
+        let lost = JobEvent::MachineLost { machine: machine.clone(), suspect: false, note };
+        let released = release(rows, &machine, &lost, now)?;
+        all.ended.extend(released.ended);
+        all.returned |= released.returned;
+    }
+    Ok(all)
+}
+
+/// Applies an event to all jobs that are leased to a Machine.
+fn release(
+    rows: &mut dyn Rows,
+    machine: &MachineName,
+    lost: &JobEvent,
+    now: Timestamp,
+) -> Result<Released, StoreError> {
+    let mut released = Released::default();
+    for job in rows.jobs_leased(machine)? {
+        let Ok(change) = job.apply(lost.clone(), now) else { continue };
+        rows.put_jobs(std::slice::from_ref(&change.job))?;
+        if let Some(attempt) = change.attempt {
+            rows.put_attempt(job.id, &attempt)?;
+        }
+        match change.job.ended_at() {
+            Some(_) => released.ended.push(job.id),
+            None => released.returned = true,
+        }
     }
     Ok(released)
 }

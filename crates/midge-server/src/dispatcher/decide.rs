@@ -13,7 +13,7 @@ use midge_store::{Rows, Store, StoreError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::change::change;
+use super::change::{change, forget_unreadable};
 use super::look::look;
 use super::spec::{machine_name, machine_spec};
 use super::{Act, Context, Decided};
@@ -40,6 +40,8 @@ pub async fn decide(
             now,
             decided: Decided::default(),
         };
+        // Their jobs are due from here on, which the plan counts.
+        round.decided.ended = forget_unreadable(round.rows, now)?.ended;
         round.see(sights.known, looked_at)?;
         round.plan(sights.strays)?;
         Ok(round.decided)

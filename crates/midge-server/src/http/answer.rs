@@ -7,7 +7,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use midge_protocol::api::ApiError;
-use midge_protocol::limits::MESSAGE_BYTES_MAX;
 use midge_protocol::{InvalidName, JobId};
 use midge_store::StoreError;
 use serde::de::DeserializeOwned;
@@ -15,6 +14,9 @@ use serde::de::DeserializeOwned;
 use super::bodies::Held;
 use crate::error::ServiceError;
 use crate::midge::Midge;
+
+/// What is said of an error.
+const ERROR_BYTES_MAX: usize = 800;
 
 /// An error answer: a status, a word for programs, a sentence for people.
 #[derive(Debug)]
@@ -26,12 +28,7 @@ pub(crate) struct Failed {
 impl Failed {
     /// Makes an error answer. What is wrong with a request may be quoted in it, but not all of a large one.
     pub(crate) fn new(status: StatusCode, code: &str, error: impl Into<String>) -> Failed {
-        let mut error = error.into();
-        if error.len() > MESSAGE_BYTES_MAX {
-            error.truncate(error.floor_char_boundary(MESSAGE_BYTES_MAX - '…'.len_utf8()));
-            error.push('…');
-        }
-        Failed { status, body: ApiError { code: code.to_owned(), error } }
+        Failed { status, body: ApiError { code: code.to_owned(), error: shortened(error.into()) } }
     }
 
     pub(crate) fn invalid(error: impl Into<String>) -> Failed {
@@ -53,6 +50,17 @@ impl Failed {
     }
 }
 
+/// Leaves the middle out of a sentence that is too long: it repeats what a caller sent, and says at its end what is wrong
+/// with it.
+fn shortened(error: String) -> String {
+    if error.len() <= ERROR_BYTES_MAX {
+        return error;
+    }
+    let head = error.floor_char_boundary(ERROR_BYTES_MAX / 2);
+    let tail = error.ceil_char_boundary(error.len() - ERROR_BYTES_MAX / 2);
+    format!("{} … {}", &error[..head], &error[tail..])
+}
+
 impl From<ServiceError> for Failed {
     fn from(error: ServiceError) -> Failed {
         let (status, code) = match &error {
@@ -66,6 +74,7 @@ impl From<ServiceError> for Failed {
             ServiceError::NoContent(..) => (StatusCode::NOT_FOUND, "no_content"),
             ServiceError::Refused(..) => (StatusCode::CONFLICT, "refused"),
             ServiceError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
+            ServiceError::Store(StoreError::Unreadable(_)) => (StatusCode::CONFLICT, "unreadable"),
             ServiceError::Store(StoreError::Full) => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
             ServiceError::Store(error) => {
                 // What the database says is for the log, not for the caller.
@@ -185,9 +194,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_quotes_no_more_than_a_message_may_have() {
+    fn an_error_quotes_no_more_than_people_read() {
         let failed = Failed::invalid("é".repeat(1_000_000));
-        assert!(failed.body.error.len() <= MESSAGE_BYTES_MAX && failed.body.error.ends_with("é…"));
+        assert!(failed.body.error.len() < 2 * ERROR_BYTES_MAX && failed.body.error.contains("é … é"));
         assert_eq!(Failed::invalid("short").body.error, "short");
     }
 }

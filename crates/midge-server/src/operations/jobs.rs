@@ -7,7 +7,7 @@ use midge_core::{Change, Job, JobEvent, Phase, StateFilter};
 use midge_protocol::api::{JobDetail, JobFilter, JobPage};
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, JobId};
-use midge_store::{Content, JobSearch, Rows, StoreError};
+use midge_store::{Content, JobSearch, ReadJob, Rows, StoreError};
 use serde_json::value::RawValue;
 
 use crate::error::ServiceError;
@@ -36,13 +36,24 @@ impl Midge {
 
     /// Returns a job with its args and attempts.
     pub async fn job_detail(&self, id: JobId) -> Result<JobDetail, ServiceError> {
+        let now = self.inner.clock.now();
         let found = midge_store::read(&*self.inner.store, move |rows| -> Result<_, ServiceError> {
-            let job = one_job(rows, id)?;
-            let args = rows.content(id, Content::Args)?.unwrap_or_default();
-            Ok((job, args, rows.attempts(id)?))
+            let job = match one_job(rows, id) {
+                Ok(job) => job.view(now),
+                Err(ServiceError::Store(StoreError::Unreadable(job))) => job.view(now),
+                Err(error) => return Err(error),
+            };
+            Ok((job, rows.content(id, Content::Args)?, rows.attempts(id)?))
         });
-        let (job, args, attempts) = found.await?;
-        Ok(JobDetail { job: job.view(self.inner.clock.now()), args: as_json(&args), attempts })
+        let (job, args, ended) = found.await?;
+        let (mut attempts, mut unreadable_attempts) = (Vec::new(), Vec::new());
+        for attempt in ended {
+            match attempt {
+                Ok(attempt) => attempts.push(attempt),
+                Err(number) => unreadable_attempts.push(number),
+            }
+        }
+        Ok(JobDetail { job, args: as_json(args.as_deref()), attempts, unreadable_attempts })
     }
 
     /// Returns a page of the jobs that match all parts of a filter, newest first.
@@ -60,8 +71,13 @@ impl Midge {
         let mut jobs = read.await?;
         let more = jobs.len() > len;
         jobs.truncate(len);
+        let view = |job: &ReadJob| match job {
+            Ok(job) => job.view(now),
+            Err(job) => job.view(now),
+        };
+        let jobs: Vec<JobView> = jobs.iter().map(view).collect();
         let next = jobs.last().filter(|_| more).map(|job| job.id);
-        Ok(JobPage { jobs: jobs.iter().map(|job| job.view(now)).collect(), next })
+        Ok(JobPage { jobs, next })
     }
 
     /// Waits until a job has ended or `timeout` is over, and returns it as it is then.
@@ -158,6 +174,23 @@ impl Midge {
         self.happen(id, JobEvent::RetryAsked).await
     }
 
+    /// Deletes a job with all that belongs to it, whether its row can be read or not.
+    ///
+    /// # Errors
+    /// [`ServiceError::Refused`] where it runs: it can be cancelled first.
+    pub async fn delete(&self, id: JobId) -> Result<(), ServiceError> {
+        midge_store::write(&*self.inner.store, move |rows| {
+            match one_job(rows, id) {
+                Ok(job) => job.may_be_deleted().map_err(|refused| ServiceError::Refused(id, refused))?,
+                Err(ServiceError::Store(StoreError::Unreadable(_))) => {}
+                Err(error) => return Err(error),
+            }
+            rows.delete_job(id)?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn happen(&self, id: JobId, event: JobEvent) -> Result<JobView, ServiceError> {
         let inner = &self.inner;
         let now = inner.clock.now();
@@ -186,11 +219,11 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     }
 }
 
-/// Returns args as they were enqueued. What is no JSON, since its row was damaged, is shown as a text.
-fn as_json(args: &[u8]) -> Box<RawValue> {
-    let text = String::from_utf8_lossy(args).into_owned();
-    RawValue::from_string(text).unwrap_or_else(|_| {
-        let text = String::from_utf8_lossy(args);
+/// Returns args as they were enqueued. What is no JSON, since its row was damaged, is shown as a text, and args that are
+/// not there as `null`.
+fn as_json(args: Option<&[u8]>) -> Box<RawValue> {
+    let text = String::from_utf8_lossy(args.unwrap_or(b"null"));
+    serde_json::from_str(&text).unwrap_or_else(|_| {
         serde_json::value::to_raw_value(&text).expect("a text can always be written as JSON")
     })
 }

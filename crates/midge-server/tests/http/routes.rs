@@ -16,7 +16,7 @@ const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 const ROUTES: [(&str, &str); 12] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
-    ("/v1/jobs/ID", "GET,HEAD"),
+    ("/v1/jobs/ID", "DELETE,GET,HEAD"),
     ("/v1/jobs/ID/wait", "GET,HEAD"),
     ("/v1/jobs/ID/result", "GET,HEAD"),
     ("/v1/jobs/ID/input", "GET,HEAD"),

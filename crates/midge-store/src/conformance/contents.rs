@@ -124,7 +124,7 @@ pub async fn attempts_are_oldest_first(store: &dyn Store) -> Kept {
         usage: Some(Usage { ran_us: 1, cpu_us: 2, memory_peak_bytes: 3 }),
     };
     let views = [view(TWO, "b"), view(ONE, "first"), view(AttemptNumber(10), "c"), view(ONE, "a")];
-    let expected = [views[3].clone(), views[0].clone(), views[2].clone()];
+    let expected = [Ok(views[3].clone()), Ok(views[0].clone()), Ok(views[2].clone())];
     write(store, move |rows| views.iter().try_for_each(|view| rows.put_attempt(id(1), view))).await?;
     assert_eq!(ask(store, |rows| rows.attempts(id(1))).await?, expected);
     assert_eq!(ask(store, |rows| rows.attempts(id(2))).await?, []);

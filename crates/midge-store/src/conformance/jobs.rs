@@ -164,9 +164,37 @@ pub async fn next_due_is_the_soonest_that_is_not_due(store: &dyn Store) -> Kept 
     Ok(())
 }
 
+/// A job is deleted in every phase, and is not found or counted any more; no other is deleted with it.
+pub async fn a_job_is_deleted_in_every_phase(store: &dyn Store) -> Kept {
+    put(store, &every_phase()).await?;
+    put(store, &[job(100, "default", 0)]).await?;
+    for job in every_phase() {
+        let delete = || write(store, move |rows| rows.delete_job(job.id));
+        assert_eq!((delete().await?, delete().await?), (true, false));
+        assert_eq!(found(store, &[job.id]).await?, [None]);
+    }
+    assert_eq!(due(store, at(1_000_000), 10).await?, [id(100)]);
+    assert_eq!(ask(store, |rows| rows.jobs_leased(&machine_name("m1"))).await?, []);
+    let counts = ask(store, |rows| rows.job_counts(at(0))).await?;
+    assert_eq!(counts[&queue("default")].phases, [(Phase::Fresh, 1)].into());
+    Ok(())
+}
+
+/// A job that is deleted by its id is deleted with its bytes, logs and attempts, and with nothing of another job.
+pub async fn deleting_a_job_deletes_all_that_belongs_to_it(store: &dyn Store) -> Kept {
+    deleted_with_all_that_belongs_to_it(store, |rows| Ok(usize::from(rows.delete_job(id(1))?))).await
+}
+
 /// A job is deleted with its bytes, logs and attempts, and with nothing of another job.
 pub async fn deleting_ended_jobs_deletes_all_that_belongs_to_them(store: &dyn Store) -> Kept {
-    let work = |rows: &mut dyn crate::Rows| {
+    deleted_with_all_that_belongs_to_it(store, |rows| rows.delete_ended(Phase::Completed, at(20), 10)).await
+}
+
+async fn deleted_with_all_that_belongs_to_it(
+    store: &dyn Store,
+    delete: fn(&mut dyn crate::Rows) -> Result<usize, StoreError>,
+) -> Kept {
+    let work = move |rows: &mut dyn crate::Rows| {
         for number in [1, 2] {
             let busy = running(&job(number, "default", 0), "m1");
             let lease = Lease { machine: machine_name("m1"), attempt: busy.attempt };
@@ -181,7 +209,7 @@ pub async fn deleting_ended_jobs_deletes_all_that_belongs_to_them(store: &dyn St
             rows.append_log(id(number), AttemptNumber(1), 0, b"log")?;
             rows.append_log(id(number), AttemptNumber(1), 3, b"log")?;
         }
-        rows.delete_ended(Phase::Completed, at(20), 10)
+        delete(rows)
     };
     assert_eq!(write(store, work).await?, 1);
     for (number, there) in [(1, false), (2, true)] {

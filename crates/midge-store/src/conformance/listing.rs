@@ -12,7 +12,7 @@ use crate::{JobSearch, Store, StoreError};
 async fn listed(store: &dyn Store, search: &JobSearch, limit: usize) -> Result<Vec<JobId>, StoreError> {
     let search = search.clone();
     let jobs = ask(store, move |rows| rows.jobs_listed(&search, limit)).await?;
-    Ok(jobs.iter().map(|job| job.id).collect())
+    Ok(jobs.iter().map(|job| job.as_ref().expect("what was written can be read").id).collect())
 }
 
 /// Jobs of two queues and modules in all phases, the rare ones among the oldest: more than a store can look through.

@@ -10,7 +10,7 @@ use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp};
 
 use super::tables::{Tables, Waiting};
 use crate::work::Access;
-use crate::{Content, ContentRows, JobRows, JobSearch, MachineRows, StoreError};
+use crate::{Content, ContentRows, JobRows, JobSearch, MachineRows, ReadJob, StoreError};
 
 type Undo = Box<dyn FnOnce(&mut Tables)>;
 
@@ -51,7 +51,7 @@ impl<'a> MemoryRows<'a> {
         }));
     }
 
-    fn delete_job(&mut self, id: JobId) {
+    fn remove(&mut self, id: JobId) {
         self.set_job(id, None);
         for content in [Content::Args, Content::Input, Content::Result] {
             self.set(|tables| &mut tables.contents, (id, content), None);
@@ -91,7 +91,7 @@ impl JobRows for MemoryRows<'_> {
         Ok(leased.filter_map(|id| self.tables.jobs.get(id)).map(|job| Job::clone(job)).collect())
     }
 
-    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<Job>, StoreError> {
+    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<ReadJob>, StoreError> {
         let jobs = match search.before {
             Some(before) => self.tables.jobs.range(..before),
             None => self.tables.jobs.range(..),
@@ -101,7 +101,7 @@ impl JobRows for MemoryRows<'_> {
                 && search.queue.as_ref().is_none_or(|queue| job.queue == *queue)
                 && search.module.as_ref().is_none_or(|module| job.module == *module)
         };
-        Ok(jobs.rev().map(|(_, job)| job).filter(wanted).take(limit).map(|job| Job::clone(job)).collect())
+        Ok(jobs.rev().map(|(_, job)| job).filter(wanted).take(limit).map(|job| Ok(Job::clone(job))).collect())
     }
 
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
@@ -140,13 +140,22 @@ impl JobRows for MemoryRows<'_> {
         Ok(queues.filter_map(|waiting| not_due(waiting, now).last()).map(Job::due).min())
     }
 
+    fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError> {
+        self.access.to_write()?;
+        let there = self.tables.jobs.contains_key(&id);
+        if there {
+            self.remove(id);
+        }
+        Ok(there)
+    }
+
     fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.access.to_write()?;
         let ended = self.tables.ended.get(&phase).into_iter().flatten();
         let ids: Vec<JobId> =
             ended.take_while(|(at, _)| *at < before).take(limit).map(|(_, id)| *id).collect();
         for id in &ids {
-            self.delete_job(*id);
+            self.remove(*id);
         }
         Ok(ids.len())
     }
@@ -200,9 +209,9 @@ impl ContentRows for MemoryRows<'_> {
         Ok(())
     }
 
-    fn attempts(&mut self, job: JobId) -> Result<Vec<AttemptView>, StoreError> {
+    fn attempts(&mut self, job: JobId) -> Result<Vec<Result<AttemptView, AttemptNumber>>, StoreError> {
         let all = (job, AttemptNumber(0))..=(job, AttemptNumber(u32::MAX));
-        Ok(self.tables.attempts.range(all).map(|(_, attempt)| attempt.clone()).collect())
+        Ok(self.tables.attempts.range(all).map(|(_, attempt)| Ok(attempt.clone())).collect())
     }
 }
 
@@ -227,6 +236,12 @@ impl MachineRows for MemoryRows<'_> {
         self.access.to_write()?;
         self.set(|tables| &mut tables.machines, name.clone(), None);
         Ok(())
+    }
+
+    fn delete_unreadable_machines(&mut self) -> Result<Vec<MachineName>, StoreError> {
+        self.access.to_write()?;
+        // What is in memory was never written as text.
+        Ok(Vec::new())
     }
 
     fn setting(&mut self, key: &str) -> Result<Option<String>, StoreError> {

@@ -71,13 +71,14 @@ impl ContentRows for SqliteRows<'_> {
         })
     }
 
-    fn attempts(&mut self, job: JobId) -> Result<Vec<AttemptView>, StoreError> {
-        let sql = "SELECT body FROM attempts WHERE job = ?1 ORDER BY attempt";
+    fn attempts(&mut self, job: JobId) -> Result<Vec<Result<AttemptView, AttemptNumber>>, StoreError> {
+        let sql = "SELECT attempt, body FROM attempts WHERE job = ?1 ORDER BY attempt";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut attempts = Vec::new();
         let mut rows = statement.query([job.as_bytes()])?;
         while let Some(row) = rows.next()? {
-            attempts.push(from_json(row.get_ref(0)?)?);
+            let number = AttemptNumber(row.get(0)?);
+            attempts.push(from_json(row.get_ref(1)?).map_err(|_| number));
         }
         Ok(attempts)
     }

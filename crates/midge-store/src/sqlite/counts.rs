@@ -103,6 +103,11 @@ impl Counts {
         self.undo.push(change);
     }
 
+    /// Returns a time that follows the clock.
+    pub(super) fn horizon(&self) -> Timestamp {
+        self.horizon
+    }
+
     /// Moves the horizon up to a time at which a job was changed, if that is much later: writers that never count would
     /// leave it behind.
     pub(super) fn follow(&mut self, connection: &Connection, now: Timestamp) -> Result<(), StoreError> {

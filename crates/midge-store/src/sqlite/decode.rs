@@ -10,16 +10,21 @@ use serde::de::DeserializeOwned;
 
 use crate::StoreError;
 
+/// How much is said of why a row cannot be read.
+const WHY_CHARS_MAX: usize = 200;
+
 /// Writes a value as the JSON of a `body`.
 pub(super) fn to_json<T: Serialize>(row: &T) -> String {
     // Our own types, into memory: there is nothing that could fail.
     serde_json::to_string(row).expect("rows can always be written as JSON")
 }
 
-/// Reads the JSON of a `body`. What cannot be read is an error.
-pub(super) fn from_json<T: DeserializeOwned>(body: ValueRef<'_>) -> Result<T, StoreError> {
-    serde_json::from_str(text(body)?)
-        .map_err(|error| StoreError::Failed(format!("a row cannot be read: {error}")))
+/// Reads the JSON of a `body`. Where it cannot be read, the error says why, for people.
+pub(super) fn from_json<T: DeserializeOwned>(body: ValueRef<'_>) -> Result<T, String> {
+    // Cut, since an error may repeat what stands in the row.
+    let why = |error: &dyn std::fmt::Display| error.to_string().chars().take(WHY_CHARS_MAX).collect();
+    let text = body.as_str().map_err(|error| why(&error))?;
+    serde_json::from_str(text).map_err(|error| why(&error))
 }
 
 /// Reads a column that is text, without a copy.

@@ -2,23 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{Job, JobCounts, Phase};
+use midge_core::{Job, JobCounts, Phase, UnreadableJob};
 use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::counts::Counted;
-use super::decode::{from_json, id, phase, text, to_json};
+use super::decode::{id, phase, text, to_json};
 use super::listing;
+use super::read::read_job;
 use super::rows::SqliteRows;
-use crate::{JobRows, JobSearch, StoreError};
+use crate::work::Access;
+use crate::{JobRows, JobSearch, ReadJob, StoreError};
 
 impl JobRows for SqliteRows<'_> {
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT body FROM jobs WHERE id = ?1")?;
+        let connection = self.connection;
+        let mut statement = connection.prepare_cached("SELECT row, body FROM jobs WHERE id = ?1")?;
         let mut jobs = Vec::with_capacity(ids.len());
         for id in ids {
-            let job = statement.query_row([id.as_bytes()], |row| Ok(from_json(row.get_ref(0)?)));
-            jobs.push(job.optional()?.transpose()?);
+            let found = statement
+                .query_row([id.as_bytes()], |row| Ok(read_job(connection, row.get(0)?, row.get_ref(1)?)))
+                .optional()?;
+            let job = found.transpose()?.transpose();
+            jobs.push(job.map_err(|job| StoreError::Unreadable(Box::new(job)))?);
         }
         Ok(jobs)
     }
@@ -26,31 +32,33 @@ impl JobRows for SqliteRows<'_> {
     fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
         // ORDER BY is midge_core::claim_order, by which the index is sorted too.
         let mut statement = self.connection.prepare_cached(
-            "SELECT body FROM jobs INDEXED BY jobs_waiting
-             WHERE phase <= 1 AND queue = ?1 AND due <= ?2 ORDER BY due, id LIMIT ?3",
+            "SELECT row, body FROM jobs INDEXED BY jobs_waiting
+             WHERE phase <= 1 AND queue = ?1 AND due <= ?2 ORDER BY due, id",
         )?;
-        let mut jobs = Vec::new();
-        let mut rows = statement.query(params![queue.as_str(), now.as_millis(), limit as i64])?;
-        while let Some(row) = rows.next()? {
-            jobs.push(from_json(row.get_ref(0)?)?);
-        }
+        // No LIMIT: rows that cannot be read leave room for those behind them. They are stepped through one by one.
+        let rows = statement.query(params![queue.as_str(), now.as_millis()])?;
+        let (jobs, unreadable) = collect(self.connection, rows, limit)?;
+        drop(statement);
+        self.discard(unreadable, now)?;
         Ok(jobs)
     }
 
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT body FROM jobs INDEXED BY jobs_leased
+            "SELECT row, body FROM jobs INDEXED BY jobs_leased
              WHERE machine IS NOT NULL AND machine = ?1 ORDER BY id",
         )?;
-        let mut jobs = Vec::new();
-        let mut rows = statement.query([machine.as_str()])?;
-        while let Some(row) = rows.next()? {
-            jobs.push(from_json(row.get_ref(0)?)?);
+        let rows = statement.query([machine.as_str()])?;
+        let (jobs, unreadable) = collect(self.connection, rows, usize::MAX)?;
+        drop(statement);
+        if !unreadable.is_empty() {
+            let about_now = self.counts()?.horizon();
+            self.discard(unreadable, about_now)?;
         }
         Ok(jobs)
     }
 
-    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<Job>, StoreError> {
+    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<ReadJob>, StoreError> {
         listing::list(self, search, limit)
     }
 
@@ -75,6 +83,15 @@ impl JobRows for SqliteRows<'_> {
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let connection = self.connection;
         self.counts()?.next_due(connection, now)
+    }
+
+    fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError> {
+        self.writing(|rows| {
+            let Some(before) = rows.find(id)? else { return Ok(false) };
+            rows.counts()?.count(before.counted(), -1)?;
+            rows.delete_row(before.row, id)?;
+            Ok(true)
+        })
     }
 
     fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
@@ -183,18 +200,63 @@ impl SqliteRows<'_> {
             self.counts()?.count(Counted { queue, module, phase, due }, -1)?;
             found.push((row.get(0)?, id(row.get_ref(1)?)?));
         }
-        for (row, id) in &found {
-            connection.prepare_cached("DELETE FROM jobs WHERE row = ?1")?.execute([row])?;
-            for sql in [
-                "DELETE FROM contents WHERE job = ?1",
-                "DELETE FROM logs WHERE job = ?1",
-                "DELETE FROM attempts WHERE job = ?1",
-            ] {
-                connection.prepare_cached(sql)?.execute([id.as_bytes()])?;
-            }
-        }
+        found.iter().try_for_each(|(row, id)| self.delete_row(*row, *id))?;
         Ok(found.len())
     }
+
+    /// Deletes a job's row and all that belongs to it. It is not counted any more.
+    fn delete_row(&self, row: i64, id: JobId) -> Result<(), StoreError> {
+        let connection = self.connection;
+        connection.prepare_cached("DELETE FROM jobs WHERE row = ?1")?.execute([row])?;
+        for sql in [
+            "DELETE FROM contents WHERE job = ?1",
+            "DELETE FROM logs WHERE job = ?1",
+            "DELETE FROM attempts WHERE job = ?1",
+        ] {
+            connection.prepare_cached(sql)?.execute([id.as_bytes()])?;
+        }
+        Ok(())
+    }
+
+    /// Discards jobs that cannot be read: their columns change, and what is in their rows is left as it is. A
+    /// transaction that only reads leaves them alone.
+    fn discard(&mut self, unreadable: Vec<(i64, UnreadableJob)>, now: Timestamp) -> Result<(), StoreError> {
+        if unreadable.is_empty() || self.access == Access::Read {
+            return Ok(());
+        }
+        self.writing(|rows| {
+            for (row, before) in unreadable {
+                let after = before.clone().discarded(now);
+                let why = &after.why;
+                tracing::error!(job.id = %after.id, why, "the row of a job cannot be read: the job is discarded; `midge jobs delete` deletes it");
+                let sql = "UPDATE jobs SET phase = ?2, ended_at = ?3, machine = NULL WHERE row = ?1";
+                let ended_at = after.ended_at.map(Timestamp::as_millis);
+                rows.connection.prepare_cached(sql)?.execute(params![row, after.phase as i64, ended_at])?;
+                rows.counts()?.count(counted_unreadable(&before), -1)?;
+                rows.counts()?.count(counted_unreadable(&after), 1)?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Reads at most `limit` jobs, and those before them that cannot be read, with their rows.
+fn collect(
+    connection: &Connection,
+    mut rows: rusqlite::Rows<'_>,
+    limit: usize,
+) -> Result<(Vec<Job>, Vec<(i64, UnreadableJob)>), StoreError> {
+    let (mut jobs, mut unreadable) = (Vec::new(), Vec::new());
+    while jobs.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let number = row.get(0)?;
+        match read_job(connection, number, row.get_ref(1)?)? {
+            Ok(job) => jobs.push(job),
+            Err(job) => unreadable.push((number, job)),
+        }
+    }
+    Ok((jobs, unreadable))
 }
 
 /// The columns of a job that is there already.
@@ -216,6 +278,10 @@ impl Before {
 
 fn counted(job: &Job) -> Counted<'_> {
     Counted { queue: job.queue.as_str(), module: job.module.as_str(), phase: job.phase(), due: job.due() }
+}
+
+fn counted_unreadable(job: &UnreadableJob) -> Counted<'_> {
+    Counted { queue: job.queue.as_str(), module: job.module.as_str(), phase: job.phase, due: job.due }
 }
 
 fn machine(job: &Job) -> Option<&str> {

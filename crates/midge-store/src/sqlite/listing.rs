@@ -3,13 +3,14 @@
 //! Most pages are found among the newest jobs. For one that is not, each index that holds such jobs gives its newest,
 //! and `counts` says which parts of an index are not empty.
 
-use midge_core::{Job, Phase};
+use midge_core::Phase;
 use midge_protocol::JobId;
 use rusqlite::params;
 
-use super::decode::{from_json, id, phase, text};
+use super::decode::{id, phase, text};
+use super::read::read_job;
 use super::rows::SqliteRows;
-use crate::{JobSearch, StoreError};
+use crate::{JobSearch, ReadJob, StoreError};
 
 /// How many of the newest jobs are looked at first, which takes a millisecond or two.
 const NEWEST_JOBS: usize = 2_000;
@@ -20,7 +21,7 @@ pub(super) fn list(
     rows: &mut SqliteRows<'_>,
     search: &JobSearch,
     limit: usize,
-) -> Result<Vec<Job>, StoreError> {
+) -> Result<Vec<ReadJob>, StoreError> {
     let listing = Listing { search, limit };
     let (mut jobs, rest) = listing.among_newest(rows)?;
     if let Some(before) = rest {
@@ -32,7 +33,8 @@ pub(super) fn list(
         found.truncate(listing.limit);
         let mut statement = rows.connection.prepare_cached("SELECT body FROM jobs WHERE row = ?1")?;
         for (_, row) in found {
-            jobs.push(statement.query_row([row], |row| Ok(from_json(row.get_ref(0)?)))??);
+            let connection = rows.connection;
+            jobs.push(statement.query_row([row], |found| Ok(read_job(connection, row, found.get_ref(0)?)))??);
         }
     }
     Ok(jobs)
@@ -47,9 +49,9 @@ struct Listing<'a> {
 
 impl Listing<'_> {
     /// Looks at the newest jobs. Returns those that fit and, where older ones may fit, the id before which they are.
-    fn among_newest(&self, rows: &SqliteRows<'_>) -> Result<(Vec<Job>, Option<JobId>), StoreError> {
+    fn among_newest(&self, rows: &SqliteRows<'_>) -> Result<(Vec<ReadJob>, Option<JobId>), StoreError> {
         let mut statement = rows.connection.prepare_cached(
-            "SELECT id, queue, module, phase, due, body FROM jobs INDEXED BY jobs_by_id
+            "SELECT id, queue, module, phase, due, body, row FROM jobs INDEXED BY jobs_by_id
              WHERE id < ?1 ORDER BY id DESC",
         )?;
         let before: &[u8] = self.search.before.as_ref().map_or(&BEYOND_IDS, |id| id.as_bytes());
@@ -61,7 +63,7 @@ impl Listing<'_> {
         {
             let (queue, module) = (text(row.get_ref(1)?)?, text(row.get_ref(2)?)?);
             if self.wants(queue, module, phase(row.get(3)?)?) && self.wants_due(row.get(4)?) {
-                jobs.push(from_json(row.get_ref(5)?)?);
+                jobs.push(read_job(rows.connection, row.get(6)?, row.get_ref(5)?)?);
             }
             looked_at += 1;
             if looked_at == NEWEST_JOBS {

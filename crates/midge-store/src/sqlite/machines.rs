@@ -4,15 +4,15 @@ use midge_core::Machine;
 use midge_protocol::MachineName;
 use rusqlite::{OptionalExtension, params};
 
-use super::decode::{from_json, to_json};
+use super::decode::{from_json, name, text, to_json};
 use super::rows::SqliteRows;
 use crate::{MachineRows, StoreError};
 
 impl MachineRows for SqliteRows<'_> {
     fn machine(&mut self, name: &MachineName) -> Result<Option<Machine>, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT body FROM machines WHERE name = ?1")?;
-        let machine = statement.query_row([name.as_str()], |row| Ok(from_json(row.get_ref(0)?)));
-        machine.optional()?.transpose()
+        let machine = statement.query_row([name.as_str()], |row| Ok(from_json(row.get_ref(0)?).ok()));
+        Ok(machine.optional()?.flatten())
     }
 
     fn machines(&mut self) -> Result<Vec<(Machine, u32)>, StoreError> {
@@ -24,7 +24,9 @@ impl MachineRows for SqliteRows<'_> {
         let mut machines = Vec::new();
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            machines.push((from_json(row.get_ref(0)?)?, row.get(1)?));
+            if let Ok(machine) = from_json(row.get_ref(0)?) {
+                machines.push((machine, row.get(1)?));
+            }
         }
         Ok(machines)
     }
@@ -44,6 +46,22 @@ impl MachineRows for SqliteRows<'_> {
             rows.connection.prepare_cached(sql)?.execute([name.as_str()])?;
             Ok(())
         })
+    }
+
+    fn delete_unreadable_machines(&mut self) -> Result<Vec<MachineName>, StoreError> {
+        self.access.to_write()?;
+        let mut unreadable = Vec::new();
+        let mut statement = self.connection.prepare_cached("SELECT name, body FROM machines")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Err(why) = from_json::<Machine>(row.get_ref(1)?) {
+                let name: MachineName = name(text(row.get_ref(0)?)?)?;
+                tracing::error!(machine.name = %name, why, "the row of a Machine cannot be read: it is deleted");
+                unreadable.push(name);
+            }
+        }
+        unreadable.iter().try_for_each(|name| self.delete_machine(name))?;
+        Ok(unreadable)
     }
 
     fn setting(&mut self, key: &str) -> Result<Option<String>, StoreError> {

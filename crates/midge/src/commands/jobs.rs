@@ -20,7 +20,7 @@ use crate::connection::Answered;
 /// The width of a note in the table; `midge jobs show` has all of it.
 const NOTE_WIDTH_MAX: usize = 60;
 
-/// List jobs, look at one, cancel or retry some
+/// List jobs, look at one, cancel, retry or delete some
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
@@ -55,6 +55,8 @@ enum Command {
     Cancel(IdsArgs),
     /// Run jobs again that ended, or waiting ones at once
     Retry(retry::Args),
+    /// Delete jobs that do not run, with all that belongs to them
+    Delete(IdsArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -163,6 +165,7 @@ impl Args {
             }
             Command::Cancel(args) => return cancel(args).await,
             Command::Retry(args) => return retry::retry(args).await,
+            Command::Delete(args) => return delete(args).await,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -205,6 +208,9 @@ fn table(jobs: &[JobView], now: Timestamp) -> Table {
 
 /// Returns what there is to say about a job beside its state.
 fn remark(job: &JobView, now: Timestamp) -> String {
+    if let Some(why) = &job.unreadable {
+        return format!("its row cannot be read: {why}");
+    }
     match job.state {
         State::Running if job.cancelling => "is being cancelled".to_owned(),
         State::Running => match &job.progress {
@@ -237,6 +243,21 @@ async fn cancel(args: IdsArgs) -> Result<ExitCode> {
         match client.cancel(id).await.answered() {
             Ok(job) if job.state.is_ended() => say(format_args!("{id} {}", state(job.state)))?,
             Ok(_) => say(format_args!("{id} is being cancelled"))?,
+            Err(error) => {
+                midge_cli::output::show_error(&error);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+async fn delete(args: IdsArgs) -> Result<ExitCode> {
+    let client = args.server.client()?;
+    let mut code = ExitCode::SUCCESS;
+    for id in args.ids {
+        match client.delete(id).await.answered() {
+            Ok(()) => say(format_args!("{id} is deleted"))?,
             Err(error) => {
                 midge_cli::output::show_error(&error);
                 code = ExitCode::FAILURE;

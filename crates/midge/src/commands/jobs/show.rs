@@ -4,12 +4,12 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{bold, dim, say, say_json, state};
+use midge_cli::output::{bold, dim, note, say, say_json, state};
 use midge_cli::table::{Table, cut};
 use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::job::{AttemptView, JobView};
-use midge_protocol::{JobId, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, Timestamp};
 
 use crate::connection::Answered;
 
@@ -30,6 +30,14 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
         say("")?;
         say(attempts(&detail.attempts))?;
     }
+    if !detail.unreadable_attempts.is_empty() {
+        let numbers: Vec<String> = detail.unreadable_attempts.iter().map(AttemptNumber::to_string).collect();
+        say(format_args!("attempts whose rows cannot be read: {}", numbers.join(", ")))?;
+    }
+    if detail.job.unreadable.is_some() {
+        note(format_args!("it runs no more: `midge jobs delete {id}` deletes it"));
+        return Ok(());
+    }
     let log = client.log(id, None).await.answered()?;
     if !log.is_empty() {
         say("")?;
@@ -46,6 +54,11 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     fact("job", &job.id);
     fact("module", &job.module);
     fact("queue", &job.queue);
+    if let Some(why) = &job.unreadable {
+        fact("state", &format_args!("{}, its row cannot be read: {why}", state(job.state)));
+        fact("args", &args);
+        return facts;
+    }
     let cancelling = if job.cancelling { ", is being cancelled" } else { "" };
     fact("state", &format_args!("{}{cancelling}", state(job.state)));
     fact("attempts", &format_args!("{} begun, {} of {} spent", job.attempt, job.spent, job.max_attempts));

@@ -1,0 +1,337 @@
+//! Extremes of every field that a caller or a host can bring, written and read back: no answer is a 5xx.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
+use midge_protocol::api::{ApiError, BulkEnqueued, Enqueued, JobDetail, JobPage, Machines, Queues};
+use midge_protocol::exchange::{Answer, AttemptRef, Finished, LogChunk, Outcome, Running, decode, encode};
+use midge_protocol::job::{Cause, Failure, Progress, State, Usage};
+use midge_protocol::{AttemptNumber, JobId, limits};
+use midge_store::{MemoryStore, SqliteStore, Store};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::support::{Host, Reply, Server};
+
+/// Requests of one run.
+const REQUESTS: usize = 150;
+/// Seeds that are tried. One that once failed stays in the list.
+const SEEDS: [u64; 3] = [1, 2, 3];
+
+const NUMBERS: &[&str] = &[
+    "0",
+    "1",
+    "-1",
+    "1000",
+    "1001",
+    "86400000",
+    "86400001",
+    "2147483648",
+    "4294967295",
+    "4294967296",
+    "253402300800000",
+    "9223372036854775807",
+    "9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "1.5",
+    "1e400",
+    "-0.0",
+    "9007199254740993",
+];
+const TIMES: &[&str] = &[
+    r#""2020-01-01T00:00:00Z""#,
+    r#""2090-01-01T00:00:00+14:00""#,
+    r#""0000-01-01T00:00:00Z""#,
+    r#""-000001-12-31T00:00:00Z""#,
+    r#""9999-12-30T22:00:00Z""#,
+    r#""9999-12-30T22:00:00.001Z""#,
+    r#""9999-12-31T23:59:59Z""#,
+    r#""10000-01-01T00:00:00Z""#,
+    r#""noon""#,
+];
+const TEXTS: &[&str] = &[
+    r#""""#,
+    r#""hello""#,
+    r#""HELLO""#,
+    r#""../etc""#,
+    r#""\u0000""#,
+    r#""\ud800""#,
+    r#""\ud83d\ude00""#,
+    r#""a b""#,
+    "\"\u{202e}\u{1b}[31m\"",
+    r#""AAAA""#,
+    r#""%%""#,
+    r#""00000000-0000-0000-0000-000000000000""#,
+    r#""ffffffff-ffff-ffff-ffff-ffffffffffff""#,
+    r#""{0190b3e4-7d5c-7c3a-9f00-0123456789ab}""#,
+];
+const OTHERS: &[&str] = &["null", "true", "[]", "{}", "[[]]", r#"{"a": {"b": [1.0, {}]}}"#];
+const INTEGERS: &[u64] =
+    &[0, 1, 4_096, u32::MAX as u64, 253_402_300_800_000, i64::MAX as u64, u64::MAX - 1, u64::MAX];
+
+fn pick<'a, T: ?Sized>(chance: &mut StdRng, of: &[&'a T]) -> &'a T {
+    of[chance.random_range(0..of.len())]
+}
+
+fn integer(chance: &mut StdRng) -> u64 {
+    INTEGERS[chance.random_range(0..INTEGERS.len())]
+}
+
+fn text(chance: &mut StdRng) -> String {
+    let piece = pick(chance, &["", "a", "é\u{202e}", "\u{0}\r\n\u{1b}[2J", "</pre><script>", "\u{10ffff}"]);
+    let times = match chance.random_range(0..20) {
+        // Over the bound of a log.
+        0 => 300_000,
+        number => [1, 63, 64, 5_000][number % 4],
+    };
+    piece.repeat(times)
+}
+
+/// Any JSON value.
+fn value(chance: &mut StdRng) -> String {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    match chance.random_range(0..12) {
+        0..3 => pick(chance, NUMBERS).to_owned(),
+        3..5 => pick(chance, TEXTS).to_owned(),
+        5 => pick(chance, TIMES).to_owned(),
+        6 => nested([100, 101, 5_000][chance.random_range(0..3)]),
+        7 => format!("\"{}\"", "x".repeat(limits::ARGS_BYTES_MAX - 2 + chance.random_range(0..2))),
+        8 => serde_json::to_string(&text(chance)).unwrap(),
+        _ => pick(chance, OTHERS).to_owned(),
+    }
+}
+
+/// A request to enqueue: each field likely of its kind, and now and then of any.
+fn request(chance: &mut StdRng) -> String {
+    let name = format!("\"{}\"", "q".repeat(63));
+    let mut fields = vec![("module", r#""hello""#.to_owned())];
+    for (field, of_its_kind) in [
+        ("id", pick(chance, TEXTS)),
+        ("args", pick(chance, OTHERS)),
+        ("input", pick(chance, &[r#""""#, r#""AAAA""#, r#""AA==""#])),
+        ("queue", pick(chance, &[r#""default""#, name.as_str()])),
+        ("scheduled_at", pick(chance, TIMES)),
+        ("in_ms", pick(chance, NUMBERS)),
+        ("max_attempts", pick(chance, NUMBERS)),
+        ("time_limit_ms", pick(chance, NUMBERS)),
+    ] {
+        match chance.random_range(0..16) {
+            0..4 => fields.push((field, of_its_kind.to_owned())),
+            4 => fields.push((field, value(chance))),
+            _ if field == "args" => fields.push((field, value(chance))),
+            _ => {}
+        }
+    }
+    match chance.random_range(0..30) {
+        0 => fields[0].1 = value(chance),
+        1 => fields.push(("extra", value(chance))),
+        // The values alone, as a list.
+        2 => {
+            return format!("[{}]", fields.into_iter().map(|(_, value)| value).collect::<Vec<_>>().join(","));
+        }
+        _ => {}
+    }
+    let fields: Vec<String> = fields.into_iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+/// Checks that an answer is a success, or an error that is documented.
+#[track_caller]
+fn answered(reply: &Reply, of: &str) -> bool {
+    let shown = || format!("{of:.300} is answered {}: {:.300}", reply.status, reply.text());
+    if reply.status.is_success() || reply.status.is_redirection() {
+        return true;
+    }
+    let error: ApiError = serde_json::from_slice(&reply.body).unwrap_or_else(|_| panic!("{}", shown()));
+    let documented = matches!(reply.status.as_u16(), 400 | 404 | 409 | 413 | 422 | 429);
+    assert!(documented && !error.code.is_empty() && !error.error.is_empty(), "{}", shown());
+    assert!(error.error.len() < 1_000, "{}", shown());
+    false
+}
+
+/// Enqueues, one by one and in bulks. Returns the args of each job that there is then, where the test knows them.
+async fn enqueue(server: &Server, chance: &mut StdRng) -> BTreeMap<JobId, Option<String>> {
+    let mut jobs = BTreeMap::new();
+    for _ in 0..REQUESTS {
+        if chance.random_range(0..5) > 0 {
+            let args = value(chance);
+            let own = chance.random_range(0..2) == 0;
+            let body = if own { format!(r#"{{"module":"hello","args":{args}}}"#) } else { request(chance) };
+            let reply = server.enqueue(&body).await;
+            if answered(&reply, &body) {
+                let enqueued: Enqueued = reply.json();
+                jobs.entry(enqueued.id).or_insert(own.then_some(args));
+            }
+        } else {
+            let few: Vec<String> = (0..chance.random_range(0..4)).map(|_| request(chance)).collect();
+            let list = format!("[{}]", few.join(","));
+            let body = if chance.random_range(0..8) == 0 { list } else { format!("{{\"jobs\":{list}}}") };
+            let reply = server.call(Method::POST, "/v1/jobs/bulk", body.clone()).await;
+            if answered(&reply, &body) {
+                jobs.extend(reply.json::<BulkEnqueued>().jobs.into_iter().map(|job| (job.id, None)));
+            }
+        }
+    }
+    jobs
+}
+
+fn outcome(chance: &mut StdRng) -> Outcome {
+    match chance.random_range(0..100) {
+        99 => Outcome::Completed { result: vec![0xff; limits::RESULT_BYTES_MAX + 1].into() },
+        0..30 => Outcome::Completed { result: text(chance).into_bytes().into() },
+        30..70 => {
+            let known = &Cause::KNOWN[chance.random_range(0..Cause::KNOWN.len())];
+            let cause = if chance.random_range(0..2) == 0 {
+                known.clone()
+            } else {
+                Cause::from(text(chance).as_str())
+            };
+            let retry_after_ms = Some(integer(chance)).filter(|millis| millis % 2 == 0);
+            let exit_code = pick(chance, &[&None, &Some(0), &Some(i32::MIN), &Some(i32::MAX)]);
+            Outcome::Failed(Failure { cause, message: text(chance), exit_code: *exit_code, retry_after_ms })
+        }
+        70..85 => Outcome::Snoozed { after_ms: integer(chance) },
+        _ => [Outcome::Cancelled, Outcome::HANDED_BACK, Outcome::HandedBack { lacks: Some(text(chance)) }]
+            [chance.random_range(0..3)]
+        .clone(),
+    }
+}
+
+/// Plays a host that takes all it can and reports whatever it likes.
+async fn exchange(host: &mut Host, chance: &mut StdRng) {
+    let mut granted: Vec<AttemptRef> = Vec::new();
+    for _ in 0..6 {
+        let mut request = host.request(u32::MAX);
+        for attempt in std::mem::take(&mut granted) {
+            let number = AttemptNumber(integer(chance) as u32);
+            let another = AttemptRef { job: JobId::generate(), attempt: number };
+            let attempt = if chance.random_range(0..20) == 0 { another } else { attempt };
+            let bytes = text(chance).into_bytes().into();
+            let offset = [0, 0, integer(chance)][chance.random_range(0..3)];
+            request.log.push(LogChunk { attempt, offset, bytes });
+            if chance.random_range(0..4) > 0 {
+                let usage = Usage {
+                    ran_us: integer(chance),
+                    cpu_us: integer(chance),
+                    memory_peak_bytes: integer(chance),
+                };
+                request.finished.push(Finished { attempt, outcome: outcome(chance), usage });
+            } else {
+                let progress =
+                    Progress { done: integer(chance), total: integer(chance), message: text(chance) };
+                request.running.push(Running { attempt, progress: Some(progress) });
+                granted.push(attempt);
+            }
+        }
+        // As much as fits a body; the rest is said next time.
+        while encode(&request).len() > limits::EXCHANGE_BODY_BYTES_MAX {
+            request.finished.truncate(request.finished.len() / 2);
+            request.log.truncate(request.log.len() / 2);
+        }
+        let reply = host.send(encode(&request)).await;
+        assert!(answered(&reply, "an exchange"));
+        let answer: Answer = decode(&reply.body).unwrap();
+        granted.extend(answer.jobs.into_iter().map(|grant| grant.attempt));
+    }
+}
+
+/// Reads everything back, in every way there is.
+async fn read_back(server: &Server, jobs: &BTreeMap<JobId, Option<String>>) {
+    let page: JobPage = server.get("/v1/jobs?limit=1000").await.json();
+    let listed: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
+    assert_eq!(listed.len(), jobs.len(), "every job is listed");
+    assert!(page.jobs.iter().all(|job| job.unreadable.is_none()));
+    let mut found = 0;
+    for state in State::ALL {
+        let page: JobPage = server.get(&format!("/v1/jobs?limit=1000&state={state}")).await.json();
+        found += page.jobs.len();
+    }
+    assert_eq!(found, jobs.len(), "each job is in one state");
+    for query in [
+        "limit=0",
+        "limit=4294967295",
+        "limit=4294967296",
+        "limit=-1",
+        "before=x",
+        "state=",
+        "queue=%00",
+        "x=1",
+    ] {
+        answered(&server.get(&format!("/v1/jobs?{query}")).await, query);
+    }
+    for (id, args) in jobs {
+        let reply = server.get(&format!("/v1/jobs/{id}")).await;
+        let detail: JobDetail = reply.json();
+        if let Some(args) = args {
+            assert_eq!(detail.args.get(), args, "args are kept to the digit");
+        }
+        assert!(detail.unreadable_attempts.is_empty());
+        for failure in detail.attempts.iter().filter_map(|attempt| attempt.failure.as_ref()) {
+            assert!(failure.message.len() <= limits::MESSAGE_BYTES_MAX);
+        }
+        for part in ["wait", "result", "input", "log", "log?attempt=0", "log?attempt=4294967295"] {
+            let reply = server.get(&format!("/v1/jobs/{id}/{part}")).await;
+            answered(&reply, part);
+            assert!(
+                !part.starts_with("log") || reply.body.len() <= limits::LOG_BYTES_MAX,
+                "{}",
+                reply.body.len()
+            );
+        }
+        let page = server.get(&format!("/jobs/{id}")).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.text());
+    }
+    assert_eq!(server.get("/").await.status, StatusCode::OK);
+    server.get("/v1/queues").await.json::<Queues>();
+    server.get("/v1/machines").await.json::<Machines>();
+}
+
+async fn what_is_written_is_read_back(store: Arc<dyn Store>, seed: u64) {
+    let mut chance = StdRng::seed_from_u64(seed);
+    let mut server = Server::start(store).await;
+    let jobs = enqueue(&server, &mut chance).await;
+    assert!(jobs.len() > REQUESTS / 10 && jobs.len() < 1_000, "{} jobs", jobs.len());
+    read_back(&server, &jobs).await;
+    let mut hosts = vec![server.host().await];
+    while let Ok(spec) = server.made.try_recv() {
+        hosts.push(Host::of(&server.midge, &spec));
+    }
+    for host in &mut hosts {
+        exchange(host, &mut chance).await;
+    }
+    read_back(&server, &jobs).await;
+    for (number, id) in jobs.keys().enumerate() {
+        let (method, path) = match number % 3 {
+            0 => (Method::POST, format!("/v1/jobs/{id}/cancel")),
+            1 => (Method::POST, format!("/v1/jobs/{id}/retry")),
+            _ => (Method::DELETE, format!("/v1/jobs/{id}")),
+        };
+        answered(&server.call(method, &path, Body::empty()).await, &path);
+    }
+    let page: JobPage = server.get("/v1/jobs?limit=1000").await.json();
+    let left: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
+    let left =
+        jobs.iter().filter(|(id, _)| left.contains(id)).map(|(id, args)| (*id, args.clone())).collect();
+    read_back(&server, &left).await;
+}
+
+#[tokio::test]
+async fn extremes_of_every_field_are_read_back_from_memory() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        what_is_written_is_read_back(Arc::new(MemoryStore::new()), seed).await;
+    }
+}
+
+#[tokio::test]
+async fn extremes_of_every_field_are_read_back_from_sqlite() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let folder = tempfile::TempDir::new().unwrap();
+        let store = SqliteStore::open(&folder.path().join("midge.db")).unwrap();
+        what_is_written_is_read_back(Arc::new(store), seed).await;
+    }
+}
