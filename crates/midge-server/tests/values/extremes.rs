@@ -321,7 +321,7 @@ async fn what_is_written_is_read_back(store: Arc<dyn Store>, seed: u64) {
 #[tokio::test]
 async fn extremes_of_every_field_are_read_back_from_memory() {
     for seed in SEEDS {
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         what_is_written_is_read_back(Arc::new(MemoryStore::new()), seed).await;
     }
 }
@@ -329,7 +329,7 @@ async fn extremes_of_every_field_are_read_back_from_memory() {
 #[tokio::test]
 async fn extremes_of_every_field_are_read_back_from_sqlite() {
     for seed in SEEDS {
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let folder = tempfile::TempDir::new().unwrap();
         let store = SqliteStore::open(&folder.path().join("midge.db")).unwrap();
         what_is_written_is_read_back(Arc::new(store), seed).await;

@@ -37,7 +37,7 @@ impl JobRows for SqliteRows<'_> {
         )?;
         // No LIMIT: rows that cannot be read leave room for those behind them. They are stepped through one by one.
         let rows = statement.query(params![queue.as_str(), now.as_millis()])?;
-        let (jobs, unreadable) = collect(self.connection, rows, limit)?;
+        let Collected { jobs, unreadable } = collect(self.connection, rows, limit)?;
         drop(statement);
         self.discard(unreadable, now)?;
         Ok(jobs)
@@ -49,7 +49,7 @@ impl JobRows for SqliteRows<'_> {
              WHERE machine IS NOT NULL AND machine = ?1 ORDER BY id",
         )?;
         let rows = statement.query([machine.as_str()])?;
-        let (jobs, unreadable) = collect(self.connection, rows, usize::MAX)?;
+        let Collected { jobs, unreadable } = collect(self.connection, rows, usize::MAX)?;
         drop(statement);
         if !unreadable.is_empty() {
             let about_now = self.counts()?.horizon();
@@ -240,23 +240,30 @@ impl SqliteRows<'_> {
     }
 }
 
-/// Reads at most `limit` jobs, and those before them that cannot be read, with their rows.
+/// Jobs that were found, and those that cannot be read, with their rows.
+#[derive(Default)]
+struct Collected {
+    jobs: Vec<Job>,
+    unreadable: Vec<(i64, UnreadableJob)>,
+}
+
+/// Reads at most `limit` jobs that can be read, and those between them that cannot.
 fn collect(
     connection: &Connection,
     mut rows: rusqlite::Rows<'_>,
     limit: usize,
-) -> Result<(Vec<Job>, Vec<(i64, UnreadableJob)>), StoreError> {
-    let (mut jobs, mut unreadable) = (Vec::new(), Vec::new());
-    while jobs.len() < limit
+) -> Result<Collected, StoreError> {
+    let mut found = Collected::default();
+    while found.jobs.len() < limit
         && let Some(row) = rows.next()?
     {
         let number = row.get(0)?;
         match read_job(connection, number, row.get_ref(1)?)? {
-            Ok(job) => jobs.push(job),
-            Err(job) => unreadable.push((number, job)),
+            Ok(job) => found.jobs.push(job),
+            Err(job) => found.unreadable.push((number, job)),
         }
     }
-    Ok((jobs, unreadable))
+    Ok(found)
 }
 
 /// The columns of a job that is there already.

@@ -266,3 +266,34 @@ async fn delete(args: IdsArgs) -> Result<ExitCode> {
     }
     Ok(code)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    pub(super) fn job(more: Value) -> JobView {
+        let mut job = json!({
+            "id": JobId::generate(), "module": "hello", "queue": "default", "state": "running", "attempt": 1,
+            "spent": 0, "max_attempts": 25, "enqueued_at": "2030-01-01T00:00:00Z",
+            "scheduled_at": "2030-01-01T00:00:00Z",
+        });
+        job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn a_job_that_cannot_be_read_is_said_to_be_one() {
+        let job = job(json!({"state": "discarded", "unreadable": "it is no JSON"}));
+        assert_eq!(remark(&job, words::now()), "its row cannot be read: it is no JSON");
+    }
+
+    #[test]
+    fn any_progress_can_be_shown() {
+        let most = job(json!({"progress": {"done": u64::MAX, "total": 1, "message": "m"}}));
+        assert_eq!(remark(&most, words::now()), "1844674407370955161500 % m");
+        let half = job(json!({"progress": {"done": 1, "total": 2}}));
+        assert_eq!(remark(&half, words::now()), "50 % ");
+    }
+}

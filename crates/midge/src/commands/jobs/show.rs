@@ -113,3 +113,29 @@ fn attempts(attempts: &[AttemptView]) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::tests::job;
+    use super::*;
+
+    fn names(job: &JobView) -> Vec<&'static str> {
+        facts(job, "null", words::now()).into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn of_a_job_that_cannot_be_read_only_what_is_known_is_shown() {
+        let unreadable = job(json!({"state": "discarded", "unreadable": "it is no JSON"}));
+        assert_eq!(names(&unreadable), ["job", "module", "queue", "state", "args"]);
+        let state = &facts(&unreadable, "null", words::now())[3].1;
+        assert!(state.contains("cannot be read: it is no JSON"), "{state}");
+    }
+
+    #[test]
+    fn a_time_is_called_what_the_api_calls_it() {
+        let waiting = job(json!({"state": "scheduled"}));
+        assert!(names(&waiting).contains(&"scheduled") && !names(&waiting).contains(&"due"));
+    }
+}
