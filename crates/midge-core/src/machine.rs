@@ -347,6 +347,15 @@ impl Machine {
         self.generation != generation
     }
 
+    /// Returns the regions to make it in, in the order of preference: each time that was refused, the next one comes
+    /// first. `regions` is as Fly takes it, such as `ams` or `ams,fra,any`.
+    pub fn regions(&self, regions: &str) -> String {
+        let mut regions: Vec<&str> = regions.split(',').map(str::trim).collect();
+        let first = self.act_failures as usize % regions.len();
+        regions.rotate_left(first);
+        regions.join(",")
+    }
+
     /// Returns whether it was not made yet, as far as is known: it has no id.
     pub(crate) fn is_unmade(&self) -> bool {
         self.id.is_none() && matches!(self.state, MachineState::Creating | MachineState::Preparing)

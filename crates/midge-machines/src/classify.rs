@@ -61,15 +61,28 @@ pub(crate) struct ApiAnswer<'a> {
 /// How much of an answer's text goes into an error.
 const TEXT_CHARS_MAX: usize = 300;
 
+/// The right that every call takes, and how to get it.
+const TOKEN_NEEDED: &str = "it takes a token that may make, start and destroy Machines in this app, such as \
+                            `fly tokens create deploy -a APP` makes";
+
 /// Says what an answer means.
 pub(crate) fn classify(call: Call<'_>, answer: ApiAnswer<'_>) -> Classified {
     let (word, text) = read(answer.body);
     let said = format!("{}: {}", answer.status, text.chars().take(TEXT_CHARS_MAX).collect::<String>());
     let lower = text.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
+    // What may be had is a matter of room, not of rights, whatever the status.
+    let asks_for_room = matches!(call, Call::Create(_) | Call::Start(_));
+    let is_of_room = matches!(answer.status, 402 | 403 | 409 | 412 | 422);
 
     let error = match answer.status {
-        401 | 403 => MachineError::Denied(said),
+        403 if has(&["rate limit", "too many requests"]) => {
+            MachineError::RateLimited { retry_after: answer.retry_after.and_then(seconds) }
+        }
+        _ if asks_for_room && is_of_room && is_limit(&lower) => MachineError::LimitReached(said),
+        _ if asks_for_room && is_of_room && is_quota(&lower) => MachineError::NoCapacity(said),
+        401 => MachineError::Denied(format!("{said}; the token is not known: {TOKEN_NEEDED}")),
+        403 => MachineError::Denied(format!("{said}; the token lacks the right: {TOKEN_NEEDED}")),
         404 => return missing(call, said, &lower),
         408 if matches!(call, Call::Wait(_)) => MachineError::NotReady(said),
         408 => late(call, said),
@@ -77,7 +90,6 @@ pub(crate) fn classify(call: Call<'_>, answer: ApiAnswer<'_>) -> Classified {
         412 if is_capacity(&word, &lower) => MachineError::NoCapacity(said),
         412 => return wrong_state(call, said, &lower),
         422 if is_capacity(&word, &lower) => MachineError::NoCapacity(said),
-        422 if has(&["machine limit", "payment method", "scaling limit"]) => MachineError::LimitReached(said),
         429 => MachineError::RateLimited { retry_after: answer.retry_after.and_then(seconds) },
         500.. => late(call, said),
         _ => MachineError::Invalid(said),
@@ -98,13 +110,17 @@ fn read(body: &str) -> (String, String) {
 fn missing(call: Call<'_>, said: String, lower: &str) -> Classified {
     let no_app = lower.contains("app not found") || lower.contains("could not find app");
     match call {
-        Call::Create(_) | Call::List => Classified::Failed(MachineError::Denied(said)),
-        _ if no_app => Classified::Failed(MachineError::Denied(said)),
+        Call::Create(_) | Call::List => Classified::Failed(MachineError::Denied(no_such_app(&said))),
+        _ if no_app => Classified::Failed(MachineError::Denied(no_such_app(&said))),
         Call::Destroy(_) => Classified::Done,
         Call::Start(id) | Call::Stop(id) | Call::Get(id) | Call::Wait(id) => {
             Classified::Failed(MachineError::Gone(id.clone()))
         }
     }
+}
+
+fn no_such_app(said: &str) -> String {
+    format!("{said}; there is no such app, or the token is not good for it: {TOKEN_NEEDED}")
 }
 
 /// The API gave up, and for all one knows after it had done what was asked for.
@@ -151,6 +167,21 @@ fn is_capacity(word: &str, lower: &str) -> bool {
     let texts = ["no capacity", "find capacity", "could not find a candidate host", "insufficient resources"];
     matches!(word, "insufficient_capacity" | "volume_placement_capacity")
         || texts.iter().any(|text| lower.contains(text))
+}
+
+/// What the organization may have, until a person has it raised.
+fn is_limit(lower: &str) -> bool {
+    ["machine limit", "payment method", "scaling limit"].iter().any(|text| lower.contains(text))
+}
+
+/// There is room for no more now, here or for this organization.
+fn is_quota(lower: &str) -> bool {
+    let texts =
+        ["quota", "capacity", "resource_exhausted", "limit reached", "limit exceeded", "limit has been"];
+    let reached =
+        ["reached its", "reached the", "reached your", "exceeded its", "exceeded the", "exceeded your"];
+    texts.iter().any(|text| lower.contains(text))
+        || lower.contains("limit") && reached.iter().any(|text| lower.contains(text))
 }
 
 /// Returns the id in `... machine ID 148ed21fe74e89 already exists ...`.
@@ -223,6 +254,18 @@ mod tests {
             // The token, and the app.
             ("start", 401, "unauthenticated", "denied"),
             ("create", 403, "permission_denied", "denied"),
+            ("start", 403, "permission_denied: token may only read", "denied"),
+            // Room, said as if it were a right.
+            ("create", 403, "permission_denied: CPU quota of region ams exceeded", "no capacity"),
+            ("create", 403, "you have reached your limit of performance CPUs", "no capacity"),
+            ("start", 403, "memory limit exceeded for this organization", "no capacity"),
+            ("create", 412, "failed_precondition: quota exceeded", "no capacity"),
+            ("create", 422, "quota for shared CPUs reached", "no capacity"),
+            ("create", 409, "aborted: quota exceeded", "no capacity"),
+            ("create", 403, "Your organization has reached its machine limit", "limit"),
+            ("create", 402, "please add a payment method", "limit"),
+            ("create", 403, "rate limit exceeded", "rate"),
+            ("list", 403, "quota", "denied"),
             ("create", 404, "app not found", "denied"),
             ("list", 404, "not found", "denied"),
             ("get", 404, "not_found: App not found", "denied"),
@@ -314,6 +357,20 @@ mod tests {
             panic!("not adopted")
         };
         assert_eq!(id.as_str(), "148ed21fe74e89");
+    }
+
+    #[test]
+    fn a_lack_of_rights_says_which_right_is_lacking() {
+        let name = MachineName::new("m").unwrap();
+        for status in [401, 403, 404] {
+            let answer = ApiAnswer { status, body: "no", retry_after: None };
+            let Classified::Failed(error) = classify(Call::Create(&name), answer) else { panic!("done") };
+            let text = error.to_string();
+            assert!(
+                text.contains("fly tokens create deploy") && text.contains("make, start and destroy"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

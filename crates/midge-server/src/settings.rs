@@ -23,7 +23,8 @@ pub struct Settings {
 pub struct Fork {
     /// The app's image, as a full reference such as `registry.fly.io/my-app@sha256:...`; flylet takes any word.
     pub image: String,
-    /// The region to make them in, such as `iad`; near the Machines API where it is missing.
+    /// The region to make them in, such as `iad`, or several in the order of preference, such as `iad,ord,any`; near
+    /// the Machines API where it is missing. Where one has no room, the next has its turn.
     pub region: Option<String>,
     /// The path of the host in the image, and any arguments that come before `work`.
     pub host: Vec<String>,

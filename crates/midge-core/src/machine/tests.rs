@@ -124,6 +124,18 @@ fn what_a_person_has_to_mend_is_tried_ever_more_slowly_and_never_less_than_every
 }
 
 #[test]
+fn each_time_that_it_is_refused_the_next_region_has_its_turn() {
+    let mut m = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        asked.push(m.regions("ams, fra,any"));
+        m = after(&m, failed(Call::Create, CallFailure::NoCapacity), NOW);
+    }
+    assert_eq!(asked, ["ams,fra,any", "fra,any,ams", "any,ams,fra", "ams,fra,any"]);
+    assert_eq!(m.regions("ams"), "ams");
+}
+
+#[test]
 fn a_limit_of_the_api_is_kept_and_is_no_refusal() {
     let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
     let failed = |failure| after(&creating, failed(Call::Create, failure), NOW);

@@ -13,6 +13,9 @@ use super::spec::OWNER_KEY;
 use super::{Act, Context};
 use crate::clock::Clock;
 
+/// How much is kept of what the Machines API said.
+const NOTE_CHARS_MAX: usize = 1_000;
+
 /// Makes one call to the Machines API and writes what came of it.
 pub async fn act(
     store: &dyn Store,
@@ -107,5 +110,20 @@ fn failure_of(error: &MachineError) -> CallFailure {
 fn failed(call: Call, failure: CallFailure, name: &MachineName, error: &MachineError) -> MachineEvent {
     let verb = call.as_str();
     tracing::warn!(machine.name = %name, %error, "cannot {verb} a Machine");
-    MachineEvent::CallFailed { call, failure, note: format!("cannot {verb} it: {error}") }
+    MachineEvent::CallFailed { call, failure, note: in_words(error) }
+}
+
+/// Returns an error and its causes, for people.
+fn in_words(error: &MachineError) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !words.contains(&text) {
+            words = format!("{words}: {text}");
+        }
+        cause = error.source();
+    }
+    // What it is made of came over a network, and is shown on terminals.
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(NOTE_CHARS_MAX).collect()
 }

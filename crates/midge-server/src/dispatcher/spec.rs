@@ -40,7 +40,7 @@ pub(super) fn machine_spec(context: &Context, machine: &Machine, secret: &Secret
     ];
     MachineSpec {
         name: machine.name.clone(),
-        region: fork.region.clone(),
+        region: fork.region.as_ref().map(|regions| machine.regions(regions)),
         image: fork.image.clone(),
         exec: fork.host.iter().cloned().chain(["work".to_owned()]).collect(),
         env,

@@ -84,7 +84,7 @@ struct FlyArgs {
     /// The image of Machines: this app's own
     #[arg(long, value_name = "REF", env = "FLY_IMAGE_REF")]
     image: Option<String>,
-    /// Where Machines are made, such as `ams`
+    /// Where Machines are made, such as `ams`, or several in the order of preference: `ams,fra,any`
     #[arg(long, value_name = "REGION", env = "FLY_REGION")]
     region: Option<String>,
     /// Where hosts reach this server [default: this Machine's private address]
