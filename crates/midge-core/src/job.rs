@@ -489,13 +489,14 @@ impl Job {
         self.phase().state(self.due(), now)
     }
 
-    /// Returns the job as the API shows it at a time.
+    /// Returns the job as the API shows it at a time. Why it waits is not known to it: [`crate::Outlook::why`] says so.
     pub fn view(&self, now: Timestamp) -> JobView {
         JobView {
             id: self.id,
             module: self.module.clone(),
             queue: self.queue.clone(),
             state: self.state_at(now),
+            waits: None,
             attempt: self.attempt,
             spent: self.spent,
             max_attempts: self.retry.max_attempts,

@@ -48,6 +48,7 @@ impl UnreadableJob {
             ended_at: self.ended_at,
             machine: None,
             cancelling: false,
+            waits: None,
             may_cancel: false,
             may_retry: false,
             progress: None,

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
 use self::object::FromObject;
-use crate::job::{AttemptView, JobView, State};
+use crate::job::{AttemptView, JobView, State, Waits};
 use crate::manifest::QueuePolicy;
 use crate::{AttemptNumber, JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
 
@@ -236,6 +236,9 @@ pub struct QueueView {
     /// How long the job that is due longest has waited, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_waits_ms: Option<u64>,
+    /// Why those of its jobs that are available do not start, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
     /// The number of Machines that run or are being started.
     pub machines: u32,
 }
@@ -245,6 +248,12 @@ pub struct QueueView {
 pub struct Queues {
     /// All queues, in the order of their names.
     pub queues: Vec<QueueView>,
+    /// The number of Machines of all queues together, stopped ones and those that are not destroyed yet included.
+    #[serde(default)]
+    pub machines: u32,
+    /// The most of them that there may be.
+    #[serde(default)]
+    pub max_machines: u32,
 }
 
 /// A Machine as `GET /v1/machines` shows it.

@@ -216,6 +216,15 @@ pub struct AttemptView {
     pub usage: Option<Usage>,
 }
 
+/// Why a job that waits does not start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// A word for programs, such as `queue_is_busy`. A later release may have more.
+    pub code: String,
+    /// The reason for people, such as `the queue has its 4 of 4 Machines, all busy`.
+    pub text: String,
+}
+
 /// A job as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobView {
@@ -227,6 +236,9 @@ pub struct JobView {
     pub queue: QueueName,
     /// The job's state at the time of asking.
     pub state: State,
+    /// Why the job does not start, where it waits and that was looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
     /// The number of attempts that were begun, which is the number of the last one; 0 before the first.
     pub attempt: AttemptNumber,
     /// The number of attempts that count against `max_attempts`.

@@ -93,6 +93,18 @@ impl Catalog {
         declared.chain(named).chain([QueueName::default_queue()]).collect()
     }
 
+    /// Returns whether new jobs may be put into a queue.
+    ///
+    /// # Errors
+    /// Where only declared queues take jobs and this is none: the name that was likely meant, if one is near enough.
+    pub fn takes_jobs(&self, queue: &QueueName) -> Result<(), Option<String>> {
+        if !self.manifest.only_declared_queues() || self.manifest.knows_queue(queue) {
+            return Ok(());
+        }
+        let known = self.queues();
+        Err(nearest(queue.as_str(), known.iter().map(QueueName::as_str)).map(str::to_owned))
+    }
+
     /// Returns the policy of a queue: the declared one, else the default.
     pub fn policy(&self, queue: &QueueName) -> QueuePolicy {
         self.manifest.queue(queue)

@@ -14,6 +14,25 @@ pub enum ServiceError {
         /// The name that was likely meant, if one is near enough.
         nearest: Option<String>,
     },
+    /// The manifest declares queues, and this is none of them.
+    #[error("there is no queue `{name}`{}", declare_or(.name, .nearest))]
+    UnknownQueue {
+        /// The name that was asked for.
+        name: QueueName,
+        /// The name that was likely meant, if one is near enough.
+        nearest: Option<String>,
+    },
+    /// So many queues have been named by jobs that no other may be.
+    #[error(
+        "queue `{name}` would be one too many: jobs of {max} queues that midge.toml does not declare are there already; \
+         declare it as [queues.{name}], or use one that is there"
+    )]
+    TooManyQueues {
+        /// The name that was asked for.
+        name: QueueName,
+        /// The most queues that need not be declared.
+        max: usize,
+    },
     /// A part of the request is over its bound.
     #[error("{what} is {bytes} bytes, and at most {max} are allowed{hint}")]
     TooLarge {
@@ -60,6 +79,14 @@ pub enum ServiceError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn declare_or(name: &QueueName, nearest: &Option<String>) -> String {
+    let declare = format!("declare it in midge.toml as [queues.{name}] and run `midge build`");
+    match nearest {
+        Some(nearest) => format!(": did you mean `{nearest}`? If not, {declare}"),
+        None => format!(": {declare}"),
+    }
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {

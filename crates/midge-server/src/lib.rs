@@ -84,6 +84,7 @@ mod clock;
 mod secret;
 mod settings;
 mod waiters;
+mod waits;
 
 mod midge;
 

@@ -152,7 +152,7 @@ async fn overview(
     let machines: Machines = api.get("/v1/machines", &visitor).await?;
     let body = html! {
         section { h2 { "Queues" } (queues_table(&queues)) }
-        section { h2 { "Machines" } (machines_table(&machines)) }
+        section { h2 { "Machines, " (queues.machines) " of " (queues.max_machines) } (machines_table(&machines)) }
         @if !failed.jobs.is_empty() { section { h2 { "Discarded jobs" } (jobs_table(base, &failed.jobs)) } }
         @if !retrying.jobs.is_empty() {
             section { h2 { "Jobs to be tried again" } (jobs_table(base, &retrying.jobs)) }
@@ -245,6 +245,7 @@ fn queues_table(queues: &Queues) -> Markup {
                     @for state in JobState::ALL { th.n { (state) } }
                     th.n { "oldest waits" }
                     th.n { "Machines" }
+                    th { "why jobs wait" }
                 }
             }
             @for queue in &queues.queues {
@@ -253,6 +254,7 @@ fn queues_table(queues: &Queues) -> Markup {
                     @for state in JobState::ALL { td.n { (queue.jobs.get(&state).unwrap_or(&0)) } }
                     td.n { @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) } @else { "–" } }
                     td.n { (queue.machines) " of " (queue.policy.max_machines) }
+                    td.says { @if let Some(waits) = &queue.waits { (waits.text) } }
                 }
             }
         }
@@ -327,7 +329,7 @@ fn says(job: &JobView) -> String {
     }
     match &job.failure {
         Some(failure) => format!("{}: {}", failure.cause, failure.message),
-        None => String::new(),
+        None => job.waits.as_ref().map_or(String::new(), |waits| waits.text.clone()),
     }
 }
 
@@ -340,6 +342,7 @@ fn facts(detail: &JobDetail) -> Markup {
             tr { th { "args" } td { code { (detail.args.get()) } } }
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
             tr { th { "scheduled" } td { (time(job.scheduled_at)) } }
+            @if let Some(waits) = &job.waits { tr { th { "waits" } td { (waits.text) } } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
             tr { th { "spent" } td { (job.spent) " of " (job.max_attempts) " attempts" } }
             @if let Some(machine) = &job.machine { tr { th { "runs in" } td { (machine) } } }

@@ -65,6 +65,8 @@ impl From<ServiceError> for Failed {
     fn from(error: ServiceError) -> Failed {
         let (status, code) = match &error {
             ServiceError::UnknownModule { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_module"),
+            ServiceError::UnknownQueue { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_queue"),
+            ServiceError::TooManyQueues { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_queues"),
             ServiceError::TooLarge { .. } | ServiceError::TooManyJobs { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
             }

@@ -1,6 +1,6 @@
 //! Enqueueing: a request is checked and completed from the manifest, then written with all others of its call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use midge_core::{Job, NewJob, is_full};
@@ -167,6 +167,10 @@ fn write(
             Some(hash) if *hash != new.content_hash => return Err(ServiceError::Conflict(id)),
             Some(_) => enqueued.push(Enqueued { id, new: false }),
             None => {
+                // One that was there before, in a queue that is declared no more, is still the same job.
+                let name = &new.queue;
+                let unknown = |nearest| ServiceError::UnknownQueue { name: name.clone(), nearest };
+                catalog.takes_jobs(name).map_err(unknown)?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;
                 jobs.push(Job::new(new, now));
@@ -175,6 +179,7 @@ fn write(
             }
         }
     }
+    no_more_queues(rows, &queues, catalog, now)?;
     for (queue, new) in &queues {
         let max = catalog.policy(queue).max_jobs;
         if is_full(max, rows.jobs_waiting(queue)?, *new) {
@@ -189,4 +194,31 @@ fn write(
         }
     }
     Ok(Written { enqueued, queues: queues.into_keys().collect() })
+}
+
+/// Refuses jobs that would bring one undeclared queue too many.
+fn no_more_queues(
+    rows: &mut dyn Rows,
+    queues: &BTreeMap<QueueName, u64>,
+    catalog: &Catalog,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    let undeclared = |queue: &&QueueName| !catalog.manifest.knows_queue(queue);
+    // One that has waiting jobs is there already, and so is most of what comes.
+    let mut new = Vec::new();
+    for queue in queues.keys().filter(undeclared) {
+        if rows.jobs_waiting(queue)? == 0 {
+            new.push(queue);
+        }
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    let counts = rows.job_counts(now)?;
+    let mut there: BTreeSet<&QueueName> = counts.keys().filter(undeclared).collect();
+    let max = limits::UNDECLARED_QUEUES_MAX;
+    match new.into_iter().find(|queue| there.insert(queue) && there.len() > max) {
+        Some(queue) => Err(ServiceError::TooManyQueues { name: queue.clone(), max }),
+        None => Ok(()),
+    }
 }

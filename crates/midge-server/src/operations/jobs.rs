@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_core::{Change, Job, JobEvent, Phase, StateFilter};
+use midge_core::{Change, Job, JobEvent, Outlook, Phase, StateFilter};
 use midge_protocol::api::{JobDetail, JobFilter, JobPage};
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, JobId};
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use crate::error::ServiceError;
 use crate::midge::Midge;
+use crate::waits::waits;
 
 /// Bytes that belong to a job and can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,16 +32,15 @@ impl Midge {
     /// [`ServiceError::NoSuchJob`] where there is none of that id.
     pub async fn job(&self, id: JobId) -> Result<JobView, ServiceError> {
         let job = midge_store::read(&*self.inner.store, move |rows| one_job(rows, id)).await?;
-        Ok(job.view(self.inner.clock.now()))
+        self.view(Ok(job)).await
     }
 
     /// Returns a job with its args and attempts.
     pub async fn job_detail(&self, id: JobId) -> Result<JobDetail, ServiceError> {
-        let now = self.inner.clock.now();
         let found = midge_store::read(&*self.inner.store, move |rows| -> Result<_, ServiceError> {
-            let job = match one_job(rows, id) {
-                Ok(job) => job.view(now),
-                Err(ServiceError::Store(StoreError::Unreadable(job))) => job.view(now),
+            let job: ReadJob = match one_job(rows, id) {
+                Ok(job) => Ok(job),
+                Err(ServiceError::Store(StoreError::Unreadable(job))) => Err(*job),
                 Err(error) => return Err(error),
             };
             Ok((job, rows.content(id, Content::Args)?, rows.attempts(id)?))
@@ -53,6 +53,7 @@ impl Midge {
                 Err(number) => unreadable_attempts.push(number),
             }
         }
+        let job = self.view(job).await?;
         Ok(JobDetail { job, args: as_json(args.as_deref()), attempts, unreadable_attempts })
     }
 
@@ -71,19 +72,44 @@ impl Midge {
         let mut jobs = read.await?;
         let more = jobs.len() > len;
         jobs.truncate(len);
-        let view = |job: &ReadJob| match job {
-            Ok(job) => job.view(now),
-            Err(job) => job.view(now),
-        };
-        let jobs: Vec<JobView> = jobs.iter().map(view).collect();
+        let jobs = self.views(&jobs).await?;
         let next = jobs.last().filter(|_| more).map(|job| job.id);
         Ok(JobPage { jobs, next })
+    }
+
+    async fn view(&self, job: ReadJob) -> Result<JobView, ServiceError> {
+        let mut views = self.views(&[job]).await?;
+        Ok(views.pop().expect("one job has one view"))
+    }
+
+    /// Returns jobs as the API shows them, those that wait with the reason.
+    async fn views(&self, jobs: &[ReadJob]) -> Result<Vec<JobView>, ServiceError> {
+        let now = self.inner.clock.now();
+        // Only what waits has a reason, and only that is worth another look.
+        let machines = if jobs.iter().flatten().any(|job| job.phase().is_waiting()) {
+            midge_store::read(&*self.inner.store, |rows| rows.machines()).await?
+        } else {
+            Vec::new()
+        };
+        let catalog = self.inner.catalog.get();
+        let max_machines = catalog.manifest.max_machines();
+        let mut outlook = Outlook::new(&machines, &catalog.generation, max_machines, now);
+        let view = |job: &ReadJob| {
+            let job = match job {
+                Ok(job) => job,
+                Err(unreadable) => return unreadable.view(now),
+            };
+            let served = catalog.manifest.modules.contains_key(&job.module);
+            let why = outlook.why(job, served, || catalog.policy(&job.queue));
+            JobView { waits: why.map(|why| waits(&why, now)), ..job.view(now) }
+        };
+        Ok(jobs.iter().map(view).collect())
     }
 
     /// Waits until a job has ended or `timeout` is over, and returns it as it is then.
     pub async fn wait(&self, id: JobId, timeout: Duration) -> Result<JobView, ServiceError> {
         let (job, ()) = self.look_until_ended(id, timeout, |_, _| Ok(())).await?;
-        Ok(job.view(self.inner.clock.now()))
+        self.view(Ok(job)).await
     }
 
     /// Waits until a job has ended or `timeout` is over, and returns its result.

@@ -13,7 +13,7 @@ use midge_protocol::job::State;
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
-/// List the queues: jobs in each state, the longest wait, Machines
+/// List the queues: jobs in each state, the longest wait, Machines, and why jobs do not start
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -34,6 +34,9 @@ impl Args {
             say_json(&queues)?;
         } else {
             say(table(&queues.queues))?;
+            for (queue, waits) in queues.queues.iter().filter_map(|q| Some((&q.name, q.waits.as_ref()?))) {
+                say(format_args!("{queue} waits: {}", waits.text))?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

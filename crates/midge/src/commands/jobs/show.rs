@@ -61,6 +61,9 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     }
     let cancelling = if job.cancelling { ", is being cancelled" } else { "" };
     fact("state", &format_args!("{}{cancelling}", state(job.state)));
+    if let Some(waits) = &job.waits {
+        fact("waits", &waits.text);
+    }
     fact("attempts", &format_args!("{} begun, {} of {} spent", job.attempt, job.spent, job.max_attempts));
     fact("enqueued", &time(job.enqueued_at));
     if !job.state.is_ended() {

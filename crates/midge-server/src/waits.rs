@@ -1,0 +1,111 @@
+//! Says in words why a job that waits does not start.
+//!
+//! Invariant: the reason is [`midge_core::Outlook`]'s; here are its words.
+
+use std::time::Duration;
+
+use midge_core::WhyWaiting;
+use midge_protocol::Timestamp;
+use midge_protocol::job::Waits;
+
+/// A time of the last hours is told without its date.
+const SAME_DAY: Duration = Duration::from_secs(20 * 3_600);
+
+/// Returns a reason as the API tells it at a time.
+pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
+    let (code, text) = match why {
+        WhyWaiting::Scheduled { at } => ("scheduled", format!("scheduled for {}", clock(*at, now))),
+        WhyWaiting::TriedAgain { at } => ("tried_again", format!("tried again at {}", clock(*at, now))),
+        WhyWaiting::ModuleNotServed => {
+            ("module_not_served", "no module of this name is served now".to_owned())
+        }
+        WhyWaiting::PlaceIsFree => {
+            ("place_is_free", "a place is free: a Machine is about to take it".to_owned())
+        }
+        WhyWaiting::MachineStarts => ("machine_starts", "a Machine is starting".to_owned()),
+        WhyWaiting::MachineRefused { words, times, since, next } => {
+            let tries = tries(*times, *since, *next, now);
+            ("machine_refused", format!("no Machine can be had: {words} ({tries})"))
+        }
+        WhyWaiting::MachineDoesNotComeUp { words, times, since, next } => {
+            let tries = tries(*times, *since, *next, now);
+            ("machine_does_not_come_up", format!("no Machine comes up: {words} ({tries})"))
+        }
+        WhyWaiting::QueueIsBusy { machines, max } => {
+            ("queue_is_busy", format!("the queue has its {machines} of {max} Machines, all busy"))
+        }
+        WhyWaiting::ServerIsFull { machines, max } => {
+            ("server_is_full", format!("the server has its {machines} of {max} Machines"))
+        }
+        WhyWaiting::MachineIsNext => ("machine_is_next", "a Machine is about to be made".to_owned()),
+    };
+    Waits { code: code.to_owned(), text }
+}
+
+fn tries(times: u32, since: Timestamp, next: Timestamp, now: Timestamp) -> String {
+    let next = if next > now { format!("in {}", span(next.since(now))) } else { "now".to_owned() };
+    format!("{} since {}; next try {next}", count(u64::from(times), "time"), clock(since, now))
+}
+
+fn clock(at: Timestamp, now: Timestamp) -> String {
+    let text = at.to_string();
+    let (Some(day), Some(minute)) = (text.get(..10), text.get(11..16)) else { return text };
+    let away = at.since(now).max(now.since(at));
+    if away < SAME_DAY { format!("{minute} UTC") } else { format!("{day} {minute} UTC") }
+}
+
+fn span(span: Duration) -> String {
+    match span.as_secs() + u64::from(span.subsec_nanos() > 0) {
+        seconds @ 0..120 => count(seconds, "second"),
+        seconds @ 120..7_200 => count(seconds / 60, "minute"),
+        seconds => count(seconds / 3_600, "hour"),
+    }
+}
+
+fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_told_with_what_is_known() {
+        // 2026-11-26 12:05 UTC.
+        let now = Timestamp::from_millis(1_795_694_700_000);
+        let at = |seconds: i64| Timestamp::from_millis(now.as_millis() + seconds * 1_000);
+        let refused = WhyWaiting::MachineRefused {
+            words: "the Machines API refuses the request: the Machine came out without its program".into(),
+            times: 7,
+            since: at(-300),
+            next: at(120),
+        };
+        let not_up = WhyWaiting::MachineDoesNotComeUp {
+            words: "it stopped".into(),
+            times: 1,
+            since: at(-86_400),
+            next: now,
+        };
+        let table = [
+            (WhyWaiting::Scheduled { at: at(3_600) }, "scheduled for 13:05 UTC"),
+            (WhyWaiting::Scheduled { at: at(86_400) }, "scheduled for 2026-11-27 12:05 UTC"),
+            (WhyWaiting::TriedAgain { at: at(60) }, "tried again at 12:06 UTC"),
+            (WhyWaiting::ModuleNotServed, "no module of this name is served now"),
+            (WhyWaiting::PlaceIsFree, "a place is free: a Machine is about to take it"),
+            (WhyWaiting::MachineStarts, "a Machine is starting"),
+            (
+                refused,
+                "no Machine can be had: the Machines API refuses the request: the Machine came out without its \
+                 program (7 times since 12:00 UTC; next try in 2 minutes)",
+            ),
+            (not_up, "no Machine comes up: it stopped (1 time since 2026-11-25 12:05 UTC; next try now)"),
+            (WhyWaiting::QueueIsBusy { machines: 4, max: 4 }, "the queue has its 4 of 4 Machines, all busy"),
+            (WhyWaiting::ServerIsFull { machines: 20, max: 20 }, "the server has its 20 of 20 Machines"),
+            (WhyWaiting::MachineIsNext, "a Machine is about to be made"),
+        ];
+        for (why, text) in table {
+            assert_eq!(waits(&why, now).text, text);
+        }
+    }
+}
