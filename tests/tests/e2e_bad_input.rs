@@ -240,6 +240,15 @@ fn a_database_that_is_not_ours_is_left_alone() {
     serve(&modules, &["--db", &text]).fails(1, &["is not a midge database", &text]);
     assert_eq!(std::fs::read_to_string(&photo).unwrap().len(), 4_100);
     serve(&modules, &["--db", "/no/such/folder/midge.db"]).fails(1, &["/no/such/folder"]);
+    serve(&modules, &["--db", "/dev/null"]).fails(1, &["cannot open /dev/null: it is a device: name a file"]);
+    let folder = files.dir().display().to_string();
+    serve(&modules, &["--db", &folder]).fails(1, &["it is a folder: name a file"]);
+
+    let other = files.path("other.db");
+    std::fs::hard_link(first.database(), &other).unwrap();
+    let other = other.display().to_string();
+    serve(&modules, &["--db", &other]).fails(1, &["in use by another server", &other]);
+    assert_eq!(first.run("hello", json!({"name": "x"})), json!({"greeting": "Hello, x!"}));
 }
 
 #[test]

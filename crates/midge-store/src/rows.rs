@@ -258,17 +258,52 @@ pub enum StoreError {
         /// The path of the file.
         path: String,
     },
-    /// The file is no database of midge's, or is damaged, or a newer midge made it: name another file.
+    /// The file is no database of midge's: name another file.
     #[error("{path} is not a midge database: {why}")]
     NotOurs {
         /// The path of the file.
         path: String,
-        /// What is wrong with the file, and what to do.
+        /// What the file is, and what to do.
         why: String,
     },
     /// The row of this job cannot be read: delete it, if it is not wanted any more. All others can.
     #[error("the row of job {} cannot be read ({}): delete the job, and enqueue it again under a new id", .0.id, .0.why)]
     Unreadable(Box<UnreadableJob>),
+    /// A newer midge wrote the database: use that one, or another file.
+    #[error(
+        "a newer midge wrote the database {path}: it has schema {schema}, and this midge knows none after {known}: use \
+         that midge, or name another file"
+    )]
+    Newer {
+        /// The path of the file.
+        path: String,
+        /// The schema that the file has.
+        schema: i64,
+        /// The newest schema that this midge knows.
+        known: usize,
+    },
+    /// The pages of the database are not what they must be: restore a backup, or save what can be read. Nothing is
+    /// written until the store is opened again.
+    #[error(
+        "the database is damaged ({why}): stop the server, restore a backup or save what can be read with `sqlite3 FILE \
+         .recover | sqlite3 NEW-FILE`, and start again"
+    )]
+    Damaged {
+        /// What is wrong, and in which file.
+        why: String,
+    },
+    /// The file of the database is not where it was: put it back, or stop the server. Nothing is read and nothing is
+    /// written until it is back.
+    #[error(
+        "{path} {what} while the server had it open: nothing is read or written until it is back; if it is gone, stop the \
+         server, delete what is left of the database's -wal and -shm, put a copy in its place and start again"
+    )]
+    Lost {
+        /// The path of the file: the database, or one of those beside it.
+        path: String,
+        /// What became of the file.
+        what: String,
+    },
     /// There is no room to write: make some. What was written before is kept.
     #[error("the disk that holds the database is full: free some space and try again")]
     Full,
@@ -287,6 +322,8 @@ impl StoreError {
         match self {
             StoreError::Full => StoreError::Full,
             StoreError::Failed(why) => StoreError::Failed(why.clone()),
+            StoreError::Damaged { why } => StoreError::Damaged { why: why.clone() },
+            StoreError::Lost { path, what } => StoreError::Lost { path: path.clone(), what: what.clone() },
             other => StoreError::Failed(other.to_string()),
         }
     }

@@ -1,13 +1,16 @@
 //! Rows in one SQLite file: a thread that writes, a few that read when somebody asks.
 //!
-//! Invariant: one store has the file, by a lock on a file beside it. SQL finds and counts; it holds no rule.
+//! Invariant: one store has the file, by a lock on the file itself and on its name. SQL finds and counts; it holds no rule.
 //!
 //! Each file uses only files below it:
 //!
 //! | file | what is in it | uses |
 //! |---|---|---|
-//! | `writer` | the thread that writes, and its commits | `queued`, `rows`, `counts` |
-//! | `readers` | the threads that read | `connection`, `queued`, `rows` |
+//! | `writer` | the thread that writes, and its commits | `health`, `queued`, `rows`, `counts` |
+//! | `readers` | the threads that read | `connection`, `health`, `queued`, `rows` |
+//! | `checker` | the thread that looks over all pages | `connection`, `health` |
+//! | `health` | whether the file can still be used | `connection`, `file` |
+//! | `file` | the file itself: its locks, its mode, whether it is still there | |
 //! | `connection` | opening a file, and leading it to the newest schema | |
 //! | `queued` | work on its way to a thread and back | |
 //! | `jobs` | finding, writing, deleting jobs | `listing`, `read`, `rows`, `counts`, `decode` |
@@ -19,8 +22,13 @@
 //! | `counts` | the numbers that every transaction keeps | `decode` |
 //! | `decode` | columns | |
 
+mod checker;
 mod readers;
 mod writer;
+
+mod health;
+
+mod file;
 
 mod connection;
 mod queued;
@@ -37,30 +45,48 @@ mod rows;
 mod counts;
 mod decode;
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::checker::{Checker, check_at_once};
+use self::file::DatabaseFile;
+use self::health::Health;
 use self::readers::Readers;
 use self::writer::Writer;
 use crate::{ReadWork, Store, StoreError, WriteWork};
 
-/// How a database is used. The default sets no bound.
-#[derive(Debug, Clone, Default)]
+/// How a database is used. The default sets no bound, and looks over the file once an hour.
+#[derive(Debug, Clone)]
 pub struct SqliteSettings {
     /// The most bytes that the file may have: a write that needs more fails with [`StoreError::Full`]. Without it, the
     /// disk is the bound.
     pub bytes_max: Option<u64>,
+    /// The time from one look over all pages of the file to the next. A file that takes long to look over is looked over
+    /// less often.
+    pub check_every: Duration,
+}
+
+impl Default for SqliteSettings {
+    fn default() -> SqliteSettings {
+        SqliteSettings { bytes_max: None, check_every: Duration::from_secs(60 * 60) }
+    }
 }
 
 /// A durable store in one SQLite file. When it is dropped, it waits for the work that has begun and closes the file.
+///
+/// Nobody but the file's owner may read the file and those that SQLite keeps beside it. A file that is deleted, moved or
+/// replaced while the store has it open is noticed within a second, and before anything is answered: from then on work
+/// fails with [`StoreError::Lost`], until the file is back. What the store still has of it is saved beside where it was,
+/// in a file whose name ends with `-saved-1`.
 #[derive(Debug)]
 pub struct SqliteStore {
     // Fields are dropped in this order: the writer's connection closes last, and SQLite tidies the file up with it.
+    _checker: Checker,
     readers: Readers,
     writer: Writer,
-    _lock: File,
 }
 
 impl SqliteStore {
@@ -68,8 +94,10 @@ impl SqliteStore {
     /// made is led to the schema of now first, after which the older one cannot open it any more.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] where another store has the file, under whatever path; [`StoreError::NotOurs`] where it is
-    /// no database of midge's, is damaged, or was made by a newer midge. A file that is refused is left as it is.
+    /// [`StoreError::InUse`] where another store has the file, under whatever name; [`StoreError::NotOurs`] where it is
+    /// no database of midge's; [`StoreError::Newer`] where a newer midge made it; [`StoreError::Damaged`] where its pages
+    /// are not what they must be; [`StoreError::Failed`] where it is no file, cannot be written, or has a second hard
+    /// link. A file that is refused is left as it is.
     ///
     /// # Examples
     /// ```
@@ -102,11 +130,14 @@ impl SqliteStore {
     /// # Errors
     /// Those of [`SqliteStore::open`].
     pub fn open_with(path: &Path, settings: &SqliteSettings) -> Result<SqliteStore, StoreError> {
-        let path = &resolve(path)?;
-        let lock = lock(path)?;
+        let health = Arc::new(Health::new(DatabaseFile::open(path)?));
+        let path = health.file().path();
         let connection = connection::open_writer(path, settings)?;
-        let writer = Writer::start(connection)?;
-        Ok(SqliteStore { readers: Readers::new(path.clone()), writer, _lock: lock })
+        let first = check_at_once(&connection, path)?;
+        health.file().note_beside()?;
+        let writer = Writer::start(connection, health.clone())?;
+        let checker = Checker::start(health.clone(), settings.check_every, first)?;
+        Ok(SqliteStore { _checker: checker, readers: Readers::new(health), writer })
     }
 }
 
@@ -118,39 +149,5 @@ impl Store for SqliteStore {
 
     async fn read_boxed(&self, work: ReadWork) -> Result<(), StoreError> {
         self.readers.read(work).await
-    }
-}
-
-/// Returns the one path of a file that may have many, so that all of them meet the same lock.
-fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
-    let cannot = |why: &str| StoreError::Failed(format!("cannot open {}: {why}", path.display()));
-    if path.is_dir() {
-        return Err(cannot("it is a folder: name a file"));
-    }
-    if let Ok(path) = path.canonicalize() {
-        return Ok(path);
-    }
-    let name = path.file_name().ok_or_else(|| cannot("it is not a file's name"))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match folder.canonicalize() {
-        Ok(folder) => Ok(folder.join(name)),
-        Err(error) => Err(cannot(&format!("{}: {error}: make the folder first", folder.display()))),
-    }
-}
-
-/// Makes sure that no other store has the file. The lock is the kernel's: it ends with the process.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    // Not a lock on the database itself: closing any descriptor of that file would end SQLite's own locks.
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push("-lock");
-    let lock_path = PathBuf::from(lock_path);
-    let failed =
-        |error: std::io::Error| StoreError::Failed(format!("cannot lock {}: {error}", lock_path.display()));
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.display().to_string() }),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }

@@ -1,6 +1,9 @@
 //! What was answered is on disk, whatever happens to the process or the disk. These tests need a process of their
 //! own, so this program is also that process: `disasters child WHAT FILE`.
 
+// A child says to its parent what happened.
+#![allow(clippy::print_stdout)]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,6 +22,9 @@ fn main() {
         return match what.as_str() {
             "write" => write_for_ever(Path::new(file)),
             "open" => drop(SqliteStore::open(Path::new(file)).unwrap()),
+            "look" => look(Path::new(file)),
+            "refused" => println!("{}", SqliteStore::open(Path::new(file)).expect_err("it is refused")),
+            "fail" => write_until_the_disk_fails(Path::new(file)),
             _ => fill_and_free(Path::new(file)),
         };
     }
@@ -30,9 +36,15 @@ fn main() {
             a_kill_leaves_the_old_schema_or_the_new_one,
         ),
         Trial::test("a_full_disk_loses_nothing", a_full_disk_loses_nothing).with_ignored_flag(!can_mount()),
+        Trial::test("a_refused_store_leaves_the_locks_of_the_first", a_refused_store_leaves_the_locks),
+        Trial::test("a_disk_that_fails_loses_nothing", a_disk_that_fails_loses_nothing),
+        Trial::test("a_read_only_file_system_is_refused_with_what_to_do", a_read_only_file_system_is_refused)
+            .with_ignored_flag(!can_mount()),
+        Trial::test("a_mount_of_a_file_is_no_way_to_a_second_store", a_mount_is_no_way_to_a_second_store)
+            .with_ignored_flag(!can_mount()),
     ];
     if !arguments.list && !can_mount() {
-        eprintln!("a_full_disk_loses_nothing is ignored: no mount namespace can be made here (unshare)");
+        eprintln!("tests with mounts are ignored: no mount namespace can be made here (unshare)");
     }
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -182,13 +194,93 @@ fn can_mount() -> bool {
     try_it.status().is_ok_and(|status| status.success())
 }
 
-fn a_full_disk_loses_nothing() -> Result<(), Failed> {
-    let folder = TempDir::new()?;
-    let script = r#"mount -t tmpfs -o size=8m tmpfs "$1"; exec "$2" child fill "$1/midge.db""#;
+/// Runs a script with mounts of its own, and with a folder and this program as its arguments. Returns what it said.
+fn with_mounts(script: &str, folder: &Path) -> Result<String, Failed> {
     let this = std::env::current_exe()?;
-    let output = in_namespace().args([script, "sh"]).arg(folder.path()).arg(this).output()?;
+    let output = in_namespace().args([script, "sh"]).arg(folder).arg(this).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn a_full_disk_loses_nothing() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let script = r#"mount -t tmpfs -o size=8m tmpfs "$1"; exec "$2" child fill "$1/midge.db""#;
+    with_mounts(script, folder.path())?;
+    Ok(())
+}
+
+fn a_read_only_file_system_is_refused() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    drop(SqliteStore::open(&folder.path().join("midge.db"))?);
+    let script = r#"mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"
+        "$2" child refused "$1/midge.db"; rm -f "$1/midge.db-lock" || exec "$2" child refused "$1/new.db""#;
+    let said = with_mounts(script, folder.path())?;
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert!(said.lines().all(|line| line.contains("not read-only, or name another file")), "{said}");
+    Ok(())
+}
+
+fn a_mount_is_no_way_to_a_second_store() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let store = SqliteStore::open(&folder.path().join("midge.db"))?;
+    run(put(&store, &[job(1, "default", 0)]))?;
+    let script = r#"mkdir "$1/other"; touch "$1/other/jobs.db"; mount --bind "$1/midge.db" "$1/other/jobs.db"
+        exec "$2" child refused "$1/other/jobs.db""#;
+    let said = with_mounts(script, folder.path())?;
+    assert!(said.contains("in use by another server"), "{said}");
+    run(put(&store, &[job(2, "default", 0)]))?;
+    Ok(())
+}
+
+/// Looks at a database as the `sqlite3` command does.
+fn look(path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    let jobs: i64 = connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get(0)).unwrap();
+    println!("{jobs}");
+}
+
+fn a_refused_store_leaves_the_locks() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join("midge.db");
+    let store = SqliteStore::open(&path)?;
+    run(put(&store, &[job(1, "default", 0)]))?;
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::InUse { .. })));
+    // A process that is the last to close moves the log into the file and deletes it. The locks say that it is not.
+    let status = child().arg("child").arg("look").arg(&path).stdout(Stdio::null()).status()?;
+    assert!(status.success());
+    assert!(folder.path().join("midge.db-wal").exists(), "the log was deleted under the store");
+    run(put(&store, &[job(2, "default", 0)]))?;
+    Ok(())
+}
+
+/// Writes until a write fails, and says the number of each job that was answered, and then the error.
+fn write_until_the_disk_fails(path: &Path) {
+    let store = SqliteStore::open(path).unwrap();
+    for number in 0.. {
+        match run(put(&store, &[job(number, "default", 0)])) {
+            Ok(()) => println!("{number}"),
+            Err(error) => return println!("{error}"),
+        }
+    }
+}
+
+fn a_disk_that_fails_loses_nothing() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join("midge.db");
+    // Beyond this size a write fails with EFBIG, which is to SQLite as any other but ENOSPC.
+    let script = r#"trap '' XFSZ; ulimit -f 1024; exec "$1" child fail "$2""#;
+    let this = std::env::current_exe()?;
+    let output = Command::new("sh").args(["-ec", script, "sh"]).arg(this).arg(&path).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    let mut lines: Vec<&str> = said.lines().collect();
+    let error = lines.pop().ok_or("the child said nothing")?;
+    assert!(error.contains("the disk failed"), "{error}");
+    let answered = lines.len() as u128;
+    assert!(answered > 10, "{answered}");
+    let store = SqliteStore::open(&path)?;
+    let jobs = run(read(&store, move |rows| rows.jobs(&(0..answered).map(id).collect::<Vec<_>>())))?;
+    assert!(jobs.iter().all(Option::is_some), "all that was answered is there");
     Ok(())
 }

@@ -94,8 +94,10 @@ fn a_newer_schema_is_refused_with_what_to_do() {
     drop(store);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = refusal(&path);
-    assert!(matches!(error, StoreError::NotOurs { .. }), "{error}");
-    assert!(error.to_string().contains("schema 99") && error.to_string().contains("newer midge"), "{error}");
+    assert!(matches!(error, StoreError::Newer { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("schema 99") && error.contains("newer midge"), "{error}");
+    assert!(!error.contains("not a midge database"), "{error}");
 }
 
 #[test]
@@ -132,7 +134,7 @@ async fn fill(store: &dyn Store) -> Vec<u128> {
 #[test]
 fn a_full_database_keeps_what_was_answered_and_goes_on_when_there_is_room() {
     let folder = TempDir::new().unwrap();
-    let settings = SqliteSettings { bytes_max: Some(4 * 1024 * 1024) };
+    let settings = SqliteSettings { bytes_max: Some(4 * 1024 * 1024), ..SqliteSettings::default() };
     let store = SqliteStore::open_with(&folder.path().join("midge.db"), &settings).unwrap();
     run(async {
         let answered = fill(&store).await;
@@ -159,7 +161,7 @@ fn a_full_database_keeps_what_was_answered_and_goes_on_when_there_is_room() {
 #[test]
 fn work_cannot_hide_that_a_write_failed() {
     let folder = TempDir::new().unwrap();
-    let settings = SqliteSettings { bytes_max: Some(1024 * 1024) };
+    let settings = SqliteSettings { bytes_max: Some(1024 * 1024), ..SqliteSettings::default() };
     let store = SqliteStore::open_with(&folder.path().join("midge.db"), &settings).unwrap();
     let hidden = run(write(&store, |rows| {
         rows.put_jobs(&[job(1, "default", 0)])?;

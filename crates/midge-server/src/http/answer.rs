@@ -79,10 +79,25 @@ impl From<ServiceError> for Failed {
             ServiceError::Store(StoreError::Unreadable(_)) => (StatusCode::CONFLICT, "unreadable"),
             ServiceError::Store(StoreError::Full) => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
             ServiceError::Store(error) => {
-                // What the database says is for the log, not for the caller.
+                // What the database says, and where it is, is for the log and not for the caller.
                 tracing::error!(%error, "the store failed a request");
-                let text = "the store failed: nothing was changed; see the server's log, and try again";
-                return Failed::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", text);
+                let (code, text) = match error {
+                    StoreError::Lost { .. } => (
+                        "store_lost",
+                        "the server's database was deleted, moved or replaced, so that it takes nothing: its log says what \
+                         to do; then try again",
+                    ),
+                    StoreError::Damaged { .. } => (
+                        "store_damaged",
+                        "the server's database is damaged, so that it takes nothing: its log says what to do; then try \
+                         again",
+                    ),
+                    _ => (
+                        "store_failed",
+                        "the store failed: nothing was changed; see the server's log, and try again",
+                    ),
+                };
+                return Failed::new(StatusCode::SERVICE_UNAVAILABLE, code, text);
             }
         };
         Failed::new(status, code, error.to_string())

@@ -1,5 +1,6 @@
 //! Opens connections: whose file it is, which schema it has, and how SQLite is to treat it.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -31,16 +32,38 @@ const MIGRATION_TEMP_STORE: &str = "file";
 /// How many prepared statements a connection keeps: more than there are different ones.
 const STATEMENTS_MAX: usize = 64;
 
+thread_local! {
+    /// What SQLite last said of damage on this thread. Work makes its own errors of ours, and may even drop them, so that
+    /// whoever runs work cannot tell by what it returns.
+    static DAMAGE_MET: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Returns what SQLite has said of damage on this thread since it was last asked.
+pub(super) fn damage_met() -> Option<String> {
+    DAMAGE_MET.take()
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreError::Full,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                DAMAGE_MET.set(Some(error.to_string()));
+                StoreError::Damaged { why: error.to_string() }
+            }
+            Some(ErrorCode::SystemIoFailure) => StoreError::Failed(format!(
+                "the disk failed to read or to write the database ({error}): see what the system's log says of it"
+            )),
+            Some(ErrorCode::ReadOnly) => StoreError::Failed(format!(
+                "the database cannot be written any more ({error}): its file system may have become read-only after an \
+                 error; see what the system's log says of it"
+            )),
             _ => StoreError::Failed(error.to_string()),
         }
     }
 }
 
-/// Opens the connection that writes. Makes the database where there is none.
+/// Opens the connection that writes. An empty file becomes a database.
 pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> Result<Connection, StoreError> {
     let explained = |error| explain(path, error);
     let mut connection = open(path).map_err(explained)?;
@@ -67,6 +90,8 @@ pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> Result<Conn
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(explained)?;
     }
     migrate(&mut connection, version).map_err(explained)?;
+    // The first thing that is read opens the log, which has to be there from now on.
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(explained)?;
     Ok(connection)
 }
 
@@ -80,8 +105,8 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
     // One thread at a time uses a connection, so SQLite need not lock.
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // Nor does it make the file: where there is none by now, it was deleted.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -112,9 +137,13 @@ fn schema_of(connection: &Connection, path: &Path) -> Result<usize, StoreError> 
     }
     match usize::try_from(version) {
         Ok(version) if (1..=newest).contains(&version) => Ok(version),
-        _ => Err(not_ours(format!(
-            "it has schema {version} and this midge knows none after {newest}: use the newer midge that wrote it"
-        ))),
+        Ok(_) if version > 0 => {
+            Err(StoreError::Newer { path: path.display().to_string(), schema: version, known: newest })
+        }
+        // A schema is written in one transaction with its number.
+        _ => Err(StoreError::Damaged {
+            why: format!("{}: its header says schema {version}, and there is no such schema", path.display()),
+        }),
     }
 }
 
@@ -138,11 +167,24 @@ fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> 
 fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
     let path = path.display().to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => {
-            StoreError::NotOurs { path, why: "it is not an SQLite database: name another file".to_owned() }
-        }
-        Some(ErrorCode::DatabaseCorrupt) => StoreError::NotOurs { path, why: "it is damaged".to_owned() },
+        Some(ErrorCode::NotADatabase) => StoreError::NotOurs {
+            path,
+            why: "it is not an SQLite database, or its first page is damaged: name another file, or restore a backup"
+                .to_owned(),
+        },
+        Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged { why: format!("{path}: {error}") },
         Some(ErrorCode::DiskFull) => StoreError::Full,
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            StoreError::Failed(format!(
+                "cannot open {path} for writing, or SQLite's files beside it ({error}): run midge as the user who may \
+                 write there, and on a file system that is not read-only, or name another file"
+            ))
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Failed(format!(
+            "cannot open {path}: another program holds a lock on it, such as sqlite3 or a backup: end it and try again; \
+             on a network file system, which has locks of its own, a database cannot be"
+        )),
+        Some(ErrorCode::SystemIoFailure) => StoreError::Failed(format!("{path}: {}", StoreError::from(error))),
         _ => StoreError::Failed(format!("cannot open {path}: {error}")),
     }
 }

@@ -1,7 +1,6 @@
 //! Threads that read. They start when there is something to read, and end when there has not been for a while.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,6 +8,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::connection::open_reader;
+use super::health::Health;
 use super::queued::{QueuedWork, Room};
 use super::rows::SqliteRows;
 use crate::work;
@@ -30,7 +30,7 @@ pub(super) struct Readers {
 
 #[derive(Debug)]
 struct Shared {
-    path: PathBuf,
+    health: Arc<Health>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -47,8 +47,8 @@ struct State {
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Readers {
-        let shared = Shared { path, state: Mutex::default(), changed: Condvar::new() };
+    pub(super) fn new(health: Arc<Health>) -> Readers {
+        let shared = Shared { health, state: Mutex::default(), changed: Condvar::new() };
         Readers { shared: Arc::new(shared), room: Room::new(WAITING_MAX) }
     }
 
@@ -105,7 +105,8 @@ impl Shared {
     fn run(&self) {
         let mut connection = None;
         while let Some(queued) = self.next() {
-            let outcome = read(&mut connection, self, queued.work);
+            let outcome = read(&mut connection, &self.health, queued.work);
+            self.health.note();
             // Whoever does not wait any more does not need to know.
             let _ = queued.reply.send(outcome);
         }
@@ -128,10 +129,12 @@ impl Shared {
 }
 
 /// Does a work in a transaction of its own, which sees one state.
-fn read(connection: &mut Option<Connection>, shared: &Shared, work: ReadWork) -> Result<(), StoreError> {
+fn read(connection: &mut Option<Connection>, health: &Health, work: ReadWork) -> Result<(), StoreError> {
+    // Before it is opened by its name, which may be another file's by now.
+    health.to_read()?;
     let connection = match connection {
         Some(connection) => connection,
-        None => connection.insert(open_reader(&shared.path)?),
+        None => connection.insert(open_reader(health.file().path())?),
     };
     connection.prepare_cached("BEGIN")?.execute([])?;
     let outcome = work::run(work, &mut SqliteRows::to_read(connection, &mut None));

@@ -1,12 +1,15 @@
 //! The one thread that writes. It takes all the work that waits, and makes it durable with one commit.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::counts::Counts;
+use super::health::{Health, News};
 use super::queued::{QueuedWork, Reply, Room, thread_is_gone};
 use super::rows::{Guard, SqliteRows};
 use crate::work;
@@ -19,9 +22,13 @@ const COMMIT_WORKS_MAX: usize = 512;
 /// How long work is taken into one commit. Whoever came first waits for the last.
 const COMMIT_TIME_MAX: Duration = Duration::from_millis(10);
 
+/// How often the thread looks whether the file is where it was, while it has nothing to do.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Hands work to the thread.
 #[derive(Debug)]
 pub(super) struct Writer {
+    health: Arc<Health>,
     /// Nothing once the writer is being dropped: the thread ends when it has no sender any more.
     queue: Option<Sender<QueuedWork>>,
     room: Room,
@@ -29,17 +36,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Writer, StoreError> {
+    pub(super) fn start(connection: Connection, health: Arc<Health>) -> Result<Writer, StoreError> {
         let (sender, queue) = channel();
-        let mut thread = WriterThread { connection, counts: None, wrote: false, queue };
+        let mut thread =
+            WriterThread { connection, health: health.clone(), counts: None, wrote: false, queue };
         let thread = std::thread::Builder::new()
             .name("midge-writer".to_owned())
             .spawn(move || thread.run())
             .map_err(|error| StoreError::Failed(format!("cannot start a thread: {error}")))?;
-        Ok(Writer { queue: Some(sender), room: Room::new(WAITING_MAX), thread: Some(thread) })
+        Ok(Writer { health, queue: Some(sender), room: Room::new(WAITING_MAX), thread: Some(thread) })
     }
 
     pub(super) async fn write(&self, work: WriteWork) -> Result<(), StoreError> {
+        // Asked here, too: the thread may be saving what a lost file held, which takes a while.
+        self.health.to_write()?;
         let queue = self.queue.as_ref().ok_or_else(thread_is_gone)?;
         self.room.wait_for(work, |queued| queue.send(queued).map_err(|_| thread_is_gone())).await
     }
@@ -56,7 +66,9 @@ impl Drop for Writer {
 }
 
 struct WriterThread {
+    // Before the file's own descriptor, which must be closed after it.
     connection: Connection,
+    health: Arc<Health>,
     /// The numbers of the file and of the transaction; nothing where they have to be loaded.
     counts: Option<Counts>,
     /// Whether a work that was kept has written in the transaction.
@@ -66,16 +78,54 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(&mut self) {
-        while let Ok(first) = self.queue.recv() {
-            self.transaction(first);
+        loop {
+            match self.queue.recv_timeout(LOOK_EVERY) {
+                Ok(first) => self.transaction(first),
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
+        if self.health.file().log_is_anothers() {
+            // SQLite deletes the log by its name when the last connection closes.
+            let kept = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            if let Err(error) = kept {
+                tracing::error!(%error, "another database's log may have been deleted: {error}");
+            }
+        }
+    }
+
+    /// Looks whether the file is where it was. What a lost one held is saved, as long as it is still open.
+    fn look(&mut self) {
+        if self.health.look() == News::Lost {
+            let saved = self.save();
+            match saved {
+                Ok(path) => tracing::error!("all that the lost database held is saved in {path}"),
+                Err(error) => {
+                    tracing::error!(%error, "what the lost database held cannot be saved: {error}");
+                }
+            }
+        }
+    }
+
+    /// Writes all that the database holds into a new file beside it, and returns its path.
+    fn save(&self) -> Result<String, StoreError> {
+        let path = self.health.file().make_saved()?;
+        let shown = path.display().to_string();
+        let saved = self.connection.execute("VACUUM INTO ?1", [&shown]);
+        if saved.is_err() {
+            // A part of it would only be taken for all of it.
+            let _ = std::fs::remove_file(&path);
+        }
+        saved.map(|_| shown).map_err(StoreError::from)
     }
 
     /// Does a work, and what else waits, in one transaction. Replies when it is durable.
     fn transaction(&mut self, first: QueuedWork) {
         let begun = Instant::now();
-        if let Err(error) = self.begin() {
+        if let Err(error) = self.health.to_write().and_then(|()| self.begin()) {
+            self.health.note();
             let _ = first.reply.send(Err(error));
+            self.look();
             return;
         }
         let mut done: Vec<(Reply, Result<(), StoreError>)> = Vec::new();
@@ -97,10 +147,16 @@ impl WriterThread {
         if ended.is_err() {
             self.roll_back();
         }
+        self.health.note();
+        // Nothing is answered that went where nobody finds it again.
+        let ended = ended.and_then(|()| self.health.to_write());
         for (reply, outcome) in done {
             let outcome = outcome.and(ended.as_ref().map(|_| ()).map_err(StoreError::for_another));
             // Whoever does not wait any more does not need to know.
             let _ = reply.send(outcome);
+        }
+        if ended.is_err() {
+            self.look();
         }
     }
 

@@ -1,0 +1,283 @@
+//! The file of a database: what it may be, who else has it, who may read it, and whether it is still where it was.
+//!
+//! Invariant: no SQL. A descriptor of a database is closed only when SQLite has none of it open in this process: closing
+//! any ends all of SQLite's own locks on it (fcntl(2)).
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::StoreError;
+
+/// Args, results and logs are nobody else's business.
+const MODE: u32 = 0o600;
+/// The files that SQLite keeps beside a database: its log, the log's index, and the journal of other modes.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// How many names are tried for a file that saves what a lost one held.
+const SAVED_MAX: usize = 100;
+
+/// The databases that this process has open, whatever they are called.
+static HELD: Mutex<BTreeSet<Inode>> = Mutex::new(BTreeSet::new());
+
+/// A file itself, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    fn of(file: &Metadata) -> Inode {
+        Inode { device: file.dev(), number: file.ino() }
+    }
+}
+
+/// A database's file, which no other store has while this lives.
+#[derive(Debug)]
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    inode: Inode,
+    /// The log and its index, as the writer's connection found or made them.
+    beside: OnceLock<[(PathBuf, Inode); 2]>,
+    /// Locked with flock(2), of which SQLite's locks know nothing: it holds under every name that the file has, a hard
+    /// link, a symbolic one or a mount.
+    _file: Held,
+    /// A locked file with the database's name: the names of the log and its index hang on that, also where the database
+    /// itself is another one by now.
+    _name: File,
+}
+
+/// A descriptor of a database. This process opens no other one while it is held.
+#[derive(Debug)]
+struct Held(Option<File>, Inode);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0 = None;
+        held().remove(&self.1);
+    }
+}
+
+fn held() -> std::sync::MutexGuard<'static, BTreeSet<Inode>> {
+    // A set is whole, whoever panicked.
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl DatabaseFile {
+    /// Opens a file for one store alone, and makes it where there is none. Nothing is written into it.
+    pub(super) fn open(path: &Path) -> Result<DatabaseFile, StoreError> {
+        let path = resolve(path)?;
+        let in_use = || StoreError::InUse { path: path.display().to_string() };
+        // Under one lock from the look to the entry, so that two threads do not both find nothing.
+        let mut held = held();
+        // Looked at before it is opened, since what is opened would have to be closed again.
+        if let Ok(there) = fs::metadata(&path) {
+            check_kind(&path, &there)?;
+            if held.contains(&Inode::of(&there)) {
+                return Err(in_use());
+            }
+        }
+        let name = lock_name(&path)?;
+        let file = private().read(true).open(&path).map_err(|error| cannot_open(&path, &error))?;
+        let there = file.metadata().map_err(|error| cannot_open(&path, &error))?;
+        let inode = Inode::of(&there);
+        if held.contains(&inode) {
+            // It was put there since it was looked at. Closing it would end the locks of the store that has it.
+            std::mem::forget(file);
+            return Err(in_use());
+        }
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use()),
+            Err(TryLockError::Error(error)) => return Err(cannot("lock", &path, &error)),
+        }
+        if there.nlink() > 1 {
+            return Err(StoreError::Failed(format!(
+                "cannot open {}: the file has {} names (hard links), and what SQLite keeps beside it is found under one \
+                 of them only: remove the others (`find -samefile` finds them), or copy it with `sqlite3 FILE '.backup \
+                 COPY'` and open the copy",
+                path.display(),
+                there.nlink()
+            )));
+        }
+        make_private(&path);
+        for suffix in BESIDE {
+            make_private(&beside(&path, suffix));
+        }
+        held.insert(inode);
+        drop(held);
+        let file = Held(Some(file), inode);
+        Ok(DatabaseFile { path, inode, beside: OnceLock::new(), _file: file, _name: name })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes note of the log and its index, which SQLite has open by now.
+    pub(super) fn note_beside(&self) -> Result<(), StoreError> {
+        let find = |suffix| -> Result<(PathBuf, Inode), StoreError> {
+            let path = beside(&self.path, suffix);
+            let there = fs::metadata(&path).map_err(|error| cannot_open(&path, &error))?;
+            Ok((path, Inode::of(&there)))
+        };
+        let found = [find("-wal")?, find("-shm")?];
+        // Noted once, when the store opens.
+        let _ = self.beside.set(found);
+        Ok(())
+    }
+
+    /// Fails where the file, its log or the log's index is not where it was: what is written would go where nobody
+    /// finds it again.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let database = look(&self.path, self.inode)?;
+        if database.len() == 0 {
+            return Err(lost(&self.path, "was emptied"));
+        }
+        for (path, inode) in self.beside.get().into_iter().flatten() {
+            look(path, *inode)?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether what has the name of the log is another file: SQLite would delete it when it closes.
+    pub(super) fn log_is_anothers(&self) -> bool {
+        let Some([(path, inode), _]) = self.beside.get() else { return false };
+        fs::metadata(path).is_ok_and(|there| Inode::of(&there) != *inode)
+    }
+
+    /// Makes an empty file beside the database, to save what it held.
+    pub(super) fn make_saved(&self) -> Result<PathBuf, StoreError> {
+        for number in 1..=SAVED_MAX {
+            let path = beside(&self.path, &format!("-saved-{number}"));
+            match OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path) {
+                Ok(_) => return Ok(path),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(cannot("write", &path, &error)),
+            }
+        }
+        Err(StoreError::Failed(format!("there are {SAVED_MAX} files {}-saved-*", self.path.display())))
+    }
+}
+
+/// Returns the one path of a file that may have many, so that all of them meet the same lock.
+fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let refused = |why: &str| StoreError::Failed(format!("cannot open {}: {why}", path.display()));
+    match path.canonicalize() {
+        Ok(path) => return Ok(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(cannot_open(path, &error)),
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(target) = fs::read_link(path) {
+        // A link whose file is still to be made. One that leads to itself was another error.
+        return resolve(&folder.join(target));
+    }
+    let name = path.file_name().ok_or_else(|| refused("it is not a file's name"))?;
+    match folder.canonicalize() {
+        Ok(folder) => Ok(folder.join(name)),
+        Err(error) => Err(refused(&format!("{}: {error}: make the folder first", folder.display()))),
+    }
+}
+
+/// Refuses what is no file.
+fn check_kind(path: &Path, there: &Metadata) -> Result<(), StoreError> {
+    let kind = there.file_type();
+    let what = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => "a folder",
+        _ if kind.is_fifo() => "a FIFO",
+        _ if kind.is_socket() => "a socket",
+        _ if kind.is_char_device() || kind.is_block_device() => "a device",
+        _ => "no file",
+    };
+    Err(StoreError::Failed(format!("cannot open {}: it is {what}: name a file", path.display())))
+}
+
+/// Makes sure that no other store has a database of this name. The lock is the kernel's: it ends with the process.
+fn lock_name(path: &Path) -> Result<File, StoreError> {
+    let lock_path = beside(path, "-lock");
+    let file = private().open(&lock_path).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Failed(format!(
+            "cannot make files beside {}, where SQLite keeps its log: {error}: {}",
+            path.display(),
+            WHO_MAY_WRITE
+        )),
+        _ => cannot("lock", &lock_path, &error),
+    })?;
+    make_private(&lock_path);
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.display().to_string() }),
+        Err(TryLockError::Error(error)) => Err(cannot("lock", &lock_path, &error)),
+    }
+}
+
+/// What to do where a file or a folder cannot be written.
+const WHO_MAY_WRITE: &str = "run midge as the user who may write there, and on a file system that is not read-only, or name another file";
+
+/// Returns how a file is opened that others may not read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(MODE);
+    options
+}
+
+/// Takes everybody's rights to a file but the owner's. A file of before, or one made under a strange umask, is no reason
+/// not to start.
+fn make_private(path: &Path) {
+    // Not through a link, which may lead anywhere.
+    let Ok(there) = fs::symlink_metadata(path) else { return };
+    let mode = there.permissions().mode() & 0o777;
+    if !there.is_file() || mode == MODE {
+        return;
+    }
+    let outcome = fs::set_permissions(path, PermissionsExt::from_mode(MODE));
+    let path = path.display();
+    match outcome {
+        Ok(()) => {
+            tracing::info!(%path, "the file's mode was {mode:o}: only its owner may read it from now on")
+        }
+        Err(error) => {
+            tracing::warn!(%path, %error, "others may read the database (its mode is {mode:o}): chmod 600 it");
+        }
+    }
+}
+
+/// Returns the path of a file that belongs to a database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Looks at what has a name now, which was a certain file.
+fn look(path: &Path, was: Inode) -> Result<Metadata, StoreError> {
+    match fs::metadata(path) {
+        Ok(there) if Inode::of(&there) == was => Ok(there),
+        Ok(_) => Err(lost(path, "was replaced by another file")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(lost(path, "was deleted or moved")),
+        Err(error) => Err(lost(path, &format!("cannot be found: {error}"))),
+    }
+}
+
+fn lost(path: &Path, what: &str) -> StoreError {
+    StoreError::Lost { path: path.display().to_string(), what: what.to_owned() }
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Failed(format!("cannot {what} {}: {error}", path.display()))
+}
+
+fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Failed(format!(
+            "cannot open {} for writing: {error}: {WHO_MAY_WRITE}",
+            path.display()
+        )),
+        _ => cannot("open", path, error),
+    }
+}

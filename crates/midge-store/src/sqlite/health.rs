@@ -1,0 +1,96 @@
+//! Whether a database can still be written, as those who found out tell those who ask.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::connection::damage_met;
+use super::file::DatabaseFile;
+use crate::StoreError;
+
+/// What is known about a database that is open.
+#[derive(Debug)]
+pub(super) struct Health {
+    file: DatabaseFile,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What was found over its pages. That is for good: whoever mends the file starts again.
+    damage: Option<String>,
+    /// Whether it was lost when it was last looked for.
+    lost: bool,
+}
+
+/// What looking for the file has brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// It is as it was.
+    None,
+    /// It is not where it was, for the first time.
+    Lost,
+}
+
+impl Health {
+    pub(super) fn new(file: DatabaseFile) -> Health {
+        Health { file, known: Mutex::default() }
+    }
+
+    pub(super) fn file(&self) -> &DatabaseFile {
+        &self.file
+    }
+
+    /// Looks for the file. Says so, once, where it was lost or is back.
+    pub(super) fn look(&self) -> News {
+        let found = self.file.check();
+        let mut known = self.known();
+        match found {
+            Ok(()) if known.lost => {
+                known.lost = false;
+                let path = self.file.path().display();
+                tracing::warn!(%path, "the database is where it was again, and is read and written again");
+            }
+            Err(error) if !known.lost => {
+                known.lost = true;
+                tracing::error!("{error}");
+                return News::Lost;
+            }
+            _ => {}
+        }
+        News::None
+    }
+
+    /// Fails where the file is not where it was.
+    pub(super) fn to_read(&self) -> Result<(), StoreError> {
+        self.file.check()
+    }
+
+    /// Fails where the file is not where it was, or is damaged.
+    pub(super) fn to_write(&self) -> Result<(), StoreError> {
+        if let Some(why) = &self.known().damage {
+            return Err(StoreError::Damaged { why: why.clone() });
+        }
+        self.file.check()
+    }
+
+    /// Takes note of damage that somebody has met. From now on nothing is written.
+    pub(super) fn damaged(&self, why: &str) {
+        let mut known = self.known();
+        if known.damage.is_none() {
+            let why = format!("{}: {why}", self.file.path().display());
+            tracing::error!("{}", StoreError::Damaged { why: why.clone() });
+            known.damage = Some(why);
+        }
+    }
+
+    /// Takes note of the damage that work on this thread has met.
+    pub(super) fn note(&self) {
+        if let Some(why) = damage_met() {
+            self.damaged(&why);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing that can panic is done under the lock.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

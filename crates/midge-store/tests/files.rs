@@ -1,0 +1,315 @@
+//! What holds for the file of a database: who may read it, who else has it, and what is said of a file that is none.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use midge_store::conformance::fixtures::{id, job};
+use midge_store::{Content, SqliteSettings, SqliteStore, StoreError, read, write};
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn refusal(path: &Path) -> StoreError {
+    SqliteStore::open(path).expect_err("it is refused")
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("midge.db");
+    (folder, path)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", path.display()))
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).mode() & 0o777
+}
+
+fn enqueue(store: &SqliteStore, number: u128) -> Result<(), StoreError> {
+    run(write(store, move |rows| {
+        rows.put_jobs(&[job(number, "default", 0)])?;
+        rows.put_content(id(number), Content::Args, b"{\"name\": \"somebody\"}")
+    }))
+}
+
+fn has(store: &SqliteStore, number: u128) -> Result<bool, StoreError> {
+    Ok(run(read(store, move |rows| rows.jobs(&[id(number)])))?[0].is_some())
+}
+
+/// Waits for something that another thread does.
+fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(60) {
+        if let Some(found) = found() {
+            return found;
+        }
+        std::thread::yield_now();
+    }
+    panic!("it did not come to pass: {what}");
+}
+
+#[test]
+fn only_its_owner_may_read_a_database_and_what_is_beside_it() {
+    let (folder, path) = folder();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    for suffix in ["", "-wal", "-shm", "-lock"] {
+        assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix}");
+    }
+    assert_eq!(mode(folder.path()), 0o755, "the folder is its owner's business");
+}
+
+#[test]
+fn a_database_that_others_could_read_is_theirs_no_more() {
+    let (_folder, path) = folder();
+    drop(SqliteStore::open(&path).unwrap());
+    for suffix in ["", "-wal", "-lock"] {
+        let path = beside(&path, suffix);
+        fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
+    }
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    for suffix in ["", "-wal", "-shm", "-lock"] {
+        assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix}");
+    }
+}
+
+#[test]
+fn a_hard_link_is_no_way_to_a_second_store() {
+    let (_folder, path) = folder();
+    let elsewhere = TempDir::new_in(path.parent().unwrap()).unwrap();
+    let other = elsewhere.path().join("other.db");
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    fs::hard_link(&path, &other).unwrap();
+    let error = refusal(&other);
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    enqueue(&store, 2).unwrap();
+    assert!(has(&store, 1).unwrap() && has(&store, 2).unwrap());
+    drop(store);
+    // What a killed server left in `midge.db-wal` would not be found beside `other.db`.
+    for path in [&path, &other] {
+        let error = refusal(path).to_string();
+        assert!(error.contains("2 names") && error.contains("find -samefile"), "{error}");
+    }
+    fs::remove_file(&other).unwrap();
+    assert!(has(&SqliteStore::open(&path).unwrap(), 2).unwrap());
+}
+
+#[test]
+fn a_link_to_a_database_that_is_still_to_be_made_is_that_database() {
+    let (folder, path) = folder();
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink("midge.db", &link).unwrap();
+    let store = SqliteStore::open(&link).unwrap();
+    assert!(matches!(refusal(&path), StoreError::InUse { .. }));
+    drop(store);
+    SqliteStore::open(&path).unwrap();
+    let endless = folder.path().join("endless.db");
+    std::os::unix::fs::symlink("endless.db", &endless).unwrap();
+    assert!(refusal(&endless).to_string().contains("endless.db"));
+}
+
+#[test]
+fn what_is_no_file_is_refused_by_its_kind() {
+    let (folder, _) = folder();
+    let fifo = folder.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let socket = folder.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let kinds = [
+        (Path::new("/dev/null"), "a device"),
+        (folder.path(), "a folder"),
+        (&fifo, "a FIFO"),
+        (&socket, "a socket"),
+    ];
+    for (path, kind) in kinds {
+        let error = refusal(path).to_string();
+        assert!(error.contains(&format!("it is {kind}: name a file")), "{error}");
+        assert!(!beside(path, "-lock").exists(), "nothing is made beside {}", path.display());
+    }
+}
+
+#[test]
+fn an_empty_file_becomes_a_database() {
+    let (_folder, path) = folder();
+    fs::write(&path, "").unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
+fn a_schema_that_was_never_written_is_damage() {
+    let (_folder, path) = folder();
+    drop(SqliteStore::open(&path).unwrap());
+    for schema in [0, -1] {
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", schema).unwrap();
+        let error = refusal(&path);
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("schema {schema}")), "{error}");
+    }
+}
+
+/// What can happen to the file of a server that runs, and a word of what is said about it.
+const LOSSES: [(&str, fn(&Path), &str); 6] = [
+    ("deleted", |path| fs::remove_file(path).unwrap(), "was deleted or moved"),
+    ("moved", |path| fs::rename(path, beside(path, "-moved")).unwrap(), "was deleted or moved"),
+    (
+        "replaced",
+        |path| {
+            fs::write(beside(path, "-new"), "another file").unwrap();
+            fs::rename(beside(path, "-new"), path).unwrap();
+        },
+        "was replaced",
+    ),
+    ("emptied", |path| drop(fs::File::create(path).unwrap()), "was emptied"),
+    ("the log deleted", |path| fs::remove_file(beside(path, "-wal")).unwrap(), "midge.db-wal was deleted"),
+    (
+        "the log's index deleted",
+        |path| fs::remove_file(beside(path, "-shm")).unwrap(),
+        "midge.db-shm was deleted",
+    ),
+];
+
+#[test]
+fn nothing_is_answered_once_the_file_is_lost() {
+    for (what, lose, why) in LOSSES {
+        let (_folder, path) = folder();
+        let store = SqliteStore::open(&path).unwrap();
+        enqueue(&store, 1).unwrap();
+        assert!(has(&store, 1).unwrap());
+        lose(&path);
+        let errors = [enqueue(&store, 2).unwrap_err(), has(&store, 1).unwrap_err()];
+        for error in errors {
+            assert!(matches!(error, StoreError::Lost { .. }), "{what}: {error}");
+            assert!(error.to_string().contains(why), "{what}: {error}");
+        }
+        assert!(what != "deleted" || !path.exists(), "no new file is made in its place");
+    }
+}
+
+#[test]
+fn a_transaction_whose_file_was_lost_meanwhile_is_not_answered() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    let gone = path.clone();
+    let outcome = run(write(&store, move |rows| {
+        rows.put_jobs(&[job(1, "default", 0)])?;
+        fs::remove_file(&gone).unwrap();
+        Ok::<(), StoreError>(())
+    }));
+    assert!(matches!(outcome, Err(StoreError::Lost { .. })), "{outcome:?}");
+}
+
+#[test]
+fn what_a_lost_file_held_is_saved_beside_it() {
+    for (what, lose, _) in LOSSES.into_iter().filter(|(what, ..)| *what != "emptied") {
+        let (_folder, path) = folder();
+        let store = SqliteStore::open(&path).unwrap();
+        for number in 1..100 {
+            enqueue(&store, number).unwrap();
+        }
+        lose(&path);
+        // Nobody asks for anything: it is looked for every second.
+        let saved = beside(&path, "-saved-1");
+        eventually(what, || {
+            let saved = Connection::open_with_flags(&saved, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+            let jobs = saved.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).ok()?;
+            (jobs == 99).then_some(())
+        });
+        drop(store);
+        assert_eq!(mode(&saved), 0o600);
+        let store = SqliteStore::open(&saved).unwrap();
+        assert!((1..100).all(|number| has(&store, number).unwrap()), "{what}");
+    }
+}
+
+#[test]
+fn a_file_that_is_back_is_used_again() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    fs::rename(&path, beside(&path, "-away")).unwrap();
+    assert!(matches!(enqueue(&store, 2), Err(StoreError::Lost { .. })));
+    fs::rename(beside(&path, "-away"), &path).unwrap();
+    enqueue(&store, 2).unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    assert!(has(&store, 1).unwrap() && has(&store, 2).unwrap());
+}
+
+#[test]
+fn a_store_that_closes_leaves_the_log_of_the_database_that_took_its_place() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    let log = beside(&path, "-wal");
+    fs::write(folder.path().join("log"), "the log of another database").unwrap();
+    fs::rename(folder.path().join("log"), &log).unwrap();
+    drop(store);
+    assert_eq!(fs::read(&log).unwrap(), b"the log of another database");
+}
+
+/// Writes garbage over all of a file but its first page.
+fn damage(path: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    assert!(bytes > 4096);
+    file.write_all_at(&vec![0xa5; bytes as usize - 4096], 4096).unwrap();
+}
+
+#[test]
+fn garbage_over_its_pages_is_noticed_at_the_start() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    for number in 1..100 {
+        enqueue(&store, number).unwrap();
+    }
+    drop(store);
+    damage(&path);
+    let error = refusal(&path);
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("midge.db") && error.contains(".recover") && error.contains("backup"), "{error}");
+}
+
+#[test]
+fn garbage_over_its_pages_is_noticed_while_nobody_reads_them() {
+    let (_folder, path) = folder();
+    let settings = SqliteSettings { check_every: Duration::from_millis(1), ..SqliteSettings::default() };
+    // Closed once, so that the pages are in the file and not in its log.
+    drop(SqliteStore::open(&path).unwrap());
+    let store = Arc::new(SqliteStore::open_with(&path, &settings).unwrap());
+    damage(&path);
+    let error = eventually("it is noticed", || run(write(&*store, |_| Ok::<(), StoreError>(()))).err());
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(matches!(enqueue(&store, 1), Err(StoreError::Damaged { .. })), "nothing is written any more");
+}
+
+#[test]
+fn garbage_that_a_work_meets_stops_all_that_write() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    for number in 1..100 {
+        enqueue(&store, number).unwrap();
+    }
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    damage(&path);
+    // The reader has not read the pages before, as the writer has.
+    let error = eventually("it is met", || has(&store, 50).err());
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    assert!(matches!(enqueue(&store, 100), Err(StoreError::Damaged { .. })), "nothing is written any more");
+}

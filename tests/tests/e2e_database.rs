@@ -1,0 +1,64 @@
+//! What a server does when its database is taken away from it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use midge_protocol::job::State;
+use midge_tests::support::{Modules, Server, block_on, eventually, request};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// Returns the file that is beside a server's database under a name that begins with the database's.
+fn beside(server: &Server, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", server.database().display()))
+}
+
+#[test]
+fn a_server_whose_database_is_deleted_takes_nothing_and_saves_what_it_has() {
+    let mut server = Server::start(&Modules::examples());
+    server.run("hello", json!({"name": "x"}));
+    let later = server.send(&request("hello", json!({"name": "x"})).delay(Duration::from_secs(3600)));
+    fs::remove_file(server.database()).unwrap();
+
+    let client = midge_client::Client::new(&server.url()).unwrap().tries(1);
+    let refused = block_on(client.enqueue(&request("hello", json!({})))).unwrap_err().to_string();
+    assert!(refused.contains("deleted, moved or replaced"), "{refused}");
+    server.process().says("what happened, and where its jobs are", |output| {
+        (output.contains("midge.db was deleted or moved") && output.contains("is saved in")).then_some(())
+    });
+    server.process().signal(Signal::TERM);
+    server.process().ended();
+
+    assert!(!server.database().exists());
+    assert!(!beside(&server, "-wal").exists(), "a log that is left would be taken for that of the copy");
+    fs::rename(beside(&server, "-saved-1"), server.database()).unwrap();
+    server.start_again();
+    assert_eq!(server.job(later).state, State::Scheduled);
+    assert_eq!(block_on(server.client().jobs(&Default::default())).unwrap().jobs.len(), 2);
+}
+
+#[test]
+fn a_server_says_that_its_database_was_replaced_though_nobody_asks_for_anything() {
+    let mut server = Server::start(&Modules::examples());
+    let copy = beside(&server, "-copy");
+    fs::copy(server.database(), &copy).unwrap();
+    fs::rename(&copy, server.database()).unwrap();
+    server
+        .process()
+        .says("what happened", |output| output.contains("was replaced by another file").then_some(()));
+}
+
+#[test]
+fn a_server_goes_on_when_its_database_is_back() {
+    let mut server = Server::start(&Modules::examples());
+    let away = beside(&server, "-away");
+    fs::rename(server.database(), &away).unwrap();
+    server.process().says("that it is gone", |output| output.contains("was deleted or moved").then_some(()));
+    fs::rename(&away, server.database()).unwrap();
+    server.process().says("that it is back", |output| output.contains("where it was again").then_some(()));
+    let id = eventually("the queue is served again", || {
+        block_on(server.client().enqueue(&request("hello", json!({"name": "x"})))).ok()
+    });
+    assert_eq!(server.ended(id.id).job.state, State::Completed);
+}
