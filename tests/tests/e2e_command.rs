@@ -133,7 +133,7 @@ fn jobs_shows_waits_cancels_and_retries() {
 
     let shown: Value = serde_json::from_str(&text(&["show", &later, "--json"])).unwrap();
     assert_eq!(shown["args"], json!([1]));
-    assert_eq!(text(&["delete", &spin]), format!("{spin} is deleted"));
+    assert_eq!(text(&["delete", &spin]).trim_end(), format!("{spin} is deleted"));
     command(&server, &["jobs", "delete", &spin], b"").fails(1, &["there is no job"]);
     let nobody = JobId::generate().to_string();
     command(&server, &["jobs", "show", &nobody], b"").fails(1, &["there is no job"]);
