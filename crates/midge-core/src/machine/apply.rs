@@ -14,6 +14,8 @@ use super::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 /// The shortest wait after a call that was one too many, where the Machines API does not say.
 const RATE_LIMITED_WAIT: Duration = Duration::from_secs(1);
+/// The longest such wait that the Machines API is believed: else one odd answer would keep a Machine for ever.
+const RATE_LIMITED_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 /// The shortest wait after a call that fails until a person has done something.
 const NEEDS_PERSON_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait between two calls that fail.
@@ -213,7 +215,7 @@ fn loss(event: &MachineEvent) -> Option<Loss> {
 /// Returns the shortest wait before a call is made again that failed in such a way, so many times in a row.
 fn least_wait(failure: CallFailure, failures: u32) -> Duration {
     match failure {
-        CallFailure::RateLimited(wait) => wait.unwrap_or(RATE_LIMITED_WAIT),
+        CallFailure::RateLimited(wait) => wait.unwrap_or(RATE_LIMITED_WAIT).min(RATE_LIMITED_WAIT_MAX),
         CallFailure::NeedsPerson => {
             let doubled = 1u32.checked_shl(failures.saturating_sub(NEEDS_PERSON_SOON)).unwrap_or(u32::MAX);
             NEEDS_PERSON_WAIT.saturating_mul(doubled).min(NEEDS_PERSON_WAIT_MAX)

@@ -142,6 +142,7 @@ fn a_limit_of_the_api_is_kept_and_is_no_refusal() {
     let wait = |failure| failed(failure).act_at.since(NOW).as_secs();
     assert_eq!(wait(CallFailure::RateLimited(Some(Duration::from_secs(7)))), 7);
     assert_eq!(wait(CallFailure::RateLimited(None)), 1);
+    assert_eq!(wait(CallFailure::RateLimited(Some(Duration::MAX))), 600, "not for ever");
     assert!(
         !failed(CallFailure::RateLimited(None)).is_refused(),
         "the others like it are made a second later"
