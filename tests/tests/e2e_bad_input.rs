@@ -52,6 +52,10 @@ fn what_cannot_be_enqueued_is_refused_with_what_to_do() {
         &["line 1 column"],
     );
     refused(&enqueue(&server, r#"{"module": "hello", "arg": 1}"#), 400, "invalid", &["unknown field `arg`"]);
+    let hint = "did you mean `max_attempts`?";
+    refused(&enqueue(&server, r#"{"module": "hello", "attempts_max": 1}"#), 400, "invalid", &[hint]);
+    let queue = enqueue(&server, r#"{"module": "hello", "queue": "unrully"}"#);
+    refused(&queue, 422, "unknown_queue", &["`unrully`", "did you mean `unruly`?", "[queues.unrully]"]);
     refused(&enqueue(&server, r#"{"module": "hello", "input": "%%"}"#), 400, "invalid", &["not base64"]);
     refused(
         &enqueue(&server, r#"{"module": "hello", "scheduled_at": "noon"}"#),

@@ -93,10 +93,11 @@ impl Manifest {
     }
 
     /// Returns the most Machines that all queues may have together: what it says, else as many as the declared queues
-    /// may have and at least [`limits::SERVER_MACHINES_DEFAULT`], but never more than
+    /// may have, with their ready ones, and at least [`limits::SERVER_MACHINES_DEFAULT`]. It is never more than
     /// [`limits::SERVER_MACHINES_MAX`].
     pub fn max_machines(&self) -> u32 {
-        let declared = self.queues.values().map(|policy| policy.max_machines).fold(0, u32::saturating_add);
+        let declared = self.queues.values().flat_map(|policy| [policy.max_machines, policy.ready_machines]);
+        let declared = declared.fold(0, u32::saturating_add);
         let max = self.server.max_machines.unwrap_or(declared.max(limits::SERVER_MACHINES_DEFAULT));
         max.min(limits::SERVER_MACHINES_MAX)
     }
