@@ -161,8 +161,11 @@ fn a_schema_that_was_never_written_is_damage() {
     }
 }
 
-/// What can happen to the file of a server that runs, and a word of what is said about it.
-const LOSSES: [(&str, fn(&Path), &str); 6] = [
+/// What can happen to the file of a server that runs: its name, how it comes about, and a word of what is said about it.
+type Loss = (&'static str, fn(&Path), &'static str);
+
+/// All of them.
+const LOSSES: [Loss; 6] = [
     ("deleted", |path| fs::remove_file(path).unwrap(), "was deleted or moved"),
     ("moved", |path| fs::rename(path, beside(path, "-moved")).unwrap(), "was deleted or moved"),
     (

@@ -98,7 +98,8 @@ fn a_host_whose_disk_does_not_answer_takes_nothing_more_and_leaves_and_no_neighb
     let server = Server::start();
     let held = Held::new(&server.folder.path().join("data/a"));
     let mut host: Host = server.host(&["--wait", "forever", "--places", "2"]);
-    let limits = AttemptLimits { time_ms: 1, ..AttemptLimits::default() };
+    // Long enough for a guest on a busy machine to come to its open: one that is stopped before has left nothing behind.
+    let limits = AttemptLimits { time_ms: 3_000, ..AttemptLimits::default() };
     let hangs = server.enqueue_with("open", "null", limits);
     let Outcome::Failed(failure) = server.until("it is over time", |seen| seen.end(hangs)) else { panic!() };
     assert_eq!(failure.cause, Cause::OverTime);
