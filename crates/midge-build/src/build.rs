@@ -241,7 +241,12 @@ fn wanted<'a>(project: &'a Project, options: &'a Options) -> toolchain::Wanted<'
 type Read = (ModuleName, (PathBuf, Vec<u8>));
 
 fn read(module: ModuleName, path: PathBuf) -> Result<Read, BuildError> {
-    match fs::read(&path) {
+    let bytes = fs::metadata(&path).and_then(|there| {
+        // A device or a pipe may never end.
+        let not_a_file = || io::Error::new(io::ErrorKind::InvalidInput, "it is no file");
+        if there.is_file() { fs::read(&path) } else { Err(not_a_file()) }
+    });
+    match bytes {
         Ok(bytes) => Ok((module, (path, bytes))),
         Err(source) => Err(BuildError::Unreadable { module, file: path, source }),
     }

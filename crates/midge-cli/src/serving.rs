@@ -189,6 +189,17 @@ pub fn check_exposure(address: SocketAddr, token: Option<&Secret>) -> Result<()>
     )
 }
 
+/// Fails where a command that knows no token would be open to a network.
+pub fn check_loopback(address: SocketAddr) -> Result<()> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    bail!(
+        "refusing to listen on {address}: this command asks nobody for a token, and everybody who reaches it could run jobs; \
+         listen on loopback, such as 127.0.0.1:7433, or use `midge serve` with MIDGE_TOKEN"
+    )
+}
+
 /// Raises how many files may be open: each parked host is a connection, and so is each caller that waits.
 fn raise_files_max() {
     let limit = getrlimit(Resource::Nofile);
@@ -215,6 +226,8 @@ mod tests {
         }
         for open in ["0.0.0.0:1", "[::]:1", "192.168.0.7:1"] {
             assert!(check_exposure(open.parse().unwrap(), Some(&token)).is_ok(), "{open}");
+            let error = check_loopback(open.parse().unwrap()).unwrap_err();
+            assert!(error.to_string().contains("`midge serve` with MIDGE_TOKEN"), "{error}");
             let error = check_exposure(open.parse().unwrap(), None).unwrap_err();
             assert!(error.to_string().contains("MIDGE_TOKEN"), "{error}");
         }

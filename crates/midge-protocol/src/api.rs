@@ -183,7 +183,8 @@ pub struct JobDetail {
     pub unreadable_attempts: Vec<AttemptNumber>,
 }
 
-/// The query of `GET /v1/jobs`: newest first.
+/// The query of `GET /v1/jobs`: by id, the highest first. Ids that midge gives begin with their time, so that these are
+/// newest first; so are a caller's own if they are of UUID version 7.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JobFilter {
@@ -199,25 +200,28 @@ pub struct JobFilter {
     /// Only jobs whose id sorts before this one: the last of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<JobId>,
-    /// The number of jobs in the page: 50 where this is missing, else between 1 and [`PAGE_JOBS_MAX`].
+    /// The number of jobs in the page, 1 to [`PAGE_JOBS_MAX`]: [`PAGE_JOBS_DEFAULT`] where this is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
 }
 
 /// The most jobs in a page.
 pub const PAGE_JOBS_MAX: u32 = 1_000;
+/// Jobs in a page of a listing where nobody says how many.
+pub const PAGE_JOBS_DEFAULT: u32 = 50;
 
 impl JobFilter {
-    /// Returns how many jobs the page may have.
-    pub fn page_len(&self) -> usize {
-        self.limit.unwrap_or(50).clamp(1, PAGE_JOBS_MAX) as usize
+    /// Returns how many jobs the page may have; nothing where more are asked for than a page has, or none.
+    pub fn page_len(&self) -> Option<usize> {
+        let len = self.limit.unwrap_or(PAGE_JOBS_DEFAULT);
+        (1..=PAGE_JOBS_MAX).contains(&len).then_some(len as usize)
     }
 }
 
 /// A page of jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobPage {
-    /// The jobs of this page, newest first.
+    /// The jobs of this page, by id, the highest first: the newest, where ids begin with their time.
     pub jobs: Vec<JobView>,
     /// What to pass as `before` for the next page; nothing at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -536,3 +536,19 @@ async fn a_host_that_drains_and_still_runs_something_waits_like_any_other() {
     let (answer, _) = tokio::join!(host.exchange(&parked), cancel);
     assert_eq!(answer.cancel, [attempt]);
 }
+
+#[tokio::test]
+async fn a_page_of_jobs_has_the_length_that_was_asked_for_or_is_refused() {
+    let server = server().await;
+    for limit in ["0", "1001", "4294967295"] {
+        let (status, error) = server.call(Method::GET, &format!("/v1/jobs?limit={limit}"), None).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
+        assert!(error["error"].as_str().unwrap().contains("1 to 1000"), "{error}");
+    }
+    for limit in ["1", "1000"] {
+        assert_eq!(
+            server.call(Method::GET, &format!("/v1/jobs?limit={limit}"), None).await.0,
+            StatusCode::OK
+        );
+    }
+}

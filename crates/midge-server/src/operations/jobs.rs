@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use midge_core::{Change, Job, JobEvent, Outlook, Phase, StateFilter};
-use midge_protocol::api::{JobDetail, JobFilter, JobPage};
+use midge_protocol::api::{JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, JobId};
 use midge_store::{Content, JobSearch, ReadJob, Rows, StoreError};
@@ -57,10 +57,13 @@ impl Midge {
         Ok(JobDetail { job, args: as_json(args.as_deref()), attempts, unreadable_attempts })
     }
 
-    /// Returns a page of the jobs that match all parts of a filter, newest first.
+    /// Returns a page of the jobs that match all parts of a filter, by id, the highest first: the newest, where ids begin
+    /// with their time.
     pub async fn jobs(&self, filter: JobFilter) -> Result<JobPage, ServiceError> {
         let now = self.inner.clock.now();
-        let len = filter.page_len();
+        let len = filter.page_len().ok_or_else(|| {
+            ServiceError::Invalid(format!("`limit` is 1 to {PAGE_JOBS_MAX}: ask for more in pages"))
+        })?;
         let search = JobSearch {
             state: filter.state.map(|state| StateFilter::of(state, now)).unwrap_or_default(),
             queue: filter.queue,

@@ -41,7 +41,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// List jobs, newest first
+    /// List jobs, newest first where their ids begin with their time, as midge's do
     List(ListArgs),
     /// Show a job: its attempts, its failure, its log
     Show(ShowArgs),

@@ -75,6 +75,8 @@ fn is_noise(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // cargo writes Cargo.lock while it builds; the others are editors' swap and backup files.
     name == "Cargo.lock"
+        // What `midge serve` keeps beside it, if it runs here with its defaults.
+        || name.starts_with("midge.db")
         || name.ends_with('~')
         || name.ends_with(".swp")
         || name.ends_with(".swx")
