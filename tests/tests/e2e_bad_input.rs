@@ -244,7 +244,8 @@ fn a_database_that_is_not_ours_is_left_alone() {
     serve(&modules, &["--db", &text]).fails(1, &["is not a midge database", &text]);
     assert_eq!(std::fs::read_to_string(&photo).unwrap().len(), 4_100);
     serve(&modules, &["--db", "/no/such/folder/midge.db"]).fails(1, &["/no/such/folder"]);
-    serve(&modules, &["--db", "/dev/null"]).fails(1, &["cannot open /dev/null: it is a device: name a file"]);
+    serve(&modules, &["--db", "/dev/null"])
+        .fails(1, &["cannot open the database /dev/null: it is a device: name a file"]);
     let folder = files.dir().display().to_string();
     serve(&modules, &["--db", &folder]).fails(1, &["it is a folder: name a file"]);
 

@@ -258,6 +258,14 @@ pub enum StoreError {
         /// The path of the file.
         path: String,
     },
+    /// There can be no database in the file, or it cannot be written: do what `why` says, or name another file.
+    #[error("cannot open the database {path}: {why}")]
+    CannotOpen {
+        /// The path of the file.
+        path: String,
+        /// What is in the way, and what to do.
+        why: String,
+    },
     /// The file is no database of midge's: name another file.
     #[error("{path} is not a midge database: {why}")]
     NotOurs {
@@ -285,8 +293,8 @@ pub enum StoreError {
     /// The pages of the database are not what they must be: restore a backup, or save what can be read. Nothing is
     /// written until the store is opened again.
     #[error(
-        "the database is damaged ({why}): stop the server, restore a backup or save what can be read with `sqlite3 FILE \
-         .recover | sqlite3 NEW-FILE`, and start again"
+        "the database is damaged ({why}): stop the server, restore a backup or save what can be read with `sqlite3 \
+         FILE .recover | sqlite3 NEW-FILE`, and start again"
     )]
     Damaged {
         /// What is wrong, and in which file.
@@ -295,8 +303,8 @@ pub enum StoreError {
     /// The file of the database is not where it was: put it back, or stop the server. Nothing is read and nothing is
     /// written until it is back.
     #[error(
-        "{path} {what} while the server had it open: nothing is read or written until it is back; if it is gone, stop the \
-         server, delete what is left of the database's -wal and -shm, put a copy in its place and start again"
+        "{path} {what} while the server had it open: nothing is read or written until it is back; if it is gone, stop \
+         the server, put a copy in its place and start again"
     )]
     Lost {
         /// The path of the file: the database, or one of those beside it.

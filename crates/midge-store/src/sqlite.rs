@@ -1,6 +1,7 @@
 //! Rows in one SQLite file: a thread that writes, a few that read when somebody asks.
 //!
-//! Invariant: one store has the file, by a lock on the file itself and on its name. SQL finds and counts; it holds no rule.
+//! Invariant: one store has the file, by a lock on the file itself and on its name. SQL finds and counts; it holds no
+//! rule.
 //!
 //! Each file uses only files below it:
 //!
@@ -10,8 +11,8 @@
 //! | `readers` | the threads that read | `connection`, `health`, `queued`, `rows` |
 //! | `checker` | the thread that looks over all pages | `connection`, `health` |
 //! | `health` | whether the file can still be used | `connection`, `file` |
+//! | `connection` | opening a file, and leading it to the newest schema | `file` |
 //! | `file` | the file itself: its locks, its mode, whether it is still there | |
-//! | `connection` | opening a file, and leading it to the newest schema | |
 //! | `queued` | work on its way to a thread and back | |
 //! | `jobs` | finding, writing, deleting jobs | `listing`, `read`, `rows`, `counts`, `decode` |
 //! | `listing` | finding jobs for people | `read`, `rows`, `decode` |
@@ -28,9 +29,8 @@ mod writer;
 
 mod health;
 
-mod file;
-
 mod connection;
+mod file;
 mod queued;
 
 mod jobs;
@@ -96,8 +96,8 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::InUse`] where another store has the file, under whatever name; [`StoreError::NotOurs`] where it is
     /// no database of midge's; [`StoreError::Newer`] where a newer midge made it; [`StoreError::Damaged`] where its pages
-    /// are not what they must be; [`StoreError::Failed`] where it is no file, cannot be written, or has a second hard
-    /// link. A file that is refused is left as it is.
+    /// are not what they must be; [`StoreError::CannotOpen`] where it is no file, cannot be written, or has a second
+    /// hard link. A file that is refused is left as it is.
     ///
     /// # Examples
     /// ```
@@ -132,7 +132,8 @@ impl SqliteStore {
     pub fn open_with(path: &Path, settings: &SqliteSettings) -> Result<SqliteStore, StoreError> {
         let health = Arc::new(Health::new(DatabaseFile::open(path)?));
         let path = health.file().path();
-        let connection = connection::open_writer(path, settings)?;
+        let connection = connection::open_writer(health.file(), settings)
+            .inspect_err(|_| health.file().leave_as_it_was())?;
         let first = check_at_once(&connection, path)?;
         health.file().note_beside()?;
         let writer = Writer::start(connection, health.clone())?;

@@ -165,7 +165,7 @@ fn a_schema_that_was_never_written_is_damage() {
 type Loss = (&'static str, fn(&Path), &'static str);
 
 /// All of them.
-const LOSSES: [Loss; 6] = [
+const LOSSES: [Loss; 5] = [
     ("deleted", |path| fs::remove_file(path).unwrap(), "was deleted or moved"),
     ("moved", |path| fs::rename(path, beside(path, "-moved")).unwrap(), "was deleted or moved"),
     (
@@ -176,7 +176,6 @@ const LOSSES: [Loss; 6] = [
         },
         "was replaced",
     ),
-    ("emptied", |path| drop(fs::File::create(path).unwrap()), "was emptied"),
     ("the log deleted", |path| fs::remove_file(beside(path, "-wal")).unwrap(), "midge.db-wal was deleted"),
     (
         "the log's index deleted",
@@ -217,7 +216,7 @@ fn a_transaction_whose_file_was_lost_meanwhile_is_not_answered() {
 
 #[test]
 fn what_a_lost_file_held_is_saved_beside_it() {
-    for (what, lose, _) in LOSSES.into_iter().filter(|(what, ..)| *what != "emptied") {
+    for (what, lose, _) in LOSSES {
         let (_folder, path) = folder();
         let store = SqliteStore::open(&path).unwrap();
         for number in 1..100 {
@@ -253,15 +252,49 @@ fn a_file_that_is_back_is_used_again() {
 }
 
 #[test]
-fn a_store_that_closes_leaves_the_log_of_the_database_that_took_its_place() {
+fn a_file_that_takes_the_name_of_a_lost_one_keeps_what_it_holds() {
     let (folder, path) = folder();
     let store = SqliteStore::open(&path).unwrap();
     enqueue(&store, 1).unwrap();
-    let log = beside(&path, "-wal");
-    fs::write(folder.path().join("log"), "the log of another database").unwrap();
-    fs::rename(folder.path().join("log"), &log).unwrap();
+    // Another database, with jobs that only its log holds, as a server that was killed leaves it.
+    let other = folder.path().join("other.db");
+    let kept = SqliteStore::open(&other).unwrap();
+    enqueue(&kept, 2).unwrap();
+    for suffix in ["", "-wal"] {
+        fs::copy(beside(&other, suffix), beside(&other, &format!("-copy{suffix}"))).unwrap();
+        fs::rename(beside(&other, &format!("-copy{suffix}")), beside(&path, suffix)).unwrap();
+    }
+    assert!(matches!(enqueue(&store, 3), Err(StoreError::Lost { .. })));
     drop(store);
-    assert_eq!(fs::read(&log).unwrap(), b"the log of another database");
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!([1, 2, 3].map(|number| has(&store, number).unwrap()), [false, true, false]);
+}
+
+#[test]
+fn the_log_of_a_lost_file_is_not_taken_for_that_of_the_next() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    let log = beside(&path, "-wal");
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    fs::rename(&path, beside(&path, "-moved")).unwrap();
+    eventually("the log is empty", || (fs::metadata(&log).unwrap().len() == 0).then_some(()));
+    drop(store);
+    // What was in the log is in the file that was moved.
+    assert!(has(&SqliteStore::open(&beside(&path, "-moved")).unwrap(), 1).unwrap());
+}
+
+#[test]
+fn a_file_that_is_emptied_is_damaged() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    fs::File::create(&path).unwrap();
+    let error = enqueue(&store, 2).unwrap_err();
+    assert!(
+        matches!(error, StoreError::Damaged { .. }) && error.to_string().contains("was emptied"),
+        "{error}"
+    );
 }
 
 /// Writes garbage over all of a file but its first page.
@@ -286,6 +319,23 @@ fn garbage_over_its_pages_is_noticed_at_the_start() {
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     let error = error.to_string();
     assert!(error.contains("midge.db") && error.contains(".recover") && error.contains("backup"), "{error}");
+}
+
+#[test]
+fn a_large_file_is_used_at_once_and_looked_over_meanwhile() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    for number in 1..=5 {
+        let wrote =
+            write(&store, move |rows| rows.put_content(id(number), Content::Input, &vec![7; 16 << 20]));
+        run(wrote).unwrap();
+    }
+    drop(store);
+    damage(&path);
+    // Two pages tell whose it is and which tables it has; the garbage is behind them.
+    let store = SqliteStore::open(&path).unwrap();
+    let error = eventually("it is noticed", || run(write(&store, |_| Ok::<(), StoreError>(()))).err());
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
 
 #[test]
@@ -315,4 +365,51 @@ fn garbage_that_a_work_meets_stops_all_that_write() {
     let error = eventually("it is met", || has(&store, 50).err());
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert!(matches!(enqueue(&store, 100), Err(StoreError::Damaged { .. })), "nothing is written any more");
+}
+
+#[test]
+fn a_file_that_is_refused_is_left_as_it_was_and_nothing_beside_it() {
+    let (_folder, path) = folder();
+    fs::write(&path, "my notes").unwrap();
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+    SqliteStore::open(&path).unwrap_err();
+    assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"my notes".to_vec(), 0o664));
+    fs::remove_file(&path).unwrap();
+
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE other (one INTEGER); INSERT INTO other VALUES (1)").unwrap();
+    drop(other);
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o664)).unwrap();
+    SqliteStore::open(&path).unwrap_err();
+    assert_eq!(mode(&path), 0o664);
+    let beside: Vec<_> =
+        fs::read_dir(path.parent().unwrap()).unwrap().map(|file| file.unwrap().path()).collect();
+    assert_eq!(beside, [path]);
+}
+
+#[test]
+fn what_a_lost_database_held_is_saved_although_the_store_ends_at_once() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    fs::remove_file(&path).unwrap();
+    drop(store);
+    let saved = SqliteStore::open(&beside(&path, "-saved-1")).unwrap();
+    assert!(has(&saved, 1).unwrap());
+}
+
+#[test]
+fn the_log_of_a_database_that_is_gone_is_not_emptied_for_a_new_one() {
+    let (_folder, path) = folder();
+    for is_there in [false, true] {
+        fs::write(beside(&path, "-wal"), "jobs").unwrap();
+        if is_there {
+            fs::write(&path, "").unwrap();
+        }
+        let error = SqliteStore::open(&path).unwrap_err();
+        assert!(error.to_string().contains("midge.db-wal, of 4 bytes"), "{error}");
+        assert_eq!(fs::read(beside(&path, "-wal")).unwrap(), b"jobs");
+    }
+    fs::remove_file(beside(&path, "-wal")).unwrap();
+    SqliteStore::open(&path).unwrap();
 }

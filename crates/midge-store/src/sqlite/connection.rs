@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::SqliteSettings;
+use super::file::{DatabaseFile, WHO_MAY_WRITE};
 use crate::StoreError;
 
 /// `midg`: says in the file's header whose it is.
@@ -64,19 +65,22 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 /// Opens the connection that writes. An empty file becomes a database.
-pub(super) fn open_writer(path: &Path, settings: &SqliteSettings) -> Result<Connection, StoreError> {
+pub(super) fn open_writer(file: &DatabaseFile, settings: &SqliteSettings) -> Result<Connection, StoreError> {
+    let path = file.path();
     let explained = |error| explain(path, error);
     let mut connection = open(path).map_err(explained)?;
     // Nothing is written before it is known whose file it is.
     let version = schema_of(&connection, path)?;
+    // SQLite gives its log the rights that the database has.
+    file.make_private();
     connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(explained)?;
     let mode: String = connection
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
         .map_err(explained)?;
     if mode != "wal" {
-        let path = path.display();
-        let message = format!("{path} is on a file system without shared memory, which SQLite's WAL needs");
-        return Err(StoreError::Failed(message));
+        let why = "its file system has no shared memory, which SQLite's log needs: name a file on another"
+            .to_owned();
+        return Err(StoreError::CannotOpen { path: path.display().to_string(), why });
     }
     configure(&connection, WRITER_CACHE_KIB).map_err(explained)?;
     // An enqueue that was answered is on disk, also after a power cut.
@@ -174,17 +178,17 @@ fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
         },
         Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged { why: format!("{path}: {error}") },
         Some(ErrorCode::DiskFull) => StoreError::Full,
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            StoreError::Failed(format!(
-                "cannot open {path} for writing, or SQLite's files beside it ({error}): run midge as the user who may \
-                 write there, and on a file system that is not read-only, or name another file"
-            ))
-        }
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Failed(format!(
-            "cannot open {path}: another program holds a lock on it, such as sqlite3 or a backup: end it and try again; \
-             on a network file system, which has locks of its own, a database cannot be"
-        )),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::CannotOpen {
+            path,
+            why: format!("it cannot be written, or the files beside it, where SQLite keeps its log ({error}): {WHO_MAY_WRITE}"),
+        },
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::CannotOpen {
+            path,
+            why: "another program holds a lock on it, such as sqlite3 or a backup: end it and try again; a network file \
+                  system has locks of its own, so that a database cannot be there"
+                .to_owned(),
+        },
         Some(ErrorCode::SystemIoFailure) => StoreError::Failed(format!("{path}: {}", StoreError::from(error))),
-        _ => StoreError::Failed(format!("cannot open {path}: {error}")),
+        _ => StoreError::CannotOpen { path, why: error.to_string() },
     }
 }

@@ -1,7 +1,7 @@
 //! The file of a database: what it may be, who else has it, who may read it, and whether it is still where it was.
 //!
-//! Invariant: no SQL. A descriptor of a database is closed only when SQLite has none of it open in this process: closing
-//! any ends all of SQLite's own locks on it (fcntl(2)).
+//! Invariant: no SQL. A descriptor of a database is closed only when SQLite has none of it open in this process:
+//! closing any ends all of SQLite's own locks on it (fcntl(2)).
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -47,7 +47,16 @@ pub(super) struct DatabaseFile {
     _file: Held,
     /// A locked file with the database's name: the names of the log and its index hang on that, also where the database
     /// itself is another one by now.
-    _name: File,
+    name: Name,
+}
+
+/// The locked file that stands for a database's name.
+#[derive(Debug)]
+struct Name {
+    path: PathBuf,
+    /// Whether it was made for this store.
+    is_new: bool,
+    _file: File,
 }
 
 /// A descriptor of a database. This process opens no other one while it is held.
@@ -81,8 +90,8 @@ impl DatabaseFile {
             }
         }
         let name = lock_name(&path)?;
-        let file = private().read(true).open(&path).map_err(|error| cannot_open(&path, &error))?;
-        let there = file.metadata().map_err(|error| cannot_open(&path, &error))?;
+        let file = private().read(true).open(&path).map_err(|error| not_opened(&path, &error))?;
+        let there = file.metadata().map_err(|error| not_opened(&path, &error))?;
         let inode = Inode::of(&there);
         if held.contains(&inode) {
             // It was put there since it was looked at. Closing it would end the locks of the store that has it.
@@ -92,25 +101,45 @@ impl DatabaseFile {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use()),
-            Err(TryLockError::Error(error)) => return Err(cannot("lock", &path, &error)),
+            Err(TryLockError::Error(error)) => {
+                return Err(cannot_open(&path, format!("it cannot be locked: {error}")));
+            }
         }
         if there.nlink() > 1 {
-            return Err(StoreError::Failed(format!(
-                "cannot open {}: the file has {} names (hard links), and what SQLite keeps beside it is found under one \
-                 of them only: remove the others (`find -samefile` finds them), or copy it with `sqlite3 FILE '.backup \
-                 COPY'` and open the copy",
-                path.display(),
-                there.nlink()
-            )));
+            return Err(cannot_open(
+                &path,
+                format!(
+                    "the file has {} names (hard links), and what SQLite keeps beside it is found under one of them \
+                     only: remove the others (`find -samefile` finds them), or copy it with `sqlite3 FILE '.backup \
+                     COPY'` and open the copy",
+                    there.nlink()
+                ),
+            ));
         }
-        make_private(&path);
-        for suffix in BESIDE {
-            make_private(&beside(&path, suffix));
+        if there.len() == 0 {
+            check_left_behind(&path)?;
         }
         held.insert(inode);
         drop(held);
         let file = Held(Some(file), inode);
-        Ok(DatabaseFile { path, inode, beside: OnceLock::new(), _file: file, _name: name })
+        Ok(DatabaseFile { path, inode, beside: OnceLock::new(), _file: file, name })
+    }
+
+    /// Takes everybody's rights to the file, and to what is beside it, but the owner's: once it is known that it is ours.
+    pub(super) fn make_private(&self) {
+        make_private(&self.path);
+        for suffix in BESIDE {
+            make_private(&beside(&self.path, suffix));
+        }
+        make_private(&self.name.path);
+    }
+
+    /// Leaves nothing of ours beside a file that is refused.
+    pub(super) fn leave_as_it_was(&self) {
+        if self.name.is_new {
+            // Whoever has opened it meanwhile is refused for the same reason.
+            let _ = fs::remove_file(&self.name.path);
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -121,7 +150,7 @@ impl DatabaseFile {
     pub(super) fn note_beside(&self) -> Result<(), StoreError> {
         let find = |suffix| -> Result<(PathBuf, Inode), StoreError> {
             let path = beside(&self.path, suffix);
-            let there = fs::metadata(&path).map_err(|error| cannot_open(&path, &error))?;
+            let there = fs::metadata(&path).map_err(|error| not_opened(&path, &error))?;
             Ok((path, Inode::of(&there)))
         };
         let found = [find("-wal")?, find("-shm")?];
@@ -135,18 +164,12 @@ impl DatabaseFile {
     pub(super) fn check(&self) -> Result<(), StoreError> {
         let database = look(&self.path, self.inode)?;
         if database.len() == 0 {
-            return Err(lost(&self.path, "was emptied"));
+            return Err(StoreError::Damaged { why: "it was emptied".to_owned() });
         }
         for (path, inode) in self.beside.get().into_iter().flatten() {
             look(path, *inode)?;
         }
         Ok(())
-    }
-
-    /// Returns whether what has the name of the log is another file: SQLite would delete it when it closes.
-    pub(super) fn log_is_anothers(&self) -> bool {
-        let Some([(path, inode), _]) = self.beside.get() else { return false };
-        fs::metadata(path).is_ok_and(|there| Inode::of(&there) != *inode)
     }
 
     /// Makes an empty file beside the database, to save what it held.
@@ -156,7 +179,7 @@ impl DatabaseFile {
             match OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path) {
                 Ok(_) => return Ok(path),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(cannot("write", &path, &error)),
+                Err(error) => return Err(not_opened(&path, &error)),
             }
         }
         Err(StoreError::Failed(format!("there are {SAVED_MAX} files {}-saved-*", self.path.display())))
@@ -165,21 +188,20 @@ impl DatabaseFile {
 
 /// Returns the one path of a file that may have many, so that all of them meet the same lock.
 fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
-    let refused = |why: &str| StoreError::Failed(format!("cannot open {}: {why}", path.display()));
     match path.canonicalize() {
         Ok(path) => return Ok(path),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(cannot_open(path, &error)),
+        Err(error) => return Err(not_opened(path, &error)),
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Ok(target) = fs::read_link(path) {
         // A link whose file is still to be made. One that leads to itself was another error.
         return resolve(&folder.join(target));
     }
-    let name = path.file_name().ok_or_else(|| refused("it is not a file's name"))?;
+    let name = path.file_name().ok_or_else(|| cannot_open(path, "it is not a file's name: name a file"))?;
     match folder.canonicalize() {
         Ok(folder) => Ok(folder.join(name)),
-        Err(error) => Err(refused(&format!("{}: {error}: make the folder first", folder.display()))),
+        Err(error) => Err(cannot_open(path, format!("{}: {error}: make the folder first", folder.display()))),
     }
 }
 
@@ -194,30 +216,50 @@ fn check_kind(path: &Path, there: &Metadata) -> Result<(), StoreError> {
         _ if kind.is_char_device() || kind.is_block_device() => "a device",
         _ => "no file",
     };
-    Err(StoreError::Failed(format!("cannot open {}: it is {what}: name a file", path.display())))
+    Err(cannot_open(path, format!("it is {what}: name a file")))
+}
+
+/// Refuses to begin anew where a log is left of a database that is gone: it holds jobs, and SQLite would empty it.
+fn check_left_behind(path: &Path) -> Result<(), StoreError> {
+    let log = beside(path, "-wal");
+    let bytes = fs::metadata(&log).map_or(0, |log| log.len());
+    if bytes == 0 {
+        return Ok(());
+    }
+    let log = log.display();
+    Err(cannot_open(
+        path,
+        format!(
+            "there is nothing in it, and beside it is the log of a database that was there, {log}, of {bytes} bytes: put \
+             the database back (or what was saved of it, `-saved-1`, and delete the log), or delete the log to begin anew"
+        ),
+    ))
 }
 
 /// Makes sure that no other store has a database of this name. The lock is the kernel's: it ends with the process.
-fn lock_name(path: &Path) -> Result<File, StoreError> {
+fn lock_name(path: &Path) -> Result<Name, StoreError> {
     let lock_path = beside(path, "-lock");
+    let is_new = !lock_path.exists();
     let file = private().open(&lock_path).map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Failed(format!(
-            "cannot make files beside {}, where SQLite keeps its log: {error}: {}",
-            path.display(),
-            WHO_MAY_WRITE
-        )),
-        _ => cannot("lock", &lock_path, &error),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            let why = format!(
+                "files cannot be made beside it, where SQLite keeps its log: {error}: {WHO_MAY_WRITE}"
+            );
+            cannot_open(path, why)
+        }
+        _ => not_opened(&lock_path, &error),
     })?;
-    make_private(&lock_path);
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Name { path: lock_path, is_new, _file: file }),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.display().to_string() }),
-        Err(TryLockError::Error(error)) => Err(cannot("lock", &lock_path, &error)),
+        Err(TryLockError::Error(error)) => {
+            Err(cannot_open(&lock_path, format!("it cannot be locked: {error}")))
+        }
     }
 }
 
 /// What to do where a file or a folder cannot be written.
-const WHO_MAY_WRITE: &str = "run midge as the user who may write there, and on a file system that is not read-only, or name another file";
+pub(super) const WHO_MAY_WRITE: &str = "run midge as the user who may write there, and on a file system that is not read-only, or name another file";
 
 /// Returns how a file is opened that others may not read.
 fn private() -> OpenOptions {
@@ -268,16 +310,15 @@ fn lost(path: &Path, what: &str) -> StoreError {
     StoreError::Lost { path: path.display().to_string(), what: what.to_owned() }
 }
 
-fn cannot(what: &str, path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Failed(format!("cannot {what} {}: {error}", path.display()))
+fn cannot_open(path: &Path, why: impl Into<String>) -> StoreError {
+    StoreError::CannotOpen { path: path.display().to_string(), why: why.into() }
 }
 
-fn cannot_open(path: &Path, error: &io::Error) -> StoreError {
+fn not_opened(path: &Path, error: &io::Error) -> StoreError {
     match error.kind() {
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::Failed(format!(
-            "cannot open {} for writing: {error}: {WHO_MAY_WRITE}",
-            path.display()
-        )),
-        _ => cannot("open", path, error),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            cannot_open(path, format!("it cannot be written: {error}: {WHO_MAY_WRITE}"))
+        }
+        _ => cannot_open(path, error.to_string()),
     }
 }

@@ -42,6 +42,10 @@ impl Health {
     /// Looks for the file. Says so, once, where it was lost or is back.
     pub(super) fn look(&self) -> News {
         let found = self.file.check();
+        if let Err(StoreError::Damaged { why }) = &found {
+            self.damaged(why);
+            return News::None;
+        }
         let mut known = self.known();
         match found {
             Ok(()) if known.lost => {

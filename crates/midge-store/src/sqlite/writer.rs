@@ -6,7 +6,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 use super::counts::Counts;
 use super::health::{Health, News};
@@ -82,14 +81,7 @@ impl WriterThread {
             match self.queue.recv_timeout(LOOK_EVERY) {
                 Ok(first) => self.transaction(first),
                 Err(RecvTimeoutError::Timeout) => self.look(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-        }
-        if self.health.file().log_is_anothers() {
-            // SQLite deletes the log by its name when the last connection closes.
-            let kept = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-            if let Err(error) = kept {
-                tracing::error!(%error, "another database's log may have been deleted: {error}");
+                Err(RecvTimeoutError::Disconnected) => break self.look(),
             }
         }
     }
@@ -97,8 +89,13 @@ impl WriterThread {
     /// Looks whether the file is where it was. What a lost one held is saved, as long as it is still open.
     fn look(&mut self) {
         if self.health.look() == News::Lost {
-            let saved = self.save();
-            match saved {
+            if let Err(error) = self.empty_log() {
+                tracing::error!(
+                    %error,
+                    "the lost database's log could not be emptied: delete it before another file takes the name"
+                );
+            }
+            match self.save() {
                 Ok(path) => tracing::error!("all that the lost database held is saved in {path}"),
                 Err(error) => {
                     tracing::error!(%error, "what the lost database held cannot be saved: {error}");
@@ -107,16 +104,24 @@ impl WriterThread {
         }
     }
 
+    /// Moves what is in the log into the file, wherever that is by now. Whatever gets the name of the file next, SQLite
+    /// would take the log for its own.
+    fn empty_log(&self) -> Result<(), StoreError> {
+        let is_busy =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
+        if is_busy { Err(StoreError::Failed("somebody still reads it".to_owned())) } else { Ok(()) }
+    }
+
     /// Writes all that the database holds into a new file beside it, and returns its path.
     fn save(&self) -> Result<String, StoreError> {
         let path = self.health.file().make_saved()?;
-        let shown = path.display().to_string();
-        let saved = self.connection.execute("VACUUM INTO ?1", [&shown]);
+        let named = path.to_str().ok_or_else(|| StoreError::Failed("its path is not UTF-8".to_owned()));
+        let saved = named.and_then(|named| Ok(self.connection.execute("VACUUM INTO ?1", [named])?));
         if saved.is_err() {
             // A part of it would only be taken for all of it.
             let _ = std::fs::remove_file(&path);
         }
-        saved.map(|_| shown).map_err(StoreError::from)
+        saved.map(|_| path.display().to_string())
     }
 
     /// Does a work, and what else waits, in one transaction. Replies when it is durable.
