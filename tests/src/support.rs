@@ -18,9 +18,10 @@ pub use built::{app_program, checkout, guest_toolchain, guests_target, host_prog
 pub use files::Files;
 pub use guests::{FOUR, Guest};
 pub use http::{Reply, StubServer, http};
-pub use kill::{Chaos, Kills, hosts_of};
+pub use kill::{Chaos, Kills, hosts_of, signal_host};
 pub use modules::Modules;
 pub use process::{Process, Ran, run};
+pub use rustix::process::Signal;
 pub use server::{Flylet, Server, block_on, free_port, request, serve};
 pub use start::{Ballast, Calls, Start, crates_linked, strace_missing, valgrind_missing};
 pub use usage::{descendants, main_thread_page_faults, resident_bytes, waits};

@@ -1,4 +1,4 @@
-//! Everything is killed, again and again, and every job still ends once.
+//! Everything is killed, again and again, and every job still completes once: none of them is to blame.
 //!
 //! `MIDGE_SEED=N cargo test -p midge-tests --test e2e_kill` repeats the victims and waits of an earlier run.
 
@@ -99,15 +99,8 @@ fn open_jobs(client: &Client) -> u64 {
     queues.iter().flat_map(|queue| queue.jobs.iter().map(open)).sum()
 }
 
-/// How a job ended.
-struct Ended {
-    completed: bool,
-    /// Attempts that ended with their Machine.
-    lost: u32,
-}
-
-/// Checks that a job ended once, and by the rules.
-fn ended_once(client: &Client, asked: &Asked) -> Ended {
+/// Checks that a job completed once, and by the rules. Returns how many attempts ended with their Machine.
+fn completed_once(client: &Client, asked: &Asked) -> u32 {
     let detail: JobDetail = block_on(client.job(asked.id)).unwrap();
     let (job, attempts) = (&detail.job, &detail.attempts);
     assert!(attempts.iter().map(|attempt| attempt.attempt.0).eq(1..=job.attempt.0), "{detail:#?}");
@@ -123,13 +116,6 @@ fn ended_once(client: &Client, asked: &Asked) -> Ended {
         };
         assert!(fits && attempt.spent == spent, "{detail:#?}");
     }
-    if job.state == State::Discarded {
-        // A job that takes its Machine down so often is poison, for all that anybody can know.
-        let cause = job.failure.as_ref().map(|failure| &failure.cause);
-        assert_eq!(cause, Some(&Cause::MachineLost), "{detail:#?}");
-        assert!(lost >= limits::MACHINE_LOSSES_MAX, "{detail:#?}");
-        return Ended { completed: false, lost };
-    }
     assert_eq!((job.state, &last.failure), (State::Completed, &None), "{detail:#?}");
     let result = block_on(client.result_bytes(asked.id)).unwrap();
     let expected = match Kind::of(asked.number) {
@@ -138,11 +124,11 @@ fn ended_once(client: &Client, asked: &Asked) -> Ended {
         Kind::Hello => json!({"greeting": format!("Hello, {}!", asked.number)}).to_string(),
     };
     assert_eq!(result, expected, "{detail:#?}");
-    Ended { completed: true, lost }
+    lost
 }
 
 #[test]
-fn whatever_is_killed_every_job_ends_once() {
+fn whatever_is_killed_every_job_completes_once() {
     let seed = std::env::var("MIDGE_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     println!("MIDGE_SEED={seed}");
     let naps = Modules::of_guests("", &[Guest::nap("nap", 300)]);
@@ -173,12 +159,9 @@ fn whatever_is_killed_every_job_ends_once() {
     let ids: BTreeSet<JobId> = asked.iter().map(|asked| asked.id).collect();
     let listed = listed(&client);
     assert_eq!((listed.len(), listed.into_iter().collect()), (JOBS, ids), "seed {seed}");
-    let ended: Vec<Ended> = asked.iter().map(|asked| ended_once(&client, asked)).collect();
-    let completed = ended.iter().filter(|ended| ended.completed).count();
-    let lost: u32 = ended.iter().map(|ended| ended.lost).sum();
-    let poison = JOBS - completed;
-    println!("{completed} jobs completed, {poison} were taken for poison, {lost} attempts were lost");
-    assert!(lost > 0 && completed > 0, "seed {seed}");
+    let lost: u32 = asked.iter().map(|asked| completed_once(&client, asked)).sum();
+    println!("{JOBS} jobs completed, {lost} attempts were lost");
+    assert!(lost > 0, "seed {seed}");
 
     eventually("all Machines go", || server.live_machines().is_empty().then_some(()));
     eventually("flylet has the one that is made ahead", || (flylet.machines() == 1).then_some(()));

@@ -22,6 +22,7 @@ const MUST_HAPPEN: &[&str] = &[
     "attempts given twice",
     "attempts that could not begin",
     "cancels",
+    "crashes by guests",
     "crashes of the server",
     "deploys",
     "hosts cut off",
@@ -36,9 +37,11 @@ const MUST_HAPPEN: &[&str] = &[
     "jobs discarded",
     "jobs that lost Machines",
     "messages lost",
+    "poison that was found",
     "requests without an answer",
     "retries by hand",
     "stale requests",
+    "suspects that were cleared",
 ];
 
 /// Returns the seeds that somebody asked for.

@@ -5,6 +5,10 @@ use midge_protocol::{JobId, Timestamp};
 
 use crate::{Job, Machine, MachineState};
 
+/// Jobs at the head of a queue's line among which suspects are looked for when Machines are planned: so many may get a
+/// Machine each at a time. Those further back have their turn later.
+pub const LINE_HEAD: usize = 64;
+
 /// A Machine's claim.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
@@ -27,8 +31,13 @@ impl Claim<'_> {
         let open = self.newest
             && machine.state == MachineState::Up
             && !machine.is_outdated(self.generation)
-            && !(machine.single_use && machine.attempts > 0);
+            && !machine.is_taken(self.running);
         if open { self.room.min(machine.places.saturating_sub(self.running)) as usize } else { 0 }
+    }
+
+    /// Returns whether the Machine can take a suspect: nothing runs there, and nothing that was stopped is left behind.
+    fn is_empty(&self) -> bool {
+        self.running == 0 && self.room >= self.machine.places
     }
 }
 
@@ -39,12 +48,49 @@ pub fn claim_order(job: &Job) -> impl Ord + use<> {
     (job.due(), job.id)
 }
 
-/// Returns the jobs that the Machine gets. `waiting` are jobs of its queue, in [`claim_order`].
+/// Returns the jobs that the Machine gets. `waiting` are the first jobs of its queue, in [`claim_order`]: as many as it has
+/// [`Claim::room`] for, and `emptier` more. Those are the Machines that are [`emptier`] than it.
 ///
-/// A queue is one lane today, so that order is all there is to fairness.
-pub fn admit(claim: &Claim<'_>, waiting: &[Job], now: Timestamp) -> Vec<JobId> {
-    let due = waiting.iter().filter(|job| job.due() <= now && job.queue == claim.machine.queue);
-    due.take(claim.room()).map(|job| job.id).collect()
+/// A queue is one lane today, so that order is all there is to fairness, but that a suspect needs a Machine for itself:
+/// * A Machine that is empty gets the suspect that is first in line, and nothing else.
+/// * One that is not passes by as many suspects as there are Machines that will be empty sooner. Behind the next one it
+///   gets nothing, until it is empty itself. So no suspect waits for ever, and no more Machines are emptied than it takes.
+pub fn admit(claim: &Claim<'_>, emptier: usize, waiting: &[Job], now: Timestamp) -> Vec<JobId> {
+    let (room, mut passed, mut admitted) = (claim.room(), 0, Vec::new());
+    for job in waiting.iter().filter(|job| job.due() <= now && job.queue == claim.machine.queue) {
+        if admitted.len() >= room {
+            break;
+        }
+        if !job.is_suspect() {
+            admitted.push(job.id);
+        } else if claim.is_empty() && admitted.is_empty() && passed == 0 {
+            return vec![job.id];
+        } else if passed >= emptier {
+            break;
+        } else {
+            passed += 1;
+        }
+    }
+    admitted
+}
+
+/// Returns how many other Machines of its queue run less than a Machine that runs so many attempts, and can take a suspect
+/// once they are empty. Of those that run the same number, the smaller name counts as emptier. `all` are all Machines, each
+/// with how many attempts are leased to it.
+pub fn emptier<'a>(
+    machine: &Machine,
+    running: u32,
+    generation: &str,
+    all: impl Iterator<Item = &'a (Machine, u32)>,
+) -> usize {
+    let takes_suspects = |(other, theirs): &&(Machine, u32)| {
+        other.queue == machine.queue
+            && other.state == MachineState::Up
+            && !other.is_outdated(generation)
+            && !other.is_taken(*theirs)
+    };
+    let is_emptier = |(other, theirs): &&(Machine, u32)| (*theirs, &other.name) < (running, &machine.name);
+    all.filter(takes_suspects).filter(is_emptier).filter(|(other, _)| other.name != machine.name).count()
 }
 
 /// Returns whether a Machine that asks to leave may: always, unless it is needed to keep its queue warm. `all` are all
@@ -88,14 +134,91 @@ mod tests {
         Claim { machine, generation: "g1", running: 0, room: 10, newest: true }
     }
 
+    const NOTHING: [u8; 0] = [];
+
+    fn with_suspects(count: u8, suspects: &[usize]) -> Vec<Job> {
+        let mut jobs = waiting(count);
+        suspects.iter().for_each(|suspect| jobs[*suspect].suspect = true);
+        jobs
+    }
+
+    fn admitted(claim: &Claim<'_>, emptier: usize, waiting: &[Job]) -> Vec<u8> {
+        admit(claim, emptier, waiting, NOW).iter().map(|id| id.as_bytes()[0]).collect()
+    }
+
     #[test]
     fn a_machine_gets_no_more_than_its_places() {
         let up = machine("m", MachineState::Up, NOW);
-        assert_eq!(admit(&claim(&up), &waiting(5), NOW).len(), 2);
-        assert_eq!(admit(&Claim { running: 1, ..claim(&up) }, &waiting(5), NOW).len(), 1);
-        assert_eq!(admit(&Claim { running: 9, ..claim(&up) }, &waiting(5), NOW).len(), 0);
-        assert_eq!(admit(&Claim { room: 0, ..claim(&up) }, &waiting(5), NOW).len(), 0);
+        assert_eq!(admitted(&claim(&up), 0, &waiting(5)), [0, 1]);
+        assert_eq!(admitted(&Claim { running: 1, ..claim(&up) }, 0, &waiting(5)), [0]);
+        assert_eq!(admitted(&Claim { running: 9, ..claim(&up) }, 0, &waiting(5)), NOTHING);
+        assert_eq!(admitted(&Claim { room: 0, ..claim(&up) }, 0, &waiting(5)), NOTHING);
         assert!(waiting(5).iter().all(|job| job.phase() == Phase::Fresh));
+    }
+
+    #[test]
+    fn a_suspect_is_claimed_alone_and_its_machine_gets_nothing_else() {
+        let mut up = machine("m", MachineState::Up, NOW);
+        assert_eq!(admitted(&claim(&up), 0, &with_suspects(3, &[0])), [0]);
+        assert_eq!(admitted(&claim(&up), 5, &with_suspects(3, &[0, 1, 2])), [0], "not even another");
+        up.apart = true;
+        assert_eq!(admitted(&Claim { running: 1, ..claim(&up) }, 5, &waiting(3)), NOTHING);
+        assert_eq!(admitted(&claim(&up), 0, &waiting(3)), [0, 1], "it has ended");
+    }
+
+    #[test]
+    fn a_suspect_is_not_given_to_a_machine_that_runs_something_or_has_left_something_behind() {
+        let up = machine("m", MachineState::Up, NOW);
+        for emptier in 0..3 {
+            let busy = Claim { running: 1, ..claim(&up) };
+            assert_eq!(admitted(&busy, emptier, &with_suspects(1, &[0])), NOTHING, "{emptier} emptier");
+            let left_behind = Claim { room: 1, ..claim(&up) };
+            assert_eq!(
+                admitted(&left_behind, emptier, &with_suspects(1, &[0])),
+                NOTHING,
+                "{emptier} emptier"
+            );
+        }
+    }
+
+    #[test]
+    fn a_suspect_that_is_first_in_line_waits_for_no_job_that_comes_after_it() {
+        let up = machine("m", MachineState::Up, NOW);
+        let busy = Claim { running: 1, ..claim(&up) };
+        assert_eq!(admitted(&busy, 0, &with_suspects(3, &[0])), NOTHING, "it is emptied");
+        assert_eq!(admitted(&claim(&up), 0, &with_suspects(3, &[1])), [0], "what is before it goes first");
+    }
+
+    #[test]
+    fn only_as_many_machines_are_emptied_as_there_are_suspects() {
+        let mut up = machine("m", MachineState::Up, NOW);
+        up.places = 5;
+        let busy = Claim { running: 2, ..claim(&up) };
+        assert_eq!(admitted(&busy, 1, &with_suspects(3, &[0])), [1, 2]);
+        assert_eq!(admitted(&busy, 1, &with_suspects(4, &[0, 2])), [1]);
+        assert_eq!(admitted(&busy, 1, &with_suspects(4, &[0, 1])), NOTHING);
+        assert_eq!(admitted(&busy, 2, &with_suspects(4, &[0, 1])), [2, 3]);
+    }
+
+    #[test]
+    fn the_machines_that_run_least_are_emptied_and_of_equal_ones_always_the_same() {
+        let up = |name| machine(name, MachineState::Up, NOW);
+        let other_queue = midge_protocol::QueueName::new("other").unwrap();
+        let all = [
+            (up("a"), 2),
+            (up("b"), 1),
+            (up("c"), 1),
+            (Machine { apart: true, ..up("d") }, 1),
+            (machine("e", MachineState::Draining, NOW), 0),
+            (Machine { queue: other_queue, ..up("f") }, 0),
+            (Machine { single_use: true, attempts: 1, ..up("g") }, 0),
+        ];
+        let emptier_than = |index: usize, generation| {
+            let (machine, running) = &all[index];
+            emptier(machine, *running, generation, all.iter())
+        };
+        assert_eq!([0, 1, 2].map(|index| emptier_than(index, "g1")), [2, 0, 1]);
+        assert_eq!(emptier_than(0, "g2"), 0, "one of an old generation takes no suspect");
     }
 
     #[test]
@@ -110,9 +233,9 @@ mod tests {
     fn a_single_use_machine_gets_one_job_in_its_life() {
         let mut once = machine("m", MachineState::Up, NOW);
         (once.single_use, once.places) = (true, 1);
-        assert_eq!(admit(&claim(&once), &waiting(5), NOW).len(), 1);
+        assert_eq!(admitted(&claim(&once), 0, &waiting(5)), [0]);
         once.attempts = 1;
-        assert_eq!(admit(&claim(&once), &waiting(5), NOW).len(), 0);
+        assert_eq!(admitted(&claim(&once), 0, &waiting(5)), NOTHING);
     }
 
     #[test]

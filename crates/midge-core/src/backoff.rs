@@ -1,4 +1,4 @@
-//! How long a failed job waits before it is tried again.
+//! How long a job waits before it is tried again.
 
 use std::time::Duration;
 
@@ -23,9 +23,26 @@ pub fn backoff(curve: Backoff, failures: u32, jitter: f64) -> Duration {
     }
 }
 
+/// The longest wait of a job that no host can begin. It is never discarded for that.
+const NOT_BEGUN_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Returns the wait of a job that hosts could not begin so many times in a row. The first may have been unlucky, so the
+/// next tries at once; then it is 1, 2, 4 seconds and so on, up to a minute.
+pub fn not_begun_wait(times: u32) -> Duration {
+    let Some(doublings) = times.checked_sub(2) else { return Duration::ZERO };
+    Duration::from_secs(1u64.checked_shl(doublings).unwrap_or(u64::MAX)).min(NOT_BEGUN_WAIT_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_that_no_host_can_begin_waits_ever_longer_and_never_longer_than_a_minute() {
+        let waits: Vec<u64> = (0..=9).map(|times| not_begun_wait(times).as_secs()).collect();
+        assert_eq!(waits, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(not_begun_wait(u32::MAX), NOT_BEGUN_WAIT_MAX);
+    }
 
     #[test]
     fn twenty_five_retries_on_sidekiqs_curve_take_about_three_weeks() {

@@ -23,6 +23,37 @@ pub(crate) struct QueueFleet<'a> {
     pub(crate) machines: Vec<&'a (Machine, u32)>,
 }
 
+/// Places of a queue that are free.
+#[derive(Debug, Default)]
+pub(crate) struct FreePlaces {
+    /// Those of each Machine that runs nothing, and so can take a suspect.
+    empty: Vec<u64>,
+    /// Those of Machines that run something.
+    beside_others: u64,
+}
+
+impl FreePlaces {
+    /// Returns how many there are.
+    pub(crate) fn all(&self) -> u64 {
+        self.beside_others + self.empty.iter().sum::<u64>()
+    }
+
+    /// Returns how many Machines run nothing.
+    pub(crate) fn empty_machines(&self) -> u64 {
+        self.empty.len() as u64
+    }
+
+    /// Returns how many Machines are missing for so many jobs that are due, of which some are suspects, where each new one
+    /// has so many places. A suspect needs a Machine for itself.
+    pub(crate) fn missing(&self, due: u64, suspects: u64, places: u32) -> u64 {
+        let suspects = suspects.min(due);
+        let left_over = self.empty.iter().skip(usize::try_from(suspects).unwrap_or(usize::MAX));
+        let free = self.beside_others + left_over.sum::<u64>();
+        let for_others = (due - suspects).saturating_sub(free).div_ceil(u64::from(places.max(1)));
+        suspects.saturating_sub(self.empty_machines()).saturating_add(for_others)
+    }
+}
+
 /// Machines that are asked for, and do not come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {
@@ -68,12 +99,19 @@ impl<'a> QueueFleet<'a> {
         self.machines.iter().filter(|(machine, _)| wanted(machine.state)).count() as u32
     }
 
-    /// Returns how many jobs could run in Machines that are up, or soon will be.
-    pub(crate) fn free_places(&self, wanted: impl Fn(MachineState) -> bool) -> u64 {
-        let open = self.machines.iter().filter(|(machine, _)| {
-            wanted(machine.state) && !machine.is_unmade() && !(machine.single_use && machine.attempts > 0)
+    /// Returns the places that are free for jobs in Machines that are up, or soon will be.
+    pub(crate) fn free_places(&self, wanted: impl Fn(MachineState) -> bool) -> FreePlaces {
+        let open = self.machines.iter().filter(|(machine, running)| {
+            wanted(machine.state) && !machine.is_unmade() && !machine.is_taken(*running)
         });
-        open.map(|(machine, running)| u64::from(machine.places.saturating_sub(*running))).sum()
+        let mut free = FreePlaces::default();
+        for (machine, running) in open {
+            match u64::from(machine.places.saturating_sub(*running)) {
+                places if *running == 0 => free.empty.push(places),
+                places => free.beside_others += places,
+            }
+        }
+        free
     }
 
     /// Returns when a Machine of the queue was last made, changed or seen to go.

@@ -2,17 +2,19 @@
 //!
 //! Invariant: a `Job` holds no bytes. Args, input, result and log live in tables of their own.
 
+mod blame;
+
 use std::time::Duration;
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{
     AttemptLimits, AttemptView, Cause, Failure, JobView, Progress, RetryPolicy, State, Usage,
 };
-use midge_protocol::{AttemptNumber, JobId, Lease, MachineName, ModuleName, QueueName, Timestamp, limits};
+use midge_protocol::{AttemptNumber, JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::backoff;
 use crate::report::bounded;
+use crate::{MachineEnd, backoff, not_begun_wait};
 
 /// One request to run a module, durable until it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +37,17 @@ pub struct Job {
     pub attempt: AttemptNumber,
     /// The number of attempts that count against `retry.max_attempts`.
     pub spent: u32,
-    /// The number of Machines that went down with the job: at [`limits::MACHINE_LOSSES_MAX`] it is discarded.
+    /// Whether the job was aboard a Machine that went down, and may have brought it down: it runs alone until it is known.
+    #[serde(default)]
+    pub suspect: bool,
+    /// The number of Machines that crashed while it ran there alone, as a suspect.
     pub machine_losses: u32,
+    /// The number of Machines that were lost while it ran there alone, as a suspect, and nobody can say why.
+    #[serde(default)]
+    pub unexplained_losses: u32,
+    /// The number of attempts in a row that hosts gave back because they could not begin them.
+    #[serde(default)]
+    pub not_begun: u32,
     /// The time at which the last attempt began; nothing before the first.
     pub started_at: Option<Timestamp>,
     /// How the last failed attempt failed.
@@ -162,8 +173,8 @@ pub enum JobEvent {
     MachineLost {
         /// The Machine that is gone.
         machine: MachineName,
-        /// Whether the job may have taken it down: it ended by itself, and not because it was told to.
-        suspect: bool,
+        /// Whether the job may have brought it down, by how it ended.
+        end: MachineEnd,
         /// What is known of its end, for people.
         note: String,
     },
@@ -242,7 +253,10 @@ impl Job {
             limits: new.limits,
             attempt: AttemptNumber(0),
             spent: 0,
+            suspect: false,
             machine_losses: 0,
+            unexplained_losses: 0,
+            not_begun: 0,
             started_at: None,
             failure: None,
             progress: None,
@@ -266,9 +280,7 @@ impl Job {
                 Ok(Change { job: Job { progress, ..self.clone() }, attempt: None })
             }
             JobEvent::Unlisted { lease } => self.unlisted(&lease, now),
-            JobEvent::MachineLost { machine, suspect, note } => {
-                self.machine_lost(&machine, suspect, note, now)
-            }
+            JobEvent::MachineLost { machine, end, note } => self.machine_lost(&machine, end, note, now),
             JobEvent::CancelAsked => self.cancel_asked(now),
             JobEvent::RetryAsked => self.retry_asked(now),
         }
@@ -301,7 +313,7 @@ impl Job {
         match bounded(outcome) {
             Outcome::Completed { result } => {
                 let result_bytes = result.len() as u64;
-                let mut change = self.attempt_ended(None, Spent::Yes, usage, now);
+                let mut change = self.attempt_ended(None, Spent::Yes, usage, now).cleared();
                 change.job.failure = None;
                 Ok(change.ended(Ending::Completed { result_bytes }, now))
             }
@@ -311,7 +323,7 @@ impl Job {
                     Some(millis) => Duration::from_millis(millis),
                     None => backoff(self.retry.backoff, self.spent + 1, jitter),
                 };
-                let change = self.attempt_ended(Some(failure), Spent::Yes, usage, now);
+                let change = self.attempt_ended(Some(failure), Spent::Yes, usage, now).cleared();
                 Ok(if cancel {
                     change.ended(Ending::Cancelled, now)
                 } else if refused || change.job.spent >= self.retry.max_attempts {
@@ -323,10 +335,11 @@ impl Job {
             Outcome::Snoozed { after_ms } => {
                 let due = now.after(Duration::from_millis(after_ms));
                 let failure = Failure::new(Cause::Snoozed, "the job asked to be run again later");
-                let change = self.attempt_ended(Some(failure), Spent::No, usage, now);
+                let change = self.attempt_ended(Some(failure), Spent::No, usage, now).cleared();
                 Ok(change.cancelled_or_waiting(cancel, due, now))
             }
             outcome @ (Outcome::Cancelled | Outcome::HandedBack { .. }) => {
+                let not_begun = is_not_begun(&outcome, usage);
                 let failure = match outcome {
                     _ if cancel => {
                         Failure::new(Cause::Cancelled, "somebody asked for the job to be cancelled")
@@ -336,8 +349,13 @@ impl Job {
                     }
                     _ => Failure::new(Cause::HandedBack, "its Machine was told to stop"),
                 };
-                let change = self.attempt_ended(Some(failure), Spent::No, usage, now);
-                Ok(change.cancelled_or_waiting(cancel, now, now))
+                let mut change = self.attempt_ended(Some(failure), Spent::No, usage, now);
+                let mut due = now;
+                if not_begun {
+                    change.job.not_begun = self.not_begun.saturating_add(1);
+                    due = now.after(not_begun_wait(change.job.not_begun));
+                }
+                Ok(change.cancelled_or_waiting(cancel, due, now))
             }
         }
     }
@@ -353,7 +371,7 @@ impl Job {
     fn machine_lost(
         &self,
         machine: &MachineName,
-        suspect: bool,
+        end: MachineEnd,
         note: String,
         now: Timestamp,
     ) -> Result<Change, JobRefused> {
@@ -363,8 +381,8 @@ impl Job {
         };
         let failure = Failure::new(Cause::MachineLost, note);
         let mut change = self.attempt_ended(Some(failure), Spent::No, None, now);
-        change.job.machine_losses += u32::from(suspect);
-        Ok(if change.job.machine_losses >= limits::MACHINE_LOSSES_MAX && !cancel {
+        change.job.is_blamed_for(end);
+        Ok(if !cancel && change.job.suspicion().is_some_and(|suspicion| suspicion.is_poison()) {
             change.ended(Ending::Discarded, now)
         } else {
             change.cancelled_or_waiting(cancel, now, now)
@@ -392,7 +410,9 @@ impl Job {
             }
             JobState::Ended { .. } => {
                 // A fresh allowance, but numbers go on: reports of old attempts stay fenced.
-                let job = Job { spent: 0, machine_losses: 0, ..self.clone() };
+                // It stays a suspect: nobody has shown that its neighbours are safe.
+                let (spent, not_begun) = (0, 0);
+                let job = Job { spent, not_begun, machine_losses: 0, unexplained_losses: 0, ..self.clone() };
                 Ok(Change { job, attempt: None }.waiting(now))
             }
         }
@@ -509,6 +529,7 @@ impl Job {
             may_cancel: self.is_changed_by(JobEvent::CancelAsked, now),
             may_retry: self.is_changed_by(JobEvent::RetryAsked, now),
             progress: self.progress.clone(),
+            suspicion: self.suspicion(),
             failure: self.failure.clone(),
             result_bytes: match self.state {
                 JobState::Ended { how: Ending::Completed { result_bytes }, .. } => Some(result_bytes),
@@ -524,6 +545,16 @@ impl Job {
     }
 }
 
+/// Returns whether a host gave an attempt back because it could not begin it, or could not go on. One that was told to
+/// stop meanwhile says nothing about the next.
+fn is_not_begun(outcome: &Outcome, usage: Option<Usage>) -> bool {
+    match outcome {
+        Outcome::HandedBack { lacks: Some(_) } => true,
+        Outcome::HandedBack { lacks: None } => usage.is_some_and(|usage| usage.ran_us == 0),
+        _ => false,
+    }
+}
+
 #[derive(PartialEq, Eq)]
 enum Spent {
     Yes,
@@ -531,6 +562,13 @@ enum Spent {
 }
 
 impl Change {
+    /// An attempt ended by itself, and its Machine stands.
+    fn cleared(mut self) -> Change {
+        self.job.is_cleared();
+        self.job.not_begun = 0;
+        self
+    }
+
     fn waiting(mut self, due: Timestamp) -> Change {
         self.job.state = JobState::Waiting { due };
         self

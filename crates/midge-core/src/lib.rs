@@ -13,7 +13,7 @@
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
 //! | What do host and server say to each other next? | [`exchange`] |
-//! | How long does a failed job wait? | [`backoff()`] |
+//! | How long does a failed job wait, and one that no host could begin? | [`backoff()`], [`not_begun_wait`] |
 //! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
 //! | How long is an ended job kept? | [`Retention`] |
 //! | What is kept of a log that a host tells? | [`kept_of_log`] |
@@ -36,14 +36,14 @@ mod why;
 
 pub mod exchange;
 
-pub use admit::{Claim, admit, claim_order, is_full, may_leave};
-pub use backoff::backoff;
+pub use admit::{Claim, LINE_HEAD, admit, claim_order, emptier, is_full, may_leave};
+pub use backoff::{backoff, not_begun_wait};
 pub use counts::JobCounts;
 pub use filter::StateFilter;
 pub use job::{Change, Ending, Job, JobEvent, JobRefused, JobState, NewJob, Phase};
 pub use machine::{
-    Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEvent, MachineRefused,
-    MachineState, Sight,
+    Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,
+    MachineRefused, MachineState, Sight,
 };
 pub use plan::{Action, QueueDemand, View, plan};
 pub use report::kept_of_log;

@@ -5,6 +5,7 @@
 
 mod apply;
 mod create;
+mod end;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{BootId, MachineId, MachineName, QueueName, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
+pub use self::end::{Exit, Loss, MachineEnd};
 use crate::JobEvent;
 
 pub use create::CreateTries;
@@ -52,6 +54,15 @@ pub struct Machine {
     pub heard_at: Option<Timestamp>,
     /// The number of attempts that it was given in all.
     pub attempts: u64,
+    /// Whether it was given last an attempt at a suspect: it gets nothing else while that runs.
+    #[serde(default)]
+    pub apart: bool,
+    /// Whether its host said that it lacks something: it takes nothing more, and is destroyed once it has stopped.
+    #[serde(default)]
+    pub lacks: bool,
+    /// Whether its server host did not answer the Machines API the last time: then it is not heard of for that.
+    #[serde(default)]
+    pub unreachable: bool,
     /// Whether it went or was given up before its host phoned home.
     #[serde(default)]
     pub boot_failed: bool,
@@ -172,7 +183,11 @@ pub enum MachineEvent {
     Granted {
         /// The number of attempts that it was given.
         attempts: u64,
+        /// Whether it is an attempt at a suspect, which is then the only one.
+        apart: bool,
     },
+    /// The Machine's host gave an attempt back because it lacks something. It takes nothing more, and leaves.
+    Lacks,
     /// The Machine's host asked to leave, and may: it runs nothing, and its secret is revoked.
     Left,
 
@@ -245,20 +260,11 @@ pub struct MachineChange {
     pub loss: Option<Loss>,
 }
 
-/// What the end of a Machine means for its jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loss {
-    /// Whether one of them may have taken it down: it ended by itself, and not because it was told to.
-    pub suspect: bool,
-    /// What is known of its end, for people.
-    pub note: String,
-}
-
 impl MachineChange {
     /// Returns what happens to each job that is leased to the Machine, if it may hold no lease any more.
     pub fn job_event(&self) -> Option<JobEvent> {
-        let Loss { suspect, note } = self.loss.clone()?;
-        Some(JobEvent::MachineLost { machine: self.machine.name.clone(), suspect, note })
+        let Loss { end, note } = self.loss.clone()?;
+        Some(JobEvent::MachineLost { machine: self.machine.name.clone(), end, note })
     }
 }
 
@@ -267,40 +273,14 @@ impl MachineChange {
 pub enum Sight {
     /// On its way: being made, started, stopped.
     Pending,
+    /// Its server host does not answer. What is said of it may be old.
+    Unreachable,
     /// It runs.
     Running,
     /// It does not run.
     Stopped(Option<Exit>),
     /// There is no such Machine, or no longer.
     Gone,
-}
-
-/// How a Machine's program ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exit {
-    /// The program's exit code, where the Machines API tells one.
-    pub code: Option<i32>,
-    /// Whether the program was killed because the Machine's memory was used up.
-    pub oom_killed: bool,
-    /// Whether the Machine was told to stop.
-    pub requested: bool,
-}
-
-impl Exit {
-    /// Returns whether the Machine's own work may have brought it down.
-    pub fn is_suspect(&self) -> bool {
-        self.oom_killed || (!self.requested && self.code != Some(0))
-    }
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.oom_killed, self.code) {
-            (true, _) => f.write_str("its Machine ran out of memory"),
-            (false, Some(code)) => write!(f, "its Machine's host exited with {code}"),
-            (false, None) => f.write_str("its Machine stopped"),
-        }
-    }
 }
 
 /// An event that does not apply to a Machine as it is.
@@ -334,12 +314,26 @@ impl Machine {
             seq: 0,
             heard_at: None,
             attempts: 0,
+            apart: false,
+            lacks: false,
+            unreachable: false,
             boot_failed: false,
             calling: false,
             refused: false,
             gives_way: false,
             note: None,
         }
+    }
+
+    /// Returns whether it runs a suspect, where so many attempts are leased to it: then it gets nothing else.
+    pub const fn runs_apart(&self, running: u32) -> bool {
+        self.apart && running > 0
+    }
+
+    /// Returns whether none of its places is for another job, where so many attempts are leased to it: it has had its one
+    /// job, or runs a suspect.
+    pub const fn is_taken(&self, running: u32) -> bool {
+        self.single_use && self.attempts > 0 || self.runs_apart(running)
     }
 
     /// Returns whether a Machine was made from another generation than the one that is served now.

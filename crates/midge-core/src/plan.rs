@@ -8,6 +8,8 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp, limits};
 
 use self::share::share;
+#[cfg(doc)]
+use crate::LINE_HEAD;
 use crate::fleet::{Fleet, QueueFleet};
 use crate::{Machine, MachineState};
 
@@ -51,6 +53,8 @@ pub struct QueueDemand {
     pub policy: QueuePolicy,
     /// The number of its jobs that are due and wait.
     pub due: u64,
+    /// How many suspects are among the first [`LINE_HEAD`] of them: each needs a Machine for itself.
+    pub suspects: u64,
     /// The time at which the one of them that is due longest became due.
     pub oldest_due: Option<Timestamp>,
 }
@@ -198,8 +202,7 @@ fn scale<'a>(
     let current = ours.current(&view.generation);
     let serving = |state| matches!(state, MachineState::Creating | MachineState::Starting | MachineState::Up);
 
-    let for_jobs =
-        demand.due.saturating_sub(current.free_places(serving)).div_ceil(u64::from(policy.places()));
+    let for_jobs = current.free_places(serving).missing(demand.due, demand.suspects, policy.places());
     let for_warmth = policy.warm_machines.saturating_sub(current.count(serving));
     let may = policy.max_machines.min(limits::MACHINES_MAX).saturating_sub(ours.count(MachineState::is_live));
     let bounded = |wanted: u32| wanted.min(may).min(BOOTS_PER_ROUND);

@@ -52,6 +52,7 @@ impl UnreadableJob {
             may_cancel: false,
             may_retry: false,
             progress: None,
+            suspicion: None,
             failure: None,
             result_bytes: None,
             unreadable: Some(self.why.clone()),

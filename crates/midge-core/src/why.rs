@@ -77,7 +77,8 @@ pub struct Outlook<'a> {
     generation: &'a str,
     max_machines: u32,
     now: Timestamp,
-    queues: BTreeMap<QueueName, WhyWaiting>,
+    /// By queue, for suspects and for others.
+    queues: BTreeMap<(QueueName, bool), WhyWaiting>,
 }
 
 impl<'a> Outlook<'a> {
@@ -106,24 +107,35 @@ impl<'a> Outlook<'a> {
             Phase::Retrying if due > self.now => WhyWaiting::TriedAgain { at: due },
             _ if due > self.now => WhyWaiting::Scheduled { at: due },
             _ if !served => WhyWaiting::ModuleNotServed,
-            _ => self.queue(&job.queue, policy),
+            _ => self.in_queue(&job.queue, job.is_suspect(), policy),
         })
     }
 
     /// Returns why jobs of a queue that are due do not start.
     pub fn queue(&mut self, queue: &QueueName, policy: impl FnOnce() -> QueuePolicy) -> WhyWaiting {
-        if let Some(known) = self.queues.get(queue) {
+        self.in_queue(queue, false, policy)
+    }
+
+    fn in_queue(
+        &mut self,
+        queue: &QueueName,
+        suspect: bool,
+        policy: impl FnOnce() -> QueuePolicy,
+    ) -> WhyWaiting {
+        let key = (queue.clone(), suspect);
+        if let Some(known) = self.queues.get(&key) {
             return known.clone();
         }
-        let why = self.look(queue, &policy());
-        self.queues.insert(queue.clone(), why.clone());
+        let why = self.look(queue, suspect, &policy());
+        self.queues.insert(key, why.clone());
         why
     }
 
-    fn look(&self, queue: &QueueName, policy: &QueuePolicy) -> WhyWaiting {
+    fn look(&self, queue: &QueueName, suspect: bool, policy: &QueuePolicy) -> WhyWaiting {
         let ours = self.fleet.queue(queue);
         let current = ours.current(self.generation);
-        if current.free_places(|state| state == MachineState::Up) > 0 {
+        let free = current.free_places(|state| state == MachineState::Up);
+        if (if suspect { free.empty_machines() } else { free.all() }) > 0 {
             return WhyWaiting::PlaceIsFree;
         }
         let on_its_way = |state| matches!(state, MachineState::Creating | MachineState::Starting);

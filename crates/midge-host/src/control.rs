@@ -7,21 +7,13 @@ use midge_core::exchange::{Departure, HostSide, Next, Todo};
 use midge_engine::Stop;
 use midge_protocol::exchange::{Answer, AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::{Cause, Failure, Usage};
-use midge_protocol::{BootId, Timestamp};
+use midge_protocol::{BootId, Timestamp, exit, shown};
 use tokio::task::JoinSet;
 
 use crate::link::{Link, LinkError};
 use crate::places::{NotBegun, Places};
 use crate::settings::WorkSettings;
 use crate::signals::{Leash, Signals};
-
-const EXIT_LEFT: i32 = 0;
-const EXIT_GONE: i32 = 3;
-const EXIT_OTHER_PROTOCOL: i32 = 4;
-const EXIT_LOST: i32 = 5;
-const EXIT_LEASH: i32 = 6;
-/// As a shell reports a process that SIGTERM ended.
-const EXIT_KILLED: i32 = 143;
 
 /// Works for a server until there is no more to do. Returns the exit code.
 pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
@@ -60,14 +52,14 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
             () = signals.next() => {
                 if std::mem::replace(&mut stopping, true) {
                     log("told to stop twice: exits at once");
-                    return Ok(EXIT_KILLED);
+                    return Ok(exit::KILLED);
                 }
                 log("told to stop: finishes what runs, or gives it back");
                 host.side.stop(settings.grace, clock.now());
             }
             () = leash.ended() => {
                 log("the leash ended: exits at once");
-                return Ok(EXIT_LEASH);
+                return Ok(exit::LEASH);
             }
         }
     }
@@ -125,10 +117,10 @@ impl Host {
                     attempts.into_iter().for_each(|attempt| self.places.stop(attempt, Stop::HandedBack));
                 }
                 Next::Wait(at) => return Ok(at.into_iter().chain(look_again).min()),
-                Next::Exit(Departure::Left) => return Err(EXIT_LEFT),
+                Next::Exit(Departure::Left) => return Err(exit::LEFT),
                 Next::Exit(Departure::Lost) => {
                     log("the server could not be reached for too long: exits");
-                    return Err(EXIT_LOST);
+                    return Err(exit::LOST);
                 }
             }
         }
@@ -169,7 +161,7 @@ impl Host {
             Err(error @ (LinkError::Gone(_) | LinkError::OtherProtocol(_))) => {
                 self.places.stop_all();
                 log(&format!("{error}: exits"));
-                Some(if matches!(error, LinkError::Gone(_)) { EXIT_GONE } else { EXIT_OTHER_PROTOCOL })
+                Some(if matches!(error, LinkError::Gone(_)) { exit::GONE } else { exit::OTHER_PROTOCOL })
             }
             Err(LinkError::Stale) => {
                 self.side.failed(seq, true, self.clock.now());
@@ -204,14 +196,14 @@ impl Host {
                     }
                     Err(NotBegun::Lacks(what)) => {
                         log_given_back(attempt, &what);
-                        self.side.could_not_begin(attempt, Some(what));
+                        self.side.could_not_begin(attempt, Some(what), self.clock.now());
                     }
                     Err(NotBegun::NoRoom) => {
                         log(&format!(
                             "job {} attempt {}: given back, every place is taken",
                             attempt.job, attempt.attempt
                         ));
-                        self.side.could_not_begin(attempt, None);
+                        self.side.could_not_begin(attempt, None, self.clock.now());
                     }
                 }
             }
@@ -232,5 +224,5 @@ fn log_given_back(attempt: AttemptRef, lacks: &str) {
 
 /// One line for whoever reads the Machine's log.
 fn log(line: &str) {
-    eprintln!("midge-host: {line}");
+    eprintln!("midge-host: {}", shown::line(line));
 }

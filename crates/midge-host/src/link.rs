@@ -132,7 +132,6 @@ impl Link {
 fn read_answer(status: StatusCode, protocol: Option<&str>, body: &[u8]) -> Result<Answer, LinkError> {
     let text = || {
         let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_BYTES_MAX)]);
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         format!("{} {}", status.as_u16(), text.trim())
     };
     match status.as_u16() {

@@ -4,7 +4,7 @@
 //! much as loading the module; a timer of the kernel does it. SIGINT and SIGTERM end the process as they end any.
 
 use std::io::{IsTerminal, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use midge_engine::start::{self, Start};
 use midge_engine::{Attempt, Here, Modules};
 use midge_protocol::exchange::{AttemptRef, Outcome};
-use midge_protocol::{AttemptNumber, JobId, limits};
+use midge_protocol::{AttemptNumber, JobId, limits, shown};
 
 use crate::settings::{RunSettings, dirs, guest_env};
 use crate::{errors, process, signals};
@@ -44,18 +44,32 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
         module,
     };
     let time_limit = Duration::from_millis(attempt.limits.time_ms);
-    let here = Here::new(attempt, show).context("cannot prepare to run")?;
+    let pieces = Arc::new(Mutex::new(shown::Pieces::default()));
+    let said = Arc::clone(&pieces);
+    let here = Here::new(attempt, move |log| show(log, &said)).context("cannot prepare to run")?;
     signals::interrupt_after(time_limit, here.control());
-    let code = finish(here.run().outcome)?;
+    let outcome = here.run().outcome;
+    let rest = pieces.lock().unwrap_or_else(PoisonError::into_inner).end();
+    if !rest.is_empty() {
+        eprint!("{rest}");
+    }
+    let code = finish(outcome)?;
     if settings.timings {
         show_timings();
     }
     Ok(code)
 }
 
-/// Shows what is added to the log. If nobody reads it, it is not the guest's fault.
-fn show(log: &[u8]) {
-    let _ = std::io::stderr().write_all(log);
+/// Shows what is added to the log: as it is, unless a person looks at it on a terminal, which would obey it. If nobody
+/// reads it, it is not the guest's fault.
+fn show(log: &[u8], pieces: &Mutex<shown::Pieces>) {
+    let mut stderr = std::io::stderr();
+    let _ = if stderr.is_terminal() {
+        let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        stderr.write_all(pieces.take(log).as_bytes())
+    } else {
+        stderr.write_all(log)
+    };
 }
 
 /// Shows where the time of the start went.
@@ -88,9 +102,12 @@ fn input() -> anyhow::Result<Option<Bytes>> {
 
 fn finish(outcome: Outcome) -> anyhow::Result<i32> {
     match outcome {
+        Outcome::Completed { result } if std::io::stdout().is_terminal() => {
+            print(shown::bytes(&result).as_bytes())
+        }
         Outcome::Completed { result } => print(&result),
         Outcome::Failed(failure) => {
-            eprintln!("midge-host: {}: {}", failure.cause, failure.message);
+            eprintln!("midge-host: {}: {}", failure.cause, shown::text(&failure.message));
             Ok(failure.exit_code.filter(|code| (1..256).contains(code)).unwrap_or(EXIT_FAILED))
         }
         Outcome::Snoozed { after_ms } => {

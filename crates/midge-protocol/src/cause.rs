@@ -72,8 +72,8 @@ causes! {
     Snoozed = "snoozed",
     /// The Machine was told to stop or lacks what the attempt takes, and handed it back. Not spent.
     HandedBack = "handed_back",
-    /// The Machine stopped, or was not heard of for a lease. Not spent, but counted: see
-    /// [`crate::limits::MACHINE_LOSSES_MAX`].
+    /// The Machine stopped, or was not heard of for a lease. Not spent, but it may make the job a suspect: see
+    /// [`crate::job::Suspicion`].
     MachineLost = "machine_lost",
 }
 

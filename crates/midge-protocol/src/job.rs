@@ -146,6 +146,38 @@ pub struct Usage {
     pub memory_peak_bytes: u64,
 }
 
+/// What speaks against a suspect: a job that was aboard a Machine that went down, and may have brought it down. It runs
+/// alone, so that no neighbour is hit and none is taken for it, until an attempt at it ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// The number of Machines that crashed while the job ran there alone: at [`limits::MACHINE_LOSSES_MAX`] it is
+    /// discarded.
+    pub crashes: u32,
+    /// The number of Machines that were lost while the job ran there alone, and nobody can say why: at
+    /// [`limits::UNEXPLAINED_LOSSES_MAX`] it is discarded.
+    pub unexplained: u32,
+}
+
+impl Suspicion {
+    /// Returns whether the job is taken for poison: it, and no neighbour, brings its Machines down.
+    pub const fn is_poison(&self) -> bool {
+        self.crashes >= limits::MACHINE_LOSSES_MAX || self.unexplained >= limits::UNEXPLAINED_LOSSES_MAX
+    }
+}
+
+impl std::fmt::Display for Suspicion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Suspicion { crashes, unexplained } = self;
+        write!(
+            f,
+            "may bring its Machine down, so it runs alone: {crashes} of {} crashes and {unexplained} of {} losses that \
+             nobody can explain so far",
+            limits::MACHINE_LOSSES_MAX,
+            limits::UNEXPLAINED_LOSSES_MAX
+        )
+    }
+}
+
 /// What each attempt at a job may use. An attempt that goes over a limit is stopped and has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptLimits {
@@ -270,6 +302,9 @@ pub struct JobView {
     /// The last progress of the running attempt, where it told any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// What speaks against the job, where it is a suspect and so runs alone; nothing where it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspicion: Option<Suspicion>,
     /// How the last failed attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

@@ -5,17 +5,17 @@
 pub mod api;
 mod cause;
 pub mod exchange;
+pub mod exit;
 mod id;
 pub mod job;
 pub mod limits;
 pub mod manifest;
 mod nearest;
-mod shown;
+pub mod shown;
 mod time;
 
 pub use id::{
     AttemptNumber, BootId, InvalidName, JobId, Lease, MachineId, MachineName, ModuleName, QueueName, Secret,
 };
 pub use nearest::nearest;
-pub use shown::shown_name;
 pub use time::{InvalidTime, Timestamp};

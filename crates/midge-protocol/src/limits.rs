@@ -83,5 +83,8 @@ pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest such wait that may be set, beside "for ever".
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often a job may take its Machine down with it before it is discarded as poison.
+/// How many Machines may crash while a suspect runs there alone before it is discarded as poison.
 pub const MACHINE_LOSSES_MAX: u32 = 3;
+/// The same for Machines that were lost and nobody can say why: killed from outside, or not heard of. Several in a row may
+/// be bad luck, and a guest that starves its host is to end all the same.
+pub const UNEXPLAINED_LOSSES_MAX: u32 = 10;

@@ -43,6 +43,8 @@ pub struct Exchanged {
     pub ended: Vec<JobId>,
     /// Whether the dispatcher may have something to decide: jobs came back to the queue, or the Machine left.
     pub changed: bool,
+    /// Whether jobs of the queue that had to wait behind a suspect may be claimed now.
+    pub unblocked: bool,
     /// Whether a newer request of the same Machine has come: this one gets nothing any more.
     pub stale: bool,
 }

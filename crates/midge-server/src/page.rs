@@ -1,7 +1,7 @@
 //! The dashboard: one plain page, rendered here, for the person on call.
 //!
 //! Invariant: it knows only the public HTTP API. Each page is made from the API's own answers, asked for with the
-//! visitor's own rights.
+//! visitor's own rights. All text of guests, hosts, callers and the Machines API goes through [`shown`].
 
 use std::convert::Infallible;
 use std::sync::LazyLock;
@@ -19,7 +19,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
 use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, Queues};
 use midge_protocol::job::{JobView, State as JobState};
-use midge_protocol::{AttemptNumber, JobId, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
@@ -100,7 +100,7 @@ fn bad_answer() -> Response {
 }
 
 fn error_page(status: StatusCode, error: &str) -> Response {
-    (status, frame("error", "", &html! { p.bad { (error) } })).into_response()
+    (status, frame("error", "", &html! { p.bad { (shown::text(error)) } })).into_response()
 }
 
 /// The answer to a path that neither the API nor the dashboard has.
@@ -168,7 +168,14 @@ async fn job(
     id: Result<Path<String>, PathRejection>,
     visitor: Visitor,
 ) -> Result<Response, Response> {
-    let id = checked(id).map_err(bad_request)?;
+    let id = match checked(id) {
+        Ok(id) => id,
+        Err(error) => {
+            // Whoever has no right hears of that first.
+            api.get::<Queues>("/v1/queues", &visitor).await?;
+            return Err(bad_request(error));
+        }
+    };
     let base = uri.path().strip_suffix(&format!("/jobs/{id}")).unwrap_or_default();
     let detail: JobDetail = api.get(&format!("/v1/jobs/{id}"), &visitor).await?;
     if let Some(why) = &detail.job.unreadable {
@@ -176,7 +183,7 @@ async fn job(
             section { h2 { (detail.job.module) " " (badge(detail.job.state)) } (facts(&detail)) }
             section {
                 h2 { "The job's row cannot be read" }
-                pre.bad { (why) }
+                pre.bad { (shown::text(why)) }
                 p { "It runs no more. Delete it with " code { "midge jobs delete " (detail.job.id) } }
             }
         };
@@ -194,7 +201,7 @@ async fn job(
             (facts(&detail))
         }
         @if let Some(failure) = &detail.job.failure {
-            section { h2 { "Why it failed: " (failure.cause) } pre.bad { (failure.message) } }
+            section { h2 { "Why it failed: " (failure.cause) } pre.bad { (shown::text(&failure.message)) } }
         }
         section { h2 { "Attempts" } (attempts_table(&detail)) }
         @if !detail.unreadable_attempts.is_empty() {
@@ -203,12 +210,12 @@ async fn job(
         @if detail.job.result_bytes.is_some() && result.is_none() {
             p.bad { "The result is not there: the database was damaged, or the job runs again." }
         }
-        section { h2 { "Log of the last attempt" } pre { (shown(&log)) } }
+        section { h2 { "Log of the last attempt" } pre { (content(&log)) } }
         @if let Some(result) = result {
             section {
                 h2 { "Result, " (result.len()) " bytes" }
                 p { a href={ (base) "/v1/jobs/" (detail.job.id) "/result" } { "download" } }
-                pre { (shown(&result)) }
+                pre { (content(&result)) }
             }
         }
     };
@@ -276,11 +283,11 @@ fn machines_table(machines: &Machines) -> Markup {
                         td { (machine.name) }
                         td { @if let Some(id) = &machine.id { (id) } }
                         td { (machine.queue) }
-                        td { (machine.state) }
+                        td { (shown::line(&machine.state)) }
                         td { (time(machine.since)) }
                         td.n { (machine.running) }
                         td.n { (machine.attempts) }
-                        td { @if let Some(note) = &machine.note { (note) } }
+                        td { @if let Some(note) = &machine.note { (shown::line(note)) } }
                     }
                 }
             }
@@ -325,11 +332,11 @@ fn says(job: &JobView) -> String {
     }
     if let Some(progress) = &job.progress {
         let of = if progress.total > 0 { format!("/{}", progress.total) } else { String::new() };
-        return format!("{}{of} {}", progress.done, progress.message);
+        return format!("{}{of} {}", progress.done, shown::line(&progress.message));
     }
     match &job.failure {
-        Some(failure) => format!("{}: {}", failure.cause, failure.message),
-        None => job.waits.as_ref().map_or(String::new(), |waits| waits.text.clone()),
+        Some(failure) => format!("{}: {}", failure.cause, shown::line(&failure.message)),
+        None => job.waits.as_ref().map_or(String::new(), |waits| shown::line(&waits.text).into_owned()),
     }
 }
 
@@ -339,10 +346,11 @@ fn facts(detail: &JobDetail) -> Markup {
         table.facts {
             tr { th { "id" } td { code { (job.id) } } }
             tr { th { "queue" } td { (job.queue) } }
-            tr { th { "args" } td { code { (detail.args.get()) } } }
+            tr { th { "args" } td { code { (shown::text(detail.args.get())) } } }
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
             tr { th { "scheduled" } td { (time(job.scheduled_at)) } }
-            @if let Some(waits) = &job.waits { tr { th { "waits" } td { (waits.text) } } }
+            @if let Some(waits) = &job.waits { tr { th { "waits" } td { (shown::line(&waits.text)) } } }
+            @if let Some(suspicion) = &job.suspicion { tr { th { "suspect" } td { (shown::line(&suspicion.to_string())) } } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
             tr { th { "spent" } td { (job.spent) " of " (job.max_attempts) " attempts" } }
             @if let Some(machine) = &job.machine { tr { th { "runs in" } td { (machine) } } }
@@ -371,7 +379,7 @@ fn attempts_table(detail: &JobDetail) -> Markup {
                         td.n { @if let Some(usage) = attempt.usage { (usage.memory_peak_bytes / 1024) " KiB" } }
                         td {
                             @match &attempt.failure {
-                                Some(failure) => { (failure.cause) ": " (failure.message) }
+                                Some(failure) => { (failure.cause) ": " (shown::line(&failure.message)) }
                                 None => "with a result",
                             }
                         }
@@ -403,7 +411,7 @@ fn badge(state: JobState) -> Markup {
     html! { span class={ "state " (state) } { (state) } }
 }
 
-fn shown(bytes: &[u8]) -> String {
+fn content(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "(empty)".to_owned();
     }
@@ -412,8 +420,8 @@ fn shown(bytes: &[u8]) -> String {
     if controls * 10 > text.chars().count() {
         return format!("({} bytes that are not text)", bytes.len());
     }
-    // A guest's control characters are not to reach anybody's terminal by way of copy and paste.
-    text.chars().filter(|c| !c.is_control() || c.is_whitespace()).collect()
+    // Nor do they reach anybody's terminal by way of copy and paste.
+    shown::text(&text).into_owned()
 }
 
 fn time(at: Timestamp) -> Markup {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use midge_core::{Job, Machine, MachineState, NewJob};
+use midge_core::{Job, JobEvent, Machine, MachineState, NewJob};
 use midge_machines::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
-use midge_protocol::exchange::{Answer, Request, Running};
-use midge_protocol::job::{AttemptLimits, RetryPolicy};
+use midge_protocol::exchange::{Answer, AttemptRef, Finished, Outcome, Request, Running};
+use midge_protocol::job::{AttemptLimits, RetryPolicy, Usage};
 use midge_protocol::manifest::{self, Manifest, QueuePolicy};
 use midge_protocol::{
-    BootId, JobId, MachineId, MachineName, ModuleName, QueueName, Secret, Timestamp, limits,
+    AttemptNumber, BootId, JobId, MachineId, MachineName, ModuleName, QueueName, Secret, Timestamp, limits,
 };
 use midge_server::dispatcher::{self, Act};
 use midge_server::{Catalog, Clock, Fork, exchange, secret_hash};
@@ -89,6 +89,15 @@ fn job() -> Job {
         due: NOW,
     };
     Job::new(new, NOW)
+}
+
+fn job_of(number: u8) -> Job {
+    Job { id: JobId::from_bytes([number; 16]), ..job() }
+}
+
+fn running(job: Job, machine: &str) -> Job {
+    let machine = MachineName::new(machine).unwrap();
+    job.apply(JobEvent::Claimed { machine }, NOW).unwrap().job
 }
 
 fn round_context() -> dispatcher::Context {
@@ -202,4 +211,82 @@ async fn an_answer_never_outgrows_its_bound_however_much_is_sent_again() {
             break;
         }
     }
+}
+
+/// A suspect that is first in line empties one Machine; the others go on, and what came behind it is told when it is gone.
+#[tokio::test]
+async fn a_suspect_gets_an_empty_machine_and_jobs_behind_it_go_on_elsewhere() {
+    let store = MemoryStore::new();
+    write(&store, |rows| {
+        for name in ["m1", "m2"] {
+            let name = MachineName::new(name).unwrap();
+            rows.put_machine(&Machine { name, places: 3, ..machine(MachineState::Up) })?;
+        }
+        rows.put_jobs(&[running(job_of(8), "m1"), running(job_of(9), "m2")])?;
+        rows.put_jobs(&[Job { suspect: true, ..job() }, job_of(2), job_of(3)])
+    })
+    .await
+    .unwrap();
+    let exchange = async |machine: &str, seq, runs: &[u8], finished: &[u8]| {
+        let context =
+            exchange::Context { generation: "g1".to_owned(), policies: BTreeMap::new(), jitter: 0.0 };
+        let attempt = |number: &u8| AttemptRef { job: job_of(*number).id, attempt: AttemptNumber(1) };
+        let request = Request {
+            boot: BootId(1),
+            seq,
+            room: 3 - runs.len() as u32,
+            wait_ms: 0,
+            leaving: false,
+            running: runs.iter().map(|job| Running { attempt: attempt(job), progress: None }).collect(),
+            finished: finished
+                .iter()
+                .map(|job| Finished {
+                    attempt: attempt(job),
+                    outcome: Outcome::Completed { result: Bytes::new() },
+                    usage: Usage::default(),
+                })
+                .collect(),
+            log: Vec::new(),
+        };
+        let (name, hash) = (MachineName::new(machine).unwrap(), secret_hash(&Secret::new("s")));
+        let done = exchange::exchange(&store, context, name, hash, request, NOW).await.unwrap();
+        let jobs: Vec<u8> = done.answer.jobs.iter().map(|grant| grant.attempt.job.as_bytes()[0]).collect();
+        (jobs, done.unblocked)
+    };
+    assert_eq!(exchange("m1", 1, &[8], &[]).await, (vec![], false), "it is to be emptied");
+    assert_eq!(exchange("m2", 1, &[9], &[]).await, (vec![2, 3], false), "the other goes on");
+    assert_eq!(exchange("m1", 2, &[], &[8]).await, (vec![1], true), "it is empty");
+    write(&store, |rows| rows.put_jobs(&[job_of(4)])).await.unwrap();
+    assert_eq!(exchange("m1", 3, &[1], &[]).await, (vec![], false), "nothing runs beside a suspect");
+    assert_eq!(exchange("m1", 4, &[], &[1]).await, (vec![4], false));
+}
+
+/// A host that lacks something takes nothing more. A row that says it does would keep its queue waiting for it.
+#[tokio::test]
+async fn a_machine_whose_host_lacks_something_drains() {
+    let store = MemoryStore::new();
+    write(&store, |rows| {
+        rows.put_machine(&machine(MachineState::Up))?;
+        rows.put_jobs(&[running(job(), "m")])
+    })
+    .await
+    .unwrap();
+    let context = exchange::Context { generation: "g1".to_owned(), policies: BTreeMap::new(), jitter: 0.0 };
+    let attempt = AttemptRef { job: job().id, attempt: AttemptNumber(1) };
+    let outcome = Outcome::HandedBack { lacks: Some("threads".to_owned()) };
+    let request = Request {
+        boot: BootId(1),
+        seq: 1,
+        room: 0,
+        wait_ms: 0,
+        leaving: false,
+        running: Vec::new(),
+        finished: vec![Finished { attempt, outcome, usage: Usage::default() }],
+        log: Vec::new(),
+    };
+    let hash = secret_hash(&Secret::new("s"));
+    let done = exchange::exchange(&store, context, name(), hash, request, NOW).await.unwrap();
+    assert!(done.answer.drain && done.answer.jobs.is_empty(), "{done:?}");
+    let row = write(&store, |rows| rows.machine(&name())).await.unwrap().unwrap();
+    assert_eq!((row.state, row.lacks), (MachineState::Draining, true));
 }

@@ -65,7 +65,9 @@ pub(super) struct Faults {
     pub(super) begin_fails: u32,
     /// A host that may leave hangs instead.
     pub(super) exit_hangs: u32,
-    /// A Machine dies.
+    /// A job takes its Machine down.
+    pub(super) poison: u32,
+    /// A Machine dies, and no job is to blame.
     pub(super) machine_dies: u32,
     /// A Machine is told to stop by somebody else.
     pub(super) machine_told_to_stop: u32,
@@ -98,6 +100,7 @@ impl Faults {
             boot_fails: some(300),
             begin_fails: some(100),
             exit_hangs: some(200),
+            poison: some(300),
             machine_dies: some(400),
             machine_told_to_stop: some(300),
             machine_cut_off: some(300),

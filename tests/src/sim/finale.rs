@@ -9,6 +9,7 @@ use midge_protocol::Timestamp;
 use midge_protocol::manifest::QueuePolicy;
 
 use super::ledger::{Broken, ensure, is_present};
+use super::people::POISON;
 use super::world::World;
 
 /// What people had in mind when faults stopped is done within this, and the server is back.
@@ -96,9 +97,17 @@ impl World {
                 JobState::Ended { how: Ending::Cancelled, .. } => "jobs cancelled",
                 _ => "jobs discarded",
             });
-            if job.machine_losses > 0 {
-                self.trace.count("jobs that lost Machines");
+            if job.module.as_str() == POISON
+                && matches!(job.state, JobState::Ended { how: Ending::Discarded, .. })
+            {
+                self.trace.count("poison that was found");
             }
+        }
+        for _ in 0..self.ledger.lost_machines() {
+            self.trace.count("jobs that lost Machines");
+        }
+        for _ in 0..self.ledger.cleared() {
+            self.trace.count("suspects that were cleared");
         }
         for _ in 0..self.ledger.gave_way.len() {
             self.trace.count("Machines that gave way");

@@ -6,7 +6,7 @@ use midge_machines::{Launch, MachineError, SeenExit, SeenState};
 use midge_protocol::{BootId, MachineId, Timestamp};
 
 use super::calls::{Answered, Call, Reply};
-use super::host::Host;
+use super::host::{Host, Key};
 use super::ledger::Broken;
 use super::world::{Event, World};
 
@@ -27,14 +27,7 @@ enum Fate {
 
 /// How a Machine's program ends.
 pub(super) fn exit(code: i32, requested_stop: bool) -> SeenExit {
-    SeenExit {
-        code: Some(code),
-        signal: None,
-        oom_killed: code == 137,
-        requested_stop,
-        error: None,
-        at: None,
-    }
+    SeenExit { code: Some(code), signal: None, oom_killed: false, requested_stop, error: None, at: None }
 }
 
 impl World {
@@ -212,7 +205,8 @@ impl World {
         let host = Host::new(&env, boot, run, now).map_err(Broken)?;
         self.hosts.insert(id.clone(), host);
         if dies {
-            let code = [0, 101, 137][self.chance.below(3) as usize];
+            // No job's doing: a crash is always the work of a guest here.
+            let code = [0, 4, 137][self.chance.below(3) as usize];
             self.after(lasts, Event::MachineEnds { id: id.clone(), run, exit: exit(code, false) });
         }
         if told {
@@ -222,6 +216,26 @@ impl World {
             self.after(lasts, Event::MachineCutOff { id: id.clone(), run });
         }
         self.host_acts(id)
+    }
+
+    /// A guest takes its Machine down: by a crash of the host, or by all of its memory. One that was stopped meanwhile does
+    /// no harm.
+    pub(super) fn guest_crashes(
+        &mut self,
+        id: &MachineId,
+        boot: BootId,
+        key: Key,
+        out_of_memory: bool,
+    ) -> Result<(), Broken> {
+        let Some(host) = self.hosts.get(id).filter(|host| host.boot == boot && host.runs(key)) else {
+            return Ok(());
+        };
+        let run = host.run;
+        self.trace.count("crashes by guests");
+        self.ledger.crashed(key.0);
+        let exit =
+            SeenExit { oom_killed: out_of_memory, ..exit(if out_of_memory { 137 } else { 139 }, false) };
+        self.machine_ends(id, run, exit)
     }
 
     /// A Machine's program ends, whyever.

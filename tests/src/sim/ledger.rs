@@ -7,15 +7,18 @@ use midge_core::{Ending, Job, JobState, Machine, MachineState};
 use midge_protocol::exchange::{Grant, Outcome};
 use midge_protocol::job::{AttemptView, Cause};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName};
+use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, limits};
 use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::host::{Key, log_text, words};
-use super::people::args_of;
+use super::people::{POISON, args_of};
 use super::world::World;
 
 /// Jobs whose rows did not change are looked at again after so many transactions: what belongs to them may have.
 const ALL_EVERY: u64 = 20;
+
+/// So many Machines a job may take down: one with others aboard, and what is counted against it alone.
+const CRASHES_MAX: u32 = 1 + limits::MACHINE_LOSSES_MAX + limits::UNEXPLAINED_LOSSES_MAX;
 
 /// A rule that is broken, in words.
 #[derive(Debug)]
@@ -32,6 +35,10 @@ pub(super) struct Ledger {
     begun: BTreeSet<Key>,
     /// The job that somebody is about to retry.
     pub(super) retried: Option<JobId>,
+    /// How often each job took its Machine down since it has a new allowance.
+    crashes: BTreeMap<JobId, u32>,
+    /// How often a suspect was cleared.
+    cleared: u64,
     writes: u64,
     /// How many Machines there were, or may have been.
     present: u32,
@@ -68,6 +75,27 @@ impl Ledger {
         }
     }
 
+    /// A guest took its Machine down.
+    pub(super) fn crashed(&mut self, id: JobId) {
+        *self.crashes.entry(id).or_default() += 1;
+    }
+
+    /// Somebody retried a job by hand.
+    pub(super) fn has_new_allowance(&mut self, id: JobId) {
+        self.crashes.remove(&id);
+    }
+
+    /// Returns how often a suspect was cleared.
+    pub(super) fn cleared(&self) -> u64 {
+        self.cleared
+    }
+
+    /// Returns how many jobs lost Machines.
+    pub(super) fn lost_machines(&self) -> usize {
+        let lost = |view: &AttemptView| view.failure.as_ref().is_some_and(|f| f.cause == Cause::MachineLost);
+        self.known.values().filter(|(_, attempts)| attempts.iter().any(lost)).count()
+    }
+
     pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.known.values().map(|(job, _)| job)
     }
@@ -93,6 +121,7 @@ impl Ledger {
             ensure(!before.is_cancelling() || stops, || {
                 format!("{} was cancelled, and goes on: {before:?} -> {job:?}", job.id)
             })?;
+            self.cleared += u64::from(before.is_suspect() && !job.is_suspect());
             ensure(job.content_hash == before.content_hash, || format!("{} is another job now", job.id))?;
         }
         let last = if job.lease().is_some() { job.attempt.0 - 1 } else { job.attempt.0 };
@@ -100,9 +129,25 @@ impl Ledger {
             format!("{} is at attempt {}, and those that ended are {attempts:?}", job.id, job.attempt)
         })?;
         ensure(job.spent <= job.retry.max_attempts, || format!("{} spent {}", job.id, job.spent))?;
+        self.check_blame(&job)?;
         self.check_state(&job, attempts.last(), result, &log)?;
         self.known.insert(job.id, (job, attempts));
         Ok(())
+    }
+
+    /// Who takes no Machine down is never discarded for one; who does is, soon enough.
+    fn check_blame(&self, job: &Job) -> Result<(), Broken> {
+        let discarded = matches!(job.state, JobState::Ended { how: Ending::Discarded, .. });
+        let lost = job.failure.as_ref().is_some_and(|failure| failure.cause == Cause::MachineLost);
+        ensure(job.module.as_str() == POISON || !(discarded && lost), || {
+            format!("{} is innocent, and is discarded: {job:?}", job.id)
+        })?;
+        ensure(discarded || !job.suspicion().is_some_and(|suspicion| suspicion.is_poison()), || {
+            format!("{} is poison, and goes on: {job:?}", job.id)
+        })?;
+        let crashes = self.crashes.get(&job.id).copied().unwrap_or(0);
+        // What was not seen to crash, because it was given up or destroyed before, counts as unexplained or for nobody.
+        ensure(crashes <= CRASHES_MAX, || format!("{} took {crashes} Machines down: {job:?}", job.id))
     }
 
     fn check_state(
@@ -152,7 +197,13 @@ impl Ledger {
         })?;
         self.present = present;
         let mut live: BTreeMap<&QueueName, u32> = BTreeMap::new();
+        let suspects = self.jobs().filter(|job| job.is_suspect());
+        let suspects: BTreeSet<MachineName> =
+            suspects.filter_map(|job| Some(job.lease()?.machine.clone())).collect();
         for (machine, leases) in machines {
+            ensure(*leases <= 1 || !suspects.contains(&machine.name), || {
+                format!("Machine {machine:?} runs a suspect beside others")
+            })?;
             let shown = || format!("Machine {machine:?} holds {leases} leases");
             ensure(machine.state.may_exchange() || *leases == 0, shown)?;
             ensure(*leases <= machine.places, shown)?;

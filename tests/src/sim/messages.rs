@@ -193,13 +193,13 @@ impl World {
         if begin_fails {
             self.trace.say(now, format_args!("{id} cannot begin {}", words(key)));
             self.trace.count("attempts that could not begin");
-            host.side.could_not_begin(grant.attempt, Some("threads".to_owned()));
+            host.side.could_not_begin(grant.attempt, Some("threads".to_owned()), now);
             return Ok(());
         }
         if !host.begin(key) {
             return Err(Broken(format!("{id} has no place for {}", words(key))));
         }
-        let (boot, run) = (host.boot, host.run);
+        let boot = host.boot;
         self.ledger.begun(key, grant)?;
         let (outcome, lasts) = self.draw_guest(key);
         self.trace.say(now, format_args!("{id} begins {} for {} ms", words(key), lasts.as_millis()));
@@ -208,7 +208,8 @@ impl World {
             self.after(soon, Event::GuestSpeaks { id: id.clone(), boot, attempt: grant.attempt });
         }
         if grant.module.as_str() == POISON {
-            self.after(lasts, Event::MachineEnds { id: id.clone(), run, exit: exit(139, false) });
+            let out_of_memory = self.chance.below(2) == 0;
+            self.after(lasts, Event::GuestCrashes { id: id.clone(), boot, key, out_of_memory });
         } else {
             self.after(lasts, Event::GuestEnds { id: id.clone(), boot, key, outcome });
         }

@@ -25,6 +25,7 @@ pub(super) fn draw_policies(chance: &mut Chance) -> BTreeMap<QueueName, QueuePol
         ("warm", QueuePolicy { warm_machines: 1, jobs_per_machine: 3, ..base(3) }),
         ("ready", QueuePolicy { ready_machines: 2, ..base(2) }),
         ("once", QueuePolicy { single_use: true, ..base(3) }),
+        ("wide", QueuePolicy { jobs_per_machine: 8, ..base(1) }),
         ("narrow", QueuePolicy { warm_machines: 1, jobs_per_machine: 1, ..base(1) }),
     ];
     let chosen = 1 + chance.below((1 << policies.len()) - 1);
@@ -86,7 +87,7 @@ impl World {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.chance.number().to_be_bytes());
         bytes[8..].copy_from_slice(&self.chance.number().to_be_bytes());
-        let module = if self.chance.below(20) == 0 { POISON } else { "work" };
+        let module = if self.chance.permille(self.faults.poison) { POISON } else { "work" };
         let backoff = match self.chance.below(4) {
             0 => Backoff::Sidekiq,
             _ => Backoff::Exponential { first_ms: 100 + self.chance.below(2_000) },
@@ -136,6 +137,9 @@ impl World {
             Ok(true)
         })?;
         self.ledger.retried = None;
+        if let (true, Some(true)) = (retry, changed) {
+            self.ledger.has_new_allowance(id);
+        }
         if changed == Some(true) {
             self.trace.say(now, format_args!("{id} is {}", if retry { "retried" } else { "cancelled" }));
             self.trace.count(if retry { "retries by hand" } else { "cancels" });

@@ -343,6 +343,9 @@ impl World {
                 if done.changed {
                     self.hint();
                 }
+                if done.unblocked {
+                    self.wake_parked();
+                }
                 self.may_crash();
                 Ok(self.server.is_some().then_some(done))
             }

@@ -43,6 +43,7 @@ pub(super) enum Event {
     MachineToldToStop { id: MachineId, run: u32 },
     MachineCutOff { id: MachineId, run: u32 },
     GuestEnds { id: MachineId, boot: BootId, key: Key, outcome: Outcome },
+    GuestCrashes { id: MachineId, boot: BootId, key: Key, out_of_memory: bool },
     GuestSpeaks { id: MachineId, boot: BootId, attempt: AttemptRef },
     HostTimer { id: MachineId, boot: BootId, timer: u64 },
     RequestFails { id: MachineId, boot: BootId, seq: u64, at_once: bool },
@@ -183,6 +184,9 @@ impl World {
             Event::MachineToldToStop { id, run } => return self.told_to_stop(&id, run),
             Event::MachineCutOff { id, run } => self.cut_off(&id, run),
             Event::GuestEnds { id, boot, key, outcome } => return self.guest_ends(&id, boot, key, outcome),
+            Event::GuestCrashes { id, boot, key, out_of_memory } => {
+                return self.guest_crashes(&id, boot, key, out_of_memory);
+            }
             Event::GuestSpeaks { id, boot, attempt } => return self.guest_speaks(&id, boot, attempt),
             Event::HostTimer { id, boot, timer } => return self.host_timer(&id, boot, timer),
             Event::RequestFails { id, boot, seq, at_once } => {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use midge_protocol::MachineName;
 use midge_protocol::manifest::Manifest;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -125,15 +126,25 @@ impl Chaos {
 
 /// Returns the ids of all hosts that work for a server, whoever their parent is.
 pub fn hosts_of(server_url: &str) -> Vec<u32> {
-    let variable = format!("MIDGE_SERVER={server_url}");
-    let works_for = |pid: &u32| {
+    processes_with(&format!("MIDGE_SERVER={server_url}"))
+}
+
+/// Ends the host in a Machine with a signal.
+pub fn signal_host(machine: &MachineName, signal: Signal) {
+    let hosts = processes_with(&format!("MIDGE_MACHINE={machine}"));
+    assert_eq!(hosts.len(), 1, "hosts in {machine}");
+    kill_process(Pid::from_raw(hosts[0] as i32).expect("a process's id is not 0"), signal).unwrap();
+}
+
+fn processes_with(variable: &str) -> Vec<u32> {
+    let has_it = |pid: &u32| {
         let env = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         env.split(|&byte| byte == 0).any(|entry| entry == variable.as_bytes())
     };
     let all = std::fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    all.filter(works_for).collect()
+    all.filter(has_it).collect()
 }
 
 impl Modules {

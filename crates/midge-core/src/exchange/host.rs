@@ -28,6 +28,8 @@ const LOST_AFTER: Duration = limits::LEASE.saturating_mul(2);
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a host that is told to stop tries to give back what it could not finish, or just to say goodbye.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a host whose places are all taken, other than the server thinks, asks for nothing more.
+const NO_ROOM: Duration = Duration::from_secs(1);
 /// How soon a host that may not leave asks again.
 const LEAVE_AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of results and logs in one request, so that it stays below the bound of a body with names and numbers.
@@ -58,6 +60,8 @@ pub struct HostSide {
     draining: bool,
     /// What the Machine lacks, in words; nothing where it lacks nothing.
     lacks: Option<String>,
+    /// No more jobs before this: it could not begin one that it had asked for.
+    no_room_until: Option<Timestamp>,
     stop: Option<StopPlan>,
     left: bool,
 }
@@ -151,6 +155,7 @@ impl HostSide {
             has_news: false,
             draining: false,
             lacks: None,
+            no_room_until: None,
             stop: None,
             left: false,
         }
@@ -176,7 +181,11 @@ impl HostSide {
         if self.retry_at.is_some_and(|at| now < at) {
             return Next::Wait(self.wake_at(now));
         }
-        let room = if self.takes_nothing_more() { 0 } else { room };
+        if self.no_room_until.is_some_and(|until| now >= until) {
+            // Said at once, since a request that is parked asks for nothing.
+            (self.no_room_until, self.has_news, self.news_at) = (None, true, None);
+        }
+        let room = if self.takes_nothing_more() || self.no_room_until.is_some() { 0 } else { room };
         let kind = if self.has_ended() || self.is_news_due(now) {
             Kind::Speaks
         } else if self.is_leaving_due(now) {
@@ -253,13 +262,16 @@ impl HostSide {
     }
 
     /// Takes note that a granted attempt could not be begun, and is to be given back. `lacks` is what the Machine lacks;
-    /// nothing where only every place was taken.
-    pub fn could_not_begin(&mut self, attempt: AttemptRef, lacks: Option<String>) {
+    /// nothing where only every place was taken: then the host asks for no more jobs for a while.
+    pub fn could_not_begin(&mut self, attempt: AttemptRef, lacks: Option<String>, now: Timestamp) {
         if let Some(entry) = self.attempts.get_mut(&attempt) {
             entry.finished = Some(handed_back(attempt, lacks.clone()));
         }
-        if let Some(lacks) = lacks {
-            self.lacks(lacks);
+        match lacks {
+            Some(lacks) => {
+                self.lacks(lacks);
+            }
+            None => self.no_room_until = Some(now.after(NO_ROOM)),
         }
     }
 
@@ -384,7 +396,7 @@ impl HostSide {
         let give_up = self.gives_up_at().filter(|_| idle);
         let leave = (self.takes_nothing_more() && idle).then_some(self.leave_not_before);
         let lost = idle.then(|| self.lost_at());
-        let times = [self.retry_at, news, wait_over, hand_back, give_up, leave, lost];
+        let times = [self.retry_at, self.no_room_until, news, wait_over, hand_back, give_up, leave, lost];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 

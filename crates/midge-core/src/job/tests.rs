@@ -1,6 +1,9 @@
 use midge_protocol::job::Backoff;
+use midge_protocol::limits;
 
 use super::*;
+
+mod blame;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -38,6 +41,10 @@ fn failed(cause: Cause) -> Outcome {
     Outcome::Failed(Failure::new(cause, "it did not work"))
 }
 
+fn lost(end: MachineEnd) -> JobEvent {
+    JobEvent::MachineLost { machine: machine("m1"), end, note: "gone".into() }
+}
+
 const DONE: Outcome = Outcome::Completed { result: bytes::Bytes::from_static(b"ok") };
 
 #[test]
@@ -51,7 +58,7 @@ fn a_claimed_job_completes_under_its_lease() {
 #[test]
 fn a_late_report_cannot_finish_the_next_attempt() {
     let first = claimed(&job(), "m1", NOW);
-    let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: false, note: "gone".into() };
+    let lost = lost(MachineEnd::Own);
     let back = first.apply(lost, NOW).unwrap().job;
     let second = claimed(&back, "m2", NOW);
     assert_eq!(finish(&second, "m1", 1, DONE, NOW), Err(JobRefused::NotLeased));
@@ -112,8 +119,9 @@ fn what_was_not_the_jobs_fault_is_not_spent() {
         assert_eq!((change.job.spent, change.job.attempt), (0, AttemptNumber(1)));
         assert!(!change.attempt.unwrap().spent);
     }
-    let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: true, note: "gone".into() };
-    assert_eq!(running.apply(lost, NOW).unwrap().job.spent, 0);
+    for end in [MachineEnd::Own, MachineEnd::Crashed, MachineEnd::Unexplained] {
+        assert_eq!(running.apply(lost(end), NOW).unwrap().job.spent, 0);
+    }
 }
 
 #[test]
@@ -127,28 +135,6 @@ fn an_attempt_that_was_given_back_says_why() {
     assert_eq!(message(Outcome::HANDED_BACK), "its Machine was told to stop");
     let lacks = Outcome::HandedBack { lacks: Some("no file descriptors".into()) };
     assert_eq!(message(lacks), "its Machine lacks something: no file descriptors");
-}
-
-#[test]
-fn a_job_that_takes_its_machines_down_is_discarded_as_poison() {
-    let mut job = job();
-    for _ in 0..limits::MACHINE_LOSSES_MAX {
-        assert_eq!(job.state_at(NOW), State::Available);
-        let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: true, note: "oom".into() };
-        job = claimed(&job, "m1", NOW).apply(lost, NOW).unwrap().job;
-    }
-    assert_eq!(job.state_at(NOW), State::Discarded);
-    assert_eq!(job.failure.unwrap().cause, Cause::MachineLost);
-}
-
-#[test]
-fn a_machine_that_was_told_to_go_is_held_against_no_job() {
-    let mut job = job();
-    for _ in 0..10 {
-        let lost = JobEvent::MachineLost { machine: machine("m1"), suspect: false, note: "deploy".into() };
-        job = claimed(&job, "m1", NOW).apply(lost, NOW).unwrap().job;
-    }
-    assert_eq!(job.state_at(NOW), State::Available);
 }
 
 #[test]
@@ -266,7 +252,7 @@ fn a_failure_is_spent_whatever_its_host_calls_it() {
     let running = claimed(&job(), "m1", NOW);
     for cause in [Cause::Snoozed, Cause::HandedBack, Cause::MachineLost, Cause::Cancelled] {
         let change = finish(&running, "m1", 1, failed(cause.clone()), NOW).unwrap();
-        assert_eq!((change.job.spent, change.job.machine_losses), (1, 0));
+        assert_eq!((change.job.spent, change.job.suspicion()), (1, None));
         let kept = change.attempt.unwrap();
         assert!(kept.spent);
         assert_eq!(kept.failure.unwrap().cause.to_string(), format!("host_{cause}"));

@@ -6,7 +6,8 @@ use midge_protocol::{BootId, MachineId, Timestamp};
 
 use super::MachineState::{Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Starting, Up};
 use super::{
-    Call, CallFailure, Loss, Machine, MachineChange, MachineEvent, MachineRefused, MachineState, Sight,
+    Call, CallFailure, Loss, Machine, MachineChange, MachineEnd, MachineEvent, MachineRefused, MachineState,
+    Sight,
 };
 
 /// A call to the Machines API counts as lost after this. The client gives up on the longest, a create that is tried
@@ -28,7 +29,7 @@ const NEEDS_PERSON_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 impl Machine {
     /// Applies an event, or says that it does not apply. The Machine itself is left as it is.
     pub fn apply(&self, event: MachineEvent, now: Timestamp) -> Result<MachineChange, MachineRefused> {
-        let loss = loss(&event);
+        let loss = self.loss(&event);
         let machine = match event {
             MachineEvent::CallBegun(call) => self.call_begun(call, now),
             MachineEvent::Created { id } => self.created(id, now),
@@ -40,8 +41,8 @@ impl Machine {
             }
 
             MachineEvent::Heard { boot, seq, generation } => self.heard(boot, seq, &generation, now)?,
-            MachineEvent::Granted { attempts } if self.state == Up => {
-                Machine { attempts: self.attempts + attempts, ..self.clone() }
+            MachineEvent::Granted { attempts, apart } if self.state == Up => {
+                Machine { attempts: self.attempts.saturating_add(attempts), apart, ..self.clone() }
             }
             MachineEvent::Left if matches!(self.state, Up | Draining) => self.now_is(Left, now),
             MachineEvent::Granted { .. } | MachineEvent::Left => return Err(MachineRefused(self.state)),
@@ -51,13 +52,17 @@ impl Machine {
                 let draining = self.now_is(Draining, now).noted("it gives way to jobs of another queue");
                 Machine { gives_way: true, ..draining }
             }
+            MachineEvent::Lacks if self.state == Up => {
+                Machine { lacks: true, ..self.now_is(Draining, now).noted("its host lacks something") }
+            }
+            MachineEvent::Lacks => return Err(MachineRefused(self.state)),
             MachineEvent::GaveWay => return Err(MachineRefused(self.state)),
             MachineEvent::GivenUp { note } => self.given_up(note, now),
 
             MachineEvent::Seen { id, sight, looked_at } => self.seen(id, sight, looked_at, now),
         };
         let loses = self.state.may_exchange() && !machine.state.may_exchange();
-        Ok(MachineChange { machine, loss: loss.filter(|_| loses) })
+        Ok(MachineChange { machine, loss: loses.then_some(loss) })
     }
 
     /// The Machine in another state, or in the same one since the same time.
@@ -140,7 +145,7 @@ impl Machine {
             _ if self.is_outdated(generation) => self.outdated(now)?,
             _ => self.now_is(Up, now),
         };
-        Ok(Machine { boot: Some(boot), seq: newest, heard_at: Some(now), ..machine })
+        Ok(Machine { boot: Some(boot), seq: newest, heard_at: Some(now), unreachable: false, ..machine })
     }
 
     fn outdated(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
@@ -161,6 +166,19 @@ impl Machine {
         Machine { boot_failed, ..self.now_is(Destroying, now).noted(note) }
     }
 
+    /// What an event means for the jobs of the Machine, if it may hold no lease any more after it.
+    fn loss(&self, event: &MachineEvent) -> Loss {
+        let (end, note) = match event {
+            MachineEvent::Seen { sight: Sight::Stopped(Some(exit)), .. } => (exit.end(), exit.to_string()),
+            MachineEvent::GivenUp { note } if self.unreachable => {
+                (MachineEnd::Own, format!("{note}, and its server host does not answer"))
+            }
+            MachineEvent::GivenUp { note } => (MachineEnd::Unexplained, note.clone()),
+            _ => (MachineEnd::Own, "its Machine is gone".to_owned()),
+        };
+        Loss { end, note }
+    }
+
     fn seen(&self, id: Option<MachineId>, sight: Sight, looked_at: Timestamp, now: Timestamp) -> Machine {
         let call_is_under_way = now < self.act_at;
         if let (None, Some(id), false) = (&self.id, id, call_is_under_way) {
@@ -170,8 +188,9 @@ impl Machine {
         if looked_at <= self.since {
             return self.clone();
         }
+        let seen = Machine { unreachable: sight == Sight::Unreachable, ..self.clone() };
         match sight {
-            Sight::Pending | Sight::Running => self.clone(),
+            Sight::Pending | Sight::Running | Sight::Unreachable => seen,
             Sight::Gone if self.state == Gone => self.clone(),
             Sight::Gone => {
                 let note = self.note.clone();
@@ -190,9 +209,9 @@ impl Machine {
                     Machine { boot_failed: true, ..failed }
                         .noted(format!("{how} before its host phoned home"))
                 }
-                Up | Draining | Left => match exit.filter(super::Exit::is_suspect) {
+                Up | Draining | Left => match exit.filter(|exit| !exit.is_clean()) {
                     Some(exit) => self.now_is(Destroying, now).noted(exit.to_string()),
-                    None if self.single_use || self.gives_way || self.state == Draining => {
+                    None if self.single_use || self.gives_way || self.lacks || self.state == Draining => {
                         self.now_is(Destroying, now)
                     }
                     None => self.now_is(Ready, now),
@@ -200,16 +219,6 @@ impl Machine {
             },
         }
     }
-}
-
-/// What an event means for the jobs of a Machine, if it may hold no lease any more after it.
-fn loss(event: &MachineEvent) -> Option<Loss> {
-    let (suspect, note) = match event {
-        MachineEvent::Seen { sight: Sight::Stopped(Some(exit)), .. } => (exit.is_suspect(), exit.to_string()),
-        MachineEvent::GivenUp { note } => (true, note.clone()),
-        _ => (false, "its Machine is gone".to_owned()),
-    };
-    Some(Loss { suspect, note })
 }
 
 /// Returns the shortest wait before a call is made again that failed in such a way, so many times in a row.

@@ -1,3 +1,5 @@
+use midge_protocol::exit;
+
 use super::*;
 
 pub(crate) fn machine(name: &str, state: MachineState, now: Timestamp) -> Machine {
@@ -175,6 +177,15 @@ fn a_machine_that_gives_way_finishes_what_it_runs_and_never_rests() {
 }
 
 #[test]
+fn a_machine_whose_host_lacks_something_takes_nothing_more_and_never_rests() {
+    let change = machine("m", MachineState::Up, NOW).apply(MachineEvent::Lacks, NOW).unwrap();
+    assert_eq!((change.machine.state, change.loss.clone()), (MachineState::Draining, None));
+    assert!(change.machine.apply(MachineEvent::Lacks, NOW).is_err(), "it drains already");
+    let left = after(&change.machine, MachineEvent::Left, NOW);
+    assert_eq!(after(&left, stopped(0), LATER).state, MachineState::Destroying);
+}
+
+#[test]
 fn a_machine_that_cannot_be_started_for_want_of_room_gives_way_to_another() {
     let starting = machine("m", MachineState::Starting, NOW);
     let given_up = after(&starting, failed(Call::Start, CallFailure::NoCapacity), NOW);
@@ -186,22 +197,62 @@ fn a_machine_that_cannot_be_started_for_want_of_room_gives_way_to_another() {
 fn a_machine_gives_its_jobs_back_when_it_may_hold_no_lease_any_more() {
     let up = machine("m", MachineState::Up, NOW);
     let change = up.apply(stopped(0), LATER).unwrap();
-    assert!(matches!(change.job_event(), Some(JobEvent::MachineLost { suspect: false, .. })));
+    assert!(matches!(change.job_event(), Some(JobEvent::MachineLost { end: MachineEnd::Own, .. })));
     assert_eq!(up.apply(MachineEvent::Outdated, NOW).unwrap().job_event().map(|_| ()), None, "it finishes");
     let ready = machine("m", MachineState::Ready, NOW);
     assert_eq!(ready.apply(MachineEvent::Outdated, NOW).unwrap().loss, None, "it held none before");
 }
 
 #[test]
-fn a_machine_that_went_down_by_itself_makes_its_jobs_suspects_and_one_that_was_told_to_does_not() {
+fn only_an_end_that_a_job_may_have_brought_about_is_held_against_jobs() {
+    let exit = |code, oom_killed, requested| Exit { code, oom_killed, requested }.end();
+    for (own, why) in [
+        (exit(Some(0), false, false), "it left"),
+        (exit(Some(exit::GONE), false, false), "it was given up"),
+        (exit(Some(exit::OTHER_PROTOCOL), false, false), "its server speaks another protocol"),
+        (exit(Some(exit::LOST), false, false), "its server was away"),
+        (exit(Some(exit::LEASH), false, false), "its flylet ended"),
+        (exit(Some(exit::KILLED), false, false), "it was told to stop, twice"),
+        (exit(Some(137), false, true), "it was told to stop, and killed"),
+        (exit(None, false, true), "it was told to stop"),
+    ] {
+        assert_eq!(own, MachineEnd::Own, "{why}");
+    }
+    for code in [1, 101, 134, 139] {
+        assert_eq!(exit(Some(code), false, false), MachineEnd::Crashed, "{code}");
+    }
+    assert_eq!(exit(Some(137), true, false), MachineEnd::Crashed, "a guest can take all memory");
+    assert_eq!(exit(Some(137), true, true), MachineEnd::Crashed, "whatever it was told");
+    assert_eq!(exit(Some(137), false, false), MachineEnd::Unexplained, "no guest can kill");
+    assert_eq!(exit(None, false, false), MachineEnd::Unexplained);
+}
+
+#[test]
+fn a_machine_that_was_destroyed_is_gone_or_whose_server_host_failed_ended_by_itself() {
     let up = machine("m", MachineState::Up, NOW);
-    let suspect = |event| up.apply(event, LATER).unwrap().loss.unwrap().suspect;
-    assert!(suspect(stopped(101)));
-    assert!(suspect(MachineEvent::GivenUp { note: "not heard of".into() }));
-    let exit = Exit { code: Some(137), oom_killed: false, requested: true };
-    let sight = Sight::Stopped(Some(exit));
-    assert!(!suspect(MachineEvent::Seen { id: None, sight, looked_at: LATER }));
-    assert!(!suspect(MachineEvent::Destroyed));
+    let end = |machine: &Machine, event| machine.apply(event, LATER).unwrap().loss.unwrap().end;
+    let seen = |sight| MachineEvent::Seen { id: None, sight, looked_at: LATER };
+    let unheard = || MachineEvent::GivenUp { note: "not heard of".into() };
+    assert_eq!(end(&up, MachineEvent::Destroyed), MachineEnd::Own);
+    assert_eq!(end(&up, seen(Sight::Gone)), MachineEnd::Own);
+    assert_eq!(end(&up, seen(Sight::Stopped(None))), MachineEnd::Own, "the platform stopped it");
+    assert_eq!(end(&up, stopped(101)), MachineEnd::Crashed);
+    assert_eq!(end(&up, unheard()), MachineEnd::Unexplained);
+    let cut_off = after(&up, seen(Sight::Unreachable), LATER);
+    assert_eq!((cut_off.state, end(&cut_off, unheard())), (MachineState::Up, MachineEnd::Own));
+    let seen_again = after(&cut_off, seen(Sight::Running), LATER);
+    assert_eq!(end(&seen_again, unheard()), MachineEnd::Unexplained);
+    let heard = MachineEvent::Heard { boot: BootId(1), seq: 1, generation: "g1".into() };
+    assert_eq!(end(&after(&cut_off, heard, LATER), unheard()), MachineEnd::Unexplained);
+}
+
+#[test]
+fn a_machine_runs_apart_while_the_suspect_that_it_was_given_last_runs() {
+    let granted = |apart| MachineEvent::Granted { attempts: 1, apart };
+    let up = machine("m", MachineState::Up, NOW);
+    let apart = after(&up, granted(true), NOW);
+    assert!(apart.runs_apart(1) && !apart.runs_apart(0));
+    assert!(!after(&apart, granted(false), NOW).runs_apart(1));
 }
 
 #[test]

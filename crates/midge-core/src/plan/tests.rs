@@ -14,7 +14,7 @@ fn view(due: u64, policy: QueuePolicy, machines: Vec<(Machine, u32)>) -> View {
         generation: "g1".to_owned(),
         up_since: Timestamp::default(),
         max_machines: 1_000,
-        queues: vec![QueueDemand { queue: queue(), policy, due, oldest_due: None }],
+        queues: vec![QueueDemand { queue: queue(), policy, due, suspects: 0, oldest_due: None }],
         machines,
         strays: Vec::new(),
     }
@@ -44,6 +44,25 @@ fn machines_start_when_there_is_work_and_no_room_up_to_the_limit() {
     let busy = vec![(up("m1"), 2), (up("m2"), 1)];
     assert_eq!(boots(&plan(&view(1, policy.clone(), busy.clone()), NOW)), 0, "a place is free");
     assert_eq!(boots(&plan(&view(9, policy, busy), NOW)), 2);
+}
+
+#[test]
+fn each_suspect_gets_a_machine_of_its_own_up_to_the_limit() {
+    let policy = QueuePolicy { max_machines: 4, jobs_per_machine: 64, ..QueuePolicy::default() };
+    let booted = |due, suspects, machines: Vec<(Machine, u32)>| {
+        let mut view = view(due, policy.clone(), machines);
+        view.queues[0].suspects = suspects;
+        boots(&plan(&view, NOW))
+    };
+    for (due, suspects, expected) in [(3, 3, 3), (64, 64, 4), (10, 1, 2), (2, 0, 1)] {
+        assert_eq!(booted(due, suspects, vec![]), expected, "{suspects} of {due}");
+    }
+    assert_eq!(booted(1, 1, vec![(up("m1"), 0)]), 0, "an empty Machine takes it");
+    assert_eq!(booted(2, 1, vec![(up("m1"), 0)]), 1, "and nothing else");
+    assert_eq!(booted(1, 1, vec![(up("m1"), 1)]), 1, "one that runs something does not");
+    let apart = || vec![(Machine { apart: true, ..up("m1") }, 1)];
+    assert_eq!(booted(1, 0, apart()), 1, "the places beside a suspect are not free");
+    assert_eq!(booted(1, 1, apart()), 1);
 }
 
 #[test]

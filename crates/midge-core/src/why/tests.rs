@@ -109,3 +109,15 @@ fn a_queue_is_looked_at_once_however_many_jobs_wait() {
     }
     assert_eq!(looks, 1);
 }
+
+#[test]
+fn a_suspect_finds_no_place_beside_others() {
+    let suspect = Job { suspect: true, ..job() };
+    let why = |machines: &[(Machine, u32)]| {
+        let policy = || QueuePolicy { max_machines: 1, ..QueuePolicy::default() };
+        Outlook::new(machines, "g1", 9, NOW).why(&suspect, true, policy).unwrap()
+    };
+    let up = machine("m", MachineState::Up, NOW);
+    assert_eq!(why(&[(up.clone(), 0)]), WhyWaiting::PlaceIsFree);
+    assert_eq!(why(&[(up, 1)]), WhyWaiting::QueueIsBusy { machines: 1, max: 1 });
+}

@@ -1,6 +1,6 @@
 //! Writes what happens to a Machine, and what that means for its jobs.
 
-use midge_core::{JobEvent, Machine, MachineEvent};
+use midge_core::{JobEvent, Machine, MachineEnd, MachineEvent};
 use midge_protocol::{JobId, MachineId, MachineName, Timestamp};
 use midge_store::{Rows, StoreError};
 
@@ -45,7 +45,7 @@ pub(super) fn forget_unreadable(rows: &mut dyn Rows, now: Timestamp) -> Result<R
     let mut all = Released::default();
     for machine in rows.delete_unreadable_machines()? {
         let note = "the row of its Machine could not be read".to_owned();
-        let lost = JobEvent::MachineLost { machine: machine.clone(), suspect: false, note };
+        let lost = JobEvent::MachineLost { machine: machine.clone(), end: MachineEnd::Own, note };
         let released = release(rows, &machine, &lost, now)?;
         all.ended.extend(released.ended);
         all.returned |= released.returned;

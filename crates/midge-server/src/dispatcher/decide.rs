@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{Action, Call, Machine, MachineEvent, MachineState, QueueDemand, Sight, View, plan};
+use midge_core::{
+    Action, Call, Job, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, View, plan,
+};
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
@@ -79,17 +81,22 @@ impl Round<'_> {
         let mut queues = self.context.catalog.queues();
         queues.extend(counts.keys().cloned());
         queues.extend(machines.iter().map(|(machine, _)| machine.queue.clone()));
-        let demand = |queue: &QueueName| QueueDemand {
-            queue: queue.clone(),
-            policy: self.context.catalog.policy(queue),
-            due: counts.get(queue).map_or(0, |counts| counts.in_state(State::Available)),
-            oldest_due: counts.get(queue).and_then(|counts| counts.oldest_due),
-        };
+        let mut demands = Vec::with_capacity(queues.len());
+        for queue in queues {
+            let due = counts.get(&queue).map_or(0, |counts| counts.in_state(State::Available));
+            demands.push(QueueDemand {
+                policy: self.context.catalog.policy(&queue),
+                due,
+                suspects: if due > 0 { self.suspects(&queue)? } else { 0 },
+                oldest_due: counts.get(&queue).and_then(|counts| counts.oldest_due),
+                queue,
+            });
+        }
         let view = View {
             generation: self.context.catalog.generation.clone(),
             up_since: self.context.up_since,
             max_machines: self.context.catalog.manifest.max_machines(),
-            queues: queues.iter().map(demand).collect(),
+            queues: demands,
             machines,
             strays,
         };
@@ -101,6 +108,12 @@ impl Round<'_> {
         self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
         self.decided.next_due = self.rows.next_due(self.now)?;
         Ok(())
+    }
+
+    /// Counts the suspects that are about to need a Machine each.
+    fn suspects(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
+        let head = self.rows.jobs_due(queue, self.now, LINE_HEAD)?;
+        Ok(head.iter().filter(|job| Job::is_suspect(job)).count() as u64)
     }
 
     /// Writes down that an action is under way, and what call it takes.

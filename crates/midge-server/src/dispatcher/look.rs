@@ -55,8 +55,7 @@ pub(super) async fn look(machines: &dyn Machines, known: &[(Machine, u32)], cont
 
 fn sight(seen: &Seen) -> Sight {
     match &seen.state {
-        // What is said of a Machine whose server host does not answer may be old.
-        _ if !seen.reachable => Sight::Pending,
+        _ if !seen.reachable => Sight::Unreachable,
         SeenState::Started => Sight::Running,
         SeenState::Stopped | SeenState::Suspended | SeenState::Failed => {
             Sight::Stopped(seen.exit.as_ref().map(|exit| midge_core::Exit {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use midge_core::{Claim, Job, JobEvent, MachineEvent, admit, may_leave};
+use midge_core::{Claim, Job, JobEvent, MachineEvent, admit, emptier, may_leave};
 use midge_protocol::JobId;
 use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_store::{Content, StoreError};
@@ -40,8 +40,15 @@ impl Session<'_> {
         if room == 0 || !self.carried.has_room() {
             return Ok(());
         }
-        let waiting = self.rows.jobs_due(&self.machine.queue, self.now, room)?;
-        let admitted = admit(&claim, &waiting, self.now);
+        let (queue, now) = (&self.machine.queue, self.now);
+        let mut waiting = self.rows.jobs_due(queue, now, room)?;
+        let mut emptier_machines = 0;
+        if waiting.iter().any(Job::is_suspect) {
+            let all = self.rows.machines()?;
+            emptier_machines = emptier(&self.machine, claim.running, claim.generation, all.iter());
+            waiting = self.rows.jobs_due(queue, now, room.saturating_add(emptier_machines))?;
+        }
+        let admitted = admit(&claim, emptier_machines, &waiting, now);
         let mut claimed = Vec::with_capacity(admitted.len());
         for job in waiting.iter().filter(|job| admitted.contains(&job.id)) {
             if !self.carried.has_room() {
@@ -53,10 +60,14 @@ impl Session<'_> {
             claimed.push(change.job);
         }
         self.rows.put_jobs(&claimed)?;
-        let attempts = claimed.len() as u64;
-        if let Ok(change) = self.machine.apply(MachineEvent::Granted { attempts }, self.now) {
+        let (attempts, apart) = (claimed.len() as u64, claimed.iter().any(Job::is_suspect));
+        if attempts > 0
+            && let Ok(change) = self.machine.apply(MachineEvent::Granted { attempts, apart }, now)
+        {
             self.machine = change.machine;
         }
+        // What came behind it in line may go on at other Machines.
+        self.done.unblocked |= apart;
         self.leased.extend(claimed.into_iter().map(|job| (job.id, job)));
         Ok(())
     }

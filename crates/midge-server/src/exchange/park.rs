@@ -75,6 +75,9 @@ impl Inner {
         if done.changed {
             self.waiters.dispatcher.notify_one();
         }
+        if let (true, Some(queue)) = (done.unblocked, &done.queue) {
+            self.waiters.queues.wake(queue);
+        }
         Ok(done)
     }
 }

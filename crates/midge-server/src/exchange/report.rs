@@ -1,6 +1,6 @@
 //! What a host reports: logs, ends of attempts, and what still runs.
 
-use midge_core::{Job, JobEvent, Phase, kept_of_log};
+use midge_core::{Job, JobEvent, MachineEvent, Phase, kept_of_log};
 use midge_protocol::exchange::{AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::Usage;
 use midge_store::{Content, StoreError};
@@ -38,6 +38,11 @@ impl Session<'_> {
 
     fn attempt_finished(&mut self, finished: &Finished) -> Result<(), StoreError> {
         let ended = self.attempt_ended(finished.attempt, finished.outcome.clone(), Some(finished.usage))?;
+        if let (Some(_), Outcome::HandedBack { lacks: Some(_) }) = (&ended, &finished.outcome)
+            && let Ok(change) = self.machine.apply(MachineEvent::Lacks, self.now)
+        {
+            self.machine = change.machine;
+        }
         // Whether it completed is the core's to say: a result may be too large to be one.
         let completed = ended.is_some_and(|job| job.phase() == Phase::Completed);
         if let (true, Outcome::Completed { result }) = (completed, &finished.outcome) {

@@ -412,7 +412,7 @@ fn a_host_that_lacks_something_gives_back_what_it_cannot_run_says_why_and_leaves
         if ended {
             host.side.ended(handed_back(cannot, lacks()), host.now);
         } else {
-            host.side.could_not_begin(cannot, lacks());
+            host.side.could_not_begin(cannot, lacks(), host.now);
         }
         let told = host.sends();
         assert_eq!(told.room, 0, "it takes nothing more");
@@ -457,12 +457,21 @@ fn a_host_that_lacks_something_while_nothing_runs_tells_at_once_that_it_takes_no
 }
 
 #[test]
-fn a_host_whose_places_were_only_taken_stays() {
+fn a_host_whose_places_were_only_taken_stays_and_asks_for_nothing_for_a_while() {
     let mut host = Host::new(Wait::Forever);
     let attempt = host.begins();
-    host.side.could_not_begin(attempt, None);
+    let begun = host.now;
+    host.side.could_not_begin(attempt, None, begun);
     let told = host.sends();
-    assert_eq!((given_back(&told), told.room), (vec![attempt], 2));
+    assert_eq!((given_back(&told), told.room), (vec![attempt], 0));
+    host.answer(&told, nothing());
+    let parked = host.sends();
+    assert_eq!((parked.room, parked.leaving), (0, false));
+    let Next::Wait(Some(at)) = host.next() else { panic!("it asks again before the wait is over") };
+    assert_eq!(at, begun.after(NO_ROOM));
+    host.now = at;
+    let asks = host.sends();
+    assert_eq!((asks.room, asks.wait_ms), (2, 0), "the one that is parked asks for nothing");
 }
 
 #[test]
