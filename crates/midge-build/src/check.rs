@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use midge_engine::Import;
-use midge_protocol::{nearest, shown_name};
+use midge_protocol::{nearest, shown};
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{FuncType, Parser, Validator};
 
@@ -110,7 +110,7 @@ impl Checks {
         let missing: Vec<MissingImport> = imports
             .filter_map(|(module, name, entity)| {
                 let hint = self.problem(types, module, name, entity)?;
-                Some(MissingImport { name: format!("{}.{}", shown_name(module), shown_name(name)), hint })
+                Some(MissingImport { name: format!("{}.{}", shown::name(module), shown::name(name)), hint })
             })
             .collect();
         if missing.is_empty() { Ok(()) } else { Err(WasmError::Imports(missing)) }
@@ -128,7 +128,7 @@ impl Checks {
         match self.offered.get(&(module.to_owned(), name.to_owned())) {
             Some(offered) if *offered == wanted => None,
             Some(offered) => {
-                let wanted = shown_name(&wanted);
+                let wanted = shown::name(&wanted);
                 Some(Some(format!("`{name}` is imported as `{wanted}`, but it is `{offered}`")))
             }
             None => Some(self.hint(module, name)),
@@ -151,7 +151,7 @@ impl Checks {
             return Some(format!("jobs have one thread: build it for {GUEST_TARGET} (not -threads)"));
         }
         if module == "env" {
-            let name = shown_name(name);
+            let name = shown::name(name);
             return Some(format!(
                 "`{name}` is a symbol that no library defined when it was linked, or a function of another host"
             ));

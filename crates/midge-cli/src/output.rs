@@ -1,11 +1,16 @@
 //! Writes to stdout and stderr, and styles what is written where it goes to a terminal.
+//!
+//! A line may be styled, so [`say`] and [`note`] write what they are given. Text that is not this program's own goes
+//! through [`midge_protocol::shown`] first.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use midge_protocol::job::State;
+use midge_protocol::shown;
 
 /// Writes a line to stdout.
 pub fn say(line: impl Display) -> Result<()> {
@@ -13,10 +18,14 @@ pub fn say(line: impl Display) -> Result<()> {
     Ok(())
 }
 
-/// Writes bytes to stdout as they are.
+/// Writes a guest's bytes to stdout: as they are, unless a person looks at them on a terminal, which would obey them.
 pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
+    if stdout.is_terminal() {
+        stdout.write_all(shown::bytes(bytes).as_bytes())?;
+    } else {
+        stdout.write_all(bytes)?;
+    }
     stdout.flush()?;
     Ok(())
 }
@@ -38,13 +47,15 @@ pub fn note(line: impl Display) {
 
 /// Writes an error and its causes to stderr.
 pub fn show_error(error: &anyhow::Error) {
-    note(format_args!("{}: {error}", styled("error", AnsiColor::Red.on_default().bold())));
+    // It may hold names of files and modules, and what servers answered.
+    let head = styled("error", AnsiColor::Red.on_default().bold());
+    note(format_args!("{head}: {}", shown::text(&error.to_string())));
     let mut above = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         // Some errors say in their own text what caused them.
         if !above.contains(&cause) {
-            note(format_args!("  caused by: {cause}"));
+            note(format_args!("  caused by: {}", shown::text(&cause)));
         }
         above = cause;
     }
@@ -56,6 +67,11 @@ pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Returns the path of a file or a folder as it may be shown.
+pub fn path(path: &Path) -> String {
+    shown::line(&path.display().to_string()).into_owned()
 }
 
 /// Returns a text in a style. The codes are removed again where they go to no terminal.

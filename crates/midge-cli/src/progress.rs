@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use midge_build::Event;
+use midge_protocol::shown;
 
 use crate::output::{bold, dim, note};
 use crate::words;
@@ -63,7 +64,7 @@ impl BuildProgress {
             Event::Bytes { done, total } => self.bytes(done, total),
             Event::CargoLine(line) => {
                 if let Some((bar, text)) = &*self.step.borrow() {
-                    bar.set_message(format!("{text}  {}", dim(line.trim())));
+                    bar.set_message(format!("{text}  {}", dim(shown::line(line.trim()))));
                 }
             }
             Event::Compiled { module, size, took } => {
@@ -77,6 +78,7 @@ impl BuildProgress {
 
     fn begin(&self, text: &str) {
         self.end();
+        let text = &*shown::line(text);
         if is_drawn() {
             *self.step.borrow_mut() = Some((spinner(text), text.to_owned()));
         } else if !text.starts_with("compiling ") {

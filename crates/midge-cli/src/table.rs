@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anstyle::Style;
+use midge_protocol::shown;
 
 /// Which way a column leans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,13 +84,15 @@ fn width(text: &str) -> usize {
     anstream::adapter::strip_str(text).map(|piece| piece.chars().count()).sum()
 }
 
-/// Returns the first line of a text, cut to so many characters; where something is left out it ends with `…`.
+/// Returns the first line of a text as it may be shown, cut to so many characters; where something is left out it ends
+/// with `…`.
 pub fn cut(text: &str, width_max: usize) -> String {
+    let text = &*shown::text(text);
     let line = text.lines().next().unwrap_or_default();
     if line.chars().count() <= width_max && text.lines().nth(1).is_none() {
-        return line.to_owned();
+        return shown::line(line).into_owned();
     }
-    let kept: String = line.chars().take(width_max.saturating_sub(1)).collect();
+    let kept: String = shown::line(line).chars().take(width_max.saturating_sub(1)).collect();
     format!("{}…", kept.trim_end())
 }
 
@@ -116,5 +119,14 @@ mod tests {
         assert_eq!(cut("a long story", 6), "a lon…");
         assert_eq!(cut("one\ntwo", 10), "one…");
         assert_eq!(cut("", 3), "");
+    }
+
+    #[test]
+    fn a_text_that_is_cut_is_fit_to_be_shown() {
+        assert_eq!(
+            cut("over\rwritten \u{202e}txt.exe\u{1b}[2J", 60),
+            "over\u{fffd}written \u{fffd}txt.exe\u{fffd}[2J"
+        );
+        assert_eq!(cut("\u{1b}[2J\u{1b}[2J", 6), "\u{fffd}[2J\u{fffd}…");
     }
 }

@@ -3,7 +3,7 @@
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure};
 use midge_protocol::limits::{MESSAGE_BYTES_MAX, OPEN_FILES_MAX, TABLE_ELEMENTS_MAX};
-use midge_protocol::shown_name;
+use midge_protocol::shown;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -138,7 +138,7 @@ fn trapped(error: &wasmtime::Error, guest: &mut Guest) -> Failure {
     };
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         let named = backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(FRAMES_NAMED);
-        let names: Vec<String> = named.map(shown_name).collect();
+        let names: Vec<String> = named.map(shown::name).collect();
         if !names.is_empty() {
             what = format!("{what} in {}", names.join(", called by "));
         }
@@ -162,8 +162,6 @@ fn last_words(log: &[u8]) -> Option<String> {
         }
         None => (*lines.iter().rev().find(|line| !line.trim().is_empty())?).to_owned(),
     };
-    // What a guest wrote is shown in terminals: no escape sequences.
-    let words: String = words.chars().filter(|c| !c.is_control()).collect();
     let words = words.trim();
     (!words.is_empty()).then(|| words.to_owned())
 }
@@ -175,7 +173,7 @@ mod tests {
     #[test]
     fn the_last_words_are_the_last_line_that_says_anything() {
         assert_eq!(last_words(b"one\ntwo\n\n").as_deref(), Some("two"));
-        assert_eq!(last_words(b"\x1b[31mred\x1b[0m\n").as_deref(), Some("[31mred[0m"));
+        assert_eq!(last_words(b"\x1b[31mred\x1b[0m\n").as_deref(), Some("\x1b[31mred\x1b[0m"));
         assert_eq!(last_words(b"\n  \n"), None);
         assert_eq!(last_words(b""), None);
     }

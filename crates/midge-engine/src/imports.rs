@@ -5,7 +5,7 @@ mod wasi;
 
 use midge_protocol::job::Progress;
 use midge_protocol::limits::{MESSAGE_BYTES_MAX, PUT_OFF_MAX, RANDOM_BYTES_MAX};
-use midge_protocol::shown_name;
+use midge_protocol::shown;
 use wasmtime::{Caller, Engine, Extern, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::I32Exit;
 
@@ -224,8 +224,8 @@ fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
             Ok(given) => {
                 let (wanted, given) = (type_text(&import.ty()), type_text(&given.ty(&store)));
                 if wanted != given {
-                    let (module, name) = (shown_name(import.module()), shown_name(import.name()));
-                    let (wanted, given) = (shown_name(&wanted), shown_name(&given));
+                    let (module, name) = (shown::name(import.module()), shown::name(import.name()));
+                    let (wanted, given) = (shown::name(&wanted), shown::name(&given));
                     return Err(Unfit::WrongImport { module, name, wanted, given });
                 }
             }
@@ -237,7 +237,7 @@ fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
 fn unknown(linker: &Linker<Guest>, store: &mut Store<Guest>, module: &str, name: &str) -> Unfit {
     let names: Vec<&str> = linker.iter(store).filter(|(m, ..)| *m == module).map(|(_, n, _)| n).collect();
     let nearest = midge_protocol::nearest(name, names).map(str::to_owned);
-    Unfit::UnknownImport { module: shown_name(module), name: shown_name(name), nearest }
+    Unfit::UnknownImport { module: shown::name(module), name: shown::name(name), nearest }
 }
 
 fn type_text(ty: &ExternType) -> String {

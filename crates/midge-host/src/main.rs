@@ -19,6 +19,7 @@ mod run;
 mod signals;
 
 use midge_engine::start::{self, StartPhase};
+use midge_protocol::shown;
 use settings::Command;
 
 /// Where the C library comes in. It has given the standard library the arguments already.
@@ -37,7 +38,7 @@ extern "C" fn main(_count: std::ffi::c_int, _args: *const *const std::ffi::c_cha
         Ok(Command::Work(settings)) => on_this_thread(control::work(settings)),
         Ok(Command::Run(settings)) => run::run(settings),
         Err(usage) => {
-            eprintln!("midge-host: {usage}\nTry `midge-host --help`.");
+            eprintln!("midge-host: {}\nTry `midge-host --help`.", shown::line(&usage.to_string()));
             Ok(2)
         }
     };
@@ -47,7 +48,7 @@ extern "C" fn main(_count: std::ffi::c_int, _args: *const *const std::ffi::c_cha
 /// Ends the process. Not by returning from `main`: a guest that was left behind must not keep it.
 fn exit(code: anyhow::Result<i32>) -> ! {
     std::process::exit(code.unwrap_or_else(|error| {
-        eprintln!("midge-host: {error:#}");
+        eprintln!("midge-host: {}", shown::line(&format!("{error:#}")));
         1
     }))
 }

@@ -20,12 +20,17 @@ pub(crate) mod bench;
 
 pub(crate) mod completions;
 
+use std::fmt::Debug;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use midge_cli::progress::LogWriter;
 use midge_cli::runtime::{calling, serving};
+use midge_protocol::shown;
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::cli::Command;
 
@@ -48,6 +53,16 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
     }
 }
 
+/// Writes a field of an event: its value may be text of a guest, a caller or a remote API, and one event is one line.
+fn value(to: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    let value = format!("{value:?}");
+    let value = shown::line(&value);
+    match field.name() {
+        "message" => write!(to, "{value}"),
+        name => write!(to, "{name}={value}"),
+    }
+}
+
 /// Begins to write log lines to stderr.
 fn start_log(filter: &str) -> Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| {
@@ -55,8 +70,46 @@ fn start_log(filter: &str) -> Result<()> {
     })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .fmt_fields(debug_fn(value).delimited(" "))
         .with_writer(|| LogWriter)
         .with_ansi(anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never)
         .init();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_that_no_terminal_obeys_whatever_its_values() {
+        let kept = Kept::default();
+        let to = kept.clone();
+        let log = tracing_subscriber::fmt()
+            .fmt_fields(debug_fn(value).delimited(" "))
+            .with_writer(move || to.clone())
+            .with_ansi(false)
+            .finish();
+        let evil = "no\u{1b}[2J\u{202e}\rINFO\nINFO all is well";
+        tracing::subscriber::with_default(log, || tracing::warn!(error = %evil, "it failed: {evil}"));
+        let said = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let shown = "no\u{fffd}[2J\u{fffd}\u{fffd}INFO INFO all is well";
+        assert!(said.ends_with(&format!("it failed: {shown} error={shown}\n")), "{said:?}");
+    }
 }

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use midge_build::Built;
 use midge_cli::build::{Builder, project};
-use midge_cli::output::{dim, note, say};
+use midge_cli::output::{dim, note, path, say};
 use midge_cli::table::Table;
 use midge_cli::words;
+use midge_protocol::shown;
 
 /// Build the modules that midge.toml lists
 #[derive(Debug, clap::Args)]
@@ -36,10 +37,10 @@ impl Args {
         let project = project(self.path.as_deref())?;
         let built = Builder::new(self.rustc)?.out(self.out).build(&project)?;
         if !built.warnings.is_empty() {
-            note(built.warnings.trim_end());
+            note(shown::text(built.warnings.trim_end()));
         }
         say(table(&built))?;
-        say(dim(format_args!("in {}", built.out.display())))?;
+        say(dim(format_args!("in {}", path(&built.out))))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use midge_build::Project;
 use midge_cli::build::Builder;
 use midge_cli::checkout::{Checkout, Missing, host_program};
-use midge_cli::output::{bold, dim, note, say};
+use midge_cli::output::{bold, dim, note, path, say};
 use midge_cli::progress::spinner;
 use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
 use midge_cli::stop::StopSignal;
@@ -118,7 +118,7 @@ impl Args {
     async fn listener(&self) -> Result<TcpListener> {
         match self.listen {
             Some(address) => {
-                midge_cli::serving::check_exposure(address, None)?;
+                midge_cli::serving::check_loopback(address)?;
                 listen(address).await
             }
             None => match TcpListener::bind(("127.0.0.1", 7433)).await {
@@ -165,7 +165,7 @@ impl Args {
         say("")?;
         let right = ended.iter().filter(|ended| ended.fault.is_none()).count();
         say(format_args!("{right} of {} jobs ended as they should, in {took}", ended.len()))?;
-        say(format_args!("pictures, reports and other results are in {}", bold(folder.display())))?;
+        say(format_args!("pictures, reports and other results are in {}", bold(path(&folder))))?;
         let machines =
             if self.exit { wait_for_machines(client).await? } else { client.machines().await?.machines };
         let gone = machines.iter().filter(|machine| is_gone(machine)).count();

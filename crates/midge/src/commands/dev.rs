@@ -12,9 +12,10 @@ use anyhow::{Context, Result};
 use midge_build::Project;
 use midge_cli::build::{Builder, project};
 use midge_cli::checkout::{Missing, host_program};
-use midge_cli::output::{bold, dim, note, show_error};
+use midge_cli::output::{bold, dim, note, path, show_error};
 use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
 use midge_cli::stop::StopSignal;
+use midge_protocol::shown;
 use midge_server::{Catalog, Midge, Retention};
 
 use self::generations::Generations;
@@ -53,7 +54,7 @@ impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
         let mut stop = StopSignal::listen()?;
-        midge_cli::serving::check_exposure(self.listen, None)?;
+        midge_cli::serving::check_loopback(self.listen)?;
         let listener = listen(self.listen).await?;
         let workshop = Arc::new(Workshop::open(&self)?);
         // From before the first build, so that a save during it is not missed.
@@ -136,7 +137,7 @@ impl Workshop {
     async fn saved(&self, watch: &mut Watch) -> Result<()> {
         let changed = watch.changed().await?;
         let folder = self.file.parent().unwrap_or(&self.file);
-        note(format_args!("{} changed", bold(changed.strip_prefix(folder).unwrap_or(&changed).display())));
+        note(format_args!("{} changed", bold(path(changed.strip_prefix(folder).unwrap_or(&changed)))));
         if let Ok(project) = Project::read(&self.file) {
             // There may be new folders. A save during the build that follows is for the next turn.
             *watch = Watch::begin(&project)?;
@@ -149,7 +150,7 @@ impl Workshop {
         let project = Project::read(&self.file)?;
         let built = self.builder.build(&project)?;
         if !built.warnings.is_empty() {
-            note(built.warnings.trim_end());
+            note(shown::text(built.warnings.trim_end()));
         }
         self.generations.keep(&built.out)
     }

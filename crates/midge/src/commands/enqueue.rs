@@ -12,7 +12,7 @@ use midge_cli::progress::{is_drawn, spinner, style};
 use midge_cli::words;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{JobId, ModuleName, QueueName, Timestamp, limits};
+use midge_protocol::{JobId, ModuleName, QueueName, Timestamp, limits, shown};
 
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
@@ -176,9 +176,9 @@ fn describe(job: &JobView) -> String {
     };
     let progress = match &job.progress {
         Some(progress) if progress.total > 0 => {
-            format!("  {}/{} {}", progress.done, progress.total, progress.message)
+            format!("  {}/{} {}", progress.done, progress.total, shown::line(&progress.message))
         }
-        Some(progress) => format!("  {} {}", progress.done, progress.message),
+        Some(progress) => format!("  {} {}", progress.done, shown::line(&progress.message)),
         None => String::new(),
     };
     format!("{} {}{attempt}{progress}", job.module, job.state)
@@ -191,14 +191,14 @@ async fn show_failure(client: &Client, job: &JobView) {
             "{}: {}: {} {}",
             bold(format_args!("{} was {}", job.module, job.state)),
             failure.cause,
-            failure.message,
+            shown::text(&failure.message),
             dim(format_args!("({attempts} spent)"))
         )),
         None => note(bold(format_args!("{} was {}", job.module, job.state))),
     }
     // The log is beside the point: what matters was said.
     let log = client.log(job.id, None).await.unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
+    let log = shown::bytes(&log);
     let lines: Vec<&str> = log.lines().collect();
     let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
     if !shown.is_empty() {

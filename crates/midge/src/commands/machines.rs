@@ -6,8 +6,8 @@ use anyhow::Result;
 use midge_cli::output::{note, say, say_json};
 use midge_cli::table::{Table, cut};
 use midge_cli::words;
-use midge_protocol::Timestamp;
 use midge_protocol::api::MachineView;
+use midge_protocol::{Timestamp, shown};
 
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
@@ -53,7 +53,7 @@ fn table(machines: &[MachineView], now: Timestamp) -> Table {
             machine.name.to_string(),
             or_dash(machine.id.as_ref().map(ToString::to_string)),
             machine.queue.to_string(),
-            machine.state.clone(),
+            shown::line(&machine.state).into_owned(),
             words::relative(machine.since, now),
             machine.running.to_string(),
             machine.attempts.to_string(),

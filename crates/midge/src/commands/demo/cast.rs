@@ -5,7 +5,7 @@ use bytes::Bytes;
 use midge_client::EnqueueRequest;
 use midge_protocol::api::JobDetail;
 use midge_protocol::job::{Cause, State};
-use midge_protocol::{JobId, ModuleName};
+use midge_protocol::{JobId, ModuleName, shown};
 use serde_json::{Value, json};
 
 use super::sales;
@@ -150,8 +150,10 @@ impl Part {
         let cause = job.failure.as_ref().map(|failure| &failure.cause);
         match &self.ends {
             Ends::Completed { .. } if job.state != State::Completed => {
-                let why =
-                    job.failure.as_ref().map(|failure| format!(" ({}: {})", failure.cause, failure.message));
+                let why = job
+                    .failure
+                    .as_ref()
+                    .map(|failure| format!(" ({}: {})", failure.cause, shown::line(&failure.message)));
                 Some(format!("should have completed, and was {}{}", job.state, why.unwrap_or_default()))
             }
             Ends::Completed { spent, .. } if job.spent != *spent => {

@@ -9,7 +9,7 @@ use midge_cli::table::{Table, cut};
 use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::job::{AttemptView, JobView};
-use midge_protocol::{AttemptNumber, JobId, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 
 use crate::connection::Answered;
 
@@ -42,7 +42,7 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
     if !log.is_empty() {
         say("")?;
         say(bold("log of the last attempt"))?;
-        say(String::from_utf8_lossy(&log).trim_end())?;
+        say(shown::bytes(&log).trim_end())?;
     }
     Ok(())
 }
@@ -64,6 +64,9 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     if let Some(waits) = &job.waits {
         fact("waits", &waits.text);
     }
+    if let Some(suspicion) = &job.suspicion {
+        fact("suspect", suspicion);
+    }
     fact("attempts", &format_args!("{} begun, {} of {} spent", job.attempt, job.spent, job.max_attempts));
     fact("enqueued", &time(job.enqueued_at));
     if !job.state.is_ended() {
@@ -80,14 +83,14 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     }
     if let Some(progress) = &job.progress {
         let total = if progress.total > 0 { format!(" of {}", progress.total) } else { String::new() };
-        fact("progress", &format_args!("{}{total} {}", progress.done, progress.message));
+        fact("progress", &format_args!("{}{total} {}", progress.done, shown::line(&progress.message)));
     }
     fact("args", &args);
     if let Some(bytes) = job.result_bytes {
         fact("result", &format_args!("{}, see `midge jobs result {}`", words::bytes(bytes), job.id));
     }
     if let Some(failure) = &job.failure {
-        fact("failure", &format_args!("{}: {}", failure.cause, failure.message));
+        fact("failure", &format_args!("{}: {}", failure.cause, shown::text(&failure.message)));
     }
     facts
 }
