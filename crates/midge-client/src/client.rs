@@ -112,7 +112,8 @@ impl Client {
         self.ask(Call::get(&["jobs", &id.to_string()])).await
     }
 
-    /// Returns a page of jobs, the highest id first: the newest, where ids begin with their time. Its `next` goes into the `before` of the next filter.
+    /// Returns a page of jobs, the highest id first: the newest, where ids begin with their time. Its `next` goes into the
+    /// `before` of the next filter.
     pub async fn jobs(&self, filter: &JobFilter) -> Result<JobPage, ClientError> {
         let call = Call::get(&["jobs"])
             .query("state", filter.state)

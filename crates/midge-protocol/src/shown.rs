@@ -1,6 +1,6 @@
 //! Text of guests, hosts, callers and remote APIs, made fit for a terminal, a log line or a page.
 //!
-//! What is stored and what is sent as JSON stays as it came. Whoever shows it to people calls [`line`] or [`text`].
+//! What is stored and what is sent as JSON stays as it came. Whoever shows it to people calls [`line()`] or [`text`].
 
 use std::borrow::Cow;
 
@@ -44,7 +44,7 @@ pub fn line(line: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns a name that a module brings, such as that of an import, as [`line`] does, and cut to what a message can hold.
+/// Returns a name that a module brings, such as that of an import, as [`line()`] does, cut to what a message can hold.
 pub fn name(name: &str) -> String {
     let kept = line(&name[..name.floor_char_boundary(NAME_BYTES_MAX)]).into_owned();
     if name.len() > NAME_BYTES_MAX { format!("{kept}... ({} bytes)", name.len()) } else { kept }
@@ -63,7 +63,7 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Takes a piece, and returns what may be shown of it and of what was kept back before, as [`bytes`] does.
+    /// Takes a piece, and returns what may be shown of it and of what was kept back before, as [`bytes()`] does.
     pub fn take(&mut self, piece: &[u8]) -> String {
         self.rest.extend_from_slice(piece);
         let end = match std::str::from_utf8(&self.rest) {

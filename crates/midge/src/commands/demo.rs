@@ -165,7 +165,7 @@ impl Args {
         say("")?;
         let right = ended.iter().filter(|ended| ended.fault.is_none()).count();
         say(format_args!("{right} of {} jobs ended as they should, in {took}", ended.len()))?;
-        say(format_args!("pictures, reports and other results are in {}", bold(path(&folder))))?;
+        say(format_args!("pictures, reports and other results are in {}", bold(path(folder))))?;
         let machines =
             if self.exit { wait_for_machines(client).await? } else { client.machines().await?.machines };
         let gone = machines.iter().filter(|machine| is_gone(machine)).count();
