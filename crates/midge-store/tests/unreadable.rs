@@ -1,48 +1,19 @@
 //! A row that cannot be read hides no other: it is shown for what it is, waits for nobody, and can be deleted.
 
-use std::path::PathBuf;
-
 use midge_core::Phase;
 use midge_protocol::job::AttemptView;
 use midge_protocol::job::State;
 use midge_protocol::{AttemptNumber, JobId};
 use midge_store::conformance::fixtures::{
-    at, completed, id, job, machine, machine_name, put, queue, running,
+    Database, at, completed, id, job, machine, machine_name, put, queue, running,
 };
 use midge_store::{Content, JobSearch, SqliteStore, StoreError, read, write};
-use rusqlite::Connection;
-use tempfile::TempDir;
 
 /// What stands in rows that cannot be read: no JSON, other JSON, and a time that an earlier release wrote.
 const GARBAGE: [&str; 3] = ["\u{0}garbage", "{\"id\":1}", "\"9223372036854775807 ms after 1970\""];
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
-}
-
-struct Database {
-    path: PathBuf,
-    _folder: TempDir,
-}
-
-impl Database {
-    fn new() -> Database {
-        let folder = TempDir::new().unwrap();
-        Database { path: folder.path().join("midge.db"), _folder: folder }
-    }
-
-    fn open(&self) -> SqliteStore {
-        SqliteStore::open(&self.path).unwrap()
-    }
-
-    /// Does SQL while no store has the database.
-    fn sql(&self, sql: &str, values: impl rusqlite::Params) {
-        Connection::open(&self.path).unwrap().execute(sql, values).unwrap();
-    }
-
-    fn garble(&self, job: JobId, garbage: &str) {
-        self.sql("UPDATE jobs SET body = ?2 WHERE id = ?1", rusqlite::params![job.as_bytes(), garbage]);
-    }
 }
 
 /// Returns what a listing shows: ids, and whether each could be read.
@@ -54,7 +25,7 @@ fn listed(store: &SqliteStore) -> Vec<(JobId, bool)> {
 #[test]
 fn an_unreadable_job_is_listed_for_what_it_is_and_every_other_as_it_was() {
     for garbage in GARBAGE {
-        let database = Database::new();
+        let database = Database::fresh();
         let store = database.open();
         run(put(
             &store,
@@ -76,7 +47,7 @@ fn an_unreadable_job_is_listed_for_what_it_is_and_every_other_as_it_was() {
 
 #[test]
 fn an_unreadable_job_among_many_is_listed_in_every_search_that_it_fits() {
-    let database = Database::new();
+    let database = Database::fresh();
     let store = database.open();
     let many: Vec<_> = (1..3_000).map(|number| job(number, "default", 0)).collect();
     run(put(&store, &many)).unwrap();
@@ -94,7 +65,7 @@ fn an_unreadable_job_among_many_is_listed_in_every_search_that_it_fits() {
 
 #[test]
 fn an_unreadable_job_is_not_claimed_keeps_no_other_waiting_and_ends_discarded() {
-    let database = Database::new();
+    let database = Database::fresh();
     let store = database.open();
     run(put(&store, &[job(1, "default", 0), job(2, "default", 1), job(3, "default", 2)])).unwrap();
     drop(store);
@@ -128,7 +99,7 @@ fn an_unreadable_job_is_not_claimed_keeps_no_other_waiting_and_ends_discarded() 
 
 #[test]
 fn an_unreadable_job_that_ran_is_leased_to_nobody() {
-    let database = Database::new();
+    let database = Database::fresh();
     let store = database.open();
     run(put(&store, &[running(&job(1, "default", 0), "m1"), running(&job(2, "default", 0), "m1")])).unwrap();
     run(write(&store, |rows| rows.put_machine(&machine("m1")))).unwrap();
@@ -144,7 +115,7 @@ fn an_unreadable_job_that_ran_is_leased_to_nobody() {
 #[test]
 fn an_unreadable_job_can_be_deleted_with_all_that_belongs_to_it() {
     for garbage in GARBAGE {
-        let database = Database::new();
+        let database = Database::fresh();
         let store = database.open();
         run(put(&store, &[job(1, "default", 0), job(2, "default", 0)])).unwrap();
         run(write(&store, |rows| rows.put_content(id(1), Content::Args, b"{}"))).unwrap();
@@ -171,7 +142,7 @@ fn an_unreadable_attempt_is_known_by_its_number() {
         failure: None,
         usage: None,
     };
-    let database = Database::new();
+    let database = Database::fresh();
     let store = database.open();
     let second = AttemptView { attempt: AttemptNumber(2), ..view.clone() };
     let written = view.clone();
@@ -189,7 +160,7 @@ fn an_unreadable_attempt_is_known_by_its_number() {
 
 #[test]
 fn an_unreadable_machine_is_no_machine_and_its_row_can_be_deleted() {
-    let database = Database::new();
+    let database = Database::fresh();
     let store = database.open();
     run(write(&store, |rows| {
         rows.put_machine(&machine("m1"))?;

@@ -1,5 +1,6 @@
-//! Jobs, Machines and times for the rules, all made the way that `midge-core` makes them.
+//! Jobs, Machines and times for the rules, all made the way that `midge-core` makes them; and databases to damage.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
 
@@ -8,8 +9,10 @@ use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy, Usage};
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
+use rusqlite::Connection;
+use tempfile::TempDir;
 
-use crate::{Rows, Store, StoreError, read, write};
+use crate::{Rows, SqliteStore, Store, StoreError, read, write};
 
 /// A time: so many milliseconds after an arbitrary one.
 pub fn at(millis: i64) -> Timestamp {
@@ -111,6 +114,37 @@ pub fn machine(name: &str) -> Machine {
 pub async fn put(store: &dyn Store, jobs: &[Job]) -> Result<(), StoreError> {
     let jobs = jobs.to_vec();
     write(store, move |rows| rows.put_jobs(&jobs)).await
+}
+
+/// The file of a SQLite database, which can be damaged. It goes when this is dropped.
+pub struct Database {
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Database {
+    /// Names a file in a folder of its own, and makes none yet.
+    pub fn fresh() -> Database {
+        let folder = TempDir::new().expect("there is a place for temporary files");
+        Database { path: folder.path().join("midge.db"), _folder: folder }
+    }
+
+    /// The store in it.
+    pub fn open(&self) -> SqliteStore {
+        SqliteStore::open(&self.path).expect("a store opens, whatever is in its rows")
+    }
+
+    /// Does SQL beside the store, as nobody should, and returns how many rows it changed.
+    pub fn sql(&self, sql: &str, values: impl rusqlite::Params) -> usize {
+        let database = Connection::open(&self.path).expect("it can be opened");
+        database.execute(sql, values).expect("tests use SQL that is SQL")
+    }
+
+    /// Writes over a job, which has to be there.
+    pub fn garble(&self, job: JobId, garbage: &str) {
+        let sql = "UPDATE jobs SET body = ?2 WHERE id = ?1";
+        assert_eq!(self.sql(sql, rusqlite::params![job.as_bytes(), garbage]), 1, "there is no job {job}");
+    }
 }
 
 /// Asks the same in a transaction that writes and in one that reads, and makes sure that both say the same.
