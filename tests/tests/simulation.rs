@@ -8,7 +8,7 @@ use std::ops::Range;
 use midge_tests::sim::{Fence, Summary, run};
 
 /// Seeds that once found a bug. They stay, though the world may have changed so much that they find it no more: the
-/// rules that they found are told again in `midge-server`'s `tests/rules.rs`.
+/// rules that they found are told again in `midge-server`'s `tests/all/rules.rs`.
 const SEEDS: &[u64] = &[15, 658, 1976];
 /// Seeds of every run of the tests: as many as take some ten seconds in dev.
 const SEEDS_USUAL: Range<u64> = 0..200;

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use midge_protocol::api::{ApiError, BulkEnqueued, Enqueued, JobDetail, JobPage, Machines, Queues};
 use midge_protocol::exchange::{Answer, AttemptRef, Finished, LogChunk, Outcome, Running, decode, encode};
 use midge_protocol::job::{Cause, Failure, Progress, State, Usage};
+use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{AttemptNumber, JobId, limits};
-use midge_store::{MemoryStore, SqliteStore, Store};
+use midge_store::conformance::fixtures::Database;
+use midge_store::{MemoryStore, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::support::{Host, Reply, Server};
+use crate::stage::{Host, Reply, Server};
 
 /// Requests of one run.
 const REQUESTS: usize = 150;
@@ -162,16 +163,16 @@ async fn enqueue(server: &Server, chance: &mut StdRng) -> BTreeMap<JobId, Option
             let body = if own { format!(r#"{{"module":"hello","args":{args}}}"#) } else { request(chance) };
             let reply = server.enqueue(&body).await;
             if answered(&reply, &body) {
-                let enqueued: Enqueued = reply.json();
+                let enqueued: Enqueued = reply.parse();
                 jobs.entry(enqueued.id).or_insert(own.then_some(args));
             }
         } else {
             let few: Vec<String> = (0..chance.random_range(0..4)).map(|_| request(chance)).collect();
             let list = format!("[{}]", few.join(","));
             let body = if chance.random_range(0..8) == 0 { list } else { format!("{{\"jobs\":{list}}}") };
-            let reply = server.call(Method::POST, "/v1/jobs/bulk", body.clone()).await;
+            let reply = server.call("POST", "/v1/jobs/bulk", body.clone()).await;
             if answered(&reply, &body) {
-                jobs.extend(reply.json::<BulkEnqueued>().jobs.into_iter().map(|job| (job.id, None)));
+                jobs.extend(reply.parse::<BulkEnqueued>().jobs.into_iter().map(|job| (job.id, None)));
             }
         }
     }
@@ -240,13 +241,13 @@ async fn exchange(host: &mut Host, chance: &mut StdRng) {
 
 /// Reads everything back, in every way there is.
 async fn read_back(server: &Server, jobs: &BTreeMap<JobId, Option<String>>) {
-    let page: JobPage = server.get("/v1/jobs?limit=1000").await.json();
+    let page: JobPage = server.get("/v1/jobs?limit=1000").await.parse();
     let listed: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
     assert_eq!(listed.len(), jobs.len(), "every job is listed");
     assert!(page.jobs.iter().all(|job| job.unreadable.is_none()));
     let mut found = 0;
     for state in State::ALL {
-        let page: JobPage = server.get(&format!("/v1/jobs?limit=1000&state={state}")).await.json();
+        let page: JobPage = server.get(&format!("/v1/jobs?limit=1000&state={state}")).await.parse();
         found += page.jobs.len();
     }
     assert_eq!(found, jobs.len(), "each job is in one state");
@@ -264,7 +265,7 @@ async fn read_back(server: &Server, jobs: &BTreeMap<JobId, Option<String>>) {
     }
     for (id, args) in jobs {
         let reply = server.get(&format!("/v1/jobs/{id}")).await;
-        let detail: JobDetail = reply.json();
+        let detail: JobDetail = reply.parse();
         if let Some(args) = args {
             assert_eq!(detail.args.get(), args, "args are kept to the digit");
         }
@@ -285,13 +286,15 @@ async fn read_back(server: &Server, jobs: &BTreeMap<JobId, Option<String>>) {
         assert_eq!(page.status, StatusCode::OK, "{}", page.text());
     }
     assert_eq!(server.get("/").await.status, StatusCode::OK);
-    server.get("/v1/queues").await.json::<Queues>();
-    server.get("/v1/machines").await.json::<Machines>();
+    server.get("/v1/queues").await.parse::<Queues>();
+    server.get("/v1/machines").await.parse::<Machines>();
 }
 
 async fn what_is_written_is_read_back(store: Arc<dyn Store>, seed: u64) {
     let mut chance = StdRng::seed_from_u64(seed);
-    let mut server = Server::start(store).await;
+    // One Machine runs all of them.
+    let policy = QueuePolicy { jobs_per_machine: 1_024, max_machines: 1, ..QueuePolicy::default() };
+    let mut server = Server::on(store, policy).await;
     let jobs = enqueue(&server, &mut chance).await;
     assert!(jobs.len() > REQUESTS / 10 && jobs.len() < 1_000, "{} jobs", jobs.len());
     read_back(&server, &jobs).await;
@@ -305,13 +308,13 @@ async fn what_is_written_is_read_back(store: Arc<dyn Store>, seed: u64) {
     read_back(&server, &jobs).await;
     for (number, id) in jobs.keys().enumerate() {
         let (method, path) = match number % 3 {
-            0 => (Method::POST, format!("/v1/jobs/{id}/cancel")),
-            1 => (Method::POST, format!("/v1/jobs/{id}/retry")),
-            _ => (Method::DELETE, format!("/v1/jobs/{id}")),
+            0 => ("POST", format!("/v1/jobs/{id}/cancel")),
+            1 => ("POST", format!("/v1/jobs/{id}/retry")),
+            _ => ("DELETE", format!("/v1/jobs/{id}")),
         };
-        answered(&server.call(method, &path, Body::empty()).await, &path);
+        answered(&server.call(method, &path, "").await, &path);
     }
-    let page: JobPage = server.get("/v1/jobs?limit=1000").await.json();
+    let page: JobPage = server.get("/v1/jobs?limit=1000").await.parse();
     let left: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
     let left =
         jobs.iter().filter(|(id, _)| left.contains(id)).map(|(id, args)| (*id, args.clone())).collect();
@@ -330,8 +333,7 @@ async fn extremes_of_every_field_are_read_back_from_memory() {
 async fn extremes_of_every_field_are_read_back_from_sqlite() {
     for seed in SEEDS {
         eprintln!("seed {seed}");
-        let folder = tempfile::TempDir::new().unwrap();
-        let store = SqliteStore::open(&folder.path().join("midge.db")).unwrap();
-        what_is_written_is_read_back(Arc::new(store), seed).await;
+        let database = Database::fresh();
+        what_is_written_is_read_back(Arc::new(database.open()), seed).await;
     }
 }

@@ -1,164 +1,31 @@
 //! How many Machines a server makes, of which queues it takes jobs, and what it says of those that wait.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use midge_core::{Job, NewJob};
-use midge_machines::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
+use midge_machines::{MachineError, SeenState};
 use midge_protocol::api::{EnqueueRequest, JobFilter};
-use midge_protocol::job::{AttemptLimits, RetryPolicy, State};
-use midge_protocol::manifest::{self, Manifest, ModuleEntry, QueuePolicy, ServerPolicy};
-use midge_protocol::{JobId, MachineId, ModuleName, QueueName, Timestamp, limits};
-use midge_server::{Access, Catalog, Clock, Fork, Midge, Retention, ServiceError, Settings, dispatcher};
-use midge_store::{MemoryStore, Store, read, write};
+use midge_protocol::job::State;
+use midge_protocol::manifest::{QueuePolicy, ServerPolicy};
+use midge_protocol::{JobId, MachineId, limits};
+use midge_server::{Access, Catalog, Clock, Midge, ServiceError, dispatcher};
+use midge_store::conformance::fixtures::{job, module, put, queue};
+use midge_store::{MemoryStore, Store, read};
 
-const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-
-/// A clock that the test moves.
-#[derive(Default)]
-struct Hands(AtomicI64);
-
-impl Clock for Hands {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(NOW.as_millis() + self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// A Machines API that counts creates, and answers them as the test says.
-struct Api {
-    creates: AtomicUsize,
-    answer: fn(usize) -> Result<MachineId, MachineError>,
-    /// Whether a list shows what came out wrong, when it is asked for again.
-    shows: bool,
-    /// How often it was asked for a list since the last create.
-    lists: AtomicUsize,
-    last: std::sync::Mutex<Option<MachineSpec>>,
-}
-
-impl Api {
-    fn new(answer: fn(usize) -> Result<MachineId, MachineError>) -> Api {
-        Api {
-            creates: AtomicUsize::new(0),
-            answer,
-            shows: false,
-            lists: AtomicUsize::new(0),
-            last: Default::default(),
-        }
-    }
-
-    fn creates(&self) -> usize {
-        self.creates.load(Ordering::Relaxed)
-    }
-}
-
-fn made(number: usize) -> Result<MachineId, MachineError> {
-    Ok(MachineId::new(format!("e{number}")).unwrap())
-}
+use crate::stage::{self, Api, Creates, Hands, Server, context, made};
 
 fn came_out_wrong(_: usize) -> Result<MachineId, MachineError> {
     Err(MachineError::Invalid("the Machine came out without its program".to_owned()))
 }
 
-#[async_trait]
-impl Machines for Api {
-    async fn create(&self, spec: &MachineSpec, _: Launch) -> Result<MachineId, MachineError> {
-        *self.last.lock().unwrap() = Some(spec.clone());
-        self.lists.store(0, Ordering::Relaxed);
-        (self.answer)(self.creates.fetch_add(1, Ordering::Relaxed))
-    }
-    async fn start(&self, _: &MachineId) -> Result<(), MachineError> {
-        Ok(())
-    }
-    async fn stop(&self, _: &MachineId) -> Result<(), MachineError> {
-        Ok(())
-    }
-    async fn destroy(&self, _: &MachineId) -> Result<(), MachineError> {
-        Ok(())
-    }
-    async fn get(&self, id: &MachineId) -> Result<Seen, MachineError> {
-        Err(MachineError::Gone(id.clone()))
-    }
-    async fn list(&self, label: &Label) -> Result<Vec<Seen>, MachineError> {
-        // A round each second: half a minute after it was refused.
-        let shows = self.shows && self.lists.fetch_add(1, Ordering::Relaxed) == 29;
-        let last = self.last.lock().unwrap().clone().filter(|_| shows);
-        let seen = |spec: MachineSpec| Seen {
-            id: MachineId::new("wrong").unwrap(),
-            name: spec.name.to_string(),
-            state: SeenState::Created,
-            exit: None,
-            metadata: BTreeMap::from([(label.key.clone(), label.value.clone())]),
-            reachable: true,
-            region: String::new(),
-            created_at: None,
-            updated_at: None,
-        };
-        Ok(last.map(seen).into_iter().collect())
-    }
-    async fn wait(&self, _: &MachineId, _: SeenState, _: Duration) -> Result<(), MachineError> {
-        Ok(())
-    }
-}
-
-fn name(name: &str) -> QueueName {
-    QueueName::new(name).unwrap()
-}
-
 fn catalog(generation: &str, declared: &[&str], server: ServerPolicy) -> Catalog {
-    let entry = ModuleEntry {
-        file: "hello.cwasm".into(),
-        size: 0,
-        sha256: String::new(),
-        xxh3: String::new(),
-        source_sha256: String::new(),
-        queue: QueueName::default_queue(),
-        limits: AttemptLimits::default(),
-        retry: RetryPolicy::default(),
-        env: Vec::new(),
-        dirs: BTreeMap::new(),
-    };
-    let manifest = Manifest {
-        format: manifest::FORMAT,
-        wasmtime: String::new(),
-        config_hash: String::new(),
-        cpu: String::new(),
-        modules: [(ModuleName::new("hello").unwrap(), entry)].into(),
-        server,
-        queues: declared.iter().map(|declared| (name(declared), QueuePolicy::default())).collect(),
-        env: BTreeMap::new(),
-    };
-    Catalog { manifest, generation: generation.into(), modules_dir: PathBuf::from("modules") }
-}
-
-fn context(catalog: Catalog) -> dispatcher::Context {
-    dispatcher::Context {
-        catalog: Arc::new(catalog),
-        fork: Fork { image: String::new(), region: None, host: Vec::new(), server_url: String::new() },
-        owner: "store".to_owned(),
-        up_since: NOW,
-        seed: 0,
-    }
-}
-
-fn job(number: u8, queue: &str) -> Job {
-    let new = NewJob {
-        id: JobId::from_bytes([number; 16]),
-        module: ModuleName::new("hello").unwrap(),
-        queue: name(queue),
-        content_hash: 0,
-        retry: RetryPolicy::default(),
-        limits: AttemptLimits::default(),
-        due: NOW,
-    };
-    Job::new(new, NOW)
+    let queues = declared.iter().map(|name| (queue(name), QueuePolicy::default())).collect();
+    Catalog { generation: generation.into(), ..stage::catalog(queues, server) }
 }
 
 /// Decides once, makes the calls that were decided on, and returns how many there were.
-async fn round(store: &MemoryStore, api: &Api, context: &dispatcher::Context, clock: &Hands) -> usize {
+async fn round(store: &dyn Store, api: &Api, context: &dispatcher::Context, clock: &Hands) -> usize {
     let decided = dispatcher::decide(store, api, context, clock).await.unwrap();
     let count = decided.acts.len();
     for act in decided.acts {
@@ -170,10 +37,8 @@ async fn round(store: &MemoryStore, api: &Api, context: &dispatcher::Context, cl
 #[tokio::test]
 async fn sixty_queue_names_make_no_more_machines_than_the_server_may_have_nor_does_another_server() {
     let (store, clock) = (MemoryStore::new(), Hands::default());
-    write(&store, |rows| rows.put_jobs(&(0..60).map(|n| job(n, &format!("q{n}"))).collect::<Vec<_>>()))
-        .await
-        .unwrap();
-    let api = Api::new(made);
+    put(&store, &(0..60).map(|n| job(n, &format!("q{n}"), 0)).collect::<Vec<_>>()).await.unwrap();
+    let (api, _hosts) = Api::new(made);
     let default = context(catalog("g1", &[], ServerPolicy::default()));
     assert_eq!(round(&store, &api, &default, &clock).await, limits::SERVER_MACHINES_DEFAULT as usize);
     assert_eq!(round(&store, &api, &default, &clock).await, 0);
@@ -191,35 +56,38 @@ async fn sixty_queue_names_make_no_more_machines_than_the_server_may_have_nor_do
 async fn an_answer_that_lacks_a_field_makes_a_few_rows_in_an_hour_and_not_one_every_half_minute() {
     for shows in [false, true] {
         let (store, clock) = (MemoryStore::new(), Hands::default());
-        write(&store, |rows| rows.put_jobs(&[job(1, "default")])).await.unwrap();
-        let api = Api { shows, ..Api::new(came_out_wrong) };
+        put(&store, &[job(1, "default", 0)]).await.unwrap();
+        let (mut api, _hosts) = Api::new(came_out_wrong);
+        if shows {
+            // A round each second: half a minute after it was refused.
+            api.shows = |asked, lists| {
+                asked.last().filter(|_| lists == 29).map(|spec| (spec.name.to_string(), SeenState::Created))
+            };
+        }
         let context = context(catalog("g1", &[], ServerPolicy::default()));
         let mut names = BTreeSet::new();
         for _ in 0..3_600 {
             round(&store, &api, &context, &clock).await;
             let rows = read(&store, |rows| rows.machines()).await.unwrap();
             names.extend(rows.into_iter().map(|(machine, _)| machine.name));
-            clock.0.fetch_add(1_000, Ordering::Relaxed);
+            clock.advance(1_000);
         }
         assert!((5..=20).contains(&api.creates()), "{} creates", api.creates());
         assert!(names.len() <= if shows { 20 } else { 1 }, "{} rows", names.len());
     }
 }
 
-async fn start(api: Api, catalog: Catalog) -> Midge {
-    let fork = Fork { image: String::new(), region: None, host: Vec::new(), server_url: String::new() };
-    let (access, retention) = (Access::Loopback, Retention::default());
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    Midge::start(store, Arc::new(api), Settings { catalog, fork, access, retention }).await.unwrap()
+async fn start(creates: Creates, catalog: Catalog) -> Midge {
+    Server::of(Arc::new(MemoryStore::new()), creates, catalog, Access::Loopback).await.midge
 }
 
-fn request(queue: &str) -> EnqueueRequest {
-    EnqueueRequest::new(ModuleName::new("hello").unwrap()).queue(name(queue))
+fn request(name: &str) -> EnqueueRequest {
+    EnqueueRequest::new(module("hello")).queue(queue(name))
 }
 
 #[tokio::test]
 async fn a_queue_that_is_not_declared_takes_no_jobs_where_others_are() {
-    let midge = start(Api::new(made), catalog("g1", &["mail"], ServerPolicy::default())).await;
+    let midge = start(made, catalog("g1", &["mail"], ServerPolicy::default())).await;
     let error = midge.enqueue(request("mial")).await.unwrap_err().to_string();
     assert!(error.starts_with("there is no queue `mial`: did you mean `mail`?"), "{error}");
     let error = midge.enqueue(request("another")).await.unwrap_err().to_string();
@@ -240,7 +108,7 @@ async fn a_queue_that_is_not_declared_takes_no_jobs_where_others_are() {
 
 #[tokio::test]
 async fn jobs_of_a_queue_that_is_declared_no_more_are_kept_repeated_and_retried() {
-    let midge = start(Api::new(made), catalog("g1", &["mail"], ServerPolicy::default())).await;
+    let midge = start(made, catalog("g1", &["mail"], ServerPolicy::default())).await;
     let mail = request("mail");
     let cancelled = midge.enqueue(request("mail")).await.unwrap().id;
     midge.enqueue(mail.clone()).await.unwrap();
@@ -250,7 +118,7 @@ async fn jobs_of_a_queue_that_is_declared_no_more_are_kept_repeated_and_retried(
     assert!(midge.enqueue(request("mail")).await.is_err(), "no new job");
     assert!(!midge.enqueue(mail.clone()).await.unwrap().new, "the same job again is answered as before");
     assert_eq!(midge.retry(cancelled).await.unwrap().state, State::Available);
-    let waiting = midge.jobs(JobFilter { queue: Some(name("mail")), ..JobFilter::default() }).await.unwrap();
+    let waiting = midge.jobs(JobFilter { queue: Some(queue("mail")), ..JobFilter::default() }).await.unwrap();
     assert_eq!(waiting.jobs.len(), 2);
     let queues = midge.queues().await.unwrap().queues;
     let mail = queues.iter().find(|queue| queue.name.as_str() == "mail").unwrap();
@@ -260,7 +128,7 @@ async fn jobs_of_a_queue_that_is_declared_no_more_are_kept_repeated_and_retried(
 
 #[tokio::test]
 async fn no_more_than_a_thousand_queues_are_named_by_jobs_alone() {
-    let midge = start(Api::new(made), catalog("g1", &[], ServerPolicy::default())).await;
+    let midge = start(made, catalog("g1", &[], ServerPolicy::default())).await;
     let named = |n: usize| request(&format!("q{n}"));
     midge.enqueue_all((0..999).map(named).collect()).await.unwrap();
     let over = midge.enqueue_all(vec![named(1_000), named(1_001)]).await;
@@ -288,7 +156,7 @@ async fn waits_for(midge: &Midge, id: JobId, code: &str) -> String {
 #[tokio::test]
 async fn a_job_that_waits_says_why_and_so_does_its_queue() {
     let one = ServerPolicy { max_machines: Some(1), ..ServerPolicy::default() };
-    let midge = start(Api::new(made), catalog("g1", &["mail"], one)).await;
+    let midge = start(made, catalog("g1", &["mail"], one)).await;
     let later = request("mail").delay(Duration::from_secs(3_600));
     let later = midge.enqueue(later).await.unwrap().id;
     assert!(waits_for(&midge, later, "scheduled").await.starts_with("scheduled for "));
@@ -307,7 +175,7 @@ async fn a_job_that_waits_says_why_and_so_does_its_queue() {
 
 #[tokio::test]
 async fn a_machines_api_that_refuses_is_why_a_job_waits_in_its_own_words() {
-    let midge = start(Api::new(came_out_wrong), catalog("g1", &["mail"], ServerPolicy::default())).await;
+    let midge = start(came_out_wrong, catalog("g1", &["mail"], ServerPolicy::default())).await;
     let id = midge.enqueue(request("mail")).await.unwrap().id;
     let text = waits_for(&midge, id, "machine_refused").await;
     assert!(text.contains("the Machine came out without its program (1 time since "), "{text}");

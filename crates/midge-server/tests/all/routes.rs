@@ -1,14 +1,12 @@
 //! Every error has the documented form, and every answer keeps what a guest wrote from being taken for something else.
 
 use axum::http::StatusCode;
-use midge_protocol::JobId;
 use midge_protocol::limits::{self, ENQUEUE_BODY_BYTES_MAX, EXCHANGE_BODY_BYTES_MAX};
-use midge_server::Access;
+use midge_protocol::{JobId, exchange};
 
-use crate::stage::Stage;
+use crate::stage::{HELLO, JSON, LATER, Server};
 
 const HOST: (&str, &str) = ("host", "localhost");
-const JSON: (&str, &str) = ("content-type", "application/json");
 const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
 const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
@@ -30,7 +28,7 @@ const ROUTES: [(&str, &str); 12] = [
 
 #[tokio::test]
 async fn a_method_that_a_route_does_not_have_is_an_error_that_says_which_it_has() {
-    let stage = Stage::set(Access::Loopback).await;
+    let server = Server::start().await;
     let exchange = ("/v1/machines/m/exchange", "POST");
     for (path, allowed) in ROUTES.into_iter().chain([exchange, ("/healthz", "GET,HEAD")]) {
         let path = path.replace("ID", UNKNOWN);
@@ -38,7 +36,7 @@ async fn a_method_that_a_route_does_not_have_is_an_error_that_says_which_it_has(
             if allowed.split(',').any(|allowed| allowed == method) {
                 continue;
             }
-            let reply = stage.send(method, &path, &[HOST, JSON], Vec::new()).await;
+            let reply = server.send(method, &path, &[HOST, JSON], "").await;
             assert_eq!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
             assert_eq!(reply.code(), "method_not_allowed", "{method} {path}");
             let mut allow: Vec<&str> = reply.header("allow").split(',').collect();
@@ -50,28 +48,28 @@ async fn a_method_that_a_route_does_not_have_is_an_error_that_says_which_it_has(
 
 #[tokio::test]
 async fn a_path_of_which_nothing_is_known_is_an_error_as_any_other() {
-    let stage = Stage::set(Access::Loopback).await;
+    let server = Server::start().await;
     let below_a_job = format!("/v1/jobs/{UNKNOWN}/nothing");
     let paths =
         ["/v1", "/v1/", "/v1/nothing", "/v1/jobs/", "/v1//jobs", "/v2", "/nothing", "/jobs", &below_a_job];
     for path in paths {
         for method in ["GET", "POST", "DELETE", "OPTIONS"] {
-            let reply = stage.send(method, path, &[HOST, JSON], Vec::new()).await;
+            let reply = server.send(method, path, &[HOST, JSON], "").await;
             assert_eq!(
                 (reply.status, reply.code().as_str()),
                 (StatusCode::NOT_FOUND, "not_found"),
                 "{method} {path}"
             );
         }
-        let reply = stage.send("HEAD", path, &[HOST], Vec::new()).await;
+        let reply = server.send("HEAD", path, &[HOST], "").await;
         assert_eq!((reply.status, reply.body.len()), (StatusCode::NOT_FOUND, 0), "HEAD {path}");
     }
 }
 
 #[tokio::test]
 async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form() {
-    let stage = Stage::set(Access::Loopback).await;
-    let id = stage.enqueue().await;
+    let server = Server::start().await;
+    let id = server.enqueued(LATER).await;
     for (path, _) in ROUTES.into_iter().filter(|(path, _)| path.contains("ID")) {
         let method = if path.ends_with("cancel") || path.ends_with("retry") { "POST" } else { "GET" };
         let long = "x".repeat(20_000);
@@ -85,7 +83,7 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
             (UNKNOWN, 404),
         ] {
             let path = path.replace("ID", given);
-            let reply = stage.send(method, &path, &[HOST, JSON], Vec::new()).await;
+            let reply = server.send(method, &path, &[HOST, JSON], "").await;
             assert_eq!(reply.status.as_u16(), status, "{method} {:.60}", path);
             assert!(!reply.code().is_empty() && reply.body.len() < 10_000, "{method} {:.60}", path);
         }
@@ -110,12 +108,12 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
         "jobs/ID/result?timeout=1",
     ] {
         let path = format!("/v1/{}", query.replace("ID", &id));
-        let reply = stage.send("GET", &path, &[HOST], Vec::new()).await;
+        let reply = server.send("GET", &path, &[HOST], "").await;
         assert_eq!((reply.status, reply.code().as_str()), (StatusCode::BAD_REQUEST, "invalid"), "{path}");
     }
     for path in ["/v1/jobs", "/v1/jobs/bulk"] {
         for body in ["", "{", "[]", "null", "\"\"", "{}", "{\"module\": 1}", "\u{0}", "{\"jobs\": {}}"] {
-            let reply = stage.send("POST", path, &[HOST, JSON], body.into()).await;
+            let reply = server.send("POST", path, &[HOST, JSON], body).await;
             assert_eq!(
                 (reply.status, reply.code().as_str()),
                 (StatusCode::BAD_REQUEST, "invalid"),
@@ -123,24 +121,24 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
             );
         }
         for kind in ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"] {
-            let reply = stage.send("POST", path, &[HOST, ("content-type", kind)], b"{}".to_vec()).await;
+            let reply = server.send("POST", path, &[HOST, ("content-type", kind)], b"{}".to_vec()).await;
             assert_eq!(
                 (reply.status.as_u16(), reply.code().as_str()),
                 (415, "foreign_content"),
                 "{path} {kind}"
             );
         }
-        let reply = stage.send("POST", path, &[HOST, JSON], vec![b' '; ENQUEUE_BODY_BYTES_MAX + 1]).await;
+        let reply = server.send("POST", path, &[HOST, JSON], vec![b' '; ENQUEUE_BODY_BYTES_MAX + 1]).await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (413, "too_large"), "{path}");
-        let reply = stage.send("POST", path, &[JSON], b"{}".to_vec()).await;
+        let reply = server.send("POST", path, &[JSON], b"{}".to_vec()).await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (403, "foreign_host"), "{path}");
     }
     let many = vec![r#"{"module":"hello"}"#; limits::BULK_JOBS_MAX + 1].join(",");
     let many = format!(r#"{{"jobs":[{many}]}}"#);
-    let reply = stage.send("POST", "/v1/jobs/bulk", &[HOST, JSON], many.into()).await;
+    let reply = server.send("POST", "/v1/jobs/bulk", &[HOST, JSON], many).await;
     assert_eq!((reply.status.as_u16(), reply.code().as_str()), (413, "too_large"));
     let quoted = format!("{{\"{}\": 1}}", "é".repeat(1_000_000));
-    let reply = stage.send("POST", "/v1/jobs", &[HOST, JSON], quoted.into()).await;
+    let reply = server.send("POST", "/v1/jobs", &[HOST, JSON], quoted).await;
     assert!(
         reply.code() == "invalid" && reply.body.len() < 10_000,
         "an error does not give back all that was sent"
@@ -149,13 +147,11 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
 
 #[tokio::test]
 async fn what_is_wrong_with_an_exchange_is_an_error_of_the_documented_form() {
-    let mut stage = Stage::set(Access::Loopback).await;
-    let (name, secret) = stage.machine().await;
-    let path = format!("/v1/machines/{name}/exchange");
-    let bearer = format!("Bearer {secret}");
-    let (right, protocol) = (("authorization", bearer.as_str()), ("midge-protocol", "2"));
-    let protocol = (protocol.0, midge_protocol::exchange::PROTOCOL.to_string());
-    let protocol = (protocol.0, protocol.1.as_str());
+    let mut server = Server::start().await;
+    server.enqueued(HELLO).await;
+    let host = server.host().await;
+    let (path, bearer, protocol) = (host.path(), host.bearer(), exchange::PROTOCOL.to_string());
+    let (right, protocol) = (("authorization", bearer.as_str()), ("midge-protocol", protocol.as_str()));
     for (path, headers, body, status, code) in [
         (path.as_str(), vec![protocol, right], b"{}".to_vec(), 400, "invalid"),
         (&path, vec![protocol, right], Vec::new(), 400, "invalid"),
@@ -168,14 +164,14 @@ async fn what_is_wrong_with_an_exchange_is_an_error_of_the_documented_form() {
         ("/v1/machines/%ff/exchange", vec![protocol, right], Vec::new(), 400, "invalid"),
         ("/v1/machines/../exchange", vec![protocol, right], Vec::new(), 400, "invalid"),
     ] {
-        let reply = stage.send("POST", path, &headers, body).await;
+        let reply = server.send("POST", path, &headers, body).await;
         assert_eq!((reply.status.as_u16(), reply.code().as_str()), (status, code), "{path} {headers:?}");
     }
 }
 
 #[tokio::test]
 async fn a_person_gets_errors_of_the_dashboard_as_pages() {
-    let stage = Stage::set(Access::Loopback).await;
+    let server = Server::start().await;
     let unknown = format!("/jobs/{UNKNOWN}");
     let act = format!("/jobs/{UNKNOWN}/explode");
     for (method, path, status) in [
@@ -188,8 +184,8 @@ async fn a_person_gets_errors_of_the_dashboard_as_pages() {
         ("POST", &act, 404),
         ("POST", "/jobs/%ff/cancel", 400),
     ] {
-        let reply = stage.send(method, path, &[HOST, HTML, ("origin", "http://localhost")], Vec::new()).await;
-        let text = String::from_utf8(reply.body.clone()).unwrap();
+        let reply = server.send(method, path, &[HOST, HTML, ("origin", "http://localhost")], "").await;
+        let text = String::from_utf8(reply.body.to_vec()).unwrap();
         assert_eq!(reply.status.as_u16(), status, "{method} {path}: {text}");
         assert_eq!(reply.header("content-type"), "text/html; charset=utf-8", "{method} {path}");
         assert!(
@@ -202,15 +198,14 @@ async fn a_person_gets_errors_of_the_dashboard_as_pages() {
 
 #[tokio::test]
 async fn every_answer_says_that_it_is_kept_and_guessed_by_nobody() {
-    let stage = Stage::set(Access::Loopback).await;
-    let id = stage.enqueue().await;
+    let server = Server::start().await;
+    let id = server.enqueued(LATER).await;
     let other = JobId::generate().to_string();
     let routes = ROUTES.into_iter().map(|(path, _)| path);
     for path in routes.chain(["/", "/jobs/ID", "/v1", "/nothing", "/healthz", "/v1/machines/m/exchange"]) {
         for (id, method) in [(&id, "GET"), (&other, "GET"), (&id, "POST"), (&id, "OPTIONS"), (&id, "HEAD")] {
             let path = path.replace("ID", id);
-            let reply =
-                stage.send(method, &path, &[HOST, JSON, ("origin", "http://localhost")], Vec::new()).await;
+            let reply = server.send(method, &path, &[HOST, JSON, ("origin", "http://localhost")], "").await;
             assert_eq!(reply.header("x-content-type-options"), "nosniff", "{method} {path}");
             assert_eq!(reply.header("cache-control"), "no-store", "{method} {path}");
             assert_eq!(reply.header("cross-origin-resource-policy"), "same-origin", "{method} {path}");

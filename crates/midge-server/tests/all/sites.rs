@@ -1,16 +1,13 @@
 //! A page of another site changes nothing and reads nothing, with whatever rights its visitor's browser has.
 
 use axum::http::StatusCode;
-use midge_protocol::Secret;
-use midge_server::Access;
 
-use crate::stage::{Stage, TOKEN, bearer};
+use crate::stage::{BEARER, JSON, LATER, Server};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const HOST: (&str, &str) = ("host", "midge.example");
 /// `midge:s3cret`, which a browser sends by itself to a site where its user has typed it.
 const BASIC: (&str, &str) = ("authorization", "Basic bWlkZ2U6czNjcmV0");
-const JSON: (&str, &str) = ("content-type", "application/json");
 
 /// What browsers send with a request of another site's page.
 const FOREIGN: [&[(&str, &str)]; 7] = [
@@ -23,14 +20,10 @@ const FOREIGN: [&[(&str, &str)]; 7] = [
     &[("origin", "https://midge.example:8443")],
 ];
 
-async fn with_token() -> Stage {
-    Stage::set(Access::Token(Secret::new(TOKEN))).await
-}
-
 #[tokio::test]
 async fn a_page_of_another_site_changes_nothing_whatever_rights_its_visitor_has() {
-    let stage = with_token().await;
-    let id = stage.enqueue().await;
+    let server = Server::with_token().await;
+    let id = server.enqueued(LATER).await;
     let exchange = "/v1/machines/m/exchange";
     for path in [
         format!("/v1/jobs/{id}/cancel"),
@@ -40,9 +33,9 @@ async fn a_page_of_another_site_changes_nothing_whatever_rights_its_visitor_has(
         exchange.to_owned(),
     ] {
         for foreign in FOREIGN {
-            for (right, kind) in [(BASIC, FORM), (bearer(), JSON), (BASIC, JSON)] {
+            for (right, kind) in [(BASIC, FORM), (BEARER, JSON), (BASIC, JSON)] {
                 let headers = [&[HOST, right, kind], foreign].concat();
-                let reply = stage.send("POST", &path, &headers, Vec::new()).await;
+                let reply = server.send("POST", &path, &headers, "").await;
                 assert_eq!(
                     (reply.status, reply.code().as_str()),
                     (StatusCode::FORBIDDEN, "foreign_origin"),
@@ -54,16 +47,16 @@ async fn a_page_of_another_site_changes_nothing_whatever_rights_its_visitor_has(
     for foreign in FOREIGN {
         let headers = [&[HOST, BASIC, FORM], foreign].concat();
         for action in ["cancel", "retry"] {
-            let reply = stage.send("POST", &format!("/jobs/{id}/{action}"), &headers, Vec::new()).await;
+            let reply = server.send("POST", &format!("/jobs/{id}/{action}"), &headers, "").await;
             assert_eq!(reply.status, StatusCode::FORBIDDEN, "{headers:?}");
         }
     }
-    assert_eq!(stage.state(&id).await, "scheduled");
+    assert_eq!(server.state(&id).await, "scheduled");
 }
 
 #[tokio::test]
 async fn programs_and_our_own_pages_are_not_taken_for_another_site() {
-    let stage = with_token().await;
+    let server = Server::with_token().await;
     let own: [&[(&str, &str)]; 5] = [
         &[],
         &[("origin", "http://midge.example")],
@@ -72,37 +65,37 @@ async fn programs_and_our_own_pages_are_not_taken_for_another_site() {
         &[("sec-fetch-site", "none")],
     ];
     for own in own {
-        let id = stage.enqueue().await;
-        let headers = [&[HOST, bearer(), JSON], own].concat();
-        let reply = stage.send("POST", &format!("/v1/jobs/{id}/cancel"), &headers, Vec::new()).await;
+        let id = server.enqueued(LATER).await;
+        let headers = [&[HOST, BEARER, JSON], own].concat();
+        let reply = server.send("POST", &format!("/v1/jobs/{id}/cancel"), &headers, "").await;
         assert_eq!(reply.status, StatusCode::OK, "{headers:?}");
     }
 }
 
 #[tokio::test]
 async fn the_buttons_of_the_dashboard_work_for_whoever_has_the_right() {
-    let stage = with_token().await;
+    let server = Server::with_token().await;
     for own in [
         vec![("origin", "https://midge.example")],
         vec![("origin", "https://midge.example"), ("sec-fetch-site", "same-origin")],
         vec![("sec-fetch-site", "same-origin")],
     ] {
-        let id = stage.enqueue().await;
+        let id = server.enqueued(LATER).await;
         let path = format!("/jobs/{id}/cancel");
-        let reply = stage.send("POST", &path, &[&[HOST, FORM], &own[..]].concat(), Vec::new()).await;
+        let reply = server.send("POST", &path, &[&[HOST, FORM], &own[..]].concat(), "").await;
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED);
-        let reply = stage.send("POST", &path, &[&[HOST, FORM, BASIC], &own[..]].concat(), Vec::new()).await;
+        let reply = server.send("POST", &path, &[&[HOST, FORM, BASIC], &own[..]].concat(), "").await;
         assert_eq!(
             (reply.status, reply.header("location")),
             (StatusCode::SEE_OTHER, format!("/jobs/{id}").as_str())
         );
-        assert_eq!(stage.state(&id).await, "cancelled");
+        assert_eq!(server.state(&id).await, "cancelled");
     }
 }
 
 #[tokio::test]
 async fn without_a_token_a_name_that_points_here_opens_nothing() {
-    let stage = Stage::set(Access::Loopback).await;
+    let server = Server::start().await;
     // A page that had its own name point at this machine is of the same origin, says its browser.
     let rebound = [("host", "evil.example:7433"), ("origin", "http://evil.example:7433"), JSON];
     let spoofed =
@@ -111,7 +104,7 @@ async fn without_a_token_a_name_that_points_here_opens_nothing() {
         for (method, path) in
             [("POST", "/v1/jobs"), ("GET", "/v1/jobs"), ("GET", "/"), ("GET", "/v1/modules")]
         {
-            let reply = stage.send(method, path, headers, b"{\"module\": \"hello\"}".to_vec()).await;
+            let reply = server.send(method, path, headers, b"{\"module\": \"hello\"}".to_vec()).await;
             assert_eq!(reply.status, StatusCode::FORBIDDEN, "{method} {path}");
         }
     }

@@ -1,99 +1,63 @@
 //! Bounds that the server keeps, whoever the caller or the host is.
 
-use std::sync::Arc;
-
-use axum::body::Body;
-use axum::http::{Method, StatusCode};
-use midge_protocol::api::JobDetail;
-use midge_protocol::exchange::{AttemptRef, Finished, LogChunk, Outcome, Running, encode};
+use axum::http::StatusCode;
+use midge_protocol::exchange::{AttemptRef, LogChunk, Outcome, Running, encode};
 use midge_protocol::job::{Cause, Failure, JobView, Progress, Usage};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, limits};
-use midge_store::MemoryStore;
-use serde_json::Value;
 
-use super::support::{Host, Reply, Server};
-
-async fn server() -> Server {
-    Server::start(Arc::new(MemoryStore::new())).await
-}
-
-#[track_caller]
-fn refused(reply: &Reply, status: u16, says: &str) {
-    let error = reply.json::<Value>();
-    assert_eq!(reply.status.as_u16(), status, "{error}");
-    assert!(error["error"].as_str().unwrap().contains(says), "`{says}` is not in {error}");
-}
-
-/// A server with a job that runs, its host, and the attempt.
-async fn running() -> (Server, Host, AttemptRef) {
-    let mut server = server().await;
-    server.enqueued(r#"{"module": "hello"}"#).await;
-    let mut host = server.host().await;
-    let attempt = host.claim(1).await.jobs[0].attempt;
-    (server, host, attempt)
-}
-
-async fn detail(server: &Server, id: JobId) -> JobDetail {
-    server.get(&format!("/v1/jobs/{id}")).await.json()
-}
-
-async fn finish(host: &mut Host, attempt: AttemptRef, outcome: Outcome) {
-    let mut request = host.request(0);
-    request.finished = vec![Finished { attempt, outcome, usage: Usage::default() }];
-    host.exchange(&request).await;
-}
+use crate::stage::{HELLO, Server, done, running};
 
 #[tokio::test]
 async fn no_job_is_scheduled_for_a_time_that_cannot_be_shown() {
-    let server = server().await;
+    let server = Server::start().await;
     for millis in [253_402_300_800_000_u64, i64::MAX as u64, u64::MAX] {
-        let reply = server.enqueue(&format!(r#"{{"module": "hello", "in_ms": {millis}}}"#)).await;
-        refused(&reply, 422, "after 9999-12-30T22:00:00.000Z: use at most 2");
+        let reply = server.enqueue(format!(r#"{{"module": "hello", "in_ms": {millis}}}"#)).await;
+        reply.refused(422, "after 9999-12-30T22:00:00.000Z: use at most 2");
     }
     let late = r#"{"module": "hello", "scheduled_at": "9999-12-31T23:59:59Z"}"#;
-    refused(&server.enqueue(late).await, 400, "to 9999-12-30T22:00:00.000Z");
+    server.enqueue(late).await.refused(400, "to 9999-12-30T22:00:00.000Z");
     let latest = server.enqueued(r#"{"module": "hello", "scheduled_at": "9999-12-30T22:00:00Z"}"#).await;
-    let job: JobView = server.get(&format!("/v1/jobs/{latest}/wait")).await.json();
+    let job: JobView = server.get(&format!("/v1/jobs/{latest}/wait")).await.parse();
     assert_eq!(job.scheduled_at, Timestamp::LATEST);
 }
 
 #[tokio::test]
 async fn a_job_is_tried_a_thousand_times_at_most() {
-    let server = server().await;
+    let server = Server::start().await;
     for attempts in ["0", "1001", "4294967295"] {
-        let reply = server.enqueue(&format!(r#"{{"module": "hello", "max_attempts": {attempts}}}"#)).await;
-        refused(&reply, 422, "use 1 to 1000");
+        let reply = server.enqueue(format!(r#"{{"module": "hello", "max_attempts": {attempts}}}"#)).await;
+        reply.refused(422, "use 1 to 1000");
     }
     server.enqueued(r#"{"module": "hello", "max_attempts": 1000}"#).await;
 }
 
 #[tokio::test]
 async fn a_list_is_no_request() {
-    let server = server().await;
+    let server = Server::start().await;
     let list = r#"["0190b3e4-7d5c-7c3a-9f00-0123456789ab","hello",{},null,null,null,null,null,null]"#;
-    refused(&server.enqueue(list).await, 400, "invalid type: sequence");
+    server.enqueue(list).await.refused(400, "invalid type: sequence");
     for body in ["[[]]".to_owned(), format!("{{\"jobs\":[{list}]}}"), format!("[[{list}]]")] {
-        let reply = server.call(Method::POST, "/v1/jobs/bulk", body).await;
-        refused(&reply, 400, "invalid type: sequence");
+        let reply = server.call("POST", "/v1/jobs/bulk", body).await;
+        reply.refused(400, "invalid type: sequence");
     }
-    assert_eq!(server.get("/v1/jobs").await.json::<Value>()["jobs"].as_array().unwrap().len(), 0);
+    assert_eq!(server.get("/v1/jobs").await.json()["jobs"].as_array().unwrap().len(), 0);
 }
 
 #[tokio::test]
 async fn args_that_no_guest_could_read_are_refused_with_their_position() {
-    let server = server().await;
+    let server = Server::start().await;
     let reply = server.enqueue(r#"{"module": "hello", "args": {"a": ["\ud800"]}}"#).await;
-    refused(&reply, 422, r"`\ud800` at byte 8");
+    reply.refused(422, r"`\ud800` at byte 8");
     let deep = format!(r#"{{"module": "hello", "args": {}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-    refused(&server.enqueue(&deep).await, 422, "nested deeper than 100 at byte 100");
+    server.enqueue(&deep).await.refused(422, "nested deeper than 100 at byte 100");
     server.enqueued(r#"{"module": "hello", "args": {"a": ["\ud83d\ude00"]}}"#).await;
 }
 
 #[tokio::test]
 async fn args_are_answered_as_json_to_the_digit() {
-    let mut server = server().await;
+    let mut server = Server::start().await;
     let args = r#"{"z": 9007199254740993, "a": 1.0, "e": 1e400, "z": "\u00e9"}"#;
-    let id = server.enqueued(&format!(r#"{{"module": "hello", "args": {args} }}"#)).await;
+    let id = server.enqueued(format!(r#"{{"module": "hello", "args": {args} }}"#)).await;
     let text = server.get(&format!("/v1/jobs/{id}")).await.text();
     assert!(text.contains(&format!("\"args\":{args}")), "{text}");
     assert_eq!(server.host().await.claim(1).await.jobs[0].args, args);
@@ -113,7 +77,7 @@ async fn what_a_host_tells_of_an_attempt_that_runs_is_cut_to_its_bounds() {
     let offset = limits::LOG_BYTES_MAX as u64;
     more.log = vec![LogChunk { attempt, offset, bytes: "more".into() }];
     host.exchange(&more).await;
-    let job = detail(&server, attempt.job).await.job;
+    let job = server.job(attempt.job).await.job;
     assert_eq!(job.progress.unwrap().message.len(), limits::MESSAGE_BYTES_MAX);
     let log = server.get(&format!("/v1/jobs/{}/log", attempt.job)).await;
     assert_eq!(log.body.len(), limits::LOG_BYTES_MAX);
@@ -122,9 +86,8 @@ async fn what_a_host_tells_of_an_attempt_that_runs_is_cut_to_its_bounds() {
 #[tokio::test]
 async fn a_result_that_is_too_large_is_a_failure_and_not_kept() {
     let (server, mut host, attempt) = running().await;
-    finish(&mut host, attempt, Outcome::Completed { result: vec![0; limits::RESULT_BYTES_MAX + 1].into() })
-        .await;
-    let job = detail(&server, attempt.job).await;
+    host.finish(attempt, Outcome::Completed { result: vec![0; limits::RESULT_BYTES_MAX + 1].into() }).await;
+    let job = server.job(attempt.job).await;
     assert_eq!(job.job.failure.unwrap().cause, Cause::OverOutput);
     let content = server.midge.content(attempt.job, midge_server::JobContent::Result).await;
     assert!(matches!(content, Err(midge_server::ServiceError::NoContent(..))));
@@ -139,8 +102,8 @@ async fn a_failures_message_is_cut_and_its_wait_has_a_bound() {
         exit_code: Some(i32::MIN),
         retry_after_ms: Some(u64::MAX),
     };
-    finish(&mut host, attempt, Outcome::Failed(failure)).await;
-    let job = detail(&server, attempt.job).await;
+    host.finish(attempt, Outcome::Failed(failure)).await;
+    let job = server.job(attempt.job).await;
     assert_eq!(job.attempts[0].failure.as_ref().unwrap().message.len(), limits::MESSAGE_BYTES_MAX);
     assert_eq!(job.job.scheduled_at.since(job.attempts[0].ended_at), limits::PUT_OFF_MAX);
 }
@@ -149,8 +112,8 @@ async fn a_failures_message_is_cut_and_its_wait_has_a_bound() {
 async fn a_failure_under_one_of_midges_own_words_is_a_failure() {
     for cause in [Cause::Snoozed, Cause::HandedBack, Cause::MachineLost, Cause::Cancelled] {
         let (server, mut host, attempt) = running().await;
-        finish(&mut host, attempt, Outcome::Failed(Failure::new(cause.clone(), "not mine to say"))).await;
-        let ended = detail(&server, attempt.job).await.attempts.remove(0);
+        host.finish(attempt, Outcome::Failed(Failure::new(cause.clone(), "not mine to say"))).await;
+        let ended = server.job(attempt.job).await.attempts.remove(0);
         assert_eq!(ended.failure.unwrap().cause.to_string(), format!("host_{cause}"));
         assert!(ended.spent);
     }
@@ -180,7 +143,7 @@ async fn an_outcome_of_a_newer_host_is_spent_and_the_rest_of_its_report_is_heard
         Completed { result: bytes::Bytes },
     }
     let (server, mut host, first) = running().await;
-    let second: JobId = server.enqueued(r#"{"module": "hello"}"#).await.parse().unwrap();
+    let second: JobId = server.enqueued(HELLO).await.parse().unwrap();
     let mut claim = host.request(1);
     claim.running = vec![Running { attempt: first, progress: None }];
     let second = host
@@ -204,7 +167,7 @@ async fn an_outcome_of_a_newer_host_is_spent_and_the_rest_of_its_report_is_heard
     };
     let reply = host.send(encode(&newer)).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
-    let attempt = detail(&server, first.job).await.attempts.remove(0);
+    let attempt = server.job(first.job).await.attempts.remove(0);
     assert_eq!((attempt.failure.unwrap().cause.to_string().as_str(), attempt.spent), ("suspended", true));
     assert_eq!(server.get(&format!("/v1/jobs/{}/result", second.job)).await.text(), "ok");
 }
@@ -215,7 +178,7 @@ async fn a_host_reports_no_more_at_once_than_a_host_can_have() {
     let attempt = AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) };
     let mut request = host.request(0);
     request.running = vec![Running { attempt, progress: None }; limits::EXCHANGE_REPORTS_MAX + 1];
-    refused(&host.send(encode(&request)).await, 400, "at most 8192 are allowed");
+    host.send(encode(&request)).await.refused(400, "at most 8192 are allowed");
     request.running.pop();
     assert_eq!(host.send(encode(&request)).await.status, StatusCode::OK);
 }
@@ -224,10 +187,10 @@ async fn a_host_reports_no_more_at_once_than_a_host_can_have() {
 async fn a_job_is_deleted_but_while_it_runs() {
     let (server, mut host, attempt) = running().await;
     let path = format!("/v1/jobs/{}", attempt.job);
-    let delete = || server.call(Method::DELETE, &path, Body::empty());
+    let delete = || server.call("DELETE", &path, "");
     let reply = delete().await;
     assert_eq!((reply.status, reply.code().as_str()), (StatusCode::CONFLICT, "refused"));
-    finish(&mut host, attempt, Outcome::Completed { result: "ok".into() }).await;
+    host.finish(attempt, done("ok")).await;
     assert_eq!(delete().await.status, StatusCode::NO_CONTENT);
     assert_eq!(delete().await.code(), "no_such_job");
 }

@@ -3,13 +3,10 @@
 use std::convert::Infallible;
 
 use axum::body::Body;
-use axum::http::{Request, header};
 use futures_util::stream;
-use midge_protocol::{Secret, exchange};
-use midge_server::Access;
-use tower::ServiceExt;
+use midge_protocol::exchange;
 
-use crate::stage::{Stage, TOKEN};
+use crate::stage::{HELLO, JSON, Server};
 
 /// A body that nobody may ask for anything.
 fn unread() -> Body {
@@ -20,9 +17,10 @@ fn unread() -> Body {
 
 #[tokio::test]
 async fn no_body_of_a_stranger_is_read() {
-    let mut stage = Stage::set(Access::Token(Secret::new(TOKEN))).await;
-    let (name, _) = stage.machine().await;
-    let exchange = format!("/v1/machines/{name}/exchange");
+    let mut server = Server::with_token().await;
+    server.enqueued(HELLO).await;
+    let exchange = server.host().await.path();
+    let protocol = exchange::PROTOCOL.to_string();
     let nobody = "/v1/machines/midge-nobody/exchange";
     for (path, right, status) in [
         ("/v1/jobs", None, 401),
@@ -36,14 +34,9 @@ async fn no_body_of_a_stranger_is_read() {
         (&exchange, Some("Bearer s3cret"), 403),
         (nobody, Some("Bearer guess"), 404),
     ] {
-        let mut request = Request::post(path)
-            .header(header::HOST, "midge.example")
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(exchange::PROTOCOL_HEADER, exchange::PROTOCOL);
-        if let Some(right) = right {
-            request = request.header(header::AUTHORIZATION, right);
-        }
-        let answer = stage.midge.router().oneshot(request.body(unread()).unwrap()).await.unwrap();
-        assert_eq!(answer.status().as_u16(), status, "{path} {right:?}");
+        let mut headers = vec![("host", "midge.example"), JSON, (exchange::PROTOCOL_HEADER, &protocol)];
+        headers.extend(right.map(|right| ("authorization", right)));
+        let reply = server.send("POST", path, &headers, unread()).await;
+        assert_eq!(reply.status.as_u16(), status, "{path} {right:?}");
     }
 }

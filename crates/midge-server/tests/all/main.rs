@@ -1,0 +1,12 @@
+//! A whole server in this process, from outside: over HTTP, by the exchange, and round by round.
+
+mod api;
+mod bounds;
+mod capacity;
+mod extremes;
+mod routes;
+mod rules;
+mod sites;
+mod stage;
+mod strangers;
+mod unreadable;
