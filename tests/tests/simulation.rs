@@ -36,6 +36,7 @@ const MUST_HAPPEN: &[&str] = &[
     "jobs completed",
     "jobs discarded",
     "jobs that lost Machines",
+    "jobs that were not tried again",
     "messages lost",
     "poison that was found",
     "requests without an answer",

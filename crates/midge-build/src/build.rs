@@ -286,7 +286,7 @@ fn entry(module: &ProjectModule, file: ModuleEntry) -> ModuleEntry {
     ModuleEntry {
         queue: module.queue.clone(),
         limits: module.limits,
-        retry: module.retry,
+        retry: module.retry.clone(),
         env: module.env.clone(),
         dirs: module.dirs.clone(),
         ..file

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a `Job` holds no bytes. Args, input, result and log live in tables of their own.
 
+mod again;
 mod blame;
 
 use std::time::Duration;
@@ -14,7 +15,7 @@ use midge_protocol::{AttemptNumber, JobId, Lease, MachineName, ModuleName, Queue
 use serde::{Deserialize, Serialize};
 
 use crate::report::bounded;
-use crate::{MachineEnd, backoff, not_begun_wait};
+use crate::{MachineEnd, not_begun_wait};
 
 /// One request to run a module, durable until it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Job {
     pub enqueued_at: Timestamp,
     /// How often and how soon the job is tried again after a failure.
     pub retry: RetryPolicy,
+    /// The time after which the job is not tried again: a failure whose next attempt would be due later is the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_until: Option<Timestamp>,
     /// The time and memory that each attempt may use.
     pub limits: AttemptLimits,
     /// The number of the last attempt. It fences late reports, so it only rises.
@@ -135,6 +139,8 @@ pub struct NewJob {
     pub limits: AttemptLimits,
     /// The time before which the job does not run; one that has passed means now.
     pub due: Timestamp,
+    /// The time after which the job is not tried again; nothing where it has no bound.
+    pub retry_until: Option<Timestamp>,
 }
 
 /// Something that happens to a job.
@@ -250,6 +256,7 @@ impl Job {
             content_hash: new.content_hash,
             enqueued_at: now,
             retry: new.retry,
+            retry_until: new.retry_until,
             limits: new.limits,
             attempt: AttemptNumber(0),
             spent: 0,
@@ -318,18 +325,12 @@ impl Job {
                 Ok(change.ended(Ending::Completed { result_bytes }, now))
             }
             Outcome::Failed(failure) => {
-                let refused = failure.cause == Cause::Refused;
-                let wait = match failure.retry_after_ms {
-                    Some(millis) => Duration::from_millis(millis),
-                    None => backoff(self.retry.backoff, self.spent + 1, jitter),
-                };
+                let next = self.tried_again(&failure, jitter, now);
                 let change = self.attempt_ended(Some(failure), Spent::Yes, usage, now).cleared();
-                Ok(if cancel {
-                    change.ended(Ending::Cancelled, now)
-                } else if refused || change.job.spent >= self.retry.max_attempts {
-                    change.ended(Ending::Discarded, now)
-                } else {
-                    change.waiting(now.after(wait))
+                Ok(match next {
+                    _ if cancel => change.ended(Ending::Cancelled, now),
+                    Some(due) => change.waiting(due),
+                    None => change.ended(Ending::Discarded, now),
                 })
             }
             Outcome::Snoozed { after_ms } => {
@@ -402,22 +403,6 @@ impl Job {
         }
     }
 
-    fn retry_asked(&self, now: Timestamp) -> Result<Change, JobRefused> {
-        match self.state {
-            JobState::Running { .. } => Err(JobRefused::Running),
-            JobState::Waiting { .. } => {
-                Ok(Change { job: self.clone(), attempt: None }.waiting(now.min(self.due())))
-            }
-            JobState::Ended { .. } => {
-                // A fresh allowance, but numbers go on: reports of old attempts stay fenced.
-                // It stays a suspect: nobody has shown that its neighbours are safe.
-                let (spent, not_begun) = (0, 0);
-                let job = Job { spent, not_begun, machine_losses: 0, unexplained_losses: 0, ..self.clone() };
-                Ok(Change { job, attempt: None }.waiting(now))
-            }
-        }
-    }
-
     /// Returns whether the job may be deleted, with all that belongs to it: always, but while it runs.
     ///
     /// # Errors
@@ -458,7 +443,7 @@ impl Job {
             usage,
         };
         let mut job = self.clone();
-        job.spent += u32::from(spent == Spent::Yes);
+        job.spent = job.spent.saturating_add(u32::from(spent == Spent::Yes));
         job.progress = None;
         job.failure = failure;
         Change { job, attempt: Some(attempt) }
@@ -520,6 +505,10 @@ impl Job {
             attempt: self.attempt,
             spent: self.spent,
             max_attempts: self.retry.max_attempts,
+            backoff: Some(self.retry.backoff.clone()),
+            jitter_percent: self.retry.jitter_percent,
+            backoff_by_cause: self.retry.backoff_by_cause.clone(),
+            retry_until: self.retry_until,
             enqueued_at: self.enqueued_at,
             scheduled_at: self.due(),
             started_at: self.started_at,

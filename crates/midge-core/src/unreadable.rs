@@ -1,5 +1,7 @@
 //! A job whose row cannot be read: a damaged database, or the row of a newer midge. What is still known of it is shown.
 
+use std::collections::BTreeMap;
+
 use midge_protocol::job::{JobView, State};
 use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp};
 
@@ -42,6 +44,10 @@ impl UnreadableJob {
             attempt: AttemptNumber(0),
             spent: 0,
             max_attempts: 0,
+            backoff: None,
+            jitter_percent: None,
+            backoff_by_cause: BTreeMap::new(),
+            retry_until: None,
             enqueued_at: self.due,
             scheduled_at: self.due,
             started_at: None,

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
 use self::object::FromObject;
-use crate::job::{AttemptView, JobView, State, Waits};
+use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits};
 use crate::manifest::QueuePolicy;
 use crate::{AttemptNumber, JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
 
@@ -48,6 +48,28 @@ pub struct EnqueueRequest {
     /// The time limit of an attempt in milliseconds; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,
+    /// The waits between attempts; the module's where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// The most that chance adds to a wait, in percent of it, 0 to 100; the module's where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter_percent: Option<u32>,
+    /// The waits after failures of certain causes, in place of `backoff`; the module's where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "some_by_cause")]
+    pub backoff_by_cause: Option<BTreeMap<Cause, Backoff>>,
+    /// The time after which the job is not tried again. Refused together with `retry_for_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_until: Option<Timestamp>,
+    /// The same in milliseconds from when the job is due; the module's where both are missing. Refused together with
+    /// `retry_until`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_for_ms: Option<u64>,
+}
+
+fn some_by_cause<'de, D: Deserializer<'de>>(map: D) -> Result<Option<BTreeMap<Cause, Backoff>>, D::Error> {
+    #[derive(Deserialize)]
+    struct ByCause(#[serde(deserialize_with = "crate::retry::by_cause")] BTreeMap<Cause, Backoff>);
+    Ok(Option::<ByCause>::deserialize(map)?.map(|ByCause(map)| map))
 }
 
 impl EnqueueRequest {
@@ -63,6 +85,11 @@ impl EnqueueRequest {
             in_ms: None,
             max_attempts: None,
             time_limit_ms: None,
+            backoff: None,
+            jitter_percent: None,
+            backoff_by_cause: None,
+            retry_until: None,
+            retry_for_ms: None,
         }
     }
 
@@ -86,6 +113,28 @@ impl EnqueueRequest {
     #[must_use]
     pub fn delay(mut self, delay: std::time::Duration) -> EnqueueRequest {
         self.in_ms = Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Has the job tried again after other waits than the module's.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> EnqueueRequest {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// Has the job tried again after other waits than usual where an attempt failed for this cause; with
+    /// [`Backoff::None`], discarded at once. The module's own of this kind are left out.
+    #[must_use]
+    pub fn backoff_after(mut self, cause: Cause, backoff: Backoff) -> EnqueueRequest {
+        self.backoff_by_cause.get_or_insert_default().insert(cause, backoff);
+        self
+    }
+
+    /// Has the job tried again until a time, and not after it.
+    #[must_use]
+    pub fn retry_until(mut self, until: Timestamp) -> EnqueueRequest {
+        self.retry_until = Some(until);
         self
     }
 

@@ -11,7 +11,7 @@ macro_rules! causes {
         ///
         /// In JSON and in an exchange it is its word. A word that this release does not know is kept as it came
         /// ([`Cause::Unknown`]): hosts and servers of two releases meet during a deploy.
-        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Cause {
             $($(#[$doc])+ $cause,)+
             /// A cause of a newer host. It counts as a failure like [`Cause::Exit`].
@@ -91,10 +91,41 @@ impl Cause {
             cause => cause,
         }
     }
+
+    /// Reads the cause of a failure that may be followed by another attempt.
+    ///
+    /// # Errors
+    /// [`NotTriedAgain`], with the nearest word that is one: for a word that is not known, and for causes that end a job
+    /// or that no failure has.
+    pub fn tried_again(word: &str) -> Result<Cause, NotTriedAgain> {
+        let of_a_failure = |cause: &&Cause| (*cause).clone().of_a_failure() == **cause;
+        let tried_again =
+            || Cause::KNOWN.iter().filter(of_a_failure).filter(|cause| **cause != Cause::Refused);
+        let found = tried_again().find(|cause| cause.as_str() == word);
+        found.cloned().ok_or_else(|| {
+            let hint = match crate::nearest(word, tried_again().map(Cause::as_str)) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => {
+                    format!("use {}", tried_again().map(Cause::as_str).collect::<Vec<_>>().join(", "))
+                }
+            };
+            NotTriedAgain { given: Cause::from(word), hint }
+        })
+    }
+}
+
+/// The error of a word that is no cause after which a job may be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{given}` is no cause after which a job is tried again: {hint}")]
+pub struct NotTriedAgain {
+    /// The word, cut and cleaned.
+    pub given: Cause,
+    /// What may have been meant.
+    pub hint: String,
 }
 
 /// The word of a cause that this release does not know: 1 to 64 of `a-z`, `0-9` and `_`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnknownCause(Arc<str>);
 
 impl UnknownCause {
@@ -152,6 +183,16 @@ mod tests {
         }
         for word in ["exit", "refused", "not_loadable", "over_sockets", "host_snoozed"] {
             assert_eq!(kept(word), word);
+        }
+    }
+
+    #[test]
+    fn only_failures_that_do_not_end_a_job_are_tried_again() {
+        assert_eq!(Cause::tried_again("over_time"), Ok(Cause::OverTime));
+        let says = |word: &str| Cause::tried_again(word).unwrap_err().to_string();
+        assert!(says("over_tiem").ends_with("did you mean `over_time`?"));
+        for word in ["refused", "snoozed", "handed_back", "machine_lost", "cancelled", "", "error"] {
+            assert!(says(word).contains("use exit, trap, "), "{}", says(word));
         }
     }
 

@@ -1,8 +1,11 @@
 //! A job as people and programs see it: its states, how attempts end, and what is kept of them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-pub use crate::cause::{Cause, UnknownCause};
+pub use crate::cause::{Cause, NotTriedAgain, UnknownCause};
+pub use crate::retry::{Backoff, InvalidBackoff, RetryPolicy};
 use crate::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, Timestamp, limits};
 
 /// The public states of a job, as in Oban and River.
@@ -196,35 +199,6 @@ impl Default for AttemptLimits {
     }
 }
 
-/// How often and how soon a job is tried again after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RetryPolicy {
-    /// How many attempts may be spent before the job is discarded. At least 1.
-    pub max_attempts: u32,
-    /// The curve of waits between attempts.
-    pub backoff: Backoff,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> RetryPolicy {
-        RetryPolicy { max_attempts: limits::ATTEMPTS_DEFAULT, backoff: Backoff::Sidekiq }
-    }
-}
-
-/// The curve of waits between attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backoff {
-    /// `n⁴ + 15 + up to 10·(n + 1)` seconds after the n-th failure, counted from 0
-    /// (Sidekiq's `lib/sidekiq/job_retry.rb`): 25 retries take about three weeks.
-    Sidekiq,
-    /// The first wait, doubled after each failure up to an hour, plus up to a tenth.
-    Exponential {
-        /// The first wait, in milliseconds.
-        first_ms: u64,
-    },
-}
-
 /// One attempt that ended, as it is kept and shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptView {
@@ -277,6 +251,18 @@ pub struct JobView {
     pub spent: u32,
     /// The number of attempts that may count before the job is discarded.
     pub max_attempts: u32,
+    /// The waits between attempts; nothing where they are not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<Backoff>,
+    /// The most that chance adds to a wait, in percent of it; nothing where that is as usual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter_percent: Option<u32>,
+    /// The waits after failures of certain causes, in place of `backoff`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backoff_by_cause: BTreeMap<Cause, Backoff>,
+    /// The time after which the job is not tried again: one whose next attempt would be due later is discarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_until: Option<Timestamp>,
     /// The time at which the job was enqueued.
     pub enqueued_at: Timestamp,
     /// The time from which the job is due, or was due last.
@@ -315,4 +301,22 @@ pub struct JobView {
     /// `ended_at` are known, the rest is 0 or repeats those, and all that can be done is to delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+}
+
+impl JobView {
+    /// Returns in words how the job is tried again, such as `sidekiq; none after trap; until 2030-01-31T08:00:00.000Z`;
+    /// nothing where that is not known.
+    pub fn retries(&self) -> Option<String> {
+        let mut words = self.backoff.as_ref()?.to_string();
+        if let Some(percent) = self.jitter_percent {
+            words += &format!(" plus up to {percent} %");
+        }
+        for (cause, backoff) in &self.backoff_by_cause {
+            words += &format!("; {backoff} after {cause}");
+        }
+        if let Some(until) = self.retry_until {
+            words += &format!("; until {until}");
+        }
+        Some(words)
+    }
 }

@@ -11,6 +11,7 @@ pub mod job;
 pub mod limits;
 pub mod manifest;
 mod nearest;
+mod retry;
 pub mod shown;
 mod time;
 

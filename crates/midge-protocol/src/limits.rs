@@ -47,8 +47,16 @@ pub const HEARTBEAT: Duration = Duration::from_secs(10);
 pub const ATTEMPTS_DEFAULT: u32 = 25;
 /// The most attempts that may be set: more is "for ever", which no job should be tried.
 pub const ATTEMPTS_MAX: u32 = 1_000;
-/// The longest wait of the doubling curve between attempts, and so the longest first one that may be set.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(60 * 60);
+/// The longest wait of a doubling curve between attempts, where none is named.
+pub const BACKOFF_CAP_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// The longest wait between attempts that may be set, as long as what a guest may ask for.
+pub const BACKOFF_WAIT_MAX: Duration = PUT_OFF_MAX;
+/// Waits in a list of them: they are in the row of each job.
+pub const BACKOFF_WAITS_MAX: usize = 100;
+/// Causes that have a backoff of their own: several times as many as there are.
+pub const BACKOFF_CAUSES_MAX: usize = 64;
+/// The longest time that a module's jobs may be tried again for: more is "for ever", which is said by nothing.
+pub const RETRY_FOR_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The time limit of an attempt.
 pub const TIME_LIMIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
 /// The longest time limit that may be set.

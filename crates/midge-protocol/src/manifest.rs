@@ -5,11 +5,11 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::{AttemptLimits, Backoff, RetryPolicy};
+use crate::job::{AttemptLimits, RetryPolicy};
 use crate::{ModuleName, QueueName, limits};
 
 /// The version of the manifest's form that this release writes and reads. A manifest of another one is refused.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// The manifest's file name, in the folder that holds the compiled modules.
 pub const FILE_NAME: &str = "manifest.json";
 
@@ -54,10 +54,10 @@ impl Manifest {
                 attempt.memory_bytes,
                 limits::MEMORY_LIMIT_MIN..=limits::MEMORY_LIMIT_MAX,
             )?;
-            within(of("max_attempts"), retry.max_attempts.into(), 1..=limits::ATTEMPTS_MAX.into())?;
-            if let Backoff::Exponential { first_ms } = retry.backoff {
-                within(of("backoff"), first_ms, 1..=limits::BACKOFF_MAX.as_millis() as u64)?;
-            }
+            retry.check().map_err(|error| OutOfBounds {
+                what: format!("{} of module `{name}`", error.what),
+                ..error
+            })?;
         }
         for (name, policy) in &self.queues {
             let of = |what| format!("`{what}` of queue `{name}`");
@@ -127,7 +127,8 @@ pub struct OutOfBounds {
     pub range: RangeInclusive<u64>,
 }
 
-fn within(what: String, value: u64, range: RangeInclusive<u64>) -> Result<(), OutOfBounds> {
+/// Returns an error where a number is not in its range.
+pub(crate) fn within(what: String, value: u64, range: RangeInclusive<u64>) -> Result<(), OutOfBounds> {
     if range.contains(&value) { Ok(()) } else { Err(OutOfBounds { what, value, range }) }
 }
 
@@ -308,6 +309,7 @@ impl Default for MachineSize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Backoff;
 
     fn manifest(limits: AttemptLimits, retry: RetryPolicy, policy: QueuePolicy) -> Manifest {
         let entry = ModuleEntry {
@@ -348,13 +350,15 @@ mod tests {
             |(limits, retry, policy)| manifest(limits, retry, policy).check().map_err(|e| e.to_string());
         assert_eq!(says(good()), Ok(()));
         let (limits, retry, policy) = good();
-        let error =
-            says((limits, RetryPolicy { max_attempts: u32::MAX, ..retry }, policy.clone())).unwrap_err();
+        let error = says((limits, RetryPolicy { max_attempts: u32::MAX, ..retry.clone() }, policy.clone()))
+            .unwrap_err();
         assert_eq!(error, "`max_attempts` of module `a` is 4294967295, and may be from 1 to 1000");
-        let error = says((AttemptLimits { time_ms: u64::MAX, ..limits }, retry, policy.clone())).unwrap_err();
+        let error =
+            says((AttemptLimits { time_ms: u64::MAX, ..limits }, retry.clone(), policy.clone())).unwrap_err();
         assert!(error.contains("from 1 to 86400000"), "{error}");
-        let backoff = Backoff::Exponential { first_ms: u64::MAX };
-        assert!(says((limits, RetryPolicy { backoff, ..retry }, policy.clone())).is_err());
+        let backoff = Backoff::Fixed { wait_ms: u64::MAX };
+        let error = says((limits, RetryPolicy { backoff, ..retry.clone() }, policy.clone())).unwrap_err();
+        assert!(error.starts_with("`wait_ms` of `backoff` of module `a` is "), "{error}");
         for policy in [
             QueuePolicy { max_machines: 1_001, ..policy.clone() },
             QueuePolicy { warm_machines: 5, ..policy.clone() },
@@ -363,7 +367,7 @@ mod tests {
             QueuePolicy { wait: Wait::Millis(u64::MAX), ..policy },
         ] {
             assert!(
-                says((limits, retry, policy.clone())).unwrap_err().contains("queue `default`"),
+                says((limits, retry.clone(), policy.clone())).unwrap_err().contains("queue `default`"),
                 "{policy:?}"
             );
         }

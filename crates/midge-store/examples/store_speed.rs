@@ -120,6 +120,7 @@ fn fresh() -> Job {
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),
         due: now(),
+        retry_until: None,
     };
     Job::new(new, now())
 }

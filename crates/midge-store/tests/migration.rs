@@ -35,7 +35,7 @@ fn jobs() -> Vec<Job> {
     let mut largest = job_of(8, "other", "resize", LATEST.as_millis() - at(0).as_millis());
     largest.content_hash = u64::MAX;
     largest.retry.max_attempts = u32::MAX;
-    largest.retry.backoff = Backoff::Exponential { first_ms: u64::MAX };
+    largest.retry.backoff = Backoff::Exponential { base_ms: u64::MAX, cap_ms: 3_600_000 };
     (largest.limits.time_ms, largest.limits.memory_bytes) = (u64::MAX, u64::MAX);
     (largest.spent, largest.machine_losses) = (u32::MAX, u32::MAX);
     let mut exit = Failure::new(Cause::Exit, NESTED);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use midge_core::{Ending, JobState, MachineState};
 use midge_machines::SeenState;
 use midge_protocol::Timestamp;
+use midge_protocol::job::Cause;
 use midge_protocol::manifest::QueuePolicy;
 
 use super::ledger::{Broken, ensure, is_present};
@@ -97,6 +98,13 @@ impl World {
                 JobState::Ended { how: Ending::Cancelled, .. } => "jobs cancelled",
                 _ => "jobs discarded",
             });
+            let discarded = matches!(job.state, JobState::Ended { how: Ending::Discarded, .. });
+            match job.failure.as_ref().map(|failure| &failure.cause) {
+                Some(Cause::Exit | Cause::Trap) if discarded && job.spent < job.retry.max_attempts => {
+                    self.trace.count("jobs that were not tried again");
+                }
+                _ => {}
+            }
             if job.module.as_str() == POISON
                 && matches!(job.state, JobState::Ended { how: Ending::Discarded, .. })
             {

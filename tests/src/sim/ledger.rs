@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use midge_core::{Ending, Job, JobState, Machine, MachineState};
 use midge_protocol::exchange::{Grant, Outcome};
-use midge_protocol::job::{AttemptView, Cause};
+use midge_protocol::job::{AttemptView, Backoff, Cause};
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, limits};
 use midge_store::{Content, JobSearch, Rows, StoreError};
@@ -37,6 +37,8 @@ pub(super) struct Ledger {
     pub(super) retried: Option<JobId>,
     /// How often each job took its Machine down since it has a new allowance.
     crashes: BTreeMap<JobId, u32>,
+    /// How often somebody retried each job by hand.
+    allowances: BTreeMap<JobId, u32>,
     /// How often a suspect was cleared.
     cleared: u64,
     writes: u64,
@@ -83,6 +85,7 @@ impl Ledger {
     /// Somebody retried a job by hand.
     pub(super) fn has_new_allowance(&mut self, id: JobId) {
         self.crashes.remove(&id);
+        *self.allowances.entry(id).or_default() += 1;
     }
 
     /// Returns how often a suspect was cleared.
@@ -121,6 +124,7 @@ impl Ledger {
             ensure(!before.is_cancelling() || stops, || {
                 format!("{} was cancelled, and goes on: {before:?} -> {job:?}", job.id)
             })?;
+            check_tried_again(before, &job, &attempts)?;
             self.cleared += u64::from(before.is_suspect() && !job.is_suspect());
             ensure(job.content_hash == before.content_hash, || format!("{} is another job now", job.id))?;
         }
@@ -129,6 +133,11 @@ impl Ledger {
             format!("{} is at attempt {}, and those that ended are {attempts:?}", job.id, job.attempt)
         })?;
         ensure(job.spent <= job.retry.max_attempts, || format!("{} spent {}", job.id, job.spent))?;
+        let allowances = 1 + self.allowances.get(&job.id).copied().unwrap_or(0);
+        let spent = attempts.iter().filter(|view| view.spent).count();
+        ensure(spent <= allowances as usize * job.retry.max_attempts as usize, || {
+            format!("{} spent {spent} attempts in {allowances} allowances: {job:?}", job.id)
+        })?;
         self.check_blame(&job)?;
         self.check_state(&job, attempts.last(), result, &log)?;
         self.known.insert(job.id, (job, attempts));
@@ -223,6 +232,19 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// Who failed is tried again only where its policy has another attempt, and not after its time.
+fn check_tried_again(before: &Job, job: &Job, attempts: &[AttemptView]) -> Result<(), Broken> {
+    let Some(last) = attempts.last().filter(|last| last.spent && before.lease().is_some()) else {
+        return Ok(());
+    };
+    let (JobState::Waiting { due }, Some(failure)) = (&job.state, &last.failure) else { return Ok(()) };
+    ensure(job.retry_until.is_none_or(|until| *due <= until), || {
+        format!("{} is tried again after its time: {job:?}", job.id)
+    })?;
+    let backoff = job.retry.backoff_by_cause.get(&failure.cause).unwrap_or(&job.retry.backoff);
+    ensure(*backoff != Backoff::None, || format!("{} is tried again after {failure:?}: {job:?}", job.id))
 }
 
 /// Returns whether what a host said became what is kept.

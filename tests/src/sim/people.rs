@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midge_core::{Job, JobEvent, NewJob};
-use midge_protocol::job::{AttemptLimits, Backoff, RetryPolicy};
+use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
 use midge_protocol::manifest::{QueuePolicy, Wait};
-use midge_protocol::{JobId, ModuleName, QueueName};
+use midge_protocol::{JobId, ModuleName, QueueName, Timestamp};
 use midge_store::Content;
 
 use super::chance::Chance;
@@ -58,7 +58,8 @@ impl World {
         let queues: Vec<QueueName> = self.policies.keys().cloned().collect();
         for _ in 0..jobs {
             let queue = queues[self.chance.below(queues.len() as u64) as usize].clone();
-            let (new, at) = (self.draw_job(queue), self.chance.millis(0, most * 3 / 4));
+            let at = self.chance.millis(0, most * 3 / 4);
+            let new = self.draw_job(queue, self.now.after(at));
             if self.chance.below(5) == 0 {
                 let again = at + self.chance.millis(0, 60_000);
                 self.after(again, Event::Enqueue(Box::new(new.clone())));
@@ -83,25 +84,56 @@ impl World {
         }
     }
 
-    fn draw_job(&mut self, queue: QueueName) -> NewJob {
+    fn draw_job(&mut self, queue: QueueName, enqueued_at: Timestamp) -> NewJob {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.chance.number().to_be_bytes());
         bytes[8..].copy_from_slice(&self.chance.number().to_be_bytes());
         let module = if self.chance.permille(self.faults.poison) { POISON } else { "work" };
-        let backoff = match self.chance.below(4) {
-            0 => Backoff::Sidekiq,
-            _ => Backoff::Exponential { first_ms: 100 + self.chance.below(2_000) },
-        };
+        let retry = self.draw_retry();
         let delay = if self.chance.below(4) == 0 { self.chance.millis(0, 60_000) } else { Duration::ZERO };
+        let due = self.now.after(delay);
         NewJob {
             id: JobId::from_bytes(bytes),
             module: ModuleName::new(module).expect("a plain name"),
             queue,
             content_hash: self.chance.number(),
-            retry: RetryPolicy { max_attempts: 1 + self.chance.below(4) as u32, backoff },
+            retry,
             limits: AttemptLimits::default(),
-            due: self.now.after(delay),
+            due,
+            retry_until: self.draw_time_after(due.max(enqueued_at), 4, 60_000),
         }
+    }
+
+    fn draw_retry(&mut self) -> RetryPolicy {
+        let mut backoff_by_cause = BTreeMap::new();
+        if self.chance.below(4) == 0 {
+            backoff_by_cause.insert(Cause::Exit, self.draw_backoff());
+            backoff_by_cause.insert(Cause::Trap, Backoff::None);
+        }
+        RetryPolicy {
+            max_attempts: 1 + self.chance.below(4) as u32,
+            backoff: self.draw_backoff(),
+            jitter_percent: (self.chance.below(3) == 0).then(|| self.chance.below(101) as u32),
+            backoff_by_cause,
+            retry_for_ms: None,
+        }
+    }
+
+    fn draw_backoff(&mut self) -> Backoff {
+        let mut wait = || 100 + self.chance.below(2_000);
+        let (a, b) = (wait(), wait());
+        match self.chance.below(8) {
+            0..2 => Backoff::Sidekiq,
+            2 => Backoff::None,
+            3 => Backoff::Fixed { wait_ms: a },
+            4 => Backoff::List { waits_ms: vec![a, b] },
+            _ => Backoff::Exponential { base_ms: a.min(b), cap_ms: a.max(b) * 2 },
+        }
+    }
+
+    /// Draws a time after another for one job of so many.
+    fn draw_time_after(&mut self, time: Timestamp, one_of: u64, most_ms: u64) -> Option<Timestamp> {
+        (self.chance.below(one_of) == 0).then(|| time.after(self.chance.millis(1, most_ms)))
     }
 
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.

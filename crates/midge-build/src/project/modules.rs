@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use midge_protocol::job::{AttemptLimits, Backoff, RetryPolicy};
+use midge_protocol::job::{AttemptLimits, Backoff, Cause, InvalidBackoff, RetryPolicy};
 use midge_protocol::manifest::{Folder, QueuePolicy};
 use midge_protocol::{ModuleName, QueueName, limits, nearest};
 
@@ -16,7 +16,7 @@ use super::{ConfigError, ModuleSource, ProjectModule};
 /// Memory of a Machine that attempts cannot have: kernel, host, and the inputs and results that it holds.
 const HOST_MEMORY_MIB: u64 = 128;
 const TIME_LIMITS: RangeInclusive<Duration> = Duration::from_millis(1)..=limits::TIME_LIMIT_MAX;
-const BACKOFFS: RangeInclusive<Duration> = Duration::from_millis(1)..=limits::BACKOFF_MAX;
+const RETRY_FORS: RangeInclusive<Duration> = Duration::from_millis(1)..=limits::RETRY_FOR_MAX;
 const MEMORY_LIMITS: RangeInclusive<u64> = limits::MEMORY_LIMIT_MIN..=limits::MEMORY_LIMIT_MAX;
 
 pub(super) fn read(
@@ -46,6 +46,9 @@ fn module(
         "memory_limit",
         "max_attempts",
         "backoff",
+        "jitter_percent",
+        "backoff_by_cause",
+        "retry_for",
         "env",
         "dirs",
     ])?;
@@ -129,17 +132,31 @@ fn fits(
 fn retry(section: &Section<'_>) -> Result<RetryPolicy, ConfigError> {
     let default = RetryPolicy::default();
     let attempts = section.number("max_attempts", 1..=u64::from(limits::ATTEMPTS_MAX))?;
-    let max_attempts =
-        attempts.map_or(default.max_attempts, |n| u32::try_from(n).expect("it is at most a thousand"));
-    if section.read("backoff", "", |value| Some(value.as_str() == Some("sidekiq")))? == Some(true) {
-        return Ok(RetryPolicy { max_attempts, backoff: Backoff::Sidekiq });
+    let jitter = section.number("jitter_percent", 0..=100)?;
+    let retry_for = within(section, "retry_for", RETRY_FORS, duration, show_duration)?;
+    let by_cause = section.section("backoff_by_cause")?;
+    let mut backoff_by_cause = BTreeMap::new();
+    for word in by_cause.names() {
+        let cause = Cause::tried_again(word).map_err(|error| by_cause.wrong_at(word, error.to_string()))?;
+        backoff_by_cause.extend(backoff(&by_cause, word)?.map(|backoff| (cause, backoff)));
     }
-    let first = within_or(section, "backoff", "\"sidekiq\" or ", BACKOFFS, duration, show_duration)?;
-    let backoff =
-        first.map_or(default.backoff, |first| Backoff::Exponential { first_ms: first.as_millis() as u64 });
-    Ok(RetryPolicy { max_attempts, backoff })
+    Ok(RetryPolicy {
+        max_attempts: attempts.map_or(default.max_attempts, |n| n as u32),
+        backoff: backoff(section, "backoff")?.unwrap_or(default.backoff),
+        jitter_percent: jitter.map(|percent| percent as u32),
+        backoff_by_cause,
+        retry_for_ms: retry_for.map(|retry_for| retry_for.as_millis() as u64),
+    })
 }
 
+fn backoff(section: &Section<'_>, key: &str) -> Result<Option<Backoff>, ConfigError> {
+    let text = section.read(key, "a backoff in quotes, such as \"2s..1h\"", |value| value.as_str())?;
+    let read =
+        |text: &str| text.parse().map_err(|error: InvalidBackoff| section.wrong_at(key, error.to_string()));
+    text.map(read).transpose()
+}
+
+/// Reads a quantity in its range.
 fn within<T: PartialOrd + Copy>(
     section: &Section<'_>,
     key: &str,
@@ -147,20 +164,8 @@ fn within<T: PartialOrd + Copy>(
     parse: impl Fn(&str) -> Option<T>,
     show: impl Fn(T) -> String,
 ) -> Result<Option<T>, ConfigError> {
-    within_or(section, key, "", range, parse, show)
-}
-
-/// Reads a quantity in its range. `or` says what else could stand there.
-fn within_or<T: PartialOrd + Copy>(
-    section: &Section<'_>,
-    key: &str,
-    or: &str,
-    range: RangeInclusive<T>,
-    parse: impl Fn(&str) -> Option<T>,
-    show: impl Fn(T) -> String,
-) -> Result<Option<T>, ConfigError> {
     let (least, most) = (show(*range.start()), show(*range.end()));
-    let expected = format!("{or}a number with its unit in quotes, from \"{least}\" to \"{most}\"");
+    let expected = format!("a number with its unit in quotes, from \"{least}\" to \"{most}\"");
     section.read(key, &expected, |value| parse(value.as_str()?).filter(|found| range.contains(found)))
 }
 

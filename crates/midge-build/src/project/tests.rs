@@ -1,6 +1,10 @@
-use super::*;
 use midge_protocol::job::Backoff;
 use midge_protocol::manifest::{MachineSize, Wait};
+
+use super::*;
+
+mod again;
+mod documents;
 
 fn parse(text: &str) -> Result<Project, ConfigError> {
     Project::parse(Path::new("app/midge.toml"), text)
@@ -66,7 +70,8 @@ fn a_whole_file_is_read() {
     let folder = PathBuf::from("app/jobs/send");
     assert_eq!(send.source, ModuleSource::Package { folder, bin: Some("sender".to_owned()) });
     assert_eq!((send.limits.time_ms, send.limits.memory_bytes), (700, 64 << 20));
-    assert_eq!((send.retry.max_attempts, send.retry.backoff), (3, Backoff::Exponential { first_ms: 200 }));
+    let backoff = Backoff::Exponential { base_ms: 200, cap_ms: 3_600_000 };
+    assert_eq!((send.retry.max_attempts, &send.retry.backoff), (3, &backoff));
     assert_eq!(send.env.len(), 2);
     let folder = |path: &str, read_only| Folder { path: path.to_owned(), read_only };
     assert_eq!(send.dirs["/data"], folder("/srv/data", false));
@@ -80,7 +85,7 @@ fn a_module_needs_only_what_it_is_made_from() {
     let ready = &project.modules["ready"];
     assert_eq!(ready.source, ModuleSource::Wasm("app/ready.wasm".into()));
     assert_eq!(ready.queue, QueueName::default_queue());
-    assert_eq!((ready.limits, ready.retry), (AttemptLimits::default(), RetryPolicy::default()));
+    assert_eq!((ready.limits, &ready.retry), (AttemptLimits::default(), &RetryPolicy::default()));
 }
 
 /// Malformed files, and what is said about each.
@@ -166,11 +171,11 @@ const MALFORMED: &[(&str, &str)] = &[
     ),
     (
         "[modules.a]\nwasm = \"a\"\ntime_limit = 5",
-        "3: `time_limit` must be a number with its unit in quotes, from \"1ms\" to \"24h\", not `5`",
+        "3: `time_limit` must be a number with its unit in quotes, from \"1ms\" to \"1d\", not `5`",
     ),
     (
         "[modules.a]\nwasm = \"a\"\ntime_limit = \"25h\"",
-        "3: `time_limit` must be a number with its unit in quotes, from \"1ms\" to \"24h\", not `\"25h\"`",
+        "3: `time_limit` must be a number with its unit in quotes, from \"1ms\" to \"1d\", not `\"25h\"`",
     ),
     (
         "[modules.a]\nwasm = \"a\"\nmemory_limit = \"1KiB\"",
@@ -190,7 +195,7 @@ const MALFORMED: &[(&str, &str)] = &[
     ),
     (
         "[modules.a]\nwasm = \"a\"\nbackoff = \"2h\"",
-        "3: `backoff` must be \"sidekiq\" or a number with its unit in quotes, from \"1ms\" to \"1h\", not `\"2h\"`",
+        "3: `2h` is no backoff: 2h is above the usual cap of 1h: name one, such as `2h..30d`",
     ),
     (
         "[modules.a]\nwasm = \"a\"\nenv = \"LOG\"",

@@ -3,6 +3,7 @@ use midge_protocol::limits;
 
 use super::*;
 
+mod again;
 mod blame;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -14,9 +15,10 @@ pub(crate) fn new_job(id: u8, due: Timestamp) -> NewJob {
         module: ModuleName::new("hello").unwrap(),
         queue: QueueName::default_queue(),
         content_hash: 1,
-        retry: RetryPolicy { max_attempts: 3, backoff: Backoff::Exponential { first_ms: 1_000 } },
+        retry: RetryPolicy { max_attempts: 3, backoff: "1s".parse().unwrap(), ..RetryPolicy::default() },
         limits: AttemptLimits::default(),
         due,
+        retry_until: None,
     }
 }
 
@@ -211,8 +213,8 @@ fn a_wait_that_a_host_asks_for_has_a_bound() {
 
 #[test]
 fn no_retry_policy_makes_a_time_that_cannot_be_shown() {
-    for backoff in [Backoff::Sidekiq, Backoff::Exponential { first_ms: u64::MAX }] {
-        let retry = RetryPolicy { max_attempts: u32::MAX, backoff };
+    for backoff in [Backoff::Sidekiq, Backoff::Exponential { base_ms: u64::MAX, cap_ms: u64::MAX }] {
+        let retry = RetryPolicy { max_attempts: u32::MAX, backoff, ..RetryPolicy::default() };
         let mut job = Job::new(NewJob { retry, ..new_job(7, Timestamp::LATEST) }, Timestamp::LATEST);
         job.spent = u32::MAX - 2;
         let running = claimed(&job, "m1", Timestamp::LATEST);

@@ -1,7 +1,8 @@
 //! Enqueueing: a request is checked and completed from the manifest, then written with all others of its call.
 
+mod again;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use midge_core::{Job, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
@@ -9,6 +10,7 @@ use midge_protocol::{JobId, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows};
 use xxhash_rust::xxh3::Xxh3;
 
+use self::again::Asked;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
@@ -65,27 +67,13 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
             hint,
         });
     }
-    let due = match (request.scheduled_at, request.in_ms) {
-        (Some(_), Some(_)) => {
-            return Err(ServiceError::Invalid("use one of `scheduled_at` and `in_ms`".to_owned()));
-        }
-        (Some(at), None) => at,
-        (None, Some(millis)) => now.checked_after(Duration::from_millis(millis)).ok_or_else(|| {
-            let (latest, most) = (Timestamp::LATEST, Timestamp::LATEST.since(now).as_millis());
-            ServiceError::Invalid(format!(
-                "`in_ms` is {millis}, and no job can be scheduled after {latest}: use at most {most}"
-            ))
-        })?,
-        (None, None) => now,
+    let asked = Asked {
+        at: ("scheduled_at", request.scheduled_at),
+        millis: ("in_ms", request.in_ms),
+        what: "no job can be scheduled",
     };
-    let mut retry = module.retry;
-    if let Some(max_attempts) = request.max_attempts {
-        let max = limits::ATTEMPTS_MAX;
-        if !(1..=max).contains(&max_attempts) {
-            return Err(ServiceError::Invalid(format!("`max_attempts` is {max_attempts}: use 1 to {max}")));
-        }
-        retry.max_attempts = max_attempts;
-    }
+    let due = asked.time(now)?.unwrap_or(now);
+    let (retry, retry_until) = again::retry(&request, &module.retry, due.max(now))?;
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
         let max = limits::TIME_LIMIT_MAX.as_millis() as u64;
@@ -102,6 +90,7 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
         retry,
         limits: attempt_limits,
         due,
+        retry_until,
     };
     Ok(Accepted { new, request })
 }
@@ -119,6 +108,11 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         in_ms,
         max_attempts,
         time_limit_ms,
+        backoff,
+        jitter_percent,
+        backoff_by_cause,
+        retry_until,
+        retry_for_ms,
     } = request;
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
@@ -138,6 +132,22 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
     ];
     for number in numbers {
         part(number.map(u64::to_le_bytes).as_ref().map_or(&[], |bytes| bytes));
+    }
+    // Under their names, and only where they are set: what an earlier release hashed without them is still the same.
+    let by_cause = backoff_by_cause.iter().flatten();
+    let by_cause: Vec<String> = by_cause.map(|(cause, backoff)| format!("{cause}={backoff:?}")).collect();
+    let set = [
+        ("backoff", backoff.as_ref().map(|backoff| format!("{backoff:?}"))),
+        ("jitter_percent", jitter_percent.map(|percent| percent.to_string())),
+        ("backoff_by_cause", backoff_by_cause.as_ref().map(|_| by_cause.join(";"))),
+        ("retry_until", retry_until.map(|until| until.to_string())),
+        ("retry_for_ms", retry_for_ms.map(|millis| millis.to_string())),
+    ];
+    for (name, value) in set {
+        if let Some(value) = value {
+            part(name.as_bytes());
+            part(value.as_bytes());
+        }
     }
     hash.digest()
 }
@@ -171,6 +181,7 @@ fn write(
                 let name = &new.queue;
                 let unknown = |nearest| ServiceError::UnknownQueue { name: name.clone(), nearest };
                 catalog.takes_jobs(name).map_err(unknown)?;
+                again::not_too_late(&new, now)?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;
                 jobs.push(Job::new(new, now));

@@ -54,6 +54,7 @@ pub fn job_of(number: u128, queue_name: &str, module_name: &str, due: i64) -> Jo
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),
         due: at(due),
+        retry_until: None,
     };
     Job::new(new, at(due.min(0)))
 }

@@ -1,5 +1,6 @@
 //! `midge enqueue`: one job, or many from a file; and what became of it.
 
+mod again;
 mod bulk;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use midge_client::{Client, EnqueueRequest};
 use midge_protocol::job::{JobView, State};
 use midge_protocol::{JobId, ModuleName, QueueName, Timestamp, limits, shown};
 
+use self::again::AgainArgs;
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
 
@@ -34,6 +36,7 @@ Examples:
   midge enqueue hello --args '{\"name\": \"you\"}'
   midge enqueue resize --args '{\"width\": 320}' --input photo.jpg --wait > small.jpg
   midge enqueue report --args @report.json --in 10m --queue nightly
+  midge enqueue news --backoff 10s..5m --backoff-after trap=none --retry-for 2h
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run
@@ -56,6 +59,8 @@ pub(crate) struct Args {
     /// How long an attempt may run [default: the module's]
     #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
     time_limit: Option<Duration>,
+    #[command(flatten)]
+    again: AgainArgs,
     /// The job's id, a UUID: enqueuing the same again is then the same job
     #[arg(long)]
     id: Option<JobId>,
@@ -71,7 +76,7 @@ pub(crate) struct Args {
     /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
     #[arg(
         long, value_name = "FILE|-",
-        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "max_attempts", "time_limit", "id", "wait"]
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "max_attempts", "time_limit", "id", "wait", "AgainArgs"]
     )]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -99,8 +104,7 @@ impl Args {
 
     fn request(&self) -> Result<EnqueueRequest> {
         let module = self.module.clone().expect("clap asks for a module where there is no --jsonl");
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Ok(EnqueueRequest {
+        let mut request = EnqueueRequest {
             id: self.id.unwrap_or_else(JobId::generate),
             args: self.content.args()?,
             input: self.content.input()?,
@@ -110,8 +114,14 @@ impl Args {
             max_attempts: self.max_attempts,
             time_limit_ms: self.time_limit.map(millis),
             ..EnqueueRequest::new(module)
-        })
+        };
+        self.again.fill(&mut request);
+        Ok(request)
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn parse_time(text: &str) -> Result<Timestamp, String> {

@@ -68,6 +68,9 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
         fact("suspect", suspicion);
     }
     fact("attempts", &format_args!("{} begun, {} of {} spent", job.attempt, job.spent, job.max_attempts));
+    if let Some(retries) = job.retries() {
+        fact("again", &retries);
+    }
     fact("enqueued", &time(job.enqueued_at));
     if !job.state.is_ended() {
         fact("scheduled", &time(job.scheduled_at));

@@ -1,0 +1,92 @@
+//! How and until when a request's job is tried again.
+
+use std::time::Duration;
+
+use midge_core::NewJob;
+use midge_protocol::api::EnqueueRequest;
+use midge_protocol::job::{Cause, RetryPolicy};
+use midge_protocol::{Timestamp, limits};
+
+use crate::error::ServiceError;
+
+/// A time of a request, which is given as such or as a span, and not as both.
+pub(super) struct Asked<'a> {
+    pub(super) at: (&'a str, Option<Timestamp>),
+    pub(super) millis: (&'a str, Option<u64>),
+    /// What there is not beyond the latest time, for a message: `no job can be scheduled`.
+    pub(super) what: &'a str,
+}
+
+impl Asked<'_> {
+    /// Returns the time that was asked for, where a span begins at `from`.
+    pub(super) fn time(self, from: Timestamp) -> Result<Option<Timestamp>, ServiceError> {
+        let ((at_name, at), (millis_name, millis)) = (self.at, self.millis);
+        let Some(millis) = millis else { return Ok(at) };
+        if at.is_some() {
+            return Err(ServiceError::Invalid(format!("use one of `{at_name}` and `{millis_name}`")));
+        }
+        from.checked_after(Duration::from_millis(millis)).map(Some).ok_or_else(|| {
+            let (latest, most) = (Timestamp::LATEST, Timestamp::LATEST.since(from).as_millis());
+            let what = self.what;
+            ServiceError::Invalid(format!(
+                "`{millis_name}` is {millis}, and {what} after {latest}: use at most {most}"
+            ))
+        })
+    }
+}
+
+/// Returns how the job is tried again and until when: as the request says, else as its module has it.
+pub(super) fn retry(
+    request: &EnqueueRequest,
+    module: &RetryPolicy,
+    due: Timestamp,
+) -> Result<(RetryPolicy, Option<Timestamp>), ServiceError> {
+    let mut policy = module.clone();
+    if let Some(max_attempts) = request.max_attempts {
+        let max = limits::ATTEMPTS_MAX;
+        if !(1..=max).contains(&max_attempts) {
+            return Err(ServiceError::Invalid(format!("`max_attempts` is {max_attempts}: use 1 to {max}")));
+        }
+        policy.max_attempts = max_attempts;
+    }
+    if let Some(backoff) = &request.backoff {
+        policy.backoff = backoff.clone();
+    }
+    if request.jitter_percent.is_some() {
+        policy.jitter_percent = request.jitter_percent;
+    }
+    if let Some(by_cause) = &request.backoff_by_cause {
+        for cause in by_cause.keys() {
+            Cause::tried_again(cause.as_str()).map_err(|error| ServiceError::Invalid(error.to_string()))?;
+        }
+        policy.backoff_by_cause = by_cause.clone();
+    }
+    // What the module has was checked with the manifest. From here on, it is a time.
+    let retry_for_ms = policy.retry_for_ms.take();
+    policy.check().map_err(|error| ServiceError::Invalid(error.to_string()))?;
+    let asked = Asked {
+        at: ("retry_until", request.retry_until),
+        millis: ("retry_for_ms", request.retry_for_ms),
+        what: "no job is tried again",
+    };
+    let until = asked.time(due)?;
+    Ok((policy, until.or_else(|| retry_for_ms.map(|millis| due.after(Duration::from_millis(millis))))))
+}
+
+/// Refuses a new job that could not be tried again. One that is there already is the same job, however
+/// late its request is repeated.
+pub(super) fn not_too_late(new: &NewJob, now: Timestamp) -> Result<(), ServiceError> {
+    let invalid = |text: String| Err(ServiceError::Invalid(text));
+    match new.retry_until {
+        Some(until) if until <= now => invalid(format!(
+            "the job would be tried again until {until}, and it is {now}: use a later `retry_until`, or \"none\" as \
+             its `backoff`"
+        )),
+        Some(until) if until <= new.due => invalid(format!(
+            "the job would be tried again until {until}, and is not to run before {}: use a later `retry_until`, or an \
+             earlier `scheduled_at`",
+            new.due
+        )),
+        _ => Ok(()),
+    }
+}

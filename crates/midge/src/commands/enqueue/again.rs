@@ -1,0 +1,115 @@
+//! What `midge enqueue` takes of how a job is tried again.
+
+use std::time::Duration;
+
+use midge_cli::words;
+use midge_client::EnqueueRequest;
+use midge_protocol::Timestamp;
+use midge_protocol::job::{Backoff, Cause, InvalidBackoff};
+
+use super::{millis, parse_time};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AgainArgs {
+    /// How long it waits after a failure: sidekiq, none, 2s, 2s..1d, "fixed 30s" or 1s,10s,5m [default: the module's]
+    #[arg(long, value_name = "BACKOFF", value_parser = parse_backoff)]
+    backoff: Option<Backoff>,
+    /// The same after failures of one cause, such as trap=none; may be repeated [default: the module's]
+    #[arg(long, value_name = "CAUSE=BACKOFF", value_parser = parse_backoff_after)]
+    backoff_after: Vec<(Cause, Backoff)>,
+    /// How much chance adds to such a wait at most, in percent [default: the module's]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    jitter_percent: Option<u32>,
+    /// Do not try it again so long after it was due first [default: the module's]
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, conflicts_with = "retry_until")]
+    retry_for: Option<Duration>,
+    /// Do not try it again after this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    retry_until: Option<Timestamp>,
+}
+
+impl AgainArgs {
+    /// Writes what was said into a request.
+    pub(super) fn fill(&self, request: &mut EnqueueRequest) {
+        request.backoff = self.backoff.clone();
+        request.jitter_percent = self.jitter_percent;
+        request.retry_for_ms = self.retry_for.map(millis);
+        request.retry_until = self.retry_until;
+        if !self.backoff_after.is_empty() {
+            request.backoff_by_cause = Some(self.backoff_after.iter().cloned().collect());
+        }
+    }
+}
+
+fn parse_backoff(text: &str) -> Result<Backoff, String> {
+    text.parse().map_err(|error: InvalidBackoff| error.to_string())
+}
+
+fn parse_backoff_after(text: &str) -> Result<(Cause, Backoff), String> {
+    let (cause, backoff) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is not CAUSE=BACKOFF, such as trap=none"))?;
+    let cause = Cause::tried_again(cause).map_err(|error| error.to_string())?;
+    Ok((cause, parse_backoff(backoff)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::{Cli, Command};
+
+    fn request(words: &[&str]) -> serde_json::Value {
+        let line = ["midge", "enqueue", "hello"].iter().chain(words);
+        let Command::Enqueue(args) = Cli::parse_from(line).command else { panic!("not enqueue") };
+        let mut request = serde_json::to_value(args.request().unwrap()).unwrap();
+        for common in ["id", "module", "args"] {
+            request.as_object_mut().unwrap().remove(common);
+        }
+        request
+    }
+
+    fn refused(words: &[&str]) -> String {
+        let line = ["midge", "enqueue", "hello"].iter().chain(words);
+        Cli::try_parse_from(line).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn how_a_job_is_tried_again_is_asked_for_as_it_is_said() {
+        let said = request(&[
+            "--backoff",
+            "10s..5m",
+            "--backoff-after",
+            "trap=none",
+            "--backoff-after",
+            "over_time=fixed 1m",
+            "--jitter-percent",
+            "0",
+            "--retry-for",
+            "2h",
+        ]);
+        let expected = serde_json::json!({
+            "backoff": {"exponential": {"base_ms": 10_000, "cap_ms": 300_000}},
+            "backoff_by_cause": {"trap": "none", "over_time": {"fixed": {"wait_ms": 60_000}}},
+            "jitter_percent": 0, "retry_for_ms": 7_200_000,
+        });
+        assert_eq!(said, expected);
+        let times = ["--retry-until", "2030-01-31T08:00:00Z"];
+        let at = "2030-01-31T08:00:00.000Z";
+        assert_eq!(request(&times), serde_json::json!({"retry_until": at}));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_may() {
+        assert!(refused(&["--backoff", "sidekik"]).contains("use `sidekiq`, `none`"));
+        assert!(refused(&["--backoff-after", "over_tiem=none"]).contains("did you mean `over_time`?"));
+        assert!(refused(&["--backoff-after", "trap"]).contains("is not CAUSE=BACKOFF"));
+        assert!(refused(&["--jitter-percent", "101"]).contains("0..=100"));
+        assert!(refused(&["--retry-until", "9999-12-31T00:00:00Z"]).contains("to 9999-12-30T22:00:00.000Z"));
+        for both in [
+            ["--retry-for", "1h", "--retry-until", "2030-01-31T08:00:00Z"],
+            ["--jsonl", "jobs.jsonl", "--backoff", "none"],
+        ] {
+            assert!(refused(&both).contains("cannot be used with"), "{both:?}");
+        }
+    }
+}
