@@ -35,6 +35,7 @@ const MUST_HAPPEN: &[&str] = &[
     "jobs cancelled",
     "jobs completed",
     "jobs discarded",
+    "jobs that expired",
     "jobs that lost Machines",
     "jobs that were not tried again",
     "messages lost",

@@ -51,13 +51,15 @@ pub fn claim_order(job: &Job) -> impl Ord + use<> {
 /// Returns the jobs that the Machine gets. `waiting` are the first jobs of its queue, in [`claim_order`]: as many as it has
 /// [`Claim::room`] for, and `emptier` more. Those are the Machines that are [`emptier`] than it.
 ///
-/// A queue is one lane today, so that order is all there is to fairness, but that a suspect needs a Machine for itself:
+/// One that has expired is never among them. A queue is one lane today, so that order is all there is to fairness, but that a suspect needs a Machine for itself:
 /// * A Machine that is empty gets the suspect that is first in line, and nothing else.
 /// * One that is not passes by as many suspects as there are Machines that will be empty sooner. Behind the next one it
 ///   gets nothing, until it is empty itself. So no suspect waits for ever, and no more Machines are emptied than it takes.
 pub fn admit(claim: &Claim<'_>, emptier: usize, waiting: &[Job], now: Timestamp) -> Vec<JobId> {
     let (room, mut passed, mut admitted) = (claim.room(), 0, Vec::new());
-    for job in waiting.iter().filter(|job| job.due() <= now && job.queue == claim.machine.queue) {
+    let may_start =
+        |job: &&Job| job.due() <= now && !job.has_expired(now) && job.queue == claim.machine.queue;
+    for job in waiting.iter().filter(may_start) {
         if admitted.len() >= room {
             break;
         }
@@ -132,6 +134,16 @@ mod tests {
 
     fn claim(machine: &Machine) -> Claim<'_> {
         Claim { machine, generation: "g1", running: 0, room: 10, newest: true }
+    }
+
+    #[test]
+    fn a_job_that_has_expired_takes_nobodys_place() {
+        let machine = machine("m1", MachineState::Up, NOW);
+        let mut jobs = waiting(3);
+        jobs[0].expires_at = Some(NOW);
+        jobs[1].expires_at = Some(NOW.after(std::time::Duration::from_millis(1)));
+        let claim = Claim { room: 1, ..claim(&machine) };
+        assert_eq!(admit(&claim, 0, &jobs, NOW), vec![jobs[1].id]);
     }
 
     const NOTHING: [u8; 0] = [];

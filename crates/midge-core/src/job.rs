@@ -35,6 +35,9 @@ pub struct Job {
     /// The time after which the job is not tried again: a failure whose next attempt would be due later is the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_until: Option<Timestamp>,
+    /// The time from which the job does not start any more. Only its first start counts: see [`Job::expiry`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
     /// The time and memory that each attempt may use.
     pub limits: AttemptLimits,
     /// The number of the last attempt. It fences late reports, so it only rises.
@@ -141,6 +144,8 @@ pub struct NewJob {
     pub due: Timestamp,
     /// The time after which the job is not tried again; nothing where it has no bound.
     pub retry_until: Option<Timestamp>,
+    /// The time from which the job does not start any more; nothing where it may at any time.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Something that happens to a job.
@@ -188,6 +193,8 @@ pub enum JobEvent {
     CancelAsked,
     /// Somebody asks for it to be run again, or now.
     RetryAsked,
+    /// The time has come by which it was to be started. Refused unless it has, and the job waits and was never started.
+    Expired,
 }
 
 /// What an event changed: all of it is written in one transaction.
@@ -220,6 +227,12 @@ pub enum JobRefused {
     /// The job waits, so there is nothing to report on.
     #[error("the job is waiting")]
     Waiting,
+    /// A claim came when the job was not to be started any more.
+    #[error("it was to be started by {0}")]
+    Expired(Timestamp),
+    /// The job does not expire, or not yet.
+    #[error("the job has not expired")]
+    NotExpired,
 }
 
 impl Phase {
@@ -257,6 +270,7 @@ impl Job {
             enqueued_at: now,
             retry: new.retry,
             retry_until: new.retry_until,
+            expires_at: new.expires_at,
             limits: new.limits,
             attempt: AttemptNumber(0),
             spent: 0,
@@ -290,6 +304,7 @@ impl Job {
             JobEvent::MachineLost { machine, end, note } => self.machine_lost(&machine, end, note, now),
             JobEvent::CancelAsked => self.cancel_asked(now),
             JobEvent::RetryAsked => self.retry_asked(now),
+            JobEvent::Expired => self.expired(now),
         }
     }
 
@@ -300,6 +315,9 @@ impl Job {
             JobState::Running { .. } => return Err(JobRefused::Running),
             JobState::Ended { .. } => return Err(JobRefused::Ended(self.state_at(now))),
         };
+        if let Some(at) = self.expiry().filter(|at| *at <= now) {
+            return Err(JobRefused::Expired(at));
+        }
         let mut job = self.clone();
         job.attempt = self.attempt.next(); // never reused: it is what fences a late report
         job.started_at = Some(now);
@@ -509,6 +527,7 @@ impl Job {
             jitter_percent: self.retry.jitter_percent,
             backoff_by_cause: self.retry.backoff_by_cause.clone(),
             retry_until: self.retry_until,
+            expires_at: self.expires_at,
             enqueued_at: self.enqueued_at,
             scheduled_at: self.due(),
             started_at: self.started_at,

@@ -33,7 +33,7 @@ pub enum Found {
     Seen {
         /// Whether there are Machines that may change by themselves.
         machines: bool,
-        /// The time at which the next waiting job becomes due; nothing where none waits for its time.
+        /// The time at which the next waiting job becomes due or expires; nothing where none waits for its time.
         next_due: Option<Timestamp>,
     },
 }

@@ -48,6 +48,7 @@ impl UnreadableJob {
             jitter_percent: None,
             backoff_by_cause: BTreeMap::new(),
             retry_until: None,
+            expires_at: None,
             enqueued_at: self.due,
             scheduled_at: self.due,
             started_at: None,

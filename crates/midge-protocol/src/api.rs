@@ -48,6 +48,13 @@ pub struct EnqueueRequest {
     /// The time limit of an attempt in milliseconds; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,
+    /// The time by which the job has to be started: if it was not, it is discarded. Refused together with
+    /// `expires_in_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The same in milliseconds from the enqueue. Refused together with `expires_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
     /// The waits between attempts; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff: Option<Backoff>,
@@ -85,6 +92,8 @@ impl EnqueueRequest {
             in_ms: None,
             max_attempts: None,
             time_limit_ms: None,
+            expires_at: None,
+            expires_in_ms: None,
             backoff: None,
             jitter_percent: None,
             backoff_by_cause: None,
@@ -113,6 +122,13 @@ impl EnqueueRequest {
     #[must_use]
     pub fn delay(mut self, delay: std::time::Duration) -> EnqueueRequest {
         self.in_ms = Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Has the job discarded if it was not started so long from now.
+    #[must_use]
+    pub fn expires_in(mut self, within: std::time::Duration) -> EnqueueRequest {
+        self.expires_in_ms = Some(u64::try_from(within.as_millis()).unwrap_or(u64::MAX));
         self
     }
 

@@ -75,6 +75,8 @@ causes! {
     /// The Machine stopped, or was not heard of for a lease. Not spent, but it may make the job a suspect: see
     /// [`crate::job::Suspicion`].
     MachineLost = "machine_lost",
+    /// The job was not started by the time that it was to be. There was no attempt, so none is spent.
+    Expired = "expired",
 }
 
 impl Cause {
@@ -85,7 +87,7 @@ impl Cause {
     #[must_use]
     pub fn of_a_failure(self) -> Cause {
         match self {
-            Cause::Cancelled | Cause::Snoozed | Cause::HandedBack | Cause::MachineLost => {
+            Cause::Cancelled | Cause::Snoozed | Cause::HandedBack | Cause::MachineLost | Cause::Expired => {
                 Cause::from(format!("host_{self}").as_str())
             }
             cause => cause,
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn a_failure_cannot_have_a_cause_that_says_it_was_none() {
         let kept = |word: &str| Cause::from(word).of_a_failure().to_string();
-        for word in ["snoozed", "handed_back", "machine_lost", "cancelled"] {
+        for word in ["snoozed", "handed_back", "machine_lost", "cancelled", "expired"] {
             assert_eq!(kept(word), format!("host_{word}"));
         }
         for word in ["exit", "refused", "not_loadable", "over_sockets", "host_snoozed"] {
@@ -191,7 +193,8 @@ mod tests {
         assert_eq!(Cause::tried_again("over_time"), Ok(Cause::OverTime));
         let says = |word: &str| Cause::tried_again(word).unwrap_err().to_string();
         assert!(says("over_tiem").ends_with("did you mean `over_time`?"));
-        for word in ["refused", "snoozed", "handed_back", "machine_lost", "cancelled", "", "error"] {
+        for word in ["refused", "snoozed", "handed_back", "machine_lost", "cancelled", "expired", "", "error"]
+        {
             assert!(says(word).contains("use exit, trap, "), "{}", says(word));
         }
     }

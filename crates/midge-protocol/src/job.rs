@@ -263,6 +263,9 @@ pub struct JobView {
     /// The time after which the job is not tried again: one whose next attempt would be due later is discarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_until: Option<Timestamp>,
+    /// The time from which the job does not start any more: one that has never been started is discarded then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
     /// The time at which the job was enqueued.
     pub enqueued_at: Timestamp,
     /// The time from which the job is due, or was due last.

@@ -45,7 +45,7 @@ pub struct Context {
 pub struct Decided {
     /// Calls to make now, in any order and side by side.
     pub acts: Vec<Act>,
-    /// The jobs that ended with their Machine: who waits for them is told.
+    /// The jobs that ended with their Machine, or had expired: who waits for them is told.
     pub ended: Vec<JobId>,
     /// The Machines whose hosts have something to be told, in answer to their parked exchange.
     pub tell: Vec<MachineName>,
@@ -53,7 +53,7 @@ pub struct Decided {
     pub returned: Vec<QueueName>,
     /// The queues that have jobs which are due.
     pub due: Vec<QueueName>,
-    /// The time at which the next job becomes due; nothing where none waits for its time.
+    /// The time at which the next job becomes due or expires; nothing where none waits for its time.
     pub next_due: Option<Timestamp>,
     /// Whether there are Machines to look at.
     pub machines: bool,

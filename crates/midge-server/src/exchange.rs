@@ -39,7 +39,7 @@ pub struct Exchanged {
     pub answer: Answer,
     /// The queue that the Machine serves.
     pub queue: Option<QueueName>,
-    /// The jobs that ended with what the host reported: who waits for them is told.
+    /// The jobs that ended with what the host reported, or had expired: who waits for them is told.
     pub ended: Vec<JobId>,
     /// Whether the dispatcher may have something to decide: jobs came back to the queue, or the Machine left.
     pub changed: bool,

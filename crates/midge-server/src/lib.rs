@@ -81,6 +81,7 @@
 
 mod catalog;
 mod clock;
+mod expiry;
 mod secret;
 mod settings;
 mod waiters;

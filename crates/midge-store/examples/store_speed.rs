@@ -121,6 +121,7 @@ fn fresh() -> Job {
         limits: AttemptLimits::default(),
         due: now(),
         retry_until: None,
+        expires_at: None,
     };
     Job::new(new, now())
 }

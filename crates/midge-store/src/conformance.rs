@@ -5,6 +5,7 @@
 
 pub mod contents;
 pub mod counts;
+pub mod expiry;
 pub mod fixtures;
 pub mod jobs;
 pub mod listing;
@@ -43,6 +44,11 @@ macro_rules! conformance {
             jobs::deleting_a_job_deletes_all_that_belongs_to_it
             jobs::deleting_ended_jobs_deletes_all_that_belongs_to_them
             jobs::only_jobs_of_a_phase_that_ended_before_a_time_are_deleted
+            expiry::a_job_is_found_with_how_it_is_tried_again_and_when_it_expires
+            expiry::jobs_expired_are_those_whose_time_has_come_soonest_first
+            expiry::only_jobs_that_wait_for_their_first_start_expire
+            expiry::the_next_expiry_is_the_soonest_whether_it_is_past_or_not
+            expiry::an_expiry_is_forgotten_with_work_that_fails
             listing::jobs_are_listed_newest_first
             listing::every_search_lists_exactly_what_fits
             listing::pages_follow_one_another_without_gap_or_repeat
@@ -94,6 +100,7 @@ mod tests {
         let files = [
             ("contents", include_str!("conformance/contents.rs")),
             ("counts", include_str!("conformance/counts.rs")),
+            ("expiry", include_str!("conformance/expiry.rs")),
             ("jobs", include_str!("conformance/jobs.rs")),
             ("listing", include_str!("conformance/listing.rs")),
             ("machines", include_str!("conformance/machines.rs")),

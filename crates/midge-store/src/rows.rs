@@ -163,6 +163,13 @@ pub trait JobRows {
     /// Returns when the next waiting job of any queue becomes due after `now`.
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
+    /// Finds at most `limit` jobs that have [expired](Job::has_expired) at `now`, soonest first. Those that cannot be read
+    /// are left out, and, in a transaction that writes, [discarded](UnreadableJob::discarded).
+    fn jobs_expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError>;
+
+    /// Returns the soonest [expiry](Job::expiry) of any job, past or not.
+    fn next_expiry(&mut self) -> Result<Option<Timestamp>, StoreError>;
+
     /// Deletes a job, whether it can be read or not, with all that belongs to it. Returns whether there was one.
     fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError>;
 

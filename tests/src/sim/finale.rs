@@ -17,6 +17,8 @@ use super::world::World;
 const PEOPLE_STOP_WITHIN: Duration = Duration::from_secs(180);
 /// Every job ends within this after the faults have: the longest waits are those between attempts.
 const ALL_END_WITHIN: Duration = Duration::from_secs(3_600);
+/// A job that was not started in time is discarded within this: longer than rounds without Machines are apart.
+const ALL_EXPIRE_WITHIN: Duration = Duration::from_secs(15);
 /// And every Machine goes within this after the last job: longer than a boot, a lost call and a lease together.
 const ALL_GO_WITHIN: Duration = Duration::from_secs(480);
 
@@ -26,6 +28,8 @@ impl World {
         let deadline = self.now.after(ALL_END_WITHIN);
         while let Some(open) = self.ledger.an_open_job() {
             ensure(self.now < deadline, || format!("{open} never ends"))?;
+            let overdue = self.ledger.a_job_overdue(self.now.before(ALL_EXPIRE_WITHIN));
+            ensure(overdue.is_none(), || format!("{overdue:?} has long expired"))?;
             self.step()?;
         }
         self.trace.say(self.now, format_args!("all jobs have ended"));
@@ -100,6 +104,7 @@ impl World {
             });
             let discarded = matches!(job.state, JobState::Ended { how: Ending::Discarded, .. });
             match job.failure.as_ref().map(|failure| &failure.cause) {
+                Some(Cause::Expired) if discarded => self.trace.count("jobs that expired"),
                 Some(Cause::Exit | Cause::Trap) if discarded && job.spent < job.retry.max_attempts => {
                     self.trace.count("jobs that were not tried again");
                 }

@@ -7,7 +7,7 @@ use midge_core::{Ending, Job, JobState, Machine, MachineState};
 use midge_protocol::exchange::{Grant, Outcome};
 use midge_protocol::job::{AttemptView, Backoff, Cause};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, limits};
+use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp, limits};
 use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::host::{Key, log_text, words};
@@ -108,6 +108,11 @@ impl Ledger {
         self.jobs().find(|job| job.ended_at().is_none()).map(|job| job.id)
     }
 
+    /// Returns a job that was to be started so long ago, and is neither started nor discarded.
+    pub(super) fn a_job_overdue(&self, since: Timestamp) -> Option<&Job> {
+        self.jobs().find(|job| job.has_expired(since))
+    }
+
     fn check_job(&mut self, row: Row) -> Result<(), Broken> {
         let Row { job, attempts, result, log } = row;
         if let Some((before, ended_before)) = self.known.get(&job.id) {
@@ -138,6 +143,7 @@ impl Ledger {
         ensure(spent <= allowances as usize * job.retry.max_attempts as usize, || {
             format!("{} spent {spent} attempts in {allowances} allowances: {job:?}", job.id)
         })?;
+        check_expiry(&job, &attempts)?;
         self.check_blame(&job)?;
         self.check_state(&job, attempts.last(), result, &log)?;
         self.known.insert(job.id, (job, attempts));
@@ -245,6 +251,18 @@ fn check_tried_again(before: &Job, job: &Job, attempts: &[AttemptView]) -> Resul
     })?;
     let backoff = job.retry.backoff_by_cause.get(&failure.cause).unwrap_or(&job.retry.backoff);
     ensure(*backoff != Backoff::None, || format!("{} is tried again after {failure:?}: {job:?}", job.id))
+}
+
+/// No job is started for the first time after its time, and none is discarded for that before.
+fn check_expiry(job: &Job, attempts: &[AttemptView]) -> Result<(), Broken> {
+    let first = attempts.first().map(|view| view.started_at).or(job.started_at);
+    if let (Some(at), Some(first)) = (job.expires_at, first) {
+        ensure(first < at, || format!("{} was started at {first}: {job:?}", job.id))?;
+    }
+    let JobState::Ended { how: Ending::Discarded, at: ended, .. } = &job.state else { return Ok(()) };
+    let expired = job.failure.as_ref().is_some_and(|failure| failure.cause == Cause::Expired);
+    let in_time = first.is_none() && job.expires_at.is_some_and(|at| at <= *ended);
+    ensure(!expired || in_time, || format!("{} expired, and should not have: {job:?}", job.id))
 }
 
 /// Returns whether what a host said became what is kept.

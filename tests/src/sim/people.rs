@@ -101,6 +101,7 @@ impl World {
             limits: AttemptLimits::default(),
             due,
             retry_until: self.draw_time_after(due.max(enqueued_at), 4, 60_000),
+            expires_at: self.draw_time_after(due.max(enqueued_at), 4, 30_000),
         }
     }
 

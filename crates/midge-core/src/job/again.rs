@@ -1,11 +1,11 @@
-//! Whether and when a job is tried again, by its policy or by hand.
+//! Whether and when a job is tried again, by its policy or by hand, and by when it has to be started.
 
 use std::time::Duration;
 
-use midge_protocol::Timestamp;
 use midge_protocol::job::{Cause, Failure};
+use midge_protocol::{AttemptNumber, Timestamp};
 
-use super::{Change, Job, JobRefused, JobState};
+use super::{Change, Ending, Job, JobRefused, JobState};
 use crate::backoff;
 
 impl Job {
@@ -32,9 +32,39 @@ impl Job {
                 // A fresh allowance, but numbers go on: reports of old attempts stay fenced.
                 // It stays a suspect: nobody has shown that its neighbours are safe.
                 let (spent, not_begun) = (0, 0);
-                let job = Job { spent, not_begun, machine_losses: 0, unexplained_losses: 0, ..self.clone() };
+                // Who asks for it knows how late it is.
+                let expires_at = None;
+                let job = Job {
+                    spent,
+                    not_begun,
+                    machine_losses: 0,
+                    unexplained_losses: 0,
+                    expires_at,
+                    ..self.clone()
+                };
                 Ok(Change { job, attempt: None }.waiting(now))
             }
         }
+    }
+
+    pub(super) fn expired(&self, now: Timestamp) -> Result<Change, JobRefused> {
+        let at = self.expiry().filter(|at| *at <= now).ok_or(JobRefused::NotExpired)?;
+        let failure = Failure::new(Cause::Expired, format!("it was to be started by {at}, and was not"));
+        let job = Job { failure: Some(failure), ..self.clone() };
+        Ok(Change { job, attempt: None }.ended(Ending::Discarded, now))
+    }
+
+    /// Returns the time from which a job that waits does not start any more; nothing where it does not wait, may start
+    /// at any time, or was started before. An attempt that its host gave back was a start; so a retry never expires.
+    pub fn expiry(&self) -> Option<Timestamp> {
+        match self.state {
+            JobState::Waiting { .. } if self.attempt == AttemptNumber(0) => self.expires_at,
+            _ => None,
+        }
+    }
+
+    /// Returns whether the job waits, and the time has come by which it was to be started.
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.expiry().is_some_and(|at| at <= now)
     }
 }

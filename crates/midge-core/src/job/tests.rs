@@ -19,6 +19,7 @@ pub(crate) fn new_job(id: u8, due: Timestamp) -> NewJob {
         limits: AttemptLimits::default(),
         due,
         retry_until: None,
+        expires_at: None,
     }
 }
 

@@ -20,6 +20,7 @@ use super::look::look;
 use super::spec::{machine_name, machine_spec};
 use super::{Act, Context, Decided};
 use crate::clock::Clock;
+use crate::expiry::discard_expired;
 use crate::secret;
 
 /// Looks and plans, and writes down what is about to be done.
@@ -44,6 +45,8 @@ pub async fn decide(
         };
         // Their jobs are due from here on, which the plan counts.
         round.decided.ended = forget_unreadable(round.rows, now)?.ended;
+        // No Machine is wanted for what will not be started any more.
+        round.decided.ended.extend(discard_expired(round.rows, now)?);
         round.see(sights.known, looked_at)?;
         round.plan(sights.strays)?;
         Ok(round.decided)
@@ -106,7 +109,9 @@ impl Round<'_> {
         self.decided.machines = view.machines.iter().any(|(machine, _)| machine.state.is_present())
             || !self.decided.acts.is_empty();
         self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
-        self.decided.next_due = self.rows.next_due(self.now)?;
+        // Where more have expired than one round discards, the next one comes at once.
+        let next = [self.rows.next_due(self.now)?, self.rows.next_expiry()?];
+        self.decided.next_due = next.into_iter().flatten().min();
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_store::{Content, StoreError};
 
 use super::session::Session;
+use crate::expiry::discard_expired;
 
 impl Session<'_> {
     /// Sends again what is leased to the Machine and its host does not know of: the answer that held it was lost.
@@ -42,6 +43,11 @@ impl Session<'_> {
         }
         let (queue, now) = (&self.machine.queue, self.now);
         let mut waiting = self.rows.jobs_due(queue, now, room)?;
+        if waiting.iter().any(|job| job.has_expired(now)) {
+            // They would hold up those behind them until the dispatcher comes by.
+            self.done.ended.extend(discard_expired(self.rows, now)?);
+            waiting = self.rows.jobs_due(queue, now, room)?;
+        }
         let mut emptier_machines = 0;
         if waiting.iter().any(Job::is_suspect) {
             let all = self.rows.machines()?;

@@ -73,6 +73,7 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
         what: "no job can be scheduled",
     };
     let due = asked.time(now)?.unwrap_or(now);
+    let expires_at = again::expires_at(&request, now)?;
     let (retry, retry_until) = again::retry(&request, &module.retry, due.max(now))?;
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
@@ -91,6 +92,7 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
         limits: attempt_limits,
         due,
         retry_until,
+        expires_at,
     };
     Ok(Accepted { new, request })
 }
@@ -108,6 +110,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         in_ms,
         max_attempts,
         time_limit_ms,
+        expires_at,
+        expires_in_ms,
         backoff,
         jitter_percent,
         backoff_by_cause,
@@ -137,6 +141,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
     let by_cause = backoff_by_cause.iter().flatten();
     let by_cause: Vec<String> = by_cause.map(|(cause, backoff)| format!("{cause}={backoff:?}")).collect();
     let set = [
+        ("expires_at", expires_at.map(|at| at.to_string())),
+        ("expires_in_ms", expires_in_ms.map(|millis| millis.to_string())),
         ("backoff", backoff.as_ref().map(|backoff| format!("{backoff:?}"))),
         ("jitter_percent", jitter_percent.map(|percent| percent.to_string())),
         ("backoff_by_cause", backoff_by_cause.as_ref().map(|_| by_cause.join(";"))),

@@ -118,6 +118,8 @@ fn request(chance: &mut StdRng) -> String {
         ("in_ms", pick(chance, NUMBERS)),
         ("max_attempts", pick(chance, NUMBERS)),
         ("time_limit_ms", pick(chance, NUMBERS)),
+        ("expires_at", pick(chance, TIMES)),
+        ("expires_in_ms", pick(chance, NUMBERS)),
         ("backoff", pick(chance, super::again::BACKOFFS)),
         ("jitter_percent", pick(chance, &["0", "1", "100", "101", "4294967295", "4294967296"])),
         ("backoff_by_cause", pick(chance, super::again::BY_CAUSE)),

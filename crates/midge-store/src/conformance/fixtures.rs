@@ -55,6 +55,7 @@ pub fn job_of(number: u128, queue_name: &str, module_name: &str, due: i64) -> Jo
         limits: AttemptLimits::default(),
         due: at(due),
         retry_until: None,
+        expires_at: None,
     };
     Job::new(new, at(due.min(0)))
 }

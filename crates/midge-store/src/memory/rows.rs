@@ -140,6 +140,15 @@ impl JobRows for MemoryRows<'_> {
         Ok(queues.filter_map(|waiting| not_due(waiting, now).last()).map(Job::due).min())
     }
 
+    fn jobs_expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let expired = self.tables.expiring.iter().take_while(|(at, _)| *at <= now).take(limit);
+        Ok(expired.filter_map(|(_, id)| self.tables.jobs.get(id)).map(|job| Job::clone(job)).collect())
+    }
+
+    fn next_expiry(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.tables.expiring.first().map(|(at, _)| *at))
+    }
+
     fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError> {
         self.access.to_write()?;
         let there = self.tables.jobs.contains_key(&id);

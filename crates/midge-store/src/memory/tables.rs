@@ -18,6 +18,8 @@ pub(super) struct Tables {
     pub(super) jobs: BTreeMap<JobId, Arc<Job>>,
     /// The jobs of each queue that wait.
     pub(super) waiting: BTreeMap<QueueName, BTreeSet<Waiting>>,
+    /// The jobs that wait and will not be started from a time on, soonest first.
+    pub(super) expiring: BTreeSet<(Timestamp, JobId)>,
     /// The jobs that are leased to each Machine.
     pub(super) leased: BTreeMap<MachineName, BTreeSet<JobId>>,
     /// The jobs that ended in each phase, longest ago first.
@@ -71,6 +73,7 @@ impl Tables {
 
     fn index(&mut self, job: &Arc<Job>) {
         *self.counts.entry(job.queue.clone()).or_default().entry(job.phase()).or_default() += 1;
+        self.expiring.extend(job.expiry().map(|at| (at, job.id)));
         match job.phase() {
             Phase::Fresh | Phase::Retrying => {
                 self.waiting.entry(job.queue.clone()).or_default().insert(Waiting(job.clone()));
@@ -99,6 +102,9 @@ impl Tables {
             }
             phases.is_empty()
         });
+        if let Some(at) = job.expiry() {
+            self.expiring.remove(&(at, job.id));
+        }
         if phase.is_waiting() {
             take(&mut self.waiting, &job.queue, |waiting| {
                 waiting.remove(&Waiting(job.clone()));

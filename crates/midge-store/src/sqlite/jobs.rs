@@ -85,6 +85,25 @@ impl JobRows for SqliteRows<'_> {
         self.counts()?.next_due(connection, now)
     }
 
+    fn jobs_expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT row, body FROM jobs INDEXED BY jobs_expiring
+             WHERE expires_at IS NOT NULL AND expires_at <= ?1 ORDER BY expires_at, id",
+        )?;
+        let rows = statement.query([now.as_millis()])?;
+        let Collected { jobs, unreadable } = collect(self.connection, rows, limit)?;
+        drop(statement);
+        self.discard(unreadable, now)?;
+        Ok(jobs)
+    }
+
+    fn next_expiry(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT expires_at FROM jobs INDEXED BY jobs_expiring
+                   WHERE expires_at IS NOT NULL ORDER BY expires_at, id LIMIT 1";
+        let soonest = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
+        Ok(soonest.map(Timestamp::from_millis))
+    }
+
     fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError> {
         self.writing(|rows| {
             let Some(before) = rows.find(id)? else { return Ok(false) };
@@ -127,8 +146,8 @@ impl SqliteRows<'_> {
 
     /// Inserts a job where there is none with its id. Returns whether it did.
     fn insert(&self, job: &Job, body: &str) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, body)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (id) DO NOTHING";
+        let sql = "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, expires_at, body)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(sql)?.execute(params![
             job.id.as_bytes(),
             job.queue.as_str(),
@@ -137,13 +156,15 @@ impl SqliteRows<'_> {
             job.due().as_millis(),
             machine(job),
             ended_at(job),
+            expires_at(job),
             body
         ])?;
         Ok(inserted == 1)
     }
 
     fn find(&self, id: JobId) -> Result<Option<Before>, StoreError> {
-        let sql = "SELECT row, queue, module, phase, due, machine, ended_at FROM jobs WHERE id = ?1";
+        let sql =
+            "SELECT row, queue, module, phase, due, machine, ended_at, expires_at FROM jobs WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([id.as_bytes()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -155,6 +176,7 @@ impl SqliteRows<'_> {
             due: Timestamp::from_millis(row.get(4)?),
             machine: row.get(5)?,
             ended_at: row.get(6)?,
+            expires_at: row.get(7)?,
         }))
     }
 
@@ -164,6 +186,10 @@ impl SqliteRows<'_> {
         let same_names = before.queue == after.queue && before.module == after.module;
         let same_lease = before.machine.as_deref() == machine(job);
         let same_end = before.ended_at == ended_at(job);
+        if before.expires_at != expires_at(job) {
+            let sql = "UPDATE jobs SET expires_at = ?2 WHERE row = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![before.row, expires_at(job)])?;
+        }
         if before.counted() == after && same_lease && same_end {
             let sql = "UPDATE jobs SET body = ?2 WHERE row = ?1";
             self.connection.prepare_cached(sql)?.execute(params![before.row, body])?;
@@ -229,7 +255,7 @@ impl SqliteRows<'_> {
                 let after = before.clone().discarded(now);
                 let why = &after.why;
                 tracing::error!(job.id = %after.id, why, "the row of a job cannot be read: the job is discarded; `midge jobs delete` deletes it");
-                let sql = "UPDATE jobs SET phase = ?2, ended_at = ?3, machine = NULL WHERE row = ?1";
+                let sql = "UPDATE jobs SET phase = ?2, ended_at = ?3, machine = NULL, expires_at = NULL WHERE row = ?1";
                 let ended_at = after.ended_at.map(Timestamp::as_millis);
                 rows.connection.prepare_cached(sql)?.execute(params![row, after.phase as i64, ended_at])?;
                 rows.counts()?.count(counted_unreadable(&before), -1)?;
@@ -275,6 +301,7 @@ struct Before {
     due: Timestamp,
     machine: Option<String>,
     ended_at: Option<i64>,
+    expires_at: Option<i64>,
 }
 
 impl Before {
@@ -297,6 +324,10 @@ fn machine(job: &Job) -> Option<&str> {
 
 fn ended_at(job: &Job) -> Option<i64> {
     job.ended_at().map(Timestamp::as_millis)
+}
+
+fn expires_at(job: &Job) -> Option<i64> {
+    job.expiry().map(Timestamp::as_millis)
 }
 
 /// Returns the latest time at which something happened to a job.

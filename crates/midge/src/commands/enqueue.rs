@@ -36,7 +36,7 @@ Examples:
   midge enqueue hello --args '{\"name\": \"you\"}'
   midge enqueue resize --args '{\"width\": 320}' --input photo.jpg --wait > small.jpg
   midge enqueue report --args @report.json --in 10m --queue nightly
-  midge enqueue news --backoff 10s..5m --backoff-after trap=none --retry-for 2h
+  midge enqueue news --expires-in 1h --backoff 10s..5m --backoff-after trap=none --retry-for 2h
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run

@@ -1,4 +1,4 @@
-//! Rules about trying again: which failure is the last.
+//! Rules about trying again: which failure is the last, and by when a job has to be started.
 
 use std::time::Duration;
 
@@ -51,9 +51,56 @@ fn a_cause_without_backoff_discards_at_once_also_where_the_guest_asks_to_be_trie
 }
 
 #[test]
-fn a_retry_by_hand_after_retry_until_is_one_attempt() {
-    let job = with(|new| new.retry_until = Some(later(20)));
-    let discarded = after_failure(&job, Cause::Refused, NOW);
-    let retried = discarded.apply(JobEvent::RetryAsked, later(30)).unwrap().job;
+fn a_job_is_not_started_from_the_time_that_it_expires() {
+    let job = with(|new| new.expires_at = Some(later(10)));
+    let claim = |now| job.apply(JobEvent::Claimed { machine: machine("m1") }, now);
+    assert!(claim(later(9)).is_ok());
+    assert_eq!(claim(later(10)), Err(JobRefused::Expired(later(10))));
+    assert_eq!((job.has_expired(later(9)), job.has_expired(later(10))), (false, true));
+}
+
+#[test]
+fn a_job_that_expires_is_discarded_with_its_cause_and_nothing_is_spent() {
+    let job = with(|new| new.expires_at = Some(later(10)));
+    assert_eq!(job.apply(JobEvent::Expired, later(9)), Err(JobRefused::NotExpired));
+    let change = job.apply(JobEvent::Expired, later(11)).unwrap();
+    assert_eq!((change.job.state_at(NOW), change.attempt), (State::Discarded, None));
+    assert_eq!((change.job.spent, change.job.attempt.0), (0, 0));
+    let failure = change.job.failure.unwrap();
+    assert_eq!(failure.cause, Cause::Expired);
+    assert!(failure.message.contains(&later(10).to_string()), "{}", failure.message);
+}
+
+#[test]
+fn only_the_first_start_counts_so_a_retry_never_expires() {
+    let job = with(|new| new.expires_at = Some(later(10)));
+    let waits = after_failure(&job, Cause::Exit, NOW);
+    let handed_back = finish(&claimed(&job, "m1", NOW), "m1", 1, Outcome::HANDED_BACK, NOW).unwrap().job;
+    for job in [waits, handed_back] {
+        let now = later(5_000);
+        assert_eq!((job.expiry(), job.apply(JobEvent::Expired, now)), (None, Err(JobRefused::NotExpired)));
+        assert!(job.apply(JobEvent::Claimed { machine: machine("m1") }, now).is_ok());
+    }
+}
+
+#[test]
+fn a_job_that_runs_or_has_ended_does_not_expire() {
+    let job = with(|new| new.expires_at = Some(later(10)));
+    let running = claimed(&job, "m1", NOW);
+    let cancelled = job.apply(JobEvent::CancelAsked, NOW).unwrap().job;
+    for job in [running, cancelled] {
+        assert_eq!(job.apply(JobEvent::Expired, later(11)), Err(JobRefused::NotExpired));
+    }
+}
+
+#[test]
+fn a_retry_by_hand_takes_the_expiry_away_and_leaves_retry_until() {
+    let job = with(|new| {
+        new.expires_at = Some(later(10));
+        new.retry_until = Some(later(20));
+    });
+    let expired = job.apply(JobEvent::Expired, later(10)).unwrap().job;
+    let retried = expired.apply(JobEvent::RetryAsked, later(30)).unwrap().job;
+    assert_eq!((retried.expires_at, retried.retry_until), (None, Some(later(20))));
     assert_eq!(after_failure(&retried, Cause::Exit, later(30)).state_at(NOW), State::Discarded);
 }

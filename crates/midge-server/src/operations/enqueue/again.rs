@@ -1,4 +1,4 @@
-//! How and until when a request's job is tried again.
+//! By when a request's job has to be started, and how and until when it is tried again.
 
 use std::time::Duration;
 
@@ -33,6 +33,19 @@ impl Asked<'_> {
             ))
         })
     }
+}
+
+/// Returns the time from which the job does not start any more.
+pub(super) fn expires_at(
+    request: &EnqueueRequest,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, ServiceError> {
+    let asked = Asked {
+        at: ("expires_at", request.expires_at),
+        millis: ("expires_in_ms", request.expires_in_ms),
+        what: "no job can expire",
+    };
+    asked.time(now)
 }
 
 /// Returns how the job is tried again and until when: as the request says, else as its module has it.
@@ -73,10 +86,24 @@ pub(super) fn retry(
     Ok((policy, until.or_else(|| retry_for_ms.map(|millis| due.after(Duration::from_millis(millis))))))
 }
 
-/// Refuses a new job that could not be tried again. One that is there already is the same job, however
+/// Refuses a new job that could not be started or not be tried again. One that is there already is the same job, however
 /// late its request is repeated.
 pub(super) fn not_too_late(new: &NewJob, now: Timestamp) -> Result<(), ServiceError> {
     let invalid = |text: String| Err(ServiceError::Invalid(text));
+    if let Some(at) = new.expires_at {
+        if at <= now {
+            return invalid(format!(
+                "the job would expire at {at}, and it is {now}: use a later `expires_at` or a larger `expires_in_ms`"
+            ));
+        }
+        if at <= new.due {
+            return invalid(format!(
+                "the job would expire at {at}, and is not to run before {}: use a later `expires_at`, or an earlier \
+                 `scheduled_at`",
+                new.due
+            ));
+        }
+    }
     match new.retry_until {
         Some(until) if until <= now => invalid(format!(
             "the job would be tried again until {until}, and it is {now}: use a later `retry_until`, or \"none\" as \

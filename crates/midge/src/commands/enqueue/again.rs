@@ -1,4 +1,4 @@
-//! What `midge enqueue` takes of how a job is tried again.
+//! What `midge enqueue` takes of when a job expires and how it is tried again.
 
 use std::time::Duration;
 
@@ -11,6 +11,12 @@ use super::{millis, parse_time};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AgainArgs {
+    /// Discard it if it was not started so long from now
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, conflicts_with = "expires_at")]
+    expires_in: Option<Duration>,
+    /// Discard it if it was not started by this time
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    expires_at: Option<Timestamp>,
     /// How long it waits after a failure: sidekiq, none, 2s, 2s..1d, "fixed 30s" or 1s,10s,5m [default: the module's]
     #[arg(long, value_name = "BACKOFF", value_parser = parse_backoff)]
     backoff: Option<Backoff>,
@@ -31,6 +37,8 @@ pub(super) struct AgainArgs {
 impl AgainArgs {
     /// Writes what was said into a request.
     pub(super) fn fill(&self, request: &mut EnqueueRequest) {
+        request.expires_in_ms = self.expires_in.map(millis);
+        request.expires_at = self.expires_at;
         request.backoff = self.backoff.clone();
         request.jitter_percent = self.jitter_percent;
         request.retry_for_ms = self.retry_for.map(millis);
@@ -74,8 +82,10 @@ mod tests {
     }
 
     #[test]
-    fn how_a_job_is_tried_again_is_asked_for_as_it_is_said() {
+    fn how_a_job_is_tried_again_and_when_it_expires_is_asked_for_as_it_is_said() {
         let said = request(&[
+            "--expires-in",
+            "1h",
             "--backoff",
             "10s..5m",
             "--backoff-after",
@@ -88,14 +98,14 @@ mod tests {
             "2h",
         ]);
         let expected = serde_json::json!({
-            "backoff": {"exponential": {"base_ms": 10_000, "cap_ms": 300_000}},
+            "expires_in_ms": 3_600_000, "backoff": {"exponential": {"base_ms": 10_000, "cap_ms": 300_000}},
             "backoff_by_cause": {"trap": "none", "over_time": {"fixed": {"wait_ms": 60_000}}},
             "jitter_percent": 0, "retry_for_ms": 7_200_000,
         });
         assert_eq!(said, expected);
-        let times = ["--retry-until", "2030-01-31T08:00:00Z"];
+        let times = ["--expires-at", "2030-01-31T08:00:00Z", "--retry-until", "2030-01-31T08:00:00Z"];
         let at = "2030-01-31T08:00:00.000Z";
-        assert_eq!(request(&times), serde_json::json!({"retry_until": at}));
+        assert_eq!(request(&times), serde_json::json!({"expires_at": at, "retry_until": at}));
     }
 
     #[test]
@@ -104,8 +114,9 @@ mod tests {
         assert!(refused(&["--backoff-after", "over_tiem=none"]).contains("did you mean `over_time`?"));
         assert!(refused(&["--backoff-after", "trap"]).contains("is not CAUSE=BACKOFF"));
         assert!(refused(&["--jitter-percent", "101"]).contains("0..=100"));
-        assert!(refused(&["--retry-until", "9999-12-31T00:00:00Z"]).contains("to 9999-12-30T22:00:00.000Z"));
+        assert!(refused(&["--expires-at", "9999-12-31T00:00:00Z"]).contains("to 9999-12-30T22:00:00.000Z"));
         for both in [
+            ["--expires-in", "1h", "--expires-at", "2030-01-31T08:00:00Z"],
             ["--retry-for", "1h", "--retry-until", "2030-01-31T08:00:00Z"],
             ["--jsonl", "jobs.jsonl", "--backoff", "none"],
         ] {

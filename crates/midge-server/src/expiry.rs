@@ -1,0 +1,23 @@
+//! Discards jobs that were to be started by a time that has passed, in bounded steps.
+//!
+//! Invariant: which those are is said by [`Job::expiry`]. A claim starts none of them, whether they are discarded yet or
+//! not.
+
+use midge_core::{Job, JobEvent};
+use midge_protocol::{JobId, Timestamp};
+use midge_store::{Rows, StoreError};
+
+/// Jobs that are discarded in one transaction, which others wait for.
+const JOBS_MAX: usize = 1_000;
+
+/// Discards jobs that have expired, at most as many as one transaction may. Returns which: who waits for them is told.
+pub(crate) fn discard_expired(rows: &mut dyn Rows, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+    let expired = rows.jobs_expired(now, JOBS_MAX)?;
+    if expired.is_empty() {
+        return Ok(Vec::new());
+    }
+    let discarded = expired.iter().filter_map(|job| job.apply(JobEvent::Expired, now).ok());
+    let discarded: Vec<Job> = discarded.map(|change| change.job).collect();
+    rows.put_jobs(&discarded)?;
+    Ok(discarded.into_iter().map(|job| job.id).collect())
+}
