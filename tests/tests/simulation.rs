@@ -39,6 +39,7 @@ const MUST_HAPPEN: &[&str] = &[
     "jobs that lost Machines",
     "jobs that were not tried again",
     "messages lost",
+    "pauses",
     "poison that was found",
     "requests without an answer",
     "retries by hand",

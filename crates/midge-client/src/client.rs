@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Queues,
+    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Pause,
+    PauseRequest, Queues,
 };
 use midge_protocol::job::{JobView, State};
 use midge_protocol::manifest::Manifest;
-use midge_protocol::{AttemptNumber, JobId, Secret, limits};
+use midge_protocol::{AttemptNumber, JobId, QueueName, Secret, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -236,6 +237,24 @@ impl Client {
     /// Returns the queues that are declared or hold jobs.
     pub async fn queues(&self) -> Result<Queues, ClientError> {
         self.ask(Call::get(&["queues"])).await
+    }
+
+    /// Has a queue start nothing until it is resumed, or its pause is over: what runs ends, and its Machines go.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such queue, or the request is not in order.
+    pub async fn pause_queue(&self, name: &QueueName, request: &PauseRequest) -> Result<Pause, ClientError> {
+        let path = ["queues", name.as_str(), "pause"];
+        self.ask(Call { body: Some(json(request)?), ..Call::post(&path, Repeat::Safe) }).await
+    }
+
+    /// Has a paused queue go on.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such queue.
+    pub async fn resume_queue(&self, name: &QueueName) -> Result<(), ClientError> {
+        let path = ["queues", name.as_str(), "resume"];
+        self.transport.send(&Call::post(&path, Repeat::Safe)).await.map(drop)
     }
 
     /// Returns the Machines that are there, and those that went lately; newest first.

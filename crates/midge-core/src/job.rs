@@ -4,14 +4,13 @@
 
 mod again;
 mod blame;
+mod view;
 
 use std::time::Duration;
 
 use midge_protocol::exchange::Outcome;
-use midge_protocol::job::{
-    AttemptLimits, AttemptView, Cause, Failure, JobView, Progress, RetryPolicy, State, Usage,
-};
-use midge_protocol::{AttemptNumber, JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::job::{AttemptLimits, AttemptView, Cause, Failure, Progress, RetryPolicy, State, Usage};
+use midge_protocol::{AttemptNumber, JobId, JobKey, Lease, MachineName, ModuleName, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::report::bounded;
@@ -26,6 +25,12 @@ pub struct Job {
     pub module: ModuleName,
     /// The queue it waits in.
     pub queue: QueueName,
+    /// How soon it is claimed among those of its queue and key, smaller first.
+    #[serde(default)]
+    pub priority: i8,
+    /// What it has in common with others that are limited together and take turns with the rest.
+    #[serde(default)]
+    pub key: Option<JobKey>,
     /// A hash of all that was asked for: to enqueue the same id with another hash is refused.
     pub content_hash: u64,
     /// The time at which the job was enqueued.
@@ -134,6 +139,10 @@ pub struct NewJob {
     pub module: ModuleName,
     /// The queue it waits in.
     pub queue: QueueName,
+    /// How soon it is claimed among those of its queue and key, smaller first.
+    pub priority: i8,
+    /// What it has in common with others that are limited together and take turns with the rest.
+    pub key: Option<JobKey>,
     /// A hash of all that was asked for, by which a repeated enqueue is recognised.
     pub content_hash: u64,
     /// How often and how soon the job is tried again after a failure.
@@ -266,6 +275,8 @@ impl Job {
             id: new.id,
             module: new.module,
             queue: new.queue,
+            priority: new.priority,
+            key: new.key,
             content_hash: new.content_hash,
             enqueued_at: now,
             retry: new.retry,
@@ -510,46 +521,6 @@ impl Job {
     /// Returns the public state at a time.
     pub fn state_at(&self, now: Timestamp) -> State {
         self.phase().state(self.due(), now)
-    }
-
-    /// Returns the job as the API shows it at a time. Why it waits is not known to it: [`crate::Outlook::why`] says so.
-    pub fn view(&self, now: Timestamp) -> JobView {
-        JobView {
-            id: self.id,
-            module: self.module.clone(),
-            queue: self.queue.clone(),
-            state: self.state_at(now),
-            waits: None,
-            attempt: self.attempt,
-            spent: self.spent,
-            max_attempts: self.retry.max_attempts,
-            backoff: Some(self.retry.backoff.clone()),
-            jitter_percent: self.retry.jitter_percent,
-            backoff_by_cause: self.retry.backoff_by_cause.clone(),
-            retry_until: self.retry_until,
-            expires_at: self.expires_at,
-            enqueued_at: self.enqueued_at,
-            scheduled_at: self.due(),
-            started_at: self.started_at,
-            ended_at: self.ended_at(),
-            machine: self.lease().map(|lease| lease.machine.clone()),
-            cancelling: self.is_cancelling(),
-            may_cancel: self.is_changed_by(JobEvent::CancelAsked, now),
-            may_retry: self.is_changed_by(JobEvent::RetryAsked, now),
-            progress: self.progress.clone(),
-            suspicion: self.suspicion(),
-            failure: self.failure.clone(),
-            result_bytes: match self.state {
-                JobState::Ended { how: Ending::Completed { result_bytes }, .. } => Some(result_bytes),
-                _ => None,
-            },
-            unreadable: None,
-        }
-    }
-
-    /// Returns whether an event applies to the job and makes another of it.
-    fn is_changed_by(&self, event: JobEvent, now: Timestamp) -> bool {
-        self.apply(event, now).is_ok_and(|change| change.job != *self)
     }
 }
 

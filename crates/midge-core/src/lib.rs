@@ -9,6 +9,7 @@
 //! | What is a job whose row cannot be read? | [`UnreadableJob`] |
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
+//! | Whose turn is it in a queue, and how many may begin? | [`Lane`], [`QueueRow`], [`Bucket`] |
 //! | May more jobs wait in a queue? | [`is_full`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
@@ -25,8 +26,10 @@ mod unreadable;
 
 mod admit;
 mod backoff;
+mod bucket;
 mod counts;
 mod filter;
+mod lane;
 mod retention;
 
 mod fleet;
@@ -36,11 +39,15 @@ mod why;
 
 pub mod exchange;
 
-pub use admit::{Claim, LINE_HEAD, admit, claim_order, emptier, is_full, may_leave};
+pub use admit::{
+    Admission, Claim, Gate, LINE_HEAD, LaneHead, admit, claim_order, emptier, is_full, may_leave,
+};
 pub use backoff::{backoff, not_begun_wait};
+pub use bucket::Bucket;
 pub use counts::JobCounts;
 pub use filter::StateFilter;
 pub use job::{Change, Ending, Job, JobEvent, JobRefused, JobState, NewJob, Phase};
+pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{
     Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,
     MachineRefused, MachineState, Sight,

@@ -195,6 +195,8 @@ pub enum MachineEvent {
     Outdated,
     /// A job of another queue needs its room: the Machine takes no more jobs.
     GaveWay,
+    /// Its queue is paused: the Machine takes no more jobs.
+    Paused,
     /// The Machine took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.
     GivenUp {
         /// What the Machine did not do in time, for people.

@@ -51,8 +51,10 @@ pub struct QueueDemand {
     pub queue: QueueName,
     /// How many Machines the queue may have, and of which kind.
     pub policy: QueuePolicy,
-    /// The number of its jobs that are due and wait.
+    /// The number of its jobs that are due, wait, and may begin: its limits leave room for them.
     pub due: u64,
+    /// Whether it is paused: then it keeps no Machines, and those that it has finish what they run and go.
+    pub paused: bool,
     /// How many suspects are among the first [`LINE_HEAD`] of them: each needs a Machine for itself.
     pub suspects: u64,
     /// The time at which the one of them that is due longest became due.
@@ -80,6 +82,8 @@ pub enum Action {
     Drain(MachineName),
     /// Let the Machine finish what it runs and go: a job of another queue needs its room.
     GiveWay(MachineName),
+    /// Let the Machine finish what it runs and go: its queue is paused.
+    Pause(MachineName),
     /// Give up on the Machine: its jobs go back, then it is destroyed.
     GiveUp(MachineName, String),
     /// Destroy the Machine.
@@ -198,8 +202,15 @@ fn scale<'a>(
     now: Timestamp,
     actions: &mut Vec<Action>,
 ) -> Want<'a> {
-    let policy = &demand.policy;
+    let policy = &match demand.paused {
+        true => QueuePolicy { warm_machines: 0, ready_machines: 0, ..demand.policy.clone() },
+        false => demand.policy.clone(),
+    };
     let current = ours.current(&view.generation);
+    if demand.paused {
+        let up = current.machines.iter().filter(|(machine, _)| machine.state == MachineState::Up);
+        actions.extend(up.map(|(machine, _)| Action::Pause(machine.name.clone())));
+    }
     let serving = |state| matches!(state, MachineState::Creating | MachineState::Starting | MachineState::Up);
 
     let for_jobs = current.free_places(serving).missing(demand.due, demand.suspects, policy.places());

@@ -40,6 +40,8 @@ impl UnreadableJob {
             id: self.id,
             module: self.module.clone(),
             queue: self.queue.clone(),
+            priority: 0,
+            key: None,
             state: self.state_at(now),
             attempt: AttemptNumber(0),
             spent: 0,

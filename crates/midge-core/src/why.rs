@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use midge_protocol::api::Pause;
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{QueueName, Timestamp, limits};
 
 use crate::fleet::{Fleet, Trouble};
-use crate::{Job, JobState, Machine, MachineState, Phase};
+use crate::{Job, JobState, Lane, Machine, MachineState, Phase, QueueRow};
 
 /// Why a job that waits does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,32 @@ pub enum WhyWaiting {
     },
     /// Its module is not among those that are served now.
     ModuleNotServed,
+    /// Its queue is paused.
+    QueueIsPaused(Pause),
+    /// Its queue runs as many jobs as it may.
+    QueueIsAtLimit {
+        /// The number of its jobs that run.
+        running: u64,
+        /// The most that may.
+        max: u32,
+    },
+    /// Its queue has begun as many jobs as its rate allows.
+    QueueIsAtRate {
+        /// The time from which one may begin again.
+        next: Timestamp,
+    },
+    /// Its key has as many jobs running as it may.
+    KeyIsAtLimit {
+        /// The number of jobs of the key that run.
+        running: u64,
+        /// The most that may.
+        max: u32,
+    },
+    /// As many jobs of its key have begun as its rate allows.
+    KeyIsAtRate {
+        /// The time from which one may begin again.
+        next: Timestamp,
+    },
     /// A place is free: some Machine is about to take it.
     PlaceIsFree,
     /// A Machine is being made or started.
@@ -77,29 +104,35 @@ pub struct Outlook<'a> {
     generation: &'a str,
     max_machines: u32,
     now: Timestamp,
+    /// What is kept of each queue, and how many of its jobs run.
+    rows: &'a BTreeMap<QueueName, (QueueRow, u64)>,
     /// By queue, for suspects and for others.
     queues: BTreeMap<(QueueName, bool), WhyWaiting>,
 }
 
 impl<'a> Outlook<'a> {
-    /// Makes an outlook from all rows of Machines, each with how many jobs it runs, the generation that is served now,
-    /// and the most Machines that all queues may have together.
+    /// Makes an outlook from all rows of Machines, each with how many jobs it runs; from the rows of queues, each with how
+    /// many of its jobs run (those that are left out have no row and run none); the generation that is served now; and the
+    /// most Machines that all queues may have together.
     pub fn new(
         machines: &'a [(Machine, u32)],
+        rows: &'a BTreeMap<QueueName, (QueueRow, u64)>,
         generation: &'a str,
         max_machines: u32,
         now: Timestamp,
     ) -> Outlook<'a> {
         let fleet = Fleet::of(machines);
-        Outlook { present: fleet.present(), fleet, generation, max_machines, now, queues: BTreeMap::new() }
+        let present = fleet.present();
+        Outlook { fleet, present, generation, max_machines, now, rows, queues: BTreeMap::new() }
     }
 
-    /// Returns why a job waits; nothing where it does not. `served` says whether its module is served now, and `policy`
-    /// is its queue's.
+    /// Returns why a job waits; nothing where it does not. `served` says whether its module is served now, `lane` is the
+    /// row of its key, and `policy` is its queue's.
     pub fn why(
         &mut self,
         job: &Job,
         served: bool,
+        lane: Option<&Lane>,
         policy: impl FnOnce() -> QueuePolicy,
     ) -> Option<WhyWaiting> {
         let JobState::Waiting { due } = job.state else { return None };
@@ -107,8 +140,40 @@ impl<'a> Outlook<'a> {
             Phase::Retrying if due > self.now => WhyWaiting::TriedAgain { at: due },
             _ if due > self.now => WhyWaiting::Scheduled { at: due },
             _ if !served => WhyWaiting::ModuleNotServed,
-            _ => self.in_queue(&job.queue, job.is_suspect(), policy),
+            _ => match lane {
+                Some(lane) => {
+                    let policy = policy();
+                    let at_key = self.at_key(lane, &policy);
+                    at_key.unwrap_or_else(|| self.in_queue(&job.queue, job.is_suspect(), || policy))
+                }
+                None => self.in_queue(&job.queue, job.is_suspect(), policy),
+            },
         })
+    }
+
+    /// Why jobs of a key do not start, where it is for the key. That the queue is paused comes before.
+    fn at_key(&self, lane: &Lane, policy: &QueuePolicy) -> Option<WhyWaiting> {
+        if self.rows.get(&lane.queue).is_some_and(|(row, _)| row.paused(self.now).is_some()) {
+            return None;
+        }
+        if let Some(max) = policy.max_running_per_key.filter(|max| lane.running >= u64::from(*max)) {
+            return Some(WhyWaiting::KeyIsAtLimit { running: lane.running, max });
+        }
+        let rate = policy.rate_per_key.filter(|rate| lane.bucket.tokens(*rate, self.now) == 0)?;
+        Some(WhyWaiting::KeyIsAtRate { next: lane.bucket.next(rate) })
+    }
+
+    /// Why jobs of a queue do not start, where it is for a pause or a limit.
+    fn at_gate(&self, queue: &QueueName, policy: &QueuePolicy) -> Option<WhyWaiting> {
+        let (row, running) = self.rows.get(queue).cloned().unwrap_or_default();
+        if let Some(pause) = row.paused(self.now) {
+            return Some(WhyWaiting::QueueIsPaused(pause.clone()));
+        }
+        if let Some(max) = policy.max_running.filter(|max| running >= u64::from(*max)) {
+            return Some(WhyWaiting::QueueIsAtLimit { running, max });
+        }
+        let next = row.room_at(policy, running, self.now)?;
+        Some(WhyWaiting::QueueIsAtRate { next })
     }
 
     /// Returns why jobs of a queue that are due do not start.
@@ -126,7 +191,8 @@ impl<'a> Outlook<'a> {
         if let Some(known) = self.queues.get(&key) {
             return known.clone();
         }
-        let why = self.look(queue, suspect, &policy());
+        let policy = policy();
+        let why = self.at_gate(queue, &policy).unwrap_or_else(|| self.look(queue, suspect, &policy));
         self.queues.insert(key, why.clone());
         why
     }

@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
 use self::object::FromObject;
-use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits};
+use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::manifest::QueuePolicy;
-use crate::{AttemptNumber, JobId, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
+use crate::{AttemptNumber, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
 
 /// `POST /v1/jobs`: a request to run a module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,6 +42,12 @@ pub struct EnqueueRequest {
     /// The milliseconds that must pass before the job runs. Refused together with `scheduled_at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_ms: Option<u64>,
+    /// How soon the job is run among those of its queue and key: [`limits::PRIORITIES`], smaller first, by default 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i8,
+    /// What the job has in common with others that are limited together and take turns with the rest, such as a tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<JobKey>,
     /// How many attempts may be spent; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
@@ -90,6 +96,8 @@ impl EnqueueRequest {
             queue: None,
             scheduled_at: None,
             in_ms: None,
+            priority: 0,
+            key: None,
             max_attempts: None,
             time_limit_ms: None,
             expires_at: None,
@@ -154,6 +162,20 @@ impl EnqueueRequest {
         self
     }
 
+    /// Has the job run sooner (less than 0) or later than others of its queue and key: [`limits::PRIORITIES`].
+    #[must_use]
+    pub fn priority(mut self, priority: i8) -> EnqueueRequest {
+        self.priority = priority;
+        self
+    }
+
+    /// Gives the job a key, such as a tenant: jobs of one key are limited together and take turns with those of others.
+    #[must_use]
+    pub fn key(mut self, key: JobKey) -> EnqueueRequest {
+        self.key = Some(key);
+        self
+    }
+
     /// Puts the job into another queue than the module's.
     #[must_use]
     pub fn queue(mut self, queue: QueueName) -> EnqueueRequest {
@@ -179,7 +201,7 @@ macro_rules! objects {
     )+};
 }
 
-objects!(EnqueueRequest, BulkRequest);
+objects!(EnqueueRequest, BulkRequest, PauseRequest);
 
 fn no_args() -> Box<RawValue> {
     RawValue::from_string("null".to_owned()).expect("null is JSON")
@@ -308,8 +330,43 @@ pub struct QueueView {
     /// Why those of its jobs that are available do not start, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// That it is paused, and why; nothing where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
     /// The number of Machines that run or are being started.
     pub machines: u32,
+}
+
+/// `POST /v1/queues/{name}/pause`: has a queue start nothing until it is resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+pub struct PauseRequest {
+    /// Why, for people.
+    pub reason: String,
+    /// Who paused it, for people.
+    pub by: String,
+    /// The time at which it goes on by itself. Refused together with `for_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// The milliseconds after which it goes on by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+}
+
+/// That a queue starts nothing, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// The time from which it has been paused.
+    pub since: Timestamp,
+    /// The time at which it goes on by itself; only when somebody resumes it where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Why, for people, as whoever paused it said; at most [`limits::PAUSE_BYTES_MAX`] bytes, and so is `by`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Who paused it, for people, as they said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
 }
 
 /// The answer of `GET /v1/queues`.

@@ -208,6 +208,18 @@ name!(
     |id| (1..=NAME_LEN_MAX).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric())
 );
 
+name!(
+    /// What jobs of a queue have in common that are limited together and take turns with others, such as a tenant: 1 to
+    /// 128 bytes of text without control characters.
+    JobKey,
+    "key",
+    "1 to 128 bytes of text without control characters",
+    |key| (1..=KEY_LEN_MAX).contains(&key.len()) && !key.chars().any(char::is_control)
+);
+
+/// The longest key, in bytes: one stands in the index of each job that waits with it.
+const KEY_LEN_MAX: usize = 128;
+
 impl QueueName {
     /// Returns `default`, the queue of jobs and modules that name none.
     pub fn default_queue() -> QueueName {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::cause::{Cause, NotTriedAgain, UnknownCause};
 pub use crate::retry::{Backoff, InvalidBackoff, RetryPolicy};
-use crate::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, Timestamp, limits};
+use crate::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp, limits};
 
 /// The public states of a job, as in Oban and River.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -231,6 +231,10 @@ pub struct Waits {
     pub text: String,
 }
 
+pub(crate) fn is_zero(priority: &i8) -> bool {
+    *priority == 0
+}
+
 /// A job as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobView {
@@ -240,6 +244,12 @@ pub struct JobView {
     pub module: ModuleName,
     /// The queue it waits in.
     pub queue: QueueName,
+    /// How soon it is run among those of its queue and key, smaller first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i8,
+    /// What it has in common with others that are limited together and take turns with the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<JobKey>,
     /// The job's state at the time of asking.
     pub state: State,
     /// Why the job does not start, where it waits and that was looked up.

@@ -80,6 +80,16 @@ pub const STACK_BYTES_MAX: usize = 1024 * 1024;
 pub const QUEUE_JOBS_MAX_DEFAULT: u64 = 1_000_000;
 /// The most waiting jobs that may be set: no disk reaches it, so that a slip in zeros is seen.
 pub const QUEUE_JOBS_MAX: u64 = 1_000_000_000;
+/// The smallest and the largest priority of a job. Smaller runs first.
+pub const PRIORITIES: std::ops::RangeInclusive<i8> = -100..=100;
+/// How long a job waits to be worth one step of priority: one that waited an hour longer goes first.
+pub const PRIORITY_STEP: Duration = Duration::from_secs(60 * 60);
+/// Why a queue is paused, and who paused it: shown in a line each.
+pub const PAUSE_BYTES_MAX: usize = 256;
+/// The longest period of a rate: as long as a guest may put its job off.
+pub const RATE_PERIOD_MAX: Duration = PUT_OFF_MAX;
+/// The largest burst of a rate.
+pub const RATE_BURST_MAX: u32 = 1_000_000;
 /// Machines that a queue may have where nothing else is declared.
 pub const MACHINES_DEFAULT: u32 = 4;
 /// Machines of all queues together, where the declared queues may not have more: five queues' full number, and less than

@@ -67,6 +67,14 @@ impl Manifest {
             within(of("ready_machines"), policy.ready_machines.into(), 0..=max_machines)?;
             within(of("jobs_per_machine"), policy.jobs_per_machine.into(), 1..=limits::PLACES_MAX.into())?;
             within(of("max_jobs"), policy.max_jobs, 0..=limits::QUEUE_JOBS_MAX)?;
+            for (what, most) in
+                [("max_running", policy.max_running), ("max_running_per_key", policy.max_running_per_key)]
+            {
+                within(of(what), most.unwrap_or(1).into(), 1..=u32::MAX.into())?;
+            }
+            for (what, rate) in [("rate", policy.rate), ("rate_per_key", policy.rate_per_key)] {
+                rate.map_or(Ok(()), |rate| rate.check(|part| format!("`{part}` of {}", of(what))))?;
+            }
             if let Wait::Millis(millis) = policy.wait {
                 within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
             }
@@ -219,6 +227,18 @@ pub struct QueuePolicy {
     pub single_use: bool,
     /// How many jobs may wait in the queue. With so many, another enqueue is refused.
     pub max_jobs: u64,
+    /// The most of its jobs that run at once, over all Machines; as many as there are places where this is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_running: Option<u32>,
+    /// The most jobs of one key that run at once, over all Machines. Jobs without a key are not bound by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_running_per_key: Option<u32>,
+    /// How many attempts may begin in a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// How many attempts at jobs of one key may begin in a while. Jobs without a key are not bound by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_key: Option<Rate>,
     /// CPUs and memory of its Machines.
     pub size: MachineSize,
 }
@@ -233,12 +253,52 @@ impl Default for QueuePolicy {
             wait: Wait::default(),
             single_use: false,
             max_jobs: limits::QUEUE_JOBS_MAX_DEFAULT,
+            max_running: None,
+            max_running_per_key: None,
+            rate: None,
+            rate_per_key: None,
             size: MachineSize::default(),
         }
     }
 }
 
+/// How many attempts may begin in a while: a token bucket, which holds up to `burst` and is filled evenly, with `jobs` in
+/// each period. So at most `burst` and what the time brings begin, in whatever stretch of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// How many may begin in a period, at least 1.
+    pub jobs: u32,
+    /// The period, in milliseconds: 1 to [`limits::RATE_PERIOD_MAX`].
+    pub per_ms: u64,
+    /// How many may begin at once after a while without any, 1 to [`limits::RATE_BURST_MAX`].
+    pub burst: u32,
+}
+
+impl Rate {
+    /// Makes a rate with the default burst: what comes in a second, and at least 1.
+    pub fn new(jobs: u32, per_ms: u64) -> Rate {
+        let a_second = u64::from(jobs).saturating_mul(1_000).div_ceil(per_ms.max(1));
+        let burst = a_second.clamp(1, limits::RATE_BURST_MAX.into());
+        Rate { jobs, per_ms, burst: u32::try_from(burst).unwrap_or(limits::RATE_BURST_MAX) }
+    }
+
+    fn check(self, of: impl Fn(&str) -> String) -> Result<(), OutOfBounds> {
+        let per_max = limits::RATE_PERIOD_MAX.as_millis() as u64;
+        within(of("per"), self.per_ms, 1..=per_max)?;
+        // More would be none: a token comes once in a microsecond at most.
+        let jobs_max = self.per_ms.saturating_mul(1_000).min(u32::MAX.into());
+        within(of("jobs"), self.jobs.into(), 1..=jobs_max)?;
+        within(of("burst"), self.burst.into(), 1..=limits::RATE_BURST_MAX.into())
+    }
+}
+
 impl QueuePolicy {
+    /// Returns whether anything bounds the jobs of a key.
+    pub fn limits_keys(&self) -> bool {
+        self.max_running_per_key.is_some() || self.rate_per_key.is_some()
+    }
+
     /// Returns how many places a Machine has, each of which runs one job: one where a Machine is used once.
     pub fn places(&self) -> u32 {
         if self.single_use { 1 } else { self.jobs_per_machine.clamp(1, limits::PLACES_MAX) }

@@ -43,8 +43,10 @@ pub struct Exchanged {
     pub ended: Vec<JobId>,
     /// Whether the dispatcher may have something to decide: jobs came back to the queue, or the Machine left.
     pub changed: bool,
-    /// Whether jobs of the queue that had to wait behind a suspect may be claimed now.
+    /// Whether jobs of the queue that had to wait, behind a suspect or for a limit, may be claimed now.
     pub unblocked: bool,
+    /// When there may be more for the host without anything else happening: a rate has come back, or a lane has its turn.
+    pub look_at: Option<Timestamp>,
     /// Whether a newer request of the same Machine has come: this one gets nothing any more.
     pub stale: bool,
 }

@@ -15,13 +15,13 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
 use midge_protocol::AttemptNumber;
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage,
+    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Pause, PauseRequest,
 };
 use midge_protocol::job::JobView;
 use serde::Deserialize;
 
 pub(crate) use access::check_form;
-use answer::{Body, Id, Params};
+use answer::{Body, Id, Name, Params};
 pub(crate) use answer::{Failed, not_allowed, nothing_here, with_headers};
 pub(crate) use bodies::Bodies;
 
@@ -44,6 +44,8 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/jobs/{id}/cancel", post(cancel))
         .route("/v1/jobs/{id}/retry", post(retry))
         .route("/v1/queues", get(queues))
+        .route("/v1/queues/{name}/pause", post(pause_queue))
+        .route("/v1/queues/{name}/resume", post(resume_queue))
         .route("/v1/machines", get(machines))
         .route("/v1/modules", get(modules))
         .route("/v1", any(nothing_here))
@@ -144,6 +146,19 @@ async fn retry(State(midge): State<Midge>, Id(id): Id) -> Result<Json<JobView>, 
 
 async fn queues(State(midge): State<Midge>) -> Result<Response, Failed> {
     Ok(Json(midge.queues().await?).into_response())
+}
+
+async fn pause_queue(
+    State(midge): State<Midge>,
+    Name(name): Name,
+    body: Body<PauseRequest>,
+) -> Result<Json<Pause>, Failed> {
+    Ok(Json(midge.pause_queue(name, body.value).await?))
+}
+
+async fn resume_queue(State(midge): State<Midge>, Name(name): Name) -> Result<StatusCode, Failed> {
+    midge.resume_queue(name).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn machines(State(midge): State<Midge>) -> Result<Response, Failed> {

@@ -65,7 +65,7 @@
 //! #     std::fs::create_dir_all(folder)?;
 //! #     std::fs::write(folder.join("greet.cwasm"), "")?;
 //! #     std::fs::write(folder.join("manifest.json"), r#"{
-//! #         "format": 2, "wasmtime": "48", "config_hash": "", "cpu": "x86-64-v2",
+//! #         "format": 3, "wasmtime": "48", "config_hash": "", "cpu": "x86-64-v2",
 //! #         "modules": { "greet": {
 //! #             "file": "greet.cwasm", "size": 0, "xxh3": "", "source_sha256": "", "queue": "default",
 //! #             "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",

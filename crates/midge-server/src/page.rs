@@ -257,11 +257,11 @@ fn queues_table(queues: &Queues) -> Markup {
             }
             @for queue in &queues.queues {
                 tr {
-                    td { (queue.name) }
+                    td { (queue.name) @if queue.pause.is_some() { " " span.state { "paused" } } }
                     @for state in JobState::ALL { td.n { (queue.jobs.get(&state).unwrap_or(&0)) } }
                     td.n { @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) } @else { "–" } }
                     td.n { (queue.machines) " of " (queue.policy.max_machines) }
-                    td.says { @if let Some(waits) = &queue.waits { (waits.text) } }
+                    td.says { @if let Some(waits) = &queue.waits { (shown::line(&waits.text)) } }
                 }
             }
         }
@@ -346,6 +346,8 @@ fn facts(detail: &JobDetail) -> Markup {
         table.facts {
             tr { th { "id" } td { code { (job.id) } } }
             tr { th { "queue" } td { (job.queue) } }
+            @if let Some(key) = &job.key { tr { th { "key" } td { (shown::line(key.as_str())) } } }
+            @if job.priority != 0 { tr { th { "priority" } td { (job.priority) } } }
             tr { th { "args" } td { code { (shown::text(detail.args.get())) } } }
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
             tr { th { "scheduled" } td { (time(job.scheduled_at)) } }

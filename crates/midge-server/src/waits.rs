@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use midge_core::WhyWaiting;
 use midge_protocol::Timestamp;
+use midge_protocol::api::Pause;
 use midge_protocol::job::Waits;
 
 /// A time of the last hours is told without its date.
@@ -18,6 +19,20 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
         WhyWaiting::TriedAgain { at } => ("tried_again", format!("tried again at {}", clock(*at, now))),
         WhyWaiting::ModuleNotServed => {
             ("module_not_served", "no module of this name is served now".to_owned())
+        }
+        WhyWaiting::QueueIsPaused(pause) => ("queue_is_paused", paused(pause, now)),
+        WhyWaiting::QueueIsAtLimit { running, max } => (
+            "queue_is_at_limit",
+            format!("the queue runs {running} jobs of the {max} that it may run at once"),
+        ),
+        WhyWaiting::QueueIsAtRate { next } => {
+            ("queue_is_at_rate", format!("the queue keeps to its rate: the next begins {}", soon(*next, now)))
+        }
+        WhyWaiting::KeyIsAtLimit { running, max } => {
+            ("key_is_at_limit", format!("its key runs {running} jobs of the {max} that it may run at once"))
+        }
+        WhyWaiting::KeyIsAtRate { next } => {
+            ("key_is_at_rate", format!("its key keeps to its rate: the next begins {}", soon(*next, now)))
         }
         WhyWaiting::PlaceIsFree => {
             ("place_is_free", "a place is free: a Machine is about to take it".to_owned())
@@ -42,8 +57,19 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
     Waits { code: code.to_owned(), text }
 }
 
+fn paused(pause: &Pause, now: Timestamp) -> String {
+    let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
+    let until = pause.until.map_or(String::new(), |until| format!(" until {}", clock(until, now)));
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+    format!("the queue is paused{by}{until}{reason}")
+}
+
+fn soon(at: Timestamp, now: Timestamp) -> String {
+    if at > now { format!("in {}", span(at.since(now))) } else { "now".to_owned() }
+}
+
 fn tries(times: u32, since: Timestamp, next: Timestamp, now: Timestamp) -> String {
-    let next = if next > now { format!("in {}", span(next.since(now))) } else { "now".to_owned() };
+    let next = soon(next, now);
     format!("{} since {}; next try {next}", count(u64::from(times), "time"), clock(since, now))
 }
 
@@ -103,6 +129,28 @@ mod tests {
             (WhyWaiting::QueueIsBusy { machines: 4, max: 4 }, "the queue has its 4 of 4 Machines, all busy"),
             (WhyWaiting::ServerIsFull { machines: 20, max: 20 }, "the server has its 20 of 20 Machines"),
             (WhyWaiting::MachineIsNext, "a Machine is about to be made"),
+            (
+                WhyWaiting::QueueIsPaused(Pause {
+                    since: now,
+                    until: Some(at(60)),
+                    reason: "the API is down".into(),
+                    by: "ops".into(),
+                }),
+                "the queue is paused by ops until 12:06 UTC: the API is down",
+            ),
+            (
+                WhyWaiting::QueueIsAtLimit { running: 3, max: 3 },
+                "the queue runs 3 jobs of the 3 that it may run at once",
+            ),
+            (
+                WhyWaiting::QueueIsAtRate { next: at(2) },
+                "the queue keeps to its rate: the next begins in 2 seconds",
+            ),
+            (
+                WhyWaiting::KeyIsAtLimit { running: 1, max: 1 },
+                "its key runs 1 jobs of the 1 that it may run at once",
+            ),
+            (WhyWaiting::KeyIsAtRate { next: now }, "its key keeps to its rate: the next begins now"),
         ];
         for (why, text) in table {
             assert_eq!(waits(&why, now).text, text);

@@ -116,6 +116,8 @@ fn fresh() -> Job {
         id: JobId::generate(),
         module: ModuleName::new("hello").expect("a name"),
         queue: queue(),
+        priority: 0,
+        key: None,
         content_hash: 0x1234_5678_9abc_def0,
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),
@@ -195,7 +197,7 @@ async fn drain(store: &Arc<SqliteStore>, jobs: usize) -> Measured {
                     changed.push(change.job);
                 }
                 let finished = changed.len();
-                for job in rows.jobs_due(&queue(), now(), CLAIM_JOBS)? {
+                for job in rows.jobs_due(&queue(), None, now(), CLAIM_JOBS)? {
                     rows.content(job.id, Content::Args)?;
                     let event = JobEvent::Claimed { machine: machine.clone() };
                     changed.push(job.apply(event, now()).expect("it is due").job);

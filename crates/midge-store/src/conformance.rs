@@ -8,6 +8,7 @@ pub mod counts;
 pub mod expiry;
 pub mod fixtures;
 pub mod jobs;
+pub mod lanes;
 pub mod listing;
 pub mod machines;
 pub mod transactions;
@@ -49,6 +50,14 @@ macro_rules! conformance {
             expiry::only_jobs_that_wait_for_their_first_start_expire
             expiry::the_next_expiry_is_the_soonest_whether_it_is_past_or_not
             expiry::an_expiry_is_forgotten_with_work_that_fails
+            lanes::jobs_of_a_key_are_due_in_the_claim_order_of_the_core
+            lanes::next_due_of_a_key_is_its_soonest
+            lanes::a_lane_follows_its_jobs
+            lanes::a_lane_forgets_work_that_fails
+            lanes::lanes_come_in_turn_unless_they_are_full
+            lanes::a_plan_for_a_lane_leaves_its_numbers
+            lanes::a_queue_is_found_as_it_was_written
+            lanes::lanes_have_the_numbers_of_their_jobs
             listing::jobs_are_listed_newest_first
             listing::every_search_lists_exactly_what_fits
             listing::pages_follow_one_another_without_gap_or_repeat
@@ -102,6 +111,7 @@ mod tests {
             ("counts", include_str!("conformance/counts.rs")),
             ("expiry", include_str!("conformance/expiry.rs")),
             ("jobs", include_str!("conformance/jobs.rs")),
+            ("lanes", include_str!("conformance/lanes.rs")),
             ("listing", include_str!("conformance/listing.rs")),
             ("machines", include_str!("conformance/machines.rs")),
             ("transactions", include_str!("conformance/transactions.rs")),

@@ -11,6 +11,8 @@ mod sqlite;
 mod work;
 
 pub use memory::MemoryStore;
-pub use rows::{Content, ContentRows, JobRows, JobSearch, MachineRows, Rows, StoreError, read, write};
+pub use rows::{
+    Content, ContentRows, JobRows, JobSearch, LaneRows, MachineRows, Rows, StoreError, read, write,
+};
 pub use rows::{ReadJob, ReadWork, Store, WriteWork};
 pub use sqlite::{SqliteSettings, SqliteStore};

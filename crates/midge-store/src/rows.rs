@@ -5,9 +5,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use midge_core::{Job, JobCounts, Machine, Phase, StateFilter, UnreadableJob};
+use midge_core::{Job, JobCounts, Lane, Machine, Phase, QueueRow, StateFilter, Turn, UnreadableJob};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
@@ -125,8 +125,8 @@ fn received<T, E: From<StoreError>>(
 }
 
 /// Everything that can be done in a transaction.
-pub trait Rows: JobRows + ContentRows + MachineRows {}
-impl<T: JobRows + ContentRows + MachineRows> Rows for T {}
+pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows {}
+impl<T: JobRows + LaneRows + ContentRows + MachineRows> Rows for T {}
 
 /// A job as it was written, or what is known of one whose row cannot be read.
 pub type ReadJob = Result<Job, UnreadableJob>;
@@ -140,9 +140,24 @@ pub trait JobRows {
     /// [`StoreError::Unreadable`] where the row of one cannot be read.
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError>;
 
-    /// Finds at most `limit` waiting jobs of a queue that are due at `now`, in [`midge_core::claim_order`]. Those that
-    /// cannot be read are left out, and, in a transaction that writes, [discarded](UnreadableJob::discarded).
-    fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError>;
+    /// Finds at most `limit` waiting jobs of a queue and key, or of those without one, that are due at `now`, in
+    /// [`midge_core::claim_order`]. Those that cannot be read are left out, and, in a transaction that writes,
+    /// [discarded](UnreadableJob::discarded).
+    fn jobs_due(
+        &mut self,
+        queue: &QueueName,
+        key: Option<&JobKey>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError>;
+
+    /// Returns when the next waiting job of a queue and key becomes due after `now`.
+    fn next_due_of_key(
+        &mut self,
+        queue: &QueueName,
+        key: &JobKey,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError>;
 
     /// Finds the jobs that are leased to a Machine, by id. Those that cannot be read are left out, and, in a
     /// transaction that writes, [discarded](UnreadableJob::discarded).
@@ -160,6 +175,9 @@ pub trait JobRows {
     /// Returns how many jobs of a queue wait, due or not: fast enough to be asked at each enqueue.
     fn jobs_waiting(&mut self, queue: &QueueName) -> Result<u64, StoreError>;
 
+    /// Returns how many jobs of a queue run: fast enough to be asked at each claim.
+    fn jobs_running(&mut self, queue: &QueueName) -> Result<u64, StoreError>;
+
     /// Returns when the next waiting job of any queue becomes due after `now`.
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
@@ -176,6 +194,44 @@ pub trait JobRows {
     /// Deletes at most `limit` jobs in a phase that ended before a time, with all that belongs to them.
     /// Returns how many.
     fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
+}
+
+/// Rows of queues and lanes: what finds the next jobs, however many wait in however many lanes.
+///
+/// A key with jobs that wait or run has a lane, whose numbers [`JobRows::put_jobs`] keeps by [`Lane::count`].
+pub trait LaneRows {
+    /// Finds the lane of a key.
+    fn lane(&mut self, queue: &QueueName, key: &JobKey) -> Result<Option<Lane>, StoreError>;
+
+    /// Finds at most `limit` lanes of a queue whose turn has come at `now` and that are not full, in the order of their
+    /// turns.
+    fn lanes_come(
+        &mut self,
+        queue: &QueueName,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Lane>, StoreError>;
+
+    /// Returns the last turn of a queue's lanes that has come at `now`, and the first that has not; those of lanes that
+    /// are full left out.
+    fn turns(
+        &mut self,
+        queue: &QueueName,
+        now: Timestamp,
+    ) -> Result<(Option<Turn>, Option<Turn>), StoreError>;
+
+    /// Writes when lanes are looked at next, and what is left of their rates; not the numbers of their jobs. A lane that
+    /// is not there is left out, and one that is [idle](Lane::is_idle) at `now` is forgotten.
+    fn put_lanes(&mut self, lanes: &[Lane], now: Timestamp) -> Result<(), StoreError>;
+
+    /// Reads what is kept of a queue.
+    fn queue(&mut self, name: &QueueName) -> Result<QueueRow, StoreError>;
+
+    /// Reads all queues of which something is kept.
+    fn queues(&mut self) -> Result<BTreeMap<QueueName, QueueRow>, StoreError>;
+
+    /// Writes what is kept of a queue.
+    fn put_queue(&mut self, name: &QueueName, row: &QueueRow) -> Result<(), StoreError>;
 }
 
 /// Bytes that belong to jobs, and the attempts that ended.
@@ -349,4 +405,9 @@ impl StoreError {
 pub(crate) fn beyond(end: u64, offset: u64, bytes: &[u8]) -> Option<&[u8]> {
     let known = end.checked_sub(offset)?;
     bytes.get(usize::try_from(known).ok()?..).filter(|new| !new.is_empty())
+}
+
+/// Returns the latest time at which something happened to a job.
+pub(crate) fn changed_at(job: &Job) -> Timestamp {
+    [job.ended_at(), job.started_at].into_iter().flatten().fold(job.enqueued_at, Timestamp::max)
 }

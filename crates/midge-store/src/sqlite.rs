@@ -34,6 +34,7 @@ mod file;
 mod queued;
 
 mod jobs;
+mod lanes;
 mod listing;
 mod read;
 

@@ -139,7 +139,7 @@ fn a_kill_leaves_the_old_schema_or_the_new_one() -> Result<(), Failed> {
         assert!(schema == 1 && old == jobs || schema == 3 && old == 0, "schema {schema}: {old} of {jobs}");
         drop(connection);
         let store = SqliteStore::open(&path)?;
-        let due = run(read(&store, |rows| rows.jobs_due(&queue("default"), at(0), 100_000)))?;
+        let due = run(read(&store, |rows| rows.jobs_due(&queue("default"), None, at(0), 100_000)))?;
         assert_eq!(due.len(), 30_001, "killed with {wal_bytes} bytes of log");
     }
     Ok(())

@@ -131,7 +131,7 @@ fn read_everything(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
         all.push(format!("counts at {now}: {:?}", rows.job_counts(now)?));
         all.push(format!("next due after {now}: {:?}", rows.next_due(now)?));
         for name in ["default", "other"] {
-            all.push(format!("due in {name} at {now}: {:?}", rows.jobs_due(&queue(name), now, 100)?));
+            all.push(format!("due in {name} at {now}: {:?}", rows.jobs_due(&queue(name), None, now, 100)?));
         }
         for state in State::ALL {
             let everywhere = JobSearch { state: StateFilter::of(state, now), ..JobSearch::default() };

@@ -72,7 +72,7 @@ fn an_unreadable_job_is_not_claimed_keeps_no_other_waiting_and_ends_discarded() 
     database.garble(id(1), GARBAGE[0]);
     database.garble(id(2), GARBAGE[1]);
     let store = database.open();
-    let due = |rows: &mut dyn midge_store::Rows| rows.jobs_due(&queue("default"), at(10), 1);
+    let due = |rows: &mut dyn midge_store::Rows| rows.jobs_due(&queue("default"), None, at(10), 1);
     // Who only reads leaves it alone.
     for _ in 0..2 {
         assert_eq!(run(read(&store, due)).unwrap().iter().map(|job| job.id).collect::<Vec<_>>(), [id(3)]);

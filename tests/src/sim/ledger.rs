@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use midge_core::{Ending, Job, JobState, Machine, MachineState};
+use midge_core::{Ending, Job, JobState, Lane, Machine, MachineState, QueueRow};
 use midge_protocol::exchange::{Grant, Outcome};
 use midge_protocol::job::{AttemptView, Backoff, Cause};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp, limits};
+use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Timestamp, limits};
 use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::host::{Key, log_text, words};
@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     allowances: BTreeMap<JobId, u32>,
     /// How often a suspect was cleared.
     cleared: u64,
+    /// When attempts began, by queue and by key.
+    starts: BTreeMap<(QueueName, Option<JobKey>), Vec<Timestamp>>,
     writes: u64,
     /// How many Machines there were, or may have been.
     present: u32,
@@ -199,6 +201,60 @@ impl Ledger {
         ensure(unfinished || text == *log, || format!("{} ended with only {log:?} of its log", words(key)))
     }
 
+    /// No limit is exceeded, no paused queue starts anything, and each lane has the numbers that its jobs come to.
+    fn check_queue(
+        &self,
+        queue: &QueueName,
+        policy: &QueuePolicy,
+        lanes: &BTreeMap<JobKey, Lane>,
+    ) -> Result<(), Broken> {
+        let jobs = || self.jobs().filter(|job| job.queue == *queue);
+        let running =
+            |of: &dyn Fn(&Job) -> bool| jobs().filter(|job| job.lease().is_some() && of(job)).count() as u64;
+        let all = running(&|_| true);
+        ensure(policy.max_running.is_none_or(|max| all <= max.into()), || {
+            format!("{queue} runs {all} jobs: {policy:?}")
+        })?;
+        let keys: BTreeSet<&JobKey> = jobs().filter_map(|job| job.key.as_ref()).collect();
+        for key in keys {
+            let of_key = |job: &Job| job.key.as_ref() == Some(key);
+            let ours = running(&of_key);
+            ensure(policy.max_running_per_key.is_none_or(|max| ours <= max.into()), || {
+                format!("{queue} runs {ours} jobs of {key}: {policy:?}")
+            })?;
+            let waiting = jobs().filter(|job| of_key(job) && job.phase().is_waiting()).count() as u64;
+            let counted = lanes.get(key).map_or((0, 0), |lane| (lane.waiting, lane.running));
+            ensure(counted == (waiting, ours), || {
+                format!("the lane {key} of {queue} counts {counted:?}, and there are {waiting} and {ours}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// An attempt began: neither the queue nor the key begins more in any stretch of time than its rate allows.
+    fn check_start(
+        &mut self,
+        job: &Job,
+        policy: &QueuePolicy,
+        row: &QueueRow,
+        now: Timestamp,
+    ) -> Result<(), Broken> {
+        ensure(row.paused(now).is_none(), || format!("{} began, and its queue is paused: {row:?}", job.id))?;
+        let of_key = job.key.as_ref().and(policy.rate_per_key).map(|rate| (job.key.clone(), rate));
+        for (key, rate) in policy.rate.map(|rate| (None, rate)).into_iter().chain(of_key) {
+            let starts = self.starts.entry((job.queue.clone(), key)).or_default();
+            starts.push(now);
+            for (first, at) in starts.iter().enumerate() {
+                let begun = (starts.len() - first) as u64;
+                let brought = now.since(*at).as_millis() as u64 * u64::from(rate.jobs) / rate.per_ms;
+                ensure(begun <= u64::from(rate.burst) + brought, || {
+                    format!("{begun} attempts in {} began since {at}: {rate:?}", job.queue)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     fn check_machines(
         &mut self,
         machines: &[(Machine, u32)],
@@ -303,7 +359,31 @@ impl World {
         let to_check: Vec<Job> = jobs.into_iter().filter(|job| all || changed(job)).collect();
         let rows = self.store.look(move |rows| to_check.into_iter().map(|job| row(rows, job)).collect());
         let rows: Vec<Row> = rows;
-        rows.into_iter().try_for_each(|row| self.ledger.check_job(row))?;
+        let names: Vec<QueueName> = self.policies.keys().cloned().collect();
+        let keys = ["large", "small", "tiny"].map(|key| JobKey::new(key).expect("a plain key"));
+        let queues = self.store.look(move |rows| {
+            let mut queues = BTreeMap::new();
+            for name in names {
+                let mut lanes = BTreeMap::new();
+                for key in &keys {
+                    lanes.extend(rows.lane(&name, key)?.map(|lane| (key.clone(), lane)));
+                }
+                queues.insert(name.clone(), (rows.queue(&name)?, lanes));
+            }
+            Ok(queues)
+        });
+        for row in rows {
+            let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
+            if let (true, Some((queue, _))) = (row.job.attempt > before, queues.get(&row.job.queue)) {
+                let policy = self.policies.get(&row.job.queue).cloned().unwrap_or_default();
+                self.ledger.check_start(&row.job, &policy, queue, self.now)?;
+            }
+            self.ledger.check_job(row)?;
+        }
+        for (name, (_, lanes)) in &queues {
+            let policy = self.policies.get(name).cloned().unwrap_or_default();
+            self.ledger.check_queue(name, &policy, lanes)?;
+        }
         self.ledger.check_machines(&machines, &self.policies, self.max_machines)
     }
 }

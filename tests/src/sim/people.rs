@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midge_core::{Job, JobEvent, NewJob};
+use midge_protocol::api::Pause;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
-use midge_protocol::manifest::{QueuePolicy, Wait};
-use midge_protocol::{JobId, ModuleName, QueueName, Timestamp};
+use midge_protocol::manifest::{QueuePolicy, Rate, Wait};
+use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp};
 use midge_store::Content;
 
 use super::chance::Chance;
@@ -28,9 +29,21 @@ pub(super) fn draw_policies(chance: &mut Chance) -> BTreeMap<QueueName, QueuePol
         ("wide", QueuePolicy { jobs_per_machine: 8, ..base(1) }),
         ("narrow", QueuePolicy { warm_machines: 1, jobs_per_machine: 1, ..base(1) }),
     ];
+    let policies = policies.map(|(name, policy)| (name, limited(policy, chance)));
     let chosen = 1 + chance.below((1 << policies.len()) - 1);
     let chosen = policies.into_iter().enumerate().filter(|(number, _)| chosen >> number & 1 == 1);
     chosen.map(|(_, (name, policy))| (queue(name), policy)).collect()
+}
+
+/// Gives a queue limits, or none: each by itself, and all at once.
+fn limited(policy: QueuePolicy, chance: &mut Chance) -> QueuePolicy {
+    let mut some = |most: u64| (chance.below(3) == 0).then(|| 1 + chance.below(most) as u32);
+    let (max_running, max_running_per_key) = (some(5), some(2));
+    // No slower than jobs can end within the time that a run has for that.
+    let rate = |jobs: u32, burst: u32| Rate { jobs, per_ms: 10_000, burst };
+    let rates =
+        [some(20).map(|jobs| rate(jobs + 4, jobs.div_ceil(3))), some(9).map(|jobs| rate(jobs + 1, jobs))];
+    QueuePolicy { max_running, max_running_per_key, rate: rates[0], rate_per_key: rates[1], ..policy }
 }
 
 /// Draws how many Machines the server may have: often fewer than there are queues, and than its queues may have.
@@ -74,6 +87,12 @@ impl World {
             }
             self.after(at, Event::Enqueue(Box::new(new)));
         }
+        for queue in queues {
+            if self.chance.below(3) == 0 {
+                let at = self.chance.millis(0, most);
+                self.after(at, Event::Pause(queue));
+            }
+        }
         for _ in 0..self.faults.deploys {
             let at = self.chance.millis(0, most);
             self.after(at, Event::Deploy);
@@ -96,6 +115,8 @@ impl World {
             id: JobId::from_bytes(bytes),
             module: ModuleName::new(module).expect("a plain name"),
             queue,
+            priority: self.draw_priority(),
+            key: self.draw_key(),
             content_hash: self.chance.number(),
             retry,
             limits: AttemptLimits::default(),
@@ -135,6 +156,54 @@ impl World {
     /// Draws a time after another for one job of so many.
     fn draw_time_after(&mut self, time: Timestamp, one_of: u64, most_ms: u64) -> Option<Timestamp> {
         (self.chance.below(one_of) == 0).then(|| time.after(self.chance.millis(1, most_ms)))
+    }
+
+    fn draw_priority(&mut self) -> i8 {
+        if self.chance.below(3) > 0 { 0 } else { self.chance.below(7) as i8 - 3 }
+    }
+
+    /// Of a few tenants one has most jobs.
+    fn draw_key(&mut self) -> Option<JobKey> {
+        let name = match self.chance.below(8) {
+            0..3 => return None,
+            3..6 => "large",
+            6 => "small",
+            _ => "tiny",
+        };
+        Some(JobKey::new(name).expect("a plain key"))
+    }
+
+    /// Somebody pauses a queue for a while, or until somebody resumes it.
+    pub(super) fn pause(&mut self, queue: QueueName) -> Result<(), Broken> {
+        let (now, name) = (self.now, queue.clone());
+        let until = (self.chance.below(2) == 0).then(|| now.after(self.chance.millis(100, 60_000)));
+        let pause = Pause { since: now, until, reason: String::new(), by: String::new() };
+        let done = self.ask(move |rows| {
+            let row = midge_core::QueueRow { pause: Some(pause), ..rows.queue(&name)? };
+            rows.put_queue(&name, &row)
+        })?;
+        if done.is_some() {
+            self.trace.say(now, format_args!("queue {queue} is paused until {until:?}"));
+            self.trace.count("pauses");
+        }
+        // Whoever paused it, even if there was no answer.
+        let resumed = self.chance.millis(0, 90_000);
+        self.after(resumed, Event::Resume(queue));
+        Ok(())
+    }
+
+    /// Somebody has a queue go on. Without an answer, it is repeated.
+    pub(super) fn resume(&mut self, queue: QueueName) -> Result<(), Broken> {
+        let name = queue.clone();
+        let done = self.ask(move |rows| {
+            let row = midge_core::QueueRow { pause: None, ..rows.queue(&name)? };
+            rows.put_queue(&name, &row)
+        })?;
+        match done {
+            Some(()) => self.trace.say(self.now, format_args!("queue {queue} goes on")),
+            None => self.after(Duration::from_secs(3), Event::Resume(queue)),
+        }
+        Ok(())
     }
 
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.

@@ -309,6 +309,10 @@ impl World {
             self.agenda.after(self.now, parked.until.since(self.now), looks);
             server.acts
         });
+        if let Some(at) = done.look_at.filter(|at| *at < parked.until) {
+            let looks = Event::ParkedLooks { epoch: self.epoch, parked: number };
+            self.agenda.after(self.now, at.since(self.now), looks);
+        }
         server.held_back.insert(number, HeldBack { sender, request, parked });
         Ok(())
     }

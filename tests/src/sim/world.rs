@@ -30,6 +30,8 @@ const BEGIN: Timestamp = Timestamp::from_millis(1_000_000);
 pub(super) enum Event {
     Enqueue(Box<NewJob>),
     Ask { job: JobId, retry: bool },
+    Pause(QueueName),
+    Resume(QueueName),
     Deploy,
     Crash,
     ServerStarts,
@@ -166,6 +168,8 @@ impl World {
         match event {
             Event::Enqueue(new) => return self.enqueue(*new),
             Event::Ask { job, retry } => return self.ask_of_job(job, retry),
+            Event::Pause(queue) => return self.pause(queue),
+            Event::Resume(queue) => return self.resume(queue),
             Event::Deploy => self.deploy(),
             Event::Crash => self.server_crashes(),
             Event::ServerStarts => self.server_starts(),

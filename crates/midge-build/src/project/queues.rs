@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{MachineSize, QueuePolicy, ServerPolicy, Wait};
+use midge_protocol::manifest::{MachineSize, QueuePolicy, Rate, ServerPolicy, Wait};
 use midge_protocol::{QueueName, limits};
 use toml::de::DeValue;
 
 use super::ConfigError;
 use super::section::{Section, integer};
+use super::units::duration;
 
 /// What Fly sells, from the sizes of its documentation: CPUs, then memory of each in MiB, in steps of 256.
 const SIZES: [(&str, &[u64], u64, u64); 2] =
@@ -41,6 +42,10 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         "wait",
         "single_use",
         "max_jobs",
+        "max_running",
+        "max_running_per_key",
+        "rate",
+        "rate_per_key",
         "size",
     ])?;
     let default = QueuePolicy::default();
@@ -58,6 +63,10 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         wait: section.read("wait", "seconds from 0 to 86400, or \"forever\"", wait)?.unwrap_or_default(),
         single_use: section.flag("single_use")?.unwrap_or(default.single_use),
         max_jobs: section.number("max_jobs", 1..=limits::QUEUE_JOBS_MAX)?.unwrap_or(default.max_jobs),
+        max_running: most_running(section, "max_running")?,
+        max_running_per_key: most_running(section, "max_running_per_key")?,
+        rate: rate(section, "rate")?,
+        rate_per_key: rate(section, "rate_per_key")?,
         size: size(&section.section("size")?)?,
     };
     let places_set = section.number("jobs_per_machine", 0..=u64::MAX)?;
@@ -66,6 +75,40 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         return Err(section.wrong_at("jobs_per_machine", message.to_owned()));
     }
     Ok(policy)
+}
+
+fn most_running(section: &Section<'_>, key: &str) -> Result<Option<u32>, ConfigError> {
+    let number = section.number(key, 1..=u64::from(u32::MAX))?;
+    Ok(number.map(|number| u32::try_from(number).expect("it is at most a u32")))
+}
+
+fn rate(queue: &Section<'_>, key: &str) -> Result<Option<Rate>, ConfigError> {
+    if !queue.names().any(|name| name == key) {
+        return Ok(None);
+    }
+    let section = queue.section(key)?;
+    section.only(&["jobs", "per", "burst"])?;
+    let jobs = section.number("jobs", 1..=u64::from(u32::MAX))?;
+    let period =
+        |text: &str| duration(text).filter(|per| !per.is_zero() && *per <= limits::RATE_PERIOD_MAX).ok_or(());
+    let per =
+        section.parsed("per", "a duration such as \"1s\", \"5m\" or \"1h\", from 1ms to 720h", period)?;
+    let (Some(jobs), Some(per)) = (jobs, per) else {
+        return Err(
+            section.wrong(format!("`{key}` needs `jobs` and `per`, such as {{ jobs = 10, per = \"1s\" }}"))
+        );
+    };
+    let per_ms = per.as_millis() as u64;
+    let most = per_ms.saturating_mul(1_000);
+    if jobs > most {
+        let message =
+            format!("`jobs` must be at most {most} in that time: leave the rate out where there is none");
+        return Err(section.wrong_at("jobs", message));
+    }
+    let narrow = |number: u64| u32::try_from(number).expect("it is at most a u32");
+    let rate = Rate::new(narrow(jobs), per_ms);
+    let burst = section.number("burst", 1..=u64::from(limits::RATE_BURST_MAX))?;
+    Ok(Some(Rate { burst: burst.map_or(rate.burst, narrow), ..rate }))
 }
 
 fn wait(value: &DeValue<'_>) -> Option<Wait> {

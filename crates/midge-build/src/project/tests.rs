@@ -1,5 +1,5 @@
 use midge_protocol::job::Backoff;
-use midge_protocol::manifest::{MachineSize, Wait};
+use midge_protocol::manifest::{MachineSize, Rate, Wait};
 
 use super::*;
 
@@ -30,6 +30,10 @@ ready_machines = 2
 jobs_per_machine = 4
 wait = "forever"
 max_jobs = 1_000
+max_running = 20
+max_running_per_key = 2
+rate = { jobs = 100, per = "1m" }
+rate_per_key = { jobs = 5, per = "1s", burst = 3 }
 size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
 
 [queues.single]
@@ -62,6 +66,9 @@ fn a_whole_file_is_read() {
     let mail = &project.queues["mail"];
     assert_eq!((mail.max_machines, mail.warm_machines, mail.ready_machines), (8, 1, 2));
     assert_eq!((mail.jobs_per_machine, mail.wait, mail.max_jobs), (4, Wait::Forever, 1_000));
+    assert_eq!((mail.max_running, mail.max_running_per_key), (Some(20), Some(2)));
+    assert_eq!(mail.rate, Some(Rate { jobs: 100, per_ms: 60_000, burst: 2 }), "as many as come in a second");
+    assert_eq!(mail.rate_per_key, Some(Rate { jobs: 5, per_ms: 1_000, burst: 3 }));
     assert_eq!(mail.size, MachineSize { cpu_kind: "performance".to_owned(), cpus: 2, memory_mib: 4096 });
     let single = &project.queues["single"];
     assert_eq!((single.wait, single.single_use, single.places()), (Wait::Millis(500), true, 1));
@@ -104,6 +111,32 @@ const MALFORMED: &[(&str, &str)] = &[
         "[queues.a]\nmachines_max = 1",
         "2: unknown key `machines_max` in [queues.a]: did you mean `max_machines`?",
     ),
+    ("[queues.a]\nmax_running = 0", "2: `max_running` must be a whole number from 1 to 4294967295, not `0`"),
+    (
+        "[queues.a]\nmax_running_per_key = -1",
+        "2: `max_running_per_key` must be a whole number from 1 to 4294967295, not `-1`",
+    ),
+    (
+        "[queues.a]\nrate = { jobs = 0, per = \"1s\" }",
+        "2: `jobs` must be a whole number from 1 to 4294967295, not `0`",
+    ),
+    (
+        "[queues.a]\nrate = { jobs = 1, per = \"0s\" }",
+        "2: `per` must be a duration such as \"1s\", \"5m\" or \"1h\", from 1ms to 720h, not `\"0s\"`",
+    ),
+    (
+        "[queues.a]\nrate = { jobs = 1 }",
+        "2: `rate` needs `jobs` and `per`, such as { jobs = 10, per = \"1s\" }",
+    ),
+    (
+        "[queues.a]\nrate = { jobs = 1, every = \"1s\" }",
+        "2: unknown key `every` in [queues.a.rate]: the keys are jobs, per, burst",
+    ),
+    (
+        "[queues.a]\nrate_per_key = { jobs = 2_000, per = \"1ms\" }",
+        "2: `jobs` must be at most 1000 in that time: leave the rate out where there is none",
+    ),
+    ("[queues.a]\nrate = 5", "2: `queues.a.rate` must be a section like [queues.a.rate], not `5`"),
     (
         "[modules.a]\nwasm = \"a\"\nattempts_max = 3",
         "3: unknown key `attempts_max` in [modules.a]: did you mean `max_attempts`?",

@@ -14,6 +14,8 @@ pub(crate) fn new_job(id: u8, due: Timestamp) -> NewJob {
         id: JobId::from_bytes([id; 16]),
         module: ModuleName::new("hello").unwrap(),
         queue: QueueName::default_queue(),
+        priority: 0,
+        key: None,
         content_hash: 1,
         retry: RetryPolicy { max_attempts: 3, backoff: "1s".parse().unwrap(), ..RetryPolicy::default() },
         limits: AttemptLimits::default(),

@@ -52,10 +52,13 @@ impl Machine {
                 let draining = self.now_is(Draining, now).noted("it gives way to jobs of another queue");
                 Machine { gives_way: true, ..draining }
             }
+            MachineEvent::Paused if self.state == Up => {
+                self.now_is(Draining, now).noted("its queue is paused")
+            }
             MachineEvent::Lacks if self.state == Up => {
                 Machine { lacks: true, ..self.now_is(Draining, now).noted("its host lacks something") }
             }
-            MachineEvent::Lacks => return Err(MachineRefused(self.state)),
+            MachineEvent::Lacks | MachineEvent::Paused => return Err(MachineRefused(self.state)),
             MachineEvent::GaveWay => return Err(MachineRefused(self.state)),
             MachineEvent::GivenUp { note } => self.given_up(note, now),
 

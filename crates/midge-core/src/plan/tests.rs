@@ -14,7 +14,14 @@ fn view(due: u64, policy: QueuePolicy, machines: Vec<(Machine, u32)>) -> View {
         generation: "g1".to_owned(),
         up_since: Timestamp::default(),
         max_machines: 1_000,
-        queues: vec![QueueDemand { queue: queue(), policy, due, suspects: 0, oldest_due: None }],
+        queues: vec![QueueDemand {
+            queue: queue(),
+            policy,
+            due,
+            paused: false,
+            suspects: 0,
+            oldest_due: None,
+        }],
         machines,
         strays: Vec::new(),
     }
@@ -248,4 +255,18 @@ fn a_machine_that_is_gone_is_shown_for_a_while_and_then_forgotten() {
     let view = view(0, QueuePolicy::default(), vec![(gone.clone(), 0)]);
     assert_eq!(plan(&view, at(9)), []);
     assert_eq!(plan(&view, at(10)), [Action::Forget(gone.name)]);
+}
+
+fn name(name: &str) -> MachineName {
+    MachineName::new(name).unwrap()
+}
+
+#[test]
+fn a_paused_queue_makes_no_machines_and_those_that_are_up_go() {
+    let policy = QueuePolicy { warm_machines: 2, ready_machines: 1, ..QueuePolicy::default() };
+    let machines = [machine("a", MachineState::Up, NOW), machine("b", MachineState::Ready, NOW)];
+    let mut view = view(0, policy, machines.map(|machine| (machine, 0)).to_vec());
+    view.queues[0].paused = true;
+    let actions = plan(&view, NOW);
+    assert_eq!(actions, [Action::Pause(name("a")), Action::Destroy(name("b"))]);
 }

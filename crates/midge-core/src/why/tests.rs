@@ -6,6 +6,9 @@ use crate::machine::tests::machine;
 
 const NOW: Timestamp = Timestamp::from_millis(10_000_000);
 
+/// Of no queue anything is kept.
+static NO_ROWS: BTreeMap<QueueName, (QueueRow, u64)> = BTreeMap::new();
+
 fn later(seconds: u64) -> Timestamp {
     NOW.after(Duration::from_secs(seconds))
 }
@@ -21,30 +24,33 @@ fn job() -> Job {
 /// Says why a due job waits among such Machines, in a server that may have `max` of them.
 fn why(machines: &[(Machine, u32)], max: u32) -> WhyWaiting {
     let policy = || QueuePolicy { max_machines: 1, ..QueuePolicy::default() };
-    Outlook::new(machines, "g1", max, NOW).why(&job(), true, policy).unwrap()
+    Outlook::new(machines, &NO_ROWS, "g1", max, NOW).why(&job(), true, None, policy).unwrap()
 }
 
 #[test]
 fn a_job_that_waits_for_its_time_says_which() {
-    let mut outlook = Outlook::new(&[], "g1", 1, NOW);
+    let mut outlook = Outlook::new(&[], &NO_ROWS, "g1", 1, NOW);
     let scheduled = Job::new(new_job(1, later(60)), NOW);
     let at = later(60);
-    assert_eq!(outlook.why(&scheduled, true, QueuePolicy::default), Some(WhyWaiting::Scheduled { at }));
+    assert_eq!(outlook.why(&scheduled, true, None, QueuePolicy::default), Some(WhyWaiting::Scheduled { at }));
     let failure = midge_protocol::job::Failure::new(midge_protocol::job::Cause::Exit, "no");
     let failed = Job { failure: Some(failure), ..scheduled };
-    assert_eq!(outlook.why(&failed, false, QueuePolicy::default), Some(WhyWaiting::TriedAgain { at }));
+    assert_eq!(outlook.why(&failed, false, None, QueuePolicy::default), Some(WhyWaiting::TriedAgain { at }));
 }
 
 #[test]
 fn a_job_that_does_not_wait_has_no_reason() {
     let cancelled = job().apply(crate::JobEvent::CancelAsked, NOW).unwrap().job;
-    assert_eq!(Outlook::new(&[], "g1", 1, NOW).why(&cancelled, true, QueuePolicy::default), None);
+    assert_eq!(
+        Outlook::new(&[], &NO_ROWS, "g1", 1, NOW).why(&cancelled, true, None, QueuePolicy::default),
+        None
+    );
 }
 
 #[test]
 fn a_module_that_is_not_served_is_the_reason_whatever_the_machines_do() {
-    let mut outlook = Outlook::new(&[], "g1", 1, NOW);
-    assert_eq!(outlook.why(&job(), false, QueuePolicy::default), Some(WhyWaiting::ModuleNotServed));
+    let mut outlook = Outlook::new(&[], &NO_ROWS, "g1", 1, NOW);
+    assert_eq!(outlook.why(&job(), false, None, QueuePolicy::default), Some(WhyWaiting::ModuleNotServed));
 }
 
 #[test]
@@ -99,10 +105,10 @@ fn machines_that_do_not_come_up_are_the_reason_until_the_next_is_made() {
 
 #[test]
 fn a_queue_is_looked_at_once_however_many_jobs_wait() {
-    let mut outlook = Outlook::new(&[], "g1", 1, NOW);
+    let mut outlook = Outlook::new(&[], &NO_ROWS, "g1", 1, NOW);
     let mut looks = 0;
     for _ in 0..100 {
-        outlook.why(&job(), true, || {
+        outlook.why(&job(), true, None, || {
             looks += 1;
             QueuePolicy::default()
         });
@@ -115,9 +121,52 @@ fn a_suspect_finds_no_place_beside_others() {
     let suspect = Job { suspect: true, ..job() };
     let why = |machines: &[(Machine, u32)]| {
         let policy = || QueuePolicy { max_machines: 1, ..QueuePolicy::default() };
-        Outlook::new(machines, "g1", 9, NOW).why(&suspect, true, policy).unwrap()
+        Outlook::new(machines, &NO_ROWS, "g1", 9, NOW).why(&suspect, true, None, policy).unwrap()
     };
     let up = machine("m", MachineState::Up, NOW);
     assert_eq!(why(&[(up.clone(), 0)]), WhyWaiting::PlaceIsFree);
     assert_eq!(why(&[(up, 1)]), WhyWaiting::QueueIsBusy { machines: 1, max: 1 });
+}
+
+#[test]
+fn a_job_of_a_paused_queue_or_one_at_its_limit_says_so_before_anything_of_machines() {
+    let rate = midge_protocol::manifest::Rate { jobs: 1, per_ms: 60_000, burst: 1 };
+    let policy = QueuePolicy { max_running: Some(2), rate: Some(rate), ..QueuePolicy::default() };
+    let pause = Pause { since: NOW, until: Some(later(9)), reason: "a deploy".into(), by: "ops".into() };
+    let taken = QueueRow { bucket: crate::Bucket::default().take(rate, 1, NOW), ..QueueRow::default() };
+    let table = [
+        (
+            QueueRow { pause: Some(pause.clone()), ..taken.clone() },
+            2,
+            WhyWaiting::QueueIsPaused(pause.clone()),
+        ),
+        (
+            QueueRow { pause: Some(Pause { until: Some(NOW), ..pause }), ..taken.clone() },
+            2,
+            WhyWaiting::QueueIsAtLimit { running: 2, max: 2 },
+        ),
+        (taken, 1, WhyWaiting::QueueIsAtRate { next: later(60) }),
+        (QueueRow::default(), 1, WhyWaiting::MachineIsNext),
+    ];
+    for (row, running, expected) in table {
+        let rows = [(QueueName::default_queue(), (row, running))].into();
+        let mut outlook = Outlook::new(&[], &rows, "g1", 9, NOW);
+        assert_eq!(outlook.why(&job(), true, None, || policy.clone()), Some(expected));
+    }
+}
+
+#[test]
+fn a_job_whose_key_has_no_room_says_so() {
+    let rate = midge_protocol::manifest::Rate { jobs: 1, per_ms: 60_000, burst: 1 };
+    let policy =
+        QueuePolicy { max_running_per_key: Some(1), rate_per_key: Some(rate), ..QueuePolicy::default() };
+    let key = midge_protocol::JobKey::new("tenant").unwrap();
+    let idle = Lane::new(QueueName::default_queue(), key);
+    let busy = Lane { running: 1, ..idle.clone() };
+    let taken = Lane { bucket: crate::Bucket::default().take(rate, 1, NOW), ..idle.clone() };
+    let why =
+        |lane| Outlook::new(&[], &NO_ROWS, "g1", 9, NOW).why(&job(), true, Some(lane), || policy.clone());
+    assert_eq!(why(&busy), Some(WhyWaiting::KeyIsAtLimit { running: 1, max: 1 }));
+    assert_eq!(why(&taken), Some(WhyWaiting::KeyIsAtRate { next: later(60) }));
+    assert_eq!(why(&idle), Some(WhyWaiting::MachineIsNext));
 }

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 
 use midge_core::{
-    Action, Call, Job, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, View, plan,
+    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, Turn,
+    View, plan,
 };
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
+use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 use rand::SeedableRng;
@@ -22,6 +24,9 @@ use super::{Act, Context, Decided};
 use crate::clock::Clock;
 use crate::expiry::discard_expired;
 use crate::secret;
+
+/// Lanes that are looked at to plan Machines. With so many, there is work for more Machines than a round begins.
+const LANES_MAX: usize = 256;
 
 /// Looks and plans, and writes down what is about to be done.
 pub async fn decide(
@@ -85,15 +90,12 @@ impl Round<'_> {
         queues.extend(counts.keys().cloned());
         queues.extend(machines.iter().map(|(machine, _)| machine.queue.clone()));
         let mut demands = Vec::with_capacity(queues.len());
+        let mut room_at = None;
         for queue in queues {
-            let due = counts.get(&queue).map_or(0, |counts| counts.in_state(State::Available));
-            demands.push(QueueDemand {
-                policy: self.context.catalog.policy(&queue),
-                due,
-                suspects: if due > 0 { self.suspects(&queue)? } else { 0 },
-                oldest_due: counts.get(&queue).and_then(|counts| counts.oldest_due),
-                queue,
-            });
+            let counts = counts.get(&queue).cloned().unwrap_or_default();
+            let (demand, next) = self.demand(queue, &counts)?;
+            demands.push(demand);
+            room_at = [room_at, next].into_iter().flatten().min();
         }
         let view = View {
             generation: self.context.catalog.generation.clone(),
@@ -110,15 +112,67 @@ impl Round<'_> {
             || !self.decided.acts.is_empty();
         self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
         // Where more have expired than one round discards, the next one comes at once.
-        let next = [self.rows.next_due(self.now)?, self.rows.next_expiry()?];
+        let next = [self.rows.next_due(self.now)?, self.rows.next_expiry()?, room_at];
         self.decided.next_due = next.into_iter().flatten().min();
         Ok(())
     }
 
+    /// Returns how much work a queue has that may begin, and when there may be more without anything happening.
+    fn demand(
+        &mut self,
+        queue: QueueName,
+        counts: &JobCounts,
+    ) -> Result<(QueueDemand, Option<Timestamp>), StoreError> {
+        let (due, running) = (counts.in_state(State::Available), counts.in_state(State::Running));
+        let policy = self.context.catalog.policy(&queue);
+        let row = self.rows.queue(&queue)?;
+        let (mut startable, mut suspects, mut room_at) = (0, 0, None);
+        if due > 0 {
+            startable = due.min(row.room(&policy, running, self.now));
+            room_at = row.room_at(&policy, running, self.now);
+            if startable > 0 && policy.limits_keys() {
+                startable = startable.min(self.keys_room(&queue, &policy)?);
+                let (_, next_turn) = self.rows.turns(&queue, self.now)?;
+                room_at = room_at.or(next_turn.map(Turn::comes));
+            }
+            if startable > 0 {
+                suspects = self.suspects(&queue)?.min(startable);
+            }
+        }
+        let demand = QueueDemand {
+            due: startable,
+            suspects,
+            paused: row.paused(self.now).is_some(),
+            oldest_due: counts.oldest_due,
+            policy,
+            queue,
+        };
+        // One that is resumed by time is looked at then, whether jobs are due or not: it may keep Machines warm.
+        let resumes = row.paused(self.now).and_then(|pause| pause.until);
+        Ok((demand, [room_at, resumes].into_iter().flatten().min()))
+    }
+
+    /// Returns how many jobs of a queue its keys leave room for: of more than a few, that there are very many.
+    fn keys_room(&mut self, queue: &QueueName, policy: &QueuePolicy) -> Result<u64, StoreError> {
+        let lanes = self.rows.lanes_come(queue, self.now, LANES_MAX)?;
+        let keyless = self.rows.jobs_due(queue, None, self.now, LINE_HEAD)?.len();
+        if lanes.len() == LANES_MAX || keyless == LINE_HEAD {
+            return Ok(u64::MAX);
+        }
+        let room = lanes.iter().map(|lane| lane.room(policy, self.now).min(lane.waiting));
+        Ok(room.fold(keyless as u64, u64::saturating_add))
+    }
+
     /// Counts the suspects that are about to need a Machine each.
     fn suspects(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
-        let head = self.rows.jobs_due(queue, self.now, LINE_HEAD)?;
-        Ok(head.iter().filter(|job| Job::is_suspect(job)).count() as u64)
+        let mut suspects = 0;
+        let lanes = self.rows.lanes_come(queue, self.now, LINE_HEAD)?;
+        let each = LINE_HEAD.div_ceil(lanes.len() + 1);
+        for key in lanes.iter().map(|lane| Some(&lane.key)).chain([None]) {
+            let head = self.rows.jobs_due(queue, key, self.now, each)?;
+            suspects += head.iter().filter(|job| Job::is_suspect(job)).count() as u64;
+        }
+        Ok(suspects)
     }
 
     /// Writes down that an action is under way, and what call it takes.
@@ -141,6 +195,10 @@ impl Round<'_> {
             Action::GiveWay(name) => self.with(&name, |round, machine| {
                 round.decided.tell.push(machine.name.clone());
                 round.change(machine, MachineEvent::GaveWay)
+            }),
+            Action::Pause(name) => self.with(&name, |round, machine| {
+                round.decided.tell.push(machine.name.clone());
+                round.change(machine, MachineEvent::Paused)
             }),
             Action::GiveUp(name, note) => self.with(&name, |round, machine| {
                 tracing::warn!(machine.name = %machine.name, note, "gave a Machine up");

@@ -1,14 +1,20 @@
 //! What a host gets: attempts that it lost, jobs that are due, or leave to go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use midge_core::{Claim, Job, JobEvent, MachineEvent, admit, emptier, may_leave};
-use midge_protocol::JobId;
+use midge_core::{Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, Turn, admit, emptier, may_leave};
 use midge_protocol::exchange::{AttemptRef, Grant, Request};
+use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::{JobId, QueueName};
 use midge_store::{Content, StoreError};
 
 use super::session::Session;
 use crate::expiry::discard_expired;
+
+/// Looks for jobs in one claim: each finds some, or puts lanes off that have nothing to give just now.
+const LOOKS_MAX: usize = 16;
+/// Lanes that are looked at together, where fewer jobs are wanted: so that those that have nothing to give are soon passed.
+const LANES_AT_ONCE: usize = 8;
 
 impl Session<'_> {
     /// Sends again what is leased to the Machine and its host does not know of: the answer that held it was lost.
@@ -29,43 +35,66 @@ impl Session<'_> {
 
     /// Leases jobs that are due, as many as `midge-core` admits and fit into an answer.
     pub(super) fn claim(&mut self, room: u32) -> Result<(), StoreError> {
-        let resent = self.done.answer.jobs.len() as u32;
+        let queue = self.machine.queue.clone();
+        let policy = self.context.policies.get(&queue).cloned().unwrap_or_default();
+        for _ in 0..LOOKS_MAX {
+            if !self.look(&queue, &policy, room)? {
+                return Ok(());
+            }
+        }
+        // Others wait for the transaction.
+        self.done.look_at = Some(self.now);
+        Ok(())
+    }
+
+    /// Looks once for jobs. Returns whether another look may find more.
+    fn look(&mut self, queue: &QueueName, policy: &QueuePolicy, room: u32) -> Result<bool, StoreError> {
+        let now = self.now;
         let claim = Claim {
-            machine: &self.machine,
+            machine: &self.machine.clone(),
             generation: &self.context.generation,
             running: self.leased.len() as u32,
-            room: room.saturating_sub(resent),
+            room: room.saturating_sub(self.done.answer.jobs.len() as u32),
             newest: true,
         };
-        let room = claim.room();
-        if room == 0 || !self.carried.has_room() {
-            return Ok(());
+        if claim.room() == 0 || !self.carried.has_room() {
+            return Ok(false);
         }
-        let (queue, now) = (&self.machine.queue, self.now);
-        let mut waiting = self.rows.jobs_due(queue, now, room)?;
-        if waiting.iter().any(|job| job.has_expired(now)) {
+        let row = self.rows.queue(queue)?;
+        let running = if policy.max_running.is_some() { self.rows.jobs_running(queue)? } else { 0 };
+        let mut gate = Gate { policy, row: &row, running, last_turn: None };
+        let wanted = gate.room(&claim, now);
+        if wanted == 0 {
+            self.done.look_at = row.room_at(policy, running, now);
+            return Ok(false);
+        }
+        let lanes = self.rows.lanes_come(queue, now, wanted.max(LANES_AT_ONCE))?;
+        let next_turn;
+        (gate.last_turn, next_turn) = self.rows.turns(queue, now)?;
+        let mut heads = self.heads(queue, &lanes, &gate, wanted, 0)?;
+        if heads.iter().flat_map(|head| &head.jobs).any(|job| job.has_expired(now)) {
             // They would hold up those behind them until the dispatcher comes by.
             self.done.ended.extend(discard_expired(self.rows, now)?);
-            waiting = self.rows.jobs_due(queue, now, room)?;
+            heads = self.heads(queue, &lanes, &gate, wanted, 0)?;
         }
         let mut emptier_machines = 0;
-        if waiting.iter().any(Job::is_suspect) {
+        if heads.iter().flat_map(|head| &head.jobs).any(Job::is_suspect) {
             let all = self.rows.machines()?;
             emptier_machines = emptier(&self.machine, claim.running, claim.generation, all.iter());
-            waiting = self.rows.jobs_due(queue, now, room.saturating_add(emptier_machines))?;
+            heads = self.heads(queue, &lanes, &gate, wanted, emptier_machines)?;
         }
-        let admitted = admit(&claim, emptier_machines, &waiting, now);
-        let mut claimed = Vec::with_capacity(admitted.len());
-        for job in waiting.iter().filter(|job| admitted.contains(&job.id)) {
-            if !self.carried.has_room() {
-                break;
-            }
-            let event = JobEvent::Claimed { machine: self.machine.name.clone() };
-            let Ok(change) = job.apply(event, self.now) else { continue };
-            self.give(&change.job)?;
-            claimed.push(change.job);
+        let mut admission = admit(&claim, &gate, emptier_machines, &heads, now);
+        let claimed = self.lease_all(&admission.jobs, &heads)?;
+        if claimed.len() < admission.jobs.len() {
+            // The answer is full: the others were not taken, and nothing is to be counted for them.
+            let room = claimed.len() as u32;
+            admission = admit(&Claim { room, ..claim }, &gate, emptier_machines, &heads, now);
         }
         self.rows.put_jobs(&claimed)?;
+        self.rows.put_lanes(&admission.lanes, now)?;
+        if let Some(row) = &admission.queue {
+            self.rows.put_queue(queue, row)?;
+        }
         let (attempts, apart) = (claimed.len() as u64, claimed.iter().any(Job::is_suspect));
         if attempts > 0
             && let Ok(change) = self.machine.apply(MachineEvent::Granted { attempts, apart }, now)
@@ -75,7 +104,55 @@ impl Session<'_> {
         // What came behind it in line may go on at other Machines.
         self.done.unblocked |= apart;
         self.leased.extend(claimed.into_iter().map(|job| (job.id, job)));
-        Ok(())
+        self.done.look_at = next_turn.map(Turn::comes);
+        let is_whole = lanes.is_empty() && heads.iter().all(|head| head.is_whole);
+        Ok(!is_whole && (attempts > 0 || !admission.lanes.is_empty()))
+    }
+
+    /// Finds the first jobs of the lanes whose turn has come, and of those without a key, in the order of their turns.
+    fn heads(
+        &mut self,
+        queue: &QueueName,
+        lanes: &[Lane],
+        gate: &Gate<'_>,
+        wanted: usize,
+        emptier: usize,
+    ) -> Result<Vec<LaneHead>, StoreError> {
+        let now = self.now;
+        // What a lane has not got is given to others by another look.
+        let each = wanted.div_ceil(lanes.len() + 1).saturating_add(emptier);
+        let mut heads = Vec::with_capacity(lanes.len() + 1);
+        for lane in lanes {
+            let jobs = self.rows.jobs_due(queue, Some(&lane.key), now, each)?;
+            let is_whole = jobs.len() < each;
+            let next_due = if is_whole { self.rows.next_due_of_key(queue, &lane.key, now)? } else { None };
+            heads.push(LaneHead { lane: Some(lane.clone()), jobs, next_due, is_whole });
+        }
+        let jobs = self.rows.jobs_due(queue, None, now, each)?;
+        let is_whole = jobs.len() < each;
+        let before =
+            lanes.iter().take_while(|lane| lane.turn.is_some_and(|turn| turn <= gate.row.turn)).count();
+        if !jobs.is_empty() {
+            heads.insert(before, LaneHead { lane: None, jobs, next_due: None, is_whole });
+        }
+        Ok(heads)
+    }
+
+    /// Leases the jobs that were admitted, in their order, as many as fit into the answer.
+    fn lease_all(&mut self, admitted: &[JobId], heads: &[LaneHead]) -> Result<Vec<Job>, StoreError> {
+        let jobs: BTreeMap<JobId, &Job> =
+            heads.iter().flat_map(|head| &head.jobs).map(|job| (job.id, job)).collect();
+        let mut claimed = Vec::with_capacity(admitted.len());
+        for job in admitted.iter().filter_map(|id| jobs.get(id)) {
+            if !self.carried.has_room() {
+                break;
+            }
+            let event = JobEvent::Claimed { machine: self.machine.name.clone() };
+            let Ok(change) = job.apply(event, self.now) else { break };
+            self.give(&change.job)?;
+            claimed.push(change.job);
+        }
+        Ok(claimed)
     }
 
     /// Puts the grant of a leased job into the answer.

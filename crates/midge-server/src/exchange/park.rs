@@ -44,10 +44,12 @@ impl Midge {
             if is_answered(&done) {
                 continue;
             }
+            let now = inner.clock.now();
+            let look_at = done.look_at.map_or(parked.until, |at| at.min(parked.until));
             tokio::select! {
                 () = told => {}
                 () = work => {}
-                () = tokio::time::sleep(parked.until.since(inner.clock.now())) => {}
+                () = tokio::time::sleep(look_at.since(now)) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use midge_core::exchange::Carried;
 use midge_core::{Change, Job, JobEvent, Machine, MachineState};
 use midge_protocol::exchange::AttemptRef;
+use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, Lease, Timestamp};
 use midge_store::{Rows, StoreError};
 
@@ -22,6 +23,8 @@ pub(super) struct Session<'a> {
     pub(super) leased: BTreeMap<JobId, Job>,
     /// What the answer carries so far.
     pub(super) carried: Carried,
+    /// Whether an attempt ended: its job may have stood in the way of others, where the queue has a limit.
+    slot_freed: bool,
     pub(super) done: Exchanged,
 }
 
@@ -42,6 +45,7 @@ impl<'a> Session<'a> {
             machine,
             leased,
             carried: Carried::default(),
+            slot_freed: false,
             done: Exchanged::default(),
         })
     }
@@ -58,6 +62,7 @@ impl<'a> Session<'a> {
             self.leased.insert(id, job.clone());
         } else {
             self.leased.remove(&id);
+            self.slot_freed = true;
             match job.ended_at() {
                 Some(_) => self.done.ended.push(id),
                 None => self.done.changed = true,
@@ -82,6 +87,10 @@ impl<'a> Session<'a> {
             self.rows.put_machine(&self.machine)?;
         }
         let mut done = self.done;
+        let policy = self.context.policies.get(&self.machine.queue);
+        let limited =
+            |policy: &QueuePolicy| policy.max_running.is_some() || policy.max_running_per_key.is_some();
+        done.unblocked |= self.slot_freed && policy.is_some_and(limited);
         done.answer.drain = self.machine.state == MachineState::Draining;
         done.queue = Some(self.machine.queue);
         Ok(done)

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use midge_protocol::api::ApiError;
-use midge_protocol::{InvalidName, JobId, nearest};
+use midge_protocol::{InvalidName, JobId, QueueName, nearest};
 use midge_store::StoreError;
 use serde::de::DeserializeOwned;
 
@@ -209,6 +209,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
+/// The name of a queue, from the path.
+pub(crate) struct Name(pub(crate) QueueName);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Failed> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
+        Ok(Name(text.parse()?))
+    }
+}
+
 /// Adds to serde's words about a name that it does not know the one that was likely meant.
 fn with_hint(error: &str) -> String {
     let told = shortened(error.to_owned());
@@ -251,8 +263,8 @@ mod tests {
             let error = body(&format!(r#"{{"module": "hello", "{field}": 1}}"#));
             assert!(error.ends_with(&format!(": did you mean `{meant}`?")), "{error}");
         }
-        let error = body(r#"{"module": "hello", "priority": 1}"#);
-        assert!(error.contains("unknown field `priority`") && !error.contains("did you mean"), "{error}");
+        let error = body(r#"{"module": "hello", "colour": 1}"#);
+        assert!(error.contains("unknown field `colour`") && !error.contains("did you mean"), "{error}");
         let filter = serde_json::from_str::<JobFilter>(r#"{"state": "runing"}"#).unwrap_err().to_string();
         assert!(with_hint(&filter).ends_with(": did you mean `running`?"), "{filter}");
         let long = body(&format!(r#"{{"module": "hello", "{}": 1}}"#, "a".repeat(100_000)));

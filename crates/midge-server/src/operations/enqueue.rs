@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Job, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
-use midge_protocol::{JobId, QueueName, Timestamp, limits};
+use midge_protocol::{JobId, JobKey, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -75,6 +75,14 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
     let due = asked.time(now)?.unwrap_or(now);
     let expires_at = again::expires_at(&request, now)?;
     let (retry, retry_until) = again::retry(&request, &module.retry, due.max(now))?;
+    let priorities = limits::PRIORITIES;
+    if !priorities.contains(&request.priority) {
+        let (first, last) = (priorities.start(), priorities.end());
+        return Err(ServiceError::Invalid(format!(
+            "`priority` is {}: use {first} to {last}",
+            request.priority
+        )));
+    }
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
         let max = limits::TIME_LIMIT_MAX.as_millis() as u64;
@@ -87,6 +95,8 @@ fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<
         id: request.id,
         module: request.module.clone(),
         queue: request.queue.clone().unwrap_or_else(|| module.queue.clone()),
+        priority: request.priority,
+        key: request.key.clone(),
         content_hash: content_hash(&request),
         retry,
         limits: attempt_limits,
@@ -108,6 +118,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         queue,
         scheduled_at,
         in_ms,
+        priority,
+        key,
         max_attempts,
         time_limit_ms,
         expires_at,
@@ -141,6 +153,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
     let by_cause = backoff_by_cause.iter().flatten();
     let by_cause: Vec<String> = by_cause.map(|(cause, backoff)| format!("{cause}={backoff:?}")).collect();
     let set = [
+        ("priority", (*priority != 0).then(|| priority.to_string())),
+        ("key", key.as_ref().map(JobKey::to_string)),
         ("expires_at", expires_at.map(|at| at.to_string())),
         ("expires_in_ms", expires_in_ms.map(|millis| millis.to_string())),
         ("backoff", backoff.as_ref().map(|backoff| format!("{backoff:?}"))),

@@ -1,15 +1,17 @@
 //! What can be asked about jobs, and of them: look, wait, cancel, retry.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_core::{Change, Job, JobEvent, Outlook, Phase, StateFilter};
+use midge_core::{Change, Job, JobEvent, Lane, Machine, Outlook, Phase, QueueRow, StateFilter};
 use midge_protocol::api::{JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
-use midge_protocol::job::JobView;
-use midge_protocol::{AttemptNumber, JobId};
+use midge_protocol::job::{JobView, State};
+use midge_protocol::{AttemptNumber, JobId, JobKey, QueueName, Timestamp};
 use midge_store::{Content, JobSearch, ReadJob, Rows, StoreError};
 use serde_json::value::RawValue;
 
+use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
 use crate::waits::waits;
@@ -88,25 +90,56 @@ impl Midge {
     /// Returns jobs as the API shows them, those that wait with the reason.
     async fn views(&self, jobs: &[ReadJob]) -> Result<Vec<JobView>, ServiceError> {
         let now = self.inner.clock.now();
-        // Only what waits has a reason, and only that is worth another look.
-        let machines = if jobs.iter().flatten().any(|job| job.phase().is_waiting()) {
-            midge_store::read(&*self.inner.store, |rows| rows.machines()).await?
-        } else {
-            Vec::new()
-        };
         let catalog = self.inner.catalog.get();
+        let World { machines, queues, lanes } = self.world(jobs, &catalog, now).await?;
         let max_machines = catalog.manifest.max_machines();
-        let mut outlook = Outlook::new(&machines, &catalog.generation, max_machines, now);
+        let mut outlook = Outlook::new(&machines, &queues, &catalog.generation, max_machines, now);
         let view = |job: &ReadJob| {
             let job = match job {
                 Ok(job) => job,
                 Err(unreadable) => return unreadable.view(now),
             };
             let served = catalog.manifest.modules.contains_key(&job.module);
-            let why = outlook.why(job, served, || catalog.policy(&job.queue));
+            let lane = job.key.as_ref().and_then(|key| lanes.get(&(job.queue.clone(), key.clone())));
+            let why = outlook.why(job, served, lane, || catalog.policy(&job.queue));
             JobView { waits: why.map(|why| waits(&why, now)), ..job.view(now) }
         };
         Ok(jobs.iter().map(view).collect())
+    }
+
+    /// Reads what it takes to say why jobs wait: nothing where none does.
+    async fn world(
+        &self,
+        jobs: &[ReadJob],
+        catalog: &Catalog,
+        now: Timestamp,
+    ) -> Result<World, ServiceError> {
+        let waiting: Vec<&Job> = jobs.iter().flatten().filter(|job| job.phase().is_waiting()).collect();
+        if waiting.is_empty() {
+            return Ok(World::default());
+        }
+        let names: BTreeSet<QueueName> = waiting.iter().map(|job| job.queue.clone()).collect();
+        let limits_keys = |job: &&&Job| catalog.policy(&job.queue).limits_keys();
+        let keys: BTreeSet<(QueueName, JobKey)> = waiting
+            .iter()
+            .filter(limits_keys)
+            .filter_map(|job| Some((job.queue.clone(), job.key.clone()?)))
+            .collect();
+        let read = midge_store::read(&*self.inner.store, move |rows| {
+            let mut world = World { machines: rows.machines()?, ..World::default() };
+            let counts = rows.job_counts(now)?;
+            for name in names {
+                let running = counts.get(&name).map_or(0, |counts| counts.in_state(State::Running));
+                world.queues.insert(name.clone(), (rows.queue(&name)?, running));
+            }
+            for (queue, key) in keys {
+                if let Some(lane) = rows.lane(&queue, &key)? {
+                    world.lanes.insert((queue, key), lane);
+                }
+            }
+            Ok::<_, ServiceError>(world)
+        });
+        read.await
     }
 
     /// Waits until a job has ended or `timeout` is over, and returns it as it is then.
@@ -238,6 +271,16 @@ impl Midge {
         inner.waiters.dispatcher.notify_one();
         Ok(job.view(now))
     }
+}
+
+/// What it takes to say why jobs wait.
+#[derive(Default)]
+struct World {
+    machines: Vec<(Machine, u32)>,
+    /// The rows of queues, each with how many of its jobs run.
+    queues: BTreeMap<QueueName, (QueueRow, u64)>,
+    /// The lanes of keys that are limited.
+    lanes: BTreeMap<(QueueName, JobKey), Lane>,
 }
 
 /// Sleeps until a time; where there is none, for ever.

@@ -1,11 +1,12 @@
 //! What can be asked about queues.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use midge_core::Outlook;
-use midge_protocol::QueueName;
-use midge_protocol::api::{QueueView, Queues};
+use midge_core::{JobCounts, Outlook, QueueRow};
+use midge_protocol::api::{Pause, PauseRequest, QueueView, Queues};
 use midge_protocol::job::State;
+use midge_protocol::{QueueName, Timestamp, limits, nearest};
 
 use crate::error::ServiceError;
 use crate::midge::Midge;
@@ -16,18 +17,26 @@ impl Midge {
     pub async fn queues(&self) -> Result<Queues, ServiceError> {
         let now = self.inner.clock.now();
         let read = midge_store::read(&*self.inner.store, move |rows| {
-            Ok::<_, ServiceError>((rows.job_counts(now)?, rows.machines()?))
+            Ok::<_, ServiceError>((rows.job_counts(now)?, rows.machines()?, rows.queues()?))
         });
-        let (counts, machines) = read.await?;
+        let (counts, machines, mut rows) = read.await?;
         let catalog = self.inner.catalog.get();
         let mut names = catalog.queues();
         names.extend(counts.keys().cloned());
+        // One that is paused is shown although it is empty and declared nowhere.
+        let paused = |row: &QueueRow| row.paused(now).is_some();
+        names.extend(rows.iter().filter(|(_, row)| paused(row)).map(|(name, _)| name.clone()));
+        let running = |name| counts.get(name).map_or(0, |counts: &JobCounts| counts.in_state(State::Running));
+        let rows: BTreeMap<QueueName, (QueueRow, u64)> = names
+            .iter()
+            .map(|name| (name.clone(), (rows.remove(name).unwrap_or_default(), running(name))))
+            .collect();
         let mut live: BTreeMap<&QueueName, u32> = BTreeMap::new();
         for (machine, _) in machines.iter().filter(|(machine, _)| machine.state.is_live()) {
             *live.entry(&machine.queue).or_default() += 1;
         }
         let max_machines = catalog.manifest.max_machines();
-        let mut outlook = Outlook::new(&machines, &catalog.generation, max_machines, now);
+        let mut outlook = Outlook::new(&machines, &rows, &catalog.generation, max_machines, now);
         let queues = names.into_iter().map(|name| {
             let counts = counts.get(&name).cloned().unwrap_or_default();
             let jobs = State::ALL.into_iter().map(|state| (state, counts.in_state(state))).collect();
@@ -35,6 +44,7 @@ impl Midge {
                 waits: (counts.in_state(State::Available) > 0)
                     .then(|| waits(&outlook.queue(&name, || catalog.policy(&name)), now)),
                 policy: catalog.policy(&name),
+                pause: rows.get(&name).and_then(|(row, _)| row.paused(now)).cloned(),
                 jobs,
                 oldest_waits_ms: counts.oldest_due.map(|due| now.since(due).as_millis() as u64),
                 machines: live.get(&name).copied().unwrap_or(0),
@@ -45,4 +55,83 @@ impl Midge {
         let present = machines.iter().filter(|(machine, _)| machine.state.is_present()).count();
         Ok(Queues { queues, machines: present as u32, max_machines })
     }
+
+    /// Has a queue start nothing: what runs ends, and its Machines go. One that is paused already is paused anew, with
+    /// the newer reason and end.
+    ///
+    /// # Errors
+    /// [`ServiceError::UnknownQueue`] where only declared queues take jobs, this is none, and none of its jobs is there.
+    /// [`ServiceError::Invalid`] for a text over its bound, or an end that has passed.
+    pub async fn pause_queue(&self, name: QueueName, request: PauseRequest) -> Result<Pause, ServiceError> {
+        let now = self.inner.clock.now();
+        let pause = pause(request, now)?;
+        let paused = pause.clone();
+        self.change_queue(name, now, move |row| row.pause = Some(paused)).await?;
+        Ok(pause)
+    }
+
+    /// Has a paused queue go on; one that is not paused does already.
+    ///
+    /// # Errors
+    /// [`ServiceError::UnknownQueue`], as [`Midge::pause_queue`].
+    pub async fn resume_queue(&self, name: QueueName) -> Result<(), ServiceError> {
+        let now = self.inner.clock.now();
+        self.change_queue(name, now, |row| row.pause = None).await
+    }
+
+    async fn change_queue(
+        &self,
+        name: QueueName,
+        now: Timestamp,
+        change: impl FnOnce(&mut QueueRow) + Send + 'static,
+    ) -> Result<(), ServiceError> {
+        let catalog = self.inner.catalog.get();
+        let queue = name.clone();
+        midge_store::write(&*self.inner.store, move |rows| {
+            let mut row = rows.queue(&name)?;
+            if !catalog.manifest.knows_queue(&name)
+                && row.pause.is_none()
+                && !rows.job_counts(now)?.contains_key(&name)
+            {
+                let known = catalog.queues();
+                let nearest = nearest(name.as_str(), known.iter().map(QueueName::as_str)).map(str::to_owned);
+                return Err(ServiceError::UnknownQueue { name, nearest });
+            }
+            change(&mut row);
+            Ok(rows.put_queue(&name, &row)?)
+        })
+        .await?;
+        self.inner.waiters.queues.wake(&queue);
+        self.inner.waiters.dispatcher.notify_one();
+        Ok(())
+    }
+}
+
+fn pause(request: PauseRequest, now: Timestamp) -> Result<Pause, ServiceError> {
+    let PauseRequest { reason, by, until, for_ms } = request;
+    let max = limits::PAUSE_BYTES_MAX;
+    for (what, text) in [("reason", &reason), ("by", &by)] {
+        if text.len() > max {
+            let (bytes, hint) = (text.len(), ": shorten it");
+            return Err(ServiceError::TooLarge { what, bytes, max, hint });
+        }
+    }
+    let until = match (until, for_ms) {
+        (Some(_), Some(_)) => {
+            return Err(ServiceError::Invalid("use one of `until` and `for_ms`".to_owned()));
+        }
+        (Some(until), None) if until <= now => {
+            return Err(ServiceError::Invalid(format!(
+                "`until` is {until}, which has passed: use a later time"
+            )));
+        }
+        (None, Some(millis)) => Some(now.checked_after(Duration::from_millis(millis)).ok_or_else(|| {
+            let (latest, most) = (Timestamp::LATEST, Timestamp::LATEST.since(now).as_millis());
+            ServiceError::Invalid(format!(
+                "`for_ms` is {millis}, which is after {latest}: use at most {most}"
+            ))
+        })?),
+        (until, None) => until,
+    };
+    Ok(Pause { since: now, until, reason, by })
 }

@@ -116,6 +116,11 @@ fn request(chance: &mut StdRng) -> String {
         ("queue", pick(chance, &[r#""default""#, name.as_str()])),
         ("scheduled_at", pick(chance, TIMES)),
         ("in_ms", pick(chance, NUMBERS)),
+        ("priority", pick(chance, &["-100", "100", "-101", "101", "128", "null", "1e2"])),
+        (
+            "key",
+            pick(chance, &[r#""acme""#, r#""""#, r#""\u001b[31m""#, r#""\u202e\ud83e\udd9f""#, "null", "7"]),
+        ),
         ("max_attempts", pick(chance, NUMBERS)),
         ("time_limit_ms", pick(chance, NUMBERS)),
         ("expires_at", pick(chance, TIMES)),

@@ -5,6 +5,7 @@ mod api;
 mod bounds;
 mod capacity;
 mod extremes;
+mod lanes;
 mod routes;
 mod rules;
 mod sites;

@@ -50,6 +50,8 @@ pub fn job_of(number: u128, queue_name: &str, module_name: &str, due: i64) -> Jo
         id: id(number),
         module: module(module_name),
         queue: queue(queue_name),
+        priority: 0,
+        key: None,
         content_hash: number as u64,
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),

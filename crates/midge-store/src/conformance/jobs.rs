@@ -20,7 +20,7 @@ async fn found(store: &dyn Store, ids: &[JobId]) -> Result<Vec<Option<Job>>, Sto
 }
 
 async fn due(store: &dyn Store, now: Timestamp, limit: usize) -> Result<Vec<JobId>, StoreError> {
-    let jobs = ask(store, move |rows| rows.jobs_due(&queue("default"), now, limit)).await?;
+    let jobs = ask(store, move |rows| rows.jobs_due(&queue("default"), None, now, limit)).await?;
     Ok(jobs.iter().map(|job| job.id).collect())
 }
 
@@ -143,7 +143,7 @@ pub async fn a_job_may_change_its_queue(store: &dyn Store) -> Kept {
     put(store, &[job(1, "default", 0), job(2, "default", 0)]).await?;
     put(store, &[job(1, "other", 0)]).await?;
     assert_eq!(due(store, at(0), 10).await?, [id(2)]);
-    let other = ask(store, |rows| rows.jobs_due(&queue("other"), at(0), 10)).await?;
+    let other = ask(store, |rows| rows.jobs_due(&queue("other"), None, at(0), 10)).await?;
     assert_eq!(other, [job(1, "other", 0)]);
     let counts = ask(store, |rows| rows.job_counts(at(0))).await?;
     let available = |name| counts[&queue(name)].in_state(State::Available);

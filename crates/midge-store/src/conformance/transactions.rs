@@ -28,7 +28,7 @@ fn look_everywhere(rows: &mut dyn Rows) -> Result<String, StoreError> {
         "{:?}",
         (
             rows.jobs(&[id(1), id(2), id(3), id(7)])?,
-            rows.jobs_due(&queue("default"), at(1_000_000), 10)?,
+            rows.jobs_due(&queue("default"), None, at(1_000_000), 10)?,
             rows.jobs_leased(&machine_name("m1"))?,
             rows.job_counts(at(0))?,
             (rows.content(id(1), Content::Args)?, rows.content(id(2), Content::Result)?),

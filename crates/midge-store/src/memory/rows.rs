@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, JobCounts, Machine, Phase};
+use midge_core::{InLane, Job, JobCounts, Lane, Machine, Phase, QueueRow, Turn, claim_order};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Timestamp};
 
 use super::tables::{Tables, Waiting};
+use crate::rows::changed_at;
 use crate::work::Access;
-use crate::{Content, ContentRows, JobRows, JobSearch, MachineRows, ReadJob, StoreError};
+use crate::{Content, ContentRows, JobRows, JobSearch, LaneRows, MachineRows, ReadJob, StoreError};
 
 type Undo = Box<dyn FnOnce(&mut Tables)>;
 
@@ -45,10 +46,58 @@ impl<'a> MemoryRows<'a> {
     }
 
     fn set_job(&mut self, id: JobId, job: Option<Arc<Job>>) {
+        let after = job.clone();
         let before = self.tables.set_job(id, job);
+        self.count_in_lanes(before.as_deref(), after.as_deref());
         self.undo.push(Box::new(move |tables| {
             tables.set_job(id, before);
         }));
+    }
+
+    /// Counts what became of a job in the lane of its key, if it has one.
+    fn count_in_lanes(&mut self, before: Option<&Job>, after: Option<&Job>) {
+        let lane_of = |job: &Job| job.key.clone().map(|key| (job.queue.clone(), key));
+        let in_lane = |job: &Job| InLane { phase: job.phase(), due: job.due() };
+        let now = [before, after].into_iter().flatten().map(changed_at).max().unwrap_or_default();
+        let (was, is) = (before.and_then(lane_of), after.and_then(lane_of));
+        if was == is {
+            if let Some(lane) = is.filter(|_| before.map(in_lane) != after.map(in_lane)) {
+                self.count_in_lane(lane, before.map(in_lane), after.map(in_lane), now);
+            }
+            return;
+        }
+        if let Some(lane) = was {
+            self.count_in_lane(lane, before.map(in_lane), None, now);
+        }
+        if let Some(lane) = is {
+            self.count_in_lane(lane, None, after.map(in_lane), now);
+        }
+    }
+
+    fn count_in_lane(
+        &mut self,
+        key: (QueueName, JobKey),
+        before: Option<InLane>,
+        after: Option<InLane>,
+        now: Timestamp,
+    ) {
+        let there = self.tables.lanes.get(&key).cloned();
+        let mut lane = there.unwrap_or_else(|| Lane::new(key.0.clone(), key.1.clone()));
+        lane.count(before, after);
+        self.set_lane(key, Some(lane), now);
+    }
+
+    fn set_lane(&mut self, key: (QueueName, JobKey), lane: Option<Lane>, now: Timestamp) {
+        let before = self.tables.set_lane(key.clone(), lane.filter(|lane| !lane.is_idle(now)));
+        self.undo.push(Box::new(move |tables| {
+            tables.set_lane(key, before);
+        }));
+    }
+
+    /// The lines of a key, or of jobs without one, one for each priority.
+    fn lines(&self, queue: &QueueName, key: Option<&JobKey>) -> impl Iterator<Item = &BTreeSet<Waiting>> {
+        let of = |priority| (queue.clone(), key.cloned(), priority);
+        self.tables.lines.range(of(i8::MIN)..=of(i8::MAX)).map(|(_, line)| line)
     }
 
     fn remove(&mut self, id: JobId) {
@@ -80,10 +129,31 @@ impl JobRows for MemoryRows<'_> {
         Ok(ids.iter().map(|id| self.tables.jobs.get(id).map(|job| Job::clone(job))).collect())
     }
 
-    fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let waiting = self.tables.waiting.get(queue).into_iter().flatten();
-        let due = waiting.take_while(|Waiting(job)| job.due() <= now).take(limit);
-        Ok(due.map(|Waiting(job)| Job::clone(job)).collect())
+    fn jobs_due(
+        &mut self,
+        queue: &QueueName,
+        key: Option<&JobKey>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let due = |line: &BTreeSet<Waiting>| {
+            let due = line.iter().map(|Waiting(job)| &**job).take_while(|job| job.due() <= now);
+            due.take(limit).cloned().collect::<Vec<_>>()
+        };
+        let mut jobs: Vec<Job> = self.lines(queue, key).flat_map(due).collect();
+        jobs.sort_by_cached_key(claim_order);
+        jobs.truncate(limit);
+        Ok(jobs)
+    }
+
+    fn next_due_of_key(
+        &mut self,
+        queue: &QueueName,
+        key: &JobKey,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let next = |line| not_due(line, now).last().map(Job::due);
+        Ok(self.lines(queue, Some(key)).filter_map(next).min())
     }
 
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {
@@ -135,6 +205,11 @@ impl JobRows for MemoryRows<'_> {
         Ok(self.tables.waiting.get(queue).map_or(0, |waiting| waiting.len() as u64))
     }
 
+    fn jobs_running(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
+        let phases = self.tables.counts.get(queue);
+        Ok(phases.and_then(|phases| phases.get(&Phase::Running)).copied().unwrap_or(0))
+    }
+
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let queues = self.tables.waiting.values();
         Ok(queues.filter_map(|waiting| not_due(waiting, now).last()).map(Job::due).min())
@@ -173,6 +248,62 @@ impl JobRows for MemoryRows<'_> {
 /// Walks the jobs that are not due yet, soonest last: they sort behind all that are due.
 fn not_due(waiting: &BTreeSet<Waiting>, now: Timestamp) -> impl Iterator<Item = &Job> {
     waiting.iter().rev().map(|Waiting(job)| &**job).take_while(move |job| job.due() > now)
+}
+
+impl LaneRows for MemoryRows<'_> {
+    fn lane(&mut self, queue: &QueueName, key: &JobKey) -> Result<Option<Lane>, StoreError> {
+        Ok(self.tables.lanes.get(&(queue.clone(), key.clone())).cloned())
+    }
+
+    fn lanes_come(
+        &mut self,
+        queue: &QueueName,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Lane>, StoreError> {
+        let turns = self.tables.turns.get(queue).into_iter().flatten();
+        let come = turns.take_while(|(turn, _)| *turn <= Turn::until(now)).take(limit);
+        Ok(come
+            .filter_map(|(_, key)| self.tables.lanes.get(&(queue.clone(), key.clone())))
+            .cloned()
+            .collect())
+    }
+
+    fn turns(
+        &mut self,
+        queue: &QueueName,
+        now: Timestamp,
+    ) -> Result<(Option<Turn>, Option<Turn>), StoreError> {
+        let turns = || self.tables.turns.get(queue).into_iter().flatten().map(|(turn, _)| *turn);
+        let come = |turn: &Turn| *turn <= Turn::until(now);
+        Ok((turns().take_while(come).last(), turns().find(|turn| !come(turn))))
+    }
+
+    fn put_lanes(&mut self, lanes: &[Lane], now: Timestamp) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        for planned in lanes {
+            let key = (planned.queue.clone(), planned.key.clone());
+            let Some(there) = self.tables.lanes.get(&key).cloned() else { continue };
+            let Lane { turn, full, bucket, .. } = planned.clone();
+            self.set_lane(key, Some(Lane { turn, full, bucket, ..there }), now);
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, name: &QueueName) -> Result<QueueRow, StoreError> {
+        Ok(self.tables.queues.get(name).cloned().unwrap_or_default())
+    }
+
+    fn queues(&mut self) -> Result<BTreeMap<QueueName, QueueRow>, StoreError> {
+        Ok(self.tables.queues.clone())
+    }
+
+    fn put_queue(&mut self, name: &QueueName, row: &QueueRow) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        let kept = Some(row.clone()).filter(|row| *row != QueueRow::default());
+        self.set(|tables| &mut tables.queues, name.clone(), kept);
+        Ok(())
+    }
 }
 
 impl ContentRows for MemoryRows<'_> {

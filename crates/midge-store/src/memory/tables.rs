@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Machine, Phase, claim_order};
+use midge_core::{Job, Lane, Machine, Phase, QueueRow, Turn};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, JobId, MachineName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Timestamp};
 
 use crate::Content;
 
@@ -20,6 +20,12 @@ pub(super) struct Tables {
     pub(super) waiting: BTreeMap<QueueName, BTreeSet<Waiting>>,
     /// The jobs that wait and will not be started from a time on, soonest first.
     pub(super) expiring: BTreeSet<(Timestamp, JobId)>,
+    /// The same, by key and priority: those of each are in the order in which they are claimed.
+    pub(super) lines: BTreeMap<(QueueName, Option<JobKey>, i8), BTreeSet<Waiting>>,
+    pub(super) lanes: BTreeMap<(QueueName, JobKey), Lane>,
+    /// Those of `lanes` that have a turn and are not full, by queue.
+    pub(super) turns: BTreeMap<QueueName, BTreeSet<(Turn, JobKey)>>,
+    pub(super) queues: BTreeMap<QueueName, QueueRow>,
     /// The jobs that are leased to each Machine.
     pub(super) leased: BTreeMap<MachineName, BTreeSet<JobId>>,
     /// The jobs that ended in each phase, longest ago first.
@@ -33,13 +39,13 @@ pub(super) struct Tables {
     pub(super) settings: BTreeMap<String, String>,
 }
 
-/// A job that waits. Those of a queue sort in the order in which they are claimed.
+/// A job that waits. They sort by when they are due, then by id.
 #[derive(Debug)]
 pub(super) struct Waiting(pub(super) Arc<Job>);
 
 impl Ord for Waiting {
     fn cmp(&self, other: &Waiting) -> Ordering {
-        claim_order(&self.0).cmp(&claim_order(&other.0))
+        (self.0.due(), self.0.id).cmp(&(other.0.due(), other.0.id))
     }
 }
 
@@ -71,12 +77,32 @@ impl Tables {
         before
     }
 
+    /// Writes or deletes a lane. Returns the one that was there.
+    pub(super) fn set_lane(&mut self, key: (QueueName, JobKey), lane: Option<Lane>) -> Option<Lane> {
+        let before = self.lanes.remove(&key);
+        let comes = |lane: &Lane| lane.turn.filter(|_| !lane.full).map(|turn| (turn, lane.key.clone()));
+        if let Some(turn) = before.as_ref().and_then(comes) {
+            take(&mut self.turns, &key.0, |turns| {
+                turns.remove(&turn);
+                turns.is_empty()
+            });
+        }
+        if let Some(lane) = lane {
+            if let Some(turn) = comes(&lane) {
+                self.turns.entry(key.0.clone()).or_default().insert(turn);
+            }
+            self.lanes.insert(key, lane);
+        }
+        before
+    }
+
     fn index(&mut self, job: &Arc<Job>) {
         *self.counts.entry(job.queue.clone()).or_default().entry(job.phase()).or_default() += 1;
         self.expiring.extend(job.expiry().map(|at| (at, job.id)));
         match job.phase() {
             Phase::Fresh | Phase::Retrying => {
                 self.waiting.entry(job.queue.clone()).or_default().insert(Waiting(job.clone()));
+                self.lines.entry(line(job)).or_default().insert(Waiting(job.clone()));
             }
             Phase::Running => {
                 if let Some(lease) = job.lease() {
@@ -110,6 +136,10 @@ impl Tables {
                 waiting.remove(&Waiting(job.clone()));
                 waiting.is_empty()
             });
+            take(&mut self.lines, &line(job), |waiting| {
+                waiting.remove(&Waiting(job.clone()));
+                waiting.is_empty()
+            });
         }
         if let Some(lease) = job.lease() {
             take(&mut self.leased, &lease.machine, |ids| {
@@ -124,6 +154,10 @@ impl Tables {
             });
         }
     }
+}
+
+fn line(job: &Job) -> (QueueName, Option<JobKey>, i8) {
+    (job.queue.clone(), job.key.clone(), job.priority)
 }
 
 /// Changes the value of a key, and removes it where `change` returns that it is empty now.

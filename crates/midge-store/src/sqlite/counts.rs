@@ -146,7 +146,7 @@ impl Counts {
         let mut found: BTreeMap<(usize, Phase), i64> = BTreeMap::new();
         let mut statement = connection.prepare_cached(
             "SELECT module, phase FROM jobs INDEXED BY jobs_waiting
-             WHERE phase <= 1 AND queue = ?1 AND due > ?2 AND due <= ?3",
+             WHERE phase <= 1 AND queue = ?1 AND ranked IN (0, 1) AND due > ?2 AND due <= ?3",
         )?;
         let mut rows = statement.query(params![queue.as_str(), after.as_millis(), until.as_millis()])?;
         while let Some(row) = rows.next()? {
@@ -187,6 +187,12 @@ impl Counts {
         let lines =
             self.index.get(queue).into_iter().flat_map(BTreeMap::values).map(|line| &self.lines[*line]);
         lines.map(|line| (line.jobs(Phase::Fresh) + line.jobs(Phase::Retrying)) as u64).sum()
+    }
+
+    /// Returns how many jobs of a queue run.
+    pub(super) fn running(&self, queue: &QueueName) -> u64 {
+        let lines = self.index.get(queue).into_iter().flat_map(BTreeMap::values);
+        lines.map(|line| self.lines[*line].jobs(Phase::Running) as u64).sum()
     }
 
     /// Returns when the next waiting job that is not due at a time will be.
@@ -266,10 +272,15 @@ fn due_after(
     queue: &QueueName,
     after: Option<Timestamp>,
 ) -> Result<Option<Timestamp>, StoreError> {
-    let sql =
-        "SELECT min(due) FROM jobs INDEXED BY jobs_waiting WHERE phase <= 1 AND queue = ?1 AND due > ?2";
+    let sql = "SELECT min(due) FROM jobs INDEXED BY jobs_waiting
+               WHERE phase <= 1 AND queue = ?1 AND ranked = ?3 AND due > ?2";
     let after = after.map_or(i64::MIN, Timestamp::as_millis);
-    let due: Option<i64> =
-        connection.prepare_cached(sql)?.query_row(params![queue.as_str(), after], |row| row.get(0))?;
-    Ok(due.map(Timestamp::from_millis))
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut first: Option<Timestamp> = None;
+    for ranked in [false, true] {
+        let due: Option<i64> =
+            statement.query_row(params![queue.as_str(), after, ranked], |row| row.get(0))?;
+        first = [first, due.map(Timestamp::from_millis)].into_iter().flatten().min();
+    }
+    Ok(first)
 }

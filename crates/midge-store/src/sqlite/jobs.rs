@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{Job, JobCounts, Phase, UnreadableJob};
-use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
+use midge_core::{InLane, Job, JobCounts, Phase, UnreadableJob, claim_order};
+use midge_protocol::{JobId, JobKey, MachineName, QueueName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::counts::Counted;
 use super::decode::{id, phase, text, to_json};
+use super::lanes::LaneCounts;
 use super::listing;
 use super::read::read_job;
 use super::rows::SqliteRows;
+use crate::rows::changed_at;
 use crate::work::Access;
 use crate::{JobRows, JobSearch, ReadJob, StoreError};
 
@@ -29,18 +31,49 @@ impl JobRows for SqliteRows<'_> {
         Ok(jobs)
     }
 
-    fn jobs_due(&mut self, queue: &QueueName, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
-        // ORDER BY is midge_core::claim_order, by which the index is sorted too.
-        let mut statement = self.connection.prepare_cached(
-            "SELECT row, body FROM jobs INDEXED BY jobs_waiting
-             WHERE phase <= 1 AND queue = ?1 AND due <= ?2 ORDER BY due, id",
-        )?;
-        // No LIMIT: rows that cannot be read leave room for those behind them. They are stepped through one by one.
-        let rows = statement.query(params![queue.as_str(), now.as_millis()])?;
-        let Collected { jobs, unreadable } = collect(self.connection, rows, limit)?;
-        drop(statement);
-        self.discard(unreadable, now)?;
+    fn jobs_due(
+        &mut self,
+        queue: &QueueName,
+        key: Option<&JobKey>,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let priorities = self.priorities(queue, key)?;
+        if key.is_none() && priorities.is_empty() {
+            return self.unranked_due(queue, now, limit);
+        }
+        let mut lines = Vec::new();
+        for priority in priorities {
+            lines.push(self.due_of_priority(queue, key, priority, now, limit)?);
+        }
+        if key.is_none() {
+            lines.push(self.unranked_due(queue, now, limit)?);
+        }
+        let mut jobs: Vec<Job> = lines.into_iter().flatten().collect();
+        jobs.sort_by_cached_key(claim_order);
+        jobs.truncate(limit);
         Ok(jobs)
+    }
+
+    fn next_due_of_key(
+        &mut self,
+        queue: &QueueName,
+        key: &JobKey,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let mut next: Option<Timestamp> = None;
+        for priority in self.priorities(queue, Some(key))? {
+            let sql = "SELECT min(due) FROM jobs INDEXED BY jobs_ranked
+                       WHERE phase <= 1 AND ranked = 1 AND queue = ?1 AND key = ?2 AND priority = ?3 AND due > ?4";
+            let due: Option<i64> = self
+                .connection
+                .prepare_cached(sql)?
+                .query_row(params![queue.as_str(), key.as_str(), priority, now.as_millis()], |row| {
+                    row.get(0)
+                })?;
+            next = [next, due.map(Timestamp::from_millis)].into_iter().flatten().min();
+        }
+        Ok(next)
     }
 
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {
@@ -67,7 +100,9 @@ impl JobRows for SqliteRows<'_> {
         self.writing(|rows| {
             let connection = rows.connection;
             rows.counts()?.follow(connection, now)?;
-            jobs.iter().try_for_each(|job| rows.put_job(job))
+            let mut lanes = LaneCounts::default();
+            jobs.iter().try_for_each(|job| rows.put_job(job, &mut lanes))?;
+            rows.put_counted(lanes, now)
         })
     }
 
@@ -78,6 +113,10 @@ impl JobRows for SqliteRows<'_> {
 
     fn jobs_waiting(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
         Ok(self.counts()?.waiting(queue))
+    }
+
+    fn jobs_running(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
+        Ok(self.counts()?.running(queue))
     }
 
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -108,6 +147,10 @@ impl JobRows for SqliteRows<'_> {
         self.writing(|rows| {
             let Some(before) = rows.find(id)? else { return Ok(false) };
             rows.counts()?.count(before.counted(), -1)?;
+            let mut lanes = LaneCounts::default();
+            rows.count_in_lane(&mut lanes, &before.queue, &before.key, Some(before.in_lane()), None)?;
+            let about_now = rows.counts()?.horizon();
+            rows.put_counted(lanes, about_now)?;
             rows.delete_row(before.row, id)?;
             Ok(true)
         })
@@ -119,7 +162,69 @@ impl JobRows for SqliteRows<'_> {
 }
 
 impl SqliteRows<'_> {
-    fn put_job(&mut self, job: &Job) -> Result<(), StoreError> {
+    /// Finds jobs that have neither a key nor a priority.
+    fn unranked_due(
+        &mut self,
+        queue: &QueueName,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        // ORDER BY is midge_core::claim_order, where all priorities are the same.
+        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_waiting
+                   WHERE phase <= 1 AND queue = ?1 AND ranked = 0 AND due <= ?2 ORDER BY due, id";
+        self.due(sql, params![queue.as_str(), now.as_millis()], now, limit)
+    }
+
+    /// Finds jobs of a key, or without one, of one priority.
+    fn due_of_priority(
+        &mut self,
+        queue: &QueueName,
+        key: Option<&JobKey>,
+        priority: i64,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_ranked
+                   WHERE phase <= 1 AND ranked = 1 AND queue = ?1 AND key = ?2 AND priority = ?3 AND due <= ?4
+                   ORDER BY due, id";
+        let values = params![queue.as_str(), key.map_or("", JobKey::as_str), priority, now.as_millis()];
+        self.due(sql, values, now, limit)
+    }
+
+    fn due(
+        &mut self,
+        sql: &str,
+        values: &[&dyn rusqlite::ToSql],
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Job>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        // No LIMIT: rows that cannot be read leave room for those behind them. They are stepped through one by one.
+        let rows = statement.query(values)?;
+        let Collected { jobs, unreadable } = collect(self.connection, rows, limit)?;
+        drop(statement);
+        self.discard(unreadable, now)?;
+        Ok(jobs)
+    }
+
+    /// Finds the priorities that waiting jobs of a key have, or those without one that have a priority: a few, each by a
+    /// look at the index.
+    fn priorities(&self, queue: &QueueName, key: Option<&JobKey>) -> Result<Vec<i64>, StoreError> {
+        let sql = "SELECT min(priority) FROM jobs INDEXED BY jobs_ranked
+                   WHERE phase <= 1 AND ranked = 1 AND queue = ?1 AND key = ?2 AND priority > ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let (mut found, mut after) = (Vec::new(), i64::MIN);
+        let key = key.map_or("", JobKey::as_str);
+        while let Some(next) =
+            statement.query_row(params![queue.as_str(), key, after], |row| row.get::<_, Option<i64>>(0))?
+        {
+            found.push(next);
+            after = next;
+        }
+        Ok(found)
+    }
+
+    fn put_job(&mut self, job: &Job, lanes: &mut LaneCounts) -> Result<(), StoreError> {
         let body = to_json(job);
         // Most jobs without an attempt are new, so the insert is tried first. One with attempts has a row, so the row
         // is looked for first.
@@ -133,8 +238,17 @@ impl SqliteRows<'_> {
             None
         };
         let after = counted(job);
-        if before.as_ref().is_some_and(|before| before.counted() == after) {
+        let same_lane =
+            before.as_ref().is_none_or(|before| before.queue == after.queue && before.key == key(job));
+        if before.as_ref().is_some_and(|before| same_lane && before.counted() == after) {
             return Ok(());
+        }
+        let (was, is) = (before.as_ref().map(Before::in_lane), Some(in_lane(after)));
+        if same_lane {
+            self.count_in_lane(lanes, after.queue, key(job), was, is)?;
+        } else if let Some(before) = &before {
+            self.count_in_lane(lanes, &before.queue, &before.key, was, None)?;
+            self.count_in_lane(lanes, after.queue, key(job), None, is)?;
         }
         let counts = self.counts()?;
         counts.count(after, 1)?;
@@ -146,8 +260,10 @@ impl SqliteRows<'_> {
 
     /// Inserts a job where there is none with its id. Returns whether it did.
     fn insert(&self, job: &Job, body: &str) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, expires_at, body)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING";
+        let sql =
+            "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, expires_at, key, priority,
+                       ranked, body)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(sql)?.execute(params![
             job.id.as_bytes(),
             job.queue.as_str(),
@@ -157,6 +273,9 @@ impl SqliteRows<'_> {
             machine(job),
             ended_at(job),
             expires_at(job),
+            key(job),
+            job.priority,
+            is_ranked(job),
             body
         ])?;
         Ok(inserted == 1)
@@ -164,7 +283,8 @@ impl SqliteRows<'_> {
 
     fn find(&self, id: JobId) -> Result<Option<Before>, StoreError> {
         let sql =
-            "SELECT row, queue, module, phase, due, machine, ended_at, expires_at FROM jobs WHERE id = ?1";
+            "SELECT row, queue, module, phase, due, machine, ended_at, expires_at, key, priority FROM jobs
+             WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([id.as_bytes()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -177,6 +297,8 @@ impl SqliteRows<'_> {
             machine: row.get(5)?,
             ended_at: row.get(6)?,
             expires_at: row.get(7)?,
+            key: row.get(8)?,
+            priority: row.get(9)?,
         }))
     }
 
@@ -184,13 +306,14 @@ impl SqliteRows<'_> {
     fn update(&self, before: &Before, job: &Job, body: &str) -> Result<(), StoreError> {
         let after = counted(job);
         let same_names = before.queue == after.queue && before.module == after.module;
+        let same_rank = before.key == key(job) && before.priority == job.priority;
         let same_lease = before.machine.as_deref() == machine(job);
         let same_end = before.ended_at == ended_at(job);
         if before.expires_at != expires_at(job) {
             let sql = "UPDATE jobs SET expires_at = ?2 WHERE row = ?1";
             self.connection.prepare_cached(sql)?.execute(params![before.row, expires_at(job)])?;
         }
-        if before.counted() == after && same_lease && same_end {
+        if before.counted() == after && same_lease && same_end && same_rank {
             let sql = "UPDATE jobs SET body = ?2 WHERE row = ?1";
             self.connection.prepare_cached(sql)?.execute(params![before.row, body])?;
             return Ok(());
@@ -208,6 +331,11 @@ impl SqliteRows<'_> {
         if !same_names {
             let sql = "UPDATE jobs SET queue = ?2, module = ?3 WHERE row = ?1";
             self.connection.prepare_cached(sql)?.execute(params![before.row, after.queue, after.module])?;
+        }
+        if !same_rank {
+            let sql = "UPDATE jobs SET key = ?2, priority = ?3, ranked = ?4 WHERE row = ?1";
+            let values = params![before.row, key(job), job.priority, is_ranked(job)];
+            self.connection.prepare_cached(sql)?.execute(values)?;
         }
         Ok(())
     }
@@ -251,6 +379,7 @@ impl SqliteRows<'_> {
             return Ok(());
         }
         self.writing(|rows| {
+            let mut lanes = LaneCounts::default();
             for (row, before) in unreadable {
                 let after = before.clone().discarded(now);
                 let why = &after.why;
@@ -260,8 +389,12 @@ impl SqliteRows<'_> {
                 rows.connection.prepare_cached(sql)?.execute(params![row, after.phase as i64, ended_at])?;
                 rows.counts()?.count(counted_unreadable(&before), -1)?;
                 rows.counts()?.count(counted_unreadable(&after), 1)?;
+                let sql = "SELECT key FROM jobs WHERE row = ?1";
+                let key: String = rows.connection.prepare_cached(sql)?.query_row([row], |row| row.get(0))?;
+                let (was, is) = (in_lane(counted_unreadable(&before)), in_lane(counted_unreadable(&after)));
+                rows.count_in_lane(&mut lanes, after.queue.as_str(), &key, Some(was), Some(is))?;
             }
-            Ok(())
+            rows.put_counted(lanes, now)
         })
     }
 }
@@ -302,12 +435,31 @@ struct Before {
     machine: Option<String>,
     ended_at: Option<i64>,
     expires_at: Option<i64>,
+    key: String,
+    priority: i8,
 }
 
 impl Before {
     fn counted(&self) -> Counted<'_> {
         Counted { queue: &self.queue, module: &self.module, phase: self.phase, due: self.due }
     }
+
+    fn in_lane(&self) -> InLane {
+        in_lane(self.counted())
+    }
+}
+
+fn in_lane(job: Counted<'_>) -> InLane {
+    InLane { phase: job.phase, due: job.due }
+}
+
+/// Returns the key as its column has it: empty where there is none.
+fn key(job: &Job) -> &str {
+    job.key.as_ref().map_or("", JobKey::as_str)
+}
+
+fn is_ranked(job: &Job) -> bool {
+    job.key.is_some() || job.priority != 0
 }
 
 fn counted(job: &Job) -> Counted<'_> {
@@ -328,9 +480,4 @@ fn ended_at(job: &Job) -> Option<i64> {
 
 fn expires_at(job: &Job) -> Option<i64> {
     job.expiry().map(Timestamp::as_millis)
-}
-
-/// Returns the latest time at which something happened to a job.
-fn changed_at(job: &Job) -> Timestamp {
-    [job.ended_at(), job.started_at].into_iter().flatten().fold(job.enqueued_at, Timestamp::max)
 }

@@ -118,7 +118,7 @@ impl Listing<'_> {
     fn waiting(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
         let mut found = Vec::new();
         let sql = "SELECT id, row FROM jobs INDEXED BY jobs_waiting
-                   WHERE phase <= 1 AND queue = ?1 AND due > ?2 AND due <= ?3 AND id < ?4
+                   WHERE phase <= 1 AND queue = ?1 AND ranked IN (0, 1) AND due > ?2 AND due <= ?3 AND id < ?4
                    AND (?5 IS NULL OR module = ?5) AND phase IN (?6, ?7) ORDER BY id DESC LIMIT ?8";
         let fresh = self.wants_phase(Phase::Fresh).then_some(Phase::Fresh as i64);
         let retrying = self.wants_phase(Phase::Retrying).then_some(Phase::Retrying as i64);

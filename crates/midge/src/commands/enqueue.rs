@@ -13,7 +13,7 @@ use midge_cli::progress::{is_drawn, spinner, style};
 use midge_cli::words;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{JobId, ModuleName, QueueName, Timestamp, limits, shown};
+use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits, shown};
 
 use self::again::AgainArgs;
 use crate::arguments::{ContentArgs, ServerArgs};
@@ -37,6 +37,7 @@ Examples:
   midge enqueue resize --args '{\"width\": 320}' --input photo.jpg --wait > small.jpg
   midge enqueue report --args @report.json --in 10m --queue nightly
   midge enqueue news --expires-in 1h --backoff 10s..5m --backoff-after trap=none --retry-for 2h
+  midge enqueue import --key acme --priority -5
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run
@@ -53,6 +54,12 @@ pub(crate) struct Args {
     /// Run it not before this time, such as 2030-01-31T08:00:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
+    /// Run it before others of its queue and key (less than 0) or behind them, from -100 to 100
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-100..=100))]
+    priority: i8,
+    /// What it has in common with others that are limited together and take turns, such as a tenant
+    #[arg(long)]
+    key: Option<JobKey>,
     /// How many attempts may be spent [default: the module's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
@@ -76,7 +83,7 @@ pub(crate) struct Args {
     /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
     #[arg(
         long, value_name = "FILE|-",
-        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "max_attempts", "time_limit", "id", "wait", "AgainArgs"]
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "max_attempts", "time_limit", "id", "wait", "AgainArgs"]
     )]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -111,6 +118,8 @@ impl Args {
             queue: self.queue.clone(),
             scheduled_at: self.at,
             in_ms: self.r#in.map(millis),
+            priority: self.priority,
+            key: self.key.clone(),
             max_attempts: self.max_attempts,
             time_limit_ms: self.time_limit.map(millis),
             ..EnqueueRequest::new(module)
@@ -124,7 +133,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|error: midge_protocol::InvalidTime| error.to_string())
 }
 

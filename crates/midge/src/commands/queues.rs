@@ -7,19 +7,45 @@ use anyhow::Result;
 use midge_cli::output::{say, say_json};
 use midge_cli::table::Table;
 use midge_cli::words;
-use midge_protocol::api::QueueView;
+use midge_protocol::api::{PauseRequest, QueueView};
 use midge_protocol::job::State;
+use midge_protocol::{QueueName, Timestamp, shown};
 
+use super::enqueue::parse_time;
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
-/// List the queues: jobs in each state, the longest wait, Machines, and why jobs do not start
+/// List the queues, pause one, and let it go on
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
+Without a subcommand it lists: jobs in each state, the longest wait, Machines, and why jobs
+do not start.
+
 Examples:
   midge queues
-  midge queues --json | jq '.queues[] | {name, waiting: .jobs.available}'")]
+  midge queues --json | jq '.queues[] | {name, waiting: .jobs.available}'
+  midge queues pause mail --reason 'the mail API is down' --for 30m
+  midge queues resume mail")]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the queues
+    List(ListArgs),
+    /// Have a queue start nothing: what runs ends, and its Machines go
+    Pause(PauseArgs),
+    /// Have a paused queue go on
+    Resume(ResumeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -27,19 +53,74 @@ pub(crate) struct Args {
     server: ServerArgs,
 }
 
+#[derive(Debug, clap::Args)]
+struct PauseArgs {
+    /// The queue
+    name: QueueName,
+    /// Why, for others who wonder
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// Who pauses it
+    #[arg(long, value_name = "NAME", env = "USER", default_value = "")]
+    by: String,
+    /// Let it go on by itself after so long
+    #[arg(long = "for", value_name = "DURATION", value_parser = words::parse_duration, conflicts_with = "until")]
+    r#for: Option<Duration>,
+    /// Let it go on by itself at this time, such as 2030-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<Timestamp>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ResumeArgs {
+    /// The queue
+    name: QueueName,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let queues = self.server.client()?.queues().await.answered()?;
-        if self.json {
-            say_json(&queues)?;
-        } else {
-            say(table(&queues.queues))?;
-            for (queue, waits) in queues.queues.iter().filter_map(|q| Some((&q.name, q.waits.as_ref()?))) {
-                say(format_args!("{queue} waits: {}", waits.text))?;
+        match self.command.unwrap_or(Command::List(self.list)) {
+            Command::List(args) => list(args).await?,
+            Command::Pause(args) => pause(args).await?,
+            Command::Resume(args) => {
+                args.server.client()?.resume_queue(&args.name).await.answered()?;
+                say(format_args!("{} goes on", args.name))?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn list(args: ListArgs) -> Result<()> {
+    let queues = args.server.client()?.queues().await.answered()?;
+    if args.json {
+        return say_json(&queues);
+    }
+    say(table(&queues.queues))?;
+    for queue in &queues.queues {
+        if let Some(waits) = &queue.waits {
+            say(format_args!("{} waits: {}", queue.name, shown::line(&waits.text)))?;
+        } else if queue.pause.is_some() {
+            say(format_args!("{} is paused", queue.name))?;
+        }
+    }
+    Ok(())
+}
+
+async fn pause(args: PauseArgs) -> Result<()> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let request =
+        PauseRequest { reason: args.reason, by: args.by, until: args.until, for_ms: args.r#for.map(millis) };
+    let pause = args.server.client()?.pause_queue(&args.name, &request).await.answered()?;
+    let until = match pause.until {
+        Some(until) => format!(" until {until}"),
+        None => format!(": `midge queues resume {}` lets it go on", args.name),
+    };
+    say(format_args!("{} is paused{until}", args.name))
 }
 
 fn table(queues: &[QueueView]) -> Table {

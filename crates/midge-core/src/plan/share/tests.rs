@@ -17,7 +17,14 @@ fn machine(name: &str, queue: &str, state: MachineState) -> Machine {
 
 fn demand(queue: &str, due: u64) -> QueueDemand {
     let policy = QueuePolicy { max_machines: 100, jobs_per_machine: 1, ..QueuePolicy::default() };
-    QueueDemand { queue: QueueName::new(queue).unwrap(), policy, due, suspects: 0, oldest_due: Some(NOW) }
+    QueueDemand {
+        queue: QueueName::new(queue).unwrap(),
+        policy,
+        due,
+        paused: false,
+        suspects: 0,
+        oldest_due: Some(NOW),
+    }
 }
 
 fn view(max_machines: u32, queues: Vec<QueueDemand>, machines: Vec<(Machine, u32)>) -> View {

@@ -54,6 +54,12 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     fact("job", &job.id);
     fact("module", &job.module);
     fact("queue", &job.queue);
+    if let Some(key) = &job.key {
+        fact("key", &shown::line(key.as_str()));
+    }
+    if job.priority != 0 {
+        fact("priority", &job.priority);
+    }
     if let Some(why) = &job.unreadable {
         fact("state", &format_args!("{}, its row cannot be read: {why}", state(job.state)));
         fact("args", &args);

@@ -1,0 +1,155 @@
+//! Priorities, keys, limits and pauses, through the API and the exchange.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use midge_protocol::exchange::{AttemptRef, Request, Running};
+use midge_protocol::manifest::{QueuePolicy, Rate};
+use midge_store::MemoryStore;
+
+use super::stage::{Host, Server, done};
+
+/// Jobs that a host may have at once.
+const PLACES: u32 = 20;
+
+async fn server(policy: QueuePolicy) -> Server {
+    let policy = QueuePolicy { max_machines: 1, jobs_per_machine: PLACES, ..policy };
+    Server::on(Arc::new(MemoryStore::new()), policy).await
+}
+
+/// Enqueues jobs that name themselves in their args.
+async fn enqueue(server: &Server, jobs: &[(&str, &str)]) {
+    let jobs: Vec<String> =
+        jobs.iter().map(|(name, more)| format!(r#"{{"module": "hello", "args": "{name}"{more}}}"#)).collect();
+    let body = format!(r#"{{"jobs": [{}]}}"#, jobs.join(","));
+    let reply = server.call("POST", "/v1/jobs/bulk", body).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+}
+
+/// Jobs that a host runs, by their args.
+type Held = BTreeMap<String, AttemptRef>;
+
+/// Claims, and returns the args of what was given.
+async fn claimed(host: &mut Host, held: &mut Held, room: u32) -> Vec<String> {
+    let running = held.values().map(|attempt| Running { attempt: *attempt, progress: None }).collect();
+    let request = Request { running, ..host.request(room) };
+    let given = host.exchange(&request).await.jobs;
+    let named = given.iter().map(|grant| (grant.args.trim_matches('"').to_owned(), grant.attempt));
+    let named: Vec<(String, AttemptRef)> = named.collect();
+    held.extend(named.iter().cloned());
+    named.into_iter().map(|(name, _)| name).collect()
+}
+
+const ACME: &str = r#", "key": "acme""#;
+const TINY: &str = r#", "key": "tiny""#;
+
+#[tokio::test]
+async fn keys_take_turns_and_a_better_priority_goes_first_within_one() {
+    let mut server = server(QueuePolicy::default()).await;
+    let urgent = format!(r#"{ACME}, "priority": -1"#);
+    let jobs = [("a1", ACME), ("a2", ACME), ("a3", &urgent), ("a4", ACME), ("t1", TINY), ("n1", "")];
+    enqueue(&server, &jobs).await;
+    let mut host = server.host().await;
+    let mut held = Held::new();
+    let first = claimed(&mut host, &mut held, 3).await;
+    assert!(first.contains(&"a3".to_owned()) && first.contains(&"t1".to_owned()), "{first:?}");
+    assert!(first.contains(&"n1".to_owned()), "{first:?}");
+    assert_eq!(claimed(&mut host, &mut held, 9).await, ["a1", "a2", "a4"]);
+}
+
+#[tokio::test]
+async fn limits_of_queue_and_key_hold_and_a_slot_is_free_when_its_job_ends() {
+    let policy = QueuePolicy { max_running: Some(3), max_running_per_key: Some(1), ..QueuePolicy::default() };
+    let mut server = server(policy).await;
+    enqueue(&server, &[("a1", ACME), ("a2", ACME), ("t1", TINY), ("n1", ""), ("n2", "")]).await;
+    let mut host = server.host().await;
+    let mut held = Held::new();
+    let mut given = claimed(&mut host, &mut held, 9).await;
+    given.sort_unstable();
+    assert_eq!(given, ["a1", "n1", "t1"]);
+    let page = server.get("/v1/jobs?state=available").await.json();
+    for job in page["jobs"].as_array().unwrap() {
+        let code = if job["key"] == "acme" { "key_is_at_limit" } else { "queue_is_at_limit" };
+        assert_eq!(job["waits"]["code"], code, "{job}");
+    }
+    host.finish(held.remove("t1").unwrap(), done("ok")).await;
+    assert_eq!(claimed(&mut host, &mut held, 9).await, ["n2"], "acme has its one");
+    host.finish(held.remove("a1").unwrap(), done("ok")).await;
+    assert_eq!(claimed(&mut host, &mut held, 9).await, ["a2"]);
+}
+
+#[tokio::test]
+async fn a_rate_holds_back_what_comes_after_its_burst_and_says_so() {
+    let rate = Some(Rate { jobs: 1, per_ms: 3_600_000, burst: 2 });
+    let mut server = server(QueuePolicy { rate, ..QueuePolicy::default() }).await;
+    enqueue(&server, &[("1", ""), ("2", ""), ("3", "")]).await;
+    let mut host = server.host().await;
+    assert_eq!(claimed(&mut host, &mut Held::new(), 9).await, ["1", "2"]);
+    let queues = server.get("/v1/queues").await.json();
+    assert_eq!(queues["queues"][0]["waits"]["code"], "queue_is_at_rate", "{queues}");
+}
+
+#[tokio::test]
+async fn a_paused_queue_takes_jobs_and_starts_none_until_it_is_resumed() {
+    let mut server = server(QueuePolicy::default()).await;
+    let pause = r#"{"reason": "the API is down", "by": "ops"}"#;
+    let reply = server.call("POST", "/v1/queues/default/pause", pause).await;
+    assert_eq!((reply.status, &reply.json()["by"]), (StatusCode::OK, &"ops".into()));
+    enqueue(&server, &[("1", "")]).await;
+    let queues = server.get("/v1/queues").await.json();
+    let queue = &queues["queues"][0];
+    assert_eq!(queue["pause"]["reason"], "the API is down");
+    assert_eq!(queue["waits"]["text"], "the queue is paused by ops: the API is down");
+    assert!(server.get("/").await.text().contains("paused"));
+    let resumed = server.post("/v1/queues/default/resume").await;
+    assert_eq!(resumed.status, StatusCode::NO_CONTENT);
+    let mut host = server.host().await;
+    assert_eq!(claimed(&mut host, &mut Held::new(), 1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_with_what_may() {
+    let server = server(QueuePolicy::default()).await;
+    let long = "k".repeat(129);
+    for (more, says) in [
+        (r#""priority": 101"#, "`priority` is 101: use -100 to 100"),
+        (r#""priority": -101"#, "`priority` is -101: use -100 to 100"),
+        (r#""priority": 128"#, "128"),
+        (r#""priority": 0.5"#, "0.5"),
+        (r#""key": """#, "1 to 128 bytes of text without control characters"),
+        (r#""key": "a\u0007b""#, "1 to 128 bytes of text without control characters"),
+        (&format!(r#""key": "{long}""#), "1 to 128 bytes of text without control characters"),
+        (r#""prioritty": 1"#, "did you mean `priority`?"),
+    ] {
+        let reply = server.enqueue(format!(r#"{{"module": "hello", {more}}}"#)).await;
+        let error = reply.json();
+        assert!(matches!(reply.status.as_u16(), 400 | 422), "{more}: {error}");
+        assert!(error["error"].as_str().unwrap().contains(says), "`{says}` is not in {error}");
+    }
+    let long = "r".repeat(257);
+    for (path, body, says) in [
+        ("/v1/queues/defualt/pause", "{}".to_owned(), "did you mean `default`?"),
+        ("/v1/queues/defualt/resume", "{}".to_owned(), "did you mean `default`?"),
+        ("/v1/queues/DEFAULT/pause", "{}".to_owned(), "is not a queue name"),
+        (
+            "/v1/queues/default/pause",
+            format!(r#"{{"reason": "{long}"}}"#),
+            "reason is 257 bytes, and at most 256",
+        ),
+        ("/v1/queues/default/pause", r#"{"for_ms": 18446744073709551615}"#.to_owned(), "use at most 2"),
+        ("/v1/queues/default/pause", r#"{"until": "2020-01-01T00:00:00Z"}"#.to_owned(), "use a later time"),
+        (
+            "/v1/queues/default/pause",
+            r#"{"until": "2090-01-01T00:00:00Z", "for_ms": 1}"#.to_owned(),
+            "use one of `until` and `for_ms`",
+        ),
+        ("/v1/queues/default/pause", r#"{"unti": 1}"#.to_owned(), "did you mean `until`?"),
+    ] {
+        let reply = server.call("POST", path, body).await;
+        let error = reply.json();
+        assert!(reply.status.is_client_error(), "{path}: {error}");
+        assert!(error["error"].as_str().unwrap().contains(says), "`{says}` is not in {error}");
+    }
+    assert!(server.get("/v1/queues").await.json()["queues"][0].get("pause").is_none());
+}

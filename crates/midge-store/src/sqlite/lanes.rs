@@ -1,0 +1,178 @@
+//! A transaction on SQLite: queues and lanes.
+
+use std::collections::BTreeMap;
+
+use midge_core::{Bucket, InLane, Lane, QueueRow, Turn};
+use midge_protocol::{JobKey, QueueName, Timestamp};
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::decode::{from_json, name, text, to_json};
+use super::rows::SqliteRows;
+use crate::{LaneRows, StoreError};
+
+impl LaneRows for SqliteRows<'_> {
+    fn lane(&mut self, queue: &QueueName, key: &JobKey) -> Result<Option<Lane>, StoreError> {
+        let sql = "SELECT queue, key, waiting, running, turn, is_full, bucket FROM lanes
+                   WHERE queue = ?1 AND key = ?2";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        statement.query_row([queue.as_str(), key.as_str()], |row| Ok(lane(row))).optional()?.transpose()
+    }
+
+    fn lanes_come(
+        &mut self,
+        queue: &QueueName,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Lane>, StoreError> {
+        let sql =
+            "SELECT queue, key, waiting, running, turn, is_full, bucket FROM lanes INDEXED BY lanes_by_turn
+                   WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 AND turn <= ?2
+                   ORDER BY turn, key LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![queue.as_str(), Turn::until(now).0, limit])?;
+        let mut lanes = Vec::new();
+        while let Some(row) = rows.next()? {
+            lanes.push(lane(row)?);
+        }
+        Ok(lanes)
+    }
+
+    fn turns(
+        &mut self,
+        queue: &QueueName,
+        now: Timestamp,
+    ) -> Result<(Option<Turn>, Option<Turn>), StoreError> {
+        let turn = |sql: &str| -> Result<Option<Turn>, StoreError> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let turn: Option<i64> =
+                statement.query_row(params![queue.as_str(), Turn::until(now).0], |row| row.get(0))?;
+            Ok(turn.map(Turn))
+        };
+        let last = "SELECT max(turn) FROM lanes INDEXED BY lanes_by_turn
+                    WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 AND turn <= ?2";
+        let next = "SELECT min(turn) FROM lanes INDEXED BY lanes_by_turn
+                    WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 AND turn > ?2";
+        Ok((turn(last)?, turn(next)?))
+    }
+
+    fn put_lanes(&mut self, lanes: &[Lane], now: Timestamp) -> Result<(), StoreError> {
+        self.writing(|rows| {
+            for planned in lanes {
+                let Some(there) = rows.lane(&planned.queue, &planned.key)? else { continue };
+                let Lane { turn, full, bucket, .. } = planned.clone();
+                rows.put_lane(&Lane { turn, full, bucket, ..there }, now)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn queue(&mut self, name: &QueueName) -> Result<QueueRow, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT body FROM queues WHERE name = ?1")?;
+        let row = statement.query_row([name.as_str()], |row| Ok(read(name, row.get_ref(0)?))).optional()?;
+        Ok(row.unwrap_or_default())
+    }
+
+    fn queues(&mut self) -> Result<BTreeMap<QueueName, QueueRow>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT name, body FROM queues")?;
+        let mut found = BTreeMap::new();
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let queue: QueueName = name(text(row.get_ref(0)?)?)?;
+            let kept = read(&queue, row.get_ref(1)?);
+            found.insert(queue, kept);
+        }
+        Ok(found)
+    }
+
+    fn put_queue(&mut self, name: &QueueName, row: &QueueRow) -> Result<(), StoreError> {
+        self.writing(|rows| {
+            if *row == QueueRow::default() {
+                let sql = "DELETE FROM queues WHERE name = ?1";
+                rows.connection.prepare_cached(sql)?.execute([name.as_str()])?;
+            } else {
+                let sql = "INSERT OR REPLACE INTO queues VALUES (?1, ?2)";
+                rows.connection.prepare_cached(sql)?.execute(params![name.as_str(), to_json(row)])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What became of the jobs of lanes, counted before it is written: a bulk of one key writes its lane once.
+#[derive(Default)]
+pub(super) struct LaneCounts(BTreeMap<(String, String), Option<Lane>>);
+
+impl SqliteRows<'_> {
+    /// Counts what became of a job in its lane, if it has a key.
+    pub(super) fn count_in_lane(
+        &mut self,
+        counts: &mut LaneCounts,
+        queue: &str,
+        key: &str,
+        before: Option<InLane>,
+        after: Option<InLane>,
+    ) -> Result<(), StoreError> {
+        if key.is_empty() || before == after {
+            return Ok(());
+        }
+        let lane = counts.0.entry((queue.to_owned(), key.to_owned())).or_default();
+        if lane.is_none() {
+            let (queue, key): (QueueName, JobKey) = (name(queue)?, name(key)?);
+            *lane = Some(match self.lane(&queue, &key)? {
+                Some(lane) => lane,
+                None => Lane::new(queue, key),
+            });
+        }
+        if let Some(lane) = lane {
+            lane.count(before, after);
+        }
+        Ok(())
+    }
+
+    /// Writes the lanes that were counted.
+    pub(super) fn put_counted(&mut self, counts: LaneCounts, now: Timestamp) -> Result<(), StoreError> {
+        counts.0.into_values().flatten().try_for_each(|lane| self.put_lane(&lane, now))
+    }
+
+    fn put_lane(&mut self, lane: &Lane, now: Timestamp) -> Result<(), StoreError> {
+        let (queue, key) = (lane.queue.as_str(), lane.key.as_str());
+        if lane.is_idle(now) {
+            let sql = "DELETE FROM lanes WHERE queue = ?1 AND key = ?2";
+            self.connection.prepare_cached(sql)?.execute([queue, key])?;
+        } else {
+            let sql = "INSERT OR REPLACE INTO lanes (queue, key, waiting, running, turn, is_full, bucket)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            self.connection.prepare_cached(sql)?.execute(params![
+                queue,
+                key,
+                lane.waiting as i64,
+                lane.running as i64,
+                lane.turn.map(|turn| turn.0),
+                lane.full,
+                lane.bucket.full_at_us
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+fn lane(row: &Row<'_>) -> Result<Lane, StoreError> {
+    Ok(Lane {
+        queue: name(text(row.get_ref(0)?)?)?,
+        key: name(text(row.get_ref(1)?)?)?,
+        waiting: row.get::<_, i64>(2)? as u64,
+        running: row.get::<_, i64>(3)? as u64,
+        turn: row.get::<_, Option<i64>>(4)?.map(Turn),
+        full: row.get(5)?,
+        bucket: Bucket { full_at_us: row.get(6)? },
+    })
+}
+
+/// Reads what is kept of a queue. What cannot be read is as if nothing were kept: its jobs are not to stand still for it.
+fn read(queue: &QueueName, body: rusqlite::types::ValueRef<'_>) -> QueueRow {
+    from_json(body).unwrap_or_else(|why| {
+        tracing::error!(queue = %queue, why, "the row of a queue cannot be read: whether it was paused is lost");
+        QueueRow::default()
+    })
+}
