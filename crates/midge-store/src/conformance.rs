@@ -83,8 +83,10 @@ macro_rules! conformance {
         $(
             #[test]
             fn $rule() {
-                let (store, _kept) = $open();
+                let (store, kept) = $open();
                 $crate::conformance::check(&store, |store| Box::pin($crate::conformance::$file::$rule(store)));
+                drop(store);
+                drop(kept);
             }
         )*
     };

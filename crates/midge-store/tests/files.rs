@@ -121,6 +121,25 @@ fn a_link_to_a_database_that_is_still_to_be_made_is_that_database() {
 }
 
 #[test]
+fn the_number_of_a_deleted_file_is_free_for_the_next() {
+    // A file system gives the number of a file away as soon as the last descriptor of it is closed.
+    let folder = TempDir::new().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let folder = folder.path();
+            scope.spawn(move || {
+                for turn in 0..50 {
+                    let path = folder.join(format!("{thread}-{turn}.db"));
+                    let store = SqliteStore::open(&path).expect("nobody has the file");
+                    std::fs::remove_file(&path).unwrap();
+                    drop(store);
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn what_is_no_file_is_refused_by_its_kind() {
     let (folder, _) = folder();
     let fifo = folder.path().join("fifo");

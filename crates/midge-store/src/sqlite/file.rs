@@ -65,8 +65,11 @@ struct Held(Option<File>, Inode);
 
 impl Drop for Held {
     fn drop(&mut self) {
+        // Under one lock: a file that was deleted ends with its last descriptor, and its number is given to the next
+        // file at once, which would then be found to be held.
+        let mut held = held();
         self.0 = None;
-        held().remove(&self.1);
+        held.remove(&self.1);
     }
 }
 
