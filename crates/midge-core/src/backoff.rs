@@ -46,14 +46,15 @@ fn usual(millis: u64) -> (u64, f64) {
     (millis, millis as f64 * 0.1)
 }
 
-/// The longest wait of a job that no host can begin. It is never discarded for that.
-const NOT_BEGUN_WAIT_MAX: Duration = Duration::from_secs(60);
+/// The longest wait of a job whose attempts end through no doing of its own. It is never discarded for that.
+const IN_VAIN_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Returns the wait of a job that hosts could not begin so many times in a row. The first may have been unlucky, so the
-/// next tries at once; then it is 1, 2, 4 seconds and so on, up to a minute.
-pub fn not_begun_wait(times: u32) -> Duration {
+/// Returns the wait of a job after so many attempts in a row that ended through no doing of its own: hosts could not begin
+/// them or had to stop, or left with them. One is nothing unusual, so the next is due at once; then it is 1, 2, 4 seconds
+/// and so on, up to a minute.
+pub fn in_vain_wait(times: u32) -> Duration {
     let Some(doublings) = times.checked_sub(2) else { return Duration::ZERO };
-    Duration::from_secs(1u64.checked_shl(doublings).unwrap_or(u64::MAX)).min(NOT_BEGUN_WAIT_MAX)
+    Duration::from_secs(1u64.checked_shl(doublings).unwrap_or(u64::MAX)).min(IN_VAIN_WAIT_MAX)
 }
 
 #[cfg(test)]
@@ -72,10 +73,10 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_no_host_can_begin_waits_ever_longer_and_never_longer_than_a_minute() {
-        let waits: Vec<u64> = (0..=9).map(|times| not_begun_wait(times).as_secs()).collect();
+    fn a_job_that_is_run_in_vain_waits_ever_longer_and_never_longer_than_a_minute() {
+        let waits: Vec<u64> = (0..=9).map(|times| in_vain_wait(times).as_secs()).collect();
         assert_eq!(waits, [0, 0, 1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(not_begun_wait(u32::MAX), NOT_BEGUN_WAIT_MAX);
+        assert_eq!(in_vain_wait(u32::MAX), IN_VAIN_WAIT_MAX);
     }
 
     #[test]

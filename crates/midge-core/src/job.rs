@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, AttemptView, Cause, Failure, Progress, RetryPolicy, State, Usage};
-use midge_protocol::{AttemptNumber, JobId, JobKey, Lease, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{
+    AttemptNumber, AttemptRange, JobId, JobKey, Lease, MachineName, ModuleName, QueueName, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::report::bounded;
-use crate::{MachineEnd, not_begun_wait};
+use crate::report::{bounded, forgotten_attempts};
+use crate::{MachineEnd, in_vain_wait};
 
 /// One request to run a module, durable until it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +59,9 @@ pub struct Job {
     /// The number of Machines that were lost while it ran there alone, as a suspect, and nobody can say why.
     #[serde(default)]
     pub unexplained_losses: u32,
-    /// The number of attempts in a row that hosts gave back because they could not begin them.
-    #[serde(default)]
-    pub not_begun: u32,
+    /// The number of attempts in a row that ended through no doing of the job: hosts gave them back, or left with them.
+    #[serde(default, alias = "not_begun")]
+    pub in_vain: u32,
     /// The time at which the last attempt began; nothing before the first.
     pub started_at: Option<Timestamp>,
     /// How the last failed attempt failed.
@@ -288,7 +290,7 @@ impl Job {
             suspect: false,
             machine_losses: 0,
             unexplained_losses: 0,
-            not_begun: 0,
+            in_vain: 0,
             started_at: None,
             failure: None,
             progress: None,
@@ -369,7 +371,6 @@ impl Job {
                 Ok(change.cancelled_or_waiting(cancel, due, now))
             }
             outcome @ (Outcome::Cancelled | Outcome::HandedBack { .. }) => {
-                let not_begun = is_not_begun(&outcome, usage);
                 let failure = match outcome {
                     _ if cancel => {
                         Failure::new(Cause::Cancelled, "somebody asked for the job to be cancelled")
@@ -380,11 +381,7 @@ impl Job {
                     _ => Failure::new(Cause::HandedBack, "its Machine was told to stop"),
                 };
                 let mut change = self.attempt_ended(Some(failure), Spent::No, usage, now);
-                let mut due = now;
-                if not_begun {
-                    change.job.not_begun = self.not_begun.saturating_add(1);
-                    due = now.after(not_begun_wait(change.job.not_begun));
-                }
+                let due = change.job.due_again_after_another_in_vain(now);
                 Ok(change.cancelled_or_waiting(cancel, due, now))
             }
         }
@@ -412,11 +409,22 @@ impl Job {
         let failure = Failure::new(Cause::MachineLost, note);
         let mut change = self.attempt_ended(Some(failure), Spent::No, None, now);
         change.job.is_blamed_for(end);
-        Ok(if !cancel && change.job.suspicion().is_some_and(|suspicion| suspicion.is_poison()) {
-            change.ended(Ending::Discarded, now)
-        } else {
-            change.cancelled_or_waiting(cancel, now, now)
-        })
+        if !cancel && change.job.suspicion().is_some_and(|suspicion| suspicion.is_poison()) {
+            return Ok(change.ended(Ending::Discarded, now));
+        }
+        let due = match end {
+            MachineEnd::Own => change.job.due_again_after_another_in_vain(now),
+            // These end it after a few.
+            MachineEnd::Crashed | MachineEnd::Unexplained => now,
+        };
+        Ok(change.cancelled_or_waiting(cancel, due, now))
+    }
+
+    /// Takes note that one more attempt ended through no doing of the job, and returns when the next is due. Nothing else
+    /// bounds how often that happens.
+    fn due_again_after_another_in_vain(&mut self, now: Timestamp) -> Timestamp {
+        self.in_vain = self.in_vain.saturating_add(1);
+        now.after(in_vain_wait(self.in_vain))
     }
 
     fn cancel_asked(&self, now: Timestamp) -> Result<Change, JobRefused> {
@@ -493,6 +501,17 @@ impl Job {
         }
     }
 
+    /// Returns whether an attempt at it has begun.
+    pub fn has_begun(&self, attempt: AttemptNumber) -> bool {
+        (1..=self.attempt.0).contains(&attempt.0)
+    }
+
+    /// Returns the attempts that ended and are not kept any more, nor their logs.
+    pub fn forgotten_attempts(&self) -> Option<AttemptRange> {
+        let is_running = u32::from(self.lease().is_some());
+        forgotten_attempts(AttemptNumber(self.attempt.0.saturating_sub(is_running)))
+    }
+
     /// Returns when the job ended.
     pub fn ended_at(&self) -> Option<Timestamp> {
         match self.state {
@@ -524,16 +543,6 @@ impl Job {
     }
 }
 
-/// Returns whether a host gave an attempt back because it could not begin it, or could not go on. One that was told to
-/// stop meanwhile says nothing about the next.
-fn is_not_begun(outcome: &Outcome, usage: Option<Usage>) -> bool {
-    match outcome {
-        Outcome::HandedBack { lacks: Some(_) } => true,
-        Outcome::HandedBack { lacks: None } => usage.is_some_and(|usage| usage.ran_us == 0),
-        _ => false,
-    }
-}
-
 #[derive(PartialEq, Eq)]
 enum Spent {
     Yes,
@@ -544,7 +553,7 @@ impl Change {
     /// An attempt ended by itself, and its Machine stands.
     fn cleared(mut self) -> Change {
         self.job.is_cleared();
-        self.job.not_begun = 0;
+        self.job.in_vain = 0;
         self
     }
 

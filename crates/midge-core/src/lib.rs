@@ -14,10 +14,10 @@
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
 //! | What do host and server say to each other next? | [`exchange`] |
-//! | How long does a failed job wait, and one that no host could begin? | [`backoff()`], [`not_begun_wait`] |
+//! | How long does a failed job wait, and one that was run in vain? | [`backoff()`], [`in_vain_wait`] |
 //! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
 //! | How long is an ended job kept? | [`Retention`] |
-//! | What is kept of a log that a host tells? | [`kept_of_log`] |
+//! | What is kept of a log that a host tells, and of a job's attempts? | [`kept_of_log`], [`Job::forgotten_attempts`] |
 
 mod job;
 mod machine;
@@ -42,7 +42,7 @@ pub mod exchange;
 pub use admit::{
     Admission, Claim, Gate, LINE_HEAD, LaneHead, admit, claim_order, emptier, is_full, may_leave,
 };
-pub use backoff::{backoff, not_begun_wait};
+pub use backoff::{backoff, in_vain_wait};
 pub use bucket::Bucket;
 pub use counts::JobCounts;
 pub use filter::StateFilter;

@@ -2,7 +2,7 @@
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{Cause, Failure};
-use midge_protocol::limits;
+use midge_protocol::{AttemptNumber, AttemptRange, limits};
 
 /// Returns what is kept of an outcome. A result that is too large is none: the attempt has failed.
 pub(crate) fn bounded(outcome: Outcome) -> Outcome {
@@ -14,7 +14,9 @@ pub(crate) fn bounded(outcome: Outcome) -> Outcome {
         }
         Outcome::Failed(failure) => Outcome::Failed(failure.bounded()),
         Outcome::Snoozed { after_ms } => {
-            Outcome::Snoozed { after_ms: after_ms.min(limits::PUT_OFF_MAX.as_millis() as u64) }
+            let (least, most) =
+                (limits::SNOOZE_MIN.as_millis() as u64, limits::PUT_OFF_MAX.as_millis() as u64);
+            Outcome::Snoozed { after_ms: after_ms.clamp(least, most) }
         }
         outcome => outcome,
     }
@@ -26,9 +28,30 @@ pub fn kept_of_log(offset: u64, piece: &[u8]) -> &[u8] {
     &piece[..piece.len().min(usize::try_from(room).unwrap_or(usize::MAX))]
 }
 
+/// Returns the attempts of a job that are not kept, nor their logs, where `last` is the last that ended: all between the
+/// first [`limits::ATTEMPTS_KEPT_FIRST`] and the last [`limits::ATTEMPTS_KEPT_LAST`].
+pub(crate) fn forgotten_attempts(last: AttemptNumber) -> Option<AttemptRange> {
+    let first = limits::ATTEMPTS_KEPT_FIRST + 1;
+    let last = last.0.saturating_sub(limits::ATTEMPTS_KEPT_LAST);
+    (first <= last).then_some(AttemptRange { first: AttemptNumber(first), last: AttemptNumber(last) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_attempts_and_the_last_are_kept() {
+        let kept = limits::ATTEMPTS_KEPT_FIRST + limits::ATTEMPTS_KEPT_LAST;
+        let forgotten =
+            |last| forgotten_attempts(AttemptNumber(last)).map(|range| (range.first.0, range.last.0));
+        assert_eq!([0, 1, kept].map(forgotten), [None; 3]);
+        assert_eq!([kept + 1, kept + 2].map(forgotten), [Some((11, 11)), Some((11, 12))]);
+        for last in [kept + 1, 100_000, u32::MAX] {
+            let (first, forgotten) = forgotten(last).unwrap();
+            assert_eq!(last - (forgotten - first + 1), kept, "{last}");
+        }
+    }
 
     #[test]
     fn a_log_ends_at_its_bound() {

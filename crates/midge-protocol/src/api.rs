@@ -15,7 +15,10 @@ pub use self::args::{InvalidArgs, check_args};
 use self::object::FromObject;
 use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::manifest::QueuePolicy;
-use crate::{AttemptNumber, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Timestamp, limits};
+use crate::{
+    AttemptNumber, AttemptRange, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Timestamp,
+    limits,
+};
 
 /// `POST /v1/jobs`: a request to run a module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -268,6 +271,11 @@ pub struct JobDetail {
     /// The numbers of attempts that ended and whose rows cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable_attempts: Vec<AttemptNumber>,
+    /// The attempts that ended and are not kept any more, nor their logs: those between the first
+    /// [`ATTEMPTS_KEPT_FIRST`](crate::limits::ATTEMPTS_KEPT_FIRST) and the last
+    /// [`ATTEMPTS_KEPT_LAST`](crate::limits::ATTEMPTS_KEPT_LAST).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten_attempts: Option<AttemptRange>,
 }
 
 /// The query of `GET /v1/jobs`: by id, the highest first. Ids that midge gives begin with their time, so that these are

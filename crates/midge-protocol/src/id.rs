@@ -72,6 +72,28 @@ impl AttemptNumber {
     }
 }
 
+/// Attempts of one job that follow one another, from the first to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRange {
+    /// The first of them.
+    pub first: AttemptNumber,
+    /// The last of them, which may be the first.
+    pub last: AttemptNumber,
+}
+
+impl AttemptRange {
+    /// Returns whether an attempt is one of them.
+    pub fn contains(self, attempt: AttemptNumber) -> bool {
+        (self.first..=self.last).contains(&attempt)
+    }
+}
+
+impl fmt::Display for AttemptRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { self.first.fmt(f) } else { write!(f, "{} to {}", self.first, self.last) }
+    }
+}
+
 impl fmt::Display for AttemptNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)

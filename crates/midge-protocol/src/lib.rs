@@ -16,8 +16,8 @@ pub mod shown;
 mod time;
 
 pub use id::{
-    AttemptNumber, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName, ModuleName, QueueName,
-    Secret,
+    AttemptNumber, AttemptRange, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
+    ModuleName, QueueName, Secret,
 };
 pub use nearest::nearest;
 pub use time::{InvalidTime, Timestamp};

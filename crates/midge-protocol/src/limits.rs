@@ -14,6 +14,13 @@ pub const LOG_BYTES_MAX: usize = 256 * 1024;
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// How deep args may be nested. Most readers of JSON end somewhere: serde_json, which many guests read with, after 127.
 pub const ARGS_DEPTH_MAX: usize = 100;
+/// A job's first attempts, which are kept with their logs whatever follows.
+pub const ATTEMPTS_KEPT_FIRST: u32 = 10;
+/// A job's last attempts that ended, which are kept with their logs. Nothing bounds how often a job is snoozed or given
+/// back.
+pub const ATTEMPTS_KEPT_LAST: u32 = 90;
+/// The shortest that a guest can put its job off for. A job that asks whether something has come does so once a second.
+pub const SNOOZE_MIN: Duration = Duration::from_secs(1);
 /// The longest that a guest can put its job off for, by itself.
 pub const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Attempts that run, that ended, or pieces of logs in one exchange: several times what all places of a host come to

@@ -1,6 +1,6 @@
 //! Why something that was asked of a server is not done.
 
-use midge_protocol::{JobId, ModuleName, QueueName};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, limits};
 use midge_store::StoreError;
 
 /// Why something that was asked for is not done. Every text says what to do next.
@@ -70,6 +70,29 @@ pub enum ServiceError {
     /// The job is there, but does not have what was asked for, such as a result.
     #[error("job {0} has no {1}")]
     NoContent(JobId, &'static str),
+    /// The job never had that attempt.
+    #[error("job {id} has no attempt {attempt}: {begun} have begun")]
+    NoSuchAttempt {
+        /// The job that was asked about.
+        id: JobId,
+        /// The attempt that was asked for.
+        attempt: AttemptNumber,
+        /// The number of attempts that have begun.
+        begun: u32,
+    },
+    /// The attempt and its log were deleted, since the job had many more.
+    #[error(
+        "attempt {attempt} of job {id} is not kept any more, nor its log: of a job's attempts the first {} and the last \
+         {} are",
+        limits::ATTEMPTS_KEPT_FIRST,
+        limits::ATTEMPTS_KEPT_LAST
+    )]
+    ForgottenAttempt {
+        /// The job that was asked about.
+        id: JobId,
+        /// The attempt that was asked for.
+        attempt: AttemptNumber,
+    },
     /// The job's state does not allow what was asked for.
     #[error("job {0}: {1}")]
     Refused(JobId, midge_core::JobRefused),

@@ -204,6 +204,9 @@ async fn job(
             section { h2 { "Why it failed: " (failure.cause) } pre.bad { (shown::text(&failure.message)) } }
         }
         section { h2 { "Attempts" } (attempts_table(&detail)) }
+        @if let Some(range) = detail.forgotten_attempts {
+            p.quiet { "Not kept any more, nor their logs: " (range) }
+        }
         @if !detail.unreadable_attempts.is_empty() {
             p.bad { "Attempts whose rows cannot be read: " (numbers(&detail.unreadable_attempts)) }
         }

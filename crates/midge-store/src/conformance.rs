@@ -73,6 +73,7 @@ macro_rules! conformance {
             contents::a_log_piece_after_a_gap_is_left_out
             contents::every_attempt_has_its_own_log
             contents::attempts_are_oldest_first
+            contents::attempts_are_deleted_with_their_logs
             machines::a_machine_is_found_as_it_was_written
             machines::machines_are_by_name_with_the_jobs_leased_to_them
             machines::a_machine_is_forgotten

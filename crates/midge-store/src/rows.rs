@@ -5,9 +5,11 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use midge_core::{Job, JobCounts, Lane, Machine, Phase, QueueRow, StateFilter, Turn, UnreadableJob};
+use midge_core::{Change, Job, JobCounts, Lane, Machine, Phase, QueueRow, StateFilter, Turn, UnreadableJob};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{
+    AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp,
+};
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
@@ -125,7 +127,18 @@ fn received<T, E: From<StoreError>>(
 }
 
 /// Everything that can be done in a transaction.
-pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows {}
+pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows {
+    /// Writes what an event changed: the job, and the attempt that ended. What the job does not keep any more is deleted.
+    fn put_change(&mut self, change: &Change) -> Result<(), StoreError> {
+        self.put_jobs(std::slice::from_ref(&change.job))?;
+        let Some(attempt) = &change.attempt else { return Ok(()) };
+        self.put_attempt(change.job.id, attempt)?;
+        match change.job.forgotten_attempts() {
+            Some(range) => self.delete_attempts(change.job.id, range),
+            None => Ok(()),
+        }
+    }
+}
 impl<T: JobRows + LaneRows + ContentRows + MachineRows> Rows for T {}
 
 /// A job as it was written, or what is known of one whose row cannot be read.
@@ -257,6 +270,9 @@ pub trait ContentRows {
 
     /// Writes an attempt that ended, over one with the same number.
     fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError>;
+
+    /// Deletes those of a job's attempts that are in the range, with their logs.
+    fn delete_attempts(&mut self, job: JobId, range: AttemptRange) -> Result<(), StoreError>;
 
     /// Reads a job's attempts that ended, oldest first: of one that cannot be read its number.
     fn attempts(&mut self, job: JobId) -> Result<Vec<Result<AttemptView, AttemptNumber>>, StoreError>;

@@ -53,9 +53,9 @@ fn jobs() -> Vec<Job> {
         largest,
         nested,
         // An earlier release did not count it.
-        Job { not_begun: 0, ..finished(&due(10), Outcome::HANDED_BACK, at(9)) },
-        // An earlier release counted it, whoever else was aboard.
-        Job { machine_losses: 1, ..after(&running(&due(11), "m2"), lost, at(8)) },
+        Job { in_vain: 0, ..finished(&due(10), Outcome::HANDED_BACK, at(9)) },
+        // An earlier release counted it, whoever else was aboard, and not that it was run in vain.
+        Job { machine_losses: 1, in_vain: 0, ..after(&running(&due(11), "m2"), lost, at(8)) },
         completed(&thrice, LATEST),
         job_of(13, "other", "resize", 20),
         job_of(14, "other", "resize", 30),

@@ -31,12 +31,12 @@ impl Job {
             JobState::Ended { .. } => {
                 // A fresh allowance, but numbers go on: reports of old attempts stay fenced.
                 // It stays a suspect: nobody has shown that its neighbours are safe.
-                let (spent, not_begun) = (0, 0);
+                let (spent, in_vain) = (0, 0);
                 // Who asks for it knows how late it is.
                 let expires_at = None;
                 let job = Job {
                     spent,
-                    not_begun,
+                    in_vain,
                     machine_losses: 0,
                     unexplained_losses: 0,
                     expires_at,

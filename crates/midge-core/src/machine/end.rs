@@ -42,7 +42,7 @@ impl Exit {
             _ if self.oom_killed => MachineEnd::Crashed,
             _ if self.requested => MachineEnd::Own,
             Some(code) if exit::is_orderly(code) => MachineEnd::Own,
-            None | Some(exit::SIGKILL) => MachineEnd::Unexplained,
+            None | Some(exit::SIGKILL | exit::KILLED) => MachineEnd::Unexplained,
             Some(_) => MachineEnd::Crashed,
         }
     }

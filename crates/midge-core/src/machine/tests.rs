@@ -212,7 +212,7 @@ fn only_an_end_that_a_job_may_have_brought_about_is_held_against_jobs() {
         (exit(Some(exit::OTHER_PROTOCOL), false, false), "its server speaks another protocol"),
         (exit(Some(exit::LOST), false, false), "its server was away"),
         (exit(Some(exit::LEASH), false, false), "its flylet ended"),
-        (exit(Some(exit::KILLED), false, false), "it was told to stop, twice"),
+        (exit(Some(exit::KILLED), false, true), "it was told to stop, twice"),
         (exit(Some(137), false, true), "it was told to stop, and killed"),
         (exit(None, false, true), "it was told to stop"),
     ] {
@@ -224,6 +224,7 @@ fn only_an_end_that_a_job_may_have_brought_about_is_held_against_jobs() {
     assert_eq!(exit(Some(137), true, false), MachineEnd::Crashed, "a guest can take all memory");
     assert_eq!(exit(Some(137), true, true), MachineEnd::Crashed, "whatever it was told");
     assert_eq!(exit(Some(137), false, false), MachineEnd::Unexplained, "no guest can kill");
+    assert_eq!(exit(Some(exit::KILLED), false, false), MachineEnd::Unexplained, "who told it?");
     assert_eq!(exit(None, false, false), MachineEnd::Unexplained);
 }
 

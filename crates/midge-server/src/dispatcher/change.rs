@@ -63,10 +63,7 @@ fn release(
     let mut released = Released::default();
     for job in rows.jobs_leased(machine)? {
         let Ok(change) = job.apply(lost.clone(), now) else { continue };
-        rows.put_jobs(std::slice::from_ref(&change.job))?;
-        if let Some(attempt) = change.attempt {
-            rows.put_attempt(job.id, &attempt)?;
-        }
+        rows.put_change(&change)?;
         match change.job.ended_at() {
             Some(_) => released.ended.push(job.id),
             None => released.returned = true,

@@ -53,11 +53,9 @@ impl<'a> Session<'a> {
     /// Applies an event to a leased job and writes what changed. Returns the job as it is then, where the event applied.
     pub(super) fn apply(&mut self, id: JobId, event: JobEvent) -> Result<Option<Job>, StoreError> {
         let Some(job) = self.leased.get(&id) else { return Ok(None) };
-        let Ok(Change { job, attempt }) = job.apply(event, self.now) else { return Ok(None) };
-        self.rows.put_jobs(std::slice::from_ref(&job))?;
-        if let Some(attempt) = attempt {
-            self.rows.put_attempt(id, &attempt)?;
-        }
+        let Ok(change) = job.apply(event, self.now) else { return Ok(None) };
+        self.rows.put_change(&change)?;
+        let job = change.job;
         if job.lease().is_some() {
             self.leased.insert(id, job.clone());
         } else {

@@ -73,6 +73,9 @@ impl From<ServiceError> for Failed {
             ServiceError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             ServiceError::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             ServiceError::NoSuchJob(_) => (StatusCode::NOT_FOUND, "no_such_job"),
+            ServiceError::NoSuchAttempt { .. } | ServiceError::ForgottenAttempt { .. } => {
+                (StatusCode::NOT_FOUND, "no_such_attempt")
+            }
             ServiceError::NoContent(..) => (StatusCode::NOT_FOUND, "no_content"),
             ServiceError::Refused(..) => (StatusCode::CONFLICT, "refused"),
             ServiceError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),

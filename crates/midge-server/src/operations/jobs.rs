@@ -55,8 +55,15 @@ impl Midge {
                 Err(number) => unreadable_attempts.push(number),
             }
         }
+        let forgotten_attempts = job.as_ref().ok().and_then(Job::forgotten_attempts);
         let job = self.view(job).await?;
-        Ok(JobDetail { job, args: as_json(args.as_deref()), attempts, unreadable_attempts })
+        Ok(JobDetail {
+            job,
+            args: as_json(args.as_deref()),
+            attempts,
+            unreadable_attempts,
+            forgotten_attempts,
+        })
     }
 
     /// Returns a page of the jobs that match all parts of a filter, by id, the highest first: the newest, where ids begin
@@ -215,10 +222,21 @@ impl Midge {
     }
 
     /// Returns the log of one attempt at a job; of the last one where none is named.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoSuchAttempt`] and [`ServiceError::ForgottenAttempt`] where the one that is asked for never began, or
+    /// is not kept any more.
     pub async fn log(&self, id: JobId, attempt: Option<AttemptNumber>) -> Result<Bytes, ServiceError> {
         midge_store::read(&*self.inner.store, move |rows| {
             let job = one_job(rows, id)?;
-            Ok(rows.log(id, attempt.unwrap_or(job.attempt))?)
+            let Some(attempt) = attempt else { return Ok(rows.log(id, job.attempt)?) };
+            if !job.has_begun(attempt) {
+                return Err(ServiceError::NoSuchAttempt { id, attempt, begun: job.attempt.0 });
+            }
+            if job.forgotten_attempts().is_some_and(|range| range.contains(attempt)) {
+                return Err(ServiceError::ForgottenAttempt { id, attempt });
+            }
+            Ok(rows.log(id, attempt)?)
         })
         .await
     }

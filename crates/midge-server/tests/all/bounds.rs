@@ -5,7 +5,7 @@ use midge_protocol::exchange::{AttemptRef, LogChunk, Outcome, Running, encode};
 use midge_protocol::job::{Cause, Failure, JobView, Progress, Usage};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, limits};
 
-use crate::stage::{HELLO, Server, done, running};
+use crate::stage::{HELLO, Server, done, finished, running};
 
 #[tokio::test]
 async fn no_job_is_scheduled_for_a_time_that_cannot_be_shown() {
@@ -91,6 +91,40 @@ async fn a_result_that_is_too_large_is_a_failure_and_not_kept() {
     assert_eq!(job.job.failure.unwrap().cause, Cause::OverOutput);
     let content = server.midge.content(attempt.job, midge_server::JobContent::Result).await;
     assert!(matches!(content, Err(midge_server::ServiceError::NoContent(..))));
+}
+
+#[tokio::test]
+async fn of_many_attempts_the_first_and_the_last_are_kept_with_their_logs() {
+    let mut server = Server::start().await;
+    let id = server.enqueued(r#"{"module": "hello", "max_attempts": 1000}"#).await;
+    let mut host = server.host().await;
+    for number in 1..=130 {
+        let attempt = host.claim(1).await.jobs[0].attempt;
+        assert_eq!(attempt.attempt.0, number);
+        let mut request = host.request(0);
+        request.log = vec![LogChunk { attempt, offset: 0, bytes: format!("log {number}").into() }];
+        let at_once = Failure { retry_after_ms: Some(0), ..Failure::new(Cause::Exit, "again") };
+        request.finished = vec![finished(attempt, Outcome::Failed(at_once))];
+        host.exchange(&request).await;
+    }
+    let job = server.job(&id).await;
+    assert_eq!(job.forgotten_attempts.map(|range| (range.first.0, range.last.0)), Some((11, 40)));
+    let kept: Vec<u32> = job.attempts.iter().map(|attempt| attempt.attempt.0).collect();
+    assert_eq!(kept, (1..=10).chain(41..=130).collect::<Vec<u32>>());
+    for number in [1, 10, 41, 130] {
+        let log = server.get(&format!("/v1/jobs/{id}/log?attempt={number}")).await;
+        assert_eq!(log.text(), format!("log {number}"));
+    }
+    for number in [11, 40] {
+        let log = server.get(&format!("/v1/jobs/{id}/log?attempt={number}")).await;
+        log.refused(404, "is not kept any more");
+    }
+    for number in [0, 131, u32::MAX] {
+        let log = server.get(&format!("/v1/jobs/{id}/log?attempt={number}")).await;
+        log.refused(404, "130 have begun");
+    }
+    let page = server.get(&format!("/jobs/{id}")).await.text();
+    assert!(page.contains("Not kept any more, nor their logs: 11 to 40"), "{page}");
 }
 
 #[tokio::test]

@@ -16,7 +16,9 @@ use crate::stage::{HELLO, LATER, Server, done, finished};
 const TOO_LATE: &str = r#"{"Waiting":{"due":"9223372036854775807 ms after 1970"}}"#;
 
 async fn server(database: &Database) -> Server {
-    Server::on(Arc::new(database.open()), QueuePolicy::default()).await
+    // A slow test would be given a second Machine.
+    let policy = QueuePolicy { max_machines: 1, ..QueuePolicy::default() };
+    Server::on(Arc::new(database.open()), policy).await
 }
 
 fn garble(database: &Database, id: &str) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use midge_protocol::job::{AttemptView, Cause, Failure, Usage};
-use midge_protocol::{AttemptNumber, JobId, limits};
+use midge_protocol::{AttemptNumber, AttemptRange, JobId, limits};
 
 use super::Kept;
 use super::fixtures::{ask, at, id, machine_name};
@@ -111,9 +111,8 @@ pub async fn every_attempt_has_its_own_log(store: &dyn Store) -> Kept {
     Ok(())
 }
 
-/// Attempts are read by number, each as it was written last.
-pub async fn attempts_are_oldest_first(store: &dyn Store) -> Kept {
-    let view = |attempt, message: &str| AttemptView {
+fn view(attempt: AttemptNumber, message: &str) -> AttemptView {
+    AttemptView {
         attempt,
         machine: machine_name("m1"),
         scheduled_at: at(0),
@@ -122,11 +121,50 @@ pub async fn attempts_are_oldest_first(store: &dyn Store) -> Kept {
         spent: true,
         failure: Some(Failure::new(Cause::OverTime, message)),
         usage: Some(Usage { ran_us: 1, cpu_us: 2, memory_peak_bytes: 3 }),
-    };
+    }
+}
+
+/// Attempts are read by number, each as it was written last.
+pub async fn attempts_are_oldest_first(store: &dyn Store) -> Kept {
     let views = [view(TWO, "b"), view(ONE, "first"), view(AttemptNumber(10), "c"), view(ONE, "a")];
     let expected = [Ok(views[3].clone()), Ok(views[0].clone()), Ok(views[2].clone())];
     write(store, move |rows| views.iter().try_for_each(|view| rows.put_attempt(id(1), view))).await?;
     assert_eq!(ask(store, |rows| rows.attempts(id(1))).await?, expected);
     assert_eq!(ask(store, |rows| rows.attempts(id(2))).await?, []);
+    Ok(())
+}
+
+/// Attempts of one job are deleted with their logs, those before and after them are not, and work that fails deletes none.
+pub async fn attempts_are_deleted_with_their_logs(store: &dyn Store) -> Kept {
+    let numbers = 1..=5;
+    write(store, move |rows| {
+        for attempt in numbers.clone().map(AttemptNumber) {
+            for job in [id(1), id(2)] {
+                rows.put_attempt(job, &view(attempt, "x"))?;
+                rows.append_log(job, attempt, 0, b"a")?;
+                rows.append_log(job, attempt, 1, b"b")?;
+            }
+        }
+        Ok::<_, StoreError>(())
+    })
+    .await?;
+    let kept = async |job| {
+        ask(store, move |rows| {
+            let attempts = rows.attempts(job)?.into_iter().map(|view| view.unwrap().attempt.0).collect();
+            let logs = (1..=6).filter(|number| !rows.log(job, AttemptNumber(*number)).unwrap().is_empty());
+            Ok::<(Vec<u32>, Vec<u32>), StoreError>((attempts, logs.collect()))
+        })
+        .await
+    };
+    let range = AttemptRange { first: TWO, last: AttemptNumber(4) };
+    let failed = write(store, move |rows| {
+        rows.delete_attempts(id(1), range)?;
+        Err::<(), _>(StoreError::Failed("no".to_owned()))
+    });
+    assert!(failed.await.is_err());
+    assert_eq!(kept(id(1)).await?, ((1..=5).collect(), (1..=5).collect()));
+    write(store, move |rows| rows.delete_attempts(id(1), range)).await?;
+    assert_eq!(kept(id(1)).await?, (vec![1, 5], vec![1, 5]));
+    assert_eq!(kept(id(2)).await?, ((1..=5).collect(), (1..=5).collect()));
     Ok(())
 }

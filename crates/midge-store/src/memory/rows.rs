@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use midge_core::{InLane, Job, JobCounts, Lane, Machine, Phase, QueueRow, Turn, claim_order};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, AttemptRange, JobId, JobKey, MachineName, QueueName, Timestamp};
 
 use super::tables::{Tables, Waiting};
 use crate::rows::changed_at;
@@ -105,9 +105,13 @@ impl<'a> MemoryRows<'a> {
         for content in [Content::Args, Content::Input, Content::Result] {
             self.set(|tables| &mut tables.contents, (id, content), None);
         }
-        let all = (id, AttemptNumber(0))..=(id, AttemptNumber(u32::MAX));
-        let logs: Vec<_> = self.tables.logs.range(all.clone()).map(|(key, _)| *key).collect();
-        let attempts: Vec<_> = self.tables.attempts.range(all).map(|(key, _)| *key).collect();
+        self.remove_attempts(id, AttemptRange { first: AttemptNumber(0), last: AttemptNumber(u32::MAX) });
+    }
+
+    fn remove_attempts(&mut self, id: JobId, range: AttemptRange) {
+        let range = (id, range.first)..=(id, range.last);
+        let logs: Vec<_> = self.tables.logs.range(range.clone()).map(|(key, _)| *key).collect();
+        let attempts: Vec<_> = self.tables.attempts.range(range).map(|(key, _)| *key).collect();
         for key in logs {
             self.set(|tables| &mut tables.logs, key, None);
         }
@@ -346,6 +350,12 @@ impl ContentRows for MemoryRows<'_> {
     fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError> {
         self.access.to_write()?;
         self.set(|tables| &mut tables.attempts, (job, attempt.attempt), Some(attempt.clone()));
+        Ok(())
+    }
+
+    fn delete_attempts(&mut self, job: JobId, range: AttemptRange) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.remove_attempts(job, range);
         Ok(())
     }
 

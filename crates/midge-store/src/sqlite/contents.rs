@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, JobId};
+use midge_protocol::{AttemptNumber, AttemptRange, JobId};
 use rusqlite::{OptionalExtension, params};
 
 use super::decode::{from_json, to_json};
@@ -67,6 +67,17 @@ impl ContentRows for SqliteRows<'_> {
             let sql = "INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3)";
             let body = to_json(attempt);
             rows.connection.prepare_cached(sql)?.execute(params![job.as_bytes(), attempt.attempt.0, body])?;
+            Ok(())
+        })
+    }
+
+    fn delete_attempts(&mut self, job: JobId, range: AttemptRange) -> Result<(), StoreError> {
+        self.writing(|rows| {
+            for table in ["attempts", "logs"] {
+                let sql = format!("DELETE FROM {table} WHERE job = ?1 AND attempt BETWEEN ?2 AND ?3");
+                let range = params![job.as_bytes(), range.first.0, range.last.0];
+                rows.connection.prepare_cached(&sql)?.execute(range)?;
+            }
             Ok(())
         })
     }

@@ -6,7 +6,7 @@ use super::*;
 
 /// The job after its Machine ended so while it ran.
 fn after_loss(job: &Job, end: MachineEnd) -> Job {
-    claimed(job, "m1", NOW).apply(lost(end), NOW).unwrap().job
+    claimed(job, "m1", job.due()).apply(lost(end), job.due()).unwrap().job
 }
 
 fn suspect() -> Job {
@@ -70,8 +70,8 @@ fn a_machines_own_end_is_held_against_no_job_and_clears_none() {
         innocent = after_loss(&innocent, MachineEnd::Own);
         suspect = after_loss(&suspect, MachineEnd::Own);
     }
-    assert_eq!((innocent.state_at(NOW), innocent.suspicion()), (State::Available, None));
-    assert_eq!((suspect.state_at(NOW), suspect.suspicion()), (State::Available, before));
+    assert_eq!((innocent.state_at(innocent.due()), innocent.suspicion()), (State::Available, None));
+    assert_eq!((suspect.state_at(suspect.due()), suspect.suspicion()), (State::Available, before));
 }
 
 #[test]
@@ -118,28 +118,50 @@ fn given_back(job: &Job, lacks: Option<&str>, ran_us: u64) -> Job {
 }
 
 #[test]
-fn a_job_that_no_host_can_begin_waits_ever_longer_and_is_never_discarded() {
-    for lacks in [None, Some("threads")] {
+fn a_job_whose_attempts_end_through_no_doing_of_its_own_waits_ever_longer_and_is_never_discarded() {
+    let ways: [fn(&Job) -> Job; 4] = [
+        |job| given_back(job, None, 0),
+        |job| given_back(job, None, 1_000),
+        |job| given_back(job, Some("threads"), 0),
+        |job| after_loss(job, MachineEnd::Own),
+    ];
+    let waits = |ways: &mut dyn Iterator<Item = fn(&Job) -> Job>| {
         let mut job = job();
-        let mut waits = Vec::new();
-        for _ in 0..9 {
-            let before = job.due();
-            job = given_back(&job, lacks, 0);
-            waits.push(job.due().since(before).as_secs());
-        }
-        assert_eq!((waits, job.spent), (vec![0, 1, 2, 4, 8, 16, 32, 60, 60], 0));
+        let waits: Vec<u64> = ways
+            .take(9)
+            .map(|way| {
+                let before = job.due();
+                job = way(&job);
+                job.due().since(before).as_secs()
+            })
+            .collect();
+        (waits, job.spent, job.is_suspect())
+    };
+    let expected = (vec![0, 1, 2, 4, 8, 16, 32, 60, 60], 0, false);
+    for way in ways {
+        assert_eq!(waits(&mut std::iter::repeat(way)), expected);
     }
+    assert_eq!(waits(&mut ways.into_iter().cycle()), expected, "whatever the ways");
 }
 
 #[test]
-fn an_attempt_that_was_stopped_is_due_at_once_and_one_that_ended_begins_the_waits_anew() {
-    let twice = given_back(&given_back(&job(), None, 0), None, 0);
-    let stopped = given_back(&twice, None, 1_000);
-    assert_eq!((stopped.due(), stopped.not_begun), (twice.due(), 2), "a stop says nothing about the next");
-    assert_eq!(given_back(&stopped, Some("memory"), 1_000).not_begun, 3, "it could not go on");
-    let running = claimed(&stopped, "m1", stopped.due());
-    let failed = finish(&running, "m1", running.attempt.0, failed(Cause::Exit), stopped.due()).unwrap().job;
-    assert_eq!(failed.not_begun, 0);
+fn an_attempt_that_ended_by_itself_begins_the_waits_anew() {
+    let twice = after_loss(&given_back(&job(), None, 0), MachineEnd::Own);
+    assert_eq!(twice.in_vain, 2);
+    let running = claimed(&twice, "m1", twice.due());
+    for outcome in [failed(Cause::Exit), Outcome::Snoozed { after_ms: 0 }] {
+        let ended = finish(&running, "m1", running.attempt.0, outcome, twice.due()).unwrap().job;
+        assert_eq!(ended.in_vain, 0);
+    }
     let now = twice.apply(JobEvent::RetryAsked, NOW).unwrap().job;
     assert_eq!(now.due(), NOW, "somebody may know better");
+}
+
+#[test]
+fn the_shortest_snooze_is_a_second() {
+    for after_ms in [0, 1, 999, 1_000] {
+        let snoozed =
+            finish(&claimed(&job(), "m1", NOW), "m1", 1, Outcome::Snoozed { after_ms }, NOW).unwrap();
+        assert_eq!(snoozed.job.due(), NOW.after(limits::SNOOZE_MIN), "{after_ms}");
+    }
 }

@@ -30,6 +30,9 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
         say("")?;
         say(attempts(&detail.attempts))?;
     }
+    if let Some(range) = detail.forgotten_attempts {
+        say(dim(format_args!("not kept any more, nor their logs: {range}")))?;
+    }
     if !detail.unreadable_attempts.is_empty() {
         let numbers: Vec<String> = detail.unreadable_attempts.iter().map(AttemptNumber::to_string).collect();
         say(format_args!("attempts whose rows cannot be read: {}", numbers.join(", ")))?;
