@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Pause,
-    PauseRequest, Queues,
+    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Modules,
+    Pause, PauseRequest, Queues,
 };
 use midge_protocol::job::{JobView, State};
-use midge_protocol::manifest::Manifest;
-use midge_protocol::{AttemptNumber, JobId, QueueName, Secret, limits};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Secret, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -262,9 +261,31 @@ impl Client {
         self.ask(Call::get(&["machines"])).await
     }
 
-    /// Returns the modules that jobs may name, with their settings.
-    pub async fn modules(&self) -> Result<Manifest, ClientError> {
+    /// Returns the modules that jobs may name, with their settings, and those that start none just now.
+    pub async fn modules(&self) -> Result<Modules, ClientError> {
         self.ask(Call::get(&["modules"])).await
+    }
+
+    /// Has no job of a module start, in whatever queue, until it is resumed or its pause is over.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such module, or the request is not in order.
+    pub async fn pause_module(
+        &self,
+        name: &ModuleName,
+        request: &PauseRequest,
+    ) -> Result<Pause, ClientError> {
+        let path = ["modules", name.as_str(), "pause"];
+        self.ask(Call { body: Some(json(request)?), ..Call::post(&path, Repeat::Safe) }).await
+    }
+
+    /// Has a paused module start jobs again.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such module.
+    pub async fn resume_module(&self, name: &ModuleName) -> Result<(), ClientError> {
+        let path = ["modules", name.as_str(), "resume"];
+        self.transport.send(&Call::post(&path, Repeat::Safe)).await.map(drop)
     }
 
     async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {

@@ -16,7 +16,7 @@ pub struct JobCounts {
     pub scheduled: u64,
     /// Of those that wait, how many are not due yet and have failed.
     pub retryable: u64,
-    /// When the waiting job that is due longest became due.
+    /// When the job that is due longest of those in line became due.
     pub oldest_due: Option<Timestamp>,
 }
 
@@ -27,6 +27,7 @@ impl JobCounts {
         match job.state_at(now) {
             State::Scheduled => self.scheduled += 1,
             State::Retryable => self.retryable += 1,
+            State::Available if job.phase() == Phase::Held => {}
             State::Available => {
                 self.oldest_due = [self.oldest_due, Some(job.due())].into_iter().flatten().min()
             }
@@ -42,6 +43,11 @@ impl JobCounts {
     /// Returns how many jobs wait, due or not.
     pub fn waiting(&self) -> u64 {
         self.phases.iter().filter(|(phase, _)| phase.is_waiting()).map(|(_, jobs)| jobs).sum()
+    }
+
+    /// Returns how many jobs may be claimed: those that are available, and not held.
+    pub fn in_line(&self) -> u64 {
+        self.in_state(State::Available).saturating_sub(self.phase(Phase::Held))
     }
 
     /// Returns how many jobs are in a public state: as many as [`crate::StateFilter`] finds.

@@ -22,7 +22,7 @@ impl StateFilter {
         let phases = |phases: &[Phase]| StateFilter { phases: phases.to_vec(), ..StateFilter::default() };
         match state {
             State::Available => {
-                StateFilter { due_until: Some(now), ..phases(&[Phase::Fresh, Phase::Retrying]) }
+                StateFilter { due_until: Some(now), ..phases(&[Phase::Fresh, Phase::Retrying, Phase::Held]) }
             }
             State::Scheduled => StateFilter { due_after: Some(now), ..phases(&[Phase::Fresh]) },
             State::Retryable => StateFilter { due_after: Some(now), ..phases(&[Phase::Retrying]) },
@@ -56,6 +56,7 @@ pub(crate) mod tests {
     /// A job in each of the states, by what may happen to one.
     pub(crate) fn jobs() -> Vec<Job> {
         let waiting = Job::new(new_job(1, NOW), NOW);
+        let long_due = Job::new(new_job(2, Timestamp::EARLIEST), Timestamp::EARLIEST);
         let machine = MachineName::new("m").unwrap();
         let after = |job: &Job, event| job.apply(event, NOW).unwrap().job;
         let running = after(&waiting, JobEvent::Claimed { machine: machine.clone() });
@@ -65,6 +66,7 @@ pub(crate) mod tests {
         };
         vec![
             after(&waiting, JobEvent::CancelAsked),
+            after(&long_due, JobEvent::Held),
             ended(Outcome::Completed { result: "ok".into() }),
             ended(Outcome::Failed(Failure::new(Cause::Exit, "again"))),
             ended(Outcome::Failed(Failure::new(Cause::Refused, "never"))),

@@ -4,6 +4,7 @@
 
 mod again;
 mod blame;
+mod phase;
 mod view;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use midge_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::phase::Phase;
 use crate::report::{bounded, forgotten_attempts};
 use crate::{MachineEnd, in_vain_wait};
 
@@ -80,6 +82,11 @@ pub enum JobState {
         /// The time before which it is not claimed.
         due: Timestamp,
     },
+    /// Waits, whatever its time, until its module starts jobs again: see [`crate::ModuleRow`].
+    Held {
+        /// The time from which it was due.
+        due: Timestamp,
+    },
     /// Leased to a Machine.
     Running {
         /// The Machine and the attempt that may report on the job.
@@ -112,24 +119,6 @@ pub enum Ending {
     Cancelled,
     /// Without a result, and not to be tried again by itself.
     Discarded,
-}
-
-/// What SQL may search and count by: a job's public state without the part that depends on the time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Phase {
-    /// Waiting, and has not failed: scheduled or available.
-    Fresh = 0,
-    /// Waiting after a failure or a snooze: retryable or available.
-    Retrying = 1,
-    /// Running.
-    Running = 2,
-    /// Completed.
-    Completed = 3,
-    /// Cancelled.
-    Cancelled = 4,
-    /// Discarded.
-    Discarded = 5,
 }
 
 /// What a job is made from: all that is decided when it is enqueued.
@@ -200,6 +189,10 @@ pub enum JobEvent {
         /// What is known of its end, for people.
         note: String,
     },
+    /// Its module starts no jobs: it is taken out of its line. Refused unless the job waits and is due.
+    Held,
+    /// Its module starts jobs again. Refused unless the job is held.
+    Released,
     /// Somebody asks for it to be cancelled.
     CancelAsked,
     /// Somebody asks for it to be run again, or now.
@@ -238,36 +231,18 @@ pub enum JobRefused {
     /// The job waits, so there is nothing to report on.
     #[error("the job is waiting")]
     Waiting,
+    /// The job is held, since its module starts none.
+    #[error("the job is held until its module starts jobs again")]
+    Held,
+    /// The job is not held.
+    #[error("the job is not held")]
+    NotHeld,
     /// A claim came when the job was not to be started any more.
     #[error("it was to be started by {0}")]
     Expired(Timestamp),
     /// The job does not expire, or not yet.
     #[error("the job has not expired")]
     NotExpired,
-}
-
-impl Phase {
-    /// All phases, each at the index that is its number.
-    pub const ALL: [Phase; 6] =
-        [Phase::Fresh, Phase::Retrying, Phase::Running, Phase::Completed, Phase::Cancelled, Phase::Discarded];
-
-    /// Returns whether a job in it waits, due or not.
-    pub const fn is_waiting(self) -> bool {
-        matches!(self, Phase::Fresh | Phase::Retrying)
-    }
-
-    /// Returns the public state, at a time, of a job in this phase that is due, or was last, at another.
-    pub fn state(self, due: Timestamp, now: Timestamp) -> State {
-        match self {
-            Phase::Fresh | Phase::Retrying if due <= now => State::Available,
-            Phase::Fresh => State::Scheduled,
-            Phase::Retrying => State::Retryable,
-            Phase::Running => State::Running,
-            Phase::Completed => State::Completed,
-            Phase::Cancelled => State::Cancelled,
-            Phase::Discarded => State::Discarded,
-        }
-    }
 }
 
 impl Job {
@@ -315,19 +290,37 @@ impl Job {
             }
             JobEvent::Unlisted { lease } => self.unlisted(&lease, now),
             JobEvent::MachineLost { machine, end, note } => self.machine_lost(&machine, end, note, now),
+            JobEvent::Held => self.held(now),
+            JobEvent::Released => self.released(),
             JobEvent::CancelAsked => self.cancel_asked(now),
             JobEvent::RetryAsked => self.retry_asked(now),
             JobEvent::Expired => self.expired(now),
         }
     }
 
+    /// Returns since when the job may be claimed.
+    fn in_line(&self, now: Timestamp) -> Result<Timestamp, JobRefused> {
+        match self.state {
+            JobState::Waiting { due } if due <= now => Ok(due),
+            JobState::Waiting { due } => Err(JobRefused::NotDue(due)),
+            JobState::Held { .. } => Err(JobRefused::Held),
+            JobState::Running { .. } => Err(JobRefused::Running),
+            JobState::Ended { .. } => Err(JobRefused::Ended(self.state_at(now))),
+        }
+    }
+
+    fn held(&self, now: Timestamp) -> Result<Change, JobRefused> {
+        let state = JobState::Held { due: self.in_line(now)? };
+        Ok(Change { job: Job { state, ..self.clone() }, attempt: None })
+    }
+
+    fn released(&self) -> Result<Change, JobRefused> {
+        let JobState::Held { due } = self.state else { return Err(JobRefused::NotHeld) };
+        Ok(Change { job: self.clone(), attempt: None }.waiting(due))
+    }
+
     fn claimed(&self, machine: MachineName, now: Timestamp) -> Result<Change, JobRefused> {
-        let due = match self.state {
-            JobState::Waiting { due } if due <= now => due,
-            JobState::Waiting { due } => return Err(JobRefused::NotDue(due)),
-            JobState::Running { .. } => return Err(JobRefused::Running),
-            JobState::Ended { .. } => return Err(JobRefused::Ended(self.state_at(now))),
-        };
+        let due = self.in_line(now)?;
         if let Some(at) = self.expiry().filter(|at| *at <= now) {
             return Err(JobRefused::Expired(at));
         }
@@ -429,7 +422,7 @@ impl Job {
 
     fn cancel_asked(&self, now: Timestamp) -> Result<Change, JobRefused> {
         match &self.state {
-            JobState::Waiting { .. } => {
+            JobState::Waiting { .. } | JobState::Held { .. } => {
                 Ok(Change { job: self.clone(), attempt: None }.ended(Ending::Cancelled, now))
             }
             JobState::Running { lease, due, .. } => {
@@ -447,7 +440,7 @@ impl Job {
     pub fn may_be_deleted(&self) -> Result<(), JobRefused> {
         match self.state {
             JobState::Running { .. } => Err(JobRefused::Running),
-            JobState::Waiting { .. } | JobState::Ended { .. } => Ok(()),
+            JobState::Waiting { .. } | JobState::Held { .. } | JobState::Ended { .. } => Ok(()),
         }
     }
 
@@ -489,7 +482,10 @@ impl Job {
     /// Returns when the job is due, or was last.
     pub fn due(&self) -> Timestamp {
         match &self.state {
-            JobState::Waiting { due } | JobState::Running { due, .. } | JobState::Ended { due, .. } => *due,
+            JobState::Waiting { due }
+            | JobState::Held { due }
+            | JobState::Running { due, .. }
+            | JobState::Ended { due, .. } => *due,
         }
     }
 
@@ -530,6 +526,7 @@ impl Job {
         match &self.state {
             JobState::Waiting { .. } if self.failure.is_some() => Phase::Retrying,
             JobState::Waiting { .. } => Phase::Fresh,
+            JobState::Held { .. } => Phase::Held,
             JobState::Running { .. } => Phase::Running,
             JobState::Ended { how: Ending::Completed { .. }, .. } => Phase::Completed,
             JobState::Ended { how: Ending::Cancelled, .. } => Phase::Cancelled,

@@ -46,7 +46,7 @@ pub struct Lane {
     pub queue: QueueName,
     /// The key of its jobs.
     pub key: JobKey,
-    /// The number of its jobs that wait, due or not.
+    /// The number of its jobs that wait in line, due or not.
     pub waiting: u64,
     /// The number of its jobs that run.
     pub running: u64,
@@ -79,15 +79,15 @@ impl Lane {
             |job: Option<InLane>, of: fn(Phase) -> bool| u64::from(job.is_some_and(|job| of(job.phase)));
         let running = |phase| phase == Phase::Running;
         // A count that is too small already is not made worse: it is right again when the lane is empty.
-        self.waiting = (self.waiting + in_phase(after, Phase::is_waiting))
-            .saturating_sub(in_phase(before, Phase::is_waiting));
+        self.waiting = (self.waiting + in_phase(after, Phase::is_in_line))
+            .saturating_sub(in_phase(before, Phase::is_in_line));
         self.running = (self.running + in_phase(after, running)).saturating_sub(in_phase(before, running));
         if in_phase(before, running) > in_phase(after, running) {
             self.full = false;
         }
         match after {
             _ if self.waiting == 0 => self.turn = self.rests_until(),
-            Some(job) if job.phase.is_waiting() => {
+            Some(job) if job.phase.is_in_line() => {
                 let turn = Turn::at(job.due);
                 self.turn = Some(self.turn.map_or(turn, |before| before.min(turn)));
             }
@@ -128,7 +128,7 @@ pub struct QueueRow {
 impl QueueRow {
     /// Returns whether it starts nothing at a time.
     pub fn paused(&self, now: Timestamp) -> Option<&Pause> {
-        self.pause.as_ref().filter(|pause| pause.until.is_none_or(|until| until > now))
+        self.pause.as_ref().filter(|pause| pause.is_on(now))
     }
 
     /// Returns how many of its jobs may begin at a time, where so many run.

@@ -10,6 +10,7 @@
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
 //! | Whose turn is it in a queue, and how many may begin? | [`Lane`], [`QueueRow`], [`Bucket`] |
+//! | Does a module start jobs? | [`ModuleRow::hold`] |
 //! | May more jobs wait in a queue? | [`is_full`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
@@ -30,6 +31,7 @@ mod bucket;
 mod counts;
 mod filter;
 mod lane;
+mod module;
 mod retention;
 
 mod fleet;
@@ -52,6 +54,7 @@ pub use machine::{
     Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,
     MachineRefused, MachineState, Sight,
 };
+pub use module::{Hold, ModuleRow};
 pub use plan::{Action, QueueDemand, View, plan};
 pub use report::kept_of_log;
 pub use retention::Retention;

@@ -9,7 +9,7 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{QueueName, Timestamp, limits};
 
 use crate::fleet::{Fleet, Trouble};
-use crate::{Job, JobState, Lane, Machine, MachineState, Phase, QueueRow};
+use crate::{Hold, Job, JobState, Lane, Machine, MachineState, Phase, QueueRow};
 
 /// Why a job that waits does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum WhyWaiting {
     },
     /// Its module is not among those that are served now.
     ModuleNotServed,
+    /// Its module is paused.
+    ModuleIsPaused(Pause),
     /// Its queue is paused.
     QueueIsPaused(Pause),
     /// Its queue runs as many jobs as it may.
@@ -126,27 +128,31 @@ impl<'a> Outlook<'a> {
         Outlook { fleet, present, generation, max_machines, now, rows, queues: BTreeMap::new() }
     }
 
-    /// Returns why a job waits; nothing where it does not. `served` says whether its module is served now, `lane` is the
-    /// row of its key, and `policy` is its queue's.
+    /// Returns why a job waits; nothing where it does not. `hold` says why its module starts none, `lane` is the row of its
+    /// key, and `policy` is its queue's.
     pub fn why(
         &mut self,
         job: &Job,
-        served: bool,
+        hold: Option<Hold<'_>>,
         lane: Option<&Lane>,
         policy: impl FnOnce() -> QueuePolicy,
     ) -> Option<WhyWaiting> {
-        let JobState::Waiting { due } = job.state else { return None };
+        let due = match job.state {
+            JobState::Waiting { due } | JobState::Held { due } => due,
+            JobState::Running { .. } | JobState::Ended { .. } => return None,
+        };
         Some(match job.phase() {
             Phase::Retrying if due > self.now => WhyWaiting::TriedAgain { at: due },
             _ if due > self.now => WhyWaiting::Scheduled { at: due },
-            _ if !served => WhyWaiting::ModuleNotServed,
-            _ => match lane {
-                Some(lane) => {
+            _ => match (hold, lane) {
+                (Some(Hold::NotServed), _) => WhyWaiting::ModuleNotServed,
+                (Some(Hold::Paused(pause)), _) => WhyWaiting::ModuleIsPaused(pause.clone()),
+                (None, Some(lane)) => {
                     let policy = policy();
                     let at_key = self.at_key(lane, &policy);
                     at_key.unwrap_or_else(|| self.in_queue(&job.queue, job.is_suspect(), || policy))
                 }
-                None => self.in_queue(&job.queue, job.is_suspect(), policy),
+                (None, None) => self.in_queue(&job.queue, job.is_suspect(), policy),
             },
         })
     }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 pub use self::args::{InvalidArgs, check_args};
 use self::object::FromObject;
 use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
-use crate::manifest::QueuePolicy;
+use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::{
     AttemptNumber, AttemptRange, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Timestamp,
     limits,
@@ -361,7 +361,7 @@ pub struct PauseRequest {
     pub for_ms: Option<u64>,
 }
 
-/// That a queue starts nothing, and why.
+/// That a queue or a module starts nothing, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     /// The time from which it has been paused.
@@ -375,6 +375,35 @@ pub struct Pause {
     /// Who paused it, for people, as they said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub by: String,
+}
+
+impl Pause {
+    /// Returns whether it is paused at a time: it may have ended by itself.
+    pub fn is_on(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
+/// The answer of `GET /v1/modules`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Modules {
+    /// All modules that are served, paused, or have jobs that are held; in the order of their names.
+    pub modules: Vec<ModuleView>,
+}
+
+/// A module, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleView {
+    /// The name by which jobs name it.
+    pub name: ModuleName,
+    /// What the manifest says of it; missing where it is not served, so that no job of it starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<ModuleEntry>,
+    /// That it is paused, and why; missing where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// The number of its jobs that are due, and wait until it starts jobs again.
+    pub held: u64,
 }
 
 /// The answer of `GET /v1/queues`.

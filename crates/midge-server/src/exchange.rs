@@ -9,25 +9,23 @@ mod park;
 mod report;
 mod session;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use midge_core::{Machine, MachineEvent};
 use midge_protocol::exchange::{Answer, Request};
-use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 
 use self::session::Session;
+use crate::catalog::Catalog;
 use crate::midge::Midge;
 use crate::secret;
 
 /// What an exchange depends on beside the request and the rows.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// The generation that is served: Machines of another one may not claim.
-    pub generation: String,
-    /// The policies of queues that do not have the default one.
-    pub policies: BTreeMap<QueueName, QueuePolicy>,
+    /// What is served: Machines of another generation may not claim, and jobs of other modules do not start.
+    pub catalog: Arc<Catalog>,
     /// Spreads retries: at least 0 and less than 1.
     pub jitter: f64,
 }
@@ -96,7 +94,7 @@ pub async fn exchange(
     midge_store::write(store, move |rows| {
         let row = authorise(rows, &name, &secret_hash)?;
         let newest = row.is_newest(request.boot, request.seq);
-        let generation = context.generation.clone();
+        let generation = context.catalog.generation.clone();
         let heard = MachineEvent::Heard { boot: request.boot, seq: request.seq, generation };
         let machine = match row.apply(heard, now) {
             Ok(change) => change.machine,

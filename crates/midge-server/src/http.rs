@@ -13,11 +13,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
-use midge_protocol::AttemptNumber;
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Pause, PauseRequest,
+    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Modules, Pause,
+    PauseRequest,
 };
 use midge_protocol::job::JobView;
+use midge_protocol::{AttemptNumber, ModuleName, QueueName};
 use serde::Deserialize;
 
 pub(crate) use access::check_form;
@@ -48,6 +49,8 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/queues/{name}/resume", post(resume_queue))
         .route("/v1/machines", get(machines))
         .route("/v1/modules", get(modules))
+        .route("/v1/modules/{name}/pause", post(pause_module))
+        .route("/v1/modules/{name}/resume", post(resume_module))
         .route("/v1", any(nothing_here))
         .route("/v1/", any(nothing_here))
         .route("/v1/{*rest}", any(nothing_here))
@@ -150,13 +153,13 @@ async fn queues(State(midge): State<Midge>) -> Result<Response, Failed> {
 
 async fn pause_queue(
     State(midge): State<Midge>,
-    Name(name): Name,
+    Name(name): Name<QueueName>,
     body: Body<PauseRequest>,
 ) -> Result<Json<Pause>, Failed> {
     Ok(Json(midge.pause_queue(name, body.value).await?))
 }
 
-async fn resume_queue(State(midge): State<Midge>, Name(name): Name) -> Result<StatusCode, Failed> {
+async fn resume_queue(State(midge): State<Midge>, Name(name): Name<QueueName>) -> Result<StatusCode, Failed> {
     midge.resume_queue(name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -165,8 +168,24 @@ async fn machines(State(midge): State<Midge>) -> Result<Response, Failed> {
     Ok(Json(midge.machines().await?).into_response())
 }
 
-async fn modules(State(midge): State<Midge>) -> Response {
-    Json(&midge.catalog().manifest).into_response()
+async fn modules(State(midge): State<Midge>) -> Result<Json<Modules>, Failed> {
+    Ok(Json(midge.modules().await?))
+}
+
+async fn pause_module(
+    State(midge): State<Midge>,
+    Name(name): Name<ModuleName>,
+    body: Body<PauseRequest>,
+) -> Result<Json<Pause>, Failed> {
+    Ok(Json(midge.pause_module(name, body.value).await?))
+}
+
+async fn resume_module(
+    State(midge): State<Midge>,
+    Name(name): Name<ModuleName>,
+) -> Result<StatusCode, Failed> {
+    midge.resume_module(name).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn bytes(bytes: bytes::Bytes) -> Result<Response, Failed> {

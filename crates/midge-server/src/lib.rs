@@ -82,6 +82,7 @@
 mod catalog;
 mod clock;
 mod expiry;
+mod held;
 mod secret;
 mod settings;
 mod waiters;

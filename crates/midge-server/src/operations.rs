@@ -3,6 +3,7 @@
 mod enqueue;
 mod jobs;
 mod machines;
+mod modules;
 mod queues;
 
 pub use jobs::JobContent;

@@ -17,7 +17,7 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
-use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, Queues};
+use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, ModuleView, Modules, Queues};
 use midge_protocol::job::{JobView, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use serde::de::DeserializeOwned;
@@ -146,12 +146,15 @@ async fn overview(
 ) -> Result<Response, Response> {
     let base = uri.path().trim_end_matches('/');
     let queues: Queues = api.get("/v1/queues", &visitor).await?;
+    let mut held = api.get::<Modules>("/v1/modules", &visitor).await?.modules;
+    held.retain(|module| module.entry.is_none() || module.pause.is_some());
     let recent: JobPage = api.get("/v1/jobs?limit=25", &visitor).await?;
     let failed: JobPage = api.get("/v1/jobs?state=discarded&limit=25", &visitor).await?;
     let retrying: JobPage = api.get("/v1/jobs?state=retryable&limit=25", &visitor).await?;
     let machines: Machines = api.get("/v1/machines", &visitor).await?;
     let body = html! {
         section { h2 { "Queues" } (queues_table(&queues)) }
+        @if !held.is_empty() { section { h2 { "Modules that start no jobs" } (modules_table(&held)) } }
         section { h2 { "Machines, " (queues.machines) " of " (queues.max_machines) } (machines_table(&machines)) }
         @if !failed.jobs.is_empty() { section { h2 { "Discarded jobs" } (jobs_table(base, &failed.jobs)) } }
         @if !retrying.jobs.is_empty() {
@@ -244,6 +247,31 @@ async fn act(
     api.call(Method::POST, &format!("/v1/jobs/{id}/{action}"), &visitor).await?;
     let page = uri.path().strip_suffix(&format!("/{action}")).unwrap_or("/");
     Ok(Redirect::to(page).into_response())
+}
+
+fn modules_table(modules: &[ModuleView]) -> Markup {
+    html! {
+        table {
+            thead { tr { th { "module" } th.n { "held jobs" } th { "why" } } }
+            @for module in modules {
+                tr {
+                    td { (module.name) }
+                    td.n { (module.held) }
+                    td {
+                        @match &module.pause {
+                            Some(pause) if module.entry.is_some() => {
+                                "paused"
+                                @if !pause.by.is_empty() { " by " (shown::line(&pause.by)) }
+                                @if let Some(until) = pause.until { " until " (time(until)) }
+                                @if !pause.reason.is_empty() { ": " (shown::line(&pause.reason)) }
+                            }
+                            _ => "not served",
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn queues_table(queues: &Queues) -> Markup {

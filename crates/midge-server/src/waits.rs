@@ -20,7 +20,8 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
         WhyWaiting::ModuleNotServed => {
             ("module_not_served", "no module of this name is served now".to_owned())
         }
-        WhyWaiting::QueueIsPaused(pause) => ("queue_is_paused", paused(pause, now)),
+        WhyWaiting::ModuleIsPaused(pause) => ("module_is_paused", paused("module", pause, now)),
+        WhyWaiting::QueueIsPaused(pause) => ("queue_is_paused", paused("queue", pause, now)),
         WhyWaiting::QueueIsAtLimit { running, max } => (
             "queue_is_at_limit",
             format!("the queue runs {running} jobs of the {max} that it may run at once"),
@@ -57,11 +58,11 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
     Waits { code: code.to_owned(), text }
 }
 
-fn paused(pause: &Pause, now: Timestamp) -> String {
+fn paused(what: &str, pause: &Pause, now: Timestamp) -> String {
     let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
     let until = pause.until.map_or(String::new(), |until| format!(" until {}", clock(until, now)));
     let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
-    format!("the queue is paused{by}{until}{reason}")
+    format!("the {what} is paused{by}{until}{reason}")
 }
 
 fn soon(at: Timestamp, now: Timestamp) -> String {

@@ -7,6 +7,7 @@ pub mod contents;
 pub mod counts;
 pub mod expiry;
 pub mod fixtures;
+pub mod held;
 pub mod jobs;
 pub mod lanes;
 pub mod listing;
@@ -58,6 +59,9 @@ macro_rules! conformance {
             lanes::a_plan_for_a_lane_leaves_its_numbers
             lanes::a_queue_is_found_as_it_was_written
             lanes::lanes_have_the_numbers_of_their_jobs
+            held::a_held_job_waits_in_no_line
+            held::held_jobs_are_found_by_their_module
+            held::a_module_is_found_as_it_was_written
             listing::jobs_are_listed_newest_first
             listing::every_search_lists_exactly_what_fits
             listing::pages_follow_one_another_without_gap_or_repeat
@@ -113,6 +117,7 @@ mod tests {
             ("contents", include_str!("conformance/contents.rs")),
             ("counts", include_str!("conformance/counts.rs")),
             ("expiry", include_str!("conformance/expiry.rs")),
+            ("held", include_str!("conformance/held.rs")),
             ("jobs", include_str!("conformance/jobs.rs")),
             ("lanes", include_str!("conformance/lanes.rs")),
             ("listing", include_str!("conformance/listing.rs")),

@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use midge_core::{Change, Job, JobCounts, Lane, Machine, Phase, QueueRow, StateFilter, Turn, UnreadableJob};
+use midge_core::{
+    Change, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, StateFilter, Turn, UnreadableJob,
+};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
     AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp,
@@ -191,6 +193,12 @@ pub trait JobRows {
     /// Returns how many jobs of a queue run: fast enough to be asked at each claim.
     fn jobs_running(&mut self, queue: &QueueName) -> Result<u64, StoreError>;
 
+    /// Returns how many jobs of each module are held: fast enough to be asked in each round.
+    fn modules_held(&mut self) -> Result<BTreeMap<ModuleName, u64>, StoreError>;
+
+    /// Finds at most `limit` jobs of a module that are held, of one queue after the other.
+    fn jobs_held(&mut self, module: &ModuleName, limit: usize) -> Result<Vec<Job>, StoreError>;
+
     /// Returns when the next waiting job of any queue becomes due after `now`.
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
@@ -245,6 +253,12 @@ pub trait LaneRows {
 
     /// Writes what is kept of a queue.
     fn put_queue(&mut self, name: &QueueName, row: &QueueRow) -> Result<(), StoreError>;
+
+    /// Reads all modules of which something is kept.
+    fn modules(&mut self) -> Result<BTreeMap<ModuleName, ModuleRow>, StoreError>;
+
+    /// Writes what is kept of a module.
+    fn put_module(&mut self, name: &ModuleName, row: &ModuleRow) -> Result<(), StoreError>;
 }
 
 /// Bytes that belong to jobs, and the attempts that ended.

@@ -5,7 +5,7 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, new, queues, run, serve,
+    bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, modules, new, queues, run, serve,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Enqueue(enqueue::Args),
     Jobs(jobs::Args),
     Queues(queues::Args),
+    Modules(modules::Args),
     Machines(machines::Args),
     Bench(bench::Args),
     Completions(completions::Args),

@@ -14,6 +14,7 @@ pub(crate) mod serve;
 pub(crate) mod enqueue;
 pub(crate) mod jobs;
 pub(crate) mod machines;
+pub(crate) mod modules;
 pub(crate) mod queues;
 
 pub(crate) mod bench;
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Enqueue(args) => calling(args.run()),
         Command::Jobs(args) => calling(args.run()),
         Command::Queues(args) => calling(args.run()),
+        Command::Modules(args) => calling(args.run()),
         Command::Machines(args) => calling(args.run()),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => args.run(),

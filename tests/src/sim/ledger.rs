@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use midge_core::{Ending, Job, JobState, Lane, Machine, MachineState, QueueRow};
+use midge_core::{Ending, Job, JobState, Lane, Machine, MachineState, ModuleRow, Phase, QueueRow};
 use midge_protocol::exchange::{Grant, Outcome};
 use midge_protocol::job::{AttemptView, Backoff, Cause};
 use midge_protocol::manifest::QueuePolicy;
@@ -222,7 +222,7 @@ impl Ledger {
             ensure(policy.max_running_per_key.is_none_or(|max| ours <= max.into()), || {
                 format!("{queue} runs {ours} jobs of {key}: {policy:?}")
             })?;
-            let waiting = jobs().filter(|job| of_key(job) && job.phase().is_waiting()).count() as u64;
+            let waiting = jobs().filter(|job| of_key(job) && job.phase().is_in_line()).count() as u64;
             let counted = lanes.get(key).map_or((0, 0), |lane| (lane.waiting, lane.running));
             ensure(counted == (waiting, ours), || {
                 format!("the lane {key} of {queue} counts {counted:?}, and there are {waiting} and {ours}")
@@ -372,8 +372,19 @@ impl World {
             }
             Ok(queues)
         });
+        let (modules, served) = (self.store.look(|rows| rows.modules()), self.served());
         for row in rows {
             let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
+            if row.job.attempt > before {
+                let hold =
+                    ModuleRow::hold(modules.get(&row.job.module), served.contains(&row.job.module), self.now);
+                ensure(hold.is_none(), || {
+                    format!("{} began, and its module does not: {hold:?}", row.job.id)
+                })?;
+            }
+            if row.job.phase() == Phase::Held {
+                self.trace.count("jobs that were held");
+            }
             if let (true, Some((queue, _))) = (row.job.attempt > before, queues.get(&row.job.queue)) {
                 let policy = self.policies.get(&row.job.queue).cloned().unwrap_or_default();
                 self.ledger.check_start(&row.job, &policy, queue, self.now)?;

@@ -3,16 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Job, JobEvent, NewJob};
+use midge_core::{Job, JobEvent, ModuleRow, NewJob, QueueRow};
 use midge_protocol::api::Pause;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
 use midge_protocol::manifest::{QueuePolicy, Rate, Wait};
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp};
-use midge_store::Content;
+use midge_store::{Content, Rows, StoreError};
 
 use super::chance::Chance;
 use super::ledger::Broken;
 use super::world::{Event, World};
+
+/// A module that some images are without.
+const GONE_AT_TIMES: &str = "at_times";
+/// The modules of jobs, each as likely as the others.
+const MODULES: [&str; 2] = ["work", GONE_AT_TIMES];
+
+/// What somebody pauses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Paused {
+    Queue(QueueName),
+    Module(ModuleName),
+}
 
 /// The module whose guest takes its Machine down.
 pub(super) const POISON: &str = "poison";
@@ -56,6 +68,20 @@ fn queue(name: &str) -> QueueName {
     QueueName::new(name).expect("a plain name")
 }
 
+fn module(name: &str) -> ModuleName {
+    ModuleName::new(name).expect("a plain name")
+}
+
+fn put_pause(rows: &mut dyn Rows, what: &Paused, pause: Option<Pause>) -> Result<(), StoreError> {
+    match what {
+        Paused::Queue(name) => {
+            let row = QueueRow { pause, ..rows.queue(name)? };
+            rows.put_queue(name, &row)
+        }
+        Paused::Module(name) => rows.put_module(name, &ModuleRow { pause }),
+    }
+}
+
 /// Returns what an enqueue carries as args: its own id.
 pub(super) fn args_of(id: JobId) -> String {
     format!("\"{id}\"")
@@ -87,10 +113,11 @@ impl World {
             }
             self.after(at, Event::Enqueue(Box::new(new)));
         }
-        for queue in queues {
+        let modules = MODULES.map(|name| Paused::Module(module(name)));
+        for what in queues.into_iter().map(Paused::Queue).chain(modules) {
             if self.chance.below(3) == 0 {
                 let at = self.chance.millis(0, most);
-                self.after(at, Event::Pause(queue));
+                self.after(at, Event::Pause(what));
             }
         }
         for _ in 0..self.faults.deploys {
@@ -107,13 +134,16 @@ impl World {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.chance.number().to_be_bytes());
         bytes[8..].copy_from_slice(&self.chance.number().to_be_bytes());
-        let module = if self.chance.permille(self.faults.poison) { POISON } else { "work" };
+        let name = match self.chance.permille(self.faults.poison) {
+            true => POISON,
+            false => MODULES[self.chance.below(2) as usize],
+        };
         let retry = self.draw_retry();
         let delay = if self.chance.below(4) == 0 { self.chance.millis(0, 60_000) } else { Duration::ZERO };
         let due = self.now.after(delay);
         NewJob {
             id: JobId::from_bytes(bytes),
-            module: ModuleName::new(module).expect("a plain name"),
+            module: module(name),
             queue,
             priority: self.draw_priority(),
             key: self.draw_key(),
@@ -173,37 +203,47 @@ impl World {
         Some(JobKey::new(name).expect("a plain key"))
     }
 
-    /// Somebody pauses a queue for a while, or until somebody resumes it.
-    pub(super) fn pause(&mut self, queue: QueueName) -> Result<(), Broken> {
-        let (now, name) = (self.now, queue.clone());
+    /// Somebody pauses a queue or a module for a while, or until somebody resumes it.
+    pub(super) fn pause(&mut self, what: Paused) -> Result<(), Broken> {
+        let (now, paused) = (self.now, what.clone());
         let until = (self.chance.below(2) == 0).then(|| now.after(self.chance.millis(100, 60_000)));
         let pause = Pause { since: now, until, reason: String::new(), by: String::new() };
-        let done = self.ask(move |rows| {
-            let row = midge_core::QueueRow { pause: Some(pause), ..rows.queue(&name)? };
-            rows.put_queue(&name, &row)
-        })?;
+        let done = self.ask(move |rows| put_pause(rows, &paused, Some(pause)))?;
         if done.is_some() {
-            self.trace.say(now, format_args!("queue {queue} is paused until {until:?}"));
-            self.trace.count("pauses");
+            self.trace.say(now, format_args!("{what:?} is paused until {until:?}"));
+            self.trace.count(match what {
+                Paused::Queue(_) => "pauses",
+                Paused::Module(_) => "pauses of modules",
+            });
         }
         // Whoever paused it, even if there was no answer.
         let resumed = self.chance.millis(0, 90_000);
-        self.after(resumed, Event::Resume(queue));
+        self.after(resumed, Event::Resume(what));
         Ok(())
     }
 
-    /// Somebody has a queue go on. Without an answer, it is repeated.
-    pub(super) fn resume(&mut self, queue: QueueName) -> Result<(), Broken> {
-        let name = queue.clone();
-        let done = self.ask(move |rows| {
-            let row = midge_core::QueueRow { pause: None, ..rows.queue(&name)? };
-            rows.put_queue(&name, &row)
-        })?;
-        match done {
-            Some(()) => self.trace.say(self.now, format_args!("queue {queue} goes on")),
-            None => self.after(Duration::from_secs(3), Event::Resume(queue)),
+    /// Somebody has a queue or a module go on. Without an answer, it is repeated.
+    pub(super) fn resume(&mut self, what: Paused) -> Result<(), Broken> {
+        let paused = what.clone();
+        match self.ask(move |rows| put_pause(rows, &paused, None))? {
+            Some(()) => {
+                self.trace.say(self.now, format_args!("{what:?} goes on"));
+                // As the API does it.
+                self.hint();
+            }
+            None => self.after(Duration::from_secs(3), Event::Resume(what)),
         }
         Ok(())
+    }
+
+    /// Returns the modules that are served.
+    pub(super) fn served(&self) -> Vec<ModuleName> {
+        let there = |name: &&str| self.serves_all() || *name != GONE_AT_TIMES;
+        MODULES.into_iter().chain([POISON]).filter(there).map(module).collect()
+    }
+
+    pub(super) fn serves_all(&self) -> bool {
+        !self.generation.is_multiple_of(3)
     }
 
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.

@@ -10,9 +10,10 @@ use std::task::{Context as Polled, Poll, Waker};
 
 use midge_core::exchange::Parked;
 use midge_core::{Found, JobState, Rounds};
-use midge_protocol::Timestamp;
 use midge_protocol::exchange::{Outcome, Request};
-use midge_protocol::manifest::{self, Manifest, ServerPolicy};
+use midge_protocol::job::{AttemptLimits, RetryPolicy};
+use midge_protocol::manifest::{self, Manifest, ModuleEntry, ServerPolicy};
+use midge_protocol::{QueueName, Timestamp};
 use midge_server::dispatcher::{self, Act, Decided};
 use midge_server::exchange::{self, ExchangeError, Exchanged};
 use midge_server::{Catalog, Clock, Fork};
@@ -24,6 +25,22 @@ use super::ledger::Broken;
 use super::messages::Sender;
 use super::people::draw_max_machines;
 use super::world::{Event, World};
+
+/// What the manifest says of each module. Nobody looks at it.
+fn entry() -> ModuleEntry {
+    ModuleEntry {
+        file: String::new(),
+        size: 0,
+        sha256: String::new(),
+        xxh3: String::new(),
+        source_sha256: String::new(),
+        queue: QueueName::default_queue(),
+        limits: AttemptLimits::default(),
+        retry: RetryPolicy::default(),
+        env: Vec::new(),
+        dirs: BTreeMap::new(),
+    }
+}
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
@@ -206,7 +223,7 @@ impl World {
                 wasmtime: String::new(),
                 config_hash: String::new(),
                 cpu: String::new(),
-                modules: BTreeMap::new(),
+                modules: self.served().into_iter().map(|name| (name, entry())).collect(),
                 server: ServerPolicy { max_machines: Some(self.max_machines), ..ServerPolicy::default() },
                 queues: self.policies.clone(),
                 env: BTreeMap::new(),
@@ -319,11 +336,7 @@ impl World {
 
     /// Calls the server's own function. What is denied is answered here; a store that fails answers nothing.
     fn exchange(&mut self, sender: &Sender, request: &Request) -> Result<Option<Exchanged>, Broken> {
-        let context = exchange::Context {
-            generation: format!("g{}", self.generation),
-            policies: self.policies.clone(),
-            jitter: self.chance.fraction(),
-        };
+        let context = exchange::Context { catalog: Arc::new(self.catalog()), jitter: self.chance.fraction() };
         let (name, hash) = (sender.name.clone(), sender.secret_hash.clone());
         let store = self.store.clone();
         let exchange = exchange::exchange(&*store, context, name, hash, request.clone(), self.now);

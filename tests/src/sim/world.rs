@@ -18,7 +18,7 @@ use super::chance::{Chance, Faults};
 use super::host::{Host, Key};
 use super::ledger::{Broken, Ledger};
 use super::messages::Sender;
-use super::people::{draw_max_machines, draw_policies};
+use super::people::{Paused, draw_max_machines, draw_policies};
 use super::server::{Server, SimClock};
 use super::store::FlakyStore;
 use super::trace::{Summary, Trace, Violation};
@@ -30,8 +30,8 @@ const BEGIN: Timestamp = Timestamp::from_millis(1_000_000);
 pub(super) enum Event {
     Enqueue(Box<NewJob>),
     Ask { job: JobId, retry: bool },
-    Pause(QueueName),
-    Resume(QueueName),
+    Pause(Paused),
+    Resume(Paused),
     Deploy,
     Crash,
     ServerStarts,
@@ -168,8 +168,8 @@ impl World {
         match event {
             Event::Enqueue(new) => return self.enqueue(*new),
             Event::Ask { job, retry } => return self.ask_of_job(job, retry),
-            Event::Pause(queue) => return self.pause(queue),
-            Event::Resume(queue) => return self.resume(queue),
+            Event::Pause(what) => return self.pause(what),
+            Event::Resume(what) => return self.resume(what),
             Event::Deploy => self.deploy(),
             Event::Crash => self.server_crashes(),
             Event::ServerStarts => self.server_starts(),
@@ -204,6 +204,9 @@ impl World {
                 self.faults = Faults::none();
                 self.store.set_fails(0);
                 self.quiet = true;
+                if !self.serves_all() {
+                    self.deploy();
+                }
             }
         }
         Ok(())

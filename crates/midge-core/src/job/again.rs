@@ -28,6 +28,8 @@ impl Job {
             JobState::Waiting { .. } => {
                 Ok(Change { job: self.clone(), attempt: None }.waiting(now.min(self.due())))
             }
+            // It is due already, and nobody's wish starts it.
+            JobState::Held { .. } => Ok(Change { job: self.clone(), attempt: None }),
             JobState::Ended { .. } => {
                 // A fresh allowance, but numbers go on: reports of old attempts stay fenced.
                 // It stays a suspect: nobody has shown that its neighbours are safe.
@@ -58,7 +60,9 @@ impl Job {
     /// at any time, or was started before. An attempt that its host gave back was a start; so a retry never expires.
     pub fn expiry(&self) -> Option<Timestamp> {
         match self.state {
-            JobState::Waiting { .. } if self.attempt == AttemptNumber(0) => self.expires_at,
+            JobState::Waiting { .. } | JobState::Held { .. } if self.attempt == AttemptNumber(0) => {
+                self.expires_at
+            }
             _ => None,
         }
     }

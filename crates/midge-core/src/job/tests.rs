@@ -5,6 +5,7 @@ use super::*;
 
 mod again;
 mod blame;
+mod held;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::JobEvent;
 use crate::job::tests::new_job;
 use crate::machine::tests::machine;
 
@@ -24,7 +25,7 @@ fn job() -> Job {
 /// Says why a due job waits among such Machines, in a server that may have `max` of them.
 fn why(machines: &[(Machine, u32)], max: u32) -> WhyWaiting {
     let policy = || QueuePolicy { max_machines: 1, ..QueuePolicy::default() };
-    Outlook::new(machines, &NO_ROWS, "g1", max, NOW).why(&job(), true, None, policy).unwrap()
+    Outlook::new(machines, &NO_ROWS, "g1", max, NOW).why(&job(), None, None, policy).unwrap()
 }
 
 #[test]
@@ -32,17 +33,20 @@ fn a_job_that_waits_for_its_time_says_which() {
     let mut outlook = Outlook::new(&[], &NO_ROWS, "g1", 1, NOW);
     let scheduled = Job::new(new_job(1, later(60)), NOW);
     let at = later(60);
-    assert_eq!(outlook.why(&scheduled, true, None, QueuePolicy::default), Some(WhyWaiting::Scheduled { at }));
+    assert_eq!(outlook.why(&scheduled, None, None, QueuePolicy::default), Some(WhyWaiting::Scheduled { at }));
     let failure = midge_protocol::job::Failure::new(midge_protocol::job::Cause::Exit, "no");
     let failed = Job { failure: Some(failure), ..scheduled };
-    assert_eq!(outlook.why(&failed, false, None, QueuePolicy::default), Some(WhyWaiting::TriedAgain { at }));
+    assert_eq!(
+        outlook.why(&failed, Some(Hold::NotServed), None, QueuePolicy::default),
+        Some(WhyWaiting::TriedAgain { at })
+    );
 }
 
 #[test]
 fn a_job_that_does_not_wait_has_no_reason() {
     let cancelled = job().apply(crate::JobEvent::CancelAsked, NOW).unwrap().job;
     assert_eq!(
-        Outlook::new(&[], &NO_ROWS, "g1", 1, NOW).why(&cancelled, true, None, QueuePolicy::default),
+        Outlook::new(&[], &NO_ROWS, "g1", 1, NOW).why(&cancelled, None, None, QueuePolicy::default),
         None
     );
 }
@@ -50,7 +54,17 @@ fn a_job_that_does_not_wait_has_no_reason() {
 #[test]
 fn a_module_that_is_not_served_is_the_reason_whatever_the_machines_do() {
     let mut outlook = Outlook::new(&[], &NO_ROWS, "g1", 1, NOW);
-    assert_eq!(outlook.why(&job(), false, None, QueuePolicy::default), Some(WhyWaiting::ModuleNotServed));
+    assert_eq!(
+        outlook.why(&job(), Some(Hold::NotServed), None, QueuePolicy::default),
+        Some(WhyWaiting::ModuleNotServed)
+    );
+    let pause = Pause { since: NOW, until: None, reason: "repair".to_owned(), by: String::new() };
+    for job in [job(), job().apply(JobEvent::Held, NOW).unwrap().job] {
+        let why = outlook.why(&job, Some(Hold::Paused(&pause)), None, QueuePolicy::default);
+        assert_eq!(why, Some(WhyWaiting::ModuleIsPaused(pause.clone())));
+        let released_soon = outlook.why(&job, None, None, QueuePolicy::default);
+        assert_eq!(released_soon, Some(WhyWaiting::MachineIsNext));
+    }
 }
 
 #[test]
@@ -108,7 +122,7 @@ fn a_queue_is_looked_at_once_however_many_jobs_wait() {
     let mut outlook = Outlook::new(&[], &NO_ROWS, "g1", 1, NOW);
     let mut looks = 0;
     for _ in 0..100 {
-        outlook.why(&job(), true, None, || {
+        outlook.why(&job(), None, None, || {
             looks += 1;
             QueuePolicy::default()
         });
@@ -121,7 +135,7 @@ fn a_suspect_finds_no_place_beside_others() {
     let suspect = Job { suspect: true, ..job() };
     let why = |machines: &[(Machine, u32)]| {
         let policy = || QueuePolicy { max_machines: 1, ..QueuePolicy::default() };
-        Outlook::new(machines, &NO_ROWS, "g1", 9, NOW).why(&suspect, true, None, policy).unwrap()
+        Outlook::new(machines, &NO_ROWS, "g1", 9, NOW).why(&suspect, None, None, policy).unwrap()
     };
     let up = machine("m", MachineState::Up, NOW);
     assert_eq!(why(&[(up.clone(), 0)]), WhyWaiting::PlaceIsFree);
@@ -151,7 +165,7 @@ fn a_job_of_a_paused_queue_or_one_at_its_limit_says_so_before_anything_of_machin
     for (row, running, expected) in table {
         let rows = [(QueueName::default_queue(), (row, running))].into();
         let mut outlook = Outlook::new(&[], &rows, "g1", 9, NOW);
-        assert_eq!(outlook.why(&job(), true, None, || policy.clone()), Some(expected));
+        assert_eq!(outlook.why(&job(), None, None, || policy.clone()), Some(expected));
     }
 }
 
@@ -165,7 +179,7 @@ fn a_job_whose_key_has_no_room_says_so() {
     let busy = Lane { running: 1, ..idle.clone() };
     let taken = Lane { bucket: crate::Bucket::default().take(rate, 1, NOW), ..idle.clone() };
     let why =
-        |lane| Outlook::new(&[], &NO_ROWS, "g1", 9, NOW).why(&job(), true, Some(lane), || policy.clone());
+        |lane| Outlook::new(&[], &NO_ROWS, "g1", 9, NOW).why(&job(), None, Some(lane), || policy.clone());
     assert_eq!(why(&busy), Some(WhyWaiting::KeyIsAtLimit { running: 1, max: 1 }));
     assert_eq!(why(&taken), Some(WhyWaiting::KeyIsAtRate { next: later(60) }));
     assert_eq!(why(&idle), Some(WhyWaiting::MachineIsNext));

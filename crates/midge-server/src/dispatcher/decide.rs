@@ -23,6 +23,7 @@ use super::spec::{machine_name, machine_spec};
 use super::{Act, Context, Decided};
 use crate::clock::Clock;
 use crate::expiry::discard_expired;
+use crate::held::Holds;
 use crate::secret;
 
 /// Lanes that are looked at to plan Machines. With so many, there is work for more Machines than a round begins.
@@ -52,8 +53,14 @@ pub async fn decide(
         round.decided.ended = forget_unreadable(round.rows, now)?.ended;
         // No Machine is wanted for what will not be started any more.
         round.decided.ended.extend(discard_expired(round.rows, now)?);
+        let holds = Holds::read(round.rows, &context.catalog, now)?;
+        let (queues, more_held) = holds.release(round.rows)?;
+        round.decided.returned.extend(queues);
         round.see(sights.known, looked_at)?;
-        round.plan(sights.strays)?;
+        round.plan(sights.strays, &holds)?;
+        if more_held {
+            round.decided.next_due = Some(now);
+        }
         Ok(round.decided)
     })
     .await
@@ -83,9 +90,15 @@ impl Round<'_> {
     }
 
     /// Asks what to do, and writes down that it is under way.
-    fn plan(&mut self, strays: Vec<MachineId>) -> Result<(), StoreError> {
+    fn plan(&mut self, strays: Vec<MachineId>, holds: &Holds<'_>) -> Result<(), StoreError> {
         let machines = self.rows.machines()?;
-        let counts = self.rows.job_counts(self.now)?;
+        let mut counts = self.rows.job_counts(self.now)?;
+        // No Machine is wanted for what is not to start either.
+        let mut more_to_hold = false;
+        for (queue, _) in counts.iter().filter(|(_, counts)| counts.in_line() > 0) {
+            more_to_hold |= holds.hold(self.rows, queue)?;
+        }
+        counts = self.rows.job_counts(self.now)?;
         let mut queues = self.context.catalog.queues();
         queues.extend(counts.keys().cloned());
         queues.extend(machines.iter().map(|(machine, _)| machine.queue.clone()));
@@ -112,7 +125,9 @@ impl Round<'_> {
             || !self.decided.acts.is_empty();
         self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
         // Where more have expired than one round discards, the next one comes at once.
-        let next = [self.rows.next_due(self.now)?, self.rows.next_expiry()?, room_at];
+        let again = more_to_hold.then_some(self.now);
+        let next =
+            [self.rows.next_due(self.now)?, self.rows.next_expiry()?, room_at, holds.next_end(), again];
         self.decided.next_due = next.into_iter().flatten().min();
         Ok(())
     }
@@ -123,7 +138,7 @@ impl Round<'_> {
         queue: QueueName,
         counts: &JobCounts,
     ) -> Result<(QueueDemand, Option<Timestamp>), StoreError> {
-        let (due, running) = (counts.in_state(State::Available), counts.in_state(State::Running));
+        let (due, running) = (counts.in_line(), counts.in_state(State::Running));
         let policy = self.context.catalog.policy(&queue);
         let row = self.rows.queue(&queue)?;
         let (mut startable, mut suspects, mut room_at) = (0, 0, None);

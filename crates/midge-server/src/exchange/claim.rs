@@ -10,6 +10,7 @@ use midge_store::{Content, StoreError};
 
 use super::session::Session;
 use crate::expiry::discard_expired;
+use crate::held::Holds;
 
 /// Looks for jobs in one claim: each finds some, or puts lanes off that have nothing to give just now.
 const LOOKS_MAX: usize = 16;
@@ -36,7 +37,7 @@ impl Session<'_> {
     /// Leases jobs that are due, as many as `midge-core` admits and fit into an answer.
     pub(super) fn claim(&mut self, room: u32) -> Result<(), StoreError> {
         let queue = self.machine.queue.clone();
-        let policy = self.context.policies.get(&queue).cloned().unwrap_or_default();
+        let policy = self.context.catalog.policy(&queue);
         for _ in 0..LOOKS_MAX {
             if !self.look(&queue, &policy, room)? {
                 return Ok(());
@@ -52,7 +53,7 @@ impl Session<'_> {
         let now = self.now;
         let claim = Claim {
             machine: &self.machine.clone(),
-            generation: &self.context.generation,
+            generation: &self.context.catalog.generation,
             running: self.leased.len() as u32,
             room: room.saturating_sub(self.done.answer.jobs.len() as u32),
             newest: true,
@@ -82,6 +83,11 @@ impl Session<'_> {
             let all = self.rows.machines()?;
             emptier_machines = emptier(&self.machine, claim.running, claim.generation, all.iter());
             heads = self.heads(queue, &lanes, &gate, wanted, emptier_machines)?;
+        }
+        let holds = Holds::read(self.rows, &self.context.catalog, now)?;
+        if holds.hold_behind(self.rows, queue, &heads)? {
+            // Others are behind them, and perhaps in other lanes: the next look finds those.
+            return Ok(true);
         }
         let mut admission = admit(&claim, &gate, emptier_machines, &heads, now);
         let claimed = self.lease_all(&admission.jobs, &heads)?;
@@ -181,9 +187,9 @@ impl Session<'_> {
             return Ok(());
         }
         let machines = self.rows.machines()?;
-        let policy = self.context.policies.get(&self.machine.queue).cloned().unwrap_or_default();
+        let policy = self.context.catalog.policy(&self.machine.queue);
         let all = machines.iter().map(|(machine, _)| machine);
-        if may_leave(&self.machine, &policy, &self.context.generation, all)
+        if may_leave(&self.machine, &policy, &self.context.catalog.generation, all)
             && let Ok(left) = self.machine.apply(MachineEvent::Left, self.now)
         {
             self.machine = left.machine;

@@ -64,12 +64,7 @@ impl Inner {
         secret_hash: &str,
         request: &Request,
     ) -> Result<Exchanged, ExchangeError> {
-        let catalog = self.catalog.get();
-        let context = Context {
-            generation: catalog.generation.clone(),
-            policies: catalog.manifest.queues.clone().into_iter().collect(),
-            jitter: rand::random(),
-        };
+        let context = Context { catalog: self.catalog.get(), jitter: rand::random() };
         let (name, secret_hash) = (name.clone(), secret_hash.to_owned());
         let now = self.clock.now();
         let done = exchange(&*self.store, context, name, secret_hash, request.clone(), now).await?;

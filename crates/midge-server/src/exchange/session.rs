@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use midge_core::exchange::Carried;
-use midge_core::{Change, Job, JobEvent, Machine, MachineState};
+use midge_core::{Job, JobEvent, Machine, MachineState};
 use midge_protocol::exchange::AttemptRef;
-use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, Lease, Timestamp};
 use midge_store::{Rows, StoreError};
 
@@ -85,10 +84,9 @@ impl<'a> Session<'a> {
             self.rows.put_machine(&self.machine)?;
         }
         let mut done = self.done;
-        let policy = self.context.policies.get(&self.machine.queue);
-        let limited =
-            |policy: &QueuePolicy| policy.max_running.is_some() || policy.max_running_per_key.is_some();
-        done.unblocked |= self.slot_freed && policy.is_some_and(limited);
+        let policy = self.context.catalog.policy(&self.machine.queue);
+        let limited = policy.max_running.is_some() || policy.max_running_per_key.is_some();
+        done.unblocked |= self.slot_freed && limited;
         done.answer.drain = self.machine.state == MachineState::Draining;
         done.queue = Some(self.machine.queue);
         Ok(done)

@@ -1,5 +1,7 @@
 //! Errors as answers, requests that are not what they should be, and what every answer carries.
 
+use std::str::FromStr;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Query, Request};
@@ -7,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use midge_protocol::api::ApiError;
-use midge_protocol::{InvalidName, JobId, QueueName, nearest};
+use midge_protocol::{InvalidName, JobId, nearest};
 use midge_store::StoreError;
 use serde::de::DeserializeOwned;
 
@@ -212,13 +214,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// The name of a queue, from the path.
-pub(crate) struct Name(pub(crate) QueueName);
+/// A name from the path, of a queue or a module.
+pub(crate) struct Name<T>(pub(crate) T);
 
-impl<S: Send + Sync> FromRequestParts<S> for Name {
+impl<S: Send + Sync, T: FromStr<Err = InvalidName>> FromRequestParts<S> for Name<T> {
     type Rejection = Failed;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Failed> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name<T>, Failed> {
         let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
         Ok(Name(text.parse()?))
     }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_core::{Change, Job, JobEvent, Lane, Machine, Outlook, Phase, QueueRow, StateFilter};
+use midge_core::{Change, Job, JobEvent, Lane, Machine, ModuleRow, Outlook, Phase, QueueRow, StateFilter};
 use midge_protocol::api::{JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, JobKey, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, JobKey, ModuleName, QueueName, Timestamp};
 use midge_store::{Content, JobSearch, ReadJob, Rows, StoreError};
 use serde_json::value::RawValue;
 
@@ -98,7 +98,7 @@ impl Midge {
     async fn views(&self, jobs: &[ReadJob]) -> Result<Vec<JobView>, ServiceError> {
         let now = self.inner.clock.now();
         let catalog = self.inner.catalog.get();
-        let World { machines, queues, lanes } = self.world(jobs, &catalog, now).await?;
+        let World { machines, queues, lanes, modules } = self.world(jobs, &catalog, now).await?;
         let max_machines = catalog.manifest.max_machines();
         let mut outlook = Outlook::new(&machines, &queues, &catalog.generation, max_machines, now);
         let view = |job: &ReadJob| {
@@ -107,8 +107,9 @@ impl Midge {
                 Err(unreadable) => return unreadable.view(now),
             };
             let served = catalog.manifest.modules.contains_key(&job.module);
+            let hold = ModuleRow::hold(modules.get(&job.module), served, now);
             let lane = job.key.as_ref().and_then(|key| lanes.get(&(job.queue.clone(), key.clone())));
-            let why = outlook.why(job, served, lane, || catalog.policy(&job.queue));
+            let why = outlook.why(job, hold, lane, || catalog.policy(&job.queue));
             JobView { waits: why.map(|why| waits(&why, now)), ..job.view(now) }
         };
         Ok(jobs.iter().map(view).collect())
@@ -133,7 +134,8 @@ impl Midge {
             .filter_map(|job| Some((job.queue.clone(), job.key.clone()?)))
             .collect();
         let read = midge_store::read(&*self.inner.store, move |rows| {
-            let mut world = World { machines: rows.machines()?, ..World::default() };
+            let mut world =
+                World { machines: rows.machines()?, modules: rows.modules()?, ..World::default() };
             let counts = rows.job_counts(now)?;
             for name in names {
                 let running = counts.get(&name).map_or(0, |counts| counts.in_state(State::Running));
@@ -299,6 +301,8 @@ struct World {
     queues: BTreeMap<QueueName, (QueueRow, u64)>,
     /// The lanes of keys that are limited.
     lanes: BTreeMap<(QueueName, JobKey), Lane>,
+    /// The rows of modules.
+    modules: BTreeMap<ModuleName, ModuleRow>,
 }
 
 /// Sleeps until a time; where there is none, for ever.

@@ -107,7 +107,8 @@ impl Midge {
     }
 }
 
-fn pause(request: PauseRequest, now: Timestamp) -> Result<Pause, ServiceError> {
+/// Returns the pause that is asked for, where it is within its bounds.
+pub(super) fn pause(request: PauseRequest, now: Timestamp) -> Result<Pause, ServiceError> {
     let PauseRequest { reason, by, until, for_ms } = request;
     let max = limits::PAUSE_BYTES_MAX;
     for (what, text) in [("reason", &reason), ("by", &by)] {

@@ -1,6 +1,7 @@
 //! When a job expires, and how and until when it is tried again: through the API, the exchange and a round.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use midge_core::{Job, Machine};
@@ -8,7 +9,7 @@ use midge_protocol::api::{EnqueueRequest, Enqueued, JobDetail};
 use midge_protocol::job::{Backoff, Cause, JobView, State};
 use midge_protocol::manifest::ServerPolicy;
 use midge_protocol::{JobId, Secret, Timestamp};
-use midge_server::{dispatcher, exchange, secret_hash};
+use midge_server::{Catalog, dispatcher, exchange, secret_hash};
 use midge_store::conformance::fixtures::{self, at};
 use midge_store::{MemoryStore, read, write};
 use serde_json::Value;
@@ -212,7 +213,8 @@ async fn a_claim_passes_over_what_has_expired_and_discards_it() {
     let machine = Machine { secret_hash: hash.clone(), boot: Some(BOOT), ..fixtures::machine("m") };
     let (name, generation) = (machine.name.clone(), machine.generation.clone());
     write(&store, move |rows| rows.put_machine(&machine)).await.unwrap();
-    let context = exchange::Context { generation, policies: BTreeMap::new(), jitter: 0.0 };
+    let catalog = Catalog { generation, ..stage::catalog(BTreeMap::new(), ServerPolicy::default()) };
+    let context = exchange::Context { catalog: Arc::new(catalog), jitter: 0.0 };
     let done = exchange::exchange(&store, context, name, hash, stage::request(1, 2), at(0)).await.unwrap();
     let granted: Vec<JobId> = done.answer.jobs.iter().map(|grant| grant.attempt.job).collect();
     assert_eq!(granted, [job(50, None).id, job(51, None).id]);

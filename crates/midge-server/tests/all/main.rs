@@ -6,6 +6,7 @@ mod bounds;
 mod capacity;
 mod extremes;
 mod lanes;
+mod modules;
 mod routes;
 mod rules;
 mod sites;

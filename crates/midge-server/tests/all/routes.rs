@@ -11,7 +11,7 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8
 const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-const ROUTES: [(&str, &str); 12] = [
+const ROUTES: [(&str, &str); 14] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
     ("/v1/jobs/ID", "DELETE,GET,HEAD"),
@@ -24,6 +24,8 @@ const ROUTES: [(&str, &str); 12] = [
     ("/v1/queues", "GET,HEAD"),
     ("/v1/machines", "GET,HEAD"),
     ("/v1/modules", "GET,HEAD"),
+    ("/v1/modules/hello/pause", "POST"),
+    ("/v1/modules/hello/resume", "POST"),
 ];
 
 #[tokio::test]

@@ -1,16 +1,17 @@
 //! Rules of `exchange` and `dispatcher` that the simulation once found broken, each as short as it can be told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use midge_core::{Job, Machine, MachineState};
 use midge_machines::SeenState;
 use midge_protocol::exchange::{AttemptRef, Outcome, Request, Running};
 use midge_protocol::manifest::{QueuePolicy, ServerPolicy};
-use midge_protocol::{AttemptNumber, Secret, limits};
+use midge_protocol::{AttemptNumber, QueueName, Secret, limits};
 use midge_server::dispatcher::{self, Act};
 use midge_server::exchange::{self, Context, Exchanged};
-use midge_server::secret_hash;
+use midge_server::{Catalog, secret_hash};
 use midge_store::conformance::fixtures::{self, at, id, machine_name, put, queue, running};
 use midge_store::{Content, MemoryStore, StoreError, write};
 
@@ -36,7 +37,12 @@ fn runs(attempt: AttemptRef) -> Running {
 
 /// A server of this generation, all of whose queues have the default policy.
 fn serves(generation: &str) -> Context {
-    Context { generation: generation.to_owned(), policies: BTreeMap::new(), jitter: 0.0 }
+    with_policies(generation, BTreeMap::new())
+}
+
+fn with_policies(generation: &str, policies: BTreeMap<QueueName, QueuePolicy>) -> Context {
+    let catalog = stage::catalog(policies, ServerPolicy::default());
+    Context { catalog: Arc::new(Catalog { generation: generation.to_owned(), ..catalog }), jitter: 0.0 }
 }
 
 async fn exchange(store: &MemoryStore, context: Context, machine: &str, request: Request) -> Exchanged {
@@ -65,7 +71,7 @@ async fn a_host_that_was_told_to_drain_stays_drained_when_its_generation_comes_b
     let policy = QueuePolicy { warm_machines: 1, ..QueuePolicy::default() };
     let exchange = async |generation, request| {
         let policies = [(queue("default"), policy.clone())].into();
-        exchange(&store, Context { policies, ..serves(generation) }, "m", request).await.answer
+        exchange(&store, with_policies(generation, policies), "m", request).await.answer
     };
     assert!(exchange("g2", request(1, 2)).await.drain);
     let back = exchange("g1", request(2, 2)).await;

@@ -32,7 +32,10 @@ fn changed(job: &Job, chance: &mut Chance) -> Job {
     let later = job.due().after(std::time::Duration::from_millis(chance.below(500)));
     match (job.phase(), chance.below(4)) {
         (Phase::Fresh | Phase::Retrying, 0) => cancelled(job, later),
+        (Phase::Fresh | Phase::Retrying, 1) => after(job, JobEvent::Held, later),
         (Phase::Fresh | Phase::Retrying, _) => running(job, "m1"),
+        (Phase::Held, 0) => cancelled(job, later),
+        (Phase::Held, _) => after(job, JobEvent::Released, later),
         (Phase::Running, 0 | 1) => completed(job, later),
         (Phase::Running, 2) => failed(job, later),
         (Phase::Running, _) => discarded(job, later),

@@ -209,6 +209,10 @@ pub async fn lanes_have_the_numbers_of_their_jobs(store: &dyn Store) -> Kept {
                     let claimed = midge_core::JobEvent::Claimed { machine: machine_name("m1") };
                     super::fixtures::after(&job, claimed, now)
                 }
+                Phase::Fresh | Phase::Retrying if job.due() <= now && chance.below(2) == 0 => {
+                    super::fixtures::after(&job, midge_core::JobEvent::Held, now)
+                }
+                Phase::Held => super::fixtures::after(&job, midge_core::JobEvent::Released, now),
                 Phase::Fresh | Phase::Retrying => {
                     Job { key: Some(key(names[chance.below(3) as usize])), ..job }
                 }
@@ -227,7 +231,7 @@ pub async fn lanes_have_the_numbers_of_their_jobs(store: &dyn Store) -> Kept {
                 let in_lane = |job: &&Job| job.key == Some(key(name)) && wanted(job.phase());
                 jobs.iter().filter(in_lane).count() as u64
             };
-            let expected = (of(Phase::is_waiting), of(|phase| phase == Phase::Running));
+            let expected = (of(Phase::is_in_line), of(|phase| phase == Phase::Running));
             let found = lane(store, name).await?.map_or((0, 0), |lane| (lane.waiting, lane.running));
             assert_eq!(found, expected, "{name} after {step}");
         }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{InLane, Job, JobCounts, Lane, Machine, Phase, QueueRow, Turn, claim_order};
+use midge_core::{InLane, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Turn, claim_order};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, AttemptRange, JobId, JobKey, MachineName, QueueName, Timestamp};
+use midge_protocol::{
+    AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp,
+};
 
 use super::tables::{Tables, Waiting};
 use crate::rows::changed_at;
@@ -206,12 +208,22 @@ impl JobRows for MemoryRows<'_> {
     }
 
     fn jobs_waiting(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
-        Ok(self.tables.waiting.get(queue).map_or(0, |waiting| waiting.len() as u64))
+        let phases = self.tables.counts.get(queue).into_iter().flatten();
+        Ok(phases.filter(|(phase, _)| phase.is_waiting()).map(|(_, jobs)| jobs).sum())
     }
 
     fn jobs_running(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
         let phases = self.tables.counts.get(queue);
         Ok(phases.and_then(|phases| phases.get(&Phase::Running)).copied().unwrap_or(0))
+    }
+
+    fn modules_held(&mut self) -> Result<BTreeMap<ModuleName, u64>, StoreError> {
+        Ok(self.tables.held.iter().map(|(module, held)| (module.clone(), held.len() as u64)).collect())
+    }
+
+    fn jobs_held(&mut self, module: &ModuleName, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let held = self.tables.held.get(module).into_iter().flatten().take(limit);
+        Ok(held.filter_map(|(_, id)| self.tables.jobs.get(id)).map(|job| Job::clone(job)).collect())
     }
 
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -306,6 +318,17 @@ impl LaneRows for MemoryRows<'_> {
         self.access.to_write()?;
         let kept = Some(row.clone()).filter(|row| *row != QueueRow::default());
         self.set(|tables| &mut tables.queues, name.clone(), kept);
+        Ok(())
+    }
+
+    fn modules(&mut self) -> Result<BTreeMap<ModuleName, ModuleRow>, StoreError> {
+        Ok(self.tables.modules.clone())
+    }
+
+    fn put_module(&mut self, name: &ModuleName, row: &ModuleRow) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        let kept = Some(row.clone()).filter(|row| *row != ModuleRow::default());
+        self.set(|tables| &mut tables.modules, name.clone(), kept);
         Ok(())
     }
 }

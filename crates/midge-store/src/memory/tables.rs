@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Lane, Machine, Phase, QueueRow, Turn};
+use midge_core::{Job, Lane, Machine, ModuleRow, Phase, QueueRow, Turn};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
 
 use crate::Content;
 
@@ -16,7 +16,9 @@ use crate::Content;
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub(super) jobs: BTreeMap<JobId, Arc<Job>>,
-    /// The jobs of each queue that wait.
+    /// The jobs of each module that are held.
+    pub(super) held: BTreeMap<ModuleName, BTreeSet<(QueueName, JobId)>>,
+    /// The jobs of each queue that wait in line.
     pub(super) waiting: BTreeMap<QueueName, BTreeSet<Waiting>>,
     /// The jobs that wait and will not be started from a time on, soonest first.
     pub(super) expiring: BTreeSet<(Timestamp, JobId)>,
@@ -26,6 +28,7 @@ pub(super) struct Tables {
     /// Those of `lanes` that have a turn and are not full, by queue.
     pub(super) turns: BTreeMap<QueueName, BTreeSet<(Turn, JobKey)>>,
     pub(super) queues: BTreeMap<QueueName, QueueRow>,
+    pub(super) modules: BTreeMap<ModuleName, ModuleRow>,
     /// The jobs that are leased to each Machine.
     pub(super) leased: BTreeMap<MachineName, BTreeSet<JobId>>,
     /// The jobs that ended in each phase, longest ago first.
@@ -104,6 +107,10 @@ impl Tables {
                 self.waiting.entry(job.queue.clone()).or_default().insert(Waiting(job.clone()));
                 self.lines.entry(line(job)).or_default().insert(Waiting(job.clone()));
             }
+            Phase::Held => {
+                let line = (job.queue.clone(), job.id);
+                self.held.entry(job.module.clone()).or_default().insert(line);
+            }
             Phase::Running => {
                 if let Some(lease) = job.lease() {
                     self.leased.entry(lease.machine.clone()).or_default().insert(job.id);
@@ -131,7 +138,13 @@ impl Tables {
         if let Some(at) = job.expiry() {
             self.expiring.remove(&(at, job.id));
         }
-        if phase.is_waiting() {
+        if phase == Phase::Held {
+            take(&mut self.held, &job.module, |held| {
+                held.remove(&(job.queue.clone(), job.id));
+                held.is_empty()
+            });
+        }
+        if phase.is_in_line() {
             take(&mut self.waiting, &job.queue, |waiting| {
                 waiting.remove(&Waiting(job.clone()));
                 waiting.is_empty()

@@ -21,7 +21,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midge_core::{JobCounts, Phase};
-use midge_protocol::job::State;
 use midge_protocol::{ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, params};
 
@@ -70,7 +69,7 @@ impl Counts {
             Counts { horizon, soonest: horizon, lines: Vec::new(), index: BTreeMap::new(), undo: Vec::new() };
         let mut statement = connection.prepare_cached(
             "SELECT queue, module, fresh, retrying, running, completed, cancelled, discarded,
-                    fresh_later, retrying_later FROM counts",
+                    held, fresh_later, retrying_later FROM counts",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -84,7 +83,7 @@ impl Counts {
     pub(super) fn count(&mut self, job: Counted<'_>, by: i64) -> Result<(), StoreError> {
         let line = self.line(job.queue, job.module)?;
         self.change(Undo::Number { line, phase: job.phase, by });
-        if job.phase.is_waiting() && job.due > self.horizon {
+        if job.phase.is_in_line() && job.due > self.horizon {
             self.change(Undo::Later { line, phase: job.phase, by });
             self.soonest = self.soonest.min(job.due);
         }
@@ -120,7 +119,7 @@ impl Counts {
         if now < horizon || now >= soonest {
             let (after, until, by) = if now < horizon { (now, horizon, 1) } else { (horizon, now, -1) };
             let mut next = Timestamp::LATEST;
-            for queue in self.queues_waiting() {
+            for queue in self.queues_in_line() {
                 for (line, phase, jobs) in self.due_between(connection, &queue, after, until)? {
                     self.change(Undo::Later { line, phase, by: by * jobs });
                 }
@@ -175,7 +174,7 @@ impl Counts {
             }
         }
         for (queue, counts) in &mut all {
-            if counts.in_state(State::Available) > 0 {
+            if counts.in_line() > 0 {
                 counts.oldest_due = due_after(connection, queue, None)?;
             }
         }
@@ -184,15 +183,24 @@ impl Counts {
 
     /// Returns how many jobs of a queue wait.
     pub(super) fn waiting(&self, queue: &QueueName) -> u64 {
-        let lines =
-            self.index.get(queue).into_iter().flat_map(BTreeMap::values).map(|line| &self.lines[*line]);
-        lines.map(|line| (line.jobs(Phase::Fresh) + line.jobs(Phase::Retrying)) as u64).sum()
+        let waiting = Phase::ALL.into_iter().filter(|phase| phase.is_waiting());
+        let lines = self.index.get(queue).into_iter().flat_map(BTreeMap::values);
+        lines.map(|line| waiting.clone().map(|phase| self.lines[*line].jobs(phase) as u64).sum::<u64>()).sum()
     }
 
     /// Returns how many jobs of a queue run.
     pub(super) fn running(&self, queue: &QueueName) -> u64 {
         let lines = self.index.get(queue).into_iter().flat_map(BTreeMap::values);
         lines.map(|line| self.lines[*line].jobs(Phase::Running) as u64).sum()
+    }
+
+    /// Returns how many jobs of each module are held.
+    pub(super) fn held(&self) -> BTreeMap<ModuleName, u64> {
+        let mut held = BTreeMap::new();
+        for line in self.lines.iter().filter(|line| line.has(Phase::Held)) {
+            *held.entry(line.module.clone()).or_default() += line.jobs(Phase::Held) as u64;
+        }
+        held
     }
 
     /// Returns when the next waiting job that is not due at a time will be.
@@ -202,7 +210,7 @@ impl Counts {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, StoreError> {
         let mut next: Option<Timestamp> = None;
-        for queue in self.queues_waiting() {
+        for queue in self.queues_in_line() {
             let due = due_after(connection, &queue, Some(now))?;
             next = [next, due].into_iter().flatten().min();
         }
@@ -214,11 +222,11 @@ impl Counts {
         &self.lines
     }
 
-    /// The queues with waiting jobs.
-    pub(super) fn queues_waiting(&self) -> Vec<QueueName> {
-        let has_waiting = |line: &Line| line.has(Phase::Fresh) || line.has(Phase::Retrying);
+    /// The queues with jobs in line.
+    pub(super) fn queues_in_line(&self) -> Vec<QueueName> {
+        let is_in_line = |line: &Line| line.has(Phase::Fresh) || line.has(Phase::Retrying);
         let waits = |modules: &BTreeMap<ModuleName, usize>| {
-            modules.values().any(|line| has_waiting(&self.lines[*line]))
+            modules.values().any(|line| is_in_line(&self.lines[*line]))
         };
         self.index.iter().filter(|(_, modules)| waits(modules)).map(|(queue, _)| queue.clone()).collect()
     }

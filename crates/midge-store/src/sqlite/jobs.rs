@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use midge_core::{InLane, Job, JobCounts, Phase, UnreadableJob, claim_order};
-use midge_protocol::{JobId, JobKey, MachineName, QueueName, Timestamp};
+use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::counts::Counted;
@@ -119,6 +119,17 @@ impl JobRows for SqliteRows<'_> {
         Ok(self.counts()?.running(queue))
     }
 
+    fn modules_held(&mut self) -> Result<BTreeMap<ModuleName, u64>, StoreError> {
+        Ok(self.counts()?.held())
+    }
+
+    fn jobs_held(&mut self, module: &ModuleName, limit: usize) -> Result<Vec<Job>, StoreError> {
+        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_held
+                   WHERE phase = 6 AND module = ?1 ORDER BY queue, id";
+        let about_now = self.counts()?.horizon();
+        self.found(sql, params![module.as_str()], about_now, limit)
+    }
+
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         let connection = self.connection;
         self.counts()?.next_due(connection, now)
@@ -172,7 +183,7 @@ impl SqliteRows<'_> {
         // ORDER BY is midge_core::claim_order, where all priorities are the same.
         let sql = "SELECT row, body FROM jobs INDEXED BY jobs_waiting
                    WHERE phase <= 1 AND queue = ?1 AND ranked = 0 AND due <= ?2 ORDER BY due, id";
-        self.due(sql, params![queue.as_str(), now.as_millis()], now, limit)
+        self.found(sql, params![queue.as_str(), now.as_millis()], now, limit)
     }
 
     /// Finds jobs of a key, or without one, of one priority.
@@ -188,10 +199,11 @@ impl SqliteRows<'_> {
                    WHERE phase <= 1 AND ranked = 1 AND queue = ?1 AND key = ?2 AND priority = ?3 AND due <= ?4
                    ORDER BY due, id";
         let values = params![queue.as_str(), key.map_or("", JobKey::as_str), priority, now.as_millis()];
-        self.due(sql, values, now, limit)
+        self.found(sql, values, now, limit)
     }
 
-    fn due(
+    /// Reads jobs that were found. Those that cannot be read are discarded, in a transaction that writes.
+    fn found(
         &mut self,
         sql: &str,
         values: &[&dyn rusqlite::ToSql],

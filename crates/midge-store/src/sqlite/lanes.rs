@@ -1,10 +1,11 @@
-//! A transaction on SQLite: queues and lanes.
+//! A transaction on SQLite: queues, lanes and modules.
 
 use std::collections::BTreeMap;
 
-use midge_core::{Bucket, InLane, Lane, QueueRow, Turn};
-use midge_protocol::{JobKey, QueueName, Timestamp};
+use midge_core::{Bucket, InLane, Lane, ModuleRow, QueueRow, Turn};
+use midge_protocol::{JobKey, ModuleName, QueueName, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
+use serde::de::DeserializeOwned;
 
 use super::decode::{from_json, name, text, to_json};
 use super::rows::SqliteRows;
@@ -69,7 +70,9 @@ impl LaneRows for SqliteRows<'_> {
 
     fn queue(&mut self, name: &QueueName) -> Result<QueueRow, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT body FROM queues WHERE name = ?1")?;
-        let row = statement.query_row([name.as_str()], |row| Ok(read(name, row.get_ref(0)?))).optional()?;
+        let row = statement
+            .query_row([name.as_str()], |row| Ok(read("queue", name.as_str(), row.get_ref(0)?)))
+            .optional()?;
         Ok(row.unwrap_or_default())
     }
 
@@ -79,7 +82,7 @@ impl LaneRows for SqliteRows<'_> {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let queue: QueueName = name(text(row.get_ref(0)?)?)?;
-            let kept = read(&queue, row.get_ref(1)?);
+            let kept = read("queue", queue.as_str(), row.get_ref(1)?);
             found.insert(queue, kept);
         }
         Ok(found)
@@ -92,6 +95,31 @@ impl LaneRows for SqliteRows<'_> {
                 rows.connection.prepare_cached(sql)?.execute([name.as_str()])?;
             } else {
                 let sql = "INSERT OR REPLACE INTO queues VALUES (?1, ?2)";
+                rows.connection.prepare_cached(sql)?.execute(params![name.as_str(), to_json(row)])?;
+            }
+            Ok(())
+        })
+    }
+
+    fn modules(&mut self) -> Result<BTreeMap<ModuleName, ModuleRow>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT name, body FROM modules")?;
+        let mut found = BTreeMap::new();
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let module: ModuleName = name(text(row.get_ref(0)?)?)?;
+            let kept = read("module", module.as_str(), row.get_ref(1)?);
+            found.insert(module, kept);
+        }
+        Ok(found)
+    }
+
+    fn put_module(&mut self, name: &ModuleName, row: &ModuleRow) -> Result<(), StoreError> {
+        self.writing(|rows| {
+            if *row == ModuleRow::default() {
+                let sql = "DELETE FROM modules WHERE name = ?1";
+                rows.connection.prepare_cached(sql)?.execute([name.as_str()])?;
+            } else {
+                let sql = "INSERT OR REPLACE INTO modules VALUES (?1, ?2)";
                 rows.connection.prepare_cached(sql)?.execute(params![name.as_str(), to_json(row)])?;
             }
             Ok(())
@@ -169,10 +197,11 @@ fn lane(row: &Row<'_>) -> Result<Lane, StoreError> {
     })
 }
 
-/// Reads what is kept of a queue. What cannot be read is as if nothing were kept: its jobs are not to stand still for it.
-fn read(queue: &QueueName, body: rusqlite::types::ValueRef<'_>) -> QueueRow {
+/// Reads what is kept of a queue or a module. What cannot be read is as if nothing were kept: its jobs are not to stand
+/// still for it.
+fn read<T: DeserializeOwned + Default>(what: &str, name: &str, body: rusqlite::types::ValueRef<'_>) -> T {
     from_json(body).unwrap_or_else(|why| {
-        tracing::error!(queue = %queue, why, "the row of a queue cannot be read: whether it was paused is lost");
-        QueueRow::default()
+        tracing::error!(name, why, "the row of a {what} cannot be read: whether it was paused is lost");
+        T::default()
     })
 }

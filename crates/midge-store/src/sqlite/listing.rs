@@ -4,7 +4,7 @@
 //! and `counts` says which parts of an index are not empty.
 
 use midge_core::Phase;
-use midge_protocol::JobId;
+use midge_protocol::{JobId, ModuleName, QueueName};
 use rusqlite::params;
 
 use super::decode::{id, phase, text};
@@ -28,7 +28,8 @@ pub(super) fn list(
         let listing = Listing { search, limit: limit - jobs.len() };
         let mut found = listing.ended(rows, before)?;
         found.append(&mut listing.running(rows, before)?);
-        found.append(&mut listing.waiting(rows, before)?);
+        found.append(&mut listing.in_line(rows, before)?);
+        found.append(&mut listing.held(rows, before)?);
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.truncate(listing.limit);
         let mut statement = rows.connection.prepare_cached("SELECT body FROM jobs WHERE row = ?1")?;
@@ -76,14 +77,7 @@ impl Listing<'_> {
 
     /// Looks at the newest jobs of each part of an index that may hold some that fit.
     fn ended(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
-        let mut parts = Vec::new();
-        for line in rows.counts()?.lines() {
-            for phase in [Phase::Completed, Phase::Cancelled, Phase::Discarded] {
-                if line.has(phase) && self.wants(line.queue.as_str(), line.module.as_str(), phase) {
-                    parts.push((line.queue.clone(), line.module.clone(), phase));
-                }
-            }
-        }
+        let parts = self.parts(rows, &[Phase::Completed, Phase::Cancelled, Phase::Discarded])?;
         let sql = "SELECT id, row FROM jobs INDEXED BY jobs_listed
                    WHERE ended_at IS NOT NULL AND queue = ?1 AND module = ?2 AND phase = ?3
                    AND id < ?4 AND due > ?5 AND due <= ?6 ORDER BY id DESC LIMIT ?7";
@@ -95,6 +89,38 @@ impl Listing<'_> {
             self.collect(rows, sql, values, &mut found)?;
         }
         Ok(found)
+    }
+
+    /// Looks at the newest held jobs of each queue and module.
+    fn held(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
+        let sql = "SELECT id, row FROM jobs INDEXED BY jobs_held
+                   WHERE phase = 6 AND queue = ?1 AND module = ?2
+                   AND id < ?3 AND due > ?4 AND due <= ?5 ORDER BY id DESC LIMIT ?6";
+        let (after, until) = self.due();
+        let mut found = Vec::new();
+        for (queue, module, _) in self.parts(rows, &[Phase::Held])? {
+            let (queue, module) = (queue.as_str(), module.as_str());
+            let values = params![queue, module, before.as_bytes(), after, until, self.limit as i64];
+            self.collect(rows, sql, values, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Returns the queues and modules that have jobs that may fit in some of the phases.
+    fn parts(
+        &self,
+        rows: &mut SqliteRows<'_>,
+        phases: &[Phase],
+    ) -> Result<Vec<(QueueName, ModuleName, Phase)>, StoreError> {
+        let mut parts = Vec::new();
+        for line in rows.counts()?.lines() {
+            for phase in phases.iter().copied() {
+                if line.has(phase) && self.wants(line.queue.as_str(), line.module.as_str(), phase) {
+                    parts.push((line.queue.clone(), line.module.clone(), phase));
+                }
+            }
+        }
+        Ok(parts)
     }
 
     /// Looks at all running jobs: there are never more than places in Machines.
@@ -113,9 +139,9 @@ impl Listing<'_> {
         Ok(found)
     }
 
-    /// Looks at all waiting jobs of the queues, in an index that has every column that is asked for: with a million of
+    /// Looks at all jobs in line of the queues, in an index that has every column that is asked for: with a million of
     /// them, it takes a fifth of a second.
-    fn waiting(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
+    fn in_line(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
         let mut found = Vec::new();
         let sql = "SELECT id, row FROM jobs INDEXED BY jobs_waiting
                    WHERE phase <= 1 AND queue = ?1 AND ranked IN (0, 1) AND due > ?2 AND due <= ?3 AND id < ?4
@@ -127,7 +153,7 @@ impl Listing<'_> {
         }
         let (after, until) = self.due();
         let (queue, module) = self.names();
-        let queues = rows.counts()?.queues_waiting();
+        let queues = rows.counts()?.queues_in_line();
         for waiting in queues.iter().filter(|name| queue.is_none_or(|queue| name.as_str() == queue)) {
             let (name, limit) = (waiting.as_str(), self.limit as i64);
             let values = params![name, after, until, before.as_bytes(), module, fresh, retrying, limit];

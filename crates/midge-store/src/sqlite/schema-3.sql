@@ -1,4 +1,4 @@
--- From schema 2 to 3: expiry, priorities, keys, and what is kept of queues.
+-- From schema 2 to 3: expiry, priorities, keys, held jobs, and what is kept of queues and modules.
 
 -- `expires_at` is midge_core::Job::expiry: of a job that waits and was never started. Rows of before have none.
 ALTER TABLE jobs ADD COLUMN expires_at INTEGER;
@@ -30,6 +30,15 @@ CREATE TABLE lanes (
 CREATE INDEX lanes_by_turn ON lanes (queue, turn) WHERE is_full = 0 AND turn IS NOT NULL;
 -- midge_core::QueueRow.
 CREATE TABLE queues (
+    name TEXT PRIMARY KEY,
+    body TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Phase 6 is midge_core::Phase::Held: a job that waits and is in no line. Finds them, to list and to release.
+CREATE INDEX jobs_held ON jobs (module, queue, id) WHERE phase = 6;
+ALTER TABLE counts ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+-- midge_core::ModuleRow.
+CREATE TABLE modules (
     name TEXT PRIMARY KEY,
     body TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

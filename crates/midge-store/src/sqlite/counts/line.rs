@@ -25,9 +25,10 @@ pub(super) struct Numbers {
     completed: i64,
     cancelled: i64,
     discarded: i64,
+    held: i64,
 }
 
-/// How many of the waiting jobs are due after the horizon.
+/// How many of the jobs in line are due after the horizon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Later {
     pub(super) fresh: i64,
@@ -44,17 +45,18 @@ impl Numbers {
             Phase::Completed => &mut self.completed,
             Phase::Cancelled => &mut self.cancelled,
             Phase::Discarded => &mut self.discarded,
+            Phase::Held => &mut self.held,
         }
     }
 }
 
 impl Later {
-    /// Returns the number of a phase in which jobs wait, to be changed.
+    /// Returns the number of a phase in which jobs are in line, to be changed.
     pub(super) fn of(&mut self, phase: Phase) -> &mut i64 {
         match phase {
             Phase::Fresh => &mut self.fresh,
             Phase::Retrying => &mut self.retrying,
-            _ => unreachable!("callers count only waiting jobs as due later, and this one is {phase:?}"),
+            _ => unreachable!("callers count only jobs in line as due later, and this one is {phase:?}"),
         }
     }
 }
@@ -85,6 +87,7 @@ impl Line {
             completed: row.get("completed")?,
             cancelled: row.get("cancelled")?,
             discarded: row.get("discarded")?,
+            held: row.get("held")?,
         };
         self.later = Later { fresh: row.get("fresh_later")?, retrying: row.get("retrying_later")? };
         Ok(())
@@ -97,10 +100,10 @@ impl Line {
             let sql = "DELETE FROM counts WHERE queue = ?1 AND module = ?2";
             connection.prepare_cached(sql)?.execute(params![queue, module])?;
         } else {
-            let Numbers { fresh, retrying, running, completed, cancelled, discarded } = self.numbers;
+            let Numbers { fresh, retrying, running, completed, cancelled, discarded, held } = self.numbers;
             let sql = "INSERT OR REPLACE INTO counts (queue, module, fresh, retrying, running, completed, cancelled,
-                           discarded, fresh_later, retrying_later)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+                           discarded, held, fresh_later, retrying_later)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
             connection.prepare_cached(sql)?.execute(params![
                 queue,
                 module,
@@ -110,6 +113,7 @@ impl Line {
                 completed,
                 cancelled,
                 discarded,
+                held,
                 self.later.fresh,
                 self.later.retrying
             ])?;

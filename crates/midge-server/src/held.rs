@@ -1,0 +1,109 @@
+//! Holds the jobs of modules that start none, and releases them, in bounded steps.
+//!
+//! Invariant: which modules start none is said by [`ModuleRow::hold`]. A claim starts no job of theirs, whether they are
+//! held yet or not.
+
+use std::collections::BTreeMap;
+
+use midge_core::{Job, JobEvent, LINE_HEAD, LaneHead, ModuleRow};
+use midge_protocol::{JobKey, ModuleName, QueueName, Timestamp};
+use midge_store::{Rows, StoreError};
+
+use crate::catalog::Catalog;
+
+/// Jobs that are held or released in one step of a transaction, which others wait for.
+const JOBS_MAX: usize = 1_000;
+/// Lanes that are looked at for jobs to hold.
+const LANES_MAX: usize = 16;
+
+/// Which modules start no jobs at a time.
+pub(crate) struct Holds<'a> {
+    catalog: &'a Catalog,
+    rows: BTreeMap<ModuleName, ModuleRow>,
+    now: Timestamp,
+}
+
+impl<'a> Holds<'a> {
+    pub(crate) fn read(
+        rows: &mut dyn Rows,
+        catalog: &'a Catalog,
+        now: Timestamp,
+    ) -> Result<Holds<'a>, StoreError> {
+        Ok(Holds { catalog, rows: rows.modules()?, now })
+    }
+
+    /// Returns whether a module starts no jobs.
+    pub(crate) fn has(&self, module: &ModuleName) -> bool {
+        let served = self.catalog.manifest.modules.contains_key(module);
+        ModuleRow::hold(self.rows.get(module), served, self.now).is_some()
+    }
+
+    /// Returns when the first pause of a module ends by itself.
+    pub(crate) fn next_end(&self) -> Option<Timestamp> {
+        self.rows.values().filter_map(|row| row.paused(self.now)?.until).min()
+    }
+
+    /// Takes jobs that are not to start out of the lines that a claim has looked at. Returns whether there were any.
+    pub(crate) fn hold_behind(
+        &self,
+        rows: &mut dyn Rows,
+        queue: &QueueName,
+        heads: &[LaneHead],
+    ) -> Result<bool, StoreError> {
+        let mut any = false;
+        for head in heads.iter().filter(|head| head.jobs.iter().any(|job| self.has(&job.module))) {
+            let key = head.lane.as_ref().map(|lane| &lane.key);
+            any |= self.hold_in_line(rows, queue, key, JOBS_MAX)? > 0;
+        }
+        Ok(any)
+    }
+
+    /// Takes the first jobs of a queue's lines that are not to start out of them. Returns whether a line may have more.
+    pub(crate) fn hold(&self, rows: &mut dyn Rows, queue: &QueueName) -> Result<bool, StoreError> {
+        let lanes = rows.lanes_come(queue, self.now, LANES_MAX)?;
+        let each = JOBS_MAX / (lanes.len() + 1);
+        let mut more = false;
+        for key in lanes.iter().map(|lane| Some(&lane.key)).chain([None]) {
+            let first = rows.jobs_due(queue, key, self.now, LINE_HEAD)?;
+            if first.iter().any(|job| self.has(&job.module)) {
+                more |= self.hold_in_line(rows, queue, key, each)? == each;
+            }
+        }
+        Ok(more)
+    }
+
+    /// Takes those that are not to start out of the first jobs of a line. Returns how many.
+    fn hold_in_line(
+        &self,
+        rows: &mut dyn Rows,
+        queue: &QueueName,
+        key: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let due = rows.jobs_due(queue, key, self.now, limit)?;
+        let held = due.iter().filter(|job| self.has(&job.module));
+        let held: Vec<Job> = held
+            .filter_map(|job| job.apply(JobEvent::Held, self.now).ok())
+            .map(|change| change.job)
+            .collect();
+        rows.put_jobs(&held)?;
+        Ok(held.len())
+    }
+
+    /// Puts jobs back into their lines whose modules start jobs again. Returns the queues that have some now, and whether
+    /// more are held.
+    pub(crate) fn release(&self, rows: &mut dyn Rows) -> Result<(Vec<QueueName>, bool), StoreError> {
+        let (mut queues, mut more) = (Vec::new(), false);
+        let held = rows.modules_held()?;
+        for (module, jobs) in held.iter().filter(|(module, _)| !self.has(module)) {
+            let held = rows.jobs_held(module, JOBS_MAX)?;
+            let released = held.iter().filter_map(|job| job.apply(JobEvent::Released, self.now).ok());
+            let released: Vec<Job> = released.map(|change| change.job).collect();
+            rows.put_jobs(&released)?;
+            more |= (released.len() as u64) < *jobs;
+            queues.extend(released.into_iter().map(|job| job.queue));
+        }
+        queues.dedup();
+        Ok((queues, more))
+    }
+}

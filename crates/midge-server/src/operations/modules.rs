@@ -1,0 +1,72 @@
+//! What can be asked about modules.
+
+use std::collections::BTreeSet;
+
+use midge_core::ModuleRow;
+use midge_protocol::ModuleName;
+use midge_protocol::api::{ModuleView, Modules, Pause, PauseRequest};
+
+use super::queues::pause;
+use crate::error::ServiceError;
+use crate::midge::Midge;
+
+impl Midge {
+    /// Returns the modules that are served, paused, or have jobs that are held.
+    pub async fn modules(&self) -> Result<Modules, ServiceError> {
+        let now = self.inner.clock.now();
+        let read = midge_store::read(&*self.inner.store, |rows| {
+            Ok::<_, ServiceError>((rows.modules()?, rows.modules_held()?))
+        });
+        let (rows, held) = read.await?;
+        let catalog = self.inner.catalog.get();
+        let paused = rows.iter().filter(|(_, row)| row.paused(now).is_some()).map(|(name, _)| name);
+        let names: BTreeSet<&ModuleName> =
+            catalog.manifest.modules.keys().chain(paused).chain(held.keys()).collect();
+        let modules = names.into_iter().map(|name| ModuleView {
+            name: name.clone(),
+            entry: catalog.manifest.modules.get(name).cloned(),
+            pause: rows.get(name).and_then(|row| row.paused(now)).cloned(),
+            held: held.get(name).copied().unwrap_or(0),
+        });
+        Ok(Modules { modules: modules.collect() })
+    }
+
+    /// Has no job of a module start, in whatever queue: what runs ends, and what is due waits. One that is paused already
+    /// is paused anew, with the newer reason and end.
+    ///
+    /// # Errors
+    /// [`ServiceError::UnknownModule`] where it is not served and has no jobs that are held. [`ServiceError::Invalid`] for
+    /// a text over its bound, or an end that has passed.
+    pub async fn pause_module(&self, name: ModuleName, request: PauseRequest) -> Result<Pause, ServiceError> {
+        let now = self.inner.clock.now();
+        let pause = pause(request, now)?;
+        let row = ModuleRow { pause: Some(pause.clone()) };
+        self.put_module(name, row).await?;
+        Ok(pause)
+    }
+
+    /// Has a paused module start jobs again; one that is not paused does already.
+    ///
+    /// # Errors
+    /// [`ServiceError::UnknownModule`], as [`Midge::pause_module`].
+    pub async fn resume_module(&self, name: ModuleName) -> Result<(), ServiceError> {
+        self.put_module(name, ModuleRow::default()).await
+    }
+
+    async fn put_module(&self, name: ModuleName, row: ModuleRow) -> Result<(), ServiceError> {
+        let catalog = self.inner.catalog.get();
+        midge_store::write(&*self.inner.store, move |rows| {
+            if let Err(nearest) = catalog.module(&name)
+                && !rows.modules()?.contains_key(&name)
+                && !rows.modules_held()?.contains_key(&name)
+            {
+                let nearest = nearest.map(str::to_owned);
+                return Err(ServiceError::UnknownModule { name, nearest });
+            }
+            Ok(rows.put_module(&name, &row)?)
+        })
+        .await?;
+        self.inner.waiters.dispatcher.notify_one();
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! `midge modules`: the modules of a server.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use midge_cli::output::{say, say_json};
+use midge_cli::table::Table;
+use midge_protocol::api::ModuleView;
+use midge_protocol::{ModuleName, shown};
+
+use super::queues::{PauseWords, say_paused};
+use crate::arguments::ServerArgs;
+use crate::connection::Answered;
+
+/// List the modules, pause one, and let it go on
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Without a subcommand it lists: the queue of jobs that name none, whether jobs start, and
+how many are due and held until they do. A module that is no longer served is listed as
+long as such jobs are there.
+
+Examples:
+  midge modules
+  midge modules pause report --reason 'wrong totals' --for 2h
+  midge modules resume report")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the modules
+    List(ListArgs),
+    /// Have no job of a module start, in whatever queue: what runs ends
+    Pause(PauseArgs),
+    /// Have a paused module start jobs again
+    Resume(ResumeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct PauseArgs {
+    /// The module
+    name: ModuleName,
+    #[command(flatten)]
+    pause: PauseWords,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ResumeArgs {
+    /// The module
+    name: ModuleName,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl Args {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        match self.command.unwrap_or(Command::List(self.list)) {
+            Command::List(args) => list(args).await?,
+            Command::Pause(args) => {
+                let request = args.pause.request();
+                let pause = args.server.client()?.pause_module(&args.name, &request).await.answered()?;
+                say_paused(args.name.as_str(), &pause, "modules")?;
+            }
+            Command::Resume(args) => {
+                args.server.client()?.resume_module(&args.name).await.answered()?;
+                say(format_args!("{} goes on", args.name))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn list(args: ListArgs) -> Result<()> {
+    let modules = args.server.client()?.modules().await.answered()?;
+    if args.json {
+        return say_json(&modules);
+    }
+    let mut table = Table::new(&["MODULE", "QUEUE", "STARTS JOBS", ">HELD"]);
+    for module in &modules.modules {
+        table.row([
+            module.name.to_string(),
+            module.entry.as_ref().map_or_else(|| "-".to_owned(), |entry| entry.queue.to_string()),
+            starts_jobs(module),
+            module.held.to_string(),
+        ]);
+    }
+    say(table)
+}
+
+fn starts_jobs(module: &ModuleView) -> String {
+    if module.entry.is_none() {
+        return "no, it is not served".to_owned();
+    }
+    let Some(pause) = &module.pause else { return "yes".to_owned() };
+    let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
+    let until = pause.until.map_or(String::new(), |until| format!(" until {until}"));
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+    shown::line(&format!("no, it is paused{by}{until}{reason}")).to_string()
+}
