@@ -163,7 +163,11 @@ fn the_host_links_no_compiler_and_no_sql() {
 #[test]
 fn the_core_has_no_clock_no_chance_no_world() {
     let known: Vec<String> = dependencies()["midge-core"].iter().cloned().collect();
-    assert_eq!(known, ["bytes", "midge-protocol", "serde", "thiserror"]);
+    assert_eq!(
+        known,
+        ["bytes", "croner", "jiff", "midge-protocol", "serde", "thiserror", "xxhash-rust"],
+        "croner is for tests"
+    );
     let absent = [
         "Instant",
         "SystemTime",

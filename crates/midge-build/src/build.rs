@@ -261,6 +261,7 @@ fn empty_manifest(project: &Project, cpu: Cpu) -> Manifest {
         modules: BTreeMap::new(),
         server: project.server.clone(),
         queues: project.queues.clone(),
+        schedules: project.schedules.clone(),
         env: project.env.clone(),
     }
 }

@@ -4,6 +4,7 @@
 
 mod modules;
 mod queues;
+mod schedules;
 mod section;
 mod units;
 
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use midge_engine::Cpu;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::{Folder, QueuePolicy, ServerPolicy};
-use midge_protocol::{ModuleName, QueueName};
+use midge_protocol::manifest::{Folder, QueuePolicy, ScheduleEntry, ServerPolicy};
+use midge_protocol::{ModuleName, QueueName, ScheduleName};
 use toml::de::DeTable;
 
 use self::section::{Section, Source};
@@ -44,6 +45,8 @@ pub struct Project {
     pub server: ServerPolicy,
     /// The queues that are declared, with their policies.
     pub queues: BTreeMap<QueueName, QueuePolicy>,
+    /// The schedules, which enqueue jobs by themselves.
+    pub schedules: BTreeMap<ScheduleName, ScheduleEntry>,
     /// The modules, by the names that jobs call them. There is at least one.
     pub modules: BTreeMap<ModuleName, ProjectModule>,
 }
@@ -132,7 +135,7 @@ impl Project {
             source.wrong(at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
         })?;
         let top = Section::top(&source, document.get_ref());
-        top.only(&["build", "env", "server", "queues", "modules"])?;
+        top.only(&["build", "env", "server", "queues", "modules", "schedules"])?;
 
         let folder = match file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -152,7 +155,20 @@ impl Project {
         if modules.is_empty() {
             return Err(source.wrong(0, "it names no module: add a section like [modules.hello]".to_owned()));
         }
-        Ok(Project { file: file.to_owned(), folder, out, cpu, rustc, env, server, queues, modules })
+        let known = schedules::Known { modules: &modules, queues: &queues, server: &server };
+        let schedules = schedules::read(&top.section("schedules")?, &known)?;
+        Ok(Project {
+            file: file.to_owned(),
+            folder,
+            out,
+            cpu,
+            rustc,
+            env,
+            server,
+            queues,
+            schedules,
+            modules,
+        })
     }
 }
 

@@ -14,6 +14,7 @@
 //! | May more jobs wait in a queue? | [`is_full`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
+//! | Which ticks of a schedule bring jobs now, and what jobs? | [`Schedule::due`], [`Ticks`] |
 //! | What do host and server say to each other next? | [`exchange`] |
 //! | How long does a failed job wait, and one that was run in vain? | [`backoff()`], [`in_vain_wait`] |
 //! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
@@ -37,6 +38,8 @@ mod retention;
 mod fleet;
 mod plan;
 mod rounds;
+#[cfg(feature = "schedules")]
+mod schedule;
 mod why;
 
 pub mod exchange;
@@ -59,5 +62,7 @@ pub use plan::{Action, QueueDemand, View, plan};
 pub use report::kept_of_log;
 pub use retention::Retention;
 pub use rounds::{Found, Rounds};
+#[cfg(feature = "schedules")]
+pub use schedule::{Schedule, Tick, Ticks, tick_job};
 pub use unreadable::UnreadableJob;
 pub use why::{Outlook, WhyWaiting};

@@ -2,6 +2,7 @@
 
 mod args;
 mod object;
+mod schedules;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
 use self::object::FromObject;
+pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
 use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::{
@@ -204,7 +206,7 @@ macro_rules! objects {
     )+};
 }
 
-objects!(EnqueueRequest, BulkRequest, PauseRequest);
+objects!(EnqueueRequest, BulkRequest, PauseRequest, RunRequest);
 
 fn no_args() -> Box<RawValue> {
     RawValue::from_string("null".to_owned()).expect("null is JSON")
@@ -345,7 +347,8 @@ pub struct QueueView {
     pub machines: u32,
 }
 
-/// `POST /v1/queues/{name}/pause`: has a queue start nothing until it is resumed.
+/// `POST /v1/queues/{name}/pause`, and so of a schedule: has a queue start nothing, or a schedule enqueue nothing, until it
+/// is resumed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct PauseRequest {
@@ -361,7 +364,7 @@ pub struct PauseRequest {
     pub for_ms: Option<u64>,
 }
 
-/// That a queue or a module starts nothing, and why.
+/// That a queue or a module starts nothing, or a schedule enqueues nothing, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
     /// The time from which it has been paused.

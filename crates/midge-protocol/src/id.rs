@@ -215,6 +215,13 @@ name!(
     is_plain_name
 );
 name!(
+    /// A schedule's name, such as `nightly`: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit.
+    ScheduleName,
+    "schedule name",
+    "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
+    is_plain_name
+);
+name!(
     /// midge's own name for a Machine, made before the Machine is: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a
     /// letter or digit. It is unique at the Machines API, which calls it `name`.
     MachineName,

@@ -4,6 +4,7 @@
 
 pub mod api;
 mod cause;
+mod cron;
 pub mod exchange;
 pub mod exit;
 mod id;
@@ -14,10 +15,15 @@ mod nearest;
 mod retry;
 pub mod shown;
 mod time;
+#[cfg(feature = "zones")]
+mod zone;
 
+pub use cron::{Cron, InvalidCron};
 pub use id::{
     AttemptNumber, AttemptRange, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
-    ModuleName, QueueName, Secret,
+    ModuleName, QueueName, ScheduleName, Secret,
 };
 pub use nearest::nearest;
 pub use time::{InvalidTime, Timestamp};
+#[cfg(feature = "zones")]
+pub use zone::{UnknownZone, zone};

@@ -91,7 +91,7 @@ pub const QUEUE_JOBS_MAX: u64 = 1_000_000_000;
 pub const PRIORITIES: std::ops::RangeInclusive<i8> = -100..=100;
 /// How long a job waits to be worth one step of priority: one that waited an hour longer goes first.
 pub const PRIORITY_STEP: Duration = Duration::from_secs(60 * 60);
-/// Why a queue is paused, and who paused it: shown in a line each.
+/// Why a queue or a schedule is paused, and who paused it: shown in a line each.
 pub const PAUSE_BYTES_MAX: usize = 256;
 /// The longest period of a rate: as long as a guest may put its job off.
 pub const RATE_PERIOD_MAX: Duration = PUT_OFF_MAX;
@@ -113,3 +113,11 @@ pub const MACHINE_LOSSES_MAX: u32 = 3;
 /// The same for Machines that were lost and nobody can say why: killed from outside, or not heard of. Several in a row may
 /// be bad luck, and a guest that starves its host is to end all the same.
 pub const UNEXPLAINED_LOSSES_MAX: u32 = 10;
+/// Schedules of a manifest: each is a row, and a line in every listing.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// The most missed ticks of a schedule that may be made up for: one transaction, which others wait for, has as many jobs.
+pub const MISSED_MAX: u32 = 1_000;
+/// How many are where nothing else is said: an hour of a schedule that ticks every minute.
+pub const MISSED_DEFAULT: u32 = 60;
+/// The longest window within which jobs of a schedule may be spread: most schedules tick daily.
+pub const JITTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);

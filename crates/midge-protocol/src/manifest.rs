@@ -1,12 +1,15 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
+mod schedule;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::schedule::{InvalidSchedule, Missed, ScheduleEntry, WrongEntry};
 use crate::job::{AttemptLimits, RetryPolicy};
-use crate::{ModuleName, QueueName, limits};
+use crate::{ModuleName, QueueName, ScheduleName, limits};
 
 /// The version of the manifest's form that this release writes and reads. A manifest of another one is refused.
 pub const FORMAT: u32 = 3;
@@ -34,6 +37,9 @@ pub struct Manifest {
     /// The queues that were declared. A queue that is not listed has the default policy.
     #[serde(default)]
     pub queues: BTreeMap<QueueName, QueuePolicy>,
+    /// The schedules, which enqueue jobs by themselves.
+    #[serde(default)]
+    pub schedules: BTreeMap<ScheduleName, ScheduleEntry>,
     /// The env that every Machine is given. Guests see of it what their module names.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -392,6 +398,7 @@ mod tests {
             modules: [(ModuleName::new("a").unwrap(), entry)].into(),
             server: ServerPolicy::default(),
             queues: [(QueueName::default_queue(), policy)].into(),
+            schedules: BTreeMap::new(),
             env: BTreeMap::new(),
         }
     }

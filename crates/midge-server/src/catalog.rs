@@ -69,6 +69,7 @@ impl Catalog {
         }
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| malformed(e.to_string()))?;
         manifest.check().map_err(|e| malformed(e.to_string()))?;
+        manifest.check_schedules().map_err(|e| malformed(e.to_string()))?;
         for entry in manifest.modules.values() {
             check(dir, entry)?;
         }

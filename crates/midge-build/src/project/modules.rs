@@ -88,7 +88,10 @@ fn source(section: &Section<'_>, folder: &Path) -> Result<ModuleSource, ConfigEr
 }
 
 /// A queue that is not declared has the default policy, unless its name looks like a slip.
-fn queue(section: &Section<'_>, queues: &BTreeMap<QueueName, QueuePolicy>) -> Result<QueueName, ConfigError> {
+pub(super) fn queue(
+    section: &Section<'_>,
+    queues: &BTreeMap<QueueName, QueuePolicy>,
+) -> Result<QueueName, ConfigError> {
     let Some(text) = section.text("queue")? else {
         return Ok(QueueName::default_queue());
     };
@@ -157,7 +160,7 @@ fn backoff(section: &Section<'_>, key: &str) -> Result<Option<Backoff>, ConfigEr
 }
 
 /// Reads a quantity in its range.
-fn within<T: PartialOrd + Copy>(
+pub(super) fn within<T: PartialOrd + Copy>(
     section: &Section<'_>,
     key: &str,
     range: RangeInclusive<T>,

@@ -1,5 +1,5 @@
 use midge_protocol::job::Backoff;
-use midge_protocol::manifest::{MachineSize, Rate, Wait};
+use midge_protocol::manifest::{MachineSize, Missed, Rate, Wait};
 
 use super::*;
 
@@ -53,6 +53,20 @@ dirs = { "/data" = "/srv/data", "/fonts" = { path = "/usr/share/fonts", read_onl
 
 [modules.ready]
 wasm = "ready.wasm"
+
+[schedules.nightly]
+module = "send"
+queue = "single"
+cron = "30 2 * * MON-FRI"
+zone = "Europe/Berlin"
+missed = "all"
+missed_max = 7
+jitter = "10m"
+args = { to = ["a@b", -1, 1.5, true], nested = { x = 0x10 } }
+
+[schedules.often]
+module = "ready"
+cron = "@hourly"
 "#;
 
 #[test]
@@ -83,6 +97,77 @@ fn a_whole_file_is_read() {
     let folder = |path: &str, read_only| Folder { path: path.to_owned(), read_only };
     assert_eq!(send.dirs["/data"], folder("/srv/data", false));
     assert_eq!(send.dirs["/fonts"], folder("/usr/share/fonts", true));
+}
+
+#[test]
+fn a_schedule_is_read_and_needs_a_module_and_a_cron_expression() {
+    let project = parse(WHOLE).unwrap();
+    let nightly = &project.schedules["nightly"];
+    assert_eq!((nightly.module.as_str(), nightly.queue.as_ref().unwrap().as_str()), ("send", "single"));
+    assert_eq!((nightly.cron.as_str(), nightly.zone.as_str()), ("30 2 * * MON-FRI", "Europe/Berlin"));
+    assert_eq!((nightly.missed, nightly.missed_max, nightly.jitter_ms), (Missed::All, 7, 600_000));
+    assert_eq!(nightly.args, serde_json::json!({"to": ["a@b", -1, 1.5, true], "nested": {"x": 16}}));
+    let module = ModuleName::new("ready").unwrap();
+    assert_eq!(project.schedules["often"], ScheduleEntry::new(module, "@hourly"));
+}
+
+const SCHEDULE: &str = "[modules.send]\nwasm = \"a\"\n[schedules.s]\n";
+
+/// Schedules, which begin in line 4, and what is said about each.
+const WRONG_SCHEDULES: &[(&str, &str)] = &[
+    ("", "3: a schedule needs a `module`"),
+    ("module = \"send\"", "3: a schedule needs a `cron` expression"),
+    ("module = \"sned\"", "4: there is no module `sned`: did you mean `send`?"),
+    ("module = \"x\"", "4: there is no module `x`: add a section [modules.x]"),
+    (
+        "module = \"send\"\ncron = \"61 * * * *\"",
+        "5: `61 * * * *` is not a cron expression: at character 1, the minute: `61` is not a number from 0 to 59",
+    ),
+    (
+        "module = \"send\"\ncron = \"@daily\"\nzone = \"Europe/Berlim\"",
+        "6: there is no time zone `Europe/Berlim`: did you mean `Europe/Berlin`?",
+    ),
+    (
+        "module = \"send\"\ncron = \"@daily\"\ntimezone = \"UTC\"",
+        "6: unknown key `timezone` in [schedules.s]: ",
+    ),
+    (
+        "module = \"send\"\ncron = \"@daily\"\nqeue = \"a\"",
+        "6: unknown key `qeue` in [schedules.s]: did you mean `queue`?",
+    ),
+    (
+        "module = \"send\"\ncron = \"@daily\"\nqueue = \"mial\"\n[queues.mail]",
+        "6: queue `mial` is not declared: did you mean `mail`?",
+    ),
+    (
+        "module = \"send\"\ncron = \"@daily\"\nqueue = \"night\"\n[queues.mail]",
+        "6: queue `night` is not declared: add a section [queues.night]",
+    ),
+    (
+        "module = \"send\"\ncron = \"@daily\"\nmissed = \"none\"",
+        "6: `missed` must be one of \"skip\", \"one\" and \"all\"",
+    ),
+    ("module = \"send\"\ncron = \"@daily\"\nmissed_max = 5", "6: `missed_max` bounds `missed = \"all\"`"),
+    (
+        "module = \"send\"\ncron = \"@daily\"\nmissed = \"all\"\nmissed_max = 0",
+        "7: `missed_max` must be a whole number from 1 to 1000",
+    ),
+    (
+        "module = \"send\"\ncron = \"@daily\"\njitter = \"25h\"",
+        "6: `jitter` must be a number with its unit in quotes, from \"0d\" to \"1d\"",
+    ),
+    ("module = \"send\"\ncron = \"@daily\"\nargs = 2030-01-01", "6: `args` must be a value that JSON has"),
+];
+
+#[test]
+fn what_is_wrong_with_a_schedule_is_told_with_its_line_and_what_is_expected() {
+    for (text, expected) in WRONG_SCHEDULES {
+        let message = parse(&format!("{SCHEDULE}{text}")).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("app/midge.toml:{expected}")), "{text}\n{message}");
+    }
+    let long = format!("{SCHEDULE}module = \"send\"\ncron = \"@daily\"\nargs = \"{}\"", "x".repeat(70_000));
+    let message = parse(&long).unwrap_err().to_string();
+    assert!(message.contains("`args` are 70002 bytes as JSON, and at most 65536"), "{:.200}", message);
 }
 
 #[test]

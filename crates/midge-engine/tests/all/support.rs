@@ -68,6 +68,7 @@ impl Folder {
                 modules: BTreeMap::new(),
                 server: Default::default(),
                 queues: BTreeMap::new(),
+                schedules: BTreeMap::new(),
                 env: BTreeMap::new(),
             },
         };

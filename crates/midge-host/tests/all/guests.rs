@@ -75,6 +75,7 @@ pub fn folder() -> TempDir {
         modules: modules.collect(),
         server: Default::default(),
         queues: BTreeMap::new(),
+        schedules: BTreeMap::new(),
         env: BTreeMap::new(),
     };
     std::fs::write(folder.path().join(FILE_NAME), serde_json::to_vec(&manifest).unwrap()).unwrap();

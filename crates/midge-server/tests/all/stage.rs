@@ -146,6 +146,7 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         modules: [(ModuleName::new("hello").unwrap(), entry)].into(),
         server,
         queues,
+        schedules: BTreeMap::new(),
         env: BTreeMap::new(),
     };
     Catalog { manifest, generation: "g1".into(), modules_dir: PathBuf::from("modules") }

@@ -92,6 +92,7 @@ mod tests {
             modules: Default::default(),
             server: Default::default(),
             queues: Default::default(),
+            schedules: Default::default(),
             env: Default::default(),
         };
         // As the build does: another file under the same name.

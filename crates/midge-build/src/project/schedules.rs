@@ -1,0 +1,126 @@
+//! `[schedules.NAME]`: which jobs come by themselves, and when.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use midge_protocol::manifest::{Missed, QueuePolicy, ScheduleEntry, ServerPolicy};
+use midge_protocol::{ModuleName, QueueName, ScheduleName, limits, nearest};
+use serde_json::Value;
+use toml::de::DeValue;
+
+use super::modules::{queue, within};
+use super::section::Section;
+use super::units::{duration, show_duration};
+use super::{ConfigError, ProjectModule};
+
+const JITTERS: RangeInclusive<Duration> = Duration::ZERO..=limits::JITTER_MAX;
+
+/// What a schedule may name.
+pub(super) struct Known<'a> {
+    pub(super) modules: &'a BTreeMap<ModuleName, ProjectModule>,
+    pub(super) queues: &'a BTreeMap<QueueName, QueuePolicy>,
+    pub(super) server: &'a ServerPolicy,
+}
+
+pub(super) fn read(
+    schedules: &Section<'_>,
+    known: &Known<'_>,
+) -> Result<BTreeMap<ScheduleName, ScheduleEntry>, ConfigError> {
+    let mut read = BTreeMap::new();
+    for (name, section) in schedules.sections()? {
+        let name = ScheduleName::new(name).map_err(|error| section.wrong(error.to_string()))?;
+        if read.len() == limits::SCHEDULES_MAX {
+            let max = limits::SCHEDULES_MAX;
+            return Err(section.wrong(format!("schedule `{name}` is one too many: there may be {max}")));
+        }
+        read.insert(name, schedule(&section, known)?);
+    }
+    Ok(read)
+}
+
+fn schedule(section: &Section<'_>, known: &Known<'_>) -> Result<ScheduleEntry, ConfigError> {
+    section.only(&["module", "args", "queue", "cron", "zone", "missed", "missed_max", "jitter"])?;
+    let module = module(section, known)?;
+    let Some(cron) = section.text("cron")? else {
+        return Err(section.wrong("a schedule needs a `cron` expression such as \"30 2 * * *\"".to_owned()));
+    };
+    let mut entry = ScheduleEntry::new(module, cron);
+    if section.text("queue")?.is_some() {
+        entry.queue = Some(declared_queue(section, known)?);
+    }
+    if let Some(zone) = section.text("zone")? {
+        entry.zone = zone.to_owned();
+    }
+    let expected =
+        "a value that JSON has: text, a whole number, a fraction, true or false, a list or a table";
+    if let Some(args) = section.read("args", expected, json)? {
+        entry.args = args;
+    }
+    let missed = [Missed::Skip, Missed::One, Missed::All];
+    let missed = |text: &str| missed.into_iter().find(|missed| missed.as_str() == text).ok_or(());
+    if let Some(missed) = section.parsed("missed", "one of \"skip\", \"one\" and \"all\"", missed)? {
+        entry.missed = missed;
+    }
+    if let Some(max) = section.number("missed_max", 1..=u64::from(limits::MISSED_MAX))? {
+        if entry.missed != Missed::All {
+            let message = "`missed_max` bounds `missed = \"all\"`: add that, or remove it".to_owned();
+            return Err(section.wrong_at("missed_max", message));
+        }
+        entry.missed_max = u32::try_from(max).expect("it is at most a thousand");
+    }
+    let jitter = within(section, "jitter", JITTERS, duration, show_duration)?;
+    entry.jitter_ms = jitter.map_or(0, |jitter| jitter.as_millis() as u64);
+    entry.check().map_err(|wrong| section.wrong_at(wrong.key, wrong.why))?;
+    Ok(entry)
+}
+
+fn module(section: &Section<'_>, known: &Known<'_>) -> Result<ModuleName, ConfigError> {
+    let Some(text) = section.text("module")? else {
+        return Err(section.wrong("a schedule needs a `module`: the one that its jobs run".to_owned()));
+    };
+    let module = ModuleName::new(text).map_err(|error| section.wrong_at("module", error.to_string()))?;
+    if known.modules.contains_key(&module) {
+        return Ok(module);
+    }
+    let hint = match nearest(text, known.modules.keys().map(ModuleName::as_str)) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("add a section [modules.{text}]"),
+    };
+    Err(section.wrong_at("module", format!("there is no module `{text}`: {hint}")))
+}
+
+/// A queue that the server would refuse is refused here.
+fn declared_queue(section: &Section<'_>, known: &Known<'_>) -> Result<QueueName, ConfigError> {
+    let queue = queue(section, known.queues)?;
+    let is_known = queue == QueueName::default_queue()
+        || known.queues.contains_key(&queue)
+        || known.modules.values().any(|module| module.queue == queue);
+    let only_declared = known.server.only_declared_queues.unwrap_or(!known.queues.is_empty());
+    if only_declared && !is_known {
+        let message = format!("queue `{queue}` is not declared: add a section [queues.{queue}]");
+        return Err(section.wrong_at("queue", message));
+    }
+    Ok(queue)
+}
+
+/// Returns a value of TOML as JSON. JSON has no dates, no infinity, and TOML no null.
+fn json(value: &DeValue<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).ok()?.into(),
+        DeValue::Float(float) => {
+            serde_json::Number::from_f64(float.as_str().replace('_', "").parse().ok()?)?.into()
+        }
+        DeValue::Boolean(flag) => Value::Bool(*flag),
+        DeValue::Datetime(_) => return None,
+        DeValue::Array(array) => {
+            Value::Array(array.iter().map(|item| json(item.get_ref())).collect::<Option<_>>()?)
+        }
+        DeValue::Table(table) => {
+            let members =
+                table.iter().map(|(key, value)| Some((key.get_ref().to_string(), json(value.get_ref())?)));
+            Value::Object(members.collect::<Option<_>>()?)
+        }
+    })
+}

@@ -1,0 +1,209 @@
+//! What a manifest says of a schedule: which job it brings, when, and what becomes of ticks that were missed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{ModuleName, QueueName, limits};
+
+/// A schedule: a job at each of its ticks, which are the times that its cron expression fits in its time zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleEntry {
+    /// The module of its jobs.
+    pub module: ModuleName,
+    /// The args of its jobs, at most [`limits::ARGS_BYTES_MAX`] as text.
+    #[serde(default)]
+    pub args: Value,
+    /// The queue of its jobs; the module's where this is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueName>,
+    /// The cron expression, as [`crate::Cron`] reads it.
+    pub cron: String,
+    /// The IANA name of the time zone in which the expression is read.
+    #[serde(default = "utc")]
+    pub zone: String,
+    /// What happens to ticks at which nobody was there to enqueue a job.
+    #[serde(default)]
+    pub missed: Missed,
+    /// How many of the missed ticks are made up for at most where all are; the newest are.
+    #[serde(default = "missed_max")]
+    pub missed_max: u32,
+    /// The milliseconds within which its jobs are spread: each is due so long after its tick at most.
+    #[serde(default)]
+    pub jitter_ms: u64,
+}
+
+/// What happens to the ticks of a schedule at which no server was there to enqueue a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missed {
+    /// They bring no job.
+    #[default]
+    Skip,
+    /// The newest brings its job, unless a tick that was not missed comes with it.
+    One,
+    /// Each brings its job, up to a bound.
+    All,
+}
+
+impl Missed {
+    /// Returns the word for it, as `midge.toml` and the API have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Missed::Skip => "skip",
+            Missed::One => "one",
+            Missed::All => "all",
+        }
+    }
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+fn missed_max() -> u32 {
+    limits::MISSED_DEFAULT
+}
+
+/// What is wrong with a schedule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongEntry {
+    /// The key whose value is wrong, as `midge.toml` has it.
+    pub key: &'static str,
+    /// What is wrong with it, and what is expected, for people.
+    pub why: String,
+}
+
+impl ScheduleEntry {
+    /// Makes a schedule with what is left out in most: no args, the module's queue, UTC, missed ticks skipped, no jitter.
+    pub fn new(module: ModuleName, cron: impl Into<String>) -> ScheduleEntry {
+        ScheduleEntry {
+            module,
+            args: Value::Null,
+            queue: None,
+            cron: cron.into(),
+            zone: utc(),
+            missed: Missed::default(),
+            missed_max: missed_max(),
+            jitter_ms: 0,
+        }
+    }
+
+    /// Checks what can be checked without a look at the rest of the manifest.
+    ///
+    /// # Errors
+    /// The first value that is wrong, with its key.
+    #[cfg(feature = "zones")]
+    pub fn check(&self) -> Result<(), WrongEntry> {
+        let wrong = |key, why| Err(WrongEntry { key, why });
+        if let Err(error) = self.cron.parse::<crate::Cron>() {
+            return wrong("cron", error.to_string());
+        }
+        if let Err(error) = crate::zone(&self.zone) {
+            return wrong("zone", error.to_string());
+        }
+        let args = self.args.to_string();
+        if args.len() > limits::ARGS_BYTES_MAX {
+            let max = limits::ARGS_BYTES_MAX;
+            return wrong(
+                "args",
+                format!("`args` are {} bytes as JSON, and at most {max} are allowed", args.len()),
+            );
+        }
+        if let Err(error) = crate::api::check_args(&args) {
+            return wrong("args", error.to_string());
+        }
+        if !(1..=limits::MISSED_MAX).contains(&self.missed_max) {
+            let max = limits::MISSED_MAX;
+            return wrong(
+                "missed_max",
+                format!("`missed_max` is {}, and may be from 1 to {max}", self.missed_max),
+            );
+        }
+        let max = limits::JITTER_MAX.as_millis() as u64;
+        if self.jitter_ms > max {
+            return wrong(
+                "jitter",
+                format!("the jitter is {} ms, and may be from 0 to {max}", self.jitter_ms),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The error of a schedule in a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("schedule `{schedule}`: {why}")]
+pub struct InvalidSchedule {
+    /// The name of the schedule.
+    pub schedule: String,
+    /// What is wrong with it, and what is expected, for people.
+    pub why: String,
+}
+
+#[cfg(feature = "zones")]
+impl super::Manifest {
+    /// Checks its schedules: whoever reads a manifest need not have built it.
+    ///
+    /// # Errors
+    /// The first schedule that is wrong, and what was likely meant.
+    pub fn check_schedules(&self) -> Result<(), InvalidSchedule> {
+        let invalid = |name: &str, why| Err(InvalidSchedule { schedule: name.to_owned(), why });
+        if let Some(name) = self.schedules.keys().nth(limits::SCHEDULES_MAX) {
+            let max = limits::SCHEDULES_MAX;
+            return invalid(name.as_str(), format!("it is one too many: there may be {max}"));
+        }
+        let hint =
+            |near: Option<&str>| near.map(|name| format!(": did you mean `{name}`?")).unwrap_or_default();
+        for (name, entry) in &self.schedules {
+            if let Err(WrongEntry { why, .. }) = entry.check() {
+                return invalid(name.as_str(), why);
+            }
+            if !self.modules.contains_key(&entry.module) {
+                let near = crate::nearest(entry.module.as_str(), self.modules.keys().map(ModuleName::as_str));
+                return invalid(
+                    name.as_str(),
+                    format!("there is no module `{}`{}", entry.module, hint(near)),
+                );
+            }
+            if let Some(queue) = entry.queue.as_ref().filter(|queue| !self.knows_queue(queue))
+                && self.only_declared_queues()
+            {
+                let near = crate::nearest(queue.as_str(), self.queues.keys().map(QueueName::as_str));
+                return invalid(name.as_str(), format!("queue `{queue}` is not declared{}", hint(near)));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> ScheduleEntry {
+        ScheduleEntry::new(ModuleName::new("hello").unwrap(), "@daily")
+    }
+
+    #[test]
+    fn a_schedule_needs_a_module_and_a_cron_expression_and_nothing_else() {
+        let read: ScheduleEntry = serde_json::from_str(r#"{"module": "hello", "cron": "@daily"}"#).unwrap();
+        assert_eq!(read, entry());
+        assert_eq!(read.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_told_with_its_key() {
+        let deep = (0..101).fold(Value::Null, |value, _| Value::Array(vec![value]));
+        for (entry, key) in [
+            (ScheduleEntry { cron: "* * *".into(), ..entry() }, "cron"),
+            (ScheduleEntry { zone: "Mars".into(), ..entry() }, "zone"),
+            (ScheduleEntry { args: Value::String("x".repeat(limits::ARGS_BYTES_MAX)), ..entry() }, "args"),
+            (ScheduleEntry { args: deep, ..entry() }, "args"),
+            (ScheduleEntry { missed_max: 0, ..entry() }, "missed_max"),
+            (ScheduleEntry { missed_max: u32::MAX, ..entry() }, "missed_max"),
+            (ScheduleEntry { jitter_ms: u64::MAX, ..entry() }, "jitter"),
+        ] {
+            assert_eq!(entry.check().unwrap_err().key, key);
+        }
+    }
+}
