@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod lanes;
 pub mod listing;
 pub mod machines;
+pub mod schedules;
 pub mod transactions;
 
 use crate::{Store, StoreError};
@@ -82,6 +83,9 @@ macro_rules! conformance {
             machines::machines_are_by_name_with_the_jobs_leased_to_them
             machines::a_machine_is_forgotten
             machines::settings_are_remembered
+            schedules::a_schedule_is_found_as_it_was_written
+            schedules::the_next_schedule_is_the_soonest
+            schedules::a_schedule_is_forgotten
         );
     };
     (@tests $open:expr; $($file:ident :: $rule:ident)*) => {
@@ -122,6 +126,7 @@ mod tests {
             ("lanes", include_str!("conformance/lanes.rs")),
             ("listing", include_str!("conformance/listing.rs")),
             ("machines", include_str!("conformance/machines.rs")),
+            ("schedules", include_str!("conformance/schedules.rs")),
             ("transactions", include_str!("conformance/transactions.rs")),
         ];
         for (file, source) in files {

@@ -6,11 +6,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use async_trait::async_trait;
 use bytes::Bytes;
 use midge_core::{
-    Change, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, StateFilter, Turn, UnreadableJob,
+    Change, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, StateFilter, Turn,
+    UnreadableJob,
 };
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
-    AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp,
+    AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
 };
 
 /// Work that is done in one transaction.
@@ -129,7 +130,7 @@ fn received<T, E: From<StoreError>>(
 }
 
 /// Everything that can be done in a transaction.
-pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows {
+pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows {
     /// Writes what an event changed: the job, and the attempt that ended. What the job does not keep any more is deleted.
     fn put_change(&mut self, change: &Change) -> Result<(), StoreError> {
         self.put_jobs(std::slice::from_ref(&change.job))?;
@@ -141,7 +142,7 @@ pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows {
         }
     }
 }
-impl<T: JobRows + LaneRows + ContentRows + MachineRows> Rows for T {}
+impl<T: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows> Rows for T {}
 
 /// A job as it was written, or what is known of one whose row cannot be read.
 pub type ReadJob = Result<Job, UnreadableJob>;
@@ -315,6 +316,25 @@ pub trait MachineRows {
 
     /// Writes a value to remember.
     fn put_setting(&mut self, key: &str, value: &str) -> Result<(), StoreError>;
+}
+
+/// Rows of schedules. One whose row cannot be read is not found.
+pub trait ScheduleRows {
+    /// Finds a schedule by name.
+    fn schedule(&mut self, name: &ScheduleName) -> Result<Option<Schedule>, StoreError>;
+
+    /// Finds all schedules, by name. Those that cannot be read are left out, and, in a transaction that writes, deleted:
+    /// a schedule is then as one that is new.
+    fn schedules(&mut self) -> Result<Vec<Schedule>, StoreError>;
+
+    /// Returns the soonest time at which there is something to do about a schedule. Fast enough for every round.
+    fn next_schedule(&mut self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Writes a schedule: a new one, or over the one of the same name.
+    fn put_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError>;
+
+    /// Deletes the row of a schedule, if there is one.
+    fn delete_schedule(&mut self, name: &ScheduleName) -> Result<(), StoreError>;
 }
 
 /// A kind of bytes that belong to a job, which has at most one of each kind.

@@ -40,6 +40,7 @@ mod read;
 
 mod contents;
 mod machines;
+mod schedules;
 
 mod rows;
 

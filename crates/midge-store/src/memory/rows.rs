@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{InLane, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Turn, claim_order};
+use midge_core::{
+    InLane, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn, claim_order,
+};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
-    AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp,
+    AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
 };
 
 use super::tables::{Tables, Waiting};
 use crate::rows::changed_at;
 use crate::work::Access;
-use crate::{Content, ContentRows, JobRows, JobSearch, LaneRows, MachineRows, ReadJob, StoreError};
+use crate::{
+    Content, ContentRows, JobRows, JobSearch, LaneRows, MachineRows, ReadJob, ScheduleRows, StoreError,
+};
 
 type Undo = Box<dyn FnOnce(&mut Tables)>;
 
@@ -424,6 +428,32 @@ impl MachineRows for MemoryRows<'_> {
     fn put_setting(&mut self, key: &str, value: &str) -> Result<(), StoreError> {
         self.access.to_write()?;
         self.set(|tables| &mut tables.settings, key.to_owned(), Some(value.to_owned()));
+        Ok(())
+    }
+}
+
+impl ScheduleRows for MemoryRows<'_> {
+    fn schedule(&mut self, name: &ScheduleName) -> Result<Option<Schedule>, StoreError> {
+        Ok(self.tables.schedules.get(name).cloned())
+    }
+
+    fn schedules(&mut self) -> Result<Vec<Schedule>, StoreError> {
+        Ok(self.tables.schedules.values().cloned().collect())
+    }
+
+    fn next_schedule(&mut self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.tables.schedules.values().filter_map(|schedule| schedule.next).min())
+    }
+
+    fn put_schedule(&mut self, schedule: &Schedule) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.set(|tables| &mut tables.schedules, schedule.name.clone(), Some(schedule.clone()));
+        Ok(())
+    }
+
+    fn delete_schedule(&mut self, name: &ScheduleName) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.set(|tables| &mut tables.schedules, name.clone(), None);
         Ok(())
     }
 }

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Lane, Machine, ModuleRow, Phase, QueueRow, Turn};
+use midge_core::{Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{
+    AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
+};
 
 use crate::Content;
 
@@ -39,6 +41,7 @@ pub(super) struct Tables {
     pub(super) logs: BTreeMap<(JobId, AttemptNumber), Vec<u8>>,
     pub(super) attempts: BTreeMap<(JobId, AttemptNumber), AttemptView>,
     pub(super) machines: BTreeMap<MachineName, Machine>,
+    pub(super) schedules: BTreeMap<ScheduleName, Schedule>,
     pub(super) settings: BTreeMap<String, String>,
 }
 

@@ -14,8 +14,12 @@ use crate::StoreError;
 /// `midg`: says in the file's header whose it is.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"midg");
 /// Each leads from one schema to the next, the first from an empty file.
-const SCHEMAS: &[&str] =
-    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+const SCHEMAS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 const PAGE_BYTES: u32 = 4096;
 /// No other server has the file, but a person with the `sqlite3` command or a backup may hold a lock for a moment.
 const BUSY: Duration = Duration::from_secs(10);
