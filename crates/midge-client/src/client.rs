@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use midge_protocol::api::{
     BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Modules,
-    Pause, PauseRequest, Queues,
+    Pause, PauseRequest, Queues, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Secret, limits};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, Secret, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -254,6 +254,54 @@ impl Client {
     pub async fn resume_queue(&self, name: &QueueName) -> Result<(), ClientError> {
         let path = ["queues", name.as_str(), "resume"];
         self.transport.send(&Call::post(&path, Repeat::Safe)).await.map(drop)
+    }
+
+    /// Returns the schedules that are served, each with its next runs and its last job.
+    pub async fn schedules(&self) -> Result<Schedules, ClientError> {
+        self.ask(Call::get(&["schedules"])).await
+    }
+
+    /// Returns a schedule.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the code `no_such_schedule` where none of that name is served.
+    pub async fn schedule(&self, name: &ScheduleName) -> Result<ScheduleView, ClientError> {
+        self.ask(Call::get(&["schedules", name.as_str()])).await
+    }
+
+    /// Has a schedule enqueue nothing until it is resumed, or its pause is over.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where none of that name is served, or the request is not in order.
+    pub async fn pause_schedule(
+        &self,
+        name: &ScheduleName,
+        request: &PauseRequest,
+    ) -> Result<Pause, ClientError> {
+        let path = ["schedules", name.as_str(), "pause"];
+        self.ask(Call { body: Some(json(request)?), ..Call::post(&path, Repeat::Safe) }).await
+    }
+
+    /// Has a paused schedule go on: what ticked meanwhile brings no jobs.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where none of that name is served.
+    pub async fn resume_schedule(&self, name: &ScheduleName) -> Result<(), ClientError> {
+        let path = ["schedules", name.as_str(), "resume"];
+        self.transport.send(&Call::post(&path, Repeat::Safe)).await.map(drop)
+    }
+
+    /// Enqueues a job of a schedule now, beside those of its ticks. Repeating the same request gives the same job.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where none of that name is served, or its queue is full.
+    pub async fn run_schedule(
+        &self,
+        name: &ScheduleName,
+        request: &RunRequest,
+    ) -> Result<Enqueued, ClientError> {
+        let path = ["schedules", name.as_str(), "run"];
+        self.ask(Call { body: Some(json(request)?), ..Call::post(&path, Repeat::Safe) }).await
     }
 
     /// Returns the Machines that are there, and those that went lately; newest first.

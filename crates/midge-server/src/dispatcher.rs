@@ -7,6 +7,7 @@ mod change;
 mod decide;
 mod look;
 mod prune;
+mod schedules;
 mod spec;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 pub use self::act::act;
 pub use self::change::take_over;
 pub use self::decide::decide;
+pub(crate) use self::schedules::request;
 pub use self::spec::OWNER_KEY;
 use crate::catalog::Catalog;
 use crate::midge::Inner;
@@ -53,7 +55,7 @@ pub struct Decided {
     pub returned: Vec<QueueName>,
     /// The queues that have jobs which are due.
     pub due: Vec<QueueName>,
-    /// The time at which the next job becomes due or expires; nothing where none waits for its time.
+    /// The time at which the next job becomes due or expires, or a schedule ticks; nothing where none waits for its time.
     pub next_due: Option<Timestamp>,
     /// Whether there are Machines to look at.
     pub machines: bool,

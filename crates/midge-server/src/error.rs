@@ -1,6 +1,6 @@
 //! Why something that was asked of a server is not done.
 
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, limits};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, limits};
 use midge_store::StoreError;
 
 /// Why something that was asked for is not done. Every text says what to do next.
@@ -64,6 +64,14 @@ pub enum ServiceError {
         /// The most jobs that may wait in the queue.
         max: u64,
     },
+    /// No schedule of that name is served.
+    #[error("there is no schedule `{name}`{}", schedule_hint(.name, .nearest))]
+    NoSuchSchedule {
+        /// The name that was asked for.
+        name: ScheduleName,
+        /// The name that was likely meant, if one is near enough.
+        nearest: Option<String>,
+    },
     /// There is no job of that id: it never was, or has been deleted since it ended.
     #[error("there is no job {0}: it was never enqueued here, or ended so long ago that it was deleted")]
     NoSuchJob(JobId),
@@ -109,6 +117,13 @@ fn declare_or(name: &QueueName, nearest: &Option<String>) -> String {
     match nearest {
         Some(nearest) => format!(": did you mean `{nearest}`? If not, {declare}"),
         None => format!(": {declare}"),
+    }
+}
+
+fn schedule_hint(name: &ScheduleName, nearest: &Option<String>) -> String {
+    match nearest {
+        Some(nearest) => format!(": did you mean `{nearest}`?"),
+        None => format!(": declare it in midge.toml as [schedules.{name}] and run `midge build`"),
     }
 }
 

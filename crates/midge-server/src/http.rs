@@ -15,10 +15,10 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
 use midge_protocol::api::{
     BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Modules, Pause,
-    PauseRequest,
+    PauseRequest, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::JobView;
-use midge_protocol::{AttemptNumber, ModuleName, QueueName};
+use midge_protocol::{AttemptNumber, ModuleName, QueueName, ScheduleName};
 use serde::Deserialize;
 
 pub(crate) use access::check_form;
@@ -47,6 +47,11 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/queues", get(queues))
         .route("/v1/queues/{name}/pause", post(pause_queue))
         .route("/v1/queues/{name}/resume", post(resume_queue))
+        .route("/v1/schedules", get(schedules))
+        .route("/v1/schedules/{name}", get(schedule))
+        .route("/v1/schedules/{name}/pause", post(pause_schedule))
+        .route("/v1/schedules/{name}/resume", post(resume_schedule))
+        .route("/v1/schedules/{name}/run", post(run_schedule))
         .route("/v1/machines", get(machines))
         .route("/v1/modules", get(modules))
         .route("/v1/modules/{name}/pause", post(pause_module))
@@ -162,6 +167,41 @@ async fn pause_queue(
 async fn resume_queue(State(midge): State<Midge>, Name(name): Name<QueueName>) -> Result<StatusCode, Failed> {
     midge.resume_queue(name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn schedules(State(midge): State<Midge>) -> Result<Json<Schedules>, Failed> {
+    Ok(Json(midge.schedules().await?))
+}
+
+async fn schedule(
+    State(midge): State<Midge>,
+    Name(name): Name<ScheduleName>,
+) -> Result<Json<ScheduleView>, Failed> {
+    Ok(Json(midge.schedule(name).await?))
+}
+
+async fn pause_schedule(
+    State(midge): State<Midge>,
+    Name(name): Name<ScheduleName>,
+    body: Body<PauseRequest>,
+) -> Result<Json<Pause>, Failed> {
+    Ok(Json(midge.pause_schedule(name, body.value).await?))
+}
+
+async fn resume_schedule(
+    State(midge): State<Midge>,
+    Name(name): Name<ScheduleName>,
+) -> Result<StatusCode, Failed> {
+    midge.resume_schedule(name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn run_schedule(
+    State(midge): State<Midge>,
+    Name(name): Name<ScheduleName>,
+    body: Body<RunRequest>,
+) -> Result<Json<Enqueued>, Failed> {
+    Ok(Json(midge.run_schedule(name, body.value).await?))
 }
 
 async fn machines(State(midge): State<Midge>) -> Result<Response, Failed> {

@@ -1,9 +1,10 @@
 //! What can be asked of a server, apart from HTTP: each file adds methods to [`crate::Midge`].
 
-mod enqueue;
+pub(crate) mod enqueue;
 mod jobs;
 mod machines;
 mod modules;
 mod queues;
+mod schedules;
 
 pub use jobs::JobContent;

@@ -17,7 +17,7 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
-use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, ModuleView, Modules, Queues};
+use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, ModuleView, Modules, Queues, Schedules};
 use midge_protocol::job::{JobView, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use serde::de::DeserializeOwned;
@@ -28,6 +28,8 @@ use crate::http::{self, check_form};
 
 /// How much of an answer of the API a page takes in.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How many schedules a page shows.
+const SCHEDULES_SHOWN_MAX: usize = 100;
 /// How much of a log or a result a page shows.
 const SHOWN_BYTES_MAX: usize = 64 * 1024;
 
@@ -152,10 +154,12 @@ async fn overview(
     let failed: JobPage = api.get("/v1/jobs?state=discarded&limit=25", &visitor).await?;
     let retrying: JobPage = api.get("/v1/jobs?state=retryable&limit=25", &visitor).await?;
     let machines: Machines = api.get("/v1/machines", &visitor).await?;
+    let schedules: Schedules = api.get("/v1/schedules", &visitor).await?;
     let body = html! {
         section { h2 { "Queues" } (queues_table(&queues)) }
         @if !held.is_empty() { section { h2 { "Modules that start no jobs" } (modules_table(&held)) } }
         section { h2 { "Machines, " (queues.machines) " of " (queues.max_machines) } (machines_table(&machines)) }
+        @if !schedules.schedules.is_empty() { section { h2 { "Schedules" } (schedules_table(base, &schedules)) } }
         @if !failed.jobs.is_empty() { section { h2 { "Discarded jobs" } (jobs_table(base, &failed.jobs)) } }
         @if !retrying.jobs.is_empty() {
             section { h2 { "Jobs to be tried again" } (jobs_table(base, &retrying.jobs)) }
@@ -295,6 +299,45 @@ fn queues_table(queues: &Queues) -> Markup {
                     td.says { @if let Some(waits) = &queue.waits { (shown::line(&waits.text)) } }
                 }
             }
+        }
+    }
+}
+
+fn schedules_table(base: &str, schedules: &Schedules) -> Markup {
+    html! {
+        table {
+            thead {
+                tr {
+                    th { "schedule" } th { "module" } th { "when" } th { "next" } th { "last job" } th { "note" }
+                }
+            }
+            @for schedule in schedules.schedules.iter().take(SCHEDULES_SHOWN_MAX) {
+                tr {
+                    td { (schedule.name) }
+                    td { (schedule.module) }
+                    td { (shown::line(&schedule.cron)) " " (shown::line(&schedule.zone)) }
+                    td { @if let Some(next) = schedule.next.first() { (time(next.due)) } @else { "–" } }
+                    td {
+                        @if let Some(last) = &schedule.last {
+                            @match last.state {
+                                Some(state) => { a href={ (base) "/jobs/" (last.job) } { (badge(state)) } }
+                                None => "deleted",
+                            }
+                        } @else { "–" }
+                    }
+                    td.says {
+                        @if let Some(pause) = &schedule.pause {
+                            "paused since " (time(pause.since))
+                            @if let Some(until) = pause.until { " until " (time(until)) }
+                            @if !pause.by.is_empty() { " by " (shown::line(&pause.by)) }
+                            @if !pause.reason.is_empty() { ": " (shown::line(&pause.reason)) }
+                        } @else if let Some(waits) = &schedule.waits { (shown::line(&waits.text)) }
+                    }
+                }
+            }
+        }
+        @if schedules.schedules.len() > SCHEDULES_SHOWN_MAX {
+            p.quiet { "and " (schedules.schedules.len() - SCHEDULES_SHOWN_MAX) " more: " code { "midge schedules" } }
         }
     }
 }

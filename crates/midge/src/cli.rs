@@ -5,7 +5,8 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, modules, new, queues, run, serve,
+    bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, modules, new, queues, run,
+    schedules, serve,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -44,6 +45,7 @@ pub(crate) enum Command {
     Jobs(jobs::Args),
     Queues(queues::Args),
     Modules(modules::Args),
+    Schedules(schedules::Args),
     Machines(machines::Args),
     Bench(bench::Args),
     Completions(completions::Args),
@@ -103,6 +105,18 @@ mod tests {
         assert!(parse("midge jobs retry --state discarded --module hello").is_ok());
         assert!(parse(&format!("midge jobs retry {id} --state discarded")).is_err());
         assert!(parse("midge jobs retry --module hello").is_err());
+    }
+
+    #[test]
+    fn schedules_lists_unless_told_otherwise() {
+        for line in ["midge schedules", "midge schedules --json", "midge schedules list"] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        for verb in ["show", "pause", "resume", "run"] {
+            assert!(parse(&format!("midge schedules {verb} nightly")).is_ok(), "{verb}");
+            assert!(parse(&format!("midge schedules {verb}")).is_err(), "{verb}");
+        }
+        assert!(parse("midge schedules pause nightly --by Ada --reason flood").is_ok());
     }
 
     #[test]

@@ -15,7 +15,9 @@ pub(crate) mod enqueue;
 pub(crate) mod jobs;
 pub(crate) mod machines;
 pub(crate) mod modules;
+mod pause;
 pub(crate) mod queues;
+pub(crate) mod schedules;
 
 pub(crate) mod bench;
 
@@ -49,6 +51,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Jobs(args) => calling(args.run()),
         Command::Queues(args) => calling(args.run()),
         Command::Modules(args) => calling(args.run()),
+        Command::Schedules(args) => calling(args.run()),
         Command::Machines(args) => calling(args.run()),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => args.run(),

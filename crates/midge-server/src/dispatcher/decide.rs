@@ -19,6 +19,7 @@ use rand::rngs::StdRng;
 
 use super::change::{change, forget_unreadable};
 use super::look::look;
+use super::schedules::enqueue_ticks;
 use super::spec::{machine_name, machine_spec};
 use super::{Act, Context, Decided};
 use crate::clock::Clock;
@@ -57,6 +58,8 @@ pub async fn decide(
         let (queues, more_held) = holds.release(round.rows)?;
         round.decided.returned.extend(queues);
         round.see(sights.known, looked_at)?;
+        // Before the plan, which counts their jobs.
+        enqueue_ticks(round.rows, &context.catalog, now)?;
         round.plan(sights.strays, &holds)?;
         if more_held {
             round.decided.next_due = Some(now);
@@ -126,9 +129,9 @@ impl Round<'_> {
         self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
         // Where more have expired than one round discards, the next one comes at once.
         let again = more_to_hold.then_some(self.now);
-        let next =
-            [self.rows.next_due(self.now)?, self.rows.next_expiry()?, room_at, holds.next_end(), again];
-        self.decided.next_due = next.into_iter().flatten().min();
+        let due = [self.rows.next_due(self.now)?, self.rows.next_expiry()?, self.rows.next_schedule()?];
+        let others = [room_at, holds.next_end(), again];
+        self.decided.next_due = due.into_iter().chain(others).flatten().min();
         Ok(())
     }
 

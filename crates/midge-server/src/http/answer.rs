@@ -78,6 +78,7 @@ impl From<ServiceError> for Failed {
             ServiceError::NoSuchAttempt { .. } | ServiceError::ForgottenAttempt { .. } => {
                 (StatusCode::NOT_FOUND, "no_such_attempt")
             }
+            ServiceError::NoSuchSchedule { .. } => (StatusCode::NOT_FOUND, "no_such_schedule"),
             ServiceError::NoContent(..) => (StatusCode::NOT_FOUND, "no_content"),
             ServiceError::Refused(..) => (StatusCode::CONFLICT, "refused"),
             ServiceError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
@@ -214,7 +215,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// A name from the path, of a queue or a module.
+/// A name from the path, such as a queue's.
 pub(crate) struct Name<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: FromStr<Err = InvalidName>> FromRequestParts<S> for Name<T> {

@@ -16,7 +16,7 @@ use crate::error::ServiceError;
 use crate::midge::Midge;
 
 /// A request that is in order, with all that the manifest adds to it.
-struct Accepted {
+pub(crate) struct Accepted {
     new: NewJob,
     request: EnqueueRequest,
 }
@@ -46,7 +46,12 @@ impl Midge {
     }
 }
 
-fn accept(request: EnqueueRequest, catalog: &Catalog, now: Timestamp) -> Result<Accepted, ServiceError> {
+/// Checks a request, and completes it from the manifest.
+pub(crate) fn accept(
+    request: EnqueueRequest,
+    catalog: &Catalog,
+    now: Timestamp,
+) -> Result<Accepted, ServiceError> {
     let module = catalog.module(&request.module).map_err(|nearest| ServiceError::UnknownModule {
         name: request.module.clone(),
         nearest: nearest.map(str::to_owned),
@@ -172,13 +177,15 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
     hash.digest()
 }
 
-struct Written {
-    enqueued: Vec<Enqueued>,
+/// What was written.
+pub(crate) struct Written {
+    pub(crate) enqueued: Vec<Enqueued>,
     /// The queues that have new jobs.
-    queues: Vec<QueueName>,
+    pub(crate) queues: Vec<QueueName>,
 }
 
-fn write(
+/// Writes jobs, all or none: what is refused is refused before anything is written.
+pub(crate) fn write(
     rows: &mut dyn Rows,
     accepted: Vec<Accepted>,
     catalog: &Catalog,

@@ -9,6 +9,7 @@ mod lanes;
 mod modules;
 mod routes;
 mod rules;
+mod schedules;
 mod sites;
 mod stage;
 mod strangers;

@@ -8,7 +8,7 @@ use midge_cli::table::Table;
 use midge_protocol::api::ModuleView;
 use midge_protocol::{ModuleName, shown};
 
-use super::queues::{PauseWords, say_paused};
+use super::pause::{Pausing, until};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -55,7 +55,7 @@ struct PauseArgs {
     /// The module
     name: ModuleName,
     #[command(flatten)]
-    pause: PauseWords,
+    pausing: Pausing,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -73,9 +73,10 @@ impl Args {
         match self.command.unwrap_or(Command::List(self.list)) {
             Command::List(args) => list(args).await?,
             Command::Pause(args) => {
-                let request = args.pause.request();
+                let request = args.pausing.request();
                 let pause = args.server.client()?.pause_module(&args.name, &request).await.answered()?;
-                say_paused(args.name.as_str(), &pause, "modules")?;
+                let until = until(&pause, &format!("midge modules resume {}", args.name));
+                say(format_args!("{} is paused {until}", args.name))?;
             }
             Command::Resume(args) => {
                 args.server.client()?.resume_module(&args.name).await.answered()?;

@@ -7,11 +7,11 @@ use anyhow::Result;
 use midge_cli::output::{say, say_json};
 use midge_cli::table::Table;
 use midge_cli::words;
-use midge_protocol::api::{Pause, PauseRequest, QueueView};
+use midge_protocol::api::QueueView;
 use midge_protocol::job::State;
-use midge_protocol::{QueueName, Timestamp, shown};
+use midge_protocol::{QueueName, shown};
 
-use super::enqueue::parse_time;
+use super::pause::{Pausing, until};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -58,26 +58,9 @@ struct PauseArgs {
     /// The queue
     name: QueueName,
     #[command(flatten)]
-    pause: PauseWords,
+    pausing: Pausing,
     #[command(flatten)]
     server: ServerArgs,
-}
-
-/// What is said of a pause, of a queue or a module.
-#[derive(Debug, clap::Args)]
-pub(super) struct PauseWords {
-    /// Why, for others who wonder
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    reason: String,
-    /// Who pauses it
-    #[arg(long, value_name = "NAME", env = "USER", default_value = "")]
-    by: String,
-    /// Let it go on by itself after so long
-    #[arg(long = "for", value_name = "DURATION", value_parser = words::parse_duration, conflicts_with = "until")]
-    r#for: Option<Duration>,
-    /// Let it go on by itself at this time, such as 2030-01-31T08:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    until: Option<Timestamp>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -119,25 +102,9 @@ async fn list(args: ListArgs) -> Result<()> {
 }
 
 async fn pause(args: PauseArgs) -> Result<()> {
-    let request = args.pause.request();
-    let pause = args.server.client()?.pause_queue(&args.name, &request).await.answered()?;
-    say_paused(args.name.as_str(), &pause, "queues")
-}
-
-impl PauseWords {
-    pub(super) fn request(self) -> PauseRequest {
-        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        PauseRequest { reason: self.reason, by: self.by, until: self.until, for_ms: self.r#for.map(millis) }
-    }
-}
-
-/// Says that something is paused, and how it goes on.
-pub(super) fn say_paused(name: &str, pause: &Pause, command: &str) -> Result<()> {
-    let until = match pause.until {
-        Some(until) => format!(" until {until}"),
-        None => format!(": `midge {command} resume {name}` lets it go on"),
-    };
-    say(format_args!("{name} is paused{until}"))
+    let pause = args.server.client()?.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
+    let until = until(&pause, &format!("midge queues resume {}", args.name));
+    say(format_args!("{} is paused {until}", args.name))
 }
 
 fn table(queues: &[QueueView]) -> Table {

@@ -1,0 +1,157 @@
+//! Schedules: what can be asked about them and of them, and what their ticks bring.
+
+use std::sync::Arc;
+
+use midge_core::Job;
+use midge_protocol::api::{Enqueued, Pause, ScheduleView, Schedules};
+use midge_protocol::job::State;
+use midge_protocol::manifest::{QueuePolicy, ScheduleEntry, ServerPolicy};
+use midge_protocol::{QueueName, ScheduleName, Timestamp};
+use midge_server::{Access, Catalog, dispatcher};
+use midge_store::conformance::fixtures::{at, module, queue};
+use midge_store::{JobSearch, MemoryStore, read, write};
+
+use super::stage::{self, Api, Hands, Server};
+
+const PAUSE: &str = r#"{"by": "Ada", "reason": "flood"}"#;
+
+fn catalog(name: &str, policy: QueuePolicy, schedule: ScheduleEntry) -> Catalog {
+    let mut catalog = stage::catalog([(QueueName::default_queue(), policy)].into(), ServerPolicy::default());
+    catalog.manifest.schedules = [(ScheduleName::new(name).unwrap(), schedule)].into();
+    catalog
+}
+
+fn hello(cron: &str) -> ScheduleEntry {
+    ScheduleEntry::new(module("hello"), cron)
+}
+
+async fn server() -> Server {
+    let catalog = catalog("yearly", QueuePolicy::default(), hello("@yearly"));
+    Server::of(Arc::new(MemoryStore::new()), stage::made, catalog, Access::Loopback).await
+}
+
+async fn yearly(server: &Server) -> ScheduleView {
+    server.get("/v1/schedules/yearly").await.parse()
+}
+
+#[tokio::test]
+async fn a_schedule_is_listed_with_its_next_five_runs() {
+    let server = server().await;
+    let list: Schedules = server.get("/v1/schedules").await.parse();
+    assert_eq!(list.schedules, [yearly(&server).await]);
+    let yearly = &list.schedules[0];
+    assert_eq!((yearly.name.as_str(), &yearly.queue), ("yearly", &Some(queue("default"))));
+    let next: Vec<String> = yearly.next.iter().map(|next| next.tick.to_string()).collect();
+    assert!(next.len() == 5 && next.iter().all(|tick| tick.ends_with("-01-01T00:00:00.000Z")), "{next:?}");
+    assert_eq!((&yearly.last, &yearly.pause), (&None, &None));
+}
+
+#[tokio::test]
+async fn a_schedule_is_paused_and_resumed_and_run_by_hand() {
+    let server = server().await;
+    for _ in 0..2 {
+        let paused: Pause = server.call("POST", "/v1/schedules/yearly/pause", PAUSE).await.parse();
+        assert_eq!((paused.by.as_str(), paused.reason.as_str(), paused.until), ("Ada", "flood", None));
+        let yearly = yearly(&server).await;
+        assert_eq!((yearly.pause, yearly.next), (Some(paused), vec![]));
+    }
+    let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+    for new in [true, false] {
+        let run = format!(r#"{{"id": "{id}"}}"#);
+        let enqueued: Enqueued = server.call("POST", "/v1/schedules/yearly/run", run).await.parse();
+        assert_eq!((enqueued.id.to_string().as_str(), enqueued.new), (id, new));
+    }
+    assert_eq!(server.post("/v1/schedules/yearly/resume").await.status.as_u16(), 204);
+    let yearly = yearly(&server).await;
+    assert_eq!((yearly.pause, yearly.next.len()), (None, 5));
+    let last = yearly.last.unwrap();
+    assert_eq!((last.job.to_string().as_str(), last.tick, last.state), (id, None, Some(State::Available)));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_about_a_schedule_is_told() {
+    let server = server().await;
+    let long = format!(r#"{{"by": "{}"}}"#, "x".repeat(10_000));
+    for (path, body, status, words) in [
+        ("yaerly/resume", "", 404, "there is no schedule `yaerly`: did you mean `yearly`?"),
+        ("YEARLY/resume", "", 400, "is not a schedule name"),
+        ("yearly/pause", r#"{"why": "x"}"#, 400, "unknown field `why`"),
+        ("yearly/pause", "[]", 400, "the body is not what it should be"),
+        ("yearly/pause", r#"{"until": "2020-01-01T00:00:00Z"}"#, 422, "which has passed: use a later time"),
+        ("yearly/pause", &long, 413, "by is 10000 bytes, and at most 256"),
+        ("yearly/run", r#"{"id": "x"}"#, 400, "the body is not what it should be"),
+    ] {
+        server.call("POST", &format!("/v1/schedules/{path}"), body.to_owned()).await.refused(status, words);
+    }
+}
+
+/// A store with one schedule, at which rounds look when the test says so. It ticks every minute of the test's time.
+struct Rounds {
+    store: MemoryStore,
+    clock: Hands,
+    context: dispatcher::Context,
+}
+
+impl Rounds {
+    /// At second 0, when the schedule is seen for the first time.
+    async fn begin(policy: QueuePolicy, schedule: ScheduleEntry) -> Rounds {
+        let context = stage::context(catalog("often", policy, schedule));
+        let rounds = Rounds { store: MemoryStore::new(), clock: Hands::default(), context };
+        rounds.look_after(0).await;
+        rounds
+    }
+
+    /// Has a round look so many seconds after the last one, and returns when it wants the next one.
+    async fn look_after(&self, seconds: i64) -> Option<Timestamp> {
+        self.clock.advance(seconds * 1_000);
+        let (api, _made) = Api::new(stage::made);
+        dispatcher::decide(&self.store, &api, &self.context, &self.clock).await.unwrap().next_due
+    }
+
+    /// Returns the jobs that came, oldest first.
+    async fn jobs(&self) -> Vec<Job> {
+        let jobs = read(&self.store, |rows| rows.jobs_listed(&JobSearch::default(), 1_000)).await.unwrap();
+        jobs.into_iter().map(Result::unwrap).rev().collect()
+    }
+
+    /// Returns the seconds of their ticks: an id begins with its time.
+    async fn ticks(&self) -> Vec<i64> {
+        let millis = |job: &Job| job.id.as_bytes()[..6].iter().fold(0, |ms, byte| ms << 8 | i64::from(*byte));
+        self.jobs().await.iter().map(|job| (millis(job) - at(0).as_millis()) / 1_000).collect()
+    }
+}
+
+/// At second 40 of each minute, as is [`at`] 0.
+fn every_minute() -> ScheduleEntry {
+    hello("40 * * * * *")
+}
+
+fn second(second: i64) -> Option<Timestamp> {
+    Some(at(second * 1_000))
+}
+
+#[tokio::test]
+async fn a_tick_brings_one_job_however_often_rounds_look_and_they_look_in_time() {
+    let rounds = Rounds::begin(QueuePolicy::default(), every_minute()).await;
+    assert_eq!(rounds.look_after(59).await, second(60));
+    assert_eq!(rounds.ticks().await, [0; 0]);
+    for _ in 0..3 {
+        assert_eq!(rounds.look_after(1).await, second(120));
+        assert_eq!(rounds.ticks().await, [60]);
+    }
+    rounds.look_after(120).await;
+    assert_eq!(rounds.ticks().await, [60, 120, 180]);
+}
+
+#[tokio::test]
+async fn a_tick_waits_while_its_queue_is_full_and_comes_when_there_is_room() {
+    let policy = QueuePolicy { max_jobs: 1, ..QueuePolicy::default() };
+    let rounds = Rounds::begin(policy, every_minute()).await;
+    rounds.look_after(60).await;
+    assert_eq!(rounds.look_after(60).await, second(125), "it is tried again after some seconds");
+    assert_eq!(rounds.ticks().await, [60]);
+    let first = rounds.jobs().await[0].id;
+    write(&rounds.store, move |rows| rows.delete_job(first)).await.unwrap();
+    assert_eq!(rounds.look_after(5).await, second(180));
+    assert_eq!(rounds.ticks().await, [120]);
+}

@@ -1,0 +1,217 @@
+//! `midge schedules`: which jobs come by themselves, and what to do about them.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use midge_cli::output::{dim, note, say, say_json, state};
+use midge_cli::table::{Table, cut};
+use midge_cli::words;
+use midge_protocol::api::{RunRequest, ScheduleView};
+use midge_protocol::{JobId, ScheduleName, Timestamp, shown};
+
+use super::pause::{Pausing, until};
+use crate::arguments::ServerArgs;
+use crate::connection::Answered;
+
+/// The width of a note in the table; `midge schedules show` has all of it.
+const NOTE_WIDTH_MAX: usize = 60;
+
+/// List the schedules, look at one, pause, resume or run some
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Without a subcommand it lists.
+
+Examples:
+  midge schedules                                            when each runs next, and how its last job ended
+  midge schedules show nightly
+  midge schedules pause nightly --reason 'the archive is full' --for 2d
+  midge schedules resume nightly
+  midge schedules run nightly                                a job of it now, beside those of its ticks")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the schedules that are served
+    List(ListArgs),
+    /// Show a schedule: its next runs, its last job, its pause
+    Show(ShowArgs),
+    /// Have a schedule enqueue nothing: its ticks bring no jobs
+    Pause(PauseArgs),
+    /// Have a paused schedule go on; what ticked in the pause brings no jobs
+    Resume(NameArgs),
+    /// Enqueue a job of a schedule now, and write its id to stdout
+    Run(NameArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct NameArgs {
+    /// The schedule
+    name: ScheduleName,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// The schedule
+    name: ScheduleName,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct PauseArgs {
+    /// The schedule
+    name: ScheduleName,
+    #[command(flatten)]
+    pausing: Pausing,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl Args {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
+        match self.command {
+            None => list(self.list).await?,
+            Some(Command::List(args)) => list(args).await?,
+            Some(Command::Show(args)) => {
+                let schedule = args.server.client()?.schedule(&args.name).await.answered()?;
+                if args.json {
+                    say_json(&schedule)?;
+                } else {
+                    for (name, value) in facts(&schedule, words::now()) {
+                        say(format_args!("{} {value}", dim(format_args!("{name:<10}"))))?;
+                    }
+                }
+            }
+            Some(Command::Pause(args)) => {
+                let client = args.server.client()?;
+                let pause = client.pause_schedule(&args.name, &args.pausing.request()).await.answered()?;
+                let until = until(&pause, &format!("midge schedules resume {}", args.name));
+                say(format_args!("{} is paused {until}", args.name))?;
+            }
+            Some(Command::Resume(args)) => {
+                args.server.client()?.resume_schedule(&args.name).await.answered()?;
+                say(format_args!("{} goes on", args.name))?;
+            }
+            Some(Command::Run(args)) => {
+                let request = RunRequest { id: JobId::generate() };
+                let enqueued = args.server.client()?.run_schedule(&args.name, &request).await.answered()?;
+                say(enqueued.id)?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn list(args: ListArgs) -> Result<()> {
+    let schedules = args.server.client()?.schedules().await.answered()?;
+    if args.json {
+        return say_json(&schedules);
+    }
+    let table = table(&schedules.schedules, words::now());
+    if table.is_empty() {
+        note("there are no schedules: add a section such as [schedules.nightly] to midge.toml");
+        return Ok(());
+    }
+    say(table)
+}
+
+fn table(schedules: &[ScheduleView], now: Timestamp) -> Table {
+    let mut table = Table::new(&["SCHEDULE", "MODULE", "CRON", "ZONE", "NEXT", "LAST JOB", "NOTE"]);
+    for schedule in schedules {
+        let next = schedule.next.first().map(|next| words::relative(next.due, now));
+        let last = schedule.last.as_ref().map(|last| last.state.map_or_else(|| "deleted".to_owned(), state));
+        table.row([
+            schedule.name.to_string(),
+            schedule.module.to_string(),
+            shown::line(&schedule.cron).into_owned(),
+            shown::line(&schedule.zone).into_owned(),
+            next.unwrap_or_else(|| "-".to_owned()),
+            last.unwrap_or_else(|| "-".to_owned()),
+            cut(&remark(schedule).unwrap_or_default(), NOTE_WIDTH_MAX),
+        ]);
+    }
+    table
+}
+
+/// Returns why a schedule does not run, where that is so.
+fn remark(schedule: &ScheduleView) -> Option<String> {
+    let Some(pause) = &schedule.pause else {
+        return schedule.waits.as_ref().map(|waits| waits.text.clone());
+    };
+    let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
+    let until = pause.until.map(|until| format!(" until {until}")).unwrap_or_default();
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+    Some(format!("paused{by}{until}{reason}"))
+}
+
+fn facts(schedule: &ScheduleView, now: Timestamp) -> Vec<(&'static str, String)> {
+    let time = |at: Timestamp| format!("{at} ({})", words::relative(at, now));
+    let mut facts = vec![
+        ("schedule", schedule.name.to_string()),
+        ("module", schedule.module.to_string()),
+        ("queue", schedule.queue.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
+        ("cron", format!("{} in {}", shown::line(&schedule.cron), shown::line(&schedule.zone))),
+        ("missed", schedule.missed.as_str().to_owned()),
+        ("args", shown::line(&schedule.args.to_string()).into_owned()),
+    ];
+    if let Some(remark) = remark(schedule) {
+        facts.push((
+            if schedule.pause.is_some() { "pause" } else { "waits" },
+            shown::line(&remark).into_owned(),
+        ));
+    }
+    facts.extend(schedule.next.iter().map(|next| ("next", time(next.due))));
+    if let Some(last) = &schedule.last {
+        let how = last.state.map_or_else(|| "deleted".to_owned(), state);
+        let of = last.tick.map_or_else(|| "by hand".to_owned(), |tick| format!("of {tick}"));
+        facts.push(("last job", format!("{} {how}, {of}", last.job)));
+    }
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schedule(more: serde_json::Value) -> ScheduleView {
+        let mut schedule = json!({
+            "name": "nightly", "module": "report", "queue": "default", "args": null, "cron": "30 2 * * *",
+            "zone": "Europe/Berlin", "missed": "skip", "missed_max": 60, "jitter_ms": 0, "next": [],
+        });
+        schedule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(schedule).unwrap()
+    }
+
+    #[test]
+    fn a_schedule_that_does_not_run_says_why() {
+        let pause = json!({"pause": {"since": "2030-01-01T00:00:00Z", "by": "Ada", "reason": "flood"}});
+        assert_eq!(remark(&schedule(pause)).unwrap(), "paused by Ada: flood");
+        let pause = json!({"pause": {"since": "2030-01-01T00:00:00Z", "until": "2030-01-02T00:00:00Z"}});
+        assert_eq!(remark(&schedule(pause)).unwrap(), "paused until 2030-01-02T00:00:00.000Z");
+        let waits = json!({"waits": {"code": "queue_full", "text": "queue `a` is full: its ticks wait"}});
+        assert_eq!(remark(&schedule(waits)).unwrap(), "queue `a` is full: its ticks wait");
+        assert_eq!(remark(&schedule(json!({}))), None);
+    }
+}
