@@ -13,6 +13,7 @@ mod host;
 mod ledger;
 mod messages;
 mod people;
+mod schedules;
 mod server;
 mod store;
 mod trace;
@@ -29,7 +30,23 @@ pub enum Fence {
     TakenOut,
 }
 
+/// What is wrong with the ticks of schedules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TickFault {
+    /// Nothing: as it is.
+    None,
+    /// The state of a schedule is taken back now and then, as if it were not written with the tick's job.
+    StateLost,
+    /// So it is, and the job gets another id, as if that were no function of schedule and tick.
+    IdAndStateLost,
+}
+
 /// Runs one seed to its end.
 pub fn run(seed: u64, fence: Fence) -> Result<Summary, Violation> {
-    world::World::new(seed, fence).run()
+    world::World::new(seed, fence, TickFault::None).run()
+}
+
+/// Runs one seed to its end, with something wrong with the ticks of schedules.
+pub fn run_with_tick_fault(seed: u64, fault: TickFault) -> Result<Summary, Violation> {
+    world::World::new(seed, Fence::Standing, fault).run()
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use midge_tests::sim::{Fence, Summary, run};
+use midge_tests::sim::{Fence, Summary, TickFault, run, run_with_tick_fault};
 
 /// Seeds that once found a bug. They stay, though the world may have changed so much that they find it no more: the
 /// rules that they found are told again in `midge-server`'s `tests/all/rules.rs`.
@@ -45,8 +45,11 @@ const MUST_HAPPEN: &[&str] = &[
     "poison that was found",
     "requests without an answer",
     "retries by hand",
+    "schedules paused",
+    "schedules resumed",
     "stale requests",
     "suspects that were cleared",
+    "ticks",
 ];
 
 /// Returns the seeds that somebody asked for.
@@ -100,4 +103,23 @@ fn without_the_fence_a_late_report_is_found_to_finish_another_attempt() {
         ["with the result", "what its host said"].iter().any(|words| violation.broken.contains(words)),
         "the fence was missed, but not by what it guards: {violation}"
     );
+}
+
+#[test]
+fn a_tick_whose_job_has_no_id_of_its_own_is_found_to_fire_twice() {
+    let run = |seed| run_with_tick_fault(seed, TickFault::IdAndStateLost);
+    let violation = SEEDS_WITHOUT_FENCE.into_iter().find_map(|seed| run(seed).err());
+    let violation = violation.expect("no seed shows that a tick fires twice");
+    assert!(violation.broken.contains("tick fired twice"), "{violation}");
+}
+
+#[test]
+fn a_tick_whose_state_is_lost_fires_once_since_its_job_is_there() {
+    let mut spoilt = 0;
+    for seed in 0..20 {
+        let summary =
+            run_with_tick_fault(seed, TickFault::StateLost).unwrap_or_else(|violation| panic!("{violation}"));
+        spoilt += summary.counts.get("ticks that were spoilt").copied().unwrap_or(0);
+    }
+    assert!(spoilt > 0, "no state was lost");
 }

@@ -12,6 +12,7 @@ use midge_store::{Content, Rows, StoreError};
 
 use super::chance::Chance;
 use super::ledger::Broken;
+use super::schedules;
 use super::world::{Event, World};
 
 /// A module that some images are without.
@@ -239,11 +240,12 @@ impl World {
     /// Returns the modules that are served.
     pub(super) fn served(&self) -> Vec<ModuleName> {
         let there = |name: &&str| self.serves_all() || *name != GONE_AT_TIMES;
-        MODULES.into_iter().chain([POISON]).filter(there).map(module).collect()
+        let people_s = MODULES.into_iter().chain([POISON]).filter(there).map(module);
+        people_s.chain(schedules::modules()).collect()
     }
 
-    pub(super) fn serves_all(&self) -> bool {
-        !self.generation.is_multiple_of(3)
+    fn serves_all(&self) -> bool {
+        self.quiet || !self.generation.is_multiple_of(3)
     }
 
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.

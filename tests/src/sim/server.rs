@@ -226,7 +226,7 @@ impl World {
                 modules: self.served().into_iter().map(|name| (name, entry())).collect(),
                 server: ServerPolicy { max_machines: Some(self.max_machines), ..ServerPolicy::default() },
                 queues: self.policies.clone(),
-                schedules: BTreeMap::new(),
+                schedules: self.schedules.clone(),
                 env: BTreeMap::new(),
             },
             generation: format!("g{}", self.generation),

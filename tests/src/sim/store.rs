@@ -44,6 +44,11 @@ impl FlakyStore {
         at_once(midge_store::read(&self.rows, work)).expect("rows in memory can be read")
     }
 
+    /// Changes rows as a fault that is put in does. It is no transaction of anybody's.
+    pub(super) fn tamper(&self, work: impl FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send + 'static) {
+        at_once(midge_store::write(&self.rows, work)).expect("rows in memory can be written");
+    }
+
     fn may_fail(&self) -> Result<(), StoreError> {
         let fails = self.fails.load(Ordering::Relaxed);
         let mut chance = self.chance.lock().expect("nobody panics with it in hand");

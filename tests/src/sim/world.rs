@@ -7,11 +7,10 @@ use std::time::Duration;
 use midge_core::NewJob;
 use midge_machines::SeenExit;
 use midge_protocol::exchange::{Answer, AttemptRef, Outcome, Request};
-use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{BootId, JobId, MachineId, QueueName, Timestamp};
+use midge_protocol::manifest::{QueuePolicy, ScheduleEntry};
+use midge_protocol::{BootId, JobId, MachineId, QueueName, ScheduleName, Timestamp};
 use midge_server::exchange::Denied;
 
-use super::Fence;
 use super::api::Api;
 use super::calls::{Answered, Call, Calls};
 use super::chance::{Chance, Faults};
@@ -19,9 +18,11 @@ use super::host::{Host, Key};
 use super::ledger::{Broken, Ledger};
 use super::messages::Sender;
 use super::people::{Paused, draw_max_machines, draw_policies};
+use super::schedules;
 use super::server::{Server, SimClock};
 use super::store::FlakyStore;
 use super::trace::{Summary, Trace, Violation};
+use super::{Fence, TickFault};
 
 /// When a run begins. Not 0, so that nothing is mistaken for "never".
 const BEGIN: Timestamp = Timestamp::from_millis(1_000_000);
@@ -33,6 +34,8 @@ pub(super) enum Event {
     Pause(Paused),
     Resume(Paused),
     Deploy,
+    PauseSchedule { name: ScheduleName, pause: bool },
+    SchedulesEnd,
     Crash,
     ServerStarts,
     Round { epoch: u64, round: u64 },
@@ -77,12 +80,14 @@ impl Agenda {
 pub(super) struct World {
     seed: u64,
     pub(super) fence: Fence,
+    pub(super) tick_fault: TickFault,
     pub(super) now: Timestamp,
     pub(super) clock: Arc<SimClock>,
     pub(super) agenda: Agenda,
     pub(super) chance: Chance,
     pub(super) faults: Faults,
     pub(super) policies: BTreeMap<QueueName, QueuePolicy>,
+    pub(super) schedules: BTreeMap<ScheduleName, ScheduleEntry>,
     /// The most Machines of all queues together. The next life of the server may have another number.
     pub(super) max_machines: u32,
     /// Whether faults have stopped.
@@ -100,12 +105,15 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, fence: Fence) -> World {
+    pub(super) fn new(seed: u64, fence: Fence, tick_fault: TickFault) -> World {
         let mut chance = Chance::new(seed);
         let faults = Faults::draw(&mut chance);
         let policies = draw_policies(&mut chance);
         let max_machines = draw_max_machines(&mut chance);
+        let queues: Vec<QueueName> = policies.keys().cloned().collect();
         World {
+            schedules: schedules::draw(&mut chance, &queues),
+            tick_fault,
             max_machines,
             seed,
             fence,
@@ -148,7 +156,10 @@ impl World {
         let faulty = self.chance.millis(20_000, 300_000);
         self.after(Duration::ZERO, Event::ServerStarts);
         self.plan_people(faulty);
+        self.plan_schedule_pauses(faulty.as_millis() as u64);
         self.after(faulty, Event::FaultsStop);
+        let ends = faulty + self.chance.millis(0, 60_000);
+        self.after(ends, Event::SchedulesEnd);
         while !self.quiet {
             self.step()?;
         }
@@ -171,6 +182,8 @@ impl World {
             Event::Pause(what) => return self.pause(what),
             Event::Resume(what) => return self.resume(what),
             Event::Deploy => self.deploy(),
+            Event::PauseSchedule { name, pause } => return self.pause_schedule(name, pause),
+            Event::SchedulesEnd => self.schedules_end(),
             Event::Crash => self.server_crashes(),
             Event::ServerStarts => self.server_starts(),
             Event::Round { epoch, round } => return self.round_begins(epoch, round),
@@ -204,9 +217,6 @@ impl World {
                 self.faults = Faults::none();
                 self.store.set_fails(0);
                 self.quiet = true;
-                if !self.serves_all() {
-                    self.deploy();
-                }
             }
         }
         Ok(())

@@ -1,0 +1,205 @@
+//! Schedules in the simulated world, and what must always be true of them: each tick brings one job, and none is lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use midge_core::{Job, Schedule, Ticks};
+use midge_protocol::api::Pause;
+use midge_protocol::manifest::{Missed, ScheduleEntry};
+use midge_protocol::{JobId, ModuleName, QueueName, ScheduleName, Timestamp, limits};
+use midge_store::{Content, StoreError};
+
+use super::TickFault;
+use super::chance::Chance;
+use super::ledger::{Broken, ensure};
+use super::world::{Event, World};
+
+/// Modules of scheduled jobs are called so, and then as their schedule.
+const MODULE: &str = "tick-";
+/// Schedules of a run.
+const SCHEDULES_MAX: u64 = 2;
+/// How far the generation is moved on where schedules end: to one that never was.
+const GENERATIONS: u64 = 1_000;
+
+/// Draws schedules, in every other run. Each makes up for all that it missed.
+pub(super) fn draw(chance: &mut Chance, queues: &[QueueName]) -> BTreeMap<ScheduleName, ScheduleEntry> {
+    let number = if chance.below(2) == 0 { 0 } else { 1 + chance.below(SCHEDULES_MAX) };
+    let names = (0..number).map(schedule);
+    let mut draw = |name: &ScheduleName| {
+        let module = module_of(name);
+        let cron = ["*/10 * * * * *", "5-50/15 * * * * *", "* * * * *"][chance.below(3) as usize];
+        let queue = queues[chance.below(queues.len() as u64) as usize].clone();
+        let (missed, missed_max) = (Missed::All, limits::MISSED_MAX);
+        ScheduleEntry { queue: Some(queue), missed, missed_max, ..ScheduleEntry::new(module, cron) }
+    };
+    names.map(|name| (name.clone(), draw(&name))).collect()
+}
+
+/// Returns the modules of all schedules that there may be. They are served to the end: their jobs are still there.
+pub(super) fn modules() -> impl Iterator<Item = ModuleName> {
+    (0..SCHEDULES_MAX).map(|number| module_of(&schedule(number)))
+}
+
+fn schedule(number: u64) -> ScheduleName {
+    ScheduleName::new(format!("s{number}")).expect("a plain name")
+}
+
+fn module_of(name: &ScheduleName) -> ModuleName {
+    ModuleName::new(format!("{MODULE}{name}")).expect("a plain name")
+}
+
+/// Returns the time that an id of version 7 begins with: that of the tick.
+fn time_of(id: JobId) -> Timestamp {
+    let millis = id.as_bytes()[..6].iter().fold(0, |millis, byte| millis << 8 | i64::from(*byte));
+    Timestamp::from_millis(millis)
+}
+
+/// What is remembered of schedules.
+#[derive(Default)]
+pub(super) struct Ticked {
+    /// The job of each tick, by its module and its time.
+    jobs: BTreeMap<(ModuleName, Timestamp), JobId>,
+    ids: BTreeSet<JobId>,
+    rows: BTreeMap<ScheduleName, Schedule>,
+}
+
+impl Ticked {
+    /// Returns whether a job is of a tick.
+    pub(super) fn has(&self, job: JobId) -> bool {
+        self.ids.contains(&job)
+    }
+
+    /// Takes in a job that was not there before: one of a tick must be its tick's only one.
+    pub(super) fn new_job(&mut self, job: &Job) -> Result<(), Broken> {
+        if !job.module.as_str().starts_with(MODULE) || !self.ids.insert(job.id) {
+            return Ok(());
+        }
+        let tick = (job.module.clone(), time_of(job.id));
+        let before = self.jobs.insert(tick, job.id);
+        ensure(before.is_none(), || {
+            format!("tick fired twice: {} at {} is {before:?} and {}", job.module, time_of(job.id), job.id)
+        })
+    }
+
+    /// Checks that no tick is lost between what was dealt with before and what is now.
+    fn check(&mut self, row: Schedule, entry: &ScheduleEntry) -> Result<(), Broken> {
+        let ticks = Ticks::new(entry).expect("the expressions are right");
+        let since = self.rows.get(&row.name).and_then(|before| match &before.pause {
+            _ if before.removed.is_some() => None,
+            None => Some(before.done),
+            // It ticks again from its end on, or from when somebody resumed it.
+            Some(pause) => pause.until.map(|until| before.done.max(until.before(Duration::from_millis(1)))),
+        });
+        if let Some(since) = since {
+            let all = std::iter::successors(ticks.after(since), |tick| ticks.after(*tick));
+            for tick in all.take_while(|tick| *tick <= row.done) {
+                ensure(self.jobs.contains_key(&(entry.module.clone(), tick)), || {
+                    format!("the tick of {} at {tick} is lost: {since} -> {row:?}", row.name)
+                })?;
+            }
+        }
+        self.rows.insert(row.name.clone(), row);
+        Ok(())
+    }
+}
+
+impl World {
+    /// Checks schedules against what they were before.
+    pub(super) fn check_schedules(&mut self) -> Result<(), Broken> {
+        let rows = self.store.look(|rows| rows.schedules());
+        for row in rows {
+            if let Some(entry) = self.schedules.get(&row.name) {
+                self.ledger.ticked.check(row, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what came of schedules.
+    pub(super) fn count_ticks(&mut self) {
+        for _ in 0..self.ledger.ticked.jobs.len() {
+            self.trace.count("ticks");
+        }
+    }
+
+    /// Puts on the agenda that people pause schedules and resume them.
+    pub(super) fn plan_schedule_pauses(&mut self, until: u64) {
+        let names: Vec<ScheduleName> = self.schedules.keys().cloned().collect();
+        for name in names {
+            if self.chance.below(3) == 0 {
+                let at = self.chance.millis(0, until);
+                self.after(at, Event::PauseSchedule { name: name.clone(), pause: true });
+                let again = at + self.chance.millis(0, 60_000);
+                self.after(again, Event::PauseSchedule { name, pause: false });
+            }
+        }
+    }
+
+    /// Somebody pauses a schedule or resumes it, as the API does it.
+    pub(super) fn pause_schedule(&mut self, name: ScheduleName, pause: bool) -> Result<(), Broken> {
+        let now = self.now;
+        let Some(entry) = self.schedules.get(&name) else { return Ok(()) };
+        let ticks = Ticks::new(entry).expect("the expressions are right");
+        let until = (self.chance.below(2) == 0).then(|| now.after(self.chance.millis(100, 60_000)));
+        let pause = pause.then(|| Pause { since: now, until, reason: String::new(), by: String::new() });
+        let (asked, entry, paused) = (name.clone(), entry.clone(), pause.is_some());
+        let done = self.ask(move |rows| {
+            let Some(schedule) = rows.schedule(&asked)? else { return Ok(false) };
+            let schedule = schedule.served(&entry, &ticks, now);
+            rows.put_schedule(&match pause {
+                Some(pause) => schedule.paused(pause),
+                None => schedule.resumed(&ticks, now),
+            })?;
+            Ok(true)
+        })?;
+        if done == Some(true) {
+            self.trace.say(now, format_args!("{name} is {}", if paused { "paused" } else { "resumed" }));
+            self.trace.count(if paused { "schedules paused" } else { "schedules resumed" });
+        }
+        Ok(())
+    }
+
+    /// An image without schedules is deployed: else jobs would come for ever.
+    pub(super) fn schedules_end(&mut self) {
+        if !self.schedules.is_empty() {
+            self.schedules.clear();
+            self.generation += GENERATIONS;
+            self.trace.say(self.now, format_args!("generation {} has no schedules", self.generation));
+            self.hint();
+        }
+    }
+
+    /// Spoils what a tick left: its state, as if that were not written with its job, and the job's id too, as if that were
+    /// none of the tick's.
+    pub(super) fn spoil_ticks(&mut self, new: &[Job]) {
+        for job in new {
+            let Some(name) = job.module.as_str().strip_prefix(MODULE) else { continue };
+            if self.tick_fault == TickFault::None || self.quiet || self.chance.below(3) > 0 {
+                continue;
+            }
+            let name = ScheduleName::new(name).expect("a module is called as its schedule");
+            let number = u128::from(self.chance.number()) << 64 | u128::from(self.chance.number());
+            let (job, ids_too, now) = (job.clone(), self.tick_fault == TickFault::IdAndStateLost, self.now);
+            self.trace.say(now, format_args!("the tick of {name} at {} is spoilt", time_of(job.id)));
+            self.trace.count("ticks that were spoilt");
+            self.store.tamper(move |rows| {
+                if let Some(schedule) = rows.schedule(&name)? {
+                    let done = Timestamp::from_millis(
+                        schedule.done.as_millis().min(time_of(job.id).as_millis() - 1),
+                    );
+                    let next = schedule.next.map(|_| now);
+                    rows.put_schedule(&Schedule { done, next, ..schedule })?;
+                }
+                if ids_too {
+                    rows.delete_job(job.id)?;
+                    let mut bytes = number.to_be_bytes();
+                    bytes[..6].copy_from_slice(&job.id.as_bytes()[..6]);
+                    let id = JobId::from_bytes(bytes);
+                    rows.put_jobs(&[Job { id, ..job }])?;
+                    rows.put_content(id, Content::Args, b"null")?;
+                }
+                Ok::<_, StoreError>(())
+            });
+        }
+    }
+}
