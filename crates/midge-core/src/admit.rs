@@ -255,10 +255,15 @@ pub fn may_leave<'a>(
         || others_up >= policy.warm_machines.min(policy.max_machines) as usize
 }
 
-/// Returns whether a queue in which so many jobs wait, due or not, has no room for so many new ones. `max_jobs` is its
+/// Returns how many new jobs a queue takes in which so many wait, due or not. `max_jobs` is its
 /// [`QueuePolicy::max_jobs`].
+pub fn room_for_new(max_jobs: u64, waiting: u64) -> u64 {
+    max_jobs.saturating_sub(waiting)
+}
+
+/// Returns whether a queue in which so many jobs wait, due or not, has no room for so many new ones.
 pub fn is_full(max_jobs: u64, waiting: u64, new: u64) -> bool {
-    waiting.saturating_add(new) > max_jobs
+    new > room_for_new(max_jobs, waiting)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
 //! | Whose turn is it in a queue, and how many may begin? | [`Lane`], [`QueueRow`], [`Bucket`] |
 //! | Does a module start jobs? | [`ModuleRow::hold`] |
-//! | May more jobs wait in a queue? | [`is_full`] |
+//! | May more jobs wait in a queue, and how many? | [`is_full`], [`room_for_new`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
 //! | Which ticks of a schedule bring jobs now, and what jobs? | [`Schedule::due`], [`Ticks`] |
@@ -46,6 +46,7 @@ pub mod exchange;
 
 pub use admit::{
     Admission, Claim, Gate, LINE_HEAD, LaneHead, admit, claim_order, emptier, is_full, may_leave,
+    room_for_new,
 };
 pub use backoff::{backoff, in_vain_wait};
 pub use bucket::Bucket;

@@ -119,5 +119,7 @@ pub const SCHEDULES_MAX: usize = 1_000;
 pub const MISSED_MAX: u32 = 1_000;
 /// How many are where nothing else is said: an hour of a schedule that ticks every minute.
 pub const MISSED_DEFAULT: u32 = 60;
+/// The longest time that jobs of a schedule may have to be started: more is "for ever", which is said by nothing.
+pub const SCHEDULE_EXPIRES_IN_MAX: Duration = RETRY_FOR_MAX;
 /// The longest window within which jobs of a schedule may be spread: most schedules tick daily.
 pub const JITTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);

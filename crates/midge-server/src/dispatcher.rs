@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 pub use self::act::act;
 pub use self::change::take_over;
 pub use self::decide::decide;
-pub(crate) use self::schedules::request;
+pub(crate) use self::schedules::{queue_of, request};
 pub use self::spec::OWNER_KEY;
 use crate::catalog::Catalog;
 use crate::midge::Inner;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use midge_core::{Job, Schedule, Ticks};
 use midge_protocol::api::Pause;
 use midge_protocol::manifest::{Missed, ScheduleEntry};
-use midge_protocol::{JobId, ModuleName, QueueName, ScheduleName, Timestamp, limits};
+use midge_protocol::{JobId, JobKey, ModuleName, QueueName, ScheduleName, Timestamp, limits};
 use midge_store::{Content, StoreError};
 
 use super::TickFault;
@@ -29,8 +29,17 @@ pub(super) fn draw(chance: &mut Chance, queues: &[QueueName]) -> BTreeMap<Schedu
         let module = module_of(name);
         let cron = ["*/10 * * * * *", "5-50/15 * * * * *", "* * * * *"][chance.below(3) as usize];
         let queue = queues[chance.below(queues.len() as u64) as usize].clone();
-        let (missed, missed_max) = (Missed::All, limits::MISSED_MAX);
-        ScheduleEntry { queue: Some(queue), missed, missed_max, ..ScheduleEntry::new(module, cron) }
+        let expires_in_ms = (chance.below(2) == 0).then(|| 1 + chance.below(30_000));
+        let key = (chance.below(2) == 0).then(|| JobKey::new("tiny").expect("a plain key"));
+        ScheduleEntry {
+            queue: Some(queue),
+            priority: chance.below(7) as i8 - 3,
+            key,
+            expires_in_ms,
+            missed: Missed::All,
+            missed_max: limits::MISSED_MAX,
+            ..ScheduleEntry::new(module, cron)
+        }
     };
     names.map(|name| (name.clone(), draw(&name))).collect()
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use midge_protocol::manifest::{Missed, QueuePolicy, ScheduleEntry, ServerPolicy};
-use midge_protocol::{ModuleName, QueueName, ScheduleName, limits, nearest};
+use midge_protocol::{JobKey, ModuleName, QueueName, ScheduleName, limits, nearest};
 use serde_json::Value;
 use toml::de::DeValue;
 
@@ -14,6 +14,7 @@ use super::section::Section;
 use super::units::{duration, show_duration};
 use super::{ConfigError, ProjectModule};
 
+const EXPIRES_IN: RangeInclusive<Duration> = Duration::from_millis(1)..=limits::SCHEDULE_EXPIRES_IN_MAX;
 const JITTERS: RangeInclusive<Duration> = Duration::ZERO..=limits::JITTER_MAX;
 
 /// What a schedule may name.
@@ -40,7 +41,19 @@ pub(super) fn read(
 }
 
 fn schedule(section: &Section<'_>, known: &Known<'_>) -> Result<ScheduleEntry, ConfigError> {
-    section.only(&["module", "args", "queue", "cron", "zone", "missed", "missed_max", "jitter"])?;
+    section.only(&[
+        "module",
+        "args",
+        "queue",
+        "priority",
+        "key",
+        "expires_in",
+        "cron",
+        "zone",
+        "missed",
+        "missed_max",
+        "jitter",
+    ])?;
     let module = module(section, known)?;
     let Some(cron) = section.text("cron")? else {
         return Err(section.wrong("a schedule needs a `cron` expression such as \"30 2 * * *\"".to_owned()));
@@ -49,6 +62,14 @@ fn schedule(section: &Section<'_>, known: &Known<'_>) -> Result<ScheduleEntry, C
     if section.text("queue")?.is_some() {
         entry.queue = Some(declared_queue(section, known)?);
     }
+    let priorities = limits::PRIORITIES;
+    let expected = format!("a whole number from {} to {}", priorities.start(), priorities.end());
+    entry.priority = section.read("priority", &expected, priority)?.unwrap_or_default();
+    if let Some(key) = section.text("key")? {
+        entry.key = Some(JobKey::new(key).map_err(|error| section.wrong_at("key", error.to_string()))?);
+    }
+    let expires_in = within(section, "expires_in", EXPIRES_IN, duration, show_duration)?;
+    entry.expires_in_ms = expires_in.map(|expires_in| expires_in.as_millis() as u64);
     if let Some(zone) = section.text("zone")? {
         entry.zone = zone.to_owned();
     }
@@ -102,6 +123,12 @@ fn declared_queue(section: &Section<'_>, known: &Known<'_>) -> Result<QueueName,
         return Err(section.wrong_at("queue", message));
     }
     Ok(queue)
+}
+
+fn priority(value: &DeValue<'_>) -> Option<i8> {
+    let integer = value.as_integer()?;
+    let priority = i8::from_str_radix(integer.as_str(), integer.radix()).ok()?;
+    limits::PRIORITIES.contains(&priority).then_some(priority)
 }
 
 /// Returns a value of TOML as JSON. JSON has no dates, no infinity, and TOML no null.

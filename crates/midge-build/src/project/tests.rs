@@ -57,6 +57,9 @@ wasm = "ready.wasm"
 [schedules.nightly]
 module = "send"
 queue = "single"
+priority = -5
+key = "acme"
+expires_in = "6h"
 cron = "30 2 * * MON-FRI"
 zone = "Europe/Berlin"
 missed = "all"
@@ -106,6 +109,8 @@ fn a_schedule_is_read_and_needs_a_module_and_a_cron_expression() {
     assert_eq!((nightly.module.as_str(), nightly.queue.as_ref().unwrap().as_str()), ("send", "single"));
     assert_eq!((nightly.cron.as_str(), nightly.zone.as_str()), ("30 2 * * MON-FRI", "Europe/Berlin"));
     assert_eq!((nightly.missed, nightly.missed_max, nightly.jitter_ms), (Missed::All, 7, 600_000));
+    assert_eq!((nightly.priority, nightly.key.as_ref().unwrap().as_str()), (-5, "acme"));
+    assert_eq!(nightly.expires_in_ms, Some(6 * 3_600_000));
     assert_eq!(nightly.args, serde_json::json!({"to": ["a@b", -1, 1.5, true], "nested": {"x": 16}}));
     let module = ModuleName::new("ready").unwrap();
     assert_eq!(project.schedules["often"], ScheduleEntry::new(module, "@hourly"));
@@ -151,6 +156,15 @@ const WRONG_SCHEDULES: &[(&str, &str)] = &[
     (
         "module = \"send\"\ncron = \"@daily\"\nmissed = \"all\"\nmissed_max = 0",
         "7: `missed_max` must be a whole number from 1 to 1000",
+    ),
+    (
+        "module = \"send\"\ncron = \"@daily\"\npriority = -101",
+        "6: `priority` must be a whole number from -100 to 100, not `-101`",
+    ),
+    ("module = \"send\"\ncron = \"@daily\"\nkey = \"\"", "6: `` is not a key: use 1 to 128 bytes of text"),
+    (
+        "module = \"send\"\ncron = \"@daily\"\nexpires_in = \"0s\"",
+        "6: `expires_in` must be a number with its unit in quotes, from \"1ms\" to ",
     ),
     (
         "module = \"send\"\ncron = \"@daily\"\njitter = \"25h\"",

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Pause;
-use crate::job::{State, Waits};
+use crate::job::{State, Waits, is_zero};
 use crate::manifest::Missed;
-use crate::{JobId, ModuleName, QueueName, ScheduleName, Timestamp};
+use crate::{JobId, JobKey, ModuleName, QueueName, ScheduleName, Timestamp};
 
 /// The answer of `GET /v1/schedules`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,15 @@ pub struct ScheduleView {
     /// The queue of its jobs; nothing where it is the module's, and the module is not served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueName>,
+    /// The priority of its jobs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i8,
+    /// The key of its jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<JobKey>,
+    /// The milliseconds within which its jobs have to be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
     /// The args of its jobs.
     pub args: Value,
     /// Its cron expression.

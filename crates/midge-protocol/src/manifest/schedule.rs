@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ModuleName, QueueName, limits};
+use crate::job::is_zero;
+use crate::{JobKey, ModuleName, QueueName, limits};
 
 /// A schedule: a job at each of its ticks, which are the times that its cron expression fits in its time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,16 @@ pub struct ScheduleEntry {
     /// The queue of its jobs; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueName>,
+    /// How soon its jobs are run among those of their queue and key: [`limits::PRIORITIES`], smaller first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i8,
+    /// The key of its jobs: what they have in common with others that are limited together, such as a tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<JobKey>,
+    /// The milliseconds within which its jobs have to be started, from when they are due or, where their ticks are made up
+    /// for, enqueued: one that was not is discarded. At most [`limits::SCHEDULE_EXPIRES_IN_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_ms: Option<u64>,
     /// The cron expression, as [`crate::Cron`] reads it.
     pub cron: String,
     /// The IANA name of the time zone in which the expression is read.
@@ -80,6 +91,9 @@ impl ScheduleEntry {
             module,
             args: Value::Null,
             queue: None,
+            priority: 0,
+            key: None,
+            expires_in_ms: None,
             cron: cron.into(),
             zone: utc(),
             missed: Missed::default(),
@@ -111,6 +125,15 @@ impl ScheduleEntry {
         }
         if let Err(error) = crate::api::check_args(&args) {
             return wrong("args", error.to_string());
+        }
+        let priorities = limits::PRIORITIES;
+        if !priorities.contains(&self.priority) {
+            let (given, first, last) = (self.priority, priorities.start(), priorities.end());
+            return wrong("priority", format!("`priority` is {given}, and may be from {first} to {last}"));
+        }
+        let max = limits::SCHEDULE_EXPIRES_IN_MAX.as_millis() as u64;
+        if let Some(millis) = self.expires_in_ms.filter(|millis| !(1..=max).contains(millis)) {
+            return wrong("expires_in", format!("`expires_in` is {millis} ms, and may be from 1 to {max}"));
         }
         if !(1..=limits::MISSED_MAX).contains(&self.missed_max) {
             let max = limits::MISSED_MAX;
@@ -199,6 +222,9 @@ mod tests {
             (ScheduleEntry { zone: "Mars".into(), ..entry() }, "zone"),
             (ScheduleEntry { args: Value::String("x".repeat(limits::ARGS_BYTES_MAX)), ..entry() }, "args"),
             (ScheduleEntry { args: deep, ..entry() }, "args"),
+            (ScheduleEntry { priority: 101, ..entry() }, "priority"),
+            (ScheduleEntry { expires_in_ms: Some(0), ..entry() }, "expires_in"),
+            (ScheduleEntry { expires_in_ms: Some(u64::MAX), ..entry() }, "expires_in"),
             (ScheduleEntry { missed_max: 0, ..entry() }, "missed_max"),
             (ScheduleEntry { missed_max: u32::MAX, ..entry() }, "missed_max"),
             (ScheduleEntry { jitter_ms: u64::MAX, ..entry() }, "jitter"),

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Schedule, Tick, Ticks};
+use midge_core::{Schedule, Tick, Ticks, room_for_new};
 use midge_protocol::api::EnqueueRequest;
 use midge_protocol::manifest::ScheduleEntry;
-use midge_protocol::{JobId, ScheduleName, Timestamp};
+use midge_protocol::{JobId, QueueName, ScheduleName, Timestamp};
 use midge_store::{Rows, StoreError};
 
 use crate::catalog::Catalog;
@@ -47,7 +47,9 @@ pub(super) fn enqueue_ticks(
             None => Schedule::new(name.clone(), entry, &ticks, now),
         };
         let (due, looked_at) = match served.next {
-            Some(next) if next <= now => served.due(entry, &ticks, room, now),
+            Some(next) if next <= now => {
+                served.due(entry, &ticks, room.min(queue_takes(rows, catalog, entry)?), now)
+            }
             _ => (Vec::new(), served.clone()),
         };
         let after = match enqueue(rows, catalog, entry, &due, now) {
@@ -78,6 +80,18 @@ pub(super) fn enqueue_ticks(
     Ok(())
 }
 
+/// Returns how many jobs of a schedule its queue takes now, but one at least: that one is refused by the enqueue.
+fn queue_takes(rows: &mut dyn Rows, catalog: &Catalog, entry: &ScheduleEntry) -> Result<usize, StoreError> {
+    let Some(queue) = queue_of(catalog, entry) else { return Ok(1) };
+    let takes = room_for_new(catalog.policy(queue).max_jobs, rows.jobs_waiting(queue)?);
+    Ok(usize::try_from(takes).unwrap_or(usize::MAX).max(1))
+}
+
+/// Returns the queue of a schedule's jobs; nothing where it is the module's, and the module is not served.
+pub(crate) fn queue_of<'a>(catalog: &'a Catalog, entry: &'a ScheduleEntry) -> Option<&'a QueueName> {
+    entry.queue.as_ref().or_else(|| catalog.module(&entry.module).ok().map(|module| &module.queue))
+}
+
 /// Enqueues the jobs of ticks, all or none. One that is there already is the same job.
 fn enqueue(
     rows: &mut dyn Rows,
@@ -89,7 +103,14 @@ fn enqueue(
     let mut accepted = Vec::with_capacity(due.len());
     for tick in due {
         if !is_there(rows, tick.job)? {
-            let request = EnqueueRequest { scheduled_at: Some(tick.due), ..request(entry, tick.job) };
+            let expires_in = entry.expires_in_ms.map(Duration::from_millis);
+            let request = EnqueueRequest {
+                scheduled_at: Some(tick.due),
+                // One that was missed is made up for now, and has its time from now on.
+                expires_at: expires_in.map(|expires_in| tick.due.max(now).after(expires_in)),
+                expires_in_ms: None,
+                ..request(entry, tick.job)
+            };
             accepted.push(accept(request, catalog, now)?);
         }
     }
@@ -97,11 +118,17 @@ fn enqueue(
     Ok(())
 }
 
-/// Returns the request for a job of a schedule.
+/// Returns the request for a job of a schedule that is due now.
 pub(crate) fn request(entry: &ScheduleEntry, id: JobId) -> EnqueueRequest {
-    let new = EnqueueRequest::new(entry.module.clone());
-    let args = serde_json::value::to_raw_value(&entry.args).expect("a value is JSON");
-    EnqueueRequest { id, args, queue: entry.queue.clone(), ..new }
+    EnqueueRequest {
+        id,
+        args: serde_json::value::to_raw_value(&entry.args).expect("a value is JSON"),
+        queue: entry.queue.clone(),
+        priority: entry.priority,
+        key: entry.key.clone(),
+        expires_in_ms: entry.expires_in_ms,
+        ..EnqueueRequest::new(entry.module.clone())
+    }
 }
 
 /// Returns whether a job is there, whether it can be read or not.

@@ -13,7 +13,7 @@ use super::enqueue::{accept, write};
 use super::jobs::state_of;
 use super::queues::pause;
 use crate::catalog::Catalog;
-use crate::dispatcher::request;
+use crate::dispatcher::{queue_of, request};
 use crate::error::ServiceError;
 use crate::midge::Midge;
 
@@ -151,11 +151,10 @@ fn view(
         }),
         None => None,
     };
-    let module = catalog.module(&entry.module).ok();
-    let queue = entry.queue.clone().or_else(|| module.map(|module| module.queue.clone()));
+    let queue = queue_of(catalog, entry).cloned();
     let waits = |code: &str, text: String| Some(Waits { code: code.to_owned(), text });
     let waits = match &queue {
-        _ if module.is_none() => {
+        _ if catalog.module(&entry.module).is_err() => {
             waits("module_not_served", format!("no module `{}` is served now: its ticks wait", entry.module))
         }
         Some(queue) if is_full(catalog.policy(queue).max_jobs, rows.jobs_waiting(queue)?, 1) => {
@@ -168,6 +167,9 @@ fn view(
         name: name.clone(),
         module: entry.module.clone(),
         queue,
+        priority: entry.priority,
+        key: entry.key.clone(),
+        expires_in_ms: entry.expires_in_ms,
         args: entry.args.clone(),
         cron: entry.cron.clone(),
         zone: entry.zone.clone(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use midge_core::Job;
 use midge_protocol::api::{Enqueued, Pause, ScheduleView, Schedules};
 use midge_protocol::job::State;
-use midge_protocol::manifest::{QueuePolicy, ScheduleEntry, ServerPolicy};
-use midge_protocol::{QueueName, ScheduleName, Timestamp};
+use midge_protocol::manifest::{Missed, QueuePolicy, ScheduleEntry, ServerPolicy};
+use midge_protocol::{JobKey, QueueName, ScheduleName, Timestamp};
 use midge_server::{Access, Catalog, dispatcher};
 use midge_store::conformance::fixtures::{at, module, queue};
 use midge_store::{JobSearch, MemoryStore, read, write};
@@ -114,6 +114,11 @@ impl Rounds {
         jobs.into_iter().map(Result::unwrap).rev().collect()
     }
 
+    async fn delete_first(&self) {
+        let first = self.jobs().await[0].id;
+        write(&self.store, move |rows| rows.delete_job(first)).await.unwrap();
+    }
+
     /// Returns the seconds of their ticks: an id begins with its time.
     async fn ticks(&self) -> Vec<i64> {
         let millis = |job: &Job| job.id.as_bytes()[..6].iter().fold(0, |ms, byte| ms << 8 | i64::from(*byte));
@@ -150,8 +155,41 @@ async fn a_tick_waits_while_its_queue_is_full_and_comes_when_there_is_room() {
     rounds.look_after(60).await;
     assert_eq!(rounds.look_after(60).await, second(125), "it is tried again after some seconds");
     assert_eq!(rounds.ticks().await, [60]);
-    let first = rounds.jobs().await[0].id;
-    write(&rounds.store, move |rows| rows.delete_job(first)).await.unwrap();
+    rounds.delete_first().await;
     assert_eq!(rounds.look_after(5).await, second(180));
     assert_eq!(rounds.ticks().await, [120]);
+}
+
+#[tokio::test]
+async fn of_more_ticks_than_a_queue_takes_the_oldest_come_first_and_the_rest_with_the_room() {
+    let policy = QueuePolicy { max_jobs: 2, ..QueuePolicy::default() };
+    let rounds = Rounds::begin(policy, every_minute()).await;
+    assert_eq!(rounds.look_after(240).await, second(240), "the next round looks at once");
+    assert_eq!(rounds.ticks().await, [60, 120]);
+    assert_eq!(rounds.look_after(0).await, second(245));
+    rounds.delete_first().await;
+    rounds.look_after(5).await;
+    assert_eq!(rounds.ticks().await, [120, 180]);
+}
+
+#[tokio::test]
+async fn a_job_of_a_tick_is_in_its_lane_and_has_its_whole_time_to_be_started_also_where_it_was_missed() {
+    let key = JobKey::new("acme").unwrap();
+    let schedule = ScheduleEntry {
+        priority: -5,
+        key: Some(key.clone()),
+        expires_in_ms: Some(30_000),
+        missed: Missed::All,
+        ..every_minute()
+    };
+    let rounds = Rounds::begin(QueuePolicy::default(), schedule).await;
+    rounds.look_after(3_600).await;
+    let jobs = rounds.jobs().await;
+    assert_eq!(jobs.len(), 60);
+    for job in jobs {
+        assert_eq!((job.priority, job.key.as_ref()), (-5, Some(&key)));
+        assert_eq!(job.expires_at, second(3_630), "due at {}", job.due());
+    }
+    let lane = read(&rounds.store, move |rows| rows.lane(&queue("default"), &key)).await.unwrap();
+    assert_eq!(lane.unwrap().waiting, 60);
 }

@@ -1,6 +1,7 @@
 //! `midge schedules`: which jobs come by themselves, and what to do about them.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use midge_cli::output::{dim, note, say, say_json, state};
@@ -174,6 +175,15 @@ fn facts(schedule: &ScheduleView, now: Timestamp) -> Vec<(&'static str, String)>
         ("missed", schedule.missed.as_str().to_owned()),
         ("args", shown::line(&schedule.args.to_string()).into_owned()),
     ];
+    if schedule.priority != 0 {
+        facts.push(("priority", schedule.priority.to_string()));
+    }
+    if let Some(key) = &schedule.key {
+        facts.push(("key", shown::line(key.as_str()).into_owned()));
+    }
+    if let Some(millis) = schedule.expires_in_ms {
+        facts.push(("expires in", words::duration(Duration::from_millis(millis))));
+    }
     if let Some(remark) = remark(schedule) {
         facts.push((
             if schedule.pause.is_some() { "pause" } else { "waits" },
