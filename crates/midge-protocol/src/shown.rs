@@ -11,8 +11,8 @@ const NAME_BYTES_MAX: usize = 100;
 
 /// Returns text of several lines as it may be shown: a line's end and a tab stay.
 ///
-/// Characters that a terminal obeys, and those that hide text or change its direction, become `\u{fffd}`. What is left is
-/// what one sees. The end of a line that Windows writes, `\r\n`, is a line's end.
+/// Characters that a terminal obeys, and those that are not seen, hide text or change its direction, become `\u{fffd}`.
+/// What is left is what one sees. The end of a line that Windows writes, `\r\n`, is a line's end.
 ///
 /// # Examples
 /// ```
@@ -22,11 +22,23 @@ const NAME_BYTES_MAX: usize = 100;
 /// assert_eq!(shown::text("日本語 naïve"), "日本語 naïve");
 /// ```
 pub fn text(text: &str) -> Cow<'_, str> {
-    let obeyed = |c: char| is_obeyed(c) && c != '\n' && c != '\t';
-    if !text.contains(obeyed) {
+    text_after(None, text)
+}
+
+/// Returns text as [`text`] does, where it comes after a character that is shown.
+fn text_after(before: Option<char>, text: &str) -> Cow<'_, str> {
+    let mut last = before;
+    if text.chars().all(|c| is_shown(c, last.replace(c))) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(text.replace("\r\n", "\n").replace(obeyed, INSTEAD.encode_utf8(&mut [0; 4])))
+    let mut last = before;
+    let shown = text.replace("\r\n", "\n");
+    let shown = shown.chars().map(|c| {
+        let c = if is_shown(c, last) { c } else { INSTEAD };
+        last = Some(c);
+        c
+    });
+    Cow::Owned(shown.collect())
 }
 
 /// Returns text as it may be shown within a line: as [`text`] does, and the ends of its lines and tabs become spaces.
@@ -60,6 +72,8 @@ pub fn bytes(bytes: &[u8]) -> String {
 pub struct Pieces {
     /// The beginning of a character, or of a line's end, whose rest is still to come.
     rest: Vec<u8>,
+    /// The character that was shown last.
+    last: Option<char>,
 }
 
 impl Pieces {
@@ -72,31 +86,71 @@ impl Pieces {
         };
         let end = if self.rest[..end].ends_with(b"\r") { end - 1 } else { end };
         let kept = self.rest.split_off(end);
-        bytes(&std::mem::replace(&mut self.rest, kept))
+        let piece = std::mem::replace(&mut self.rest, kept);
+        self.show(&piece)
     }
 
     /// Returns what is left when there are no more pieces.
     pub fn end(&mut self) -> String {
-        bytes(&std::mem::take(&mut self.rest))
+        let rest = std::mem::take(&mut self.rest);
+        self.show(&rest)
+    }
+
+    fn show(&mut self, bytes: &[u8]) -> String {
+        let shown = text_after(self.last, &String::from_utf8_lossy(bytes)).into_owned();
+        self.last = shown.chars().next_back().or(self.last);
+        shown
     }
 }
 
-/// Returns whether a terminal or a browser does something with a character instead of showing it. Joiners within words
-/// and emoji (U+200C, U+200D) are letters of their languages.
-fn is_obeyed(c: char) -> bool {
+/// Returns whether a character may be shown after another one.
+fn is_shown(c: char, before: Option<char>) -> bool {
+    match c {
+        '\n' | '\t' => true,
+        // Joiners are letters of many scripts, from Arabic on, and make one emoji of several.
+        '\u{200c}' | '\u{200d}' => before.is_some_and(|before| {
+            before >= '\u{600}' && is_seen(before) || (c, before) == ('\u{200d}', '\u{fe0f}')
+        }),
+        // They say whether an emoji is drawn as text or as a picture. Digits, `#` and `*` become keycaps.
+        '\u{fe0e}' | '\u{fe0f}' => before.is_some_and(|before| {
+            before >= '\u{a9}' && is_seen(before) || matches!(before, '0'..='9' | '#' | '*')
+        }),
+        c => !is_hidden(c),
+    }
+}
+
+/// Returns whether a character is seen as itself.
+fn is_seen(c: char) -> bool {
+    c != INSTEAD && !is_hidden(c)
+}
+
+/// Returns whether a terminal or a browser does something with a character instead of showing it, or shows nothing, or
+/// what nobody knows: in Unicode 16.0, those of `Default_Ignorable_Code_Point` in `DerivedCoreProperties.txt` and of the
+/// categories Cc, Cf, Co, Zl and Zp in `DerivedGeneralCategory.txt`, the noncharacters, and the empty braille pattern.
+fn is_hidden(c: char) -> bool {
     matches!(
         c,
-        // C0, DEL and C1: movement, colours, titles, the keyboard.
+        // Cc: movement, colours, titles, the keyboard.
         '\0'..='\x1f' | '\x7f'..='\u{9f}'
-        // The soft hyphen, and marks, overrides and isolates of direction.
-        | '\u{ad}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
-        // Spaces, joiners and operators of no width; the byte order mark.
-        | '\u{180e}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}'
-        // Ends of lines and paragraphs that are not looked for.
-        | '\u{2028}' | '\u{2029}'
-        // Annotations and tags: text that is not shown at all.
-        | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-    )
+        // The soft hyphen and the joiner of graphemes.
+        | '\u{ad}' | '\u{34f}'
+        // Signs and marks around Arabic and Syriac, one of direction among them.
+        | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+        // Fillers of Hangul, vowels of Khmer that are not written, selectors of Mongolian.
+        | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}' | '\u{ffa0}'
+        // Spaces and joiners of no width, marks of direction, ends of lines and paragraphs, overrides and isolates.
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        // The braille pattern without a dot.
+        | '\u{2800}'
+        // Private use.
+        | '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{10ffff}'
+        // Noncharacters, selectors of variants, the byte order mark, annotations.
+        | '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
+        // Signs of Kaithi, controls of hieroglyphs, of shorthand and of music.
+        | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        // Tags and more selectors: text that is not shown at all.
+        | '\u{e0000}'..='\u{e0fff}'
+    ) || u32::from(c) & 0xfffe == 0xfffe // the last two of each plane: noncharacters
 }
 
 #[cfg(test)]
@@ -124,17 +178,48 @@ mod tests {
     #[test]
     fn nothing_that_hides_text_or_turns_it_around_is_shown() {
         let hidden = "\u{61c}\u{200b}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2028}\u{2029}\u{2060}\
-                      \u{2066}\u{2067}\u{2068}\u{2069}\u{feff}\u{e0041}";
+                      \u{2066}\u{2067}\u{2068}\u{2069}\u{206a}\u{206f}\u{feff}\u{fff9}\u{e0041}";
         for c in hidden.chars() {
             assert_eq!(line(&format!("a{c}b")), "a\u{fffd}b", "{c:?}");
         }
     }
 
     #[test]
+    fn nothing_is_shown_that_is_not_seen_or_that_nobody_knows() {
+        let unseen = "\u{ad}\u{34f}\u{115f}\u{1160}\u{17b4}\u{180b}\u{180e}\u{2800}\u{3164}\u{ffa0}\u{fe00}\u{fe0d}\u{fff0}\
+                      \u{600}\u{6dd}\u{110bd}\u{13430}\u{1343f}\u{1bca0}\u{1bca3}\u{1d173}\u{1d17a}\u{e0100}\u{e01ef}\u{e0fff}";
+        let unknown =
+            "\u{e000}\u{f8ff}\u{f0000}\u{10fffd}\u{fdd0}\u{fdef}\u{fffe}\u{ffff}\u{1fffe}\u{10ffff}";
+        for c in unseen.chars().chain(unknown.chars()) {
+            assert_eq!(line(&format!("日{c}本")), "日\u{fffd}本", "{c:?}");
+        }
+    }
+
+    #[test]
+    fn joiners_and_selectors_are_shown_only_where_they_do_something() {
+        for c in ['\u{200c}', '\u{200d}', '\u{fe0e}', '\u{fe0f}'] {
+            let lonely = [format!("{c}"), format!("pass{c}word"), format!("é \n{c}")];
+            for text in lonely {
+                assert!(!self::text(&text).contains(c), "{text:?}");
+            }
+            assert_eq!(line(&format!("日{c}{c}{c}")), format!("日{c}\u{fffd}\u{fffd}"), "{c:?}");
+            assert_eq!(line(&format!("a\u{ad}{c}\u{fffd}{c}")), "a\u{fffd}\u{fffd}\u{fffd}\u{fffd}", "{c:?}");
+        }
+    }
+
+    #[test]
     fn text_of_any_language_stays_and_is_not_copied() {
-        for kept in
-            ["", "plain", "naïve café", "日本語", "שלום", "می\u{200c}خواهم", "👩\u{200d}🚀 ❤️", "a\u{fffd}b"]
-        {
+        for kept in [
+            "",
+            "plain",
+            "naïve café",
+            "日本語",
+            "שלום",
+            "می\u{200c}خواهم",
+            "ශ්\u{200d}රී",
+            "👩\u{200d}🚀 👩🏽\u{200d}🚀 ❤️ ❤️\u{200d}🔥 ☺\u{fe0e} 1️⃣ ©️",
+            "a\u{fffd}b",
+        ] {
             assert!(matches!(line(kept), Cow::Borrowed(same) if same == kept), "{kept:?}");
         }
         assert!(matches!(text("two\n\tlines\n"), Cow::Borrowed("two\n\tlines\n")));
@@ -148,7 +233,7 @@ mod tests {
 
     #[test]
     fn pieces_show_the_same_wherever_they_end() {
-        let whole = "é日👩\u{200d}🚀\r\n\u{202e}\rx\u{9b}y\r".as_bytes();
+        let whole = "é日👩\u{200d}🚀1️⃣a\u{200d}\u{200d}\r\n\u{202e}\rx\u{9b}y\r".as_bytes();
         for size in 1..=whole.len() {
             let mut pieces = Pieces::default();
             let mut shown: String = whole.chunks(size).map(|piece| pieces.take(piece)).collect();
