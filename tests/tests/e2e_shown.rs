@@ -194,6 +194,27 @@ fn the_name_of_a_file_is_fit_to_be_shown() {
 }
 
 #[test]
+fn what_is_typed_wrong_is_fit_to_be_shown() {
+    let wrong: [&[&str]; 5] = [
+        &[EVIL],
+        &["enqueue", EVIL],
+        &["jobs", "--state", EVIL],
+        &["enqueue", "hello", "--time-limit", EVIL],
+        &["serve", &format!("--{EVIL}")],
+    ];
+    for args in wrong {
+        let command = || midge_tests::support::midge(args);
+        is_fit(&to_pipes(command()).stderr);
+        is_fit(&on_a_terminal(&command()));
+    }
+    // Help says which variables there are, and not what they are set to.
+    let mut help = midge_tests::support::midge(&["serve", "--help"]);
+    help.env("MIDGE_DB", EVIL).env("FLY_APP_NAME", EVIL);
+    let help = String::from_utf8(to_pipes(help).ok().stdout).unwrap();
+    assert!(help.contains("[env: MIDGE_DB]") && !help.contains("txt.exe"), "{help}");
+}
+
+#[test]
 fn an_error_that_a_server_answers_is_fit_to_be_shown() {
     let mut listener = midge_tests::support::midge(&["jobs"]);
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

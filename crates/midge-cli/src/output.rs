@@ -47,9 +47,7 @@ pub fn note(line: impl Display) {
 
 /// Writes an error and its causes to stderr.
 pub fn show_error(error: &anyhow::Error) {
-    // It may hold names of files and modules, and what servers answered.
-    let head = styled("error", AnsiColor::Red.on_default().bold());
-    note(format_args!("{head}: {}", shown::text(&error.to_string())));
+    show_head(&error.to_string());
     let mut above = error.to_string();
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
@@ -59,6 +57,17 @@ pub fn show_error(error: &anyhow::Error) {
         }
         above = cause;
     }
+}
+
+/// Writes to stderr what is wrong with a command line, in the parser's words.
+pub fn show_wrong(line: &str) {
+    show_head(line.strip_prefix("error: ").unwrap_or(line));
+}
+
+fn show_head(error: &str) {
+    // It may hold names of files and modules, what was typed, and what servers answered.
+    let head = styled("error", AnsiColor::Red.on_default().bold());
+    note(format_args!("{head}: {}", shown::text(error)));
 }
 
 /// Returns whether an error says that whoever read our output has gone.

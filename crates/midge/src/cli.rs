@@ -1,8 +1,12 @@
 //! The command line: what can be asked for.
 
+use std::ffi::OsString;
+use std::process::ExitCode;
+
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use midge_cli::output;
 
 use crate::commands::{
     bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, modules, new, queues, run,
@@ -51,14 +55,40 @@ pub(crate) enum Command {
     Completions(completions::Args),
 }
 
+/// Reads a command line. What is not one, and what asks for help, is answered by [`tell`].
+pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let mut matches = command().try_get_matches_from(line)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
+}
+
+/// Returns what the command line may say. Its help does not show what variables are set to: that may be a secret, or text
+/// that a terminal obeys.
+fn command() -> clap::Command {
+    fn without_values(command: clap::Command) -> clap::Command {
+        command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_values)
+    }
+    without_values(Cli::command())
+}
+
+/// Tells what is wrong with a command line, or the help that it asks for, and returns what to exit with.
+pub(crate) fn tell(answer: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(answer.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
+        // What cannot be said to a closed stdout cannot be said anywhere.
+        let _ = answer.print();
+    } else {
+        // It repeats what was typed, which may be anything: its text is shown, without clap's own colours.
+        output::show_wrong(answer.to_string().trim_end());
+    }
+    ExitCode::from(answer.exit_code() as u8)
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Cli, String> {
-        Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())
+        read(line.split(' ').map(OsString::from)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -77,19 +107,15 @@ mod tests {
     }
 
     #[test]
-    fn no_help_shows_a_token_from_the_environment() {
-        for command in Cli::command().get_subcommands() {
-            for argument in
-                command.get_arguments().filter(|argument| argument.get_id().as_str().contains("token"))
-            {
-                assert!(
-                    argument.is_hide_env_values_set(),
-                    "midge {} --{}",
-                    command.get_name(),
-                    argument.get_id()
-                );
+    fn no_help_shows_what_a_variable_is_set_to() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
+                let name = (command.get_name(), argument.get_id());
+                assert!(argument.is_hide_env_values_set(), "{name:?}");
             }
+            command.get_subcommands().for_each(check);
         }
+        check(&command());
     }
 
     #[test]

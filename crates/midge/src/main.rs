@@ -11,11 +11,13 @@ mod connection;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use midge_cli::output;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = match cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(answer) => return cli::tell(&answer),
+    };
     match commands::run(cli.command) {
         Ok(code) => code,
         // Whoever read our output has had enough of it.
