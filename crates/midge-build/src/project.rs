@@ -10,7 +10,7 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use midge_engine::Cpu;
@@ -23,6 +23,8 @@ use self::section::{Section, Source};
 
 /// The name of the file that describes a project.
 pub const PROJECT_FILE: &str = "midge.toml";
+/// The most that a project file may have, in bytes: more is no file that somebody wrote.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Where compiled modules go if nothing else is said, relative to `midge.toml`.
 const OUT_DEFAULT: &str = "target/midge";
 
@@ -116,7 +118,7 @@ impl Project {
     /// line.
     pub fn read(path: &Path) -> Result<Project, ConfigError> {
         let file = if path.is_dir() { path.join(PROJECT_FILE) } else { path.to_owned() };
-        let text = fs::read_to_string(&file).map_err(|source| match source.kind() {
+        let text = read(&file).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => ConfigError::NotThere(file.clone()),
             _ => ConfigError::Unreadable { path: file.clone(), source },
         })?;
@@ -170,6 +172,15 @@ impl Project {
             modules,
         })
     }
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@ use midge_protocol::Secret;
 use midge_protocol::api::ApiError;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, Url};
+use tokio::time::timeout;
 
-use crate::ClientError;
+use crate::{BoxError, ClientError};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Sending a largest input over a slow line takes this long; an answer that was waited for comes on top.
-const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+const PATIENCE: Patience = Patience { silence: Duration::from_secs(30), answer: Duration::from_secs(120) };
+/// What a slow line takes of a body in a second: a largest one is two minutes on its way.
+const SENT_BYTES_A_SECOND: u64 = 256 * 1024;
 /// A page of the most jobs with the longest messages is well within it, and so is a result.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How often a call is tried where nothing else is said: over a second and a half, in which a server restarts.
@@ -23,6 +25,26 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// What is shown of an answer that is not understood.
 const SHOWN_BYTES_MAX: usize = 200;
+
+/// How long a server is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Until its answer begins, and between two pieces of it. What it was asked to wait, and sending a body, come on top.
+    silence: Duration,
+    /// From the beginning of its answer to the end: a largest result comes over a slow line.
+    answer: Duration,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+enum NoAnswer {
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+    #[error("it took the call, and said nothing for {0:?}")]
+    Silent(Duration),
+    #[error("its answer has not ended after {0:?}")]
+    Endless(Duration),
+}
 
 /// Whether a call that may have been carried out can be sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +100,7 @@ pub(crate) struct Transport {
     base: Url,
     authorization: Option<HeaderValue>,
     tries: u32,
+    patience: Patience,
 }
 
 impl Transport {
@@ -97,7 +120,7 @@ impl Transport {
             .no_proxy()
             .build()
             .map_err(|error| ClientError::Invalid(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Transport { http, base, authorization: None, tries: TRIES_DEFAULT })
+        Ok(Transport { http, base, authorization: None, tries: TRIES_DEFAULT, patience: PATIENCE })
     }
 
     pub(crate) fn set_token(&mut self, token: &Secret) -> Result<(), ClientError> {
@@ -119,29 +142,34 @@ impl Transport {
         for tries_left in (0..self.tries).rev() {
             match self.send_once(call, &url).await {
                 Ok((status, body)) => return judge(&url, status, body),
-                Err(error) if tries_left > 0 && (call.repeat == Repeat::Safe || is_unsent(&error)) => {
+                Err(error) if tries_left > 0 && may_repeat(call, &error) => {
                     tokio::time::sleep(backoff).await;
                     backoff = BACKOFF_MAX.min(backoff * 2);
                 }
-                Err(source) => return Err(self.unreachable(source)),
+                Err(error) => return Err(self.unreachable(error)),
             }
         }
         unreachable!("the last try returns")
     }
 
-    async fn send_once(&self, call: &Call<'_>, url: &Url) -> Result<(u16, Bytes), reqwest::Error> {
+    /// Sends a call, and returns the status of its answer and its body; none of one that is over its bound.
+    async fn send_once(&self, call: &Call<'_>, url: &Url) -> Result<(u16, Option<Bytes>), NoAnswer> {
         let mut request = self.http.request(call.method.clone(), url.clone());
-        request = request.timeout(CALL_TIMEOUT + call.waits);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
+        let sent = call.body.as_ref().map_or(0, |body| body.len() as u64);
         if call.method == Method::POST {
             // Sent without a body too: it is what a web page cannot do unasked.
             request = request.header(CONTENT_TYPE, "application/json");
             request = request.body(call.body.clone().unwrap_or_default());
         }
-        let response = request.send().await?;
-        Ok((response.status().as_u16(), bounded_body(response).await?))
+        let Patience { silence, answer } = self.patience;
+        let begins = silence + call.waits + Duration::from_secs(sent / SENT_BYTES_A_SECOND);
+        let response = timeout(begins, request.send()).await.map_err(|_| NoAnswer::Silent(begins))??;
+        let status = response.status().as_u16();
+        let body = timeout(answer, bounded_body(response, silence)).await;
+        Ok((status, body.map_err(|_| NoAnswer::Endless(answer))??))
     }
 
     pub(crate) fn url(&self, call: &Call<'_>) -> Url {
@@ -156,30 +184,39 @@ impl Transport {
         url
     }
 
-    fn unreachable(&self, error: reqwest::Error) -> ClientError {
-        let source = Box::new(error.without_url());
+    fn unreachable(&self, error: NoAnswer) -> ClientError {
+        let source: BoxError = match error {
+            NoAnswer::Http(error) => Box::new(error.without_url()),
+            other => Box::new(other),
+        };
         ClientError::Unreachable { url: self.base.as_str().trim_end_matches('/').to_owned(), source }
     }
 }
 
-/// Reads a body up to its bound; what is beyond makes it one that is not understood.
-async fn bounded_body(mut response: Response) -> Result<Bytes, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        body.extend_from_slice(&chunk);
-        if body.len() > ANSWER_BYTES_MAX {
-            break;
-        }
+/// Reads a body; none where it is over its bound.
+async fn bounded_body(mut response: Response, silence: Duration) -> Result<Option<Bytes>, NoAnswer> {
+    if response.content_length().is_some_and(|length| length > ANSWER_BYTES_MAX as u64) {
+        return Ok(None);
     }
-    Ok(body.into())
+    let mut body = Vec::new();
+    while let Some(chunk) =
+        timeout(silence, response.chunk()).await.map_err(|_| NoAnswer::Silent(silence))??
+    {
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.into()))
 }
 
 /// Returns the body of a success, or the error in the others.
-fn judge(url: &Url, status: u16, body: Bytes) -> Result<Bytes, ClientError> {
+fn judge(url: &Url, status: u16, body: Option<Bytes>) -> Result<Bytes, ClientError> {
     let malformed = |why: String| ClientError::Malformed { url: url.to_string(), why };
-    if body.len() > ANSWER_BYTES_MAX {
-        return Err(malformed(format!("its answer is over {ANSWER_BYTES_MAX} bytes")));
-    }
+    let Some(body) = body else {
+        let most = ANSWER_BYTES_MAX / (1024 * 1024);
+        return Err(malformed(format!("its answer is over {most} MiB, and none of a midge server is")));
+    };
     if (200..300).contains(&status) {
         return Ok(body);
     }
@@ -205,9 +242,14 @@ fn shown(body: &[u8]) -> String {
     }
 }
 
-/// Returns whether nothing of the call can have reached a server.
-fn is_unsent(error: &reqwest::Error) -> bool {
-    error.is_connect() || error.is_builder()
+/// Returns whether a call may be sent again that had no answer.
+fn may_repeat(call: &Call<'_>, error: &NoAnswer) -> bool {
+    match error {
+        // Nothing of it can have reached a server, or twice is as good as once.
+        NoAnswer::Http(error) => call.repeat == Repeat::Safe || error.is_connect() || error.is_builder(),
+        // The server is there, and was waited for.
+        NoAnswer::Silent(_) | NoAnswer::Endless(_) => false,
+    }
 }
 
 /// Makes the TLS configuration without touching the process's default, and with roots that need no files.
@@ -218,4 +260,73 @@ fn tls() -> rustls::ClientConfig {
         .expect("ring's cipher suites are those of TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+    const SHORT: Duration = Duration::from_millis(50);
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+    /// Calls a server that answers with a head and, for ever, with what follows it; and returns what comes of it, and how
+    /// often it was called.
+    async fn called(head: &str, more: &str, patience: Patience) -> (ClientError, u32) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let transport = Transport { patience, ..Transport::new(&url).unwrap() };
+        let mut calls = 0;
+        let server = async {
+            let mut held = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                calls += 1;
+                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+                stream.write_all(head.as_bytes()).await.unwrap();
+                while !more.is_empty() && stream.write_all(more.as_bytes()).await.is_ok() {}
+                held.push(stream);
+            }
+        };
+        let call = Call::get(&["queues"]);
+        let error = tokio::select! {
+            () = server => unreachable!("it accepts for ever"),
+            answer = transport.send(&call) => answer.unwrap_err(),
+        };
+        (error, calls)
+    }
+
+    fn why(error: &ClientError) -> String {
+        assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+        std::error::Error::source(error).unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_a_call_and_says_nothing_is_given_up_and_not_asked_again() {
+        for head in ["", "HTTP/1.1 200", CHUNKED] {
+            let (error, calls) = called(head, "", Patience { silence: SHORT, answer: LONG }).await;
+            assert_eq!((why(&error).as_str(), calls), ("it took the call, and said nothing for 50ms", 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_end_is_given_up() {
+        let (error, calls) = called(CHUNKED, "", Patience { silence: LONG, answer: SHORT }).await;
+        assert_eq!((why(&error).as_str(), calls), ("its answer has not ended after 50ms", 1));
+    }
+
+    #[tokio::test]
+    async fn an_answer_over_its_bound_is_refused_however_it_comes() {
+        let long = "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n";
+        let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+        for (head, more) in [(long, ""), (CHUNKED, chunk.as_str())] {
+            let (error, _) = called(head, more, Patience { silence: LONG, answer: LONG }).await;
+            assert!(matches!(error, ClientError::Malformed { .. }), "{error:?}");
+            let text = error.to_string();
+            assert!(text.ends_with("its answer is over 64 MiB, and none of a midge server is"), "{text}");
+        }
+    }
 }

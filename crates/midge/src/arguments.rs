@@ -39,10 +39,7 @@ impl ContentArgs {
             None => ("null".to_owned(), "--args".to_owned()),
             Some(text) => match text.strip_prefix('@') {
                 None => (text.to_owned(), "--args".to_owned()),
-                Some(file) => {
-                    let text = std::fs::read_to_string(file);
-                    (text.with_context(|| format!("cannot read the args from {file}"))?, file.to_owned())
-                }
+                Some(file) => (read_args(file)?, file.to_owned()),
             },
         };
         RawValue::from_string(text.trim().to_owned()).with_context(|| {
@@ -56,23 +53,35 @@ impl ContentArgs {
     }
 }
 
-fn read_input(path: &Path) -> Result<Bytes> {
-    let max = limits::INPUT_BYTES_MAX as u64;
-    let mut bytes = Vec::new();
-    // One byte more than there may be tells that there is too much, without reading all of it.
-    let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(max + 1).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(max + 1).read_to_end(&mut bytes))
+fn read_args(file: &str) -> Result<String> {
+    let read = std::fs::File::open(file).and_then(|file| at_most(file, limits::ARGS_BYTES_MAX));
+    let cannot = || format!("cannot read the args from {file}");
+    let Some(bytes) = read.with_context(cannot)? else {
+        bail!("the args in {file} are larger than 64 KiB, which is the most: give what is larger as --input");
     };
-    read.with_context(|| format!("cannot read the input from {}", path.display()))?;
-    if bytes.len() as u64 > max {
-        bail!(
+    String::from_utf8(bytes).with_context(cannot)
+}
+
+fn read_input(path: &Path) -> Result<Bytes> {
+    let read = if path == Path::new("-") {
+        at_most(std::io::stdin().lock(), limits::INPUT_BYTES_MAX)
+    } else {
+        std::fs::File::open(path).and_then(|file| at_most(file, limits::INPUT_BYTES_MAX))
+    };
+    match read.with_context(|| format!("cannot read the input from {}", path.display()))? {
+        Some(bytes) => Ok(bytes.into()),
+        None => bail!(
             "the input in {} is larger than 16 MiB, which is the most: put it where the job can get it in pieces",
             path.display()
-        );
+        ),
     }
-    Ok(bytes.into())
+}
+
+/// Reads to the end; returns nothing where there is more than so much, which is then not read.
+fn at_most(from: impl Read, most: usize) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    from.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() <= most).then_some(bytes))
 }
 
 /// Reads a secret. It may be empty: see [`given`].
@@ -119,6 +128,14 @@ mod tests {
         }
         let error = content(Some("@/no/such/file"), None).args().unwrap_err();
         assert_eq!(error.to_string(), "cannot read the args from /no/such/file");
+    }
+
+    #[test]
+    fn args_over_the_limit_are_refused_and_not_read_to_their_end() {
+        let error = content(Some("@/dev/zero"), None).args().unwrap_err();
+        assert!(error.to_string().starts_with("the args in /dev/zero are larger than 64 KiB"), "{error}");
+        let error = content(None, Some(Path::new("/dev/zero"))).input().unwrap_err();
+        assert!(error.to_string().starts_with("the input in /dev/zero is larger than 16 MiB"), "{error}");
     }
 
     #[test]

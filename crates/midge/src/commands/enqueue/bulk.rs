@@ -1,11 +1,11 @@
 //! `midge enqueue --jsonl`: a job for each line of a file.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use midge_cli::output::{note, say, say_json};
 use midge_cli::progress::{self, is_drawn};
@@ -61,7 +61,7 @@ fn name(file: &Path) -> String {
 
 /// The lines of a file, as jobs.
 struct Lines {
-    lines: std::io::Lines<Box<dyn BufRead>>,
+    reader: Box<dyn BufRead>,
     /// How many were read.
     number: usize,
     /// Read, and too much for the batch before: its line, its length, and the job.
@@ -88,7 +88,7 @@ impl Lines {
     }
 
     fn of(reader: Box<dyn BufRead>) -> Lines {
-        Lines { lines: reader.lines(), number: 0, next: None }
+        Lines { reader, number: 0, next: None }
     }
 
     /// Reads up to a batch. None at all is the end.
@@ -113,18 +113,34 @@ impl Lines {
         if let Some(next) = self.next.take() {
             return Ok(Some(next));
         }
-        for line in self.lines.by_ref() {
-            self.number += 1;
-            let line = line.with_context(|| format!("cannot read line {}", self.number))?;
-            if line.trim().is_empty() {
+        while let Some(line) = self.next_line()? {
+            if line.trim_ascii().is_empty() {
                 continue;
             }
-            let job = serde_json::from_str(&line).with_context(|| {
+            let job = serde_json::from_slice(&line).with_context(|| {
                 format!("line {} is not a job such as {{\"module\": \"hello\"}}", self.number)
             })?;
             return Ok(Some((self.number, line.len(), job)));
         }
         Ok(None)
+    }
+
+    fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        // One byte more than there may be tells that there is too much, without reading all of it.
+        let mut reader = self.reader.by_ref().take(BATCH_BYTES_MAX as u64 + 1);
+        let read = reader.read_until(b'\n', &mut line);
+        if read.with_context(|| format!("cannot read line {}", self.number + 1))? == 0 {
+            return Ok(None);
+        }
+        self.number += 1;
+        ensure!(
+            line.len() <= BATCH_BYTES_MAX,
+            "line {} is longer than {} MiB, which is the most for a job with its input",
+            self.number,
+            BATCH_BYTES_MAX / (1024 * 1024)
+        );
+        Ok(Some(line))
     }
 }
 
@@ -159,5 +175,11 @@ mod tests {
         let error = |text: &str| format!("{:#}", lines(text).next_batch().err().unwrap());
         assert!(error("{\"module\": \"a\"}\nhello\n").starts_with("line 2 is not a job"));
         assert!(error("{\"module\": \"a\", \"arg\": 1}").contains("unknown field `arg`"));
+    }
+
+    #[test]
+    fn a_line_that_does_not_end_is_refused() {
+        let error = Lines::open(Path::new("/dev/zero")).unwrap().next_batch().err().unwrap();
+        assert!(error.to_string().starts_with("line 1 is longer than 31 MiB"), "{error}");
     }
 }
