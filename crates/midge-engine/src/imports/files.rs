@@ -30,7 +30,6 @@ pub(super) mod errno {
     pub(in super::super) const SUCCESS: i32 = 0;
     pub(in super::super) const BADF: i32 = 8;
     pub(in super::super) const FAULT: i32 = 21;
-    pub(in super::super) const ILSEQ: i32 = 25;
     pub(in super::super) const INVAL: i32 = 28;
     pub(in super::super) const IO: i32 = 29;
     pub(in super::super) const MFILE: i32 = 33;
@@ -298,12 +297,9 @@ impl Listing {
             let Some(found) = self.dir.read() else { return Ok(None) };
             let found = found.map_err(|_| errno::IO)?;
             let name = found.file_name().to_bytes();
-            if name == b"." || name == b".." {
+            // Names of WASI are UTF-8: a guest could not name what has another one, and all else is there for it.
+            if name == b"." || name == b".." || std::str::from_utf8(name).is_err() {
                 continue;
-            }
-            // A guest could not name it.
-            if std::str::from_utf8(name).is_err() {
-                return Err(errno::ILSEQ);
             }
             let file_type = match found.file_type() {
                 // Some filesystems do not say.

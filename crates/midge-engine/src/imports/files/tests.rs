@@ -1,4 +1,6 @@
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -157,6 +159,18 @@ fn a_guest_that_deletes_what_it_is_told_of_is_told_of_every_file() {
     let listed = caller.list_whole(|path| std::fs::remove_file(path).unwrap());
     assert_eq!(listed.len(), 1_002);
     assert_eq!(std::fs::read_dir(caller.folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_file_whose_name_is_no_utf_8_is_left_out_of_a_listing_and_hides_no_other() {
+    let mut caller = Caller::new(FsPerms::ReadWrite);
+    for name in [&b"caf\xff"[..], b"\xc3", b"caf\xc3\xa9", b"plain"] {
+        std::fs::write(caller.folder.path().join(OsStr::from_bytes(name)), "").unwrap();
+    }
+    let listed = caller.list_whole(|_| {});
+    let names: BTreeSet<&str> = listed.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(names, BTreeSet::from([".", "..", "café", "plain"]));
+    assert_eq!(listed.last().unwrap().next, 4);
 }
 
 #[test]
