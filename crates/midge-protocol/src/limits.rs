@@ -79,6 +79,10 @@ pub const TABLE_ELEMENTS_MAX: usize = 1_000_000;
 /// Files and folders that a guest may have open at once, listings of folders included. Each is a descriptor of its host,
 /// which all places share: 1,024 in all where the system says nothing else.
 pub const OPEN_FILES_MAX: usize = 256;
+/// A path of a folder, a guest's or a Machine's: the longest that Linux takes.
+pub const PATH_BYTES_MAX: usize = 4096;
+/// The env that a manifest gives to its Machines, in all: as much as Linux takes of one variable when a program is started.
+pub const ENV_BYTES_MAX: usize = 128 * 1024;
 /// Random bytes that a guest may ask for in one call.
 pub const RANDOM_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The native stack of a guest, in bytes.

@@ -1,5 +1,6 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
+pub mod given;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -46,12 +47,19 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Checks that every number in it is within its bounds: whoever reads a manifest need not have built it.
+    /// Checks that every number in it is within its bounds, and that its env and folders can be given: whoever reads a
+    /// manifest need not have built it.
     ///
     /// # Errors
-    /// The first number that is not, with its module or queue and what it may be.
-    pub fn check(&self) -> Result<(), OutOfBounds> {
-        for (name, ModuleEntry { limits: attempt, retry, .. }) in &self.modules {
+    /// The first thing that is not as it should be, with its module or queue and what it may be.
+    pub fn check(&self) -> Result<(), InvalidManifest> {
+        given::check_env(&self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
+        for (name, ModuleEntry { limits: attempt, retry, env, dirs, .. }) in &self.modules {
+            let mut folders = dirs.iter().flat_map(|(guest, folder)| [guest, &folder.path]);
+            env.iter()
+                .try_for_each(|name| given::check_env_name(name))
+                .and_then(|()| folders.try_for_each(|path| given::check_folder(path)))
+                .map_err(|message| InvalidManifest::Given(format!("module `{name}`: {message}")))?;
             let of = |what| format!("`{what}` of module `{name}`");
             let time_max = limits::TIME_LIMIT_MAX.as_millis() as u64;
             within(of("time_limit"), attempt.time_ms, 1..=time_max)?;
@@ -127,6 +135,17 @@ pub struct ServerPolicy {
     /// Whether only queues that the manifest knows take new jobs; [`Manifest::only_declared_queues`] has the default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only_declared_queues: Option<bool>,
+}
+
+/// What is wrong with a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidManifest {
+    /// A number is out of its bounds.
+    #[error(transparent)]
+    OutOfBounds(#[from] OutOfBounds),
+    /// Env or a folder cannot be given to a Machine or a guest; the text says which, and why.
+    #[error("{0}")]
+    Given(String),
 }
 
 /// The error of a number in a manifest that is not within its bounds.
@@ -438,6 +457,29 @@ mod tests {
                 "{policy:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_manifest_whose_env_or_folders_cannot_be_given_says_which() {
+        let good = manifest(AttemptLimits::default(), RetryPolicy::default(), QueuePolicy::default());
+        let says = |change: &dyn Fn(&mut Manifest, &mut ModuleEntry)| {
+            let mut bad = good.clone();
+            let (name, mut entry) = bad.modules.pop_first().unwrap();
+            change(&mut bad, &mut entry);
+            bad.modules.insert(name, entry);
+            bad.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(says(&|_, _| ()), Ok(()));
+        let large = || "x".repeat(limits::ENV_BYTES_MAX);
+        assert!(says(&|bad, _| drop(bad.env.insert("A".into(), large()))).unwrap_err().contains("`A`"));
+        let folder = |path: &str| Folder { path: path.into(), read_only: false };
+        for (guest, path) in [("d", "/d"), ("/d/", "/d"), ("/d", "/d/.."), ("/d\0", "/d"), ("/d", "/\u{1b}d")]
+        {
+            let error = says(&|_, entry| drop(entry.dirs.insert(guest.into(), folder(path)))).unwrap_err();
+            assert!(error.starts_with("module `a`: `/") || error.starts_with("module `a`: `d`"), "{error}");
+        }
+        let error = says(&|_, entry| entry.env.push("MIDGE_SECRET".into())).unwrap_err();
+        assert!(error.starts_with("module `a`: `MIDGE_SECRET`"), "{error}");
     }
 
     #[test]

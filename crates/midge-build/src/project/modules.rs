@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::{Component, Path};
+use std::path::Path;
 use std::time::Duration;
 
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, InvalidBackoff, RetryPolicy};
-use midge_protocol::manifest::{Folder, QueuePolicy};
+use midge_protocol::manifest::{Folder, QueuePolicy, given};
 use midge_protocol::{ModuleName, QueueName, limits, nearest};
 
 use super::section::Section;
@@ -174,14 +174,9 @@ pub(super) fn within<T: PartialOrd + Copy>(
 
 /// Reads `[env]`.
 pub(super) fn machine_env(section: &Section<'_>) -> Result<BTreeMap<String, String>, ConfigError> {
-    let mut env = BTreeMap::new();
-    for (name, value) in section.texts()? {
-        env_name(name).map_err(|message| section.wrong_at(name, message))?;
-        if value.contains('\0') {
-            return Err(section.wrong_at(name, format!("the value of `{name}` holds a zero byte")));
-        }
-        env.insert(name.to_owned(), value.to_owned());
-    }
+    let texts = section.texts()?.into_iter();
+    let env = texts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    given::check_env(&env).map_err(|(name, message)| section.wrong_at(name, message))?;
     Ok(env)
 }
 
@@ -193,21 +188,9 @@ fn guest_env(section: &Section<'_>) -> Result<Vec<String>, ConfigError> {
     })?;
     let names = names.unwrap_or_default();
     for name in &names {
-        env_name(name).map_err(|message| section.wrong_at("env", message))?;
+        given::check_env_name(name).map_err(|message| section.wrong_at("env", message))?;
     }
     Ok(names)
-}
-
-fn env_name(name: &str) -> Result<(), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(format!("`{name}` is not a name for env: use letters, digits and `_`"));
-    }
-    // Among them is the Machine's secret, which a guest must never see.
-    if name.starts_with("MIDGE_") {
-        return Err(format!("`{name}`: names that begin with MIDGE_ are midge's own"));
-    }
-    Ok(())
 }
 
 fn dirs(section: &Section<'_>) -> Result<BTreeMap<String, Folder>, ConfigError> {
@@ -223,13 +206,7 @@ fn dirs(section: &Section<'_>) -> Result<BTreeMap<String, Folder>, ConfigError> 
             None => folder(&section.section(guest)?)?,
         };
         for path in [guest, &folder.path] {
-            let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
-            if !path.starts_with('/') || !Path::new(path).components().all(plain) {
-                let message = format!(
-                    "`{path}` is not an absolute path without `..`: `dirs` gives guest paths their Machine paths"
-                );
-                return Err(section.wrong_at(guest, message));
-            }
+            given::check_folder(path).map_err(|message| section.wrong_at(guest, message))?;
         }
         dirs.insert(guest.to_owned(), folder);
     }

@@ -339,7 +339,7 @@ const MALFORMED: &[(&str, &str)] = &[
     ),
     (
         "[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = \"../b\" }",
-        "3: `../b` is not an absolute path without `..`",
+        "3: `../b` is not a path such as `/srv/data`: it begins with `/`, does not end with one",
     ),
     (
         "[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = 5 }",
@@ -352,8 +352,26 @@ const MALFORMED: &[(&str, &str)] = &[
     ("[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = { read_only = true } }", "3: a folder needs a `path`"),
     (
         "[modules.a]\nwasm = \"a\"\ndirs = { \"/a\" = { path = \"b\" } }",
-        "3: `b` is not an absolute path without `..`",
+        "3: `b` is not a path such as `/srv/data`",
     ),
+    (
+        "[modules.a]\nwasm = \"a\"\ndirs = { \"/d\" = \"/d\", \"/d/\" = \"/e\" }",
+        "3: `/d/` is not a path such as `/srv/data`",
+    ),
+    ("[modules.a]\nwasm = \"a\"\ndirs = { d = \"/d\" }", "3: `d` is not a path such as `/srv/data`"),
+    (
+        "[modules.a]\nwasm = \"a\"\ndirs = { \"/a/..\" = \"/d\" }",
+        "3: `/a/..` is not a path such as `/srv/data`",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\ndirs = { \"/\\u0000d\" = \"/d\" }",
+        "3: `/\u{fffd}d` holds a character that cannot be seen: leave it out",
+    ),
+    (
+        "[modules.a]\nwasm = \"a\"\ndirs = { \"/d\" = \"/\\u001b[2Jd\" }",
+        "3: `/\u{fffd}[2Jd` holds a character that cannot be seen: leave it out",
+    ),
+    ("[env]\nA = \"\\u0000\"", "2: the value of `A` holds a zero byte"),
     ("[modules.a]\nwasm = \"a\"\nwasm = \"b\"", "3: this is not TOML: duplicate key"),
 ];
 
@@ -363,6 +381,13 @@ fn every_mistake_is_told_with_its_line_and_what_is_expected() {
         let message = parse(text).unwrap_err().to_string();
         assert!(message.starts_with(&format!("app/midge.toml:{expected}")), "{text}\n{message}");
     }
+}
+
+#[test]
+fn env_that_no_host_could_be_started_with_is_refused() {
+    let text = format!("[env]\nA = \"x\"\nB = \"{}\"\n[modules.a]\nwasm = \"a\"", "x".repeat(128 * 1024));
+    let message = parse(&text).unwrap_err().to_string();
+    assert!(message.starts_with("app/midge.toml:3: with `B` the env is larger than 128 KiB"), "{message}");
 }
 
 #[test]
@@ -376,4 +401,10 @@ fn a_missing_file_is_told_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let message = Project::read(folder.path()).unwrap_err().to_string();
     assert!(message.contains("midge.toml`: run `midge new NAME`"), "{message}");
+}
+
+#[test]
+fn a_file_that_does_not_end_is_refused() {
+    let message = Project::read(Path::new("/dev/zero")).unwrap_err().to_string();
+    assert_eq!(message, "cannot read `/dev/zero`: it is larger than 1 MiB");
 }

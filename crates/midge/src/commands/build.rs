@@ -9,7 +9,8 @@ use midge_cli::build::{Builder, project};
 use midge_cli::output::{dim, note, path, say};
 use midge_cli::table::Table;
 use midge_cli::words;
-use midge_protocol::shown;
+use midge_protocol::manifest::Manifest;
+use midge_protocol::{ModuleName, shown};
 
 /// Build the modules that midge.toml lists
 #[derive(Debug, clap::Args)]
@@ -41,8 +42,20 @@ impl Args {
         }
         say(table(&built))?;
         say(dim(format_args!("in {}", path(&built.out))))?;
+        for (module, name) in from_machines(&built.manifest) {
+            note(dim(format_args!(
+                "`{name}` of module `{module}` is not in [env]: its Machine has to have it, as a secret of Fly"
+            )));
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Returns the env that guests see only where their Machine has it from elsewhere.
+fn from_machines(manifest: &Manifest) -> impl Iterator<Item = (&ModuleName, &String)> {
+    let all =
+        manifest.modules.iter().flat_map(|(module, entry)| entry.env.iter().map(move |name| (module, name)));
+    all.filter(|(_, name)| !manifest.env.contains_key(*name))
 }
 
 fn table(built: &Built) -> Table {
