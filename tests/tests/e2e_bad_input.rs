@@ -221,6 +221,15 @@ fn a_server_that_a_network_can_reach_needs_a_token() {
 }
 
 #[test]
+fn a_token_that_is_empty_or_that_nobody_could_send_is_refused_and_not_shown() {
+    let modules = Modules::examples();
+    serve(&modules, &["--token", ""]).fails(1, &["the token is empty", "MIDGE_TOKEN"]);
+    let ran = serve(&modules, &["--token", "hunter2\nX-Evil: 1"]);
+    assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    ran.fails(1, &["the token in MIDGE_TOKEN or its flag holds a line break"]);
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let modules = Modules::examples();
     let first = Server::start(&modules);

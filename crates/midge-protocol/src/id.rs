@@ -278,6 +278,13 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Returns whether this can be a token, which is sent in a header of HTTP: it consists of visible characters of ASCII,
+    /// and perhaps of spaces between them.
+    pub fn is_token(&self) -> bool {
+        let Secret(text) = self;
+        !text.is_empty() && text.trim() == text && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -289,6 +296,16 @@ impl fmt::Debug for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_what_a_header_can_carry() {
+        for good in ["s", "a1b2", "FlyV1 fm2_a,fm2_b==", "~!\""] {
+            assert!(Secret::new(good).is_token(), "{good:?}");
+        }
+        for bad in ["", " ", "a\nb", "a\r", " a", "a ", "\u{1b}[2J", "é", "a\0", "a\tb"] {
+            assert!(!Secret::new(bad).is_token(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn a_module_name_can_never_be_a_path() {

@@ -12,7 +12,7 @@ use crate::catalog::{Catalog, Current};
 use crate::clock::{Clock, SystemClock};
 use crate::http::{self, Bodies};
 use crate::midge::{Inner, Midge};
-use crate::settings::Settings;
+use crate::settings::{Access, Settings};
 use crate::waiters::Hub;
 use crate::{dispatcher, page};
 
@@ -22,13 +22,17 @@ pub enum StartError {
     /// The store does not work: it cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The token of [`Access::Token`] is empty, or cannot be sent in a header of HTTP, so that nobody could ever show it.
+    #[error("the token is empty, or holds what no HTTP header can carry: use visible characters of ASCII")]
+    Token,
 }
 
 impl Midge {
     /// Starts a server on a store and a Machines API. It dispatches until [`Midge::shutdown`].
     ///
     /// # Errors
-    /// [`StartError::Store`] where the store cannot be read or written.
+    /// [`StartError::Store`] where the store cannot be read or written, [`StartError::Token`] where nobody could show the
+    /// token.
     ///
     /// # Examples
     /// With a store of its own in a file, and an orderly end: first HTTP stops, then the server, then the file is
@@ -114,6 +118,11 @@ impl Midge {
         machines: Arc<dyn Machines>,
         settings: Settings,
     ) -> Result<Midge, StartError> {
+        if let Access::Token(token) = &settings.access
+            && !token.is_token()
+        {
+            return Err(StartError::Token);
+        }
         let clock = Arc::new(SystemClock::new());
         let up_since = clock.now();
         let new_id = format!("{:016x}", rand::rng().next_u64());

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use midge_protocol::{Secret, limits};
 use serde_json::value::RawValue;
@@ -89,9 +89,16 @@ pub(crate) fn secret(text: &str) -> Result<Secret, Infallible> {
     Ok(Secret::new(text.trim()))
 }
 
-/// Returns a secret, where there is one: a variable that is set to nothing is as good as unset.
-pub(crate) fn given(secret: Option<&Secret>) -> Option<Secret> {
-    secret.filter(|secret| !secret.expose().is_empty()).cloned()
+/// Returns a secret, where there is one: a variable that is set to nothing is as good as unset. The error names the
+/// variable, and does not show the secret, as one of clap's would.
+pub(crate) fn given(secret: Option<&Secret>, variable: &str) -> Result<Option<Secret>> {
+    let secret = secret.filter(|secret| !secret.expose().is_empty());
+    ensure!(
+        secret.is_none_or(Secret::is_token),
+        "the token in {variable} or its flag holds a line break or another character that no HTTP header can carry: use \
+         visible characters of ASCII, as `openssl rand -hex 32` makes them"
+    );
+    Ok(secret.cloned())
 }
 
 /// Reads a pair that is written `KEY=VALUE`.
@@ -151,9 +158,19 @@ mod tests {
 
     #[test]
     fn a_secret_that_is_empty_is_none() {
-        assert_eq!(given(secret(" ").ok().as_ref()), None);
-        assert_eq!(given(secret(" s\n").ok().as_ref()), Some(Secret::new("s")));
-        assert_eq!(given(None), None);
+        let given = |text: &str| given(secret(text).ok().as_ref(), "MIDGE_TOKEN").unwrap();
+        assert_eq!(given(" "), None);
+        assert_eq!(given(" s\n"), Some(Secret::new("s")));
+        assert_eq!(super::given(None, "MIDGE_TOKEN").unwrap(), None);
+    }
+
+    #[test]
+    fn a_secret_that_no_header_can_carry_is_refused_and_not_shown() {
+        for text in ["mine\nand yours", "mine\r\nX-Evil: 1", "mine\u{7f}", "miné"] {
+            let error = given(secret(text).ok().as_ref(), "MIDGE_TOKEN").unwrap_err().to_string();
+            assert!(error.starts_with("the token in MIDGE_TOKEN") && !error.contains("min\u{e9}"), "{error}");
+            assert!(!error.contains("mine"), "{error}");
+        }
     }
 
     #[test]

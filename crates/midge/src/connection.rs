@@ -9,7 +9,7 @@ impl ServerArgs {
     /// Returns a client that tells at once when no server answers: somebody waits for it.
     pub(crate) fn client(&self) -> Result<Client> {
         let client = Client::new(&self.server)?.tries(1);
-        Ok(match given(self.token.as_ref()) {
+        Ok(match given(self.token.as_ref(), "MIDGE_TOKEN")? {
             Some(token) => client.token(&token)?,
             None => client,
         })

@@ -18,7 +18,7 @@ use midge_protocol::exchange::{self, Answer, AttemptRef, Finished, Outcome};
 use midge_protocol::job::{AttemptLimits, RetryPolicy, Usage};
 use midge_protocol::manifest::{self, Manifest, ModuleEntry, QueuePolicy, ServerPolicy};
 use midge_protocol::{BootId, MachineId, ModuleName, QueueName, Secret, Timestamp};
-use midge_server::{Access, Catalog, Clock, Fork, Midge, Retention, Settings, dispatcher};
+use midge_server::{Access, Catalog, Clock, Fork, Midge, Retention, Settings, StartError, dispatcher};
 use midge_store::conformance::fixtures::at;
 use midge_store::{MemoryStore, Store};
 use serde::de::DeserializeOwned;
@@ -209,6 +209,15 @@ impl Server {
         let right = if let Access::Token(_) = access { vec![BEARER] } else { vec![] };
         let settings = Settings { catalog, fork: fork(), access, retention: Retention::default() };
         Server { midge: Midge::start(store, Arc::new(api), settings).await.unwrap(), made, right }
+    }
+
+    /// Returns why no server starts that asks for this token.
+    pub async fn refuses_to_start(token: &str) -> StartError {
+        let catalog = catalog(BTreeMap::new(), ServerPolicy::default());
+        let access = Access::Token(Secret::new(token));
+        let settings = Settings { catalog, fork: fork(), access, retention: Retention::default() };
+        let (api, _) = Api::new(made);
+        Midge::start(Arc::new(MemoryStore::new()), Arc::new(api), settings).await.err().unwrap()
     }
 
     /// Sends a request with these headers and no other.

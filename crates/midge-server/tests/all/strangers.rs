@@ -1,4 +1,4 @@
-//! Before a right is shown, no body is read.
+//! A right can be shown, and before it is, no body is read.
 
 use std::convert::Infallible;
 
@@ -38,5 +38,13 @@ async fn no_body_of_a_stranger_is_read() {
         headers.extend(right.map(|right| ("authorization", right)));
         let reply = server.send("POST", path, &headers, unread()).await;
         assert_eq!(reply.status.as_u16(), status, "{path} {right:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_nobody_could_show_is_refused_at_the_start() {
+    for token in ["", " ", "a\nb", "é"] {
+        let error = Server::refuses_to_start(token).await.to_string();
+        assert!(error.contains("no HTTP header can carry"), "{token:?}: {error}");
     }
 }

@@ -40,7 +40,7 @@ impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
         let mut stop = StopSignal::listen()?;
-        let token = given(self.token.as_ref());
+        let token = given(self.token.as_ref(), "FLY_API_TOKEN")?;
         let made_up = token.is_none();
         let settings = FlyletSettings { listen: self.listen, token, ..FlyletSettings::new(self.app.clone()) };
         let flylet = Flylet::start(settings).await.context("cannot start flylet")?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use midge_cli::checkout::{Missing, host_program};
 use midge_cli::config;
 use midge_cli::output::note;
@@ -96,7 +96,12 @@ impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
         let mut stop = StopSignal::listen()?;
-        let token = given(self.token.as_ref());
+        // Who sets it to nothing by a slip would have a server that asks for no token.
+        ensure!(
+            self.token.as_ref().is_none_or(|token| !token.expose().is_empty()),
+            "the token is empty: set MIDGE_TOKEN to one (`openssl rand -hex 32` makes one), or unset it"
+        );
+        let token = given(self.token.as_ref(), "MIDGE_TOKEN")?;
         check_exposure(self.listen, token.as_ref())?;
         let mut catalog = Catalog::open(&self.modules)?;
         if self.max_machines.is_some() {
@@ -139,7 +144,7 @@ impl FlyArgs {
         listens_on_loopback: bool,
         port: u16,
     ) -> Result<Option<(FlySettings, Fork)>> {
-        let Some(token) = given(self.fly_token.as_ref()) else { return Ok(None) };
+        let Some(token) = given(self.fly_token.as_ref(), "FLY_API_TOKEN")? else { return Ok(None) };
         let needs = |what: &str| {
             format!(
                 "there is a Fly token, so Machines are Fly's: {what}; for Machines here, unset FLY_API_TOKEN"
