@@ -63,7 +63,12 @@ fn what_cannot_be_enqueued_is_refused_with_what_to_do() {
         "invalid",
         &["`noon`", "2030-01-31T"],
     );
-    refused(&enqueue(&server, "not JSON"), 400, "invalid", &["not what it should be"]);
+    refused(
+        &enqueue(&server, "not JSON"),
+        400,
+        "invalid",
+        &["the body is not JSON: there is no value at line 1"],
+    );
     let both = r#"{"module": "hello", "scheduled_at": "2030-01-31T08:00:00Z", "in_ms": 5}"#;
     refused(&enqueue(&server, both), 422, "invalid", &["one of `scheduled_at` and `in_ms`"]);
     refused(
@@ -154,8 +159,9 @@ fn of_many_jobs_with_a_bad_one_none_is_enqueued() {
     let server = Server::start(&Modules::examples());
     let good = request("hello", json!({"name": "x"}));
     let bad = request("helo", Value::Null);
+    let of_bad = format!("`jobs[1]` ({}): there is no module `helo`: did you mean `hello`?", bad.id);
     let error = block_on(server.client().enqueue_all(vec![good.clone(), bad, good])).unwrap_err();
-    assert_eq!(error.code(), Some("unknown_module"));
+    assert_eq!((error.code(), error.to_string()), (Some("unknown_module"), of_bad));
     assert_eq!(jobs(&server), 0);
 }
 

@@ -51,6 +51,16 @@ pub enum ServiceError {
         /// The most jobs that one bulk enqueue may have.
         max: usize,
     },
+    /// One of many jobs that were to be enqueued at once cannot be, and so none is.
+    #[error("`jobs[{index}]` ({id}): {error}")]
+    OfMany {
+        /// Which of them, from 0.
+        index: usize,
+        /// The id of the job.
+        id: JobId,
+        /// Why it cannot be enqueued.
+        error: Box<ServiceError>,
+    },
     /// The id belongs to a job that was enqueued with other content.
     #[error("job {0} is already there with other content: make a new id for a new job")]
     Conflict(JobId),

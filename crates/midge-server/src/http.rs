@@ -5,6 +5,7 @@ mod answer;
 mod bodies;
 mod hosts;
 mod site;
+mod wrong;
 
 use std::time::Duration;
 

@@ -9,11 +9,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use midge_protocol::api::ApiError;
-use midge_protocol::{InvalidName, JobId, nearest};
+use midge_protocol::{InvalidName, JobId};
 use midge_store::StoreError;
 use serde::de::DeserializeOwned;
 
 use super::bodies::Held;
+use super::wrong;
 use crate::error::ServiceError;
 use crate::midge::Midge;
 
@@ -65,7 +66,17 @@ fn shortened(error: String) -> String {
 
 impl From<ServiceError> for Failed {
     fn from(error: ServiceError) -> Failed {
-        let (status, code) = match &error {
+        Failed::from(&error)
+    }
+}
+
+impl From<&ServiceError> for Failed {
+    fn from(error: &ServiceError) -> Failed {
+        let (status, code) = match error {
+            ServiceError::OfMany { index, id, error } => {
+                let Failed { status, body } = Failed::from(&**error);
+                return Failed::new(status, &body.code, format!("`jobs[{index}]` ({id}): {}", body.error));
+            }
             ServiceError::UnknownModule { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_module"),
             ServiceError::UnknownQueue { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unknown_queue"),
             ServiceError::TooManyQueues { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "too_many_queues"),
@@ -117,8 +128,10 @@ impl From<InvalidName> for Failed {
 }
 
 impl From<PathRejection> for Failed {
-    fn from(rejection: PathRejection) -> Failed {
-        Failed::invalid(rejection.body_text())
+    fn from(_: PathRejection) -> Failed {
+        Failed::invalid(
+            "the path holds bytes that are no UTF-8: write them as text, with % where a URL needs it",
+        )
     }
 }
 
@@ -181,10 +194,7 @@ impl<T: DeserializeOwned> FromRequest<Midge> for Body<T> {
         let held = midge.inner.bodies.callers.read(request.into_body()).await?;
         match serde_json::from_slice(&held.bytes) {
             Ok(value) => Ok(Body { value, _held: held }),
-            Err(error) => {
-                let error = with_hint(&error.to_string());
-                Err(Failed::invalid(format!("the body is not what it should be: {error}")))
-            }
+            Err(error) => Err(Failed::invalid(wrong::in_body::<T>(&held.bytes, &error))),
         }
     }
 }
@@ -198,7 +208,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Params<T>, Failed> {
         match Query::from_request_parts(parts, state).await {
             Ok(Query(value)) => Ok(Params(value)),
-            Err(rejection) => Err(Failed::invalid(with_hint(&rejection.body_text()))),
+            Err(rejection) => {
+                // What it adds to its source is in axum's words.
+                let told = std::error::Error::source(&rejection).map(ToString::to_string);
+                Err(Failed::invalid(wrong::in_query(&told.unwrap_or_else(|| rejection.body_text()))))
+            }
         }
     }
 }
@@ -227,24 +241,8 @@ impl<S: Send + Sync, T: FromStr<Err = InvalidName>> FromRequestParts<S> for Name
     }
 }
 
-/// Adds to serde's words about a name that it does not know the one that was likely meant.
-fn with_hint(error: &str) -> String {
-    let told = shortened(error.to_owned());
-    let unknown = ["unknown field `", "unknown variant `"].iter().find_map(|words| error.split_once(words));
-    let Some((_, rest)) = unknown else { return told };
-    // What follows is the name, and then those that are known, each in backticks.
-    let mut names = rest.split('`').step_by(2);
-    let hint = names.next().and_then(|name| {
-        let ends = |known: &&str| known.rsplit('_').next() == name.rsplit('_').next();
-        nearest(name, names.clone()).or_else(|| names.find(ends))
-    });
-    hint.map_or(told.clone(), |hint| format!("{told}: did you mean `{hint}`?"))
-}
-
 #[cfg(test)]
 mod tests {
-    use midge_protocol::api::{EnqueueRequest, JobFilter};
-
     use super::*;
 
     #[test]
@@ -252,28 +250,5 @@ mod tests {
         let failed = Failed::invalid("é".repeat(1_000_000));
         assert!(failed.body.error.len() < 2 * ERROR_BYTES_MAX && failed.body.error.contains("é … é"));
         assert_eq!(Failed::invalid("short").body.error, "short");
-    }
-
-    #[test]
-    fn a_name_that_is_not_known_is_told_with_the_nearest() {
-        let body =
-            |text: &str| with_hint(&serde_json::from_str::<EnqueueRequest>(text).unwrap_err().to_string());
-        for (field, meant) in [
-            ("attempts_max", "max_attempts"),
-            ("arg", "args"),
-            ("ms_in", "in_ms"),
-            ("time_limit", "time_limit_ms"),
-            ("at", "scheduled_at"),
-            ("due_at", "scheduled_at"),
-        ] {
-            let error = body(&format!(r#"{{"module": "hello", "{field}": 1}}"#));
-            assert!(error.ends_with(&format!(": did you mean `{meant}`?")), "{error}");
-        }
-        let error = body(r#"{"module": "hello", "colour": 1}"#);
-        assert!(error.contains("unknown field `colour`") && !error.contains("did you mean"), "{error}");
-        let filter = serde_json::from_str::<JobFilter>(r#"{"state": "runing"}"#).unwrap_err().to_string();
-        assert!(with_hint(&filter).ends_with(": did you mean `running`?"), "{filter}");
-        let long = body(&format!(r#"{{"module": "hello", "{}": 1}}"#, "a".repeat(100_000)));
-        assert!(long.len() < 2 * ERROR_BYTES_MAX, "{} bytes", long.len());
     }
 }

@@ -24,19 +24,28 @@ pub(crate) struct Accepted {
 impl Midge {
     /// Enqueues a job. When this returns, it is durable. The same request can be repeated.
     pub async fn enqueue(&self, request: EnqueueRequest) -> Result<Enqueued, ServiceError> {
-        let mut enqueued = self.enqueue_all(vec![request]).await?;
+        let mut enqueued = self.enqueue_all(vec![request]).await.map_err(|error| match error {
+            ServiceError::OfMany { error, .. } => *error,
+            error => error,
+        })?;
         Ok(enqueued.pop().expect("one request has one answer"))
     }
 
     /// Enqueues many jobs, all or none. At most [`limits::BULK_JOBS_MAX`].
+    ///
+    /// # Errors
+    /// [`ServiceError::OfMany`] where one of them cannot be enqueued.
     pub async fn enqueue_all(&self, requests: Vec<EnqueueRequest>) -> Result<Vec<Enqueued>, ServiceError> {
         if requests.len() > limits::BULK_JOBS_MAX {
             return Err(ServiceError::TooManyJobs { max: limits::BULK_JOBS_MAX });
         }
         let now = self.inner.clock.now();
         let catalog = self.inner.catalog.get();
-        let accepted: Vec<Accepted> =
-            requests.into_iter().map(|request| accept(request, &catalog, now)).collect::<Result<_, _>>()?;
+        let mut accepted = Vec::with_capacity(requests.len());
+        for (index, request) in requests.into_iter().enumerate() {
+            let id = request.id;
+            accepted.push(accept(request, &catalog, now).map_err(|error| of_many(index, id, error))?);
+        }
         let written =
             midge_store::write(&*self.inner.store, move |rows| write(rows, accepted, &catalog, now));
         let Written { enqueued, queues } = written.await?;
@@ -44,6 +53,10 @@ impl Midge {
         self.inner.waiters.dispatcher.notify_one();
         Ok(enqueued)
     }
+}
+
+fn of_many(index: usize, id: JobId, error: ServiceError) -> ServiceError {
+    ServiceError::OfMany { index, id, error: Box::new(error) }
 }
 
 /// Checks a request, and completes it from the manifest.
@@ -198,17 +211,21 @@ pub(crate) fn write(
     let mut jobs = Vec::with_capacity(accepted.len());
     let mut contents = Vec::with_capacity(accepted.len());
     let mut queues: BTreeMap<QueueName, u64> = BTreeMap::new();
-    for Accepted { new, request } in accepted {
+    for (index, Accepted { new, request }) in accepted.into_iter().enumerate() {
         let id = new.id;
         match known.get(&id) {
-            Some(hash) if *hash != new.content_hash => return Err(ServiceError::Conflict(id)),
+            Some(hash) if *hash != new.content_hash => {
+                return Err(of_many(index, id, ServiceError::Conflict(id)));
+            }
             Some(_) => enqueued.push(Enqueued { id, new: false }),
             None => {
                 // One that was there before, in a queue that is declared no more, is still the same job.
                 let name = &new.queue;
                 let unknown = |nearest| ServiceError::UnknownQueue { name: name.clone(), nearest };
-                catalog.takes_jobs(name).map_err(unknown)?;
-                again::not_too_late(&new, now)?;
+                let takes = catalog.takes_jobs(name).map_err(unknown);
+                takes
+                    .and_then(|()| again::not_too_late(&new, now))
+                    .map_err(|error| of_many(index, id, error))?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;
                 jobs.push(Job::new(new, now));

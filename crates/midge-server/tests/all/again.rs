@@ -104,7 +104,7 @@ async fn what_cannot_be_is_refused_with_what_may() {
             "a list of 1 to 100 waits in milliseconds",
         ),
         (r#""backoff": "sidekik""#, "did you mean `sidekiq`?"),
-        (r#""backoff": {"fixed": {"wait": 1}}"#, "unknown field `wait`, expected `wait_ms`"),
+        (r#""backoff": {"fixed": {"wait": 1}}"#, "unknown field `wait`: use `wait_ms`"),
         (r#""backoff": {"fixed": {"wait_ms": -1}}"#, "-1"),
         (r#""backof": "none""#, "did you mean `backoff`?"),
         (r#""expire_in_ms": 5"#, "did you mean `expires_in_ms`?"),

@@ -35,10 +35,10 @@ async fn a_job_is_tried_a_thousand_times_at_most() {
 async fn a_list_is_no_request() {
     let server = Server::start().await;
     let list = r#"["0190b3e4-7d5c-7c3a-9f00-0123456789ab","hello",{},null,null,null,null,null,null]"#;
-    server.enqueue(list).await.refused(400, "invalid type: sequence");
+    server.enqueue(list).await.refused(400, "the body must be an object, not a list");
     for body in ["[[]]".to_owned(), format!("{{\"jobs\":[{list}]}}"), format!("[[{list}]]")] {
         let reply = server.call("POST", "/v1/jobs/bulk", body).await;
-        reply.refused(400, "invalid type: sequence");
+        reply.refused(400, "must be an object, not a list");
     }
     assert_eq!(server.get("/v1/jobs").await.json()["jobs"].as_array().unwrap().len(), 0);
 }

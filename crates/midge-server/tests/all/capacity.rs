@@ -96,7 +96,8 @@ async fn a_queue_that_is_not_declared_takes_no_jobs_where_others_are() {
         midge.enqueue(request(queue)).await.unwrap();
     }
     let bulk = midge.enqueue_all(vec![request("mail"), request("mial")]).await;
-    assert!(matches!(bulk, Err(ServiceError::UnknownQueue { .. })), "all or none: {bulk:?}");
+    let Err(ServiceError::OfMany { index: 1, error, .. }) = &bulk else { panic!("all or none: {bulk:?}") };
+    assert!(matches!(**error, ServiceError::UnknownQueue { .. }), "{bulk:?}");
     let queues = midge.queues().await.unwrap().queues;
     assert_eq!(queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["default", "mail"]);
 

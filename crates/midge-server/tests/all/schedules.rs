@@ -76,10 +76,10 @@ async fn what_is_wrong_with_a_request_about_a_schedule_is_told() {
         ("yaerly/resume", "", 404, "there is no schedule `yaerly`: did you mean `yearly`?"),
         ("YEARLY/resume", "", 400, "is not a schedule name"),
         ("yearly/pause", r#"{"why": "x"}"#, 400, "unknown field `why`"),
-        ("yearly/pause", "[]", 400, "the body is not what it should be"),
+        ("yearly/pause", "[]", 400, "the body must be an object, not a list"),
         ("yearly/pause", r#"{"until": "2020-01-01T00:00:00Z"}"#, 422, "which has passed: use a later time"),
         ("yearly/pause", &long, 413, "by is 10000 bytes, and at most 256"),
-        ("yearly/run", r#"{"id": "x"}"#, 400, "the body is not what it should be"),
+        ("yearly/run", r#"{"id": "x"}"#, 400, "`id` must be a UUID"),
     ] {
         server.call("POST", &format!("/v1/schedules/{path}"), body.to_owned()).await.refused(status, words);
     }
