@@ -61,7 +61,7 @@ async fn admit(State(fleet): Fleets, request: Request, next: Next) -> Response {
         return Refusal::wrong_token().into_response();
     }
     let connection = request.extensions().get::<Connection>();
-    if let Some(Err(too_many)) = connection.map(|connection| connection.belongs_to(Peer::Caller)) {
+    if let Some(Err(too_many)) = connection.map(|connection| connection.belongs_to(&Peer::Caller)) {
         return Refusal::busy(too_many).into_response();
     }
     let app = request.uri().path().strip_prefix("/v1/apps/").and_then(|rest| rest.split('/').next());

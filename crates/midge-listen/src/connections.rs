@@ -1,7 +1,7 @@
 //! Who is connected: each connection's phase, whose it is, and which one gives way to another.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,29 @@ use crate::limits::ConnectionLimits;
 const CLOSING_SHARE: usize = 8;
 
 /// Who has shown a right on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
     /// Whoever may use the API.
     Caller,
-    /// The host in a Machine.
-    Host,
+    /// The host in a Machine, by a text that no other host has.
+    Host(Arc<str>),
 }
 
-/// There are as many connections of callers as there may be, and all of them are being answered.
+/// There are as many connections of a kind as there may be, and none of them is idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many callers are being answered: try again in a second")]
-pub struct TooMany;
+pub enum TooMany {
+    /// All callers together have as many as they may.
+    #[error("too many callers are being answered: try again in a second")]
+    Callers,
+    /// All hosts together have as many as they may.
+    #[error("too many hosts are being answered: try again in a second")]
+    Hosts,
+    /// This one host has as many as one may have.
+    #[error(
+        "this Machine's host has {0} connections already, as many as one may have, and all are being answered"
+    )]
+    OfTheHost(usize),
+}
 
 /// How many connections there are, and what has become of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,12 +70,23 @@ struct Shared {
 struct Open {
     /// The number of the newest: they rise, so that each map begins with its oldest.
     newest: u64,
-    strangers: BTreeMap<u64, Arc<Entry>>,
-    callers: BTreeMap<u64, Arc<Entry>>,
-    hosts: BTreeMap<u64, Arc<Entry>>,
+    strangers: Kept,
+    callers: Kept,
+    hosts: Kept,
     /// Those that gave way and whose tasks have not heard of it yet: their descriptors are still open.
-    closing: BTreeMap<u64, Arc<Entry>>,
+    closing: Kept,
     counts: Counts,
+}
+
+/// Connections of one kind, the oldest first.
+type Kept = BTreeMap<u64, Owned>;
+
+/// A connection's state, and whose it is.
+#[derive(Debug, Clone)]
+struct Owned {
+    entry: Arc<Entry>,
+    /// Nobody's that is known, in a stranger's.
+    peer: Option<Peer>,
 }
 
 impl Connections {
@@ -98,7 +120,7 @@ impl Connections {
         open.newest += 1;
         let id = open.newest;
         let entry = Arc::new(Entry::new());
-        open.strangers.insert(id, entry.clone());
+        open.strangers.insert(id, Owned { entry: entry.clone(), peer: None });
         Some(Connection { place: Arc::new(Place { id, entry, shared: self.shared.clone() }) })
     }
 
@@ -115,9 +137,9 @@ impl Connections {
     /// Has every connection end as soon as it is not being answered.
     pub(crate) fn stop(&self) {
         let open = self.shared.open();
-        for entry in open.strangers.values().chain(open.callers.values()).chain(open.hosts.values()) {
-            entry.stopping.store(true, Ordering::Release);
-            entry.waker.wake();
+        for owned in open.strangers.values().chain(open.callers.values()).chain(open.hosts.values()) {
+            owned.entry.stopping.store(true, Ordering::Release);
+            owned.entry.waker.wake();
         }
     }
 }
@@ -136,27 +158,76 @@ impl Open {
     /// Closes a connection that nobody misses much: a stranger's, else a kept one that is idle.
     fn make_room(&mut self) -> bool {
         self.close_a_stranger()
-            || self.close(|open| &mut open.callers, Entry::is_idle)
-            || self.close(|open| &mut open.hosts, Entry::is_idle)
+            || self.close(|open| &mut open.callers, Owned::is_idle)
+            || self.close(|open| &mut open.hosts, Owned::is_idle)
     }
 
     fn close_a_stranger(&mut self) -> bool {
-        self.close(|open| &mut open.strangers, |entry| !entry.is_answered())
+        self.close(|open| &mut open.strangers, |owned| !owned.entry.is_answered())
+    }
+
+    /// Makes room for a connection of a peer's, which is none of its kind yet. An idle one of that kind may have to give
+    /// way.
+    fn make_room_for(&mut self, peer: &Peer, limits: &ConnectionLimits) -> Result<(), TooMany> {
+        match peer {
+            Peer::Caller => self
+                .make_room_among(|open| &mut open.callers, limits.callers, |_| true)
+                .then_some(())
+                .ok_or(TooMany::Callers),
+            Peer::Host(_) => {
+                let is_its = |owned: &Owned| owned.peer.as_ref() == Some(peer);
+                if !self.make_room_among(|open| &mut open.hosts, limits.of_a_host, is_its) {
+                    return Err(TooMany::OfTheHost(limits.of_a_host));
+                }
+                let any = |_: &Owned| true;
+                let has_room = self.make_room_among(|open| &mut open.hosts, limits.hosts, any);
+                has_room.then_some(()).ok_or(TooMany::Hosts)
+            }
+        }
+    }
+
+    /// Sees to it that fewer than `max` connections are such. Returns whether that is so.
+    fn make_room_among(
+        &mut self,
+        of: impl Fn(&mut Open) -> &mut Kept,
+        max: usize,
+        such: impl Fn(&Owned) -> bool,
+    ) -> bool {
+        let count = of(self).values().filter(|owned| such(owned)).count();
+        count < max || self.close(of, |owned| such(owned) && owned.is_idle())
     }
 
     /// Closes the oldest of some connections of which `may` holds. It counts no more from here on.
-    fn close(
-        &mut self,
-        of: impl Fn(&mut Open) -> &mut BTreeMap<u64, Arc<Entry>>,
-        may: impl Fn(&Entry) -> bool,
-    ) -> bool {
-        let oldest = of(self).iter().find(|(_, entry)| may(entry)).map(|(id, _)| *id);
-        let Some((id, entry)) = oldest.and_then(|id| of(self).remove_entry(&id)) else { return false };
-        entry.closed.store(true, Ordering::Release);
-        entry.waker.wake();
-        self.closing.insert(id, entry);
+    fn close(&mut self, of: impl Fn(&mut Open) -> &mut Kept, may: impl Fn(&Owned) -> bool) -> bool {
+        let oldest = of(self).iter().find(|(_, owned)| may(owned)).map(|(id, _)| *id);
+        let Some((id, owned)) = oldest.and_then(|id| of(self).remove_entry(&id)) else { return false };
+        owned.entry.closed.store(true, Ordering::Release);
+        owned.entry.waker.wake();
+        self.put(id, owned);
         self.counts.gave_way += 1;
         true
+    }
+
+    /// Takes a connection out, to be put in where it belongs.
+    fn take(&mut self, id: u64) -> Option<Owned> {
+        let Open { strangers, callers, hosts, closing, .. } = self;
+        [strangers, callers, hosts, closing].into_iter().find_map(|kept| kept.remove(&id))
+    }
+
+    fn put(&mut self, id: u64, owned: Owned) {
+        let kept = match &owned.peer {
+            _ if owned.entry.is_closed() => &mut self.closing,
+            None => &mut self.strangers,
+            Some(Peer::Caller) => &mut self.callers,
+            Some(Peer::Host(_)) => &mut self.hosts,
+        };
+        kept.insert(id, owned);
+    }
+}
+
+impl Owned {
+    fn is_idle(&self) -> bool {
+        self.entry.phase() == Phase::Idle
     }
 }
 
@@ -174,43 +245,35 @@ struct Place {
 }
 
 impl Connection {
-    /// Says whose the connection is: whoever sent the request has shown a right. What was said first stays.
+    /// Says whose the connection is from now on: whoever sent the request has shown a right. A proxy may send requests of
+    /// many over one.
     ///
     /// # Errors
-    /// [`TooMany`] where there are as many callers as there may be and none of them is idle. The request is to be
-    /// refused, and its connection closed.
-    pub fn belongs_to(&self, peer: Peer) -> Result<(), TooMany> {
+    /// [`TooMany`] where there are as many connections as there may be of such a peer's, and none of them is idle. The
+    /// request is to be refused.
+    pub fn belongs_to(&self, peer: &Peer) -> Result<(), TooMany> {
         let Place { id, shared, .. } = &*self.place;
-        if self.peer().is_some() {
-            return Ok(());
-        }
         let mut open = shared.open();
-        let open = &mut *open;
-        let full = peer == Peer::Caller && open.callers.len() >= shared.limits.callers;
-        if full && !open.close(|open| &mut open.callers, Entry::is_idle) {
+        let Some(owned) = open.take(*id) else { return Ok(()) };
+        let is_counted = owned.peer.as_ref() == Some(peer) && !owned.entry.is_closed();
+        if !is_counted && let Err(too_many) = open.make_room_for(peer, &shared.limits) {
             open.counts.refused += 1;
-            return Err(TooMany);
+            open.put(*id, owned);
+            return Err(too_many);
         }
         // One that was to give way just when its request had come has shown that it need not.
-        if let Some(entry) = open.strangers.remove(id).or_else(|| open.closing.remove(id)) {
-            entry.closed.store(false, Ordering::Release);
-            let (kept, word) = match peer {
-                Peer::Caller => (&mut open.callers, CALLERS),
-                Peer::Host => (&mut open.hosts, HOSTS),
-            };
-            entry.peer.store(word, Ordering::Relaxed);
-            kept.insert(*id, entry);
-        }
+        owned.entry.closed.store(false, Ordering::Release);
+        owned.entry.is_known.store(true, Ordering::Relaxed);
+        open.put(*id, Owned { peer: Some(peer.clone()), ..owned });
         Ok(())
     }
 
     /// Returns whose the connection is, if that has been said.
     pub fn peer(&self) -> Option<Peer> {
-        match self.place.entry.peer.load(Ordering::Relaxed) {
-            CALLERS => Some(Peer::Caller),
-            HOSTS => Some(Peer::Host),
-            _ => None,
-        }
+        let Place { id, shared, .. } = &*self.place;
+        let open = shared.open();
+        let Open { strangers, callers, hosts, closing, .. } = &*open;
+        [strangers, callers, hosts, closing].into_iter().find_map(|kept| kept.get(id)?.peer.clone())
     }
 
     pub(crate) fn entry(&self) -> &Arc<Entry> {
@@ -228,11 +291,7 @@ impl Connection {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.shared.open();
-        let Open { strangers, callers, hosts, closing, .. } = &mut *open;
-        for connections in [strangers, callers, hosts, closing] {
-            connections.remove(&self.id);
-        }
+        self.shared.open().take(self.id);
     }
 }
 
@@ -255,9 +314,6 @@ impl Phase {
     const ALL: [Phase; 5] = [Phase::Idle, Phase::Head, Phase::Answering, Phase::Sending, Phase::Lingering];
 }
 
-const CALLERS: u8 = 1;
-const HOSTS: u8 = 2;
-
 /// A connection's state, which its task writes and whoever needs room reads.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -268,8 +324,8 @@ pub(crate) struct Entry {
     stuck: AtomicU64,
     /// Whether a request was answered that had not come as a whole.
     unread: AtomicBool,
-    /// Whose it is: nobody's that is known, [`CALLERS`] or [`HOSTS`].
-    peer: AtomicU8,
+    /// Whether somebody has shown a right on it.
+    is_known: AtomicBool,
     stopping: AtomicBool,
     closed: AtomicBool,
     waker: AtomicWaker,
@@ -282,7 +338,7 @@ impl Entry {
             phase: AtomicU64::new(0),
             stuck: AtomicU64::new(0),
             unread: AtomicBool::new(false),
-            peer: AtomicU8::new(0),
+            is_known: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
@@ -304,10 +360,6 @@ impl Entry {
 
     pub(crate) fn is_answered(&self) -> bool {
         self.phase() == Phase::Answering
-    }
-
-    fn is_idle(&self) -> bool {
-        self.phase() == Phase::Idle
     }
 
     /// Notes whether the receiver takes what is sent.
@@ -332,7 +384,7 @@ impl Entry {
         let since = self.phase.load(Ordering::Relaxed) >> 8;
         let after = |millis: u64, limit: Duration| self.began + Duration::from_millis(millis) + limit;
         let phase = match self.phase() {
-            Phase::Idle if self.peer.load(Ordering::Relaxed) != 0 => Some(after(since, limits.idle)),
+            Phase::Idle if self.is_known.load(Ordering::Relaxed) => Some(after(since, limits.idle)),
             Phase::Idle | Phase::Head => Some(after(since, limits.head)),
             Phase::Answering | Phase::Sending => None,
             Phase::Lingering => Some(after(since, limits.linger)),
@@ -359,15 +411,31 @@ mod tests {
     use super::*;
 
     fn connections() -> Connections {
-        let limits = ConnectionLimits { connections: 6, callers: 3, strangers: 2, ..ConnectionLimits::of(6) };
+        let limits = ConnectionLimits {
+            connections: 6,
+            callers: 3,
+            strangers: 2,
+            hosts: 4,
+            of_a_host: 2,
+            ..ConnectionLimits::of(6)
+        };
         Connections::new(limits)
     }
 
-    fn of(connections: &Connections, peer: Peer) -> Connection {
+    fn asked(connections: &Connections) -> Connection {
         let connection = connections.admit().unwrap();
         connection.entry().enter(Phase::Answering);
+        connection
+    }
+
+    fn of(connections: &Connections, peer: &Peer) -> Connection {
+        let connection = asked(connections);
         connection.belongs_to(peer).unwrap();
         connection
+    }
+
+    fn host(name: &str) -> Peer {
+        Peer::Host(name.into())
     }
 
     #[test]
@@ -395,7 +463,7 @@ mod tests {
         let all = connections();
         let three: Vec<Connection> = (0..3).map(|_| all.admit().unwrap()).collect();
         three[0].entry().enter(Phase::Answering);
-        three[0].belongs_to(Peer::Host).unwrap();
+        three[0].belongs_to(&host("m")).unwrap();
         assert!(!three[0].entry().is_closed() && !all.are_closing());
         assert_eq!((all.counts().strangers, all.counts().hosts), (2, 1));
     }
@@ -413,11 +481,11 @@ mod tests {
     #[test]
     fn callers_cannot_take_what_is_kept_for_hosts() {
         let all = connections();
-        let callers: Vec<Connection> = (0..3).map(|_| of(&all, Peer::Caller)).collect();
+        let callers: Vec<Connection> = (0..3).map(|_| of(&all, &Peer::Caller)).collect();
         let fourth = all.admit().unwrap();
-        assert_eq!(fourth.belongs_to(Peer::Caller), Err(TooMany));
+        assert_eq!(fourth.belongs_to(&Peer::Caller), Err(TooMany::Callers));
         drop(fourth);
-        let _hosts: Vec<Connection> = (0..3).map(|_| of(&all, Peer::Host)).collect();
+        let _hosts: Vec<Connection> = ["m1", "m2", "m3"].map(|name| of(&all, &host(name))).into();
         assert_eq!((all.counts().callers, all.counts().hosts, all.counts().refused), (3, 3, 1));
         // All are being answered: nobody gives way.
         assert!(all.admit().is_none());
@@ -428,11 +496,54 @@ mod tests {
     #[test]
     fn an_idle_caller_gives_way_to_one_that_asks() {
         let all = connections();
-        let callers: Vec<Connection> = (0..3).map(|_| of(&all, Peer::Caller)).collect();
+        let callers: Vec<Connection> = (0..3).map(|_| of(&all, &Peer::Caller)).collect();
         callers[2].entry().enter(Phase::Idle);
-        let _fourth = of(&all, Peer::Caller);
+        let _fourth = of(&all, &Peer::Caller);
         assert!(callers[2].entry().is_closed());
         assert_eq!(all.counts().callers, 3);
+    }
+
+    #[test]
+    fn one_host_has_no_more_than_its_share_and_its_own_idle_one_gives_way_to_it() {
+        let all = connections();
+        let two = ["m1", "m1"].map(|name| of(&all, &host(name)));
+        let third = asked(&all);
+        assert_eq!(third.belongs_to(&host("m1")), Err(TooMany::OfTheHost(2)));
+        assert_eq!((all.counts().hosts, all.counts().strangers, third.peer()), (2, 1, None));
+        let _other = of(&all, &host("m2"));
+        two[1].entry().enter(Phase::Idle);
+        third.belongs_to(&host("m1")).unwrap();
+        assert_eq!((two[0].entry().is_closed(), two[1].entry().is_closed()), (false, true));
+        assert_eq!(all.counts().hosts, 3);
+        // Each one that ends makes room for another.
+        drop(two);
+        let _fourth = of(&all, &host("m1"));
+        assert_eq!(asked(&all).belongs_to(&host("m1")), Err(TooMany::OfTheHost(2)));
+    }
+
+    #[test]
+    fn hosts_cannot_take_what_is_kept_for_callers() {
+        let all = connections();
+        let hosts = ["m1", "m2", "m3", "m4"].map(|name| of(&all, &host(name)));
+        assert_eq!(asked(&all).belongs_to(&host("m5")), Err(TooMany::Hosts));
+        let _callers = [(); 2].map(|()| of(&all, &Peer::Caller));
+        assert_eq!((all.counts().callers, all.counts().hosts), (2, 4));
+        hosts[3].entry().enter(Phase::Idle);
+        let _fifth = of(&all, &host("m5"));
+        assert!(hosts[3].entry().is_closed());
+    }
+
+    #[test]
+    fn a_connection_counts_for_whoever_asked_last_on_it() {
+        let all = connections();
+        let proxy = ["m1", "m1"].map(|name| of(&all, &host(name)));
+        proxy[0].belongs_to(&host("m2")).unwrap();
+        assert_eq!(proxy[0].peer(), Some(host("m2")));
+        let _another = of(&all, &host("m1"));
+        assert_eq!(proxy[0].belongs_to(&host("m1")), Err(TooMany::OfTheHost(2)));
+        assert_eq!(proxy[0].peer(), Some(host("m2")));
+        proxy[1].belongs_to(&Peer::Caller).unwrap();
+        assert_eq!((all.counts().callers, all.counts().hosts), (1, 2));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use rustix::process::{Resource, getrlimit};
 const CONNECTIONS_MAX: usize = 16_384;
 /// The most connections of strangers: with the largest head that is read they hold 64 MiB together.
 const STRANGERS_MAX: usize = 1_024;
+/// The most connections of one host. A host has two requests under way at most; as many again may have been lost on their
+/// way without the server having heard of it.
+const OF_A_HOST: usize = 4;
 /// Open files that are taken for the number where the system has no limit.
 const OPEN_FILES_MAX: u64 = 1 << 16;
 
@@ -18,6 +21,10 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// The most connections of callers, those that have shown that they may use the API. The rest is kept for hosts.
     pub callers: usize,
+    /// The most connections of hosts, those that have shown that they are of Machines. The rest is kept for callers.
+    pub hosts: usize,
+    /// The most connections of one host.
+    pub of_a_host: usize,
     /// The most connections that have shown no right and are not being answered. The oldest gives way to a new one.
     pub strangers: usize,
     /// How long the head of a request may take to come; and how long a stranger may say nothing.
@@ -43,11 +50,13 @@ impl ConnectionLimits {
         ConnectionLimits::for_open_files(getrlimit(Resource::Nofile).current.unwrap_or(OPEN_FILES_MAX))
     }
 
-    /// Returns limits for so many connections: half at most are callers', a quarter strangers'.
+    /// Returns limits for so many connections: half at most are callers', three quarters hosts', a quarter strangers'.
     pub fn of(connections: usize) -> ConnectionLimits {
         ConnectionLimits {
             connections,
             callers: (connections / 2).max(1),
+            hosts: connections - connections / 4,
+            of_a_host: OF_A_HOST,
             strangers: (connections / 4).clamp(1, STRANGERS_MAX),
             head: Duration::from_secs(10),
             // Longer than programs keep theirs (reqwest 90 s): then it is they who close, and none sends into a close.
@@ -64,21 +73,32 @@ mod tests {
 
     #[test]
     fn half_of_the_open_files_are_connections_and_each_kind_has_its_share() {
-        for (files, connections, callers, strangers) in
-            [(64, 32, 16, 8), (1_024, 512, 256, 128), (64_000, 16_384, 8_192, 1_024), (0, 4, 2, 1)]
-        {
+        for (files, connections, callers, hosts, strangers) in [
+            (64, 32, 16, 24, 8),
+            (1_024, 512, 256, 384, 128),
+            (64_000, 16_384, 8_192, 12_288, 1_024),
+            (0, 4, 2, 3, 1),
+        ] {
             let limits = ConnectionLimits::for_open_files(files);
-            let shares = (limits.connections, limits.callers, limits.strangers);
-            assert_eq!(shares, (connections, callers, strangers), "{files}");
+            let shares = (limits.connections, limits.callers, limits.hosts, limits.strangers);
+            assert_eq!(shares, (connections, callers, hosts, strangers), "{files}");
         }
         assert_eq!(ConnectionLimits::for_open_files(u64::MAX).connections, CONNECTIONS_MAX);
     }
 
     #[test]
-    fn hosts_have_a_share_that_neither_callers_nor_strangers_can_take() {
+    fn each_machine_that_a_server_may_have_has_room_for_both_its_requests() {
+        let hosts = ConnectionLimits::for_open_files(u64::MAX).hosts;
+        assert!(hosts >= 2 * midge_protocol::limits::SERVER_MACHINES_MAX as usize, "{hosts}");
+    }
+
+    #[test]
+    fn hosts_and_callers_have_a_share_that_no_others_can_take() {
         for files in 8..10_000 {
             let limits = ConnectionLimits::for_open_files(files);
             assert!(limits.callers + limits.strangers < limits.connections, "{files}: {limits:?}");
+            // A stranger's gives way to a caller's, which begins as one.
+            assert!(limits.hosts < limits.connections, "{files}: {limits:?}");
         }
     }
 }

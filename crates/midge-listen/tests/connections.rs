@@ -50,13 +50,13 @@ impl Server {
             }
         };
         let known = |Extension(connection): Extension<Connection>| async move {
-            match connection.belongs_to(Peer::Caller) {
+            match connection.belongs_to(&Peer::Caller) {
                 Ok(()) => StatusCode::OK,
                 Err(_) => StatusCode::SERVICE_UNAVAILABLE,
             }
         };
         let host = |Extension(connection): Extension<Connection>| async move {
-            connection.belongs_to(Peer::Host).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+            connection.belongs_to(&Peer::Host("m".into())).map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
         };
         let app = Router::new()
             .route("/", get(|| async { "ok" }))

@@ -141,6 +141,67 @@ async fn callers_that_wait_do_not_keep_hosts_out() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+/// Returns a request of a host, with all of its body or a part of it.
+fn sent(head: &str, body: &[u8], of_body: usize) -> Vec<u8> {
+    let head = format!("{head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    [head.as_bytes(), &body[..of_body]].concat()
+}
+
+#[tokio::test]
+async fn one_host_does_not_keep_others_out_and_has_its_room_back_when_it_lets_go() {
+    let mut server = Server::with_token().await;
+    for _ in 0..3 {
+        server.enqueued(HELLO).await;
+    }
+    let (mut greedy, mut other) = (server.host().await, server.host().await);
+    let listening = Listening::on(&server, limits()).await;
+    let (head, news) = (exchange_head(&greedy), exchange::encode(&greedy.request(0)));
+    assert!(listening.ask(&head, &news).await.starts_with("HTTP/1.1 200"));
+    // Some say the same at the same time, so that none has the others answered; some do not send all of it.
+    let parked = exchange::encode(&exchange::Request { wait_ms: 10_000, ..greedy.request(0) });
+    let mut held = Vec::new();
+    for n in 1..=4 {
+        held.push(listening.say(&sent(&head, &parked, parked.len() - n % 2)).await);
+        listening.until(|counts| counts.hosts == n).await;
+    }
+    for _ in 0..30 {
+        let refused = rest(listening.say(&sent(&head, &parked, parked.len())).await).await;
+        assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("retry-after: 1"), "{refused}");
+        assert!(refused.contains(r#""code":"too_many_exchanges""#), "{refused}");
+    }
+    let answer = listening.ask(&exchange_head(&other), &exchange::encode(&other.request(1))).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = listening.ask(&format!("GET /v1/queues HTTP/1.1\r\n{CALLER}"), b"").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(held.pop());
+    listening.until(|counts| counts.hosts < 4).await;
+    assert!(listening.ask(&head, &news).await.starts_with("HTTP/1.1 200"));
+    drop(held);
+    listening.until(|counts| counts.hosts == 0).await;
+}
+
+#[tokio::test]
+async fn the_right_of_one_host_opens_nothing_for_another_on_the_same_connection() {
+    let mut server = Server::with_token().await;
+    for _ in 0..3 {
+        server.enqueued(HELLO).await;
+    }
+    let (mut one, other) = (server.host().await, server.host().await);
+    let listening = Listening::on(&server, limits()).await;
+    let head = format!("POST {} HTTP/1.1", other.path());
+    let first = exchange::encode(&one.request(0));
+    let kept = format!("{}\r\ncontent-length: {}\r\n\r\n", exchange_head(&one), first.len());
+    let mut stream = listening.say(&[kept.as_bytes(), &first].concat()).await;
+    listening.until(|counts| counts.hosts == 1).await;
+    // Nothing of its body comes: it is refused before anybody asks for that.
+    let foreign = exchange_head(&one).replace(&format!("POST {} HTTP/1.1", one.path()), &head);
+    stream.write_all(&sent(&foreign, b"body", 0)).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let answers = rest(stream).await;
+    assert!(answers.starts_with("HTTP/1.1 200") && answers.contains("HTTP/1.1 403"), "{answers}");
+    assert!(answers.contains(r#""code":"wrong_secret""#), "{answers}");
+}
+
 #[tokio::test]
 async fn a_wait_and_a_parked_exchange_outlast_every_limit_on_what_stands_still() {
     let mut server = Server::with_token().await;

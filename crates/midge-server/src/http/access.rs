@@ -5,7 +5,7 @@ use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
-use midge_listen::{Connection, Peer};
+use midge_listen::{Connection, Peer, TooMany};
 use midge_protocol::Secret;
 
 use super::answer::Failed;
@@ -57,7 +57,7 @@ pub(crate) async fn check(State(midge): State<Midge>, request: Request, next: Ne
     if let Err(refusal) = checked {
         return refusal.into_response();
     }
-    match connection_of(request.extensions(), Peer::Caller) {
+    match connection_of(request.extensions(), &Peer::Caller) {
         Ok(()) => next.run(request).await,
         Err(busy) => busy.into_response(),
     }
@@ -65,13 +65,12 @@ pub(crate) async fn check(State(midge): State<Midge>, request: Request, next: Ne
 
 /// Says whose the connection of a request is. It is refused where there are too many of that kind; where whoever embeds
 /// this server does not count connections, there never are.
-pub(super) fn connection_of(extensions: &Extensions, peer: Peer) -> Result<(), Failed> {
-    match extensions.get::<Connection>() {
-        Some(connection) => {
-            connection.belongs_to(peer).map_err(|too_many| Failed::busy(too_many.to_string()))
-        }
-        None => Ok(()),
-    }
+pub(super) fn connection_of(extensions: &Extensions, peer: &Peer) -> Result<(), Failed> {
+    let Some(connection) = extensions.get::<Connection>() else { return Ok(()) };
+    connection.belongs_to(peer).map_err(|too_many| match too_many {
+        TooMany::Callers | TooMany::Hosts => Failed::busy(too_many.to_string()),
+        TooMany::OfTheHost(_) => Failed::too_many_exchanges(format!("{too_many}: wait for an answer first")),
+    })
 }
 
 fn check_request(

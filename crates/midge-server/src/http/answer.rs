@@ -47,6 +47,11 @@ impl Failed {
         Failed::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error)
     }
 
+    /// Makes the answer to a host that asks for more at once than one host may.
+    pub(crate) fn too_many_exchanges(error: impl Into<String>) -> Failed {
+        Failed::new(StatusCode::TOO_MANY_REQUESTS, "too_many_exchanges", error)
+    }
+
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status

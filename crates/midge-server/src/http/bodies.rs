@@ -1,13 +1,14 @@
 //! The bodies of requests, read only for those who have shown a right, under a bound on what all of them hold together.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use midge_protocol::limits;
+use midge_protocol::{MachineName, limits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -16,6 +17,10 @@ use super::answer::Failed;
 /// The largest bodies that there is room for at once: of callers as many as of hosts, so that neither can keep the other
 /// out. It is 288 MiB together, where all are as large as they may be.
 const LARGEST_AT_ONCE: usize = 4;
+/// What the bodies of one host hold at most: one that is as large as it may be, and what is parked beside it.
+const OF_A_HOST_BYTES_MAX: usize = limits::EXCHANGE_BODY_BYTES_MAX + 4 * 1024 * 1024;
+/// Above so many, hosts that have no body here any more are swept out before another is added.
+const SWEEP_LEN: usize = 256;
 /// How long a request waits for room among the bodies.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
 /// A body must have come after so long, or as much of it as [`SLOWEST`] says; then it has as long again.
@@ -31,22 +36,53 @@ const UNIT_BYTES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Bodies {
     pub(crate) callers: Room,
-    pub(crate) hosts: Room,
+    hosts: Room,
+    /// What each host may hold of its room. An entry lives while the host has a body here.
+    of_hosts: Mutex<HashMap<MachineName, Weak<Semaphore>>>,
 }
 
 impl Default for Bodies {
     fn default() -> Bodies {
         let room = |max| Room::new(max, LARGEST_AT_ONCE * max, ROOM_WITHIN, STILL_MAX);
-        Bodies { callers: room(limits::ENQUEUE_BODY_BYTES_MAX), hosts: room(limits::EXCHANGE_BODY_BYTES_MAX) }
+        Bodies {
+            callers: room(limits::ENQUEUE_BODY_BYTES_MAX),
+            hosts: room(limits::EXCHANGE_BODY_BYTES_MAX),
+            of_hosts: Mutex::default(),
+        }
     }
 }
 
-/// Room for the bodies of one kind of sender.
-#[derive(Debug)]
+impl Bodies {
+    /// Reads a body of a Machine's host, whose right has been looked at: other hosts have room whatever it sends. A small
+    /// one, as a heartbeat is, waits for no large ones of others.
+    pub(crate) async fn read_of_host(&self, name: &MachineName, body: Body) -> Result<Held, Failed> {
+        let own = Room { units: self.of_host(name), full: too_much_of_a_host, ..self.hosts.clone() };
+        let is_small = body.size_hint().exact().is_some_and(|length| length <= PIECE_BYTES as u64);
+        own.read_into(body, (!is_small).then_some(&self.hosts)).await
+    }
+
+    fn of_host(&self, name: &MachineName) -> Arc<Semaphore> {
+        let mut of_hosts = self.of_hosts.lock().expect("nobody panics with the hosts in hand");
+        if let Some(units) = of_hosts.get(name).and_then(Weak::upgrade) {
+            return units;
+        }
+        if of_hosts.len() >= SWEEP_LEN && of_hosts.len() == of_hosts.capacity() {
+            of_hosts.retain(|_, units| units.strong_count() > 0);
+        }
+        let units = Arc::new(Semaphore::new(OF_A_HOST_BYTES_MAX / UNIT_BYTES));
+        of_hosts.insert(name.clone(), Arc::downgrade(&units));
+        units
+    }
+}
+
+/// Room for the bodies of one kind of sender, or of one sender.
+#[derive(Debug, Clone)]
 pub(crate) struct Room {
     /// The most bytes of one body.
     max: usize,
     units: Arc<Semaphore>,
+    /// What is answered where there is no room.
+    full: fn() -> Failed,
     within: Duration,
     still: Duration,
 }
@@ -55,22 +91,45 @@ pub(crate) struct Room {
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Taken,
+}
+
+/// What a body takes of one room, and of another where it is in two.
+#[derive(Debug)]
+struct Taken(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+impl Taken {
+    fn bytes(&self) -> usize {
+        self.0.num_permits() * UNIT_BYTES
+    }
+
+    fn merge(&mut self, more: Taken) {
+        self.0.merge(more.0);
+        if let (Some(also), Some(more)) = (&mut self.1, more.1) {
+            also.merge(more);
+        }
+    }
 }
 
 impl Room {
     fn new(max: usize, all: usize, within: Duration, still: Duration) -> Room {
-        Room { max, units: Arc::new(Semaphore::new(all.div_ceil(UNIT_BYTES))), within, still }
+        let units = Arc::new(Semaphore::new(all.div_ceil(UNIT_BYTES)));
+        Room { max, units, full: too_much_at_once, within, still }
     }
 
     /// Reads a body.
     pub(crate) async fn read(&self, body: Body) -> Result<Held, Failed> {
+        self.read_into(body, None).await
+    }
+
+    /// Reads a body, which takes as much of another room too.
+    async fn read_into(&self, body: Body, also: Option<&Room>) -> Result<Held, Failed> {
         let length = body.size_hint().exact();
         if length.is_some_and(|length| length > self.max as u64) {
             return Err(self.too_large());
         }
         let expected = length.map_or(PIECE_BYTES, |length| length as usize);
-        let mut room = self.take(expected.min(PIECE_BYTES)).await?;
+        let mut room = self.take(expected.min(PIECE_BYTES), also).await?;
         let mut pieces = body.into_data_stream();
         let mut whole = BytesMut::new();
         let (mut until, mut moved) = (Instant::now() + self.still, 0);
@@ -91,10 +150,11 @@ impl Room {
             if come > self.max {
                 return Err(self.too_large());
             }
-            let taken = room.num_permits() * UNIT_BYTES;
+            let taken = room.bytes();
             if come > taken {
                 let asked = Instant::now();
-                room.merge(self.take((come - taken).max(PIECE_BYTES.min(self.max - taken))).await?);
+                let more = (come - taken).max(PIECE_BYTES.min(self.max - taken));
+                room.merge(self.take(more, also).await?);
                 until += asked.elapsed();
             }
             if whole.is_empty() && length == Some(come as u64) {
@@ -108,11 +168,21 @@ impl Room {
         }
     }
 
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failed> {
+    /// Takes room here first, so that whoever waits for it holds nothing of the other room.
+    async fn take(&self, bytes: usize, also: Option<&Room>) -> Result<Taken, Failed> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).max(1)).expect("a body is smaller than 4 TiB");
+        let here = self.acquire(units).await?;
+        let there = match also {
+            Some(also) => Some(also.acquire(units).await?),
+            None => None,
+        };
+        Ok(Taken(here, there))
+    }
+
+    async fn acquire(&self, units: u32) -> Result<OwnedSemaphorePermit, Failed> {
         match timeout(self.within, self.units.clone().acquire_many_owned(units)).await {
             Ok(room) => Ok(room.expect("nobody closes it")),
-            Err(_) => Err(Failed::busy("too many large requests at once: try again in a second")),
+            Err(_) => Err((self.full)()),
         }
     }
 
@@ -120,6 +190,16 @@ impl Room {
         let error = format!("the body is larger than {} bytes: send less at once", self.max);
         Failed::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error)
     }
+}
+
+fn too_much_at_once() -> Failed {
+    Failed::busy("too many large requests at once: try again in a second")
+}
+
+fn too_much_of_a_host() -> Failed {
+    Failed::too_many_exchanges(
+        "this Machine's host sends more at once than one may: wait for an answer first",
+    )
 }
 
 fn slow() -> Failed {
@@ -186,6 +266,37 @@ mod tests {
         assert_eq!(status(room.read(Body::from("x")).await), 200);
         held.pop();
         assert_eq!(room.units.available_permits() * UNIT_BYTES, 2 * MAX);
+    }
+
+    fn name(text: &str) -> MachineName {
+        MachineName::new(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_host_holds_no_more_than_its_share_of_the_room() {
+        let bodies = Bodies { hosts: Room::new(MAX, 8 * MAX, SOON, NEVER), ..Bodies::default() };
+        let full = bodies.of_host(&name("m1"));
+        let most = u32::try_from(OF_A_HOST_BYTES_MAX / UNIT_BYTES).unwrap();
+        let taken = full.acquire_many(most - 1).await.unwrap();
+        let two = || chunked(2, UNIT_BYTES);
+        assert_eq!(status(bodies.read_of_host(&name("m1"), two()).await), 429);
+        assert_eq!(status(bodies.read_of_host(&name("m2"), two()).await), 200);
+        assert_eq!(bodies.hosts.units.available_permits() * UNIT_BYTES, 8 * MAX, "all is given back");
+        drop(taken);
+        let held = bodies.read_of_host(&name("m1"), two()).await.unwrap();
+        let left = |room: &Semaphore, of: usize| of - room.available_permits() * UNIT_BYTES;
+        assert_eq!(left(&full, OF_A_HOST_BYTES_MAX), PIECE_BYTES);
+        assert_eq!(left(&bodies.hosts.units, 8 * MAX), PIECE_BYTES);
+        drop(held);
+        assert_eq!(left(&full, OF_A_HOST_BYTES_MAX) + left(&bodies.hosts.units, 8 * MAX), 0);
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_does_not_wait_for_large_bodies_of_other_hosts() {
+        let bodies = Bodies { hosts: Room::new(MAX, 0, SOON, NEVER), ..Bodies::default() };
+        let body = |bytes| Body::from(vec![7; bytes]);
+        assert_eq!(status(bodies.read_of_host(&name("m1"), body(PIECE_BYTES)).await), 200);
+        assert_eq!(status(bodies.read_of_host(&name("m1"), body(PIECE_BYTES + 1)).await), 503);
     }
 
     #[tokio::test]

@@ -33,12 +33,13 @@ pub(crate) async fn exchange(
         )
     })?;
     let secret_hash = secret::hash_text(secret);
-    // Once for each connection: after that it is known to be a host's, and the exchange itself looks each time.
-    if parts.extensions.get::<Connection>().and_then(Connection::peer) != Some(Peer::Host) {
+    let host = Peer::Host(format!("{name} {secret_hash}").into());
+    // Once for each connection: after that it is known to be this host's, and the exchange itself looks each time.
+    if parts.extensions.get::<Connection>().and_then(Connection::peer).as_ref() != Some(&host) {
         midge.authorise_host(&name, &secret_hash).await?;
-        connection_of(&parts.extensions, Peer::Host)?;
+        connection_of(&parts.extensions, &host)?;
     }
-    let held = midge.inner.bodies.hosts.read(body).await?;
+    let held = midge.inner.bodies.read_of_host(&name, body).await?;
     let request: Request = decode(&held.bytes).map_err(|error| Failed::invalid(error.to_string()))?;
     request.check().map_err(|error| Failed::invalid(error.to_string()))?;
     let answer = midge.answer_host(name, secret_hash, request).await?;
