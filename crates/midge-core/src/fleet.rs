@@ -102,7 +102,7 @@ impl<'a> QueueFleet<'a> {
     /// Returns the places that are free for jobs in Machines that are up, or soon will be.
     pub(crate) fn free_places(&self, wanted: impl Fn(MachineState) -> bool) -> FreePlaces {
         let open = self.machines.iter().filter(|(machine, running)| {
-            wanted(machine.state) && !machine.is_unmade() && !machine.is_taken(*running)
+            wanted(machine.state) && !machine.is_refused() && !machine.is_taken(*running)
         });
         let mut free = FreePlaces::default();
         for (machine, running) in open {

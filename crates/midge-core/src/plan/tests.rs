@@ -128,6 +128,14 @@ fn a_host_that_is_not_heard_of_for_a_lease_is_given_up_but_not_by_a_server_that_
 }
 
 #[test]
+fn a_machine_that_is_being_made_has_places_for_the_jobs_it_is_made_for() {
+    let later = NOW.after(Duration::from_secs(60));
+    let making = machine("m1", MachineState::Creating, NOW);
+    let making = Machine { id: None, calling: true, act_at: later, ..making };
+    assert_eq!(plan(&view(2, QueuePolicy::default(), vec![(making, 0)]), NOW), []);
+}
+
+#[test]
 fn a_refused_create_is_repeated_a_lost_one_given_up_and_a_slow_boot_too() {
     let mut refused = machine("m1", MachineState::Creating, NOW);
     (refused.id, refused.act_failures) = (None, 1);
