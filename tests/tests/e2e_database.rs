@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use midge_protocol::job::State;
 use midge_tests::support::{Modules, Server, block_on, eventually, request};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::json;
 
 /// Returns the file that is beside a server's database under a name that begins with the database's.
@@ -37,6 +37,34 @@ fn a_server_whose_database_is_deleted_takes_nothing_and_saves_what_it_has() {
     server.start_again();
     assert_eq!(server.job(later).state, State::Scheduled);
     assert_eq!(block_on(server.client().jobs(&Default::default())).unwrap().jobs.len(), 2);
+}
+
+#[test]
+fn a_server_that_reaches_a_limit_of_files_goes_on_as_on_a_full_disk() {
+    let mut server = Server::start(&Modules::examples());
+    let limit = |bytes| {
+        let limit = Rlimit { current: bytes, maximum: getrlimit(Resource::Fsize).maximum };
+        prlimit(Some(Pid::from_raw(server.pid() as i32).unwrap()), Resource::Fsize, limit).unwrap();
+    };
+    let later =
+        || request("hello", json!({"name": "x"})).input(vec![7; 50_000]).delay(Duration::from_secs(3600));
+    limit(Some(fs::metadata(beside(&server, "-wal")).unwrap().len() + 300_000));
+    let client = midge_client::Client::new(&server.url()).unwrap().tries(1);
+    let mut kept = Vec::new();
+    let error = loop {
+        match block_on(client.enqueue(&later())) {
+            Ok(enqueued) => kept.push(enqueued.id),
+            Err(error) => break error,
+        }
+        assert!(kept.len() < 100, "the limit was never reached");
+    };
+    assert_eq!(error.code(), Some("store_full"), "{error:?}");
+    limit(getrlimit(Resource::Fsize).current);
+    kept.push(block_on(client.enqueue(&later())).unwrap().id);
+    assert!(kept.len() > 1);
+    server.kill();
+    server.start_again();
+    assert!(kept.into_iter().all(|id| server.job(id).state == State::Scheduled));
 }
 
 #[test]

@@ -12,8 +12,9 @@ use midge_machines::{FlyMachines, FlySettings, Machines, SeenState};
 use midge_protocol::{MachineId, Secret, limits};
 use midge_server::{Access, Catalog, ConnectionLimits, Connections, Fork, Midge, Retention, Settings};
 use midge_store::{SqliteStore, Store};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -163,6 +164,9 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 /// Opens the SQLite database in this file, and makes it where there is none.
 pub async fn open_database(path: &Path) -> Result<Arc<dyn Store>> {
+    // Where a limit on the size of files (`ulimit -f`) is reached, a write fails as on a full disk: the signal that would
+    // end the process is heard, and that is all. Hosts start with the system's default again.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).context("cannot listen for signals")?);
     let path = path.to_owned();
     let open = tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await;
     Ok(Arc::new(open.context("opening the database ended")??))

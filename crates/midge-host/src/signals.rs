@@ -1,4 +1,4 @@
-//! What ends the host from outside: SIGTERM and SIGINT, and the end of its leash.
+//! What ends the host from outside: SIGTERM and SIGINT, and the end of its leash. And what does not: a limit of files.
 
 use std::fs::File;
 use std::sync::OnceLock;
@@ -51,6 +51,8 @@ impl Signals {
     /// Begins to listen. From here on the signals do not end the process by themselves.
     pub fn listen() -> anyhow::Result<Signals> {
         let listen = |kind| signal(kind).context("cannot listen to signals");
+        // A guest may reach the limit on the size of files (`ulimit -f`). Then its write fails, and the host goes on.
+        drop(listen(SignalKind::from_raw(libc::SIGXFSZ))?);
         Ok(Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,

@@ -426,7 +426,10 @@ pub enum StoreError {
         what: String,
     },
     /// There is no room to write: make some. What was written before is kept.
-    #[error("the disk that holds the database is full: free some space and try again")]
+    #[error(
+        "the disk that holds the database is full, or a limit of files (`ulimit -f`) or a quota is reached: make room and \
+         try again"
+    )]
     Full,
     /// The work returned an error of its own, which [`write()`] and [`read`] give back. Its transaction is undone.
     #[error("the transaction was undone")]

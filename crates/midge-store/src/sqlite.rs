@@ -83,6 +83,9 @@ impl Default for SqliteSettings {
 /// replaced while the store has it open is noticed within a second, and before anything is answered: from then on work
 /// fails with [`StoreError::Lost`], until the file is back. What the store still has of it is saved beside where it was,
 /// in a file whose name ends with `-saved-1`.
+///
+/// A process that has a limit on the size of its files (`ulimit -f`) is killed by SIGXFSZ where it would exceed it, unless
+/// it handles or ignores that signal: then the write fails with [`StoreError::Full`].
 #[derive(Debug)]
 pub struct SqliteStore {
     // Fields are dropped in this order: the writer's connection closes last, and SQLite tidies the file up with it.

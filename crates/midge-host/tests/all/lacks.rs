@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause};
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::server::{Host, Server};
 
@@ -48,6 +48,17 @@ fn address_space(pid: Pid) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_guest_that_reaches_a_limit_of_files_does_not_take_its_host_down() {
+    let server = Server::start();
+    let host = server.host(&["--wait", "forever"]);
+    server.until("it waits", |seen| seen.requests.last().map(drop));
+    // What the system sends where a write would exceed the limit.
+    kill_process(host.pid(), Signal::XFSZ).unwrap();
+    let job = server.enqueue("cat", "null");
+    server.until("it goes on", |seen| seen.finished.iter().find(|done| done.attempt == job).map(drop));
 }
 
 #[test]

@@ -57,6 +57,7 @@ impl From<rusqlite::Error> for StoreError {
                 DAMAGE_MET.set(Some(error.to_string()));
                 StoreError::Damaged { why: error.to_string() }
             }
+            Some(ErrorCode::SystemIoFailure) if has_no_room(&error) => StoreError::Full,
             Some(ErrorCode::SystemIoFailure) => StoreError::Failed(format!(
                 "the disk failed to read or to write the database ({error}): see what the system's log says of it"
             )),
@@ -67,6 +68,15 @@ impl From<rusqlite::Error> for StoreError {
             _ => StoreError::Failed(error.to_string()),
         }
     }
+}
+
+/// Returns whether a write failed for want of room. SQLite says so itself where the disk is full, and not where a limit
+/// on the size of files (`ulimit -f`) or a quota is reached: of those the system has told this thread just now.
+fn has_no_room(error: &rusqlite::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded};
+    let failed = error.sqlite_error().map(|error| error.extended_code);
+    let said = std::io::Error::last_os_error().kind();
+    failed == Some(rusqlite::ffi::SQLITE_IOERR_WRITE) && matches!(said, FileTooLarge | QuotaExceeded)
 }
 
 /// Opens the connection that writes. An empty file becomes a database.
@@ -195,5 +205,25 @@ fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
         },
         Some(ErrorCode::SystemIoFailure) => StoreError::Failed(format!("{path}: {}", StoreError::from(error))),
         _ => StoreError::CannotOpen { path, why: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fails_is_no_full_one() {
+        for (code, is_full) in [(ffi::SQLITE_FULL, true), (ffi::SQLITE_IOERR_FSYNC, false)] {
+            let error = StoreError::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            assert_eq!(matches!(error, StoreError::Full), is_full, "{error}");
+            assert_eq!(
+                error.to_string().contains("the disk failed to read or to write"),
+                !is_full,
+                "{error}"
+            );
+        }
     }
 }
