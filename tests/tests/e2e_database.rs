@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use midge_protocol::job::State;
-use midge_tests::support::{Modules, Server, block_on, eventually, request};
+use midge_tests::support::{Modules, Server, block_on, eventually, request, serve};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::json;
 
@@ -30,6 +30,10 @@ fn a_server_whose_database_is_deleted_takes_nothing_and_saves_what_it_has() {
     server.process().signal(Signal::TERM);
     server.process().ended();
 
+    assert!(!server.database().exists());
+    // Whoever starts it again does not begin anew: what was saved would be forgotten.
+    let database = server.database().display().to_string();
+    serve(&Modules::examples(), &["--db", &database]).fails(1, &["`mv ", "midge.db-saved-1", "begin anew"]);
     assert!(!server.database().exists());
     let log = fs::metadata(beside(&server, "-wal")).map_or(0, |log| log.len());
     assert_eq!(log, 0, "a log that is left would be taken for that of the copy");

@@ -82,7 +82,9 @@ impl Default for SqliteSettings {
 /// Nobody but the file's owner may read the file and those that SQLite keeps beside it. A file that is deleted, moved or
 /// replaced while the store has it open is noticed within a second, and before anything is answered: from then on work
 /// fails with [`StoreError::Lost`], until the file is back. What the store still has of it is saved beside where it was,
-/// in a file whose name ends with `-saved-1`.
+/// in a file whose name ends with `-saved-1`, and no new database is made beside that. One that is cut short is damaged.
+///
+/// No other program can open the database meanwhile.
 ///
 /// A process that has a limit on the size of its files (`ulimit -f`) is killed by SIGXFSZ where it would exceed it, unless
 /// it handles or ignores that signal: then the write fails with [`StoreError::Full`].
@@ -140,7 +142,7 @@ impl SqliteStore {
         let connection = connection::open_writer(health.file(), settings)
             .inspect_err(|_| health.file().leave_as_it_was())?;
         let first = check_at_once(&connection, path)?;
-        health.file().note_beside()?;
+        health.file().note_log()?;
         let writer = Writer::start(connection, health.clone())?;
         let checker = Checker::start(health.clone(), settings.check_every, first)?;
         Ok(SqliteStore { _checker: checker, readers: Readers::new(health), writer })

@@ -62,7 +62,7 @@ fn only_its_owner_may_read_a_database_and_what_is_beside_it() {
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let store = SqliteStore::open(&path).unwrap();
     enqueue(&store, 1).unwrap();
-    for suffix in ["", "-wal", "-shm", "-lock"] {
+    for suffix in ["", "-wal", "-lock"] {
         assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix}");
     }
     assert_eq!(mode(folder.path()), 0o755, "the folder is its owner's business");
@@ -79,7 +79,7 @@ fn a_database_that_others_could_read_is_theirs_no_more() {
     }
     let store = SqliteStore::open(&path).unwrap();
     enqueue(&store, 1).unwrap();
-    for suffix in ["", "-wal", "-shm", "-lock"] {
+    for suffix in ["", "-wal", "-lock"] {
         assert_eq!(mode(&beside(&path, suffix)), 0o600, "{suffix}");
     }
 }
@@ -184,7 +184,7 @@ fn a_schema_that_was_never_written_is_damage() {
 type Loss = (&'static str, fn(&Path), &'static str);
 
 /// All of them.
-const LOSSES: [Loss; 5] = [
+const LOSSES: [Loss; 4] = [
     ("deleted", |path| fs::remove_file(path).unwrap(), "was deleted or moved"),
     ("moved", |path| fs::rename(path, beside(path, "-moved")).unwrap(), "was deleted or moved"),
     (
@@ -196,11 +196,6 @@ const LOSSES: [Loss; 5] = [
         "was replaced",
     ),
     ("the log deleted", |path| fs::remove_file(beside(path, "-wal")).unwrap(), "midge.db-wal was deleted"),
-    (
-        "the log's index deleted",
-        |path| fs::remove_file(beside(path, "-shm")).unwrap(),
-        "midge.db-shm was deleted",
-    ),
 ];
 
 #[test]
@@ -304,16 +299,43 @@ fn the_log_of_a_lost_file_is_not_taken_for_that_of_the_next() {
 }
 
 #[test]
-fn a_file_that_is_emptied_is_damaged() {
+fn a_file_that_is_cut_short_is_damaged_and_left_as_it_is() {
+    for (suffix, part) in [("", 0), ("", 2), ("-wal", 0), ("-wal", 2)] {
+        let (_folder, path) = folder();
+        drop(SqliteStore::open(&path).unwrap());
+        let store = SqliteStore::open(&path).unwrap();
+        for number in 1..20 {
+            enqueue(&store, number).unwrap();
+        }
+        let cut = fs::OpenOptions::new().write(true).open(beside(&path, suffix)).unwrap();
+        let bytes = cut.metadata().unwrap().len().checked_div(part).unwrap_or(0);
+        cut.set_len(bytes).unwrap();
+        for error in [enqueue(&store, 20).unwrap_err(), has(&store, 1).unwrap_err()] {
+            assert!(matches!(error, StoreError::Damaged { .. }), "{suffix} {part}: {error}");
+            assert!(error.to_string().contains(&format!("midge.db{suffix} was cut short")), "{error}");
+        }
+        // Not even a log is moved: what is left is for whoever mends it.
+        let left = ["", "-wal"].map(|suffix| fs::read(beside(&path, suffix)).unwrap());
+        drop(store);
+        assert_eq!(["", "-wal"].map(|suffix| fs::read(beside(&path, suffix)).unwrap()), left);
+    }
+}
+
+#[test]
+fn a_log_that_begins_anew_is_not_taken_for_one_that_was_cut() {
     let (_folder, path) = folder();
-    let store = SqliteStore::open(&path).unwrap();
-    enqueue(&store, 1).unwrap();
-    fs::File::create(&path).unwrap();
-    let error = enqueue(&store, 2).unwrap_err();
-    assert!(
-        matches!(error, StoreError::Damaged { .. }) && error.to_string().contains("was emptied"),
-        "{error}"
-    );
+    let store = Arc::new(SqliteStore::open(&path).unwrap());
+    let log = || fs::metadata(beside(&path, "-wal")).unwrap().len();
+    for round in 0..2 {
+        let large = write(&*store, move |rows| {
+            (0..3).try_for_each(|n| rows.put_content(id(round * 3 + n), Content::Input, &vec![7; 16 << 20]))
+        });
+        run(large).unwrap();
+        assert!(log() > 40 << 20, "{}", log());
+        // It is moved into the file, begins anew, and is cut to what SQLite keeps of it.
+        enqueue(&store, round).unwrap();
+        assert!(log() <= 33 << 20 && has(&store, round).unwrap(), "{}", log());
+    }
 }
 
 /// Writes garbage over all of a file but its first page.
@@ -415,6 +437,35 @@ fn what_a_lost_database_held_is_saved_although_the_store_ends_at_once() {
     drop(store);
     let saved = SqliteStore::open(&beside(&path, "-saved-1")).unwrap();
     assert!(has(&saved, 1).unwrap());
+}
+
+#[test]
+fn no_new_database_is_begun_where_a_lost_one_was_saved() {
+    let (folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    fs::remove_file(&path).unwrap();
+    drop(store);
+    let saved = beside(&path, "-saved-1");
+    let name = saved.display().to_string();
+    for is_there in [false, true] {
+        let _ = fs::remove_file(&path);
+        if is_there {
+            fs::write(&path, "").unwrap();
+        }
+        let error = refusal(&path).to_string();
+        assert!(error.contains(&format!("`mv {name} {}`", path.display())), "{error}");
+        assert!(error.contains("move it away"), "{error}");
+        assert_eq!(path.exists(), is_there, "nothing is made");
+    }
+    // As it says: it is used, or it is out of the way.
+    let elsewhere = folder.path().join("kept.db");
+    fs::copy(&saved, &elsewhere).unwrap();
+    fs::rename(&saved, &path).unwrap();
+    assert!(has(&SqliteStore::open(&path).unwrap(), 1).unwrap());
+    fs::remove_file(&path).unwrap();
+    assert!(!has(&SqliteStore::open(&path).unwrap(), 1).unwrap());
+    assert!(has(&SqliteStore::open(&elsewhere).unwrap(), 1).unwrap());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::SqliteSettings;
-use super::file::{DatabaseFile, WHO_MAY_WRITE};
+use super::file::{DatabaseFile, LOG_BYTES_KEPT, WHO_MAY_WRITE};
 use crate::StoreError;
 
 /// `midg`: says in the file's header whose it is.
@@ -21,12 +21,13 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema-4.sql"),
 ];
 const PAGE_BYTES: u32 = 4096;
-/// No other server has the file, but a person with the `sqlite3` command or a backup may hold a lock for a moment.
+/// SQLite's way to a file that this process has alone: the index of the log is in its memory, where nobody can cut, delete
+/// or overwrite it, and no other program opens the database meanwhile.
+const ALONE: &str = "unix-excl";
+/// A person with the `sqlite3` command or a backup may have the file when it is opened.
 const BUSY: Duration = Duration::from_secs(10);
 /// How many pages the log has before they are moved to the file: a page is then moved once for many transactions.
 const CHECKPOINT_PAGES: u32 = 4_000;
-/// The log's file is cut to this when all of it was moved.
-const LOG_BYTES_KEPT: u32 = 32 * 1024 * 1024;
 /// Holds the inner pages of all indexes and what is being worked on. 16 MiB were no faster, with a million jobs.
 const WRITER_CACHE_KIB: u32 = 6 * 1024;
 /// Readers serve people, who can wait for the disk.
@@ -93,8 +94,8 @@ pub(super) fn open_writer(file: &DatabaseFile, settings: &SqliteSettings) -> Res
         .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
         .map_err(explained)?;
     if mode != "wal" {
-        let why = "its file system has no shared memory, which SQLite's log needs: name a file on another"
-            .to_owned();
+        let why =
+            format!("SQLite cannot keep a log beside it (its journal mode stays {mode}): name another file");
         return Err(StoreError::CannotOpen { path: path.display().to_string(), why });
     }
     configure(&connection, WRITER_CACHE_KIB).map_err(explained)?;
@@ -126,7 +127,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     // One thread at a time uses a connection, so SQLite need not lock.
     // Nor does it make the file: where there is none by now, it was deleted.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, ALONE)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // Plans do not depend on the values that are bound: else SQLite would prepare a statement again for other values.

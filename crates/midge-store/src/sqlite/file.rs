@@ -8,14 +8,18 @@ use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::StoreError;
 
 /// Args, results and logs are nobody else's business.
 const MODE: u32 = 0o600;
-/// The files that SQLite keeps beside a database: its log, the log's index, and the journal of other modes.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// The files that SQLite keeps beside a database: its log, and those of other modes.
+const BESIDE: [&str; 3] = [LOG, "-shm", "-journal"];
+const LOG: &str = "-wal";
+/// The log's file is cut to this when all of it was moved, and never below while it is open.
+pub(super) const LOG_BYTES_KEPT: u32 = 32 * 1024 * 1024;
 /// How many names are tried for a file that saves what a lost one held.
 const SAVED_MAX: usize = 100;
 
@@ -38,16 +42,51 @@ impl Inode {
 /// A database's file, which no other store has while this lives.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
-    path: PathBuf,
-    inode: Inode,
-    /// The log and its index, as the writer's connection found or made them.
-    beside: OnceLock<[(PathBuf, Inode); 2]>,
+    database: Known,
+    /// The log, as the writer's connection found or made it.
+    log: OnceLock<Known>,
     /// Locked with flock(2), of which SQLite's locks know nothing: it holds under every name that the file has, a hard
     /// link, a symbolic one or a mount.
     _file: Held,
     /// A locked file with the database's name: the names of the log and its index hang on that, also where the database
     /// itself is another one by now.
     name: Name,
+}
+
+/// A file as it was when it was last written.
+#[derive(Debug)]
+struct Known {
+    path: PathBuf,
+    inode: Inode,
+    /// The bytes that it has at least.
+    least: AtomicU64,
+}
+
+impl Known {
+    fn new(path: PathBuf, there: &Metadata) -> Known {
+        Known { path, inode: Inode::of(there), least: AtomicU64::new(there.len()) }
+    }
+
+    /// Returns how long the file is. Fails where it is not where it was, or was cut short.
+    fn look(&self) -> Result<u64, StoreError> {
+        // Before the look: one that grows meanwhile was not cut.
+        let least = self.least.load(Ordering::Acquire);
+        let bytes = match fs::metadata(&self.path) {
+            Ok(there) if Inode::of(&there) == self.inode => there.len(),
+            Ok(_) => return Err(lost(&self.path, "was replaced by another file")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(lost(&self.path, "was deleted or moved"));
+            }
+            Err(error) => return Err(lost(&self.path, &format!("cannot be found: {error}"))),
+        };
+        if bytes < least {
+            let path = self.path.display();
+            return Err(StoreError::Damaged {
+                why: format!("{path} was cut short: it had {least} bytes, and has {bytes}"),
+            });
+        }
+        Ok(bytes)
+    }
 }
 
 /// The locked file that stands for a database's name.
@@ -93,6 +132,7 @@ impl DatabaseFile {
             }
         }
         let name = lock_name(&path)?;
+        check_left_behind(&path).inspect_err(|_| name.leave_as_it_was())?;
         let file = private().read(true).open(&path).map_err(|error| not_opened(&path, &error))?;
         let there = file.metadata().map_err(|error| not_opened(&path, &error))?;
         let inode = Inode::of(&there);
@@ -119,74 +159,100 @@ impl DatabaseFile {
                 ),
             ));
         }
-        if there.len() == 0 {
-            check_left_behind(&path)?;
-        }
         held.insert(inode);
         drop(held);
         let file = Held(Some(file), inode);
-        Ok(DatabaseFile { path, inode, beside: OnceLock::new(), _file: file, name })
+        Ok(DatabaseFile { database: Known::new(path, &there), log: OnceLock::new(), _file: file, name })
     }
 
     /// Takes everybody's rights to the file, and to what is beside it, but the owner's: once it is known that it is ours.
     pub(super) fn make_private(&self) {
-        make_private(&self.path);
+        make_private(self.path());
         for suffix in BESIDE {
-            make_private(&beside(&self.path, suffix));
+            make_private(&beside(self.path(), suffix));
         }
         make_private(&self.name.path);
     }
 
     /// Leaves nothing of ours beside a file that is refused.
     pub(super) fn leave_as_it_was(&self) {
-        if self.name.is_new {
-            // Whoever has opened it meanwhile is refused for the same reason.
-            let _ = fs::remove_file(&self.name.path);
-        }
+        self.name.leave_as_it_was();
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        &self.database.path
     }
 
-    /// Takes note of the log and its index, which SQLite has open by now.
-    pub(super) fn note_beside(&self) -> Result<(), StoreError> {
-        let find = |suffix| -> Result<(PathBuf, Inode), StoreError> {
-            let path = beside(&self.path, suffix);
-            let there = fs::metadata(&path).map_err(|error| not_opened(&path, &error))?;
-            Ok((path, Inode::of(&there)))
-        };
-        let found = [find("-wal")?, find("-shm")?];
+    /// Takes note of the log, which SQLite has open by now.
+    pub(super) fn note_log(&self) -> Result<(), StoreError> {
+        let path = beside(self.path(), LOG);
+        let there = fs::metadata(&path).map_err(|error| not_opened(&path, &error))?;
         // Noted once, when the store opens.
-        let _ = self.beside.set(found);
-        Ok(())
+        let _ = self.log.set(Known::new(path, &there));
+        self.note()
     }
 
-    /// Fails where the file, its log or the log's index is not where it was: what is written would go where nobody
-    /// finds it again.
+    /// Fails where the file or its log is not where it was, or is shorter than it was: what is written would go where
+    /// nobody finds it again.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        let database = look(&self.path, self.inode)?;
-        if database.len() == 0 {
-            return Err(StoreError::Damaged { why: "it was emptied".to_owned() });
-        }
-        for (path, inode) in self.beside.get().into_iter().flatten() {
-            look(path, *inode)?;
+        self.database.look()?;
+        self.log.get().map_or(Ok(0), Known::look).map(drop)
+    }
+
+    /// Does what [`DatabaseFile::check`] does, and takes note of how long the files are. Only whoever writes them does.
+    pub(super) fn note(&self) -> Result<(), StoreError> {
+        let bytes = self.database.look()?;
+        self.database.least.store(bytes, Ordering::Release);
+        if let Some(log) = self.log.get() {
+            let bytes = log.look()?;
+            log.least.store(bytes.min(LOG_BYTES_KEPT.into()), Ordering::Release);
         }
         Ok(())
     }
 
-    /// Makes an empty file beside the database, to save what it held.
-    pub(super) fn make_saved(&self) -> Result<PathBuf, StoreError> {
-        for number in 1..=SAVED_MAX {
-            let path = beside(&self.path, &format!("-saved-{number}"));
-            match OpenOptions::new().write(true).create_new(true).mode(MODE).open(&path) {
-                Ok(_) => return Ok(path),
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(not_opened(&path, &error)),
-            }
+    /// Takes note that the log is to be emptied.
+    pub(super) fn note_log_emptied(&self) {
+        if let Some(log) = self.log.get() {
+            log.least.store(0, Ordering::Release);
         }
-        Err(StoreError::Failed(format!("there are {SAVED_MAX} files {}-saved-*", self.path.display())))
     }
+
+    /// Makes a copy of what a lost database held beside where that was, and returns its path. It has its name once it is
+    /// whole: a part of it would only be taken for all of it.
+    pub(super) fn save(
+        &self,
+        write: impl FnOnce(&Path) -> Result<(), StoreError>,
+    ) -> Result<PathBuf, StoreError> {
+        let database = self.path().display();
+        let path = (1..=SAVED_MAX).map(|number| saved(self.path(), number)).find(|path| !path.exists());
+        let path = path
+            .ok_or_else(|| StoreError::Failed(format!("there are {SAVED_MAX} files {database}-saved-*")))?;
+        let unfinished = beside(self.path(), "-saving");
+        let mut empty = OpenOptions::new();
+        empty.write(true).create(true).truncate(true).mode(MODE);
+        empty.open(&unfinished).map_err(|error| not_opened(&unfinished, &error))?;
+        let outcome = write(&unfinished).and_then(|()| {
+            fs::rename(&unfinished, &path).map_err(|error| StoreError::Failed(error.to_string()))
+        });
+        if outcome.is_err() {
+            let _ = fs::remove_file(&unfinished);
+        }
+        outcome.map(|()| path)
+    }
+}
+
+impl Name {
+    fn leave_as_it_was(&self) {
+        if self.is_new {
+            // Whoever has opened it meanwhile is refused for the same reason.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Returns the path of what was saved of a lost database.
+fn saved(path: &Path, number: usize) -> PathBuf {
+    beside(path, &format!("-saved-{number}"))
 }
 
 /// Returns the one path of a file that may have many, so that all of them meet the same lock.
@@ -222,21 +288,33 @@ fn check_kind(path: &Path, there: &Metadata) -> Result<(), StoreError> {
     Err(cannot_open(path, format!("it is {what}: name a file")))
 }
 
-/// Refuses to begin anew where a log is left of a database that is gone: it holds jobs, and SQLite would empty it.
+/// Refuses to begin anew where something is left of a database that is gone, since it holds jobs: its log, which SQLite
+/// would empty, or what a server saved of it.
 fn check_left_behind(path: &Path) -> Result<(), StoreError> {
-    let log = beside(path, "-wal");
-    let bytes = fs::metadata(&log).map_or(0, |log| log.len());
-    if bytes == 0 {
+    if fs::metadata(path).is_ok_and(|there| there.len() > 0) {
         return Ok(());
     }
-    let log = log.display();
-    Err(cannot_open(
-        path,
-        format!(
-            "there is nothing in it, and beside it is the log of a database that was there, {log}, of {bytes} bytes: put \
-             the database back (or what was saved of it, `-saved-1`, and delete the log), or delete the log to begin anew"
+    let newest = (1..=SAVED_MAX).rev().map(|number| saved(path, number)).find(|path| path.exists());
+    let log = beside(path, LOG);
+    let bytes = fs::metadata(&log).map_or(0, |log| log.len());
+    let (database, log) = (path.display(), log.display());
+    let why = match newest.map(|path| path.display().to_string()) {
+        Some(saved) if bytes > 0 => format!(
+            "there is nothing in it, and beside it is what was saved of a database that was there, {saved}, and a log, \
+             {log}, of {bytes} bytes: put the database back; or delete the log, and then `mv {saved} {database}` to go \
+             on with what was saved, or move that away too to begin anew"
         ),
-    ))
+        Some(saved) => format!(
+            "there is nothing in it, and beside it is what was saved of a database that was lost, {saved}: `mv {saved} \
+             {database}` to go on with that, or move it away (each {database}-saved-*) to begin anew"
+        ),
+        None if bytes > 0 => format!(
+            "there is nothing in it, and beside it is the log of a database that was there, {log}, of {bytes} bytes: put \
+             the database back, or delete the log to begin anew"
+        ),
+        None => return Ok(()),
+    };
+    Err(cannot_open(path, why))
 }
 
 /// Makes sure that no other store has a database of this name. The lock is the kernel's: it ends with the process.
@@ -297,16 +375,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
-}
-
-/// Looks at what has a name now, which was a certain file.
-fn look(path: &Path, was: Inode) -> Result<Metadata, StoreError> {
-    match fs::metadata(path) {
-        Ok(there) if Inode::of(&there) == was => Ok(there),
-        Ok(_) => Err(lost(path, "was replaced by another file")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(lost(path, "was deleted or moved")),
-        Err(error) => Err(lost(path, &format!("cannot be found: {error}"))),
-    }
 }
 
 fn lost(path: &Path, what: &str) -> StoreError {

@@ -70,10 +70,22 @@ impl Health {
 
     /// Fails where the file is not where it was, or is damaged.
     pub(super) fn to_write(&self) -> Result<(), StoreError> {
-        if let Some(why) = &self.known().damage {
-            return Err(StoreError::Damaged { why: why.clone() });
-        }
+        self.is_whole()?;
         self.file.check()
+    }
+
+    /// Fails where what was written is not where it was, or is damaged; else takes note of how much it is.
+    pub(super) fn wrote(&self) -> Result<(), StoreError> {
+        self.is_whole()?;
+        self.file.note()
+    }
+
+    /// Fails where damage is known.
+    pub(super) fn is_whole(&self) -> Result<(), StoreError> {
+        match &self.known().damage {
+            Some(why) => Err(StoreError::Damaged { why: why.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Takes note of damage that somebody has met. From now on nothing is written.

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::counts::Counts;
 use super::health::{Health, News};
@@ -81,8 +82,21 @@ impl WriterThread {
             match self.queue.recv_timeout(LOOK_EVERY) {
                 Ok(first) => self.transaction(first),
                 Err(RecvTimeoutError::Timeout) => self.look(),
-                Err(RecvTimeoutError::Disconnected) => break self.look(),
+                Err(RecvTimeoutError::Disconnected) => break,
             }
+        }
+        self.look();
+        if self.health.is_whole().is_err() {
+            self.leave_the_log();
+        }
+    }
+
+    /// Leaves the log of a damaged database as it is when the connection closes: what can be read of both is read from
+    /// both, and a part of the log in the file would be neither the old state nor the new one.
+    fn leave_the_log(&self) {
+        let set = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        if let Err(error) = set {
+            tracing::error!(%error, "the log is moved into the damaged database: {error}");
         }
     }
 
@@ -107,6 +121,7 @@ impl WriterThread {
     /// Moves what is in the log into the file, wherever that is by now. Whatever gets the name of the file next, SQLite
     /// would take the log for its own.
     fn empty_log(&self) -> Result<(), StoreError> {
+        self.health.file().note_log_emptied();
         let is_busy =
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0))?;
         if is_busy { Err(StoreError::Failed("somebody still reads it".to_owned())) } else { Ok(()) }
@@ -114,14 +129,12 @@ impl WriterThread {
 
     /// Writes all that the database holds into a new file beside it, and returns its path.
     fn save(&self) -> Result<String, StoreError> {
-        let path = self.health.file().make_saved()?;
-        let named = path.to_str().ok_or_else(|| StoreError::Failed("its path is not UTF-8".to_owned()));
-        let saved = named.and_then(|named| Ok(self.connection.execute("VACUUM INTO ?1", [named])?));
-        if saved.is_err() {
-            // A part of it would only be taken for all of it.
-            let _ = std::fs::remove_file(&path);
-        }
-        saved.map(|_| path.display().to_string())
+        let saved = self.health.file().save(|path| {
+            let path = path.to_str().ok_or_else(|| StoreError::Failed("its path is not UTF-8".to_owned()))?;
+            self.connection.execute("VACUUM INTO ?1", [path])?;
+            Ok(())
+        })?;
+        Ok(saved.display().to_string())
     }
 
     /// Does a work, and what else waits, in one transaction. Replies when it is durable.
@@ -154,7 +167,7 @@ impl WriterThread {
         }
         self.health.note();
         // Nothing is answered that went where nobody finds it again.
-        let ended = ended.and_then(|()| self.health.to_write());
+        let ended = ended.and_then(|()| self.health.wrote());
         for (reply, outcome) in done {
             let outcome = outcome.and(ended.as_ref().map(|_| ()).map_err(StoreError::for_another));
             // Whoever does not wait any more does not need to know.
