@@ -64,10 +64,15 @@ pub(crate) fn api(midge: Midge) -> Router {
         .layer(middleware::from_fn_with_state(midge.clone(), access::check));
     let others = Router::new()
         .route("/v1/machines/{name}/exchange", post(hosts::exchange))
-        // Says that the server answers, and nothing else: it needs no right.
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(health))
         .method_not_allowed_fallback(not_allowed);
     for_callers.merge(others).layer(middleware::from_fn(site::check)).with_state(midge)
+}
+
+/// Says whether the server can do its work, and nothing else: it needs no right.
+async fn health(State(midge): State<Midge>) -> Result<&'static str, Failed> {
+    midge.inner.store.check().map_err(|error| Failed::of_the_store(&error))?;
+    Ok("ok\n")
 }
 
 async fn enqueue(State(midge): State<Midge>, body: Body<EnqueueRequest>) -> Result<Json<Enqueued>, Failed> {

@@ -34,6 +34,7 @@ macro_rules! conformance {
             transactions::work_follows_work
             transactions::a_read_sees_what_was_written_before
             transactions::a_read_cannot_write
+            transactions::a_store_that_takes_work_says_so
             jobs::a_job_is_found_as_it_was_written
             jobs::jobs_are_found_in_the_order_that_was_asked_for
             jobs::a_job_is_written_over

@@ -52,4 +52,8 @@ impl Store for MemoryStore {
     async fn read_boxed(&self, work: ReadWork) -> Result<(), StoreError> {
         self.run(work, Access::Read)
     }
+
+    fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

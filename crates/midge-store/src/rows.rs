@@ -28,6 +28,9 @@ pub trait Store: Send + Sync {
 
     /// Does work that only reads. It sees everything whose `write` returned before. Writing in it is an error.
     async fn read_boxed(&self, work: ReadWork) -> Result<(), StoreError>;
+
+    /// Fails where the store is known to take no work, without a transaction: cheap enough for whoever asks.
+    fn check(&self) -> Result<(), StoreError>;
 }
 
 /// Does `work` in one durable transaction and returns what it returned.

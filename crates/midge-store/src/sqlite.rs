@@ -158,4 +158,8 @@ impl Store for SqliteStore {
     async fn read_boxed(&self, work: ReadWork) -> Result<(), StoreError> {
         self.readers.read(work).await
     }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.writer.check()
+    }
 }

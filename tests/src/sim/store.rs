@@ -71,4 +71,8 @@ impl Store for FlakyStore {
         self.may_fail()?;
         self.rows.read_boxed(work).await
     }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.rows.check()
+    }
 }

@@ -52,6 +52,26 @@ impl Failed {
         Failed::new(StatusCode::TOO_MANY_REQUESTS, "too_many_exchanges", error)
     }
 
+    /// Makes the answer to whatever the store fails. What the database says, and where it is, is for the log and not for
+    /// the caller.
+    pub(crate) fn of_the_store(error: &StoreError) -> Failed {
+        let (code, text) = match error {
+            StoreError::Lost { .. } => (
+                "store_lost",
+                "the server's database was deleted, moved or replaced, so that it takes nothing: its log says what to do; \
+                 then try again",
+            ),
+            StoreError::Damaged { .. } => (
+                "store_damaged",
+                "the server's database is damaged, so that it takes nothing: its log says what to do; then try again",
+            ),
+            _ => {
+                ("store_failed", "the store failed: nothing was changed; see the server's log, and try again")
+            }
+        };
+        Failed::new(StatusCode::SERVICE_UNAVAILABLE, code, text)
+    }
+
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
@@ -101,25 +121,8 @@ impl From<&ServiceError> for Failed {
             ServiceError::Store(StoreError::Unreadable(_)) => (StatusCode::CONFLICT, "unreadable"),
             ServiceError::Store(StoreError::Full) => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),
             ServiceError::Store(error) => {
-                // What the database says, and where it is, is for the log and not for the caller.
                 tracing::error!(%error, "the store failed a request");
-                let (code, text) = match error {
-                    StoreError::Lost { .. } => (
-                        "store_lost",
-                        "the server's database was deleted, moved or replaced, so that it takes nothing: its log says what \
-                         to do; then try again",
-                    ),
-                    StoreError::Damaged { .. } => (
-                        "store_damaged",
-                        "the server's database is damaged, so that it takes nothing: its log says what to do; then try \
-                         again",
-                    ),
-                    _ => (
-                        "store_failed",
-                        "the store failed: nothing was changed; see the server's log, and try again",
-                    ),
-                };
-                return Failed::new(StatusCode::SERVICE_UNAVAILABLE, code, text);
+                return Failed::of_the_store(error);
             }
         };
         Failed::new(status, code, error.to_string())

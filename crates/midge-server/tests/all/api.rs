@@ -8,7 +8,7 @@ use midge_protocol::exchange::{self, Outcome, Running};
 use midge_protocol::job::{Cause, Failure};
 use midge_protocol::manifest::QueuePolicy;
 use midge_server::{Catalog, JobContent};
-use midge_store::MemoryStore;
+use midge_store::{MemoryStore, SqliteStore};
 use serde_json::json;
 
 use crate::stage::{BEARER, HELLO, LATER, Server, done, running};
@@ -270,6 +270,24 @@ async fn with_a_token_nothing_opens_without_it() {
         assert_eq!(reply.status, StatusCode::OK, "{path}");
     }
     assert_eq!(server.send("GET", "/healthz", &[], "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_server_says_whether_it_has_its_database_to_whoever_asks_how_it_is() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let [path, away] = ["midge.db", "away.db"].map(|name| folder.path().join(name));
+    let store = Arc::new(SqliteStore::open(&path).unwrap());
+    let server = Server::on(store, QueuePolicy::default()).await;
+    let health = async || server.send("GET", "/healthz", &[], "").await;
+    assert_eq!((health().await.status, health().await.text()), (StatusCode::OK, "ok\n".to_owned()));
+    std::fs::rename(&path, &away).unwrap();
+    let lost = health().await;
+    lost.refused(503, "was deleted, moved or replaced");
+    assert_eq!(lost.code(), "store_lost");
+    std::fs::rename(&away, &path).unwrap();
+    assert_eq!(health().await.status, StatusCode::OK);
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+    assert_eq!(health().await.code(), "store_damaged");
 }
 
 #[tokio::test]

@@ -222,3 +222,10 @@ pub async fn a_read_cannot_write(store: &dyn Store) -> Kept {
     assert_eq!(ask(store, look_everywhere).await?, before);
     Ok(())
 }
+
+/// A store that takes work says so.
+pub async fn a_store_that_takes_work_says_so(store: &dyn Store) -> Kept {
+    store.check()?;
+    put(store, &[job(1, "default", 0)]).await?;
+    store.check()
+}

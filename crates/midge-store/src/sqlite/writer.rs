@@ -47,6 +47,10 @@ impl Writer {
         Ok(Writer { health, queue: Some(sender), room: Room::new(WAITING_MAX), thread: Some(thread) })
     }
 
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.health.to_write()
+    }
+
     pub(super) async fn write(&self, work: WriteWork) -> Result<(), StoreError> {
         // Asked here, too: the thread may be saving what a lost file held, which takes a while.
         self.health.to_write()?;
