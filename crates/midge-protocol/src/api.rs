@@ -1,7 +1,6 @@
 //! What the HTTP API under `/v1` takes and gives, as JSON.
 
 mod args;
-mod object;
 mod schedules;
 
 use std::collections::BTreeMap;
@@ -13,10 +12,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
-use self::object::FromObject;
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
 use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::manifest::{ModuleEntry, QueuePolicy};
+use crate::object::objects;
 use crate::{
     AttemptNumber, AttemptRange, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Timestamp,
     limits,
@@ -187,23 +186,6 @@ impl EnqueueRequest {
         self.queue = Some(queue);
         self
     }
-}
-
-/// Lets requests be read from objects only. With `remote`, serde's code is in functions of the type, to be called here.
-macro_rules! objects {
-    ($($request:ident),+) => {$(
-        impl Serialize for $request {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                $request::serialize(self, serializer)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $request {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$request, D::Error> {
-                $request::deserialize(FromObject(deserializer))
-            }
-        }
-    )+};
 }
 
 objects!(EnqueueRequest, BulkRequest, PauseRequest, RunRequest);

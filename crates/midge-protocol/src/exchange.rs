@@ -6,11 +6,14 @@
 
 mod outcome;
 
+use std::io::ErrorKind;
+
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::job::{AttemptLimits, Failure, Progress, Usage};
+use crate::object::objects;
 use crate::{AttemptNumber, BootId, JobId, ModuleName, QueueName, limits};
 
 /// The version of the exchange that this release speaks.
@@ -22,6 +25,7 @@ pub const CONTENT_TYPE: &str = "application/msgpack";
 
 /// What a host says in one exchange: what it runs, what ended, and how much more it can begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Request {
     /// The start of the host that sends this: another process is another boot.
     pub boot: BootId,
@@ -67,6 +71,7 @@ impl Request {
 
 /// Names one attempt at one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct AttemptRef {
     /// The id of the job.
     pub job: JobId,
@@ -76,6 +81,7 @@ pub struct AttemptRef {
 
 /// An attempt that runs, as its host reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Running {
     /// The attempt that runs.
     pub attempt: AttemptRef,
@@ -86,6 +92,7 @@ pub struct Running {
 
 /// An attempt that ended, as its host reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Finished {
     /// The attempt that ended.
     pub attempt: AttemptRef,
@@ -132,6 +139,7 @@ impl Outcome {
 
 /// A piece of an attempt's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct LogChunk {
     /// The attempt whose log it is.
     pub attempt: AttemptRef,
@@ -143,6 +151,7 @@ pub struct LogChunk {
 
 /// What a server answers in one exchange: what to begin, what to stop, and whether to leave.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Answer {
     /// Attempts to begin. One that the host already has (same job, same number) is to be ignored.
     #[serde(default)]
@@ -171,6 +180,7 @@ impl Answer {
 
 /// An attempt that the host is to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Grant {
     /// The attempt to begin.
     pub attempt: AttemptRef,
@@ -187,6 +197,8 @@ pub struct Grant {
     pub limits: AttemptLimits,
 }
 
+objects!(Request, AttemptRef, Running, Finished, LogChunk, Answer, Grant);
+
 /// Writes a request or an answer.
 pub fn encode<T: Serialize>(message: &T) -> Bytes {
     // Our own types, into memory: there is nothing that could fail.
@@ -196,9 +208,17 @@ pub fn encode<T: Serialize>(message: &T) -> Bytes {
 /// Reads a request or an answer.
 ///
 /// # Errors
-/// [`Malformed`] where the bytes are not MessagePack, or lack a field that has no default.
+/// [`Malformed`] where the bytes are not MessagePack, have a list where a map of fields is meant, lack a field that has no
+/// default, or go on after the message.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
-    rmp_serde::from_slice(bytes).map_err(|e| Malformed(e.to_string()))
+    let mut messages = rmp_serde::Deserializer::from_read_ref(bytes);
+    let message = T::deserialize(&mut messages).map_err(|e| Malformed(e.to_string()))?;
+    match IgnoredAny::deserialize(&mut messages) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(e)) if e.kind() == ErrorKind::UnexpectedEof => {
+            Ok(message)
+        }
+        _ => Err(Malformed("it goes on after the message".to_owned())),
+    }
 }
 
 /// An exchange body that is not what it should be.
@@ -228,6 +248,63 @@ mod tests {
         let encoded = encode(&outcome);
         assert!(encoded.len() < 10_100, "{}", encoded.len());
         assert_eq!(decode::<Outcome>(&encoded).unwrap(), outcome);
+    }
+
+    #[test]
+    fn nothing_follows_a_message() {
+        let whole = encode(&Answer { drain: true, ..Answer::default() });
+        assert!(decode::<Answer>(&whole).is_ok());
+        for more in [&[0xc0][..], &[0xc1], b"x", &whole] {
+            let error = decode::<Answer>(&[&whole, more].concat()).unwrap_err().to_string();
+            assert!(error.contains("goes on after the message"), "{error}");
+        }
+    }
+
+    fn is_no_list<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(message: &T) {
+        assert_eq!(&decode::<T>(&encode(message)).unwrap(), message);
+        let list = rmp_serde::to_vec(message).unwrap();
+        let error = decode::<T>(&list).unwrap_err().to_string();
+        assert!(error.contains("invalid type: sequence"), "{error}");
+    }
+
+    #[test]
+    fn a_list_is_no_message_and_no_part_of_one() {
+        let attempt = AttemptRef { job: JobId::from_bytes([1; 16]), attempt: AttemptNumber(1) };
+        let progress = Progress { done: 1, total: 2, message: "m".to_owned() };
+        let failure = Failure::new(crate::job::Cause::Exit, "no");
+        is_no_list(&attempt);
+        is_no_list(&progress);
+        is_no_list(&failure);
+        is_no_list(&Usage::default());
+        is_no_list(&AttemptLimits::default());
+        is_no_list(&Running { attempt, progress: Some(progress) });
+        is_no_list(&LogChunk { attempt, offset: 0, bytes: Bytes::new() });
+        is_no_list(&Finished { attempt, outcome: Outcome::Failed(failure), usage: Usage::default() });
+        is_no_list(&Answer::default());
+        let request = Request {
+            boot: BootId(1),
+            seq: 1,
+            room: 1,
+            wait_ms: 0,
+            leaving: false,
+            running: Vec::new(),
+            finished: Vec::new(),
+            log: Vec::new(),
+        };
+        is_no_list(&request);
+        is_no_list(&Grant {
+            attempt,
+            module: ModuleName::new("hello").unwrap(),
+            queue: QueueName::default_queue(),
+            args: "null".to_owned(),
+            input: None,
+            limits: AttemptLimits::default(),
+        });
+        #[derive(Serialize)]
+        struct Listed {
+            completed: (Bytes,),
+        }
+        assert!(decode::<Outcome>(&encode(&Listed { completed: (Bytes::new(),) })).is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::cause::{Cause, NotTriedAgain, UnknownCause};
+use crate::object::objects;
 pub use crate::retry::{Backoff, InvalidBackoff, RetryPolicy};
 use crate::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp, limits};
 
@@ -76,8 +77,11 @@ impl std::str::FromStr for State {
     }
 }
 
+objects!(Failure, Progress, Usage, AttemptLimits);
+
 /// How an attempt failed: its cause for programs, and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Failure {
     /// The kind of failure, such as a trap or a time limit. A refusal is the one that is not tried again.
     pub cause: Cause,
@@ -119,6 +123,7 @@ fn cut(message: &mut String) {
 
 /// How far a running attempt says it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Progress {
     /// How much is done, in whatever unit the guest counts.
     pub done: u64,
@@ -140,6 +145,7 @@ impl Progress {
 
 /// What an attempt used, as the host measured it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Usage {
     /// The time from the start of the attempt in the host to its end, in microseconds.
     pub ran_us: u64,
@@ -183,6 +189,7 @@ impl std::fmt::Display for Suspicion {
 
 /// What each attempt at a job may use. An attempt that goes over a limit is stopped and has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct AttemptLimits {
     /// The longest that an attempt may run, in milliseconds.
     pub time_ms: u64,

@@ -7,25 +7,31 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor
 
 use super::Outcome;
 use crate::job::{Cause, Failure};
+use crate::object::objects;
 
 /// What comes with [`Outcome::Completed`].
-#[derive(serde::Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(remote = "Self")]
 struct Completed {
     result: Bytes,
 }
 
 /// What comes with [`Outcome::Snoozed`].
-#[derive(serde::Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(remote = "Self")]
 struct Snoozed {
     after_ms: u64,
 }
 
 /// What comes with [`Outcome::HandedBack`].
-#[derive(serde::Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(remote = "Self")]
 struct HandedBack {
     #[serde(default)]
     lacks: Option<String>,
 }
+
+objects!(Completed, Snoozed, HandedBack);
 
 impl<'de> Deserialize<'de> for Outcome {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
