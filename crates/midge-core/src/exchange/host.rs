@@ -32,7 +32,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 const NO_ROOM: Duration = Duration::from_secs(1);
 /// How soon a host that may not leave asks again.
 const LEAVE_AGAIN: Duration = Duration::from_secs(1);
-/// Bytes of results and logs in one request, so that it stays below the bound of a body with names and numbers.
+/// Bytes of results, logs and progress in one request, so that it stays below the bound of a body with names and numbers.
 pub(super) const CARRIED_BYTES_MAX: usize = limits::EXCHANGE_BODY_BYTES_MAX - (4 << 20);
 /// The log that one request carries of one attempt that still runs.
 const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
@@ -420,10 +420,10 @@ impl HostSide {
             finished: Vec::new(),
             log: Vec::new(),
         };
-        let mut bytes_left = CARRIED_BYTES_MAX;
+        let mut left = Left { bytes: CARRIED_BYTES_MAX, is_short: false };
         let speaks = kind == Kind::Speaks;
         for (&attempt, entry) in &self.attempts {
-            let told = entry.told(attempt, speaks, &mut bytes_left, log);
+            let told = entry.told(attempt, speaks, &mut left, log);
             flight
                 .log
                 .extend(told.log.iter().map(|chunk| (attempt, chunk.offset + chunk.bytes.len() as u64)));
@@ -432,7 +432,8 @@ impl HostSide {
                 request.finished.push(finished);
                 flight.ended.push(attempt);
             } else {
-                let progress = entry.progress.clone().filter(|_| speaks);
+                let fits = |progress: &Progress| speaks && left.take(progress.message.len());
+                let progress = entry.progress.clone().filter(fits);
                 flight.progress.extend(progress.clone().map(|progress| (attempt, progress)));
                 request.running.push(Running { attempt, progress });
             }
@@ -440,7 +441,8 @@ impl HostSide {
         if speaks {
             self.news_at = Some(now);
             // A running attempt's log may be longer than one piece.
-            self.has_news = request.log.iter().any(|chunk| chunk.bytes.len() == LOG_CHUNK_BYTES_MAX);
+            self.has_news =
+                left.is_short || request.log.iter().any(|chunk| chunk.bytes.len() == LOG_CHUNK_BYTES_MAX);
         }
         self.flights.push(flight);
         request
@@ -486,6 +488,23 @@ impl HostSide {
     }
 }
 
+/// What a request still has room for.
+struct Left {
+    bytes: usize,
+    /// Whether something was left out for want of room.
+    is_short: bool,
+}
+
+impl Left {
+    /// Takes room for so many bytes. Returns whether there was as much.
+    fn take(&mut self, bytes: usize) -> bool {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.unwrap_or(self.bytes);
+        self.is_short |= left.is_none();
+        left.is_some()
+    }
+}
+
 /// What a request says about an attempt.
 struct Told {
     finished: Option<Finished>,
@@ -498,7 +517,7 @@ impl Entry {
         &self,
         attempt: AttemptRef,
         speaks: bool,
-        bytes_left: &mut usize,
+        left: &mut Left,
         log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
     ) -> Told {
         let nothing = Told { finished: None, log: Vec::new() };
@@ -513,8 +532,9 @@ impl Entry {
             Some(_) => (limits::MESSAGE_BYTES_MAX, limits::LOG_BYTES_MAX),
         };
         let bytes = if log_max == 0 { Bytes::new() } else { log(attempt, self.log_told, log_max) };
-        let Some(left) = bytes_left.checked_sub(result_len + bytes.len()) else { return nothing };
-        *bytes_left = left;
+        if !left.take(result_len + bytes.len()) {
+            return nothing;
+        }
         let log = match bytes.is_empty() {
             true => Vec::new(),
             false => vec![LogChunk { attempt, offset: self.log_told, bytes }],

@@ -244,6 +244,38 @@ fn results_that_do_not_fit_into_one_body_go_into_the_next() {
 }
 
 #[test]
+fn progress_counts_into_the_bound_of_a_request_and_what_does_not_fit_is_told_in_the_next() {
+    let mut host = Host::new(Wait::Forever);
+    let grants: Vec<Grant> = (0..u128::from(limits::PLACES_MAX))
+        .map(|number| {
+            let job = JobId::from_bytes(number.to_be_bytes());
+            Grant { attempt: AttemptRef { job, attempt: AttemptNumber(1) }, ..grant() }
+        })
+        .collect();
+    let request = host.sends();
+    host.answer(&request, Answer { jobs: grants.clone(), ..nothing() });
+    let said = Progress { done: 1, total: 2, message: "x".repeat(limits::MESSAGE_BYTES_MAX) };
+    host.side.has_news(grants.iter().map(|grant| (grant.attempt, said.clone())));
+    for grant in &grants[..2] {
+        host.completes(grant.attempt, &[7; limits::RESULT_BYTES_MAX]);
+    }
+    for grant in &grants[2..64] {
+        host.logs.insert(grant.attempt, vec![7; LOG_CHUNK_BYTES_MAX - 1]);
+    }
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let request = host.sends();
+        let bytes = midge_protocol::exchange::encode(&request).len();
+        assert!(bytes <= limits::EXCHANGE_BODY_BYTES_MAX, "{bytes}");
+        let progress = request.running.iter().filter(|running| running.progress.is_some());
+        told.extend(progress.map(|running| running.attempt));
+        host.answer(&request, nothing());
+        host.passes(NEWS_EVERY);
+    }
+    assert_eq!(told.len(), grants.len() - 2);
+}
+
+#[test]
 fn a_host_that_has_waited_asks_to_leave_and_exits_when_it_may() {
     let mut host = Host::new(Wait::Millis(3000));
     let first = host.sends();
