@@ -10,8 +10,7 @@ use super::{
     Sight,
 };
 
-/// A call to the Machines API counts as lost after this. The client gives up on the longest, a create that is tried
-/// three times for a minute, before.
+/// A call to the Machines API counts as lost after this. The longest, a create with its tries, has ended before.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 /// The shortest wait after a call that was one too many, where the Machines API does not say.
 const RATE_LIMITED_WAIT: Duration = Duration::from_secs(1);

@@ -26,7 +26,7 @@ pub async fn act(
 ) -> Result<(), StoreError> {
     let (name, event) = match act {
         Act::Create { spec, launch } => {
-            let event = create(machines, &spec, launch).await;
+            let event = create(machines, &spec, launch, clock).await;
             (spec.name, event)
         }
         Act::Start { name, id } => {
@@ -61,14 +61,19 @@ pub async fn act(
 }
 
 /// Makes a Machine, by the same call again for as long as midge-core says so.
-async fn create(machines: &dyn Machines, spec: &MachineSpec, launch: Launch) -> MachineEvent {
-    let mut tries = CreateTries::default();
+async fn create(
+    machines: &dyn Machines,
+    spec: &MachineSpec,
+    launch: Launch,
+    clock: &dyn Clock,
+) -> MachineEvent {
+    let mut tries = CreateTries::new(clock.now());
     loop {
         let error = match machines.create(spec, launch).await {
             Ok(id) => return MachineEvent::Created { id },
             Err(error) => error,
         };
-        if let Some(failure) = tries.failed(failure_of(&error)) {
+        if let Some(failure) = tries.failed(failure_of(&error), clock.now()) {
             return failed(Call::Create, failure, &spec.name, &error);
         }
     }
