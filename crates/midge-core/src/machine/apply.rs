@@ -156,7 +156,10 @@ impl Machine {
             Preparing | Ready => Destroying,
             Left | Destroying | Gone => return Err(MachineRefused(self.state)),
         };
-        Ok(self.now_is(state, now).noted("a new generation takes its place"))
+        // Of one that is being started, only the host of the start before was heard.
+        let heard_at = self.heard_at.filter(|_| self.state != Starting);
+        let outdated = Machine { heard_at, ..self.now_is(state, now) };
+        Ok(outdated.noted("a new generation takes its place"))
     }
 
     fn given_up(&self, note: String, now: Timestamp) -> Machine {

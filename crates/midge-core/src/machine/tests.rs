@@ -43,6 +43,16 @@ fn a_host_that_phoned_home_is_not_given_up_because_its_create_was_not_answered()
 }
 
 #[test]
+fn a_machine_that_drains_while_it_is_started_again_is_not_heard_of_by_what_was_heard_before() {
+    let ready = Machine { heard_at: Some(NOW), ..machine("m", MachineState::Ready, NOW) };
+    let starting = after(&ready, MachineEvent::CallBegun(Call::Start), LATER);
+    let draining = after(&starting, MachineEvent::Outdated, LATER);
+    assert_eq!((draining.state, draining.heard_at), (MachineState::Draining, None));
+    let up = Machine { heard_at: Some(NOW), ..machine("m", MachineState::Up, NOW) };
+    assert_eq!(after(&up, MachineEvent::Outdated, LATER).heard_at, Some(NOW));
+}
+
+#[test]
 fn what_was_seen_before_it_changed_is_old() {
     let up = machine("m", MachineState::Up, LATER);
     let event = MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: NOW };

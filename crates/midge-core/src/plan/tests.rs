@@ -135,6 +135,16 @@ fn a_machine_that_is_being_made_has_places_for_the_jobs_it_is_made_for() {
     assert_eq!(plan(&view(2, QueuePolicy::default(), vec![(making, 0)]), NOW), []);
 }
 
+/// It was started, and another generation came before its host phoned home.
+#[test]
+fn a_machine_that_drains_before_its_host_was_heard_of_is_given_up_a_lease_later() {
+    let draining = machine("m1", MachineState::Draining, NOW);
+    let view = view(0, QueuePolicy::default(), vec![(draining, 0)]);
+    assert_eq!(plan(&view, NOW.after(limits::LEASE)), []);
+    let later = NOW.after(limits::LEASE + Duration::from_millis(1));
+    assert!(matches!(plan(&view, later)[..], [Action::GiveUp(..)]));
+}
+
 #[test]
 fn a_refused_create_is_repeated_a_lost_one_given_up_and_a_slow_boot_too() {
     let mut refused = machine("m1", MachineState::Creating, NOW);
