@@ -3,6 +3,11 @@
 // Three calls of the C library for which no crate here has a safe form.
 #![allow(unsafe_code)]
 
+use midge_protocol::limits::OPEN_FILES_MAX;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Files that a host has open itself: its streams, connections and whatever wakes its threads.
+const OWN_FILES: u64 = 64;
 /// Signals that ask a process to end.
 const ASKING: [libc::c_int; 2] = [libc::SIGINT, libc::SIGTERM];
 /// A shell reports a process that a signal ended with this and the signal's number.
@@ -24,6 +29,17 @@ pub fn keep_standard_streams() {
 pub fn ignore_broken_pipes() {
     // SAFETY: there is no handler that could be in use.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Raises how many files may be open to what so many attempts may need, as far as the system lets it.
+pub fn raise_open_files(places: u32) {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = OWN_FILES + u64::from(places) * OPEN_FILES_MAX as u64;
+    let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    if limit.current.is_some_and(|now| now < current) {
+        // Where it may not, a guest that opens more finds out, and the host leaves for want of descriptors.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: limit.maximum });
+    }
 }
 
 /// Makes the signals that ask a process to end do so where this is the first process of its Machine or container: that one

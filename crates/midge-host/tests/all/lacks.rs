@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd;
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause};
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use midge_protocol::limits::OPEN_FILES_MAX;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::server::{Host, Server};
 
@@ -48,6 +49,19 @@ fn address_space(pid: Pid) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_host_may_open_what_all_its_places_may_need_as_far_as_the_system_lets_it() {
+    let server = Server::start();
+    let host = server.host_after("ulimit -S -n 64", &["--wait", "forever", "--places", "4"]);
+    server.until("it waits", |seen| seen.requests.last().map(drop));
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", host.pid().as_raw_nonzero())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    let needed = 4 * OPEN_FILES_MAX as u64;
+    assert!(soft > needed.min(hard.unwrap_or(u64::MAX) - 1) && soft < 2 * needed, "{soft}");
 }
 
 #[test]

@@ -93,7 +93,18 @@ impl Server {
 
     /// Starts a host that works for this server.
     pub fn host(&self, flags: &[&str]) -> Host {
-        let child = Command::new(env!("CARGO_BIN_EXE_midge-host"))
+        self.spawn(Command::new(env!("CARGO_BIN_EXE_midge-host")), flags)
+    }
+
+    /// Starts one that a shell makes ready.
+    pub fn host_after(&self, script: &str, flags: &[&str]) -> Host {
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", &format!("{script}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_midge-host")]);
+        self.spawn(shell, flags)
+    }
+
+    fn spawn(&self, mut command: Command, flags: &[&str]) -> Host {
+        let child = command
             .arg("work")
             .args(flags)
             .env("MIDGE_SERVER", format!("http://{}/app", self.address))
