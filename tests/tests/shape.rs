@@ -252,6 +252,29 @@ fn every_cause_is_told_to_callers() {
     assert!(missing.is_empty(), "docs/api.md does not name {missing:?}");
 }
 
+/// Documents shorten paths: `core/job.rs` is `crates/midge-core/src/job.rs`, and `e2e_kill.rs` is wherever it is.
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    let all = files("");
+    let is_there = |named: &str| {
+        let full = named.split_once('/').map_or(Vec::new(), |(name, rest)| {
+            let name = name.trim_start_matches("midge-");
+            [format!("midge-{name}/src/{rest}"), format!("midge-{name}/{rest}")].into()
+        });
+        let mut names = full.iter().map(String::as_str).chain([named]);
+        names.any(|name| all.iter().any(|path| path == name || path.ends_with(&format!("/{name}"))))
+    };
+    let documents = files("docs").into_iter().chain(["README.md".to_owned()]);
+    let mut missing = Vec::new();
+    for document in documents.filter(|path| path.ends_with(".md")) {
+        let text = read(&document);
+        let quoted = text.split('`').skip(1).step_by(2);
+        let named = quoted.filter(|name| name.ends_with(".rs") && !name.contains([' ', '{', '\n']));
+        missing.extend(named.filter(|name| !is_there(name)).map(|name| format!("{document}: {name}")));
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn the_dashboard_uses_only_the_public_api() {
     let pages: Vec<String> = rust_files("crates/midge-server/src")
