@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use midge_build::Project;
 use midge_cli::build::{Builder, project};
 use midge_cli::checkout::{Missing, host_program};
+use midge_cli::output::path;
 use midge_cli::words;
-use midge_protocol::ModuleName;
+use midge_protocol::{ModuleName, nearest};
 
 use crate::arguments::{ContentArgs, key_value};
 
@@ -58,6 +60,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let project = project(self.project.as_deref())?;
+        is_there(&project, &self.module)?;
         let builder = Builder::new(self.rustc.clone())?;
         let built = builder.build(&project)?;
         let host = host_program(self.host_program.as_deref(), Missing::Build, builder.environment())?;
@@ -94,5 +97,35 @@ impl Args {
             command.arg("--").args(&self.guest_args);
         }
         Ok(command)
+    }
+}
+
+/// Fails where a project has no such module: before anything is built.
+fn is_there(project: &Project, module: &ModuleName) -> Result<()> {
+    if project.modules.contains_key(module) {
+        return Ok(());
+    }
+    let known: Vec<&str> = project.modules.keys().map(ModuleName::as_str).collect();
+    let hint = match nearest(module.as_str(), known.iter().copied()) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("there are {}", known.join(", ")),
+    };
+    bail!("there is no module `{module}` in {}: {hint}", path(&project.file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_is_not_there_is_told_with_the_nearest_before_anything_is_built() {
+        let text = "[modules.resize]\nwasm = \"a\"\n[modules.greet]\nwasm = \"b\"";
+        let project = Project::parse(Path::new("app/midge.toml"), text).unwrap();
+        let says =
+            |name| is_there(&project, &ModuleName::new(name).unwrap()).map_err(|error| error.to_string());
+        let no = "there is no module";
+        assert_eq!(says("greet"), Ok(()));
+        assert_eq!(says("resise"), Err(format!("{no} `resise` in app/midge.toml: did you mean `resize`?")));
+        assert_eq!(says("nope"), Err(format!("{no} `nope` in app/midge.toml: there are greet, resize")));
     }
 }
