@@ -63,6 +63,13 @@ fn what_is_saved_is_what_the_next_job_runs() {
     jobs.env("MIDGE_SERVER", &url);
     assert!(run(jobs, b"").ok().text().contains("1/6"), "the new setting holds");
 
+    // Nor does a package that is not there end it.
+    save(&config, "package = \".\"", "package = \"nope\"");
+    dev.says("which package is wrong", |output| output.contains("nope").then_some(()));
+    save(&config, "package = \"nope\"", "package = \".\"");
+    save(&source, "Welcome, {}!", "Good day, {}!");
+    eventually("a job runs what was mended", || greeting(&url).contains("Good day, you!").then_some(()));
+
     dev.signal(rustix::process::Signal::INT);
     assert_eq!(dev.ended().code(), Some(0), "{}", dev.output());
     assert!(folder.path("greet-dev/.midge/dev.db").exists());

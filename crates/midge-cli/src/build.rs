@@ -48,18 +48,20 @@ impl Builder {
 
 /// Reads a project: the named file or folder, or, where none is named, the nearest `midge.toml` from here upward.
 pub fn project(path: Option<&Path>) -> Result<Project> {
-    let found = match path {
-        Some(path) => path.to_owned(),
-        None => {
-            let here = std::env::current_dir().context("there is no current folder")?;
-            let found = here.ancestors().map(|folder| folder.join(midge_build::PROJECT_FILE));
-            found.into_iter().find(|file| file.is_file()).with_context(|| {
-                format!(
-                    "there is no midge.toml in {} or above: name the folder that has one, or make a job with `midge new NAME`",
-                    here.display()
-                )
-            })?
-        }
-    };
-    Ok(Project::read(&found)?)
+    Ok(Project::read(&project_file(path)?)?)
+}
+
+/// Returns the `midge.toml` of a project, whatever is in it.
+pub fn project_file(path: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = path {
+        return Ok(if path.is_dir() { path.join(midge_build::PROJECT_FILE) } else { path.to_owned() });
+    }
+    let here = std::env::current_dir().context("there is no current folder")?;
+    let found = here.ancestors().map(|folder| folder.join(midge_build::PROJECT_FILE));
+    found.into_iter().find(|file| file.is_file()).with_context(|| {
+        format!(
+            "there is no midge.toml in {} or above: name the folder that has one, or make a job with `midge new NAME`",
+            here.display()
+        )
+    })
 }

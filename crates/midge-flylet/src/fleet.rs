@@ -155,6 +155,13 @@ impl Fleet {
         if command.iter().any(|part| part.contains('\0')) {
             return Err(Refusal::invalid("the program's command holds a zero byte"));
         }
+        // A Machine has a folder of its own, in which it would be looked for.
+        if command[0].contains('/') && !command[0].starts_with('/') {
+            return Err(Refusal::invalid(format_args!(
+                "`{}` is a relative path: name the program by its absolute one",
+                command[0].escape_debug()
+            )));
+        }
         let bad = |(key, value): &(&String, &String)| {
             key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')
         };

@@ -26,7 +26,7 @@ pub struct Fork {
     /// The region to make them in, such as `iad`, or several in the order of preference, such as `iad,ord,any`; near
     /// the Machines API where it is missing. Where one has no room, the next has its turn.
     pub region: Option<String>,
-    /// The path of the host in the image, and any arguments that come before `work`.
+    /// The absolute path of the host in the image, and any arguments that come before `work`.
     pub host: Vec<String>,
     /// The URL at which hosts reach this server, with the path under which its router is mounted.
     pub server_url: String,

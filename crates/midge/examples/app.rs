@@ -129,7 +129,8 @@ impl Config {
             listen: or("MIDGE_LISTEN", "127.0.0.1:8080"),
             db: or("MIDGE_DB", "midge.db").into(),
             modules: or("MIDGE_MODULES", "guest-examples/target/midge").into(),
-            host: or("MIDGE_HOST", "/usr/local/bin/midge-host"),
+            // A Machine's program is named by its absolute path.
+            host: std::path::absolute(or("MIDGE_HOST", "/usr/local/bin/midge-host"))?.display().to_string(),
             token: var("MIDGE_TOKEN").map(Secret::new),
             fly,
         })

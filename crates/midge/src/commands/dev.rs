@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use midge_build::Project;
-use midge_cli::build::{Builder, project};
+use midge_build::{ConfigError, Project};
+use midge_cli::build::{Builder, project_file};
 use midge_cli::checkout::{Missing, host_program};
 use midge_cli::output::{bold, dim, note, path, show_error};
 use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
@@ -58,7 +58,7 @@ impl Args {
         let listener = listen(self.listen).await?;
         let workshop = Arc::new(Workshop::open(&self)?);
         // From before the first build, so that a save during it is not missed.
-        let mut watch = Watch::begin(&Project::read(&workshop.file)?)?;
+        let mut watch = workshop.watch()?;
         let Some((catalog, host_program)) =
             stop.or(workshop.clone().first_build(&mut watch, self.host_program)).await.transpose()?
         else {
@@ -97,14 +97,23 @@ struct Workshop {
 
 impl Workshop {
     fn open(args: &Args) -> Result<Workshop> {
-        let project = project(args.path.as_deref())?;
-        let folder = std::path::absolute(&project.folder)?.join(FOLDER);
+        // What is wrong in it is told by the first build, and waited for as is all else.
+        let file = std::path::absolute(project_file(args.path.as_deref())?)?;
+        if !file.is_file() {
+            return Err(ConfigError::NotThere(file).into());
+        }
+        let folder = file.with_file_name(FOLDER);
         std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::write(folder.join(".gitignore"), "*\n"))
             .with_context(|| format!("cannot write into {}", folder.display()))?;
         let builder = Builder::new(args.rustc.clone())?;
         let generations = Generations::new(folder.join("generations"));
-        Ok(Workshop { file: std::path::absolute(&project.file)?, builder, generations })
+        Ok(Workshop { file, builder, generations })
+    }
+
+    /// Begins to watch the sources: those of a `midge.toml` that cannot be read are the folder that it is in.
+    fn watch(&self) -> Result<Watch> {
+        Watch::begin(&self.file, Project::read(&self.file).ok().as_ref())
     }
 
     fn folder(&self) -> PathBuf {
@@ -138,10 +147,8 @@ impl Workshop {
         let changed = watch.changed().await?;
         let folder = self.file.parent().unwrap_or(&self.file);
         note(format_args!("{} changed", bold(path(changed.strip_prefix(folder).unwrap_or(&changed)))));
-        if let Ok(project) = Project::read(&self.file) {
-            // There may be new folders. A save during the build that follows is for the next turn.
-            *watch = Watch::begin(&project)?;
-        }
+        // There may be new folders. A save during the build that follows is for the next turn.
+        *watch = self.watch()?;
         Ok(())
     }
 

@@ -25,11 +25,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch the folder of midge.toml, and packages that lie elsewhere.
-    pub(super) fn begin(project: &Project) -> Result<Watch> {
+    /// Begins to watch the folder of a midge.toml, and packages of its project that lie elsewhere.
+    pub(super) fn begin(file: &Path, project: Option<&Project>) -> Result<Watch> {
         let (sender, changed) = mpsc::unbounded_channel();
-        let out = absolute(&project.out);
-        let is_source = move |path: &Path| !path.starts_with(&out) && !is_noise(path);
+        let out = project.map(|project| absolute(&project.out));
+        let is_source =
+            move |path: &Path| !out.as_ref().is_some_and(|out| path.starts_with(out)) && !is_noise(path);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             if is_change(event.kind)
@@ -40,7 +41,7 @@ impl Watch {
             }
         })
         .context("cannot watch files")?;
-        for folder in folders(project) {
+        for folder in folders(file, project) {
             watcher.watch(&folder, RecursiveMode::NonRecursive).with_context(|| {
                 format!("cannot watch {}: is fs.inotify.max_user_watches too low?", folder.display())
             })?;
@@ -86,19 +87,20 @@ fn is_noise(path: &Path) -> bool {
         || IGNORED.contains(&&*name)
 }
 
-/// Returns all folders with sources.
-fn folders(project: &Project) -> BTreeSet<PathBuf> {
+/// Returns all folders with sources. One that is not there is none: the midge.toml that names it is to be mended first.
+fn folders(file: &Path, project: Option<&Project>) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
-    let mut next = vec![absolute(&project.folder)];
-    for module in project.modules.values() {
+    let mut next: Vec<PathBuf> = absolute(file).parent().map(Path::to_owned).into_iter().collect();
+    for module in project.iter().flat_map(|project| project.modules.values()) {
         match &module.source {
             ModuleSource::Package { folder, .. } => next.push(absolute(folder)),
             ModuleSource::Wasm(file) => next.extend(absolute(file).parent().map(Path::to_owned)),
         }
     }
-    let out = absolute(&project.out);
+    let out = project.map(|project| absolute(&project.out));
     while let Some(folder) = next.pop() {
-        if folder == out || folders.len() == FOLDERS_MAX || !folders.insert(folder.clone()) {
+        let is_out = out.as_ref() == Some(&folder);
+        if is_out || !folder.is_dir() || folders.len() == FOLDERS_MAX || !folders.insert(folder.clone()) {
             continue;
         }
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
@@ -136,13 +138,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let project = project(folder.path());
         let root = folder.path().canonicalize().unwrap();
-        let watched = folders(&project);
+        let watched = folders(&project.file, Some(&project));
         assert!(watched.contains(&root) && watched.contains(&root.join("src/deep")));
         assert!(!watched.iter().any(|folder| folder.starts_with(root.join("target"))));
         for noise in ["Cargo.lock", "main.rs~", ".main.rs.swp", "target"] {
             assert!(is_noise(&root.join(noise)), "{noise}");
         }
         assert!(!is_noise(&root.join("src/main.rs")) && !is_noise(&root.join("midge.toml")));
+    }
+
+    #[tokio::test]
+    async fn a_midge_toml_that_is_wrong_is_watched_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = project(folder.path());
+        for text in ["[modules.a]\npackage = \"../nope\"\n", "[modules"] {
+            fs::write(&there.file, text).unwrap();
+            let project = Project::read(&there.file).ok();
+            let mut watch = Watch::begin(&there.file, project.as_ref()).unwrap();
+            fs::write(&there.file, "[modules.a]\npackage = \".\"\n").unwrap();
+            let seen = tokio::time::timeout(Duration::from_secs(30), watch.changed()).await;
+            assert_eq!(seen.unwrap().unwrap(), there.file.canonicalize().unwrap(), "{text}");
+        }
     }
 
     #[test]
@@ -156,7 +172,7 @@ mod tests {
     async fn a_save_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         let project = project(folder.path());
-        let mut watch = Watch::begin(&project).unwrap();
+        let mut watch = Watch::begin(&project.file, Some(&project)).unwrap();
         let file = folder.path().join("src/main.rs");
         fs::write(&file, "fn main() {}").unwrap();
         let seen = tokio::time::timeout(Duration::from_secs(30), watch.changed()).await;
