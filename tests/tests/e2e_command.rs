@@ -53,11 +53,23 @@ fn enqueue_with_wait_says_what_failed_on_stderr_and_in_its_exit_code() {
     let server = server();
     let flaky = ["enqueue", "flaky", "--args", r#"{"failures": 9}"#, "--max-attempts", "1", "--wait"];
     let ran =
-        command(&server, &flaky, b"").fails(1, &["flaky was discarded: exit: attempt 1 fails, as 9 should"]);
+        command(&server, &flaky, b"").fails(3, &["flaky was discarded: exit: attempt 1 fails, as 9 should"]);
     assert!(ran.stdout.is_empty());
-    command(&server, &["enqueue", "spin", "--wait"], b"").fails(1, &["over_time", "0.7 s"]);
+    command(&server, &["enqueue", "spin", "--wait"], b"").fails(3, &["over_time", "0.7 s"]);
     let slow = ["enqueue", "spin", "--time-limit", "1h", "--wait", "--timeout", "200ms"];
-    command(&server, &slow, b"").fails(1, &["it goes on", "midge jobs wait"]);
+    command(&server, &slow, b"").fails(5, &["it goes on", "midge jobs wait"]);
+    let later = server.send(&request("plain", json!([1])).delay(Duration::from_secs(3600))).to_string();
+    command(&server, &["jobs", "cancel", &later], b"").ok();
+    command(&server, &["jobs", "wait", &later], b"").fails(4, &["plain was cancelled"]);
+
+    // Each attempt that fails is told while it goes on.
+    let twice = ["enqueue", "flaky", "--args", r#"{"failures": 2, "retry_after_ms": 1}"#, "--wait"];
+    let ran = command(&server, &twice, b"").ok();
+    assert_eq!(ran.text(), r#"{"attempt":3}"#);
+    for number in [1, 2] {
+        let line = format!("attempt {number} failed: exit: attempt {number} fails, as 2 should; tried again");
+        assert!(ran.stderr.contains(&line), "`{line}` is not in {}", ran.stderr);
+    }
 }
 
 #[test]
@@ -120,8 +132,17 @@ fn jobs_shows_waits_cancels_and_retries() {
     assert!(text(&["log", &flaky, "--attempt", "1"]).contains("attempt 1 fails"));
     assert_eq!(text(&["result", &flaky]), r#"{"attempt":2}"#);
     assert_eq!(text(&["wait", &flaky]), r#"{"attempt":2}"#);
-    command(&server, &["jobs", "wait", &spin], b"").fails(1, &["over_time"]);
-    command(&server, &["jobs", "result", &spin], b"").fails(1, &["has no result"]);
+    command(&server, &["jobs", "wait", &spin], b"").fails(3, &["over_time"]);
+    command(&server, &["jobs", "result", &spin], b"").fails(1, &["is discarded and has no result"]);
+    command(&server, &["jobs", "log", &spin, "--attempt", "9"], b"").fails(1, &["has no attempt 9"]);
+    for (flag, name, says) in
+        [("--module", "flakey", "did you mean `flaky`?"), ("--queue", "unrully", "`unruly`?")]
+    {
+        for verb in [&["jobs"][..], &["jobs", "retry", "--state", "discarded"]] {
+            let none = command(&server, &[verb, &[flag, name]].concat(), b"").ok();
+            assert!(none.stderr.contains(says), "{}", none.stderr);
+        }
+    }
 
     assert!(text(&["cancel", &later]).contains("cancelled"));
     command(&server, &["jobs", "cancel", &later], b"").fails(1, &["cancelled already"]);

@@ -148,7 +148,10 @@ async fn what_cannot_be_a_machine_is_refused_by_name() {
         (config(json!({"stop_config": {"signal": "SIGSTOP"}})), "SIGSTOP"),
         (config(json!({"stop_config": {"timeout": "10m"}})), "10m"),
         (config(json!({"init": {"exec": ["a\u{0}"]}})), "zero byte"),
-        (config(json!({"init": {"exec": ["target/host/midge-host"]}})), "`target/host/midge-host` is a relative path"),
+        (
+            config(json!({"init": {"exec": ["target/host/midge-host"]}})),
+            "`target/host/midge-host` is a relative path",
+        ),
         (" ".repeat(700 * 1024), "length limit"),
     ];
     for (body, part) in table {

@@ -1,5 +1,7 @@
 //! Why something that was asked of a server is not done.
 
+use midge_core::JobRefused;
+use midge_protocol::job::State;
 use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, limits};
 use midge_store::StoreError;
 
@@ -88,8 +90,11 @@ pub enum ServiceError {
     /// The job is there, but does not have what was asked for, such as a result.
     #[error("job {0} has no {1}")]
     NoContent(JobId, &'static str),
+    /// The job has no result: it has not ended, or it ended without one.
+    #[error("job {0} is {1} and has no result{yet}", yet = if .1.is_ended() { "" } else { " yet" })]
+    NoResult(JobId, State),
     /// The job never had that attempt.
-    #[error("job {id} has no attempt {attempt}: {begun} have begun")]
+    #[error("job {id} has no attempt {attempt}: {}", attempts_of(*.begun))]
     NoSuchAttempt {
         /// The job that was asked about.
         id: JobId,
@@ -112,14 +117,30 @@ pub enum ServiceError {
         attempt: AttemptNumber,
     },
     /// The job's state does not allow what was asked for.
-    #[error("job {0}: {1}")]
-    Refused(JobId, midge_core::JobRefused),
+    #[error("job {0}{why}", why = refused(.1))]
+    Refused(JobId, JobRefused),
     /// The request contradicts itself or breaks a rule, as the text says.
     #[error("{0}")]
     Invalid(String),
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn refused(refused: &JobRefused) -> String {
+    match refused {
+        JobRefused::Ended(state) => format!(" is {state} already"),
+        JobRefused::Running => " is running: cancel it first".to_owned(),
+        other => format!(": {other}"),
+    }
+}
+
+fn attempts_of(begun: u32) -> String {
+    match begun {
+        0 => "none was begun yet".to_owned(),
+        1 => "only attempt 1 was begun".to_owned(),
+        last => format!("attempts 1 to {last} were begun"),
+    }
 }
 
 fn declare_or(name: &QueueName, nearest: &Option<String>) -> String {

@@ -115,7 +115,7 @@ impl From<&ServiceError> for Failed {
                 (StatusCode::NOT_FOUND, "no_such_attempt")
             }
             ServiceError::NoSuchSchedule { .. } => (StatusCode::NOT_FOUND, "no_such_schedule"),
-            ServiceError::NoContent(..) => (StatusCode::NOT_FOUND, "no_content"),
+            ServiceError::NoContent(..) | ServiceError::NoResult(..) => (StatusCode::NOT_FOUND, "no_content"),
             ServiceError::Refused(..) => (StatusCode::CONFLICT, "refused"),
             ServiceError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             ServiceError::Store(StoreError::Unreadable(_)) => (StatusCode::CONFLICT, "unreadable"),

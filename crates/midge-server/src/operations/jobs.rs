@@ -160,7 +160,7 @@ impl Midge {
     /// Waits until a job has ended or `timeout` is over, and returns its result.
     ///
     /// # Errors
-    /// [`ServiceError::NoContent`] where it has not ended by then, or ended without one.
+    /// [`ServiceError::NoResult`] where it has not ended by then, or ended without one.
     pub async fn result(&self, id: JobId, timeout: Duration) -> Result<Bytes, ServiceError> {
         // In the same transaction as the job: one look for both. A job that was retried still has the result of before,
         // which is not the one that is waited for.
@@ -168,8 +168,8 @@ impl Midge {
             Phase::Completed => rows.content(job.id, Content::Result),
             _ => Ok(None),
         };
-        let (_, result) = self.look_until_ended(id, timeout, look).await?;
-        result.ok_or(ServiceError::NoContent(id, "result"))
+        let (job, result) = self.look_until_ended(id, timeout, look).await?;
+        result.ok_or_else(|| ServiceError::NoResult(id, job.state_at(self.inner.clock.now())))
     }
 
     /// Looks at a job, again whenever it may have ended, until it has or `timeout` is over.

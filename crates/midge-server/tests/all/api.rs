@@ -51,6 +51,25 @@ async fn the_result_of_a_run_before_is_not_that_of_a_job_that_runs_again() {
     server.post(&format!("/v1/jobs/{}/retry", attempt.job)).await;
     let result = server.get(&format!("/v1/jobs/{}/result", attempt.job)).await;
     assert_eq!((result.status, result.code().as_str()), (StatusCode::NOT_FOUND, "no_content"));
+    result.refused(404, "is available and has no result yet");
+}
+
+#[tokio::test]
+async fn an_attempt_that_never_was_has_no_log_and_is_said_to_be_none() {
+    let (server, _, attempt) = running().await;
+    let log = |number: &str| format!("/v1/jobs/{}/log?attempt={number}", attempt.job);
+    assert_eq!(server.get(&log("1")).await.status, StatusCode::OK);
+    for number in ["0", "2", "9", "4294967295"] {
+        let reply = server.get(&log(number)).await;
+        assert_eq!(reply.code(), "no_such_attempt");
+        reply.refused(404, &format!("has no attempt {number}: only attempt 1 was begun"));
+    }
+    let waiting = server.enqueued(LATER).await;
+    let reply = server.get(&format!("/v1/jobs/{waiting}/log?attempt=1")).await;
+    reply.refused(404, "has no attempt 1: none was begun yet");
+    let path = format!("/v1/jobs/{waiting}/cancel");
+    server.post(&path).await;
+    server.post(&path).await.refused(409, &format!("job {waiting} is cancelled already"));
 }
 
 #[tokio::test]

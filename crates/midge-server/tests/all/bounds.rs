@@ -121,7 +121,7 @@ async fn of_many_attempts_the_first_and_the_last_are_kept_with_their_logs() {
     }
     for number in [0, 131, u32::MAX] {
         let log = server.get(&format!("/v1/jobs/{id}/log?attempt={number}")).await;
-        log.refused(404, "130 have begun");
+        log.refused(404, "attempts 1 to 130 were begun");
     }
     let page = server.get(&format!("/jobs/{id}")).await.text();
     assert!(page.contains("Not kept any more, nor their logs: 11 to 40"), "{page}");

@@ -2,35 +2,30 @@
 
 mod again;
 mod bulk;
+mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use midge_cli::output::{bold, dim, note, say, say_json, write_bytes};
-use midge_cli::progress::{is_drawn, spinner, style};
+use anyhow::Result;
+use midge_cli::output::{say, say_json};
 use midge_cli::words;
-use midge_client::{Client, EnqueueRequest};
-use midge_protocol::job::{JobView, State};
-use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits, shown};
+use midge_client::EnqueueRequest;
+use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits};
 
 use self::again::AgainArgs;
+pub(super) use self::wait::{Told, wait};
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
-
-/// How often progress is asked for while somebody looks.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
-/// A server that is restarted while somebody waits is waited for, for about half a minute.
-const WAIT_TRIES: u32 = 20;
-/// Lines of the log that are shown of a job that failed.
-const LOG_LINES_SHOWN: usize = 20;
 
 /// Enqueue a job, and perhaps wait for its result
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Prints the job's id. With --wait, writes the job's result to stdout and what went wrong to
-stderr, and exits with 0 only if the job completed.
+Prints the job's id. With --wait, writes the job's result to stdout, and each attempt that
+fails meanwhile to stderr. It then exits with 0 if the job completed, 3 if it was discarded,
+4 if it was cancelled, and 5 if --timeout is over before; 1 is an error of the command itself,
+and 2 a wrong command line.
 
 Examples:
   midge enqueue hello --args '{\"name\": \"you\"}'
@@ -99,7 +94,7 @@ impl Args {
         let request = self.request()?;
         let enqueued = client.enqueue(&request).await.answered()?;
         if self.wait {
-            return wait(&client, enqueued.id, self.timeout, self.json).await;
+            return wait(&client, enqueued.id, Told::nothing(), self.timeout, self.json).await;
         }
         if self.json {
             say_json(&enqueued)?;
@@ -135,99 +130,6 @@ fn millis(duration: Duration) -> u64 {
 
 pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|error: midge_protocol::InvalidTime| error.to_string())
-}
-
-/// Waits for a job to end, writes its result to stdout or its failure to stderr, and returns what to exit with.
-pub(super) async fn wait(
-    client: &Client,
-    id: JobId,
-    timeout: Option<Duration>,
-    json: bool,
-) -> Result<ExitCode> {
-    // Without a server one hears of it at once; a server that goes away later may be restarted.
-    let mut job = client.wait(id, Some(Duration::ZERO)).await.answered()?;
-    if !job.state.is_ended() {
-        job = wait_and_show(&client.clone().tries(WAIT_TRIES), id, timeout).await?;
-    }
-    if !job.state.is_ended() {
-        bail!("job {id} is still {}: it goes on, and `midge jobs wait {id}` waits for it again", job.state);
-    }
-    if json {
-        say_json(&client.job(id).await.answered()?)?;
-    } else if job.state == State::Completed {
-        write_bytes(&client.result_bytes(id).await.answered()?)?;
-    }
-    if job.state == State::Completed {
-        return Ok(ExitCode::SUCCESS);
-    }
-    show_failure(client, &job).await;
-    Ok(ExitCode::FAILURE)
-}
-
-/// Waits, and draws the job's state and progress where there is a terminal.
-async fn wait_and_show(client: &Client, id: JobId, timeout: Option<Duration>) -> Result<JobView> {
-    if !is_drawn() {
-        return client.wait(id, timeout).await.answered();
-    }
-    let line = spinner(format!("{id}"));
-    let deadline = timeout.and_then(|timeout| tokio::time::Instant::now().checked_add(timeout));
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(tokio::time::Instant::now()));
-        let look = left.map_or(LOOK_EVERY, |left| left.min(LOOK_EVERY));
-        let job = client.wait(id, Some(look)).await.answered()?;
-        if job.state.is_ended() || left.is_some_and(|left| left.is_zero()) {
-            line.finish_and_clear();
-            return Ok(job);
-        }
-        if let Some(progress) = job.progress.as_ref().filter(|progress| progress.total > 0) {
-            line.set_style(style("{spinner} {bar:30} {percent}% {wide_msg}"));
-            line.set_length(progress.total);
-            line.set_position(progress.done.min(progress.total));
-        }
-        line.set_message(describe(&job));
-    }
-}
-
-fn describe(job: &JobView) -> String {
-    let attempt = match job.attempt.0 {
-        0 | 1 => String::new(),
-        number => format!(", attempt {number}"),
-    };
-    let progress = match &job.progress {
-        Some(progress) if progress.total > 0 => {
-            format!("  {}/{} {}", progress.done, progress.total, shown::line(&progress.message))
-        }
-        Some(progress) => format!("  {} {}", progress.done, shown::line(&progress.message)),
-        None => String::new(),
-    };
-    format!("{} {}{attempt}{progress}", job.module, job.state)
-}
-
-async fn show_failure(client: &Client, job: &JobView) {
-    let attempts = words::count(job.spent as usize, "attempt");
-    match &job.failure {
-        Some(failure) => note(format_args!(
-            "{}: {}: {} {}",
-            bold(format_args!("{} was {}", job.module, job.state)),
-            failure.cause,
-            shown::text(&failure.message),
-            dim(format_args!("({attempts} spent)"))
-        )),
-        None => note(bold(format_args!("{} was {}", job.module, job.state))),
-    }
-    // The log is beside the point: what matters was said.
-    let log = client.log(job.id, None).await.unwrap_or_default();
-    let log = shown::bytes(&log);
-    let lines: Vec<&str> = log.lines().collect();
-    let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
-    if !shown.is_empty() {
-        note(dim("the log of its last attempt ends with:"));
-        shown.iter().for_each(|line| note(format_args!("  {line}")));
-    }
-    note(dim(format_args!(
-        "`midge jobs show {0}` shows all of it, `midge jobs retry {0}` runs it again",
-        job.id
-    )));
 }
 
 #[cfg(test)]

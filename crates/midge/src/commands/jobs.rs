@@ -10,10 +10,12 @@ use anyhow::Result;
 use midge_cli::output::{dim, note, say, say_json, state, write_bytes};
 use midge_cli::table::{Table, cut};
 use midge_cli::words;
+use midge_client::Client;
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp, nearest};
 
+use super::enqueue::{self, Told};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -49,7 +51,7 @@ enum Command {
     Log(LogArgs),
     /// Write the result of a completed job to stdout
     Result(IdArgs),
-    /// Wait for a job to end, and write its result to stdout
+    /// Wait for a job to end, and write its result to stdout; exits as `midge enqueue --wait` does
     Wait(WaitArgs),
     /// Cancel jobs, whether they wait or run
     Cancel(IdsArgs),
@@ -161,7 +163,8 @@ impl Args {
                 write_bytes(&args.server.client()?.result_bytes(args.id).await.answered()?)?;
             }
             Command::Wait(args) => {
-                return super::enqueue::wait(&args.server.client()?, args.id, args.timeout, args.json).await;
+                let client = args.server.client()?;
+                return enqueue::wait(&client, args.id, Told::all_so_far(), args.timeout, args.json).await;
             }
             Command::Cancel(args) => return cancel(args).await,
             Command::Retry(args) => return retry::retry(args).await,
@@ -172,12 +175,14 @@ impl Args {
 }
 
 async fn list(args: ListArgs) -> Result<()> {
-    let page = args.server.client()?.jobs(&args.filter.filter(args.limit)).await.answered()?;
+    let client = args.server.client()?;
+    let filter = args.filter.filter(args.limit);
+    let page = client.jobs(&filter).await.answered()?;
     if args.json {
         return say_json(&page);
     }
     if page.jobs.is_empty() {
-        note("there are no such jobs");
+        note(none_of(&client, &filter).await?);
         return Ok(());
     }
     say(table(&page.jobs, words::now()))?;
@@ -185,6 +190,28 @@ async fn list(args: ListArgs) -> Result<()> {
         note(dim("there are more: use --limit, --state, --queue or --module"));
     }
     Ok(())
+}
+
+/// Says that there are no jobs of a kind, and, where it names what is not there, what was likely meant.
+async fn none_of(client: &Client, filter: &JobFilter) -> Result<String> {
+    if let Some(module) = &filter.module {
+        let known = client.modules().await.answered()?.modules;
+        if known.iter().all(|known| known.name != *module) {
+            return Ok(no_jobs("module", module.as_str(), known.iter().map(|known| known.name.as_str())));
+        }
+    }
+    if let Some(queue) = &filter.queue {
+        let known = client.queues().await.answered()?.queues;
+        if !known.iter().any(|known| known.name == *queue) {
+            return Ok(no_jobs("queue", queue.as_str(), known.iter().map(|queue| queue.name.as_str())));
+        }
+    }
+    Ok("there are no such jobs".to_owned())
+}
+
+fn no_jobs<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let hint = nearest(name, known).map(|nearest| format!(": did you mean `{nearest}`?")).unwrap_or_default();
+    format!("there is no {what} `{name}`, and there are no jobs of it{hint}")
 }
 
 fn table(jobs: &[JobView], now: Timestamp) -> Table {
@@ -241,8 +268,8 @@ async fn cancel(args: IdsArgs) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
     for id in args.ids {
         match client.cancel(id).await.answered() {
-            Ok(job) if job.state.is_ended() => say(format_args!("{id} {}", state(job.state)))?,
-            Ok(_) => say(format_args!("{id} is being cancelled"))?,
+            Ok(job) if job.state.is_ended() => say(format_args!("{id} is {}", state(job.state)))?,
+            Ok(_) => say(format_args!("{id} is being cancelled: it ends once its Machine has heard of it"))?,
             Err(error) => {
                 midge_cli::output::show_error(&error);
                 code = ExitCode::FAILURE;
@@ -287,6 +314,16 @@ mod tests {
     fn a_job_that_cannot_be_read_is_said_to_be_one() {
         let job = job(json!({"state": "discarded", "unreadable": "it is no JSON"}));
         assert_eq!(remark(&job, words::now()), "its row cannot be read: it is no JSON");
+    }
+
+    #[test]
+    fn a_name_that_nothing_has_is_told_with_the_nearest() {
+        let none = |name| no_jobs("module", name, ["resize", "hello"].into_iter());
+        assert_eq!(
+            none("resise"),
+            "there is no module `resise`, and there are no jobs of it: did you mean `resize`?"
+        );
+        assert_eq!(none("x"), "there is no module `x`, and there are no jobs of it");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use midge_client::Client;
 use midge_protocol::JobId;
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
 
-use super::FilterArgs;
+use super::{FilterArgs, none_of};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -37,7 +37,12 @@ pub(super) struct Args {
 pub(super) async fn retry(args: Args) -> Result<ExitCode> {
     let client = args.server.client()?;
     let by_filter = args.ids.is_empty();
-    let ids = if by_filter { all(&client, args.filter.filter(PAGE_JOBS_MAX)).await? } else { args.ids };
+    let filter = args.filter.filter(PAGE_JOBS_MAX);
+    let ids = if by_filter { all(&client, filter.clone()).await? } else { args.ids };
+    if ids.is_empty() {
+        note(none_of(&client, &filter).await?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let bar = progress::bar(ids.len() as u64, "jobs");
     let client = &client;
     let mut calls = futures_util::stream::iter(&ids)
@@ -47,7 +52,7 @@ pub(super) async fn retry(args: Args) -> Result<ExitCode> {
     while let Some((id, answer)) = calls.next().await {
         bar.inc(1);
         match answer {
-            Ok(job) => progress::above(|| say(format_args!("{id} {}", state(job.state))))?,
+            Ok(job) => progress::above(|| say(format_args!("{id} is {}", state(job.state))))?,
             Err(error) => {
                 failed += 1;
                 show_error(&error);
