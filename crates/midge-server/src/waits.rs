@@ -24,14 +24,15 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
         WhyWaiting::QueueIsPaused(pause) => ("queue_is_paused", paused("queue", pause, now)),
         WhyWaiting::QueueIsAtLimit { running, max } => (
             "queue_is_at_limit",
-            format!("the queue runs {running} jobs of the {max} that it may run at once"),
+            format!("the queue runs {} of the {max} that it may run at once", jobs(*running)),
         ),
         WhyWaiting::QueueIsAtRate { next } => {
             ("queue_is_at_rate", format!("the queue keeps to its rate: the next begins {}", soon(*next, now)))
         }
-        WhyWaiting::KeyIsAtLimit { running, max } => {
-            ("key_is_at_limit", format!("its key runs {running} jobs of the {max} that it may run at once"))
-        }
+        WhyWaiting::KeyIsAtLimit { running, max } => (
+            "key_is_at_limit",
+            format!("its key runs {} of the {max} that it may run at once", jobs(*running)),
+        ),
         WhyWaiting::KeyIsAtRate { next } => {
             ("key_is_at_rate", format!("its key keeps to its rate: the next begins {}", soon(*next, now)))
         }
@@ -87,6 +88,10 @@ fn span(span: Duration) -> String {
         seconds @ 120..7_200 => count(seconds / 60, "minute"),
         seconds => count(seconds / 3_600, "hour"),
     }
+}
+
+fn jobs(number: impl Into<u64>) -> String {
+    count(number.into(), "job")
 }
 
 fn count(number: u64, noun: &str) -> String {
@@ -149,7 +154,7 @@ mod tests {
             ),
             (
                 WhyWaiting::KeyIsAtLimit { running: 1, max: 1 },
-                "its key runs 1 jobs of the 1 that it may run at once",
+                "its key runs 1 job of the 1 that it may run at once",
             ),
             (WhyWaiting::KeyIsAtRate { next: now }, "its key keeps to its rate: the next begins now"),
         ];
