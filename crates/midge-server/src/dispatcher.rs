@@ -12,9 +12,9 @@ mod spec;
 
 use std::sync::Arc;
 
-use midge_core::{Found, Rounds};
+use midge_core::{Found, Job, Rounds};
 use midge_machines::{Launch, MachineSpec};
-use midge_protocol::{JobId, MachineId, MachineName, QueueName, Timestamp};
+use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
 use midge_store::StoreError;
 use tokio::task::{JoinError, JoinSet};
 
@@ -48,7 +48,7 @@ pub struct Decided {
     /// Calls to make now, in any order and side by side.
     pub acts: Vec<Act>,
     /// The jobs that ended with their Machine, or had expired: who waits for them is told.
-    pub ended: Vec<JobId>,
+    pub ended: Vec<Job>,
     /// The Machines whose hosts have something to be told, in answer to their parked exchange.
     pub tell: Vec<MachineName>,
     /// The queues to which jobs came back.
@@ -158,7 +158,7 @@ async fn one_round(
             async move { act(&*inner.store, &*inner.machines, decided, &context, &*inner.clock).await },
         );
     }
-    decided.ended.iter().for_each(|job| inner.waiters.jobs.wake(job));
+    inner.tell_ended(&decided.ended);
     decided.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
     decided.returned.iter().chain(&decided.due).for_each(|queue| inner.waiters.queues.wake(queue));
     Ok(found)

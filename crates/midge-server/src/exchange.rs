@@ -11,9 +11,9 @@ mod session;
 
 use std::sync::Arc;
 
-use midge_core::{Machine, MachineEvent};
+use midge_core::{Job, Machine, MachineEvent};
 use midge_protocol::exchange::{Answer, Request};
-use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
+use midge_protocol::{MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 
 use self::session::Session;
@@ -38,7 +38,7 @@ pub struct Exchanged {
     /// The queue that the Machine serves.
     pub queue: Option<QueueName>,
     /// The jobs that ended with what the host reported, or had expired: who waits for them is told.
-    pub ended: Vec<JobId>,
+    pub ended: Vec<Job>,
     /// Whether the dispatcher may have something to decide: jobs came back to the queue, or the Machine left.
     pub changed: bool,
     /// Whether jobs of the queue that had to wait, behind a suspect or for a limit, may be claimed now.

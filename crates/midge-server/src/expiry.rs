@@ -4,14 +4,14 @@
 //! not.
 
 use midge_core::{Job, JobEvent};
-use midge_protocol::{JobId, Timestamp};
+use midge_protocol::Timestamp;
 use midge_store::{Rows, StoreError};
 
 /// Jobs that are discarded in one transaction, which others wait for.
 const JOBS_MAX: usize = 1_000;
 
-/// Discards jobs that have expired, at most as many as one transaction may. Returns which: who waits for them is told.
-pub(crate) fn discard_expired(rows: &mut dyn Rows, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+/// Discards jobs that have expired, at most as many as one transaction may. Returns them as they are then.
+pub(crate) fn discard_expired(rows: &mut dyn Rows, now: Timestamp) -> Result<Vec<Job>, StoreError> {
     let expired = rows.jobs_expired(now, JOBS_MAX)?;
     if expired.is_empty() {
         return Ok(Vec::new());
@@ -19,5 +19,5 @@ pub(crate) fn discard_expired(rows: &mut dyn Rows, now: Timestamp) -> Result<Vec
     let discarded = expired.iter().filter_map(|job| job.apply(JobEvent::Expired, now).ok());
     let discarded: Vec<Job> = discarded.map(|change| change.job).collect();
     rows.put_jobs(&discarded)?;
-    Ok(discarded.into_iter().map(|job| job.id).collect())
+    Ok(discarded)
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use midge_core::Retention;
+use midge_core::{Job, Phase, Retention};
 use midge_machines::Machines;
 use midge_protocol::Timestamp;
 use midge_store::Store;
@@ -47,5 +47,19 @@ impl Midge {
     /// Returns the modules that jobs may name.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.inner.catalog.get()
+    }
+}
+
+impl Inner {
+    /// Tells who waits for jobs that they have ended, and the log which of them were discarded.
+    pub(crate) fn tell_ended(&self, ended: &[Job]) {
+        for job in ended {
+            if job.phase() == Phase::Discarded {
+                let cause = job.failure.as_ref().map_or("", |failure| failure.cause.as_str());
+                let message = job.failure.as_ref().map_or("", |failure| failure.message.as_str());
+                tracing::warn!(job.id = %job.id, job.module = %job.module, job.attempt = %job.attempt, cause, message, "a job was discarded");
+            }
+            self.waiters.jobs.wake(&job.id);
+        }
     }
 }

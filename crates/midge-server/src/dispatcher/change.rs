@@ -1,14 +1,14 @@
 //! Writes what happens to a Machine, and what that means for its jobs.
 
-use midge_core::{JobEvent, Machine, MachineEnd, MachineEvent};
-use midge_protocol::{JobId, MachineId, MachineName, Timestamp};
+use midge_core::{Job, JobEvent, Machine, MachineEnd, MachineEvent};
+use midge_protocol::{MachineId, MachineName, Timestamp};
 use midge_store::{Rows, StoreError};
 
 /// What became of the jobs of a Machine that may hold no lease any more.
 #[derive(Debug, Default)]
 pub(super) struct Released {
     /// Jobs that ended with it.
-    pub(super) ended: Vec<JobId>,
+    pub(super) ended: Vec<Job>,
     /// Whether jobs came back to its queue.
     pub(super) returned: bool,
 }
@@ -65,7 +65,7 @@ fn release(
         let Ok(change) = job.apply(lost.clone(), now) else { continue };
         rows.put_change(&change)?;
         match change.job.ended_at() {
-            Some(_) => released.ended.push(job.id),
+            Some(_) => released.ended.push(change.job),
             None => released.returned = true,
         }
     }

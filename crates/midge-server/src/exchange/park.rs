@@ -68,7 +68,7 @@ impl Inner {
         let (name, secret_hash) = (name.clone(), secret_hash.to_owned());
         let now = self.clock.now();
         let done = exchange(&*self.store, context, name, secret_hash, request.clone(), now).await?;
-        done.ended.iter().for_each(|job| self.waiters.jobs.wake(job));
+        self.tell_ended(&done.ended);
         if done.changed {
             self.waiters.dispatcher.notify_one();
         }

@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
             self.leased.remove(&id);
             self.slot_freed = true;
             match job.ended_at() {
-                Some(_) => self.done.ended.push(id),
+                Some(_) => self.done.ended.push(job.clone()),
                 None => self.done.changed = true,
             }
         }
