@@ -290,6 +290,24 @@ fn jobs_of_a_module_that_is_no_longer_there_fail_and_are_kept() {
     let failure = job.job.failure.unwrap();
     assert_eq!((job.job.state, &failure.cause), (State::Discarded, &Cause::NotLoadable), "{failure:?}");
     assert!(failure.message.contains("no module `hello`"), "{failure:?}");
+    let line = format!("a job was discarded job.id={id} job.module=hello job.attempt=1 cause=not_loadable");
+    server.process().says("which job was discarded, and why", |log| {
+        log.lines().any(|told| told.contains("WARN") && told.contains(&line)).then_some(())
+    });
+}
+
+#[test]
+fn a_build_under_a_server_changes_nothing_for_its_jobs_and_is_told_in_its_log() {
+    let modules = Modules::examples();
+    let mut server = Server::start(&modules);
+    // As a build does it: other files under the same names.
+    let manifest = modules.dir().join("manifest.json");
+    std::fs::copy(&manifest, modules.dir().join("new")).unwrap();
+    std::fs::rename(modules.dir().join("new"), &manifest).unwrap();
+    modules.change(|manifest| drop(manifest.modules.remove("hello")));
+    std::fs::remove_file(modules.dir().join("hello.cwasm")).unwrap();
+    assert_eq!(server.run("hello", json!({"name": "x"})), json!({"greeting": "Hello, x!"}));
+    server.process().says("that there was a build", |log| log.contains("there was a build").then_some(()));
 }
 
 /// A small filesystem in memory, unmounted at the end.

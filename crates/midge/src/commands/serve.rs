@@ -1,5 +1,7 @@
 //! `midge serve`: the server, apart from any app.
 
+mod kept;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +20,8 @@ use midge_protocol::{Secret, limits};
 use midge_server::{Catalog, Fork, Retention};
 use midge_store::{MemoryStore, Store};
 
+use self::kept::Kept;
+pub(super) use self::kept::copy_modules;
 use super::start_log;
 use crate::arguments::{given, secret};
 use crate::config::{FlyMachine, fly_machine};
@@ -104,14 +108,20 @@ impl Args {
         let token = given(self.token.as_ref(), "MIDGE_TOKEN")?;
         check_exposure(self.listen, token.as_ref())?;
         let mut catalog = Catalog::open(&self.modules)?;
-        if self.max_machines.is_some() {
-            catalog.manifest.server.max_machines = self.max_machines;
-        }
         // What hosts would refuse, job by job, is refused here, once.
         midge_engine::Modules::open(&self.modules)?;
         let listener = listen(self.listen).await?;
         let port = listener.local_addr()?.port();
-        let backend = match self.fly.api_and_fork(&fly_machine(), self.listen.ip().is_loopback(), port)? {
+        let at_fly = self.fly.api_and_fork(&fly_machine(), self.listen.ip().is_loopback(), port)?;
+        // Machines at Fly have an image with modules of their own.
+        let kept = if at_fly.is_some() { None } else { Some(Kept::open(&self.modules)?) };
+        if let Some(kept) = &kept {
+            catalog = kept.catalog.clone();
+        }
+        if self.max_machines.is_some() {
+            catalog.manifest.server.max_machines = self.max_machines;
+        }
+        let backend = match at_fly {
             Some((api, mut fork)) => {
                 fork.host = vec![self.host_program(Missing::Fail).await?.display().to_string()];
                 catalog.generation.clone_from(&fork.image);
@@ -124,7 +134,10 @@ impl Args {
         let retention = Retention { ended: self.keep_ended, discarded: self.keep_discarded };
         let serving = Serving::start(Start { catalog, store, listener, token, retention, backend }).await?;
         note(format_args!("midge listens on {0}: the dashboard is there, the API under {0}/v1", serving.url));
-        stop.asked().await;
+        match &kept {
+            Some(kept) => drop(stop.or(kept.tell_of_builds(&self.modules)).await),
+            None => stop.asked().await,
+        }
         serving.shutdown(&mut stop).await;
         Ok(ExitCode::SUCCESS)
     }

@@ -9,6 +9,8 @@ use anyhow::{Context, Result};
 use midge_protocol::api::MachineView;
 use midge_server::Catalog;
 
+use crate::commands::serve::copy_modules;
+
 /// How many generations are kept although no Machine uses them.
 const KEPT: usize = 3;
 
@@ -34,7 +36,7 @@ impl Generations {
         let cannot = || format!("cannot copy the modules to {}", kept.display());
         let _ = fs::remove_dir_all(&half);
         let _ = fs::remove_dir_all(&kept);
-        copy(built, &half).and_then(|()| fs::rename(&half, &kept)).with_context(cannot)?;
+        copy_modules(built, &half).and_then(|()| fs::rename(&half, &kept)).with_context(cannot)?;
         Ok(Catalog::open(&kept)?)
     }
 
@@ -58,23 +60,6 @@ impl Generations {
             }
         }
     }
-}
-
-/// Copies a folder of files. Links share the bytes, and the build replaces files rather than change them.
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        // The build's own lock is no part of what it made.
-        let wanted =
-            Path::new(&name).extension().is_some_and(|extension| extension == "cwasm" || extension == "json");
-        if wanted && entry.file_type()?.is_file() {
-            let target = to.join(&name);
-            fs::hard_link(entry.path(), &target).or_else(|_| fs::copy(entry.path(), &target).map(drop))?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
