@@ -62,3 +62,4 @@ mod transport;
 pub use client::Client;
 pub use error::{BoxError, ClientError, WaitError};
 pub use midge_protocol::api::EnqueueRequest;
+pub use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Secret, Timestamp};
