@@ -5,8 +5,8 @@ use std::process::Command;
 use midge_protocol::job::{Cause, State};
 use midge_protocol::{JobId, limits};
 use midge_tests::support::{
-    FOUR, Files, Guest, Modules, Process, Reply, Server, block_on, free_port, host_program, http, midge,
-    request, run, serve,
+    FOUR, Files, Guest, Modules, Process, Reply, Server, block_on, eventually, free_port, host_program, http,
+    midge, request, run, serve,
 };
 use serde_json::{Value, json};
 
@@ -272,28 +272,33 @@ fn a_database_that_is_not_ours_is_left_alone() {
 }
 
 #[test]
-fn jobs_of_a_module_that_is_no_longer_there_fail_and_are_kept() {
+fn jobs_of_a_module_that_is_no_longer_there_wait_and_go_on_once_it_is_back() {
     let modules = Modules::examples().queue("default", |policy| policy.max_machines = 0);
     let mut server = Server::start(&modules);
-    let id = server.send(&{
-        let mut hello = request("hello", json!({"name": "x"}));
-        hello.max_attempts = Some(1);
-        hello
-    });
+    let id = server.send(&request("hello", json!({"name": "x"})));
     server.kill();
+    let entry = modules.manifest().modules["hello"].clone();
     modules.change(|manifest| {
         manifest.modules.remove("hello");
         manifest.queues.get_mut("default").unwrap().max_machines = 1;
     });
     server.start_again();
-    let job = server.ended(id);
-    let failure = job.job.failure.unwrap();
-    assert_eq!((job.job.state, &failure.cause), (State::Discarded, &Cause::NotLoadable), "{failure:?}");
-    assert!(failure.message.contains("no module `hello`"), "{failure:?}");
-    let line = format!("a job was discarded job.id={id} job.module=hello job.attempt=1 cause=not_loadable");
-    server.process().says("which job was discarded, and why", |log| {
-        log.lines().any(|told| told.contains("WARN") && told.contains(&line)).then_some(())
+    eventually("it is held", || {
+        let modules = block_on(server.client().modules()).unwrap().modules;
+        modules.into_iter().find(|module| module.name.as_str() == "hello" && module.held == 1)
     });
+    let job = server.job(id);
+    assert_eq!((job.state, job.spent, job.attempt.0), (State::Available, 0, 0));
+    assert_eq!(job.waits.unwrap().code, "module_not_served");
+    assert!(server.machines().is_empty(), "no Machine is made for it");
+    let listed = run(server.midge(&["modules"]), b"").ok();
+    assert!(listed.text().contains("no, it is not served"), "{}", listed.text());
+    server.kill();
+    modules.change(move |manifest| {
+        manifest.modules.insert("hello".parse().unwrap(), entry);
+    });
+    server.start_again();
+    assert_eq!(server.ended(id).job.state, State::Completed);
 }
 
 #[test]

@@ -143,9 +143,14 @@ fn every_bad_end_has_a_cause_of_its_own_and_neighbours_go_on() {
 #[test]
 fn a_guest_that_asks_not_to_be_retried_is_not() {
     let refuse = Guest::new("refuse", &[EXIT], "", "(call $proc_exit (i32.const 65))");
-    let server = Server::start(&Modules::of_guests("", &[refuse.settings("max_attempts = 9")]));
+    let mut server = Server::start(&Modules::of_guests("", &[refuse.settings("max_attempts = 9")]));
     let job = server.ended(server.enqueue("refuse", Value::Null));
     assert_eq!((job.job.state, job.attempts.len()), (State::Discarded, 1));
+    let line =
+        format!("a job was discarded job.id={} job.module=refuse job.attempt=1 cause=refused", job.job.id);
+    server.process().says("which job was discarded, and why", |log| {
+        log.lines().any(|told| told.contains("WARN") && told.contains(&line)).then_some(())
+    });
 }
 
 #[test]
