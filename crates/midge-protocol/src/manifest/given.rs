@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::{limits, shown};
 
+/// The one setting of a host that an image may choose: how many seconds its attempts may go on after SIGTERM.
+const GRACE: &str = "MIDGE_GRACE";
+
 /// Checks the name of an env variable.
 ///
 /// # Errors
@@ -27,7 +30,11 @@ pub fn check_env_name(name: &str) -> Result<(), String> {
 pub fn check_env(env: &BTreeMap<String, String>) -> Result<(), (&str, String)> {
     let mut bytes = 0;
     for (name, value) in env {
-        check_env_name(name).map_err(|message| (name.as_str(), message))?;
+        if name != GRACE {
+            check_env_name(name).map_err(|message| (name.as_str(), message))?;
+        } else if value.parse::<u32>().is_err() {
+            return Err((name, format!("`{GRACE}` is a number of seconds, such as \"30\"")));
+        }
         if value.contains('\0') {
             return Err((name, format!("the value of `{name}` holds a zero byte")));
         }
@@ -100,6 +107,9 @@ mod tests {
         assert!(
             check_env(&[("A".to_owned(), "a\0b".to_owned())].into()).unwrap_err().1.contains("zero byte")
         );
+        let grace = |value: &str| check_env(&[(GRACE.to_owned(), value.to_owned())].into()).is_ok();
+        assert!(grace("30") && !grace("30s") && !grace(""));
+        assert!(check_env_name(GRACE).is_err(), "no guest sees it");
         for name in ["", "A B", "1A", "A=B", "MIDGE_SECRET", "Ä"] {
             assert!(check_env(&env(&[(name, 1)])).is_err(), "{name:?}");
         }
