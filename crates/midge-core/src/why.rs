@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 
 use midge_protocol::api::Pause;
+use midge_protocol::job::State;
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{QueueName, Timestamp, limits};
 
 use crate::fleet::{Fleet, Trouble};
-use crate::{Hold, Job, JobState, Lane, Machine, MachineState, Phase, QueueRow};
+use crate::{Hold, Job, JobCounts, JobState, Lane, Machine, MachineState, Phase, QueueRow};
 
 /// Why a job that waits does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,11 @@ pub enum WhyWaiting {
     ModuleNotServed,
     /// Its module is paused.
     ModuleIsPaused(Pause),
+    /// All jobs of the queue that are due are held, since their modules start none.
+    JobsAreHeld {
+        /// The number of those jobs.
+        jobs: u64,
+    },
     /// Its queue is paused.
     QueueIsPaused(Pause),
     /// Its queue runs as many jobs as it may.
@@ -182,9 +188,21 @@ impl<'a> Outlook<'a> {
         Some(WhyWaiting::QueueIsAtRate { next })
     }
 
-    /// Returns why jobs of a queue that are due do not start.
-    pub fn queue(&mut self, queue: &QueueName, policy: impl FnOnce() -> QueuePolicy) -> WhyWaiting {
-        self.in_queue(queue, false, policy)
+    /// Returns why jobs of a queue that are due do not start; nothing where none is.
+    pub fn queue(
+        &mut self,
+        queue: &QueueName,
+        counts: &JobCounts,
+        policy: impl FnOnce() -> QueuePolicy,
+    ) -> Option<WhyWaiting> {
+        if counts.in_state(State::Available) == 0 {
+            return None;
+        }
+        Some(match self.in_queue(queue, false, policy) {
+            WhyWaiting::QueueIsPaused(pause) => WhyWaiting::QueueIsPaused(pause),
+            _ if counts.in_line() == 0 => WhyWaiting::JobsAreHeld { jobs: counts.phase(Phase::Held) },
+            why => why,
+        })
     }
 
     fn in_queue(

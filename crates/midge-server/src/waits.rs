@@ -21,6 +21,9 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
             ("module_not_served", "no module of this name is served now".to_owned())
         }
         WhyWaiting::ModuleIsPaused(pause) => ("module_is_paused", paused("module", pause, now)),
+        WhyWaiting::JobsAreHeld { jobs } => {
+            ("jobs_are_held", format!("{} held: a module is paused or not served", are(*jobs)))
+        }
         WhyWaiting::QueueIsPaused(pause) => ("queue_is_paused", paused("queue", pause, now)),
         WhyWaiting::QueueIsAtLimit { running, max } => (
             "queue_is_at_limit",
@@ -64,6 +67,10 @@ fn paused(what: &str, pause: &Pause, now: Timestamp) -> String {
     let until = pause.until.map_or(String::new(), |until| format!(" until {}", clock(until, now)));
     let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
     format!("the {what} is paused{by}{until}{reason}")
+}
+
+fn are(jobs: u64) -> String {
+    if jobs == 1 { "1 job is".to_owned() } else { format!("{jobs} jobs are") }
 }
 
 fn soon(at: Timestamp, now: Timestamp) -> String {
@@ -124,6 +131,8 @@ mod tests {
             (WhyWaiting::Scheduled { at: at(86_400) }, "scheduled for 2026-11-27 12:05 UTC"),
             (WhyWaiting::TriedAgain { at: at(60) }, "tried again at 12:06 UTC"),
             (WhyWaiting::ModuleNotServed, "no module of this name is served now"),
+            (WhyWaiting::JobsAreHeld { jobs: 1 }, "1 job is held: a module is paused or not served"),
+            (WhyWaiting::JobsAreHeld { jobs: 20 }, "20 jobs are held: a module is paused or not served"),
             (WhyWaiting::PlaceIsFree, "a place is free: a Machine is about to take it"),
             (WhyWaiting::MachineStarts, "a Machine is starting"),
             (

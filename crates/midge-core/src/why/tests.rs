@@ -59,6 +59,16 @@ fn a_module_that_is_not_served_is_the_reason_whatever_the_machines_do() {
         Some(WhyWaiting::ModuleNotServed)
     );
     let pause = Pause { since: NOW, until: None, reason: "repair".to_owned(), by: String::new() };
+    let of_queue = |outlook: &mut Outlook<'_>, jobs: &[Job]| {
+        let mut counts = JobCounts::default();
+        jobs.iter().for_each(|job| counts.add(job, NOW));
+        outlook.queue(&job().queue, &counts, QueuePolicy::default)
+    };
+    let held = job().apply(JobEvent::Held, NOW).unwrap().job;
+    assert_eq!(of_queue(&mut outlook, &[]), None);
+    let all_held = Some(WhyWaiting::JobsAreHeld { jobs: 2 });
+    assert_eq!(of_queue(&mut outlook, &[held.clone(), held.clone()]), all_held);
+    assert_eq!(of_queue(&mut outlook, &[held, job()]), Some(WhyWaiting::MachineIsNext));
     for job in [job(), job().apply(JobEvent::Held, NOW).unwrap().job] {
         let why = outlook.why(&job, Some(Hold::Paused(&pause)), None, QueuePolicy::default);
         assert_eq!(why, Some(WhyWaiting::ModuleIsPaused(pause.clone())));

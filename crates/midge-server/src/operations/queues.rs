@@ -41,8 +41,7 @@ impl Midge {
             let counts = counts.get(&name).cloned().unwrap_or_default();
             let jobs = State::ALL.into_iter().map(|state| (state, counts.in_state(state))).collect();
             QueueView {
-                waits: (counts.in_state(State::Available) > 0)
-                    .then(|| waits(&outlook.queue(&name, || catalog.policy(&name)), now)),
+                waits: outlook.queue(&name, &counts, || catalog.policy(&name)).map(|why| waits(&why, now)),
                 policy: catalog.policy(&name),
                 pause: rows.get(&name).and_then(|(row, _)| row.paused(now)).cloned(),
                 jobs,
