@@ -56,8 +56,8 @@ impl Inner {
         for job in ended {
             if job.phase() == Phase::Discarded {
                 let cause = job.failure.as_ref().map_or("", |failure| failure.cause.as_str());
-                let message = job.failure.as_ref().map_or("", |failure| failure.message.as_str());
-                tracing::warn!(job.id = %job.id, job.module = %job.module, job.attempt = %job.attempt, cause, message, "a job was discarded");
+                let why = job.failure.as_ref().map_or("", |failure| failure.message.as_str());
+                tracing::warn!(job.id = %job.id, job.module = %job.module, job.attempt = %job.attempt, cause = %cause, why, "a job was discarded");
             }
             self.waiters.jobs.wake(&job.id);
         }
