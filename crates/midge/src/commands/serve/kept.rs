@@ -15,7 +15,7 @@ const PREFIX: &str = ".served-";
 /// What is locked in such a folder while its server is there.
 const LOCK: &str = ".lock";
 /// How often one looks whether there was a build: each look wakes a server that is idle.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_secs(20);
 
 /// Modules of which no build takes any away. Dropping it deletes them.
 pub(super) struct Kept {
