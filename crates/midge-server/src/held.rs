@@ -60,7 +60,7 @@ impl<'a> Holds<'a> {
 
     /// Takes the first jobs of a queue's lines that are not to start out of them. Returns whether a line may have more.
     pub(crate) fn hold(&self, rows: &mut dyn Rows, queue: &QueueName) -> Result<bool, StoreError> {
-        let lanes = rows.lanes_come(queue, self.now, LANES_MAX)?;
+        let lanes = rows.lanes_come(queue, self.now, LANES_MAX)?.lanes;
         let each = JOBS_MAX / (lanes.len() + 1);
         let mut more = false;
         for key in lanes.iter().map(|lane| Some(&lane.key)).chain([None]) {

@@ -228,22 +228,14 @@ pub trait LaneRows {
     /// Finds the lane of a key.
     fn lane(&mut self, queue: &QueueName, key: &JobKey) -> Result<Option<Lane>, StoreError>;
 
-    /// Finds at most `limit` lanes of a queue whose turn has come at `now` and that are not full, in the order of their
-    /// turns.
+    /// Finds the lanes of a queue whose turn has come at `now` and that are not full. One look suffices where there are not
+    /// more than `limit`: most queues have none, and every claim asks.
     fn lanes_come(
         &mut self,
         queue: &QueueName,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Lane>, StoreError>;
-
-    /// Returns the last turn of a queue's lanes that has come at `now`, and the first that has not; those of lanes that
-    /// are full left out.
-    fn turns(
-        &mut self,
-        queue: &QueueName,
-        now: Timestamp,
-    ) -> Result<(Option<Turn>, Option<Turn>), StoreError>;
+    ) -> Result<LanesCome, StoreError>;
 
     /// Writes when lanes are looked at next, and what is left of their rates; not the numbers of their jobs. A lane that
     /// is not there is left out, and one that is [idle](Lane::is_idle) at `now` is forgotten.
@@ -269,6 +261,17 @@ pub trait LaneRows {
 pub trait ContentRows {
     /// Reads bytes of a job; nothing where none were written.
     fn content(&mut self, job: JobId, content: Content) -> Result<Option<Bytes>, StoreError>;
+
+/// The lanes of a queue whose turn has come at a time, and the turns about that time; lanes that are full left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LanesCome {
+    /// The first of them, in the order of their turns.
+    pub lanes: Vec<Lane>,
+    /// The last turn that has come, of whichever lane.
+    pub last: Option<Turn>,
+    /// The first turn that has not.
+    pub next: Option<Turn>,
+}
 
     /// Writes bytes of a job, over those of the same kind that were there. No bytes at all can be written, too.
     fn put_content(&mut self, job: JobId, content: Content, bytes: &[u8]) -> Result<(), StoreError>;

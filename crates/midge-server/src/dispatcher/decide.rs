@@ -13,7 +13,7 @@ use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
-use midge_store::{Rows, Store, StoreError};
+use midge_store::{LanesCome, Rows, Store, StoreError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -149,8 +149,8 @@ impl Round<'_> {
             startable = due.min(row.room(&policy, running, self.now));
             room_at = row.room_at(&policy, running, self.now);
             if startable > 0 && policy.limits_keys() {
-                startable = startable.min(self.keys_room(&queue, &policy)?);
-                let (_, next_turn) = self.rows.turns(&queue, self.now)?;
+                let (keys_room, next_turn) = self.keys_room(&queue, &policy)?;
+                startable = startable.min(keys_room);
                 room_at = room_at.or(next_turn.map(Turn::comes));
             }
             if startable > 0 {
@@ -170,21 +170,26 @@ impl Round<'_> {
         Ok((demand, [room_at, resumes].into_iter().flatten().min()))
     }
 
-    /// Returns how many jobs of a queue its keys leave room for: of more than a few, that there are very many.
-    fn keys_room(&mut self, queue: &QueueName, policy: &QueuePolicy) -> Result<u64, StoreError> {
-        let lanes = self.rows.lanes_come(queue, self.now, LANES_MAX)?;
+    /// Returns how many jobs of a queue its keys leave room for (of more than a few, that there are very many), and the
+    /// next turn of a key.
+    fn keys_room(
+        &mut self,
+        queue: &QueueName,
+        policy: &QueuePolicy,
+    ) -> Result<(u64, Option<Turn>), StoreError> {
+        let LanesCome { lanes, next, .. } = self.rows.lanes_come(queue, self.now, LANES_MAX)?;
         let keyless = self.rows.jobs_due(queue, None, self.now, LINE_HEAD)?.len();
         if lanes.len() == LANES_MAX || keyless == LINE_HEAD {
-            return Ok(u64::MAX);
+            return Ok((u64::MAX, next));
         }
         let room = lanes.iter().map(|lane| lane.room(policy, self.now).min(lane.waiting));
-        Ok(room.fold(keyless as u64, u64::saturating_add))
+        Ok((room.fold(keyless as u64, u64::saturating_add), next))
     }
 
     /// Counts the suspects that are about to need a Machine each.
     fn suspects(&mut self, queue: &QueueName) -> Result<u64, StoreError> {
         let mut suspects = 0;
-        let lanes = self.rows.lanes_come(queue, self.now, LINE_HEAD)?;
+        let lanes = self.rows.lanes_come(queue, self.now, LINE_HEAD)?.lanes;
         let each = LINE_HEAD.div_ceil(lanes.len() + 1);
         for key in lanes.iter().map(|lane| Some(&lane.key)).chain([None]) {
             let head = self.rows.jobs_due(queue, key, self.now, each)?;

@@ -6,7 +6,7 @@ use midge_core::{Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, Turn,
 use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, QueueName};
-use midge_store::{Content, StoreError};
+use midge_store::{Content, LanesCome, StoreError};
 
 use super::session::Session;
 use crate::expiry::discard_expired;
@@ -69,14 +69,19 @@ impl Session<'_> {
             self.done.look_at = row.room_at(policy, running, now);
             return Ok(false);
         }
-        let lanes = self.rows.lanes_come(queue, now, wanted.max(LANES_AT_ONCE))?;
-        let next_turn;
-        (gate.last_turn, next_turn) = self.rows.turns(queue, now)?;
+        let LanesCome { lanes, last, next: next_turn } =
+            self.rows.lanes_come(queue, now, wanted.max(LANES_AT_ONCE))?;
+        gate.last_turn = last;
         let mut heads = self.heads(queue, &lanes, &gate, wanted, 0)?;
         if heads.iter().flat_map(|head| &head.jobs).any(|job| job.has_expired(now)) {
             // They would hold up those behind them until the dispatcher comes by.
             self.done.ended.extend(discard_expired(self.rows, now)?);
             heads = self.heads(queue, &lanes, &gate, wanted, 0)?;
+        }
+        if lanes.is_empty() && heads.is_empty() {
+            // As most parked hosts find it.
+            self.done.look_at = next_turn.map(Turn::comes);
+            return Ok(false);
         }
         let mut emptier_machines = 0;
         if heads.iter().flat_map(|head| &head.jobs).any(Job::is_suspect) {

@@ -8,7 +8,7 @@ use super::Kept;
 use super::fixtures::{
     Chance, ask, at, cancelled, completed, failed, id, job, machine_name, put, queue, running,
 };
-use crate::{Store, StoreError, write};
+use crate::{LanesCome, Store, StoreError, write};
 
 fn key(name: &str) -> JobKey {
     JobKey::new(name).expect("rules use keys that are keys")
@@ -40,8 +40,12 @@ async fn come(
     store: &dyn Store,
     now: Timestamp,
 ) -> Result<(Vec<String>, Option<Turn>, Option<Turn>), StoreError> {
-    let lanes = ask(store, move |rows| rows.lanes_come(&queue("default"), now, 10)).await?;
-    let (last, next) = ask(store, move |rows| rows.turns(&queue("default"), now)).await?;
+    let LanesCome { lanes, last, next } =
+        ask(store, move |rows| rows.lanes_come(&queue("default"), now, 10)).await?;
+    for fewer in 0..=lanes.len() {
+        let come = ask(store, move |rows| rows.lanes_come(&queue("default"), now, fewer)).await?;
+        assert_eq!(come, LanesCome { lanes: lanes[..fewer].to_vec(), last, next });
+    }
     Ok((lanes.into_iter().map(|lane| lane.key.to_string()).collect(), last, next))
 }
 
@@ -144,11 +148,9 @@ pub async fn lanes_come_in_turn_unless_they_are_full(store: &dyn Store) -> Kept 
     let turn = |millis| Some(Turn::at(at(millis)));
     assert_eq!(come(store, at(20)).await?, (vec!["z".into(), "a".into()], turn(20), turn(99)));
     assert_eq!(come(store, at(5)).await?, (vec![], None, turn(10)));
-    let first = ask(store, |rows| rows.lanes_come(&queue("default"), at(20), 1)).await?;
-    assert_eq!(first.len(), 1);
     put(store, &[failed(&busy, at(21))]).await?;
     assert_eq!(come(store, at(20)).await?.0, ["full", "z", "a"]);
-    assert_eq!(ask(store, |rows| rows.lanes_come(&queue("other"), at(20), 9)).await?, []);
+    assert_eq!(ask(store, |rows| rows.lanes_come(&queue("other"), at(20), 9)).await?, LanesCome::default());
     Ok(())
 }
 

@@ -16,7 +16,8 @@ use super::tables::{Tables, Waiting};
 use crate::rows::changed_at;
 use crate::work::Access;
 use crate::{
-    Content, ContentRows, JobRows, JobSearch, LaneRows, MachineRows, ReadJob, ScheduleRows, StoreError,
+    Content, ContentRows, JobRows, JobSearch, LaneRows, LanesCome, MachineRows, ReadJob, ScheduleRows,
+    StoreError,
 };
 
 type Undo = Box<dyn FnOnce(&mut Tables)>;
@@ -280,23 +281,15 @@ impl LaneRows for MemoryRows<'_> {
         queue: &QueueName,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Lane>, StoreError> {
-        let turns = self.tables.turns.get(queue).into_iter().flatten();
-        let come = turns.take_while(|(turn, _)| *turn <= Turn::until(now)).take(limit);
-        Ok(come
-            .filter_map(|(_, key)| self.tables.lanes.get(&(queue.clone(), key.clone())))
-            .cloned()
-            .collect())
-    }
-
-    fn turns(
-        &mut self,
-        queue: &QueueName,
-        now: Timestamp,
-    ) -> Result<(Option<Turn>, Option<Turn>), StoreError> {
-        let turns = || self.tables.turns.get(queue).into_iter().flatten().map(|(turn, _)| *turn);
-        let come = |turn: &Turn| *turn <= Turn::until(now);
-        Ok((turns().take_while(come).last(), turns().find(|turn| !come(turn))))
+    ) -> Result<LanesCome, StoreError> {
+        let turns = || self.tables.turns.get(queue).into_iter().flatten();
+        let come = |(turn, _): &&(Turn, JobKey)| *turn <= Turn::until(now);
+        let lane = |(_, key): &(Turn, JobKey)| self.tables.lanes.get(&(queue.clone(), key.clone())).cloned();
+        Ok(LanesCome {
+            lanes: turns().take_while(come).take(limit).filter_map(lane).collect(),
+            last: turns().take_while(come).last().map(|(turn, _)| *turn),
+            next: turns().find(|turn| !come(turn)).map(|(turn, _)| *turn),
+        })
     }
 
     fn put_lanes(&mut self, lanes: &[Lane], now: Timestamp) -> Result<(), StoreError> {

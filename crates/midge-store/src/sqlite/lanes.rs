@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::decode::{from_json, name, text, to_json};
 use super::rows::SqliteRows;
-use crate::{LaneRows, StoreError};
+use crate::{LaneRows, LanesCome, StoreError};
 
 impl LaneRows for SqliteRows<'_> {
     fn lane(&mut self, queue: &QueueName, key: &JobKey) -> Result<Option<Lane>, StoreError> {
@@ -24,37 +24,43 @@ impl LaneRows for SqliteRows<'_> {
         queue: &QueueName,
         now: Timestamp,
         limit: usize,
-    ) -> Result<Vec<Lane>, StoreError> {
+    ) -> Result<LanesCome, StoreError> {
         let sql =
             "SELECT queue, key, waiting, running, turn, is_full, bucket FROM lanes INDEXED BY lanes_by_turn
-                   WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 AND turn <= ?2
-                   ORDER BY turn, key LIMIT ?3";
+                   WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 ORDER BY turn, key";
+        let until = Turn::until(now);
         let mut statement = self.connection.prepare_cached(sql)?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut rows = statement.query(params![queue.as_str(), Turn::until(now).0, limit])?;
-        let mut lanes = Vec::new();
+        // No LIMIT: the one behind those that have come says when to look again.
+        let mut rows = statement.query([queue.as_str()])?;
+        let mut come = LanesCome::default();
         while let Some(row) = rows.next()? {
-            lanes.push(lane(row)?);
+            let lane = lane(row)?;
+            if lane.turn.is_none_or(|turn| turn > until) {
+                come.next = lane.turn;
+                return Ok(come);
+            }
+            if come.lanes.len() == limit {
+                drop(rows);
+                let turn = |sql: &str| -> Result<Option<Turn>, StoreError> {
+                    let values = params![queue.as_str(), until.0];
+                    let turn: Option<i64> =
+                        self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+                    Ok(turn.map(Turn))
+                };
+                come.last = turn(
+                    "SELECT max(turn) FROM lanes INDEXED BY lanes_by_turn
+                     WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 AND turn <= ?2",
+                )?;
+                come.next = turn(
+                    "SELECT min(turn) FROM lanes INDEXED BY lanes_by_turn
+                     WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 AND turn > ?2",
+                )?;
+                return Ok(come);
+            }
+            come.last = lane.turn;
+            come.lanes.push(lane);
         }
-        Ok(lanes)
-    }
-
-    fn turns(
-        &mut self,
-        queue: &QueueName,
-        now: Timestamp,
-    ) -> Result<(Option<Turn>, Option<Turn>), StoreError> {
-        let turn = |sql: &str| -> Result<Option<Turn>, StoreError> {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let turn: Option<i64> =
-                statement.query_row(params![queue.as_str(), Turn::until(now).0], |row| row.get(0))?;
-            Ok(turn.map(Turn))
-        };
-        let last = "SELECT max(turn) FROM lanes INDEXED BY lanes_by_turn
-                    WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 AND turn <= ?2";
-        let next = "SELECT min(turn) FROM lanes INDEXED BY lanes_by_turn
-                    WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 AND turn > ?2";
-        Ok((turn(last)?, turn(next)?))
+        Ok(come)
     }
 
     fn put_lanes(&mut self, lanes: &[Lane], now: Timestamp) -> Result<(), StoreError> {
