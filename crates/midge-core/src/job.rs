@@ -20,7 +20,8 @@ pub use self::phase::Phase;
 use crate::report::{bounded, forgotten_attempts};
 use crate::{MachineEnd, in_vain_wait};
 
-/// One request to run a module, durable until it ends.
+/// One request to run a module, durable until it ends. What is as it is for most jobs is left out of its row: every row is
+/// written and read three times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
     /// The id of the job.
@@ -30,10 +31,10 @@ pub struct Job {
     /// The queue it waits in.
     pub queue: QueueName,
     /// How soon it is claimed among those of its queue and key, smaller first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i8,
     /// What it has in common with others that are limited together and take turns with the rest.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub key: Option<JobKey>,
     /// A hash of all that was asked for: to enqueue the same id with another hash is refused.
     pub content_hash: u64,
@@ -42,10 +43,10 @@ pub struct Job {
     /// How often and how soon the job is tried again after a failure.
     pub retry: RetryPolicy,
     /// The time after which the job is not tried again: a failure whose next attempt would be due later is the last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub retry_until: Option<Timestamp>,
     /// The time from which the job does not start any more. Only its first start counts: see [`Job::expiry`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub expires_at: Option<Timestamp>,
     /// The time and memory that each attempt may use.
     pub limits: AttemptLimits,
@@ -54,25 +55,31 @@ pub struct Job {
     /// The number of attempts that count against `retry.max_attempts`.
     pub spent: u32,
     /// Whether the job was aboard a Machine that went down, and may have brought it down: it runs alone until it is known.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub suspect: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
     /// The number of Machines that crashed while it ran there alone, as a suspect.
     pub machine_losses: u32,
     /// The number of Machines that were lost while it ran there alone, as a suspect, and nobody can say why.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub unexplained_losses: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
     /// The number of attempts in a row that ended through no doing of the job: hosts gave them back, or left with them.
-    #[serde(default, alias = "not_begun")]
+    #[serde(default, alias = "not_begun", skip_serializing_if = "is_default")]
     pub in_vain: u32,
     /// The time at which the last attempt began; nothing before the first.
     pub started_at: Option<Timestamp>,
     /// How the last failed attempt failed.
     pub failure: Option<Failure>,
     /// The last progress of the running attempt, where it told any.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub progress: Option<Progress>,
     /// Whether the job waits, runs or has ended, with what belongs to that.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub state: JobState,
 }
+    #[serde(default, skip_serializing_if = "is_default")]
 
 /// Whether a job waits, runs or has ended, each with only what that state has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -530,6 +537,10 @@ impl Job {
             JobState::Running { .. } => Phase::Running,
             JobState::Ended { how: Ending::Completed { .. }, .. } => Phase::Completed,
             JobState::Ended { how: Ending::Cancelled, .. } => Phase::Cancelled,
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
             JobState::Ended { how: Ending::Discarded, .. } => Phase::Discarded,
         }
     }
