@@ -3,9 +3,12 @@
 //! `MIDGE_SEEDS=FROM..TO cargo test -p midge-tests --test simulation` runs other seeds than the usual ones.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
-use midge_tests::sim::{Fence, Summary, TickFault, run, run_with_tick_fault};
+use midge_tests::sim::{Fence, Summary, TickFault, Violation, run, run_with_tick_fault};
 
 /// Seeds that once found a bug. They stay, though the world may have changed so much that they find it no more: the
 /// rules that they found are told again in `midge-server`'s `tests/all/rules.rs`.
@@ -59,6 +62,32 @@ fn seeds_asked_for() -> Option<Range<u64>> {
     Some(from.parse().expect("a number")..to.parse().expect("a number"))
 }
 
+/// Runs seeds on all processors. What came of each is in their order, up to the first that failed.
+fn side_by_side(
+    seeds: &[u64],
+    run: impl Fn(u64) -> Result<Summary, Violation> + Sync,
+) -> Vec<Result<Summary, Violation>> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let worker = || {
+        let mut done = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(seed) = seeds.get(index) else { break };
+            let ended = run(*seed);
+            failed.fetch_or(ended.is_err(), Ordering::Relaxed);
+            done.push((index, ended));
+        }
+        done
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut done: Vec<(usize, Result<Summary, Violation>)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a run panicked")).collect()
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, ended)| ended).collect()
+}
+
 #[test]
 fn whatever_fails_every_job_ends_once_and_no_machine_outlives_its_reason() {
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
@@ -67,16 +96,13 @@ fn whatever_fails_every_job_ends_once_and_no_machine_outlives_its_reason() {
         Some(seeds) => seeds.collect(),
         None => SEEDS.iter().copied().chain(SEEDS_USUAL).collect(),
     };
-    for seed in seeds {
-        match run(seed, Fence::Standing) {
-            Ok(summary) => {
-                for (what, count) in summary.counts {
-                    *counts.entry(what).or_default() += count;
-                }
-            }
-            Err(violation) => panic!("{violation}"),
+    for done in side_by_side(&seeds, |seed| run(seed, Fence::Standing)) {
+        let summary = done.unwrap_or_else(|violation| panic!("{violation}"));
+        for (what, count) in summary.counts {
+            *counts.entry(what).or_default() += count;
         }
     }
+    println!("{} seeds, {} steps", seeds.len(), counts["steps"]);
     if asked_for.is_some_and(|asked_for| asked_for.end - asked_for.start < SEEDS_USUAL.end) {
         return;
     }

@@ -9,6 +9,9 @@ use midge_protocol::Timestamp;
 /// How many lines a violation shows.
 const LINES_SHOWN: usize = 80;
 
+/// The count of everything that happened.
+pub(super) const STEPS: &str = "steps";
+
 /// What happened, line by line.
 #[derive(Default)]
 pub(super) struct Trace {
@@ -50,6 +53,13 @@ pub struct Summary {
     pub trace_hash: u64,
     /// How often what happened.
     pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    /// Returns how many things happened, one after the other.
+    pub fn steps(&self) -> u64 {
+        self.counts.get(STEPS).copied().unwrap_or(0)
+    }
 }
 
 /// A rule that a run found broken.

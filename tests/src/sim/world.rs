@@ -21,7 +21,7 @@ use super::people::{Paused, draw_max_machines, draw_policies};
 use super::schedules;
 use super::server::{Server, SimClock};
 use super::store::FlakyStore;
-use super::trace::{Summary, Trace, Violation};
+use super::trace::{STEPS, Summary, Trace, Violation};
 use super::{Fence, TickFault};
 
 /// When a run begins. Not 0, so that nothing is mistaken for "never".
@@ -171,6 +171,7 @@ impl World {
         let (at, event) = self.agenda.next().ok_or(Broken("nothing will ever happen again".to_owned()))?;
         self.now = at;
         self.clock.set(at);
+        self.trace.count(STEPS);
         self.happens(event)?;
         self.check()
     }
