@@ -17,6 +17,7 @@ mod schedules;
 mod server;
 mod store;
 mod trace;
+mod unique;
 mod world;
 
 pub use trace::{Summary, Violation};

@@ -53,6 +53,7 @@ const MUST_HAPPEN: &[&str] = &[
     "stale requests",
     "suspects that were cleared",
     "ticks",
+    "unique jobs that met another",
 ];
 
 /// Returns the seeds that somebody asked for.

@@ -5,6 +5,8 @@
 mod again;
 mod blame;
 mod phase;
+mod refused;
+mod unique;
 mod view;
 
 use std::time::Duration;
@@ -17,6 +19,8 @@ use midge_protocol::{
 use serde::{Deserialize, Serialize};
 
 pub use self::phase::Phase;
+pub use self::refused::JobRefused;
+pub use self::unique::{Met, UniqueHold, UniqueKey};
 use crate::report::{bounded, forgotten_attempts};
 use crate::{MachineEnd, in_vain_wait};
 
@@ -48,38 +52,41 @@ pub struct Job {
     /// The time from which the job does not start any more. Only its first start counts: see [`Job::expiry`].
     #[serde(default, skip_serializing_if = "is_default")]
     pub expires_at: Option<Timestamp>,
+    /// What it is the only job of, as long as it holds that: see [`Job::met_by`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unique: Option<UniqueHold>,
     /// The time and memory that each attempt may use.
     pub limits: AttemptLimits,
     /// The number of the last attempt. It fences late reports, so it only rises.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub attempt: AttemptNumber,
     /// The number of attempts that count against `retry.max_attempts`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub spent: u32,
     /// Whether the job was aboard a Machine that went down, and may have brought it down: it runs alone until it is known.
     #[serde(default, skip_serializing_if = "is_default")]
-    #[serde(default, skip_serializing_if = "is_default")]
     pub suspect: bool,
-    #[serde(default, skip_serializing_if = "is_default")]
     /// The number of Machines that crashed while it ran there alone, as a suspect.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub machine_losses: u32,
     /// The number of Machines that were lost while it ran there alone, as a suspect, and nobody can say why.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unexplained_losses: u32,
-    #[serde(default, skip_serializing_if = "is_default")]
     /// The number of attempts in a row that ended through no doing of the job: hosts gave them back, or left with them.
     #[serde(default, alias = "not_begun", skip_serializing_if = "is_default")]
     pub in_vain: u32,
     /// The time at which the last attempt began; nothing before the first.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub started_at: Option<Timestamp>,
     /// How the last failed attempt failed.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub failure: Option<Failure>,
     /// The last progress of the running attempt, where it told any.
     #[serde(default, skip_serializing_if = "is_default")]
     pub progress: Option<Progress>,
     /// Whether the job waits, runs or has ended, with what belongs to that.
-    #[serde(default, skip_serializing_if = "is_default")]
     pub state: JobState,
 }
-    #[serde(default, skip_serializing_if = "is_default")]
 
 /// Whether a job waits, runs or has ended, each with only what that state has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +160,8 @@ pub struct NewJob {
     pub retry_until: Option<Timestamp>,
     /// The time from which the job does not start any more; nothing where it may at any time.
     pub expires_at: Option<Timestamp>,
+    /// What it is to be the only job of; nothing where there may be many.
+    pub unique: Option<UniqueHold>,
 }
 
 /// Something that happens to a job.
@@ -206,6 +215,15 @@ pub enum JobEvent {
     RetryAsked,
     /// The time has come by which it was to be started. Refused unless it has, and the job waits and was never started.
     Expired,
+    /// Another job like it was to be enqueued, and pushes it back. Refused unless the job waits.
+    PushedBack {
+        /// The time before which the job does not run, where that is later than it was.
+        due: Timestamp,
+        /// The time from which it does not start any more.
+        expires_at: Option<Timestamp>,
+        /// The time after which it is not tried again.
+        retry_until: Option<Timestamp>,
+    },
 }
 
 /// What an event changed: all of it is written in one transaction.
@@ -215,41 +233,6 @@ pub struct Change {
     pub job: Job,
     /// The attempt that ended with the event, to be kept beside the job.
     pub attempt: Option<AttemptView>,
-}
-
-/// Why an event does not apply. It is an answer, not an error: a late report from a fenced attempt is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JobRefused {
-    /// A claim came before the job is due.
-    #[error("not due before {0}")]
-    NotDue(Timestamp),
-    /// The attempt is not, or no longer, leased to whom reports on it.
-    #[error("the attempt is not leased to this Machine")]
-    NotLeased,
-    /// The job has ended, in this state.
-    #[error("the job is {0} already")]
-    Ended(State),
-    /// The job runs.
-    #[error("the job is running: cancel it first")]
-    Running,
-    /// The attempt has not begun and nobody asked for it to stop: it is granted again, under the same number.
-    #[error("the attempt is still to begin")]
-    ToBegin,
-    /// The job waits, so there is nothing to report on.
-    #[error("the job is waiting")]
-    Waiting,
-    /// The job is held, since its module starts none.
-    #[error("the job is held until its module starts jobs again")]
-    Held,
-    /// The job is not held.
-    #[error("the job is not held")]
-    NotHeld,
-    /// A claim came when the job was not to be started any more.
-    #[error("it was to be started by {0}")]
-    Expired(Timestamp),
-    /// The job does not expire, or not yet.
-    #[error("the job has not expired")]
-    NotExpired,
 }
 
 impl Job {
@@ -266,6 +249,7 @@ impl Job {
             retry: new.retry,
             retry_until: new.retry_until,
             expires_at: new.expires_at,
+            unique: new.unique,
             limits: new.limits,
             attempt: AttemptNumber(0),
             spent: 0,
@@ -285,6 +269,12 @@ impl Job {
     /// # Errors
     /// [`JobRefused`] says why the event does not apply, which is an answer and changes nothing.
     pub fn apply(&self, event: JobEvent, now: Timestamp) -> Result<Change, JobRefused> {
+        let mut change = self.applied(event, now)?;
+        change.job.gives_up_where_it_must();
+        Ok(change)
+    }
+
+    fn applied(&self, event: JobEvent, now: Timestamp) -> Result<Change, JobRefused> {
         match event {
             JobEvent::Claimed { machine } => self.claimed(machine, now),
             JobEvent::Finished { lease, outcome, usage, jitter } => {
@@ -302,6 +292,9 @@ impl Job {
             JobEvent::CancelAsked => self.cancel_asked(now),
             JobEvent::RetryAsked => self.retry_asked(now),
             JobEvent::Expired => self.expired(now),
+            JobEvent::PushedBack { due, expires_at, retry_until } => {
+                self.pushed_back(due, expires_at, retry_until, now)
+            }
         }
     }
 
@@ -537,10 +530,6 @@ impl Job {
             JobState::Running { .. } => Phase::Running,
             JobState::Ended { how: Ending::Completed { .. }, .. } => Phase::Completed,
             JobState::Ended { how: Ending::Cancelled, .. } => Phase::Cancelled,
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
             JobState::Ended { how: Ending::Discarded, .. } => Phase::Discarded,
         }
     }
@@ -549,6 +538,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     pub fn state_at(&self, now: Timestamp) -> State {
         self.phase().state(self.due(), now)
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[derive(PartialEq, Eq)]

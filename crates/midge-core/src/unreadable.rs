@@ -51,6 +51,7 @@ impl UnreadableJob {
             backoff_by_cause: BTreeMap::new(),
             retry_until: None,
             expires_at: None,
+            unique: None,
             enqueued_at: self.due,
             scheduled_at: self.due,
             started_at: None,

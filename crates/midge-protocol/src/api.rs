@@ -2,6 +2,7 @@
 
 mod args;
 mod schedules;
+mod unique;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
+pub use self::unique::{Conflict, OnConflict, Unique, UniqueBy, UniqueState, UniqueStates};
 use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::object::objects;
@@ -52,6 +54,9 @@ pub struct EnqueueRequest {
     /// What the job has in common with others that are limited together and take turns with the rest, such as a tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<JobKey>,
+    /// What there is to be one job of at a time; nothing where there may be many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Unique>,
     /// How many attempts may be spent; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
@@ -102,6 +107,7 @@ impl EnqueueRequest {
             in_ms: None,
             priority: 0,
             key: None,
+            unique: None,
             max_attempts: None,
             time_limit_ms: None,
             expires_at: None,
@@ -180,6 +186,13 @@ impl EnqueueRequest {
         self
     }
 
+    /// Has the job enqueued only if there is no other like it.
+    #[must_use]
+    pub fn unique(mut self, unique: Unique) -> EnqueueRequest {
+        self.unique = Some(unique);
+        self
+    }
+
     /// Puts the job into another queue than the module's.
     #[must_use]
     pub fn queue(mut self, queue: QueueName) -> EnqueueRequest {
@@ -229,10 +242,13 @@ fn no_more_jobs_than_may_be<'de, D: Deserializer<'de>>(jobs: D) -> Result<Vec<En
 /// The answer to an enqueue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enqueued {
-    /// The id of the job.
+    /// The id of the job: another's than was asked for where there is a `conflict`.
     pub id: JobId,
     /// Whether the job was added now; false where the same job was already there.
     pub new: bool,
+    /// What became of the job that was there, where the one asked for was not to be added beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<Conflict>,
 }
 
 /// The answer to a bulk enqueue.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::UniqueStates;
 pub use crate::cause::{Cause, NotTriedAgain, UnknownCause};
 use crate::object::objects;
 pub use crate::retry::{Backoff, InvalidBackoff, RetryPolicy};
@@ -242,6 +243,26 @@ pub(crate) fn is_zero(priority: &i8) -> bool {
     *priority == 0
 }
 
+/// How long a job is the only one of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UniqueView {
+    /// The states in which it is: in others it gives that up.
+    pub states: UniqueStates,
+    /// The time until which it is; nothing where it is as long as it is in those states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl std::fmt::Display for UniqueView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "while it is {}", self.states)?;
+        match self.until {
+            Some(until) => write!(f, ", until {until}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A job as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobView {
@@ -283,6 +304,9 @@ pub struct JobView {
     /// The time from which the job does not start any more: one that has never been started is discarded then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// How long no other like it is enqueued; nothing where others may be, or may again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<UniqueView>,
     /// The time at which the job was enqueued.
     pub enqueued_at: Timestamp,
     /// The time from which the job is due, or was due last.

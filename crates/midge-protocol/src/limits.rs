@@ -95,6 +95,10 @@ pub const QUEUE_JOBS_MAX: u64 = 1_000_000_000;
 pub const PRIORITIES: std::ops::RangeInclusive<i8> = -100..=100;
 /// How long a job waits to be worth one step of priority: one that waited an hour longer goes first.
 pub const PRIORITY_STEP: Duration = Duration::from_secs(60 * 60);
+/// A text that makes jobs the same: it is hashed, and kept nowhere.
+pub const UNIQUE_TEXT_BYTES_MAX: usize = 1024;
+/// The header `Idempotency-Key`: printable ASCII.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Why a queue or a schedule is paused, and who paused it: shown in a line each.
 pub const PAUSE_BYTES_MAX: usize = 256;
 /// The longest period of a rate: as long as a guest may put its job off.

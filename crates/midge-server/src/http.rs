@@ -4,13 +4,14 @@ mod access;
 mod answer;
 mod bodies;
 mod hosts;
+mod idempotency;
 mod site;
 mod wrong;
 
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
@@ -75,14 +76,24 @@ async fn health(State(midge): State<Midge>) -> Result<&'static str, Failed> {
     Ok("ok\n")
 }
 
-async fn enqueue(State(midge): State<Midge>, body: Body<EnqueueRequest>) -> Result<Json<Enqueued>, Failed> {
-    Ok(Json(midge.enqueue(body.value).await?))
+async fn enqueue(
+    State(midge): State<Midge>,
+    headers: HeaderMap,
+    body: Body<EnqueueRequest>,
+) -> Result<Json<Enqueued>, Failed> {
+    let mut request = body.value;
+    if let Some(id) = idempotency::id_named(&headers, &body.held.bytes)? {
+        request.id = id;
+    }
+    Ok(Json(midge.enqueue(request).await?))
 }
 
 async fn enqueue_bulk(
     State(midge): State<Midge>,
+    headers: HeaderMap,
     body: Body<BulkRequest>,
 ) -> Result<Json<BulkEnqueued>, Failed> {
+    idempotency::none_named(&headers)?;
     Ok(Json(BulkEnqueued { jobs: midge.enqueue_all(body.value.jobs).await? }))
 }
 

@@ -124,6 +124,7 @@ fn fresh() -> Job {
         due: now(),
         retry_until: None,
         expires_at: None,
+        unique: None,
     };
     Job::new(new, now())
 }

@@ -14,6 +14,7 @@ pub mod listing;
 pub mod machines;
 pub mod schedules;
 pub mod transactions;
+pub mod unique;
 
 use crate::{Store, StoreError};
 
@@ -87,6 +88,11 @@ macro_rules! conformance {
             schedules::a_schedule_is_found_as_it_was_written
             schedules::the_next_schedule_is_the_soonest
             schedules::a_schedule_is_forgotten
+            unique::a_key_has_one_job
+            unique::a_job_is_found_with_its_key_as_it_was_written
+            unique::a_key_is_held_until_its_job_gives_it_up
+            unique::a_key_is_as_it_was_after_work_that_fails
+            unique::bytes_are_deleted
         );
     };
     (@tests $open:expr; $($file:ident :: $rule:ident)*) => {
@@ -129,6 +135,7 @@ mod tests {
             ("machines", include_str!("conformance/machines.rs")),
             ("schedules", include_str!("conformance/schedules.rs")),
             ("transactions", include_str!("conformance/transactions.rs")),
+            ("unique", include_str!("conformance/unique.rs")),
         ];
         for (file, source) in files {
             for rule in source.split("\npub async fn ").skip(1) {

@@ -188,6 +188,11 @@ pub trait JobRows {
     /// Writes jobs: new ones, or over those with the same ids.
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError>;
 
+    /// Writes a new job that is to be the only one of its key, which it has. Where another holds the key, nothing is written
+    /// and that one is returned. One that cannot be read holds nothing: it is [discarded](UnreadableJob::discarded) at the
+    /// time when the new job is enqueued.
+    fn put_unique(&mut self, job: &Job) -> Result<Option<Job>, StoreError>;
+
     /// Counts every queue's jobs as they are at `now`. Fast however many jobs there are.
     fn job_counts(&mut self, now: Timestamp) -> Result<BTreeMap<QueueName, JobCounts>, StoreError>;
 
@@ -257,11 +262,6 @@ pub trait LaneRows {
     fn put_module(&mut self, name: &ModuleName, row: &ModuleRow) -> Result<(), StoreError>;
 }
 
-/// Bytes that belong to jobs, and the attempts that ended.
-pub trait ContentRows {
-    /// Reads bytes of a job; nothing where none were written.
-    fn content(&mut self, job: JobId, content: Content) -> Result<Option<Bytes>, StoreError>;
-
 /// The lanes of a queue whose turn has come at a time, and the turns about that time; lanes that are full left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LanesCome {
@@ -273,8 +273,16 @@ pub struct LanesCome {
     pub next: Option<Turn>,
 }
 
+/// Bytes that belong to jobs, and the attempts that ended.
+pub trait ContentRows {
+    /// Reads bytes of a job; nothing where none were written.
+    fn content(&mut self, job: JobId, content: Content) -> Result<Option<Bytes>, StoreError>;
+
     /// Writes bytes of a job, over those of the same kind that were there. No bytes at all can be written, too.
     fn put_content(&mut self, job: JobId, content: Content, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Deletes bytes of a job, if there are any.
+    fn delete_content(&mut self, job: JobId, content: Content) -> Result<(), StoreError>;
 
     /// Adds a piece to an attempt's log. `offset` says where in the log it begins, in bytes: what the log has
     /// already is not added again, and a piece that begins after the log's end is left out.

@@ -12,8 +12,9 @@ use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::TickFault;
 use super::host::{Key, log_text, words};
-use super::people::{POISON, args_of};
+use super::people::POISON;
 use super::schedules::Ticked;
+use super::unique::Singles;
 use super::world::World;
 
 /// Jobs whose rows did not change are looked at again after so many transactions: what belongs to them may have.
@@ -35,6 +36,7 @@ pub(super) struct Ledger {
     /// What hosts said of attempts. A Machine that was started again may run one again.
     said: BTreeMap<Key, Vec<Outcome>>,
     begun: BTreeSet<Key>,
+    pub(super) singles: Singles,
     /// The job that somebody is about to retry.
     pub(super) retried: Option<JobId>,
     /// How often each job took its Machine down since it has a new allowance.
@@ -71,8 +73,11 @@ impl Ledger {
     /// A host begins an attempt.
     pub(super) fn begun(&mut self, key: Key, grant: &Grant) -> Result<(), Broken> {
         self.begun.insert(key);
-        let args = if self.ticked.has(key.0) { "null".to_owned() } else { args_of(key.0) };
-        ensure(grant.args == args, || format!("{} was given args {}", words(key), grant.args))
+        let is_right = match self.ticked.has(key.0) {
+            true => grant.args == "null",
+            false => self.singles.may_have(key.0, &grant.args),
+        };
+        ensure(is_right, || format!("{} was given args {}", words(key), grant.args))
     }
 
     /// An attempt ended in a host.
@@ -121,6 +126,7 @@ impl Ledger {
 
     fn check_job(&mut self, row: Row) -> Result<(), Broken> {
         let Row { job, attempts, result, log } = row;
+        self.singles.saw(&job);
         if !self.known.contains_key(&job.id) {
             self.ticked.new_job(&job)?;
         }
@@ -131,7 +137,9 @@ impl Ledger {
             ensure(attempts.starts_with(ended_before), || {
                 format!("{}: an attempt that had ended changed: {ended_before:?} -> {attempts:?}", job.id)
             })?;
-            ensure(before.ended_at().is_none() || *before == job || self.retried == Some(job.id), || {
+            // All that happens to it is that another takes its key, once its time to be the only one is over.
+            let stays = Job { unique: job.unique.clone(), ..before.clone() } == job;
+            ensure(before.ended_at().is_none() || stays || self.retried == Some(job.id), || {
                 format!("{} had ended, and nobody retried it: {before:?} -> {job:?}", job.id)
             })?;
             let stops = job.attempt == before.attempt && (job.is_cancelling() || job.ended_at().is_some());
@@ -408,6 +416,7 @@ impl World {
             let policy = self.policies.get(name).cloned().unwrap_or_default();
             self.ledger.check_queue(name, &policy, lanes)?;
         }
+        self.ledger.singles.check(self.now)?;
         self.check_schedules()?;
         self.ledger.check_machines(&machines, &self.policies, self.max_machines)
     }

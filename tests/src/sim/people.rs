@@ -12,8 +12,8 @@ use midge_store::{Content, Rows, StoreError};
 
 use super::chance::Chance;
 use super::ledger::Broken;
-use super::schedules;
 use super::world::{Event, World};
+use super::{schedules, unique};
 
 /// A module that some images are without.
 const GONE_AT_TIMES: &str = "at_times";
@@ -154,6 +154,7 @@ impl World {
             due,
             retry_until: self.draw_time_after(due.max(enqueued_at), 4, 60_000),
             expires_at: self.draw_time_after(due.max(enqueued_at), 4, 30_000),
+            unique: unique::draw(&mut self.chance, enqueued_at),
         }
     }
 
@@ -251,16 +252,25 @@ impl World {
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.
     pub(super) fn enqueue(&mut self, new: NewJob) -> Result<(), Broken> {
         let (now, asked) = (self.now, new.clone());
+        self.ledger.singles.asked(&new);
         let done = self.ask(move |rows| {
             let known = rows.jobs(&[asked.id])?.pop().flatten();
-            if known.is_none() {
-                rows.put_content(asked.id, Content::Args, args_of(asked.id).as_bytes())?;
-                rows.put_jobs(&[Job::new(asked, now)])?;
+            if known.is_some() {
+                return Ok(None);
             }
-            Ok(())
+            if asked.unique.is_some() {
+                return unique::enqueue(rows, asked, now);
+            }
+            rows.put_content(asked.id, Content::Args, args_of(asked.id).as_bytes())?;
+            rows.put_jobs(&[Job::new(asked, now)])?;
+            Ok(None)
         })?;
         match done {
-            Some(()) => {
+            Some(Some((there, conflict))) => {
+                self.trace.say(now, format_args!("{} is not enqueued: {there} is {conflict}", new.id));
+                self.trace.count("unique jobs that met another");
+            }
+            Some(None) => {
                 self.trace.say(now, format_args!("{} is enqueued in {}", new.id, new.queue));
                 self.ledger.enqueued(new.id);
             }

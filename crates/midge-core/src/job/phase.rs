@@ -1,6 +1,7 @@
 //! What SQL may search and count jobs by.
 
 use midge_protocol::Timestamp;
+use midge_protocol::api::UniqueState;
 use midge_protocol::job::State;
 
 /// What SQL may search and count by: a job's public state without the part that depends on the time.
@@ -43,6 +44,17 @@ impl Phase {
     /// Returns whether a job in it waits to be claimed, now or when it is due.
     pub const fn is_in_line(self) -> bool {
         matches!(self, Phase::Fresh | Phase::Retrying)
+    }
+
+    /// Returns the state of unique jobs that it belongs to.
+    pub const fn unique_state(self) -> UniqueState {
+        match self {
+            Phase::Fresh | Phase::Retrying | Phase::Held => UniqueState::Waiting,
+            Phase::Running => UniqueState::Running,
+            Phase::Completed => UniqueState::Completed,
+            Phase::Cancelled => UniqueState::Cancelled,
+            Phase::Discarded => UniqueState::Discarded,
+        }
     }
 
     /// Returns the public state, at a time, of a job in this phase that is due, or was last, at another.

@@ -24,6 +24,11 @@ impl Job {
             backoff_by_cause: self.retry.backoff_by_cause.clone(),
             retry_until: self.retry_until,
             expires_at: self.expires_at,
+            unique: self
+                .unique
+                .as_ref()
+                .map(|hold| hold.view())
+                .filter(|view| view.until.is_none_or(|until| until > now)),
             enqueued_at: self.enqueued_at,
             scheduled_at: self.due(),
             started_at: self.started_at,

@@ -192,7 +192,7 @@ pub(crate) async fn with_headers(mut response: Response) -> Response {
 pub(crate) struct Body<T> {
     pub(crate) value: T,
     /// The room of the body is taken until what was asked for is done.
-    _held: Held,
+    pub(crate) held: Held,
 }
 
 impl<T: DeserializeOwned> FromRequest<Midge> for Body<T> {
@@ -201,7 +201,7 @@ impl<T: DeserializeOwned> FromRequest<Midge> for Body<T> {
     async fn from_request(request: Request, midge: &Midge) -> Result<Body<T>, Failed> {
         let held = midge.inner.bodies.callers.read(request.into_body()).await?;
         match serde_json::from_slice(&held.bytes) {
-            Ok(value) => Ok(Body { value, _held: held }),
+            Ok(value) => Ok(Body { value, held }),
             Err(error) => Err(Failed::invalid(wrong::in_body::<T>(&held.bytes, &error))),
         }
     }

@@ -1,13 +1,14 @@
 //! Enqueueing: a request is checked and completed from the manifest, then written with all others of its call.
 
 mod again;
+mod unique;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Job, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
 use midge_protocol::{JobId, JobKey, QueueName, Timestamp, limits};
-use midge_store::{Content, Rows};
+use midge_store::{Content, Rows, StoreError};
 use xxhash_rust::xxh3::Xxh3;
 
 use self::again::Asked;
@@ -109,10 +110,11 @@ pub(crate) fn accept(
         }
         attempt_limits.time_ms = millis;
     }
+    let queue = request.queue.as_ref().unwrap_or(&module.queue);
     let new = NewJob {
         id: request.id,
         module: request.module.clone(),
-        queue: request.queue.clone().unwrap_or_else(|| module.queue.clone()),
+        queue: queue.clone(),
         priority: request.priority,
         key: request.key.clone(),
         content_hash: content_hash(&request),
@@ -121,6 +123,7 @@ pub(crate) fn accept(
         due,
         retry_until,
         expires_at,
+        unique: unique::hold(&request, queue.as_str(), now)?,
     };
     Ok(Accepted { new, request })
 }
@@ -138,6 +141,7 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         in_ms,
         priority,
         key,
+        unique,
         max_attempts,
         time_limit_ms,
         expires_at,
@@ -173,6 +177,7 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
     let set = [
         ("priority", (*priority != 0).then(|| priority.to_string())),
         ("key", key.as_ref().map(JobKey::to_string)),
+        ("unique", unique.as_ref().map(|unique| format!("{unique:?}"))),
         ("expires_at", expires_at.map(|at| at.to_string())),
         ("expires_in_ms", expires_in_ms.map(|millis| millis.to_string())),
         ("backoff", backoff.as_ref().map(|backoff| format!("{backoff:?}"))),
@@ -207,9 +212,7 @@ pub(crate) fn write(
     let ids: Vec<JobId> = accepted.iter().map(|job| job.new.id).collect();
     let mut known: BTreeMap<JobId, u64> =
         rows.jobs(&ids)?.into_iter().flatten().map(|job| (job.id, job.content_hash)).collect();
-    let mut enqueued = Vec::with_capacity(accepted.len());
-    let mut jobs = Vec::with_capacity(accepted.len());
-    let mut contents = Vec::with_capacity(accepted.len());
+    let mut new_jobs = Vec::with_capacity(accepted.len());
     let mut queues: BTreeMap<QueueName, u64> = BTreeMap::new();
     for (index, Accepted { new, request }) in accepted.into_iter().enumerate() {
         let id = new.id;
@@ -217,7 +220,7 @@ pub(crate) fn write(
             Some(hash) if *hash != new.content_hash => {
                 return Err(of_many(index, id, ServiceError::Conflict(id)));
             }
-            Some(_) => enqueued.push(Enqueued { id, new: false }),
+            Some(_) => {}
             None => {
                 // One that was there before, in a queue that is declared no more, is still the same job.
                 let name = &new.queue;
@@ -228,27 +231,53 @@ pub(crate) fn write(
                     .map_err(|error| of_many(index, id, error))?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;
-                jobs.push(Job::new(new, now));
-                contents.push((id, request));
-                enqueued.push(Enqueued { id, new: true });
+                new_jobs.push((Job::new(new, now), request));
             }
         }
     }
     no_more_queues(rows, &queues, catalog, now)?;
+    // Only writing one that may not be there twice tells whether it is new. What is refused later undoes it.
+    let (unique, many): (Vec<_>, Vec<_>) = new_jobs.into_iter().partition(|(job, _)| job.unique.is_some());
+    let mut answers: BTreeMap<JobId, Enqueued> = BTreeMap::new();
+    let mut there: BTreeMap<QueueName, u64> = BTreeMap::new();
+    for (job, request) in &unique {
+        let enqueued = unique::put(rows, job, request, now)?;
+        match enqueued.new {
+            true => *there.entry(job.queue.clone()).or_default() += 1,
+            false => *queues.entry(job.queue.clone()).or_default() -= 1,
+        }
+        answers.insert(job.id, enqueued);
+    }
     for (queue, new) in &queues {
         let max = catalog.policy(queue).max_jobs;
-        if is_full(max, rows.jobs_waiting(queue)?, *new) {
+        let waiting = rows.jobs_waiting(queue)? - there.get(queue).copied().unwrap_or(0);
+        if is_full(max, waiting, *new) {
             return Err(ServiceError::QueueFull { queue: queue.clone(), max });
         }
     }
+    let (jobs, requests): (Vec<Job>, Vec<EnqueueRequest>) = many.into_iter().unzip();
     rows.put_jobs(&jobs)?;
-    for (id, request) in contents {
-        rows.put_content(id, Content::Args, request.args.get().as_bytes())?;
-        if let Some(input) = &request.input {
-            rows.put_content(id, Content::Input, input)?;
-        }
+    for (job, request) in jobs.iter().zip(&requests) {
+        put_contents(rows, job.id, request)?;
+        answers.insert(job.id, Enqueued { id: job.id, new: true, conflict: None });
     }
-    Ok(Written { enqueued, queues: queues.into_keys().collect() })
+    let answer = |id: JobId| {
+        let old = Enqueued { id, new: false, conflict: None };
+        let Some(answer) = answers.get_mut(&id) else { return old };
+        // Whoever names an id twice has the second answered as a repetition.
+        std::mem::replace(answer, Enqueued { new: false, ..answer.clone() })
+    };
+    let enqueued = ids.into_iter().map(answer).collect();
+    let queues = queues.into_iter().filter(|(_, new)| *new > 0).map(|(queue, _)| queue).collect();
+    Ok(Written { enqueued, queues })
+}
+
+fn put_contents(rows: &mut dyn Rows, id: JobId, request: &EnqueueRequest) -> Result<(), StoreError> {
+    rows.put_content(id, Content::Args, request.args.get().as_bytes())?;
+    match &request.input {
+        Some(input) => rows.put_content(id, Content::Input, input),
+        None => Ok(()),
+    }
 }
 
 /// Refuses jobs that would bring one undeclared queue too many.

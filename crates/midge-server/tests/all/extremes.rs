@@ -130,6 +130,7 @@ fn request(chance: &mut StdRng) -> String {
         ("backoff_by_cause", pick(chance, super::again::BY_CAUSE)),
         ("retry_until", pick(chance, TIMES)),
         ("retry_for_ms", pick(chance, NUMBERS)),
+        ("unique", pick(chance, super::unique::RULES)),
     ] {
         match chance.random_range(0..16) {
             0..4 => fields.push((field, of_its_kind.to_owned())),

@@ -13,4 +13,5 @@ mod schedules;
 mod sites;
 mod stage;
 mod strangers;
+mod unique;
 mod unreadable;

@@ -58,6 +58,7 @@ pub fn job_of(number: u128, queue_name: &str, module_name: &str, due: i64) -> Jo
         due: at(due),
         retry_until: None,
         expires_at: None,
+        unique: None,
     };
     Job::new(new, at(due.min(0)))
 }

@@ -193,6 +193,16 @@ impl JobRows for MemoryRows<'_> {
         Ok(())
     }
 
+    fn put_unique(&mut self, job: &Job) -> Result<Option<Job>, StoreError> {
+        self.access.to_write()?;
+        let holder = job.unique.as_ref().and_then(|hold| self.tables.unique.get(&hold.key));
+        if let Some(holder) = holder.and_then(|id| self.tables.jobs.get(id)) {
+            return Ok(Some(Job::clone(holder)));
+        }
+        self.set_job(job.id, Some(Arc::new(job.clone())));
+        Ok(None)
+    }
+
     fn job_counts(&mut self, now: Timestamp) -> Result<BTreeMap<QueueName, JobCounts>, StoreError> {
         let mut counts = BTreeMap::new();
         for (queue, phases) in &self.tables.counts {
@@ -338,6 +348,12 @@ impl ContentRows for MemoryRows<'_> {
     fn put_content(&mut self, job: JobId, content: Content, bytes: &[u8]) -> Result<(), StoreError> {
         self.access.to_write()?;
         self.set(|tables| &mut tables.contents, (job, content), Some(Bytes::copy_from_slice(bytes)));
+        Ok(())
+    }
+
+    fn delete_content(&mut self, job: JobId, content: Content) -> Result<(), StoreError> {
+        self.access.to_write()?;
+        self.set(|tables| &mut tables.contents, (job, content), None);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn};
+use midge_core::{Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn, UniqueKey};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
     AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
@@ -26,6 +26,8 @@ pub(super) struct Tables {
     pub(super) expiring: BTreeSet<(Timestamp, JobId)>,
     /// The same, by key and priority: those of each are in the order in which they are claimed.
     pub(super) lines: BTreeMap<(QueueName, Option<JobKey>, i8), BTreeSet<Waiting>>,
+    /// The job that is the only one of each key.
+    pub(super) unique: BTreeMap<UniqueKey, JobId>,
     pub(super) lanes: BTreeMap<(QueueName, JobKey), Lane>,
     /// Those of `lanes` that have a turn and are not full, by queue.
     pub(super) turns: BTreeMap<QueueName, BTreeSet<(Turn, JobKey)>>,
@@ -105,6 +107,7 @@ impl Tables {
     fn index(&mut self, job: &Arc<Job>) {
         *self.counts.entry(job.queue.clone()).or_default().entry(job.phase()).or_default() += 1;
         self.expiring.extend(job.expiry().map(|at| (at, job.id)));
+        self.unique.extend(job.unique.as_ref().map(|hold| (hold.key, job.id)));
         match job.phase() {
             Phase::Fresh | Phase::Retrying => {
                 self.waiting.entry(job.queue.clone()).or_default().insert(Waiting(job.clone()));
@@ -140,6 +143,9 @@ impl Tables {
         });
         if let Some(at) = job.expiry() {
             self.expiring.remove(&(at, job.id));
+        }
+        if let Some(hold) = &job.unique {
+            self.unique.remove(&hold.key);
         }
         if phase == Phase::Held {
             take(&mut self.held, &job.module, |held| {

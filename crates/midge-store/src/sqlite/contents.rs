@@ -28,6 +28,14 @@ impl ContentRows for SqliteRows<'_> {
         })
     }
 
+    fn delete_content(&mut self, job: JobId, content: Content) -> Result<(), StoreError> {
+        self.writing(|rows| {
+            let sql = "DELETE FROM contents WHERE job = ?1 AND content = ?2";
+            rows.connection.prepare_cached(sql)?.execute(params![job.as_bytes(), content as u8])?;
+            Ok(())
+        })
+    }
+
     fn append_log(
         &mut self,
         job: JobId,

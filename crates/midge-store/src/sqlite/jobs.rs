@@ -16,6 +16,18 @@ use crate::rows::changed_at;
 use crate::work::Access;
 use crate::{JobRows, JobSearch, ReadJob, StoreError};
 
+/// A statement that inserts a job, or does what is said where there is one already.
+macro_rules! insert {
+    ($on_conflict:literal) => {
+        concat!(
+            "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, expires_at, key, priority,
+                       ranked, unique_key, body)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ",
+            $on_conflict
+        )
+    };
+}
+
 impl JobRows for SqliteRows<'_> {
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
         let connection = self.connection;
@@ -104,6 +116,10 @@ impl JobRows for SqliteRows<'_> {
             jobs.iter().try_for_each(|job| rows.put_job(job, &mut lanes))?;
             rows.put_counted(lanes, now)
         })
+    }
+
+    fn put_unique(&mut self, job: &Job) -> Result<Option<Job>, StoreError> {
+        self.writing(|rows| rows.put_unique_job(job))
     }
 
     fn job_counts(&mut self, now: Timestamp) -> Result<BTreeMap<QueueName, JobCounts>, StoreError> {
@@ -272,10 +288,10 @@ impl SqliteRows<'_> {
 
     /// Inserts a job where there is none with its id. Returns whether it did.
     fn insert(&self, job: &Job, body: &str) -> Result<bool, StoreError> {
-        let sql =
-            "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, expires_at, key, priority,
-                       ranked, body)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING";
+        self.insert_by(insert!("ON CONFLICT (id) DO NOTHING"), job, body)
+    }
+
+    fn insert_by(&self, sql: &str, job: &Job, body: &str) -> Result<bool, StoreError> {
         let inserted = self.connection.prepare_cached(sql)?.execute(params![
             job.id.as_bytes(),
             job.queue.as_str(),
@@ -288,15 +304,49 @@ impl SqliteRows<'_> {
             key(job),
             job.priority,
             is_ranked(job),
+            unique_key(job),
             body
         ])?;
         Ok(inserted == 1)
     }
 
+    /// Writes a new job where none holds its key; returns the one that does.
+    fn put_unique_job(&mut self, job: &Job) -> Result<Option<Job>, StoreError> {
+        let body = to_json(job);
+        let now = changed_at(job);
+        let connection = self.connection;
+        self.counts()?.follow(connection, now)?;
+        while !self.insert_by(insert!("ON CONFLICT DO NOTHING"), job, &body)? {
+            let sql = "SELECT row, body FROM jobs WHERE unique_key = ?1";
+            let mut statement = connection.prepare_cached(sql)?;
+            let found = statement
+                .query_row([unique_key(job)], |row| {
+                    Ok((row.get(0)?, read_job(connection, row.get(0)?, row.get_ref(1)?)))
+                })
+                .optional()?;
+            let Some((row, holder)) = found else {
+                return Err(StoreError::Failed(format!(
+                    "a new job has the id {}, which another has",
+                    job.id
+                )));
+            };
+            match holder? {
+                Ok(holder) => return Ok(Some(holder)),
+                Err(unreadable) => self.discard(vec![(row, unreadable)], now)?,
+            }
+        }
+        let after = counted(job);
+        self.counts()?.count(after, 1)?;
+        let mut lanes = LaneCounts::default();
+        self.count_in_lane(&mut lanes, after.queue, key(job), None, Some(in_lane(after)))?;
+        self.put_counted(lanes, now)?;
+        Ok(None)
+    }
+
     fn find(&self, id: JobId) -> Result<Option<Before>, StoreError> {
         let sql =
-            "SELECT row, queue, module, phase, due, machine, ended_at, expires_at, key, priority FROM jobs
-             WHERE id = ?1";
+            "SELECT row, queue, module, phase, due, machine, ended_at, expires_at, key, priority, unique_key
+             FROM jobs WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([id.as_bytes()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -311,6 +361,7 @@ impl SqliteRows<'_> {
             expires_at: row.get(7)?,
             key: row.get(8)?,
             priority: row.get(9)?,
+            unique_key: row.get(10)?,
         }))
     }
 
@@ -324,6 +375,10 @@ impl SqliteRows<'_> {
         if before.expires_at != expires_at(job) {
             let sql = "UPDATE jobs SET expires_at = ?2 WHERE row = ?1";
             self.connection.prepare_cached(sql)?.execute(params![before.row, expires_at(job)])?;
+        }
+        if before.unique_key != unique_key(job) {
+            let sql = "UPDATE jobs SET unique_key = ?2 WHERE row = ?1";
+            self.connection.prepare_cached(sql)?.execute(params![before.row, unique_key(job)])?;
         }
         if before.counted() == after && same_lease && same_end && same_rank {
             let sql = "UPDATE jobs SET body = ?2 WHERE row = ?1";
@@ -396,7 +451,8 @@ impl SqliteRows<'_> {
                 let after = before.clone().discarded(now);
                 let why = &after.why;
                 tracing::error!(job.id = %after.id, why, "the row of a job cannot be read: the job is discarded; `midge jobs delete` deletes it");
-                let sql = "UPDATE jobs SET phase = ?2, ended_at = ?3, machine = NULL, expires_at = NULL WHERE row = ?1";
+                let sql = "UPDATE jobs SET phase = ?2, ended_at = ?3, machine = NULL, expires_at = NULL,
+                           unique_key = NULL WHERE row = ?1";
                 let ended_at = after.ended_at.map(Timestamp::as_millis);
                 rows.connection.prepare_cached(sql)?.execute(params![row, after.phase as i64, ended_at])?;
                 rows.counts()?.count(counted_unreadable(&before), -1)?;
@@ -449,6 +505,7 @@ struct Before {
     expires_at: Option<i64>,
     key: String,
     priority: i8,
+    unique_key: Option<[u8; 16]>,
 }
 
 impl Before {
@@ -480,6 +537,10 @@ fn counted(job: &Job) -> Counted<'_> {
 
 fn counted_unreadable(job: &UnreadableJob) -> Counted<'_> {
     Counted { queue: job.queue.as_str(), module: job.module.as_str(), phase: job.phase, due: job.due }
+}
+
+fn unique_key(job: &Job) -> Option<[u8; 16]> {
+    job.unique.as_ref().map(|hold| hold.key.0)
 }
 
 fn machine(job: &Job) -> Option<&str> {

@@ -2,6 +2,7 @@
 
 mod again;
 mod bulk;
+mod unique;
 mod wait;
 
 use std::path::PathBuf;
@@ -9,12 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{say, say_json};
+use midge_cli::output::{note, say, say_json};
 use midge_cli::words;
 use midge_client::EnqueueRequest;
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits};
 
 use self::again::AgainArgs;
+use self::unique::UniqueArgs;
 pub(super) use self::wait::{Told, wait};
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
@@ -33,6 +35,7 @@ Examples:
   midge enqueue report --args @report.json --in 10m --queue nightly
   midge enqueue news --expires-in 1h --backoff 10s..5m --backoff-after trap=none --retry-for 2h
   midge enqueue import --key acme --priority -5
+  midge enqueue sync --unique --in 5m --on-conflict push-back
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run
@@ -63,6 +66,8 @@ pub(crate) struct Args {
     time_limit: Option<Duration>,
     #[command(flatten)]
     again: AgainArgs,
+    #[command(flatten)]
+    unique: UniqueArgs,
     /// The job's id, a UUID: enqueuing the same again is then the same job
     #[arg(long)]
     id: Option<JobId>,
@@ -78,7 +83,7 @@ pub(crate) struct Args {
     /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
     #[arg(
         long, value_name = "FILE|-",
-        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "max_attempts", "time_limit", "id", "wait", "AgainArgs"]
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "max_attempts", "time_limit", "id", "wait", "AgainArgs", "UniqueArgs"]
     )]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -93,6 +98,9 @@ impl Args {
         }
         let request = self.request()?;
         let enqueued = client.enqueue(&request).await.answered()?;
+        if let Some(conflict) = enqueued.conflict {
+            note(format_args!("there is one like it already, {}: {conflict}", enqueued.id));
+        }
         if self.wait {
             return wait(&client, enqueued.id, Told::nothing(), self.timeout, self.json).await;
         }
@@ -120,6 +128,7 @@ impl Args {
             ..EnqueueRequest::new(module)
         };
         self.again.fill(&mut request);
+        request.unique = self.unique.unique();
         Ok(request)
     }
 }

@@ -83,6 +83,9 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     if let Some(at) = job.expires_at {
         fact("start by", &time(at));
     }
+    if let Some(unique) = &job.unique {
+        fact("unique", unique);
+    }
     fact("enqueued", &time(job.enqueued_at));
     if !job.state.is_ended() {
         fact("scheduled", &time(job.scheduled_at));

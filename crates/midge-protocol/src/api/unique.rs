@@ -1,0 +1,152 @@
+//! Jobs of which there is one at a time: what makes two of them the same, for how long, and what an enqueue of another does.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::object::objects;
+
+/// `unique` of a request: while a job holds this, another enqueue of the same adds none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
+pub struct Unique {
+    /// What two jobs have in common that are the same; [`Unique::by`] where this is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<BTreeSet<UniqueBy>>,
+    /// A text of one's own that they have in common too: 1 to
+    /// [`UNIQUE_TEXT_BYTES_MAX`](crate::limits::UNIQUE_TEXT_BYTES_MAX) bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The states in which a job holds it, `waiting` among them. A job that leaves them gives it up for good.
+    pub states: UniqueStates,
+    /// The milliseconds from the enqueue for which a job holds it at most; without a bound where this is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+    /// What another enqueue does to the job that holds it.
+    pub on_conflict: OnConflict,
+}
+
+objects!(Unique);
+
+impl Unique {
+    /// Returns what two jobs have in common that are the same: where nobody says so, their module and args, or, with a
+    /// text, nothing but that.
+    pub fn by(&self) -> BTreeSet<UniqueBy> {
+        match (&self.by, &self.text) {
+            (Some(by), _) => by.clone(),
+            (None, None) => [UniqueBy::Module, UniqueBy::Args].into(),
+            (None, Some(_)) => BTreeSet::new(),
+        }
+    }
+}
+
+/// A part of a job that makes it the same as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UniqueBy {
+    /// The module it runs.
+    Module,
+    /// Its args, as JSON: neither spaces nor the order of an object's fields make them others.
+    Args,
+    /// The queue it waits in.
+    Queue,
+    /// Its key, or that it has none.
+    Key,
+}
+
+/// States in which a job can hold that it is unique, each of them one or more of the public ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UniqueState {
+    /// Scheduled, available or retryable.
+    Waiting,
+    /// Running.
+    Running,
+    /// Completed, until it is deleted.
+    Completed,
+    /// Cancelled, until it is deleted.
+    Cancelled,
+    /// Discarded, until it is deleted.
+    Discarded,
+}
+
+impl UniqueState {
+    /// All of them.
+    pub const ALL: [UniqueState; 5] = [
+        UniqueState::Waiting,
+        UniqueState::Running,
+        UniqueState::Completed,
+        UniqueState::Cancelled,
+        UniqueState::Discarded,
+    ];
+
+    /// Returns the word used in API and command.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            UniqueState::Waiting => "waiting",
+            UniqueState::Running => "running",
+            UniqueState::Completed => "completed",
+            UniqueState::Cancelled => "cancelled",
+            UniqueState::Discarded => "discarded",
+        }
+    }
+}
+
+/// The states in which a job holds that it is unique; by default until it has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UniqueStates(pub BTreeSet<UniqueState>);
+
+impl Default for UniqueStates {
+    fn default() -> UniqueStates {
+        UniqueStates([UniqueState::Waiting, UniqueState::Running].into())
+    }
+}
+
+impl std::fmt::Display for UniqueStates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words: Vec<&str> = self.0.iter().map(|state| state.as_str()).collect();
+        f.write_str(&words.join(" or "))
+    }
+}
+
+/// What an enqueue does where another job holds what the new one is to be the only one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// Nothing: the job that is there stays as it is.
+    #[default]
+    Keep,
+    /// That job gets the new one's args and input, where it waits.
+    Replace,
+    /// That job becomes due when the new one would, if that is later, and expires and ends being tried again as the new one
+    /// would; where it waits.
+    PushBack,
+    /// Both.
+    ReplaceAndPushBack,
+}
+
+/// What became of the job that was there: of one that did not wait any more nothing but `kept`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Conflict {
+    /// It stayed as it was.
+    Kept,
+    /// It has the args and input of the enqueue.
+    Replaced,
+    /// It is due as the enqueue asked, or later as it was.
+    PushedBack,
+    /// Both.
+    ReplacedAndPushedBack,
+}
+
+impl std::fmt::Display for Conflict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Conflict::Kept => "kept as it is",
+            Conflict::Replaced => "given the new args",
+            Conflict::PushedBack => "pushed back",
+            Conflict::ReplacedAndPushedBack => "given the new args and pushed back",
+        })
+    }
+}

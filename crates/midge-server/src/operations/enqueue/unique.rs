@@ -1,0 +1,232 @@
+//! Jobs of which there is to be one at a time: what makes two the same, and what is written where one is there already.
+
+use std::collections::BTreeMap;
+
+use midge_core::{Job, Met, UniqueHold, UniqueKey};
+use midge_protocol::api::{Conflict, EnqueueRequest, Enqueued, Unique, UniqueBy, UniqueState};
+use midge_protocol::{Timestamp, limits};
+use midge_store::{Content, Rows, StoreError};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::{again::Asked, put_contents};
+use crate::error::ServiceError;
+
+/// Returns what a request's job is to be the only one of. `queue` is the one that it waits in.
+pub(super) fn hold(
+    request: &EnqueueRequest,
+    queue: &str,
+    now: Timestamp,
+) -> Result<Option<UniqueHold>, ServiceError> {
+    let Some(unique) = &request.unique else { return Ok(None) };
+    check(unique).map_err(ServiceError::Invalid)?;
+    let asked =
+        Asked { at: ("", None), millis: ("unique.for_ms", unique.for_ms), what: "no job can be unique" };
+    let until = asked.time(now)?;
+    Ok(Some(UniqueHold { key: key(request, unique, queue), states: unique.states.clone(), until }))
+}
+
+fn check(unique: &Unique) -> Result<(), String> {
+    if unique.by().is_empty() && unique.text.is_none() {
+        return Err(
+            "`unique.by` names nothing: name some of `module`, `args`, `queue` and `key`, or give a \
+                    `unique.text`"
+                .to_owned(),
+        );
+    }
+    if let Some(text) = &unique.text {
+        let max = limits::UNIQUE_TEXT_BYTES_MAX;
+        if !(1..=max).contains(&text.len()) {
+            return Err(format!("`unique.text` is {} bytes: use 1 to {max}", text.len()));
+        }
+    }
+    if unique.for_ms == Some(0) {
+        return Err("`unique.for_ms` is 0: use 1 or more, or leave it out".to_owned());
+    }
+    if !unique.states.0.contains(&UniqueState::Waiting) {
+        let named = if unique.states.0.is_empty() { "no state" } else { "states without `waiting`" };
+        return Err(format!(
+            "`unique.states` names {named}, and a job waits first: name `waiting`, and what of `running`, `completed`, \
+             `cancelled` and `discarded` follows"
+        ));
+    }
+    Ok(())
+}
+
+/// Hashes what two jobs have in common that are the same. Each part goes in under its name and with its length.
+fn key(request: &EnqueueRequest, unique: &Unique, queue: &str) -> UniqueKey {
+    let mut hash = Sha256::new();
+    let mut part = |name: &str, bytes: &[u8]| {
+        hash.update((name.len() as u64).to_le_bytes());
+        hash.update(name);
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    for by in unique.by() {
+        match by {
+            UniqueBy::Module => part("module", request.module.as_str().as_bytes()),
+            UniqueBy::Args => part("args", canonical(request.args.get()).as_bytes()),
+            UniqueBy::Queue => part("queue", queue.as_bytes()),
+            UniqueBy::Key => match &request.key {
+                Some(key) => part("key", key.as_str().as_bytes()),
+                None => part("no key", b""),
+            },
+        }
+    }
+    if let Some(text) = &unique.text {
+        part("text", text.as_bytes());
+    }
+    let mut key = [0; 16];
+    key.copy_from_slice(&hash.finalize()[..16]);
+    UniqueKey(key)
+}
+
+/// Writes JSON without spaces, with the fields of each object in the order of their names and its texts with the same
+/// escapes. Numbers stay as they are written: one that no float holds is still itself.
+fn canonical(json: &str) -> String {
+    let json = json.trim_ascii();
+    let is = |first: &str| json.starts_with(first);
+    let list = |parts: Vec<String>, ends: [&str; 2]| format!("{}{}{}", ends[0], parts.join(","), ends[1]);
+    if is("{")
+        && let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json)
+    {
+        let field =
+            |(name, value): (&String, &&RawValue)| format!("{}:{}", text(name), canonical(value.get()));
+        return list(fields.iter().map(field).collect(), ["{", "}"]);
+    }
+    if is("[")
+        && let Ok(values) = serde_json::from_str::<Vec<&RawValue>>(json)
+    {
+        return list(values.iter().map(|value| canonical(value.get())).collect(), ["[", "]"]);
+    }
+    if is("\"")
+        && let Ok(value) = serde_json::from_str::<String>(json)
+    {
+        return text(&value);
+    }
+    json.to_owned()
+}
+
+fn text(value: &str) -> String {
+    serde_json::Value::from(value).to_string()
+}
+
+/// Writes a job that is to be the only one of its key, or what becomes of the one that is there.
+pub(super) fn put(
+    rows: &mut dyn Rows,
+    new: &Job,
+    request: &EnqueueRequest,
+    now: Timestamp,
+) -> Result<Enqueued, StoreError> {
+    let on_conflict = request.unique.as_ref().map(|unique| unique.on_conflict).unwrap_or_default();
+    while let Some(holder) = rows.put_unique(new)? {
+        match holder.met_by(new, on_conflict, now) {
+            Met::Over(holder) => rows.put_jobs(&[*holder])?,
+            Met::Stays(holder, conflict) => {
+                if matches!(conflict, Conflict::Replaced | Conflict::ReplacedAndPushedBack) {
+                    rows.delete_content(holder.id, Content::Input)?;
+                    put_contents(rows, holder.id, request)?;
+                }
+                let id = holder.id;
+                rows.put_jobs(&[*holder])?;
+                return Ok(Enqueued { id, new: false, conflict: Some(conflict) });
+            }
+        }
+    }
+    put_contents(rows, new.id, request)?;
+    Ok(Enqueued { id: new.id, new: true, conflict: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use midge_protocol::api::{OnConflict, UniqueStates};
+    use midge_protocol::{JobKey, ModuleName};
+
+    use super::*;
+
+    fn request(args: &str, key: Option<&str>) -> EnqueueRequest {
+        EnqueueRequest {
+            args: RawValue::from_string(args.to_owned()).unwrap(),
+            key: key.map(|key| JobKey::new(key).unwrap()),
+            ..EnqueueRequest::new(ModuleName::new("hello").unwrap())
+        }
+    }
+
+    fn by(parts: &[UniqueBy], text: Option<&str>) -> Unique {
+        Unique {
+            by: Some(parts.iter().copied().collect()),
+            text: text.map(str::to_owned),
+            ..Unique::default()
+        }
+    }
+
+    #[test]
+    fn args_are_the_same_if_they_mean_the_same_to_the_digit() {
+        for (one, other) in [
+            (r#" {"b" : 1,"a":[ 1 , {"d":2,"c":null} ]}"#, r#"{"a":[1,{"c":null,"d":2}],"b":1}"#),
+            (r#""\u00e9\/""#, r#""é/""#),
+            ("[]", " [ ] "),
+            ("{}", "{ }"),
+            (r#"{"\u0061":1}"#, r#"{"a":1}"#),
+        ] {
+            assert_eq!(canonical(one), canonical(other));
+        }
+        for (one, other) in [
+            ("9007199254740993", "9007199254740992"),
+            ("123456789012345678901234567890", "123456789012345678901234567891"),
+            ("1", "1.0"),
+            ("[1,2]", "[2,1]"),
+            (r#""1""#, "1"),
+            ("[12]", "[1,2]"),
+            (r#"["a,b"]"#, r#"["a","b"]"#),
+            ("null", "{}"),
+        ] {
+            assert_ne!(canonical(one), canonical(other));
+        }
+        let deep = "[".repeat(100) + &"]".repeat(100);
+        assert_eq!(canonical(&deep), deep);
+    }
+
+    #[test]
+    fn jobs_are_the_same_by_what_was_named_and_by_nothing_else() {
+        use UniqueBy::{Args, Key, Module, Queue};
+        let (one, other) = (request("1", Some("acme")), request("2", None));
+        let same = |unique: &Unique| key(&one, unique, "default") == key(&other, unique, "default");
+        assert!(same(&by(&[Module], None)) && same(&by(&[Module, Queue], None)) && same(&by(&[], Some("x"))));
+        assert!(!same(&by(&[Args], None)) && !same(&by(&[Module, Key], None)));
+        let queues = by(&[Queue], None);
+        assert_ne!(key(&one, &queues, "default"), key(&one, &queues, "other"));
+        assert_ne!(key(&one, &by(&[], Some("a")), "q"), key(&one, &by(&[], Some("b")), "q"));
+        assert_ne!(key(&one, &by(&[], Some("a")), "q"), key(&one, &by(&[Module], Some("a")), "q"));
+        assert_eq!(Unique::default().by(), [Module, Args].into());
+        assert_eq!(Unique { text: Some("x".into()), ..Unique::default() }.by(), [].into());
+    }
+
+    #[test]
+    fn a_rule_over_nothing_is_refused() {
+        let states = |states: &[UniqueState]| Unique {
+            states: UniqueStates(states.iter().copied().collect()),
+            ..Unique::default()
+        };
+        for (unique, says) in [
+            (by(&[], None), "`unique.by` names nothing"),
+            (by(&[], Some("")), "`unique.text` is 0 bytes: use 1 to 1024"),
+            (by(&[], Some(&"x".repeat(1025))), "`unique.text` is 1025 bytes"),
+            (Unique { for_ms: Some(0), ..Unique::default() }, "`unique.for_ms` is 0"),
+            (states(&[]), "`unique.states` names no state"),
+            (states(&[UniqueState::Running]), "`unique.states` names states without `waiting`"),
+        ] {
+            assert!(check(&unique).unwrap_err().starts_with(says), "{unique:?}");
+        }
+        assert_eq!(check(&Unique { on_conflict: OnConflict::PushBack, ..Unique::default() }), Ok(()));
+        let late = EnqueueRequest {
+            unique: Some(Unique { for_ms: Some(u64::MAX), ..Unique::default() }),
+            ..request("1", None)
+        };
+        let error = hold(&late, "default", Timestamp::from_millis(0)).unwrap_err().to_string();
+        assert!(
+            error.contains("`unique.for_ms` is 18446744073709551615, and no job can be unique after"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! Jobs of which there is to be one at a time: what people enqueue of them, and that there is no second.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use midge_core::{Job, Met, NewJob, UniqueHold, UniqueKey};
+use midge_protocol::api::{Conflict, OnConflict, UniqueState, UniqueStates};
+use midge_protocol::{JobId, Timestamp};
+use midge_store::{Content, Rows, StoreError};
+
+use super::chance::Chance;
+use super::ledger::{Broken, ensure};
+use super::people::args_of;
+
+/// Draws what a job is to be the only one of: of few keys, so that they meet, and for many jobs of none.
+pub(super) fn draw(chance: &mut Chance, now: Timestamp) -> Option<UniqueHold> {
+    if chance.below(3) > 0 {
+        return None;
+    }
+    let mut states = UniqueStates::default();
+    match chance.below(4) {
+        0 => states = UniqueStates([UniqueState::Waiting].into()),
+        1 => states.0.extend([UniqueState::Completed, UniqueState::Cancelled]),
+        _ => {}
+    }
+    let until = (chance.below(2) == 0).then(|| now.after(chance.millis(1, 60_000)));
+    Some(UniqueHold { key: UniqueKey([chance.below(3) as u8; 16]), states, until })
+}
+
+/// Enqueues a job that is to be the only one of its key, as the API does it. Returns what became of another, if there is
+/// one.
+pub(super) fn enqueue(
+    rows: &mut dyn Rows,
+    new: NewJob,
+    now: Timestamp,
+) -> Result<Option<(JobId, Conflict)>, StoreError> {
+    let on_conflict = match new.content_hash % 4 {
+        0 => OnConflict::Keep,
+        1 => OnConflict::Replace,
+        2 => OnConflict::PushBack,
+        _ => OnConflict::ReplaceAndPushBack,
+    };
+    let new = Job::new(new, now);
+    while let Some(holder) = rows.put_unique(&new)? {
+        match holder.met_by(&new, on_conflict, now) {
+            Met::Over(holder) => rows.put_jobs(&[*holder])?,
+            Met::Stays(holder, conflict) => {
+                if matches!(conflict, Conflict::Replaced | Conflict::ReplacedAndPushedBack) {
+                    rows.put_content(holder.id, Content::Args, args_of(new.id).as_bytes())?;
+                }
+                let id = holder.id;
+                rows.put_jobs(&[*holder])?;
+                return Ok(Some((id, conflict)));
+            }
+        }
+    }
+    rows.put_content(new.id, Content::Args, args_of(new.id).as_bytes())?;
+    Ok(None)
+}
+
+/// What is remembered of jobs that are to be the only ones of their keys.
+#[derive(Default)]
+pub(super) struct Singles {
+    /// What each of them asked for, until it was in another state than those.
+    holds: BTreeMap<JobId, UniqueHold>,
+    seen: BTreeSet<JobId>,
+    /// What each was to be the only one of, whether it was added or not: it may have given its args to another.
+    keys: BTreeMap<JobId, UniqueKey>,
+}
+
+impl Singles {
+    /// A job is asked for, whether there will be an answer or not.
+    pub(super) fn asked(&mut self, new: &NewJob) {
+        self.keys.extend(new.unique.as_ref().map(|hold| (new.id, hold.key)));
+    }
+
+    /// Returns whether a job may have been given these args.
+    pub(super) fn may_have(&self, id: JobId, args: &str) -> bool {
+        let same_key =
+            |other: &JobId| self.keys.get(&id).is_some_and(|key| self.keys.get(other) == Some(key));
+        args == args_of(id)
+            || self.keys.keys().filter(|other| same_key(other)).any(|other| args == args_of(*other))
+    }
+
+    /// Takes in what became of a job. Of what it asked for it holds until it is in another state for the first time.
+    pub(super) fn saw(&mut self, job: &Job) {
+        if self.seen.insert(job.id) {
+            self.holds.extend(job.unique.clone().map(|hold| (job.id, hold)));
+        }
+        let state = job.phase().unique_state();
+        if self.holds.get(&job.id).is_some_and(|hold| !hold.states.0.contains(&state)) {
+            self.holds.remove(&job.id);
+        }
+    }
+
+    /// Checks that there is no second job of any key, beside those whose time was over.
+    pub(super) fn check(&self, now: Timestamp) -> Result<(), Broken> {
+        let mut holders: BTreeMap<UniqueKey, JobId> = BTreeMap::new();
+        for (id, hold) in &self.holds {
+            if hold.until.is_some_and(|until| until <= now) {
+                continue;
+            }
+            let other = holders.insert(hold.key, *id);
+            ensure(other.is_none(), || {
+                format!("{id} and {other:?} are both the only job of {:?}", hold.key)
+            })?;
+        }
+        Ok(())
+    }
+}
