@@ -6,12 +6,16 @@
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use midge_client::{Client, EnqueueRequest};
-use midge_protocol::api::{JobDetail, JobFilter, PAGE_JOBS_MAX};
+use midge_core::tick_job;
+use midge_protocol::api::{
+    JobDetail, JobFilter, PAGE_JOBS_MAX, PauseRequest, Unique, UniqueState, UniqueStates,
+};
 use midge_protocol::job::{Cause, State};
-use midge_protocol::manifest::Wait;
-use midge_protocol::{JobId, limits};
+use midge_protocol::manifest::{Rate, ScheduleEntry, Wait};
+use midge_protocol::{JobId, JobKey, QueueName, ScheduleName, Timestamp, limits};
 use midge_tests::support::{
     Chaos, DEADLINE, Flylet, Guest, Modules, Server, block_on, eventually, eventually_within, hosts_of,
     request,
@@ -55,7 +59,17 @@ impl Kind {
     }
 }
 
+/// A job: of one of three tenants, and of those whose number divides by seven the only one of its number.
 fn requested(number: usize) -> EnqueueRequest {
+    let request = work_of(number).key(JobKey::new(format!("tenant-{}", number % 3)).unwrap());
+    if !number.is_multiple_of(7) {
+        return request;
+    }
+    let states = UniqueStates([UniqueState::Waiting, UniqueState::Running, UniqueState::Completed].into());
+    request.unique(Unique { text: Some(number.to_string()), states, ..Unique::default() })
+}
+
+fn work_of(number: usize) -> EnqueueRequest {
     match Kind::of(number) {
         Kind::Nap => request("nap", Value::Null),
         Kind::Flaky { failures } => request("flaky", json!({"failures": failures, "retry_after_ms": 50})),
@@ -71,7 +85,12 @@ fn enqueue_all(client: &Client) -> Vec<Asked> {
         let enqueued =
             block_on(client.enqueue_all(numbers.iter().map(|&number| requested(number)).collect()));
         let enqueued = enqueued.unwrap().into_iter().map(|enqueued| enqueued.id);
-        asked.extend(enqueued.zip(numbers).map(|(id, number)| Asked { id, number }));
+        let new: Vec<Asked> = enqueued.zip(numbers).map(|(id, number)| Asked { id, number }).collect();
+        for unique in new.iter().filter(|asked| asked.number.is_multiple_of(7)) {
+            let other = block_on(client.enqueue(&requested(unique.number))).unwrap();
+            assert_eq!((other.id, other.new), (unique.id, false), "{} is there twice", unique.number);
+        }
+        asked.extend(new);
         if let Some(before) = asked.len().checked_sub(BATCHES_AHEAD * BATCH_JOBS) {
             block_on(client.wait(asked[before].id, None)).unwrap();
         }
@@ -79,10 +98,11 @@ fn enqueue_all(client: &Client) -> Vec<Asked> {
     asked
 }
 
-/// Returns every job that a server lists.
-fn listed(client: &Client) -> Vec<JobId> {
+/// Returns every job of a queue that a server lists.
+fn listed(client: &Client, queue: &str) -> Vec<JobId> {
     let mut all = Vec::new();
-    let mut filter = JobFilter { limit: Some(PAGE_JOBS_MAX), ..JobFilter::default() };
+    let queue = Some(QueueName::new(queue).unwrap());
+    let mut filter = JobFilter { queue, limit: Some(PAGE_JOBS_MAX), ..JobFilter::default() };
     loop {
         let page = block_on(client.jobs(&filter)).unwrap();
         all.extend(page.jobs.iter().map(|job| job.id));
@@ -127,6 +147,33 @@ fn completed_once(client: &Client, asked: &Asked) -> u32 {
     lost
 }
 
+/// A schedule that ticks each second, in a queue of its own.
+fn each_second() -> ScheduleEntry {
+    let entry = json!({"module": "hello", "args": {"name": "tick"}, "queue": "ticks", "cron": "* * * * * *"});
+    serde_json::from_value(entry).unwrap()
+}
+
+/// Checks that each second from the first tick to the last has its one job, which completed.
+fn ticked_once_each_second(client: &Client) -> usize {
+    let jobs = listed(client, "ticks");
+    let name = ScheduleName::new("ticks").unwrap();
+    let of = |id: &JobId| block_on(client.job(*id)).unwrap().job;
+    // A tick's id begins with its time. When its job is due again is another matter.
+    let tick = |id: &JobId| {
+        let millis = id.as_bytes()[..6].iter().fold(0, |time, byte| time << 8 | i64::from(*byte));
+        Timestamp::from_millis(millis)
+    };
+    let mut ticks: Vec<Timestamp> = jobs.iter().map(tick).collect();
+    ticks.sort();
+    let (first, last) = (ticks[0], ticks[ticks.len() - 1]);
+    let seconds = last.since(first).as_secs() as usize + 1;
+    let expected: BTreeSet<JobId> =
+        (0..seconds as u64).map(|second| tick_job(&name, first.after(Duration::from_secs(second)))).collect();
+    assert_eq!((jobs.len(), jobs.iter().copied().collect()), (seconds, expected));
+    assert!(jobs.iter().all(|id| of(id).state == State::Completed));
+    seconds
+}
+
 #[test]
 fn whatever_is_killed_every_job_completes_once() {
     let seed = std::env::var("MIDGE_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
@@ -136,7 +183,14 @@ fn whatever_is_killed_every_job_completes_once() {
         policy.max_machines = 4;
         policy.jobs_per_machine = 5;
         policy.ready_machines = 1;
+        policy.max_running = Some(18);
+        policy.max_running_per_key = Some(8);
+        policy.rate = Some(Rate { jobs: 400, per_ms: 1_000, burst: 100 });
+        policy.rate_per_key = Some(Rate { jobs: 200, per_ms: 1_000, burst: 50 });
     });
+    let modules = modules.queue("ticks", |policy| policy.max_machines = 1);
+    let schedule = ScheduleName::new("ticks").unwrap();
+    modules.change(|manifest| manifest.schedules = [(schedule.clone(), each_second())].into());
     let mut flylet = Flylet::start();
     let mut server = Server::on_flylet(&modules, &flylet, "v1");
     let client = server.client().clone().tries(TRIES);
@@ -154,13 +208,14 @@ fn whatever_is_killed_every_job_completes_once() {
     }
     println!("killed {:?}", chaos.kills());
     let asked = enqueuing.join().unwrap();
+    block_on(client.pause_schedule(&schedule, &PauseRequest::default())).unwrap();
     eventually("all jobs have ended", || (open_jobs(&client) == 0).then_some(()));
 
     let ids: BTreeSet<JobId> = asked.iter().map(|asked| asked.id).collect();
-    let listed = listed(&client);
+    let listed = listed(&client, "default");
     assert_eq!((listed.len(), listed.into_iter().collect()), (JOBS, ids), "seed {seed}");
     let lost: u32 = asked.iter().map(|asked| completed_once(&client, asked)).sum();
-    println!("{JOBS} jobs completed, {lost} attempts were lost");
+    println!("{JOBS} jobs completed, {lost} attempts were lost, {} ticks", ticked_once_each_second(&client));
     assert!(lost > 0, "seed {seed}");
 
     eventually("all Machines go", || server.live_machines().is_empty().then_some(()));
