@@ -13,8 +13,13 @@ use midge_tests::sim::{Fence, Summary, TickFault, Violation, run, run_with_tick_
 /// Seeds that once found a bug. They stay, though the world may have changed so much that they find it no more: the
 /// rules that they found are told again in `midge-server`'s `tests/all/rules.rs`.
 const SEEDS: &[u64] = &[15, 658, 1976];
-/// Seeds of every run of the tests: as many as take some ten seconds in dev.
-const SEEDS_USUAL: Range<u64> = 0..200;
+/// Seeds of every run of the tests: as many as take about a minute of two processors.
+const SEEDS_USUAL: Range<u64> = 0..2_400;
+/// So many of them are to be of [`LONG_STEPS`] at least. The others are short on purpose: what a busy system mends by chance,
+/// one with few jobs must mend too.
+const LONG_RUNS_MIN: usize = 2_000;
+/// Steps of a long run.
+const LONG_STEPS: u64 = 1_000;
 /// Seeds among which a missing fence must show.
 const SEEDS_WITHOUT_FENCE: Range<u64> = 0..100;
 
@@ -97,16 +102,23 @@ fn whatever_fails_every_job_ends_once_and_no_machine_outlives_its_reason() {
         Some(seeds) => seeds.collect(),
         None => SEEDS.iter().copied().chain(SEEDS_USUAL).collect(),
     };
+    let mut long_runs = 0;
     for done in side_by_side(&seeds, |seed| run(seed, Fence::Standing)) {
         let summary = done.unwrap_or_else(|violation| panic!("{violation}"));
+        long_runs += usize::from(summary.steps() >= LONG_STEPS);
         for (what, count) in summary.counts {
             *counts.entry(what).or_default() += count;
         }
     }
-    println!("{} seeds, {} steps", seeds.len(), counts["steps"]);
+    println!(
+        "{} seeds, {long_runs} of them of {LONG_STEPS} steps at least; {} in all",
+        seeds.len(),
+        counts["steps"]
+    );
     if asked_for.is_some_and(|asked_for| asked_for.end - asked_for.start < SEEDS_USUAL.end) {
         return;
     }
+    assert!(long_runs >= LONG_RUNS_MIN, "{long_runs} runs had {LONG_STEPS} steps");
     // A world in which nothing goes wrong would find nothing.
     for what in MUST_HAPPEN {
         assert!(counts.contains_key(what), "no run saw {what}: {counts:#?}");

@@ -174,9 +174,11 @@ impl Ledger {
         ensure(job.module.as_str() == POISON || !(discarded && lost), || {
             format!("{} is innocent, and is discarded: {job:?}", job.id)
         })?;
-        ensure(discarded || !job.suspicion().is_some_and(|suspicion| suspicion.is_poison()), || {
-            format!("{} is poison, and goes on: {job:?}", job.id)
-        })?;
+        // One that was to be cancelled is, whatever else it is.
+        ensure(
+            job.ended_at().is_some() || !job.suspicion().is_some_and(|suspicion| suspicion.is_poison()),
+            || format!("{} is poison, and goes on: {job:?}", job.id),
+        )?;
         let crashes = self.crashes.get(&job.id).copied().unwrap_or(0);
         // What was not seen to crash, because it was given up or destroyed before, counts as unexplained or for nobody.
         ensure(crashes <= CRASHES_MAX, || format!("{} took {crashes} Machines down: {job:?}", job.id))
