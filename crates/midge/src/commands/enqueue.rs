@@ -17,6 +17,7 @@ use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits};
 
 use self::again::AgainArgs;
 use self::unique::UniqueArgs;
+pub(super) use self::wait::exit::NOT_ENDED;
 use self::wait::follow;
 pub(super) use self::wait::{Told, failed, wait};
 use crate::arguments::{ContentArgs, ServerArgs};
