@@ -162,6 +162,54 @@ fn jobs_shows_waits_cancels_and_retries() {
 }
 
 #[test]
+fn jobs_are_found_by_tag_and_failure_and_acted_on_all_at_once() {
+    let server = server();
+    let run = |args: &[&str]| command(&server, args, b"").ok();
+    let json =
+        |args: &[&str]| -> Value { serde_json::from_str(run(&[args, &["--json"]].concat()).text()).unwrap() };
+    let fails = r#"{"failures": 1000, "retry_after_ms": 1}"#;
+    let enqueue =
+        ["enqueue", "flaky", "--tag", "blue", "--meta", "by=Ada", "--max-attempts", "2", "--args", fails];
+    let ours = [(); 2].map(|()| run(&enqueue).text().trim().to_owned());
+    run(&["enqueue", "plain", "--tag", "red", "--in", "1h"]);
+    for id in &ours {
+        assert_eq!(server.ended(id.parse().unwrap()).job.state.to_string(), "discarded");
+    }
+    let shown = run(&["jobs", "show", &ours[0]]);
+    assert!(shown.text().contains("blue") && shown.text().contains("by=Ada"), "{}", shown.text());
+    assert_eq!(json(&["jobs", "count", "--tag", "blue"]), json!({"jobs": 2, "exact": true}));
+    // Attempt 1 fails as attempt 2 does: they are alike, whatever their numbers.
+    let groups = json(&["failures", "--module", "flaky"]);
+    assert_eq!(
+        (groups["failures"].as_array().unwrap().len(), &groups["failures"][0]["count"]),
+        (1, &json!(4))
+    );
+    let fingerprint = groups["failures"][0]["fingerprint"].as_str().unwrap().to_owned();
+    assert!(run(&["failures"]).text().contains(&fingerprint));
+    assert!(run(&["failures", "show", &fingerprint]).text().contains("flaky"));
+    let found = json(&["jobs", "--failure", &fingerprint, "--failed-since", "1h", "--text", "fails"]);
+    assert_eq!(found["jobs"].as_array().unwrap().len(), 2);
+    let dry_run = run(&["failures", "retry", &fingerprint, "--dry-run"]);
+    assert!(dry_run.text().starts_with("would retry: 2 jobs"), "{}", dry_run.text());
+    assert!(run(&["failures", "retry", &fingerprint]).stderr.contains("retried 2 jobs"));
+    for id in &ours {
+        assert_eq!(server.ended(id.parse().unwrap()).attempts.len(), 4);
+    }
+    assert!(run(&["jobs", "priority", "-5", "--tag", "red"]).stderr.contains("gave priority -5 to 1 job"));
+    assert!(run(&["jobs", "delete", "--failure", &fingerprint]).stderr.contains("deleted 2 jobs"));
+    assert!(run(&["jobs", "cancel", "--tag", "blue"]).stderr.contains("there are no such jobs"));
+    assert_eq!(json(&["sweeps"])["sweeps"].as_array().unwrap().len(), 4);
+    let shown = run(&["sweeps", "show", "3"]);
+    assert!(shown.text().contains("delete") && shown.text().contains(&fingerprint), "{}", shown.text());
+    command(&server, &["sweeps", "show", "9"], b"").fails(1, &["there is no sweep 9"]);
+    command(&server, &["jobs", "--tag", "a\u{202e}"], b"").fails(2, &["text that can be seen"]);
+    command(&server, &["jobs", "--cause", "Trap"], b"").fails(2, &["did you mean `trap`?"]);
+    let key = ["enqueue", "plain", "--key", "a\u{202e}b"];
+    command(&server, &key, b"").fails(1, &["`key` holds U+202E at byte 1"]);
+    command(&server, &["jobs", "cancel", "--json"], b"").fails(2, &["required"]);
+}
+
+#[test]
 fn listings_are_tables_for_people_and_json_for_programs() {
     let server = server();
     server.run("hello", json!({"name": "x"}));

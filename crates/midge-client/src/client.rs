@@ -116,16 +116,9 @@ impl Client {
         self.ask(Call::get(&["jobs", &id.to_string()])).await
     }
 
-    /// Returns a page of jobs, the highest id first: the newest, where ids begin with their time. Its `next` goes into the
-    /// `before` of the next filter.
+    /// Returns a page of the jobs that fit a filter. Its `next` goes into the `before` of the next filter.
     pub async fn jobs(&self, filter: &JobFilter) -> Result<JobPage, ClientError> {
-        let call = Call::get(&["jobs"])
-            .query("state", filter.state)
-            .query("queue", filter.queue.as_ref())
-            .query("module", filter.module.as_ref())
-            .query("before", filter.before)
-            .query("limit", filter.limit);
-        self.ask(call).await
+        self.ask(Call { query: filter.pairs(), ..Call::get(&["jobs"]) }).await
     }
 
     /// Waits until a job has ended, or `timeout` is over, and returns it as it is then: look at its state. Without a
@@ -355,12 +348,12 @@ impl Client {
         self.transport.send(&Call::post(&path, Repeat::Safe)).await.map(drop)
     }
 
-    async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, ClientError> {
         decode(&self.transport.url(&call), &self.transport.send(&call).await?)
     }
 }
 
-fn json<T: Serialize>(value: &T) -> Result<Bytes, ClientError> {
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<Bytes, ClientError> {
     let text = serde_json::to_vec(value);
     text.map(Bytes::from).map_err(|error| ClientError::Invalid(format!("cannot be written as JSON: {error}")))
 }

@@ -58,6 +58,7 @@
 mod client;
 mod error;
 mod follow;
+mod sweeps;
 mod transport;
 
 pub use client::Client;
@@ -65,4 +66,4 @@ pub use error::{BoxError, ClientError, WaitError};
 pub use follow::Follow;
 pub use midge_protocol::api::EnqueueRequest;
 pub use midge_protocol::news::{JobNews, Position};
-pub use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Secret, Timestamp};
+pub use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Secret, Tag, Timestamp};

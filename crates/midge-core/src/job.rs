@@ -4,6 +4,9 @@
 
 mod again;
 mod blame;
+mod change;
+mod failed;
+mod moved;
 mod phase;
 mod refused;
 mod unique;
@@ -12,9 +15,11 @@ mod view;
 use std::time::Duration;
 
 use midge_protocol::exchange::Outcome;
-use midge_protocol::job::{AttemptLimits, AttemptView, Cause, Failure, Progress, RetryPolicy, State, Usage};
+use midge_protocol::job::{
+    AttemptLimits, AttemptView, Cause, Failed, Failure, Progress, RetryPolicy, State, Usage,
+};
 use midge_protocol::{
-    AttemptNumber, AttemptRange, JobId, JobKey, Lease, MachineName, ModuleName, QueueName, Timestamp,
+    AttemptNumber, AttemptRange, JobId, JobKey, Labels, Lease, MachineName, ModuleName, QueueName, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +45,9 @@ pub struct Job {
     /// What it has in common with others that are limited together and take turns with the rest.
     #[serde(default, skip_serializing_if = "is_default")]
     pub key: Option<JobKey>,
+    /// By what people find it again, and what they are shown with it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// A hash of all that was asked for: to enqueue the same id with another hash is refused.
     pub content_hash: u64,
     /// The time at which the job was enqueued.
@@ -81,6 +89,9 @@ pub struct Job {
     /// How the last failed attempt failed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub failure: Option<Failure>,
+    /// When that was, and as which others; nothing where an earlier release wrote the failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Failed>,
     /// The last progress of the running attempt, where it told any.
     #[serde(default, skip_serializing_if = "is_default")]
     pub progress: Option<Progress>,
@@ -148,6 +159,8 @@ pub struct NewJob {
     pub priority: i8,
     /// What it has in common with others that are limited together and take turns with the rest.
     pub key: Option<JobKey>,
+    /// By what people find it again, and what they are shown with it.
+    pub labels: Labels,
     /// A hash of all that was asked for, by which a repeated enqueue is recognised.
     pub content_hash: u64,
     /// How often and how soon the job is tried again after a failure.
@@ -213,6 +226,10 @@ pub enum JobEvent {
     CancelAsked,
     /// Somebody asks for it to be run again, or now.
     RetryAsked,
+    /// Somebody gives it another priority. Refused unless it waits.
+    PriorityAsked(i8),
+    /// Somebody puts it into another queue. Refused unless it waits.
+    MoveAsked(QueueName),
     /// The time has come by which it was to be started. Refused unless it has, and the job waits and was never started.
     Expired,
     /// Another job like it was to be enqueued, and pushes it back. Refused unless the job waits.
@@ -244,6 +261,7 @@ impl Job {
             queue: new.queue,
             priority: new.priority,
             key: new.key,
+            labels: new.labels,
             content_hash: new.content_hash,
             enqueued_at: now,
             retry: new.retry,
@@ -259,6 +277,7 @@ impl Job {
             in_vain: 0,
             started_at: None,
             failure: None,
+            failed: None,
             progress: None,
             state: JobState::Waiting { due: new.due.max(now) },
         }
@@ -291,6 +310,8 @@ impl Job {
             JobEvent::Released => self.released(),
             JobEvent::CancelAsked => self.cancel_asked(now),
             JobEvent::RetryAsked => self.retry_asked(now),
+            JobEvent::PriorityAsked(priority) => self.priority_asked(priority, now),
+            JobEvent::MoveAsked(queue) => self.move_asked(queue, now),
             JobEvent::Expired => self.expired(now),
             JobEvent::PushedBack { due, expires_at, retry_until } => {
                 self.pushed_back(due, expires_at, retry_until, now)
@@ -344,8 +365,7 @@ impl Job {
         match bounded(outcome) {
             Outcome::Completed { result } => {
                 let result_bytes = result.len() as u64;
-                let mut change = self.attempt_ended(None, Spent::Yes, usage, now).cleared();
-                change.job.failure = None;
+                let change = self.attempt_ended(None, Spent::Yes, usage, now).cleared();
                 Ok(change.ended(Ending::Completed { result_bytes }, now))
             }
             Outcome::Failed(failure) => {
@@ -475,7 +495,7 @@ impl Job {
         let mut job = self.clone();
         job.spent = job.spent.saturating_add(u32::from(spent == Spent::Yes));
         job.progress = None;
-        job.failure = failure;
+        job.fails(failure, now);
         Change { job, attempt: Some(attempt) }
     }
 
@@ -548,29 +568,6 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 enum Spent {
     Yes,
     No,
-}
-
-impl Change {
-    /// An attempt ended by itself, and its Machine stands.
-    fn cleared(mut self) -> Change {
-        self.job.is_cleared();
-        self.job.in_vain = 0;
-        self
-    }
-
-    fn waiting(mut self, due: Timestamp) -> Change {
-        self.job.state = JobState::Waiting { due };
-        self
-    }
-
-    fn ended(mut self, how: Ending, now: Timestamp) -> Change {
-        self.job.state = JobState::Ended { how, due: self.job.due(), at: now };
-        self
-    }
-
-    fn cancelled_or_waiting(self, cancel: bool, due: Timestamp, now: Timestamp) -> Change {
-        if cancel { self.ended(Ending::Cancelled, now) } else { self.waiting(due) }
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@
 //! | How long does a failed job wait, and one that was run in vain? | [`backoff()`], [`in_vain_wait`] |
 //! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
 //! | What is a follower of a job told next? | [`Follow`] |
+//! | Which jobs does somebody mean? | [`JobSearch`] |
+//! | What is done to all of them, and how far is that? | [`act()`], [`Sweep`] |
+//! | Which failures are alike, and how many? | [`Job::fingerprint`], [`failure_counted`] |
 //! | How long is an ended job kept? | [`Retention`] |
 //! | What is kept of a log that a host tells, and of a job's attempts? | [`kept_of_log`], [`Job::forgotten_attempts`] |
 
@@ -32,11 +35,14 @@ mod admit;
 mod backoff;
 mod bucket;
 mod counts;
+mod failures;
 mod filter;
 mod follow;
+mod fingerprint;
 mod lane;
 mod module;
 mod retention;
+mod sweep;
 
 mod fleet;
 mod plan;
@@ -54,7 +60,8 @@ pub use admit::{
 pub use backoff::{backoff, in_vain_wait};
 pub use bucket::Bucket;
 pub use counts::JobCounts;
-pub use filter::StateFilter;
+pub use failures::{FAILURE_GROUPS_MAX, failure_counted};
+pub use filter::{JobSearch, StateFilter, Stretch};
 pub use follow::{Follow, Tell};
 pub use job::{
     Change, Ending, Job, JobEvent, JobRefused, JobState, Met, NewJob, Phase, UniqueHold, UniqueKey,
@@ -71,5 +78,6 @@ pub use retention::Retention;
 pub use rounds::{Found, Rounds};
 #[cfg(feature = "schedules")]
 pub use schedule::{Schedule, Tick, Ticks, tick_job};
+pub use sweep::{Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, sweeps_over};
 pub use unreadable::UnreadableJob;
 pub use why::{Outlook, WhyWaiting};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, Labels, ModuleName, QueueName, Timestamp};
 
 use crate::Phase;
 
@@ -42,6 +42,7 @@ impl UnreadableJob {
             queue: self.queue.clone(),
             priority: 0,
             key: None,
+            labels: Labels::default(),
             state: self.state_at(now),
             attempt: AttemptNumber(0),
             spent: 0,
@@ -64,6 +65,7 @@ impl UnreadableJob {
             progress: None,
             suspicion: None,
             failure: None,
+            failed: None,
             result_bytes: None,
             unreadable: Some(self.why.clone()),
         }

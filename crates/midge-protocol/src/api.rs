@@ -1,7 +1,10 @@
 //! What the HTTP API under `/v1` takes and gives, as JSON.
 
 mod args;
+mod failures;
+mod filter;
 mod schedules;
+mod sweeps;
 mod unique;
 
 use std::collections::BTreeMap;
@@ -13,14 +16,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
+pub use self::failures::{FailureGroup, Failures, FailuresFilter};
+pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
 pub use self::unique::{Conflict, OnConflict, Unique, UniqueBy, UniqueState, UniqueStates};
+pub use self::sweeps::{
+    Action, DryRun, MoveRequest, NotDone, PriorityRequest, SweepRequest, SweepView, Sweeps,
+};
 use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
+use crate::labels::{read_meta, read_tags};
 use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::object::objects;
 use crate::{
-    AttemptNumber, AttemptRange, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Timestamp,
-    limits,
+    AttemptNumber, AttemptRange, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Tag,
+    Timestamp, limits,
 };
 
 /// `POST /v1/jobs`: a request to run a module.
@@ -57,6 +66,12 @@ pub struct EnqueueRequest {
     /// What there is to be one job of at a time; nothing where there may be many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique: Option<Unique>,
+    /// Words by which the job is found, at most [`limits::TAGS_MAX`], each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "read_tags")]
+    pub tags: Vec<Tag>,
+    /// Texts under names that are shown with the job, at most [`limits::META_BYTES_MAX`] bytes together.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "read_meta")]
+    pub meta: BTreeMap<String, String>,
     /// How many attempts may be spent; the module's where this is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
@@ -108,6 +123,8 @@ impl EnqueueRequest {
             priority: 0,
             key: None,
             unique: None,
+            tags: Vec::new(),
+            meta: BTreeMap::new(),
             max_attempts: None,
             time_limit_ms: None,
             expires_at: None,
@@ -190,6 +207,20 @@ impl EnqueueRequest {
     #[must_use]
     pub fn unique(mut self, unique: Unique) -> EnqueueRequest {
         self.unique = Some(unique);
+        self
+    }
+
+    /// Gives the job one more word by which it is found, such as `customer:42`.
+    #[must_use]
+    pub fn tag(mut self, tag: Tag) -> EnqueueRequest {
+        self.tags.push(tag);
+        self
+    }
+
+    /// Gives the job a text under a name, which is shown with it.
+    #[must_use]
+    pub fn meta(mut self, name: impl Into<String>, text: impl Into<String>) -> EnqueueRequest {
+        self.meta.insert(name.into(), text.into());
         self
     }
 
@@ -276,51 +307,6 @@ pub struct JobDetail {
     /// [`ATTEMPTS_KEPT_LAST`](crate::limits::ATTEMPTS_KEPT_LAST).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgotten_attempts: Option<AttemptRange>,
-}
-
-/// The query of `GET /v1/jobs`: by id, the highest first. Ids that midge gives begin with their time, so that these are
-/// newest first; so are a caller's own if they are of UUID version 7.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct JobFilter {
-    /// Only jobs in this state.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<State>,
-    /// Only jobs of this queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub queue: Option<QueueName>,
-    /// Only jobs of this module.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub module: Option<ModuleName>,
-    /// Only jobs whose id sorts before this one: the last of the page before.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub before: Option<JobId>,
-    /// The number of jobs in the page, 1 to [`PAGE_JOBS_MAX`]: [`PAGE_JOBS_DEFAULT`] where this is missing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u32>,
-}
-
-/// The most jobs in a page.
-pub const PAGE_JOBS_MAX: u32 = 1_000;
-/// Jobs in a page of a listing where nobody says how many.
-pub const PAGE_JOBS_DEFAULT: u32 = 50;
-
-impl JobFilter {
-    /// Returns how many jobs the page may have; nothing where more are asked for than a page has, or none.
-    pub fn page_len(&self) -> Option<usize> {
-        let len = self.limit.unwrap_or(PAGE_JOBS_DEFAULT);
-        (1..=PAGE_JOBS_MAX).contains(&len).then_some(len as usize)
-    }
-}
-
-/// A page of jobs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobPage {
-    /// The jobs of this page, by id, the highest first: the newest, where ids begin with their time.
-    pub jobs: Vec<JobView>,
-    /// What to pass as `before` for the next page; nothing at the end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<JobId>,
 }
 
 /// A queue as `GET /v1/queues` shows it.

@@ -6,6 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
+use crate::Timestamp;
+
+/// The latest time with which an id can begin: it has 48 bits for that.
+const MILLIS_OF_ID_MAX: i64 = (1 << 48) - 1;
+
 /// A job's id: a UUID (RFC 9562), of version 7 where midge makes it. Whoever enqueues makes it, so that an enqueue
 /// can be repeated.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +31,21 @@ impl JobId {
     /// Returns the 16 bytes of the id, in the order that sorts as its text does.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
+    }
+
+    /// Returns the time with which an id of version 7 begins: when it was made. Ids of other versions have none.
+    pub fn time(&self) -> Option<Timestamp> {
+        let [a, b, c, d, e, f, version, ..] = *self.as_bytes();
+        let millis = i64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        (version >> 4 == 7).then(|| Timestamp::from_millis(millis))
+    }
+
+    /// Returns an id that sorts before all that begin with this time or a later one, and behind all of earlier times.
+    pub fn first_at(time: Timestamp) -> JobId {
+        let millis = time.as_millis().clamp(0, MILLIS_OF_ID_MAX);
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+        JobId::from_bytes(bytes)
     }
 
     /// Makes an id from 16 bytes, as [`JobId::as_bytes`] returns them.
@@ -249,6 +269,42 @@ name!(
 /// The longest key, in bytes: one stands in the index of each job that waits with it.
 const KEY_LEN_MAX: usize = 128;
 
+impl JobKey {
+    /// Checks that all of the key can be seen. What is enqueued anew must be; a key that an earlier release took stays one.
+    ///
+    /// # Errors
+    /// [`UnseenCharacter`] says which character nobody sees, and where.
+    pub fn check_seen(&self) -> Result<(), UnseenCharacter> {
+        match crate::shown::first_unseen(&self.0) {
+            Some((at, character)) => Err(UnseenCharacter { at, character }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The error of a text with a character that nobody sees, or that changes how others are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("holds U+{:04X} at byte {at}, which nobody sees: leave it out", u32::from(*.character))]
+pub struct UnseenCharacter {
+    /// Where it is, in bytes from 0.
+    pub at: usize,
+    /// The character.
+    pub character: char,
+}
+
+name!(
+    /// A word by which jobs are found, such as `customer:42`: 1 to 64 bytes of text that can be seen, with no space at
+    /// its ends.
+    Tag,
+    "tag",
+    "1 to 64 bytes of text that can be seen, with no space at its ends",
+    |tag| {
+        (1..=crate::limits::TAG_BYTES_MAX).contains(&tag.len())
+            && tag.trim() == tag
+            && crate::shown::first_unseen(tag).is_none()
+    }
+);
+
 impl QueueName {
     /// Returns `default`, the queue of jobs and modules that name none.
     pub fn default_queue() -> QueueName {
@@ -315,6 +371,18 @@ mod tests {
         for good in ["a", "resize", "word-count_2", &"a".repeat(63)] {
             assert!(ModuleName::new(good).is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn ids_of_version_7_are_found_between_times() {
+        let id: JobId = "0190b3e4-7d5c-7c3a-9f00-0123456789ab".parse().unwrap();
+        let time = id.time().unwrap();
+        assert_eq!(time.as_millis(), 0x0190_b3e4_7d5c);
+        let later = Timestamp::from_millis(time.as_millis() + 1);
+        assert!(JobId::first_at(time) <= id && id < JobId::first_at(later));
+        assert_eq!("0190b3e4-7d5c-4c3a-9f00-0123456789ab".parse::<JobId>().unwrap().time(), None);
+        assert_eq!(JobId::first_at(Timestamp::EARLIEST), JobId::from_bytes([0; 16]));
+        assert!(JobId::first_at(Timestamp::LATEST) > id);
     }
 
     #[test]

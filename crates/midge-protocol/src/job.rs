@@ -8,7 +8,9 @@ use crate::api::UniqueStates;
 pub use crate::cause::{Cause, NotTriedAgain, UnknownCause};
 use crate::object::objects;
 pub use crate::retry::{Backoff, InvalidBackoff, RetryPolicy};
-use crate::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp, limits};
+use crate::{
+    AttemptNumber, Fingerprint, JobId, JobKey, Labels, MachineName, ModuleName, QueueName, Timestamp, limits,
+};
 
 /// The public states of a job, as in Oban and River.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -115,6 +117,17 @@ impl Failure {
             ..Failure::new(self.cause.of_a_failure(), self.message)
         }
     }
+}
+
+/// When an attempt failed, and as which others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// The time at which the server took note of it.
+    pub at: Timestamp,
+    /// What it has in common with failures that are alike; nothing for an end that is none of the guest's or the Machine's,
+    /// such as a snooze.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// Cuts a message to its bound.
@@ -278,6 +291,9 @@ pub struct JobView {
     /// What it has in common with others that are limited together and take turns with the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<JobKey>,
+    /// The job's tags and meta, as they were enqueued.
+    #[serde(flatten)]
+    pub labels: Labels,
     /// The job's state at the time of asking.
     pub state: State,
     /// Why the job does not start, where it waits and that was looked up.
@@ -338,6 +354,9 @@ pub struct JobView {
     /// How the last failed attempt failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// When that was, and which failures are alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Failed>,
     /// The size of the result in bytes; nothing where the job has not completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result_bytes: Option<u64>,

@@ -7,8 +7,10 @@ mod cause;
 mod cron;
 pub mod exchange;
 pub mod exit;
+mod fingerprint;
 mod id;
 pub mod job;
+mod labels;
 pub mod limits;
 pub mod manifest;
 mod nearest;
@@ -21,10 +23,12 @@ mod time;
 mod zone;
 
 pub use cron::{Cron, InvalidCron};
+pub use fingerprint::Fingerprint;
 pub use id::{
     AttemptNumber, AttemptRange, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
-    ModuleName, QueueName, ScheduleName, Secret,
+    ModuleName, QueueName, ScheduleName, Secret, Tag, UnseenCharacter,
 };
+pub use labels::{InvalidLabels, Labels};
 pub use nearest::nearest;
 pub use time::{InvalidTime, Timestamp};
 #[cfg(feature = "zones")]

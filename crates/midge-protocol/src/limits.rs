@@ -12,6 +12,14 @@ pub const RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
 /// What is kept of an error message or a progress message.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// Tags of one job: each is a row of an index.
+pub const TAGS_MAX: usize = 16;
+/// A tag, and a name in a job's meta: shown in a line with others.
+pub const TAG_BYTES_MAX: usize = 64;
+/// The meta of a job, names and texts together: it is in the job's row, which is read and written with it.
+pub const META_BYTES_MAX: usize = 4 * 1024;
+/// A text that jobs are searched for: what nobody would type is none.
+pub const SEARCH_TEXT_BYTES_MAX: usize = 256;
 /// How deep args may be nested. Most readers of JSON end somewhere: serde_json, which many guests read with, after 127.
 pub const ARGS_DEPTH_MAX: usize = 100;
 /// A job's first attempts, which are kept with their logs whatever follows.

@@ -56,6 +56,12 @@ pub fn line(line: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns the first character of a text that [`line()`] does not show as it is, and where it is, in bytes.
+pub fn first_unseen(text: &str) -> Option<(usize, char)> {
+    let mut last = None;
+    text.char_indices().find(|(_, c)| !is_shown(*c, last.replace(*c)) || matches!(c, '\n' | '\t'))
+}
+
 /// Returns a name that a module brings, such as that of an import, as [`line()`] does, cut to what a message can hold.
 pub fn name(name: &str) -> String {
     let kept = line(&name[..name.floor_char_boundary(NAME_BYTES_MAX)]).into_owned();
@@ -223,6 +229,21 @@ mod tests {
             assert!(matches!(line(kept), Cow::Borrowed(same) if same == kept), "{kept:?}");
         }
         assert!(matches!(text("two\n\tlines\n"), Cow::Borrowed("two\n\tlines\n")));
+    }
+
+    #[test]
+    fn the_first_character_that_a_line_does_not_show_is_found() {
+        for text in ["", "naïve 👩\u{200d}🚀 می\u{200c}خواهم", "a\u{fffd}b"] {
+            assert_eq!(first_unseen(text), None, "{text:?}");
+        }
+        for (text, at, character) in [
+            ("é\u{202e}\u{0}", 2, '\u{202e}'),
+            ("a\tb", 1, '\t'),
+            ("\n", 0, '\n'),
+            ("ab\u{200d}", 2, '\u{200d}'),
+        ] {
+            assert_eq!(first_unseen(text), Some((at, character)), "{text:?}");
+        }
     }
 
     #[test]

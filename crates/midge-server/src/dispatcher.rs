@@ -9,6 +9,7 @@ mod look;
 mod prune;
 mod schedules;
 mod spec;
+mod sweeps;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub use self::change::{Drained, Released, drain, take_over};
 pub use self::decide::decide;
 pub(crate) use self::schedules::{queue_of, request};
 pub use self::spec::OWNER_KEY;
+pub use self::sweeps::{Swept, sweep_step};
 use crate::catalog::Catalog;
 use crate::midge::Inner;
 use crate::settings::Fork;
@@ -101,9 +103,9 @@ impl Decided {
     }
 }
 
-/// Runs rounds, and deletes old jobs beside them, until the server stops.
+/// Runs rounds, and beside them deletes old jobs and makes sweeps, until the server stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
-    tokio::join!(run_rounds(&inner), prune::run(&inner));
+    tokio::join!(run_rounds(&inner), prune::run(&inner), sweeps::run(&inner));
 }
 
 async fn run_rounds(inner: &Arc<Inner>) {

@@ -2,7 +2,9 @@
 
 use midge_core::JobRefused;
 use midge_protocol::job::State;
-use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, ScheduleName, limits};
+use midge_protocol::{
+    AttemptNumber, Fingerprint, JobId, MachineName, ModuleName, QueueName, ScheduleName, limits,
+};
 use midge_store::StoreError;
 
 /// Why something that was asked for is not done. Every text says what to do next.
@@ -75,6 +77,18 @@ pub enum ServiceError {
         queue: QueueName,
         /// The most jobs that may wait in the queue.
         max: u64,
+    },
+    /// There is no sweep of that number.
+    #[error("there is no sweep {0}: it never was, or ended so long ago that it is forgotten")]
+    NoSuchSweep(u64),
+    /// No failure of that fingerprint was seen.
+    #[error("no failure {0} was seen here, or it was so long ago that it is forgotten")]
+    NoSuchFailure(Fingerprint),
+    /// As many sweeps go on as may.
+    #[error("{max} sweeps go on, and no more may at once: wait for one to end, or cancel one")]
+    TooManySweeps {
+        /// The most sweeps that may go on at once.
+        max: usize,
     },
     /// No schedule of that name is served.
     #[error("there is no schedule `{name}`{}", schedule_hint(.name, .nearest))]

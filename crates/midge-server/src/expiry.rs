@@ -10,14 +10,18 @@ use midge_store::{Rows, StoreError};
 /// Jobs that are discarded in one transaction, which others wait for.
 const JOBS_MAX: usize = 1_000;
 
-/// Discards jobs that have expired, at most as many as one transaction may. Returns them as they are then.
-pub(crate) fn discard_expired(rows: &mut dyn Rows, now: Timestamp) -> Result<Vec<Job>, StoreError> {
-    let expired = rows.jobs_expired(now, JOBS_MAX)?;
-    if expired.is_empty() {
-        return Ok(Vec::new());
+/// Discards jobs that have expired, at most as many as one transaction may. Returns them as they are then. `generation` is
+/// the one that is served: none started them.
+pub(crate) fn discard_expired(
+    rows: &mut dyn Rows,
+    generation: &str,
+    now: Timestamp,
+) -> Result<Vec<Job>, StoreError> {
+    let mut discarded = Vec::new();
+    for job in rows.jobs_expired(now, JOBS_MAX)? {
+        let Ok(change) = job.apply(JobEvent::Expired, now) else { continue };
+        rows.put_change(&change, generation)?;
+        discarded.push(change.job);
     }
-    let discarded = expired.iter().filter_map(|job| job.apply(JobEvent::Expired, now).ok());
-    let discarded: Vec<Job> = discarded.map(|change| change.job).collect();
-    rows.put_jobs(&discarded)?;
     Ok(discarded)
 }

@@ -7,6 +7,7 @@ mod events;
 mod hosts;
 mod idempotency;
 mod site;
+mod sweeps;
 mod wrong;
 
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub(crate) fn api(midge: Midge) -> Router {
     let for_callers = Router::new()
         .route("/v1/jobs", post(enqueue).get(list))
         .route("/v1/jobs/bulk", post(enqueue_bulk))
+        .route("/v1/jobs/count", get(sweeps::count))
         .route("/v1/jobs/{id}", get(job).delete(delete))
         .route("/v1/jobs/{id}/wait", get(wait))
         .route("/v1/jobs/{id}/result", get(result))
@@ -48,6 +50,13 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/jobs/{id}/events", get(events::follow))
         .route("/v1/jobs/{id}/cancel", post(cancel))
         .route("/v1/jobs/{id}/retry", post(retry))
+        .route("/v1/jobs/{id}/priority", post(sweeps::set_priority))
+        .route("/v1/jobs/{id}/move", post(sweeps::move_job))
+        .route("/v1/sweeps", post(sweeps::begin).get(sweeps::list))
+        .route("/v1/sweeps/{number}", get(sweeps::one))
+        .route("/v1/sweeps/{number}/cancel", post(sweeps::cancel))
+        .route("/v1/failures", get(sweeps::failures))
+        .route("/v1/failures/{fingerprint}", get(sweeps::failure))
         .route("/v1/queues", get(queues))
         .route("/v1/queues/{name}/pause", post(pause_queue))
         .route("/v1/queues/{name}/resume", post(resume_queue))

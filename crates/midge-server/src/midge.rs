@@ -53,6 +53,16 @@ impl Midge {
 }
 
 impl Inner {
+    /// Tells all who may wait for what became of a job: for its end, for work in its queue, or for something to tell its
+    /// Machine.
+    pub(crate) fn tell_changed(&self, job: &Job) {
+        self.waiters.jobs.wake(&job.id);
+        self.waiters.queues.wake(&job.queue);
+        if let Some(lease) = job.lease() {
+            self.waiters.machines.wake(&lease.machine);
+        }
+    }
+
     /// Tells who waits for jobs that they have ended, and the log which of them were discarded.
     pub(crate) fn tell_ended(&self, ended: &[Job]) {
         for job in ended {

@@ -2,11 +2,13 @@
 
 pub(crate) mod enqueue;
 mod follow;
+mod failures;
 mod jobs;
 mod machines;
 mod modules;
 mod queues;
 mod schedules;
+mod sweeps;
 
 pub use follow::Follower;
 pub use jobs::JobContent;

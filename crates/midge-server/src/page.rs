@@ -3,6 +3,8 @@
 //! Invariant: it knows only the public HTTP API. Each page is made from the API's own answers, asked for with the
 //! visitor's own rights. All text of guests, hosts, callers and the Machines API goes through [`shown`].
 
+mod looking;
+
 use std::convert::Infallible;
 use std::sync::LazyLock;
 
@@ -17,13 +19,16 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
-use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, ModuleView, Modules, Queues, Schedules};
+use midge_protocol::api::{
+    ApiError, Failures, JobDetail, JobPage, Machines, ModuleView, Modules, Queues, Schedules,
+};
 use midge_protocol::job::{JobView, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
+use self::looking::{FAILURES_SHOWN_MAX, failures_table, filtered, labels};
 use crate::http::{self, check_form};
 
 /// How much of an answer of the API a page takes in.
@@ -147,12 +152,16 @@ async fn overview(
     visitor: Visitor,
 ) -> Result<Response, Response> {
     let base = uri.path().trim_end_matches('/');
+    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
+        return filtered(&api, base, query, &visitor).await;
+    }
     let queues: Queues = api.get("/v1/queues", &visitor).await?;
     let mut held = api.get::<Modules>("/v1/modules", &visitor).await?.modules;
     held.retain(|module| module.entry.is_none() || module.pause.is_some());
     let recent: JobPage = api.get("/v1/jobs?limit=25", &visitor).await?;
-    let failed: JobPage = api.get("/v1/jobs?state=discarded&limit=25", &visitor).await?;
-    let retrying: JobPage = api.get("/v1/jobs?state=retryable&limit=25", &visitor).await?;
+    let failed: JobPage = api.get("/v1/jobs?state=discarded&sort=failed&limit=25", &visitor).await?;
+    let retrying: JobPage = api.get("/v1/jobs?state=retryable&sort=failed&limit=25", &visitor).await?;
+    let failures: Failures = api.get(&format!("/v1/failures?limit={FAILURES_SHOWN_MAX}"), &visitor).await?;
     let machines: Machines = api.get("/v1/machines", &visitor).await?;
     let schedules: Schedules = api.get("/v1/schedules", &visitor).await?;
     let body = html! {
@@ -160,6 +169,7 @@ async fn overview(
         @if !held.is_empty() { section { h2 { "Modules that start no jobs" } (modules_table(&held)) } }
         section { h2 { "Machines, " (queues.machines) " of " (queues.max_machines) } (machines_table(&machines)) }
         @if !schedules.schedules.is_empty() { section { h2 { "Schedules" } (schedules_table(base, &schedules)) } }
+        @if !failures.failures.is_empty() { section { h2 { "Failures" } (failures_table(&failures)) } }
         @if !failed.jobs.is_empty() { section { h2 { "Discarded jobs" } (jobs_table(base, &failed.jobs)) } }
         @if !retrying.jobs.is_empty() {
             section { h2 { "Jobs to be tried again" } (jobs_table(base, &retrying.jobs)) }
@@ -427,6 +437,7 @@ fn facts(detail: &JobDetail) -> Markup {
             tr { th { "id" } td { code { (job.id) } } }
             tr { th { "queue" } td { (job.queue) } }
             @if let Some(key) = &job.key { tr { th { "key" } td { (shown::line(key.as_str())) } } }
+            (labels(job))
             @if job.priority != 0 { tr { th { "priority" } td { (job.priority) } } }
             tr { th { "args" } td { code { (shown::text(detail.args.get())) } } }
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }

@@ -22,6 +22,8 @@ pub(crate) struct Hub {
     pub(crate) news: Waiters<JobId>,
     /// The dispatcher may have something to decide.
     pub(crate) dispatcher: Notify,
+    /// A sweep may have begun.
+    pub(crate) sweeps: Notify,
 }
 
 /// Those who wait, by what they wait for. An entry lives while somebody holds its notifier.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use midge_core::{Job, JobEvent, NewJob};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, RetryPolicy, Usage};
-use midge_protocol::{JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{JobId, Labels, Lease, MachineName, ModuleName, QueueName, Timestamp};
 use midge_store::{Content, SqliteStore, StoreError, read, write};
 
 const CALLERS: usize = 32;
@@ -118,6 +118,7 @@ fn fresh() -> Job {
         queue: queue(),
         priority: 0,
         key: None,
+        labels: Labels::default(),
         content_hash: 0x1234_5678_9abc_def0,
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),

@@ -7,9 +7,11 @@ pub mod contents;
 pub mod counts;
 pub mod ended;
 pub mod expiry;
+pub mod failures;
 pub mod fixtures;
 pub mod held;
 pub mod jobs;
+pub mod labels;
 pub mod lanes;
 pub mod listing;
 pub mod machines;
@@ -71,6 +73,16 @@ macro_rules! conformance {
             listing::jobs_are_listed_newest_first
             listing::every_search_lists_exactly_what_fits
             listing::pages_follow_one_another_without_gap_or_repeat
+            labels::every_search_finds_and_counts_exactly_what_fits
+            labels::a_search_stops_early_and_goes_on_from_there
+            labels::a_job_is_found_by_the_tags_that_it_has_now
+            labels::tags_are_forgotten_with_work_that_fails
+            labels::pages_neither_repeat_nor_skip_while_jobs_come_in
+            failures::groups_are_found_as_written_the_last_seen_first
+            failures::groups_that_were_seen_long_ago_are_deleted
+            failures::a_new_group_takes_the_place_of_the_oldest
+            failures::a_failure_is_counted_with_the_change_that_brought_it
+            failures::a_sweep_is_found_as_it_was_written
             counts::counts_follow_every_change
             counts::counts_are_right_at_any_time
             counts::counts_forget_work_that_fails
@@ -133,8 +145,10 @@ mod tests {
             ("counts", include_str!("conformance/counts.rs")),
             ("ended", include_str!("conformance/ended.rs")),
             ("expiry", include_str!("conformance/expiry.rs")),
+            ("failures", include_str!("conformance/failures.rs")),
             ("held", include_str!("conformance/held.rs")),
             ("jobs", include_str!("conformance/jobs.rs")),
+            ("labels", include_str!("conformance/labels.rs")),
             ("lanes", include_str!("conformance/lanes.rs")),
             ("listing", include_str!("conformance/listing.rs")),
             ("machines", include_str!("conformance/machines.rs")),

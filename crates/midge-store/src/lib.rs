@@ -12,8 +12,8 @@ mod work;
 
 pub use memory::MemoryStore;
 pub use rows::{
-    Content, ContentRows, JobRows, JobSearch, LaneRows, LanesCome, MachineRows, Rows, ScheduleRows,
-    StoreError, read, write,
+    Content, ContentRows, FailureRows, FoundJobs, JobRows, JobSearch, LaneRows, LanesCome, MachineRows, Rows,
+    ScheduleRows, StoreError, SweepRows, read, write,
 };
 pub use rows::{ReadJob, ReadWork, Store, WriteWork};
 pub use sqlite::{SqliteSettings, SqliteStore};

@@ -1,18 +1,24 @@
 //! What a store is: transactions, and the rows that can be found and written in one.
 
+mod failures;
+
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+pub use midge_core::JobSearch;
 use midge_core::{
-    Change, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, StateFilter, Turn,
-    UnreadableJob,
+    Change, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn, UnreadableJob,
+    failure_counted,
 };
+use midge_protocol::api::{Cursor, JobCount};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
     AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
 };
+
+pub use self::failures::{FailureRows, SweepRows};
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
@@ -133,10 +139,19 @@ fn received<T, E: From<StoreError>>(
 }
 
 /// Everything that can be done in a transaction.
-pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows {
-    /// Writes what an event changed: the job, and the attempt that ended. What the job does not keep any more is deleted.
-    fn put_change(&mut self, change: &Change) -> Result<(), StoreError> {
+pub trait Rows:
+    JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows + FailureRows + SweepRows
+{
+    /// Writes what an event changed: the job, the attempt that ended, and that one more failed so. What the job does not
+    /// keep any more is deleted. `generation` is what the attempt's Machine was made from.
+    fn put_change(&mut self, change: &Change, generation: &str) -> Result<(), StoreError> {
         self.put_jobs(std::slice::from_ref(&change.job))?;
+        if let Some((_, fingerprint)) = change.new_failure() {
+            let before = self.failure_group(fingerprint)?;
+            if let Some(group) = failure_counted(before, change, generation) {
+                self.put_failure_group(&group)?;
+            }
+        }
         let Some(attempt) = &change.attempt else { return Ok(()) };
         self.put_attempt(change.job.id, attempt)?;
         match change.job.forgotten_attempts() {
@@ -145,7 +160,10 @@ pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows {
         }
     }
 }
-impl<T: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows> Rows for T {}
+impl<T> Rows for T where
+    T: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows + FailureRows + SweepRows
+{
+}
 
 /// A job as it was written, or what is known of one whose row cannot be read.
 pub type ReadJob = Result<Job, UnreadableJob>;
@@ -182,8 +200,18 @@ pub trait JobRows {
     /// transaction that writes, [discarded](UnreadableJob::discarded).
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError>;
 
-    /// Finds at most `limit` jobs for people, newest id first, those that cannot be read among them.
-    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<ReadJob>, StoreError>;
+    /// Finds at most `limit` jobs for people, in the order of the search, those that cannot be read among them. It may stop
+    /// early where it has looked at many that do not fit, and then says where to go on.
+    fn jobs_found(&mut self, search: &JobSearch, limit: usize) -> Result<FoundJobs, StoreError>;
+
+    /// Finds at most `limit` jobs by a [plain](JobSearch::is_plain) search, which never stops early.
+    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<ReadJob>, StoreError> {
+        Ok(self.jobs_found(search, limit)?.jobs)
+    }
+
+    /// Counts the jobs that fit a search as they are at `now`, as far as that is fast. The search's order and its point in
+    /// it are of no matter.
+    fn jobs_counted(&mut self, search: &JobSearch, now: Timestamp) -> Result<JobCount, StoreError>;
 
     /// Writes jobs: new ones, or over those with the same ids.
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError>;
@@ -382,18 +410,21 @@ pub enum Content {
     Result = 2,
 }
 
-/// A search for jobs. A job is found if it fits every field that is set; all jobs fit the default.
-#[derive(Debug, Clone, Default)]
-pub struct JobSearch {
-    /// Only jobs whose phase and due time this matches.
-    pub state: StateFilter,
-    /// Only jobs of this queue.
-    pub queue: Option<QueueName>,
-    /// Only jobs of this module.
-    pub module: Option<ModuleName>,
-    /// Only jobs whose id sorts before this one.
-    pub before: Option<JobId>,
+/// Jobs that fit a search.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct FoundJobs {
+    /// The jobs, in the order of the search.
+    pub jobs: Vec<ReadJob>,
+    /// Where to go on, where so many jobs were looked at that it stopped before it had as many as were asked for.
+    pub stopped_at: Option<Cursor>,
 }
+
+/// How many jobs are looked at for one page at most, where no index has just those that fit: it takes some 30 ms.
+pub(crate) const JOBS_LOOKED_AT_MAX: usize = 5_000;
+/// How much of the args of jobs is searched for one page: about as long.
+pub(crate) const ARGS_LOOKED_AT_MAX: usize = 16 * 1024 * 1024;
+/// How far jobs are counted that no number is kept of.
+pub(crate) const JOBS_COUNTED_MAX: u64 = 100_000;
 
 /// Why a store could not do a work. Variants are named after what the caller does next.
 #[derive(Debug, thiserror::Error)]

@@ -25,6 +25,7 @@
 
 mod checker;
 mod readers;
+mod unique;
 mod writer;
 
 mod health;
@@ -35,11 +36,14 @@ mod queued;
 
 mod ended;
 mod jobs;
+mod labels;
 mod lanes;
 mod listing;
 mod read;
+mod search;
 
 mod contents;
+mod failures;
 mod machines;
 mod schedules;
 

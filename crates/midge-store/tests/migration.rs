@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use midge_core::{Job, JobEvent, MachineEnd, MachineState, StateFilter};
+use midge_core::{Job, JobEvent, MachineEnd, MachineState, StateFilter, Stretch};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptView, Backoff, Cause, Failure, Progress, State, Usage};
 use midge_protocol::{AttemptNumber, BootId, JobId, Lease, MachineId, Timestamp};
@@ -42,7 +42,7 @@ fn jobs() -> Vec<Job> {
     (exit.exit_code, exit.retry_after_ms) = (Some(i32::MIN), Some(u64::MAX));
     let nested = Job { failure: Some(exit), content_hash: (1 << 53) + 1, ..failed(&due(9), at(0)) };
     let thrice = (0..3).fold(job_of(12, "default", "resize", 0), |job, _| failed(&job, job.due()));
-    vec![
+    let jobs = vec![
         due(1),
         failed(&due(2), at(0)),
         running(&due(3), "m1"),
@@ -60,7 +60,9 @@ fn jobs() -> Vec<Job> {
         job_of(13, "other", "resize", 20),
         job_of(14, "other", "resize", 30),
         completed(&job_of(15, "other", "resize", 0), at(40)),
-    ]
+    ];
+    // An earlier release did not write down when an attempt failed, and as which others.
+    jobs.into_iter().map(|job| Job { failed: None, ..job }).collect()
 }
 
 fn attempts(job: JobId) -> Vec<AttemptView> {
@@ -136,7 +138,12 @@ fn read_everything(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
         for state in State::ALL {
             let everywhere = JobSearch { state: StateFilter::of(state, now), ..JobSearch::default() };
             let somewhere = JobSearch { module: Some(module("resize")), ..everywhere.clone() };
-            for search in [everywhere, somewhere] {
+            let failed = JobSearch { by_failure: true, ..everywhere.clone() };
+            let exit = JobSearch { cause: Some(Cause::Exit), ..failed.clone() };
+            let late = Stretch { since: Some(at(9)), until: None };
+            let late = JobSearch { failed: late, ..failed.clone() };
+            for search in [everywhere, somewhere, failed, exit, late] {
+                all.push(format!("count of {search:?}: {:?}", rows.jobs_counted(&search, now)?));
                 all.push(format!("{search:?}: {:?}", rows.jobs_listed(&search, 100)?));
             }
         }

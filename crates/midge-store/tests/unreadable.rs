@@ -1,6 +1,7 @@
 //! A row that cannot be read hides no other: it is shown for what it is, waits for nobody, and can be deleted.
 
 use midge_core::Phase;
+use midge_protocol::api::Cursor;
 use midge_protocol::job::AttemptView;
 use midge_protocol::job::State;
 use midge_protocol::{AttemptNumber, JobId};
@@ -54,7 +55,11 @@ fn an_unreadable_job_among_many_is_listed_in_every_search_that_it_fits() {
     drop(store);
     database.garble(id(5), GARBAGE[0]);
     let store = database.open();
-    let search = JobSearch { before: Some(id(2_900)), queue: Some(queue("default")), ..JobSearch::default() };
+    let search = JobSearch {
+        before: Some(Cursor::Id(id(2_900))),
+        queue: Some(queue("default")),
+        ..JobSearch::default()
+    };
     let jobs = run(read(&store, move |rows| rows.jobs_listed(&search, 10_000))).unwrap();
     assert_eq!(jobs.len(), 2_899);
     assert_eq!(

@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use midge_cli::output;
 
 use crate::commands::{
-    bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, modules, new, queues, run,
-    schedules, serve,
+    bench, build, completions, demo, dev, enqueue, failures, flylet, jobs, machines, modules, new, queues,
+    run, schedules, serve, sweeps,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Flylet(flylet::Args),
     Enqueue(enqueue::Args),
     Jobs(jobs::Args),
+    Failures(failures::Args),
+    Sweeps(sweeps::Args),
     Queues(queues::Args),
     Modules(modules::Args),
     Schedules(schedules::Args),
@@ -128,9 +130,45 @@ mod tests {
             assert!(parse(&format!("midge jobs {verb} {id}")).is_ok(), "{verb}");
             assert!(parse(&format!("midge jobs {verb}")).is_err(), "{verb}");
         }
-        assert!(parse("midge jobs retry --state discarded --module hello").is_ok());
-        assert!(parse(&format!("midge jobs retry {id} --state discarded")).is_err());
-        assert!(parse("midge jobs retry --module hello").is_err());
+        for verb in ["priority -5", "move mail"] {
+            assert!(parse(&format!("midge jobs {verb} {id}")).is_ok(), "{verb}");
+            assert!(parse(&format!("midge jobs {verb}")).is_err(), "{verb}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_to_jobs_names_them_or_says_which_are_meant() {
+        let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+        for verb in ["cancel", "retry", "delete", "priority -5", "move mail"] {
+            let parse = |rest: &str| parse(&format!("midge jobs {verb} {rest}"));
+            for good in [
+                "--state discarded --module hello",
+                "--tag a --dry-run",
+                "--all",
+                "--failed-since 2h",
+                "--dry-run",
+            ] {
+                assert!(parse(good).is_ok(), "{verb} {good}: {:?}", parse(good).err());
+            }
+            for bad in [
+                &format!("{id} --state discarded"),
+                &format!("{id} --all"),
+                "--json",
+                "--failure x",
+                "--since soon",
+            ] {
+                assert!(parse(bad).is_err(), "{verb} {bad}");
+            }
+        }
+        for verb in ["show", "retry", "cancel", "delete"] {
+            assert!(parse(&format!("midge failures {verb} 0c3fa51b22d07e94")).is_ok(), "{verb}");
+            assert!(parse(&format!("midge failures {verb}")).is_err(), "{verb}");
+        }
+        for line in
+            ["midge failures", "midge failures --module hello", "midge sweeps", "midge sweeps cancel 7"]
+        {
+            assert!(parse(line).is_ok(), "{line}");
+        }
     }
 
     #[test]

@@ -13,12 +13,14 @@ pub(crate) mod serve;
 
 pub(crate) mod enqueue;
 mod follow;
+pub(crate) mod failures;
 pub(crate) mod jobs;
 pub(crate) mod machines;
 pub(crate) mod modules;
 mod pause;
 pub(crate) mod queues;
 pub(crate) mod schedules;
+pub(crate) mod sweeps;
 
 pub(crate) mod bench;
 
@@ -50,6 +52,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Flylet(args) => serving(args.run()),
         Command::Enqueue(args) => calling(args.run()),
         Command::Jobs(args) => calling(args.run()),
+        Command::Failures(args) => calling(args.run()),
+        Command::Sweeps(args) => calling(args.run()),
         Command::Queues(args) => calling(args.run()),
         Command::Modules(args) => calling(args.run()),
         Command::Schedules(args) => calling(args.run()),

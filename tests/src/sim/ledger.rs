@@ -37,8 +37,8 @@ pub(super) struct Ledger {
     said: BTreeMap<Key, Vec<Outcome>>,
     begun: BTreeSet<Key>,
     pub(super) singles: Singles,
-    /// The job that somebody is about to retry.
-    pub(super) retried: Option<JobId>,
+    /// The jobs that somebody is about to retry.
+    pub(super) retried: BTreeSet<JobId>,
     /// How often each job took its Machine down since it has a new allowance.
     crashes: BTreeMap<JobId, u32>,
     /// How often somebody retried each job by hand.
@@ -141,7 +141,7 @@ impl Ledger {
             })?;
             // All that happens to it is that another takes its key, once its time to be the only one is over.
             let stays = Job { unique: job.unique.clone(), ..before.clone() } == job;
-            ensure(before.ended_at().is_none() || stays || self.retried == Some(job.id), || {
+            ensure(before.ended_at().is_none() || stays || self.retried.contains(&job.id), || {
                 format!("{} had ended, and nobody retried it: {before:?} -> {job:?}", job.id)
             })?;
             let stops = job.attempt == before.attempt && (job.is_cancelling() || job.ended_at().is_some());

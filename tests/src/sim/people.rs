@@ -7,7 +7,7 @@ use midge_core::{Job, JobEvent, ModuleRow, NewJob, QueueRow};
 use midge_protocol::api::Pause;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
 use midge_protocol::manifest::{QueuePolicy, Rate, Wait};
-use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp};
+use midge_protocol::{JobId, JobKey, Labels, ModuleName, QueueName, Tag, Timestamp};
 use midge_server::dispatcher::{self, Drained};
 use midge_store::{Content, Rows, StoreError};
 
@@ -72,6 +72,10 @@ fn queue(name: &str) -> QueueName {
 
 fn module(name: &str) -> ModuleName {
     ModuleName::new(name).expect("a plain name")
+}
+
+pub(super) fn tag(name: &str) -> Tag {
+    Tag::new(name).expect("a plain tag")
 }
 
 fn put_pause(rows: &mut dyn Rows, what: &Paused, pause: Option<Pause>) -> Result<(), StoreError> {
@@ -153,6 +157,7 @@ impl World {
             queue,
             priority: self.draw_priority(),
             key: self.draw_key(),
+            labels: self.draw_labels(),
             content_hash: self.chance.number(),
             retry,
             limits: AttemptLimits::default(),
@@ -208,6 +213,16 @@ impl World {
             _ => "tiny",
         };
         Some(JobKey::new(name).expect("a plain key"))
+    }
+
+    /// One job of three has a tag.
+    fn draw_labels(&mut self) -> Labels {
+        let tags = match self.chance.below(9) {
+            0 | 1 => vec![tag("common")],
+            2 => vec![tag("common"), tag("rare")],
+            _ => Vec::new(),
+        };
+        Labels { tags, ..Labels::default() }
     }
 
     /// Somebody pauses a queue or a module for a while, or until somebody resumes it.
@@ -305,14 +320,14 @@ impl World {
     pub(super) fn ask_of_job(&mut self, id: JobId, retry: bool) -> Result<(), Broken> {
         let now = self.now;
         let event = if retry { JobEvent::RetryAsked } else { JobEvent::CancelAsked };
-        self.ledger.retried = retry.then_some(id);
+        self.ledger.retried = retry.then_some(id).into_iter().collect();
         let changed = self.ask(move |rows| {
             let Some(job) = rows.jobs(&[id])?.pop().flatten() else { return Ok(false) };
             let Ok(change) = job.apply(event, now) else { return Ok(false) };
             rows.put_jobs(std::slice::from_ref(&change.job))?;
             Ok(true)
         })?;
-        self.ledger.retried = None;
+        self.ledger.retried.clear();
         if let (true, Some(true)) = (retry, changed) {
             self.ledger.has_new_allowance(id);
         }

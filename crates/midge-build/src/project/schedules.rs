@@ -66,7 +66,9 @@ fn schedule(section: &Section<'_>, known: &Known<'_>) -> Result<ScheduleEntry, C
     let expected = format!("a whole number from {} to {}", priorities.start(), priorities.end());
     entry.priority = section.read("priority", &expected, priority)?.unwrap_or_default();
     if let Some(key) = section.text("key")? {
-        entry.key = Some(JobKey::new(key).map_err(|error| section.wrong_at("key", error.to_string()))?);
+        let key = JobKey::new(key).map_err(|error| section.wrong_at("key", error.to_string()))?;
+        key.check_seen().map_err(|error| section.wrong_at("key", format!("it {error}")))?;
+        entry.key = Some(key);
     }
     let expires_in = within(section, "expires_in", EXPIRES_IN, duration, show_duration)?;
     entry.expires_in_ms = expires_in.map(|expires_in| expires_in.as_millis() as u64);

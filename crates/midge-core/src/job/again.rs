@@ -52,7 +52,8 @@ impl Job {
     pub(super) fn expired(&self, now: Timestamp) -> Result<Change, JobRefused> {
         let at = self.expiry().filter(|at| *at <= now).ok_or(JobRefused::NotExpired)?;
         let failure = Failure::new(Cause::Expired, format!("it was to be started by {at}, and was not"));
-        let job = Job { failure: Some(failure), ..self.clone() };
+        let mut job = self.clone();
+        job.fails(Some(failure), now);
         Ok(Change { job, attempt: None }.ended(Ending::Discarded, now))
     }
 

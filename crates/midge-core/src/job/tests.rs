@@ -18,6 +18,7 @@ pub(crate) fn new_job(id: u8, due: Timestamp) -> NewJob {
         queue: QueueName::default_queue(),
         priority: 0,
         key: None,
+        labels: Labels::default(),
         content_hash: 1,
         retry: RetryPolicy { max_attempts: 3, backoff: "1s".parse().unwrap(), ..RetryPolicy::default() },
         limits: AttemptLimits::default(),

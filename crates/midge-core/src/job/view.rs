@@ -1,7 +1,7 @@
 //! A job as the API shows it.
 
 use midge_protocol::Timestamp;
-use midge_protocol::job::JobView;
+use midge_protocol::job::{Failed, JobView};
 
 use super::{Ending, Job, JobEvent, JobState};
 
@@ -14,6 +14,7 @@ impl Job {
             queue: self.queue.clone(),
             priority: self.priority,
             key: self.key.clone(),
+            labels: self.labels.clone(),
             state: self.state_at(now),
             waits: None,
             attempt: self.attempt,
@@ -40,6 +41,7 @@ impl Job {
             progress: self.progress.clone(),
             suspicion: self.suspicion(),
             failure: self.failure.clone(),
+            failed: self.failed_at().map(|at| Failed { at, fingerprint: self.fingerprint() }),
             result_bytes: match self.state {
                 JobState::Ended { how: Ending::Completed { result_bytes }, .. } => Some(result_bytes),
                 _ => None,

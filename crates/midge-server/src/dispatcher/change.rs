@@ -29,7 +29,7 @@ pub(super) fn change(
         tracing::info!(machine.name = %machine.name, machine.id = after.id.as_ref().map(MachineId::as_str), note = after.note, "Machine {from} -> {to}");
     }
     if let Some(lost) = lost {
-        released = release(rows, &machine.name, &lost, now)?;
+        released = release(rows, &machine.name, &machine.generation, &lost, now)?;
     }
     // Most of what a round sees is as it was: then it writes nothing, and there is nothing to make durable.
     if after != *machine {
@@ -73,7 +73,8 @@ pub(super) fn forget_unreadable(rows: &mut dyn Rows, now: Timestamp) -> Result<R
     for machine in rows.delete_unreadable_machines()? {
         let note = "the row of its Machine could not be read".to_owned();
         let lost = JobEvent::MachineLost { machine: machine.clone(), end: MachineEnd::Own, note };
-        let released = release(rows, &machine, &lost, now)?;
+        // Nobody knows any more what it was made from.
+        let released = release(rows, &machine, "", &lost, now)?;
         all.ended.extend(released.ended);
         all.returned.extend(released.returned);
     }
@@ -84,13 +85,14 @@ pub(super) fn forget_unreadable(rows: &mut dyn Rows, now: Timestamp) -> Result<R
 fn release(
     rows: &mut dyn Rows,
     machine: &MachineName,
+    generation: &str,
     lost: &JobEvent,
     now: Timestamp,
 ) -> Result<Released, StoreError> {
     let mut released = Released::default();
     for job in rows.jobs_leased(machine)? {
         let Ok(change) = job.apply(lost.clone(), now) else { continue };
-        rows.put_change(&change)?;
+        rows.put_change(&change, generation)?;
         match change.job.ended_at() {
             Some(_) => released.ended.push(change.job),
             None => released.returned.push(change.job.id),

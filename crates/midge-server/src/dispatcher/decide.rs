@@ -54,7 +54,7 @@ pub async fn decide(
         let released = forget_unreadable(round.rows, now)?;
         (round.decided.ended, round.decided.news) = (released.ended, released.returned);
         // No Machine is wanted for what will not be started any more.
-        round.decided.ended.extend(discard_expired(round.rows, now)?);
+        round.decided.ended.extend(discard_expired(round.rows, &context.catalog.generation, now)?);
         let holds = Holds::read(round.rows, &context.catalog, now)?;
         let (queues, more_held) = holds.release(round.rows)?;
         round.decided.returned.extend(queues);

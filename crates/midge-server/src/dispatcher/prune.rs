@@ -44,6 +44,15 @@ async fn prune(inner: &Inner) -> Result<(), StoreError> {
             tokio::task::yield_now().await;
         }
     }
+    // As long as the dead set: what is older has no job that anybody could look at.
+    let before = inner.clock.now().before(inner.retention.discarded);
+    while !*inner.stopping.borrow() {
+        let delete = move |rows: &mut dyn midge_store::Rows| rows.delete_failure_groups(before, JOBS_MAX);
+        if midge_store::write(&*inner.store, delete).await? < JOBS_MAX {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
     Ok(())
 }
 

@@ -75,7 +75,7 @@ impl Session<'_> {
         let mut heads = self.heads(queue, &lanes, &gate, wanted, 0)?;
         if heads.iter().flat_map(|head| &head.jobs).any(|job| job.has_expired(now)) {
             // They would hold up those behind them until the dispatcher comes by.
-            self.done.ended.extend(discard_expired(self.rows, now)?);
+            self.done.ended.extend(discard_expired(self.rows, &self.context.catalog.generation, now)?);
             heads = self.heads(queue, &lanes, &gate, wanted, 0)?;
         }
         if lanes.is_empty() && heads.is_empty() {

@@ -53,7 +53,7 @@ impl<'a> Session<'a> {
     pub(super) fn apply(&mut self, id: JobId, event: JobEvent) -> Result<Option<Job>, StoreError> {
         let Some(job) = self.leased.get(&id) else { return Ok(None) };
         let Ok(change) = job.apply(event, self.now) else { return Ok(None) };
-        self.rows.put_change(&change)?;
+        self.rows.put_change(&change, &self.machine.generation)?;
         self.done.news.push(id);
         let job = change.job;
         if job.lease().is_some() {

@@ -115,6 +115,9 @@ impl From<&ServiceError> for Failed {
             ServiceError::NoSuchAttempt { .. } | ServiceError::ForgottenAttempt { .. } => {
                 (StatusCode::NOT_FOUND, "no_such_attempt")
             }
+            ServiceError::NoSuchSweep(_) => (StatusCode::NOT_FOUND, "no_such_sweep"),
+            ServiceError::NoSuchFailure(_) => (StatusCode::NOT_FOUND, "no_such_failure"),
+            ServiceError::TooManySweeps { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_sweeps"),
             ServiceError::NoSuchSchedule { .. } => (StatusCode::NOT_FOUND, "no_such_schedule"),
             ServiceError::NoContent(..) | ServiceError::NoResult(..) => (StatusCode::NOT_FOUND, "no_content"),
             ServiceError::NoSuchMachine(_) => (StatusCode::NOT_FOUND, "no_such_machine"),
@@ -236,6 +239,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id, Failed> {
         let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
         Ok(Id(text.parse()?))
+    }
+}
+
+/// The number of a sweep, from the path.
+pub(crate) struct Number(pub(crate) u64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Number {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Number, Failed> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
+        let number = text.parse().ok().filter(|number| *number <= i64::MAX as u64);
+        number.map(Number).ok_or_else(|| {
+            let shown: String = text.chars().take(64).collect();
+            Failed::invalid(format!("`{shown}` is not the number of a sweep: use one such as 7"))
+        })
     }
 }
 

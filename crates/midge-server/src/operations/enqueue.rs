@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Job, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
-use midge_protocol::{JobId, JobKey, QueueName, Timestamp, limits};
+use midge_protocol::{JobId, JobKey, Labels, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -102,6 +102,11 @@ pub(crate) fn accept(
             request.priority
         )));
     }
+    if let Some(key) = &request.key {
+        key.check_seen().map_err(|error| ServiceError::Invalid(format!("`key` {error}")))?;
+    }
+    let labels = Labels { tags: request.tags.clone(), meta: request.meta.clone() };
+    labels.check().map_err(|error| ServiceError::Invalid(error.to_string()))?;
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
         let max = limits::TIME_LIMIT_MAX.as_millis() as u64;
@@ -117,6 +122,7 @@ pub(crate) fn accept(
         queue: queue.clone(),
         priority: request.priority,
         key: request.key.clone(),
+        labels,
         content_hash: content_hash(&request),
         retry,
         limits: attempt_limits,
@@ -142,6 +148,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         priority,
         key,
         unique,
+        tags,
+        meta,
         max_attempts,
         time_limit_ms,
         expires_at,
@@ -178,6 +186,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         ("priority", (*priority != 0).then(|| priority.to_string())),
         ("key", key.as_ref().map(JobKey::to_string)),
         ("unique", unique.as_ref().map(|unique| format!("{unique:?}"))),
+        ("tags", (!tags.is_empty()).then(|| format!("{tags:?}"))),
+        ("meta", (!meta.is_empty()).then(|| format!("{meta:?}"))),
         ("expires_at", expires_at.map(|at| at.to_string())),
         ("expires_in_ms", expires_in_ms.map(|millis| millis.to_string())),
         ("backoff", backoff.as_ref().map(|backoff| format!("{backoff:?}"))),
@@ -281,7 +291,7 @@ fn put_contents(rows: &mut dyn Rows, id: JobId, request: &EnqueueRequest) -> Res
 }
 
 /// Refuses jobs that would bring one undeclared queue too many.
-fn no_more_queues(
+pub(crate) fn no_more_queues(
     rows: &mut dyn Rows,
     queues: &BTreeMap<QueueName, u64>,
     catalog: &Catalog,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_core::{Change, Job, JobEvent, Lane, Machine, ModuleRow, Outlook, Phase, QueueRow, StateFilter};
-use midge_protocol::api::{JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
+use midge_core::{Change, Job, JobEvent, Lane, Machine, ModuleRow, Outlook, Phase, QueueRow};
+use midge_protocol::api::{JobCount, JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
 use midge_protocol::{AttemptNumber, JobId, JobKey, ModuleName, QueueName, Timestamp};
-use midge_store::{Content, JobSearch, ReadJob, Rows, StoreError};
+use midge_store::{Content, FoundJobs, JobSearch, ReadJob, Rows, StoreError};
 use serde_json::value::RawValue;
 
 use crate::catalog::Catalog;
@@ -66,27 +66,37 @@ impl Midge {
         })
     }
 
-    /// Returns a page of the jobs that match all parts of a filter, by id, the highest first: the newest, where ids begin
-    /// with their time.
+    /// Returns a page of the jobs that fit a filter, in its order.
+    ///
+    /// # Errors
+    /// [`ServiceError::Invalid`] where the filter contradicts itself or is out of its bounds.
     pub async fn jobs(&self, filter: JobFilter) -> Result<JobPage, ServiceError> {
         let now = self.inner.clock.now();
         let len = filter.page_len().ok_or_else(|| {
             ServiceError::Invalid(format!("`limit` is 1 to {PAGE_JOBS_MAX}: ask for more in pages"))
         })?;
-        let search = JobSearch {
-            state: filter.state.map(|state| StateFilter::of(state, now)).unwrap_or_default(),
-            queue: filter.queue,
-            module: filter.module,
-            before: filter.before,
-        };
+        filter.check().map_err(ServiceError::Invalid)?;
+        let search = JobSearch::of(&filter, now);
+        let point = search.clone();
         // One more than fits tells whether there is a next page.
-        let read = midge_store::read(&*self.inner.store, move |rows| rows.jobs_listed(&search, len + 1));
-        let mut jobs = read.await?;
+        let read = midge_store::read(&*self.inner.store, move |rows| rows.jobs_found(&search, len + 1));
+        let FoundJobs { mut jobs, stopped_at } = read.await?;
         let more = jobs.len() > len;
         jobs.truncate(len);
+        let next = if more { jobs.last().map(|job| point.point_of_read(job.as_ref())) } else { stopped_at };
         let jobs = self.views(&jobs).await?;
-        let next = jobs.last().filter(|_| more).map(|job| job.id);
-        Ok(JobPage { jobs, next })
+        Ok(JobPage { jobs, next, stopped_early: !more && stopped_at.is_some() })
+    }
+
+    /// Counts the jobs that fit a filter, as far as that is fast.
+    ///
+    /// # Errors
+    /// [`ServiceError::Invalid`], as [`Midge::jobs`].
+    pub async fn count(&self, filter: JobFilter) -> Result<JobCount, ServiceError> {
+        let now = self.inner.clock.now();
+        filter.check().map_err(ServiceError::Invalid)?;
+        let search = JobSearch::of(&filter, now);
+        Ok(midge_store::read(&*self.inner.store, move |rows| rows.jobs_counted(&search, now)).await?)
     }
 
     pub(super) async fn view(&self, job: ReadJob) -> Result<JobView, ServiceError> {
@@ -95,7 +105,7 @@ impl Midge {
     }
 
     /// Returns jobs as the API shows them, those that wait with the reason.
-    async fn views(&self, jobs: &[ReadJob]) -> Result<Vec<JobView>, ServiceError> {
+    pub(super) async fn views(&self, jobs: &[ReadJob]) -> Result<Vec<JobView>, ServiceError> {
         let now = self.inner.clock.now();
         let catalog = self.inner.catalog.get();
         let World { machines, queues, lanes, modules } = self.world(jobs, &catalog, now).await?;
@@ -276,20 +286,28 @@ impl Midge {
     }
 
     async fn happen(&self, id: JobId, event: JobEvent) -> Result<JobView, ServiceError> {
+        self.change(id, move |_, job, now| {
+            job.apply(event, now).map_err(|refused| ServiceError::Refused(id, refused))
+        })
+        .await
+    }
+
+    /// Changes a job in a transaction, and tells all whom that may concern.
+    pub(super) async fn change(
+        &self,
+        id: JobId,
+        change: impl FnOnce(&mut dyn Rows, &Job, Timestamp) -> Result<Change, ServiceError> + Send + 'static,
+    ) -> Result<JobView, ServiceError> {
         let inner = &self.inner;
         let now = inner.clock.now();
         let happened = midge_store::write(&*inner.store, move |rows| {
-            let change = one_job(rows, id)?.apply(event, now);
-            let Change { job, .. } = change.map_err(|refused| ServiceError::Refused(id, refused))?;
+            let before = one_job(rows, id)?;
+            let Change { job, .. } = change(rows, &before, now)?;
             rows.put_jobs(std::slice::from_ref(&job))?;
             Ok::<_, ServiceError>(job)
         });
         let job = happened.await?;
-        inner.waiters.jobs.wake(&id);
-        inner.waiters.queues.wake(&job.queue);
-        if let Some(lease) = job.lease() {
-            inner.waiters.machines.wake(&lease.machine);
-        }
+        inner.tell_changed(&job);
         inner.waiters.dispatcher.notify_one();
         Ok(job.view(now))
     }

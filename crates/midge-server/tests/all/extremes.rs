@@ -121,6 +121,11 @@ fn request(chance: &mut StdRng) -> String {
             "key",
             pick(chance, &[r#""acme""#, r#""""#, r#""\u001b[31m""#, r#""\u202e\ud83e\udd9f""#, "null", "7"]),
         ),
+        (
+            "tags",
+            pick(chance, &["[]", r#"["a", "b"]"#, r#"["a", "a"]"#, r#"["\u202e"]"#, "null", r#"["日本"]"#]),
+        ),
+        ("meta", pick(chance, &["{}", r#"{"by": "\u202e\u0000"}"#, r#"{"": ""}"#, r#"{"a": 1}"#, "null"])),
         ("max_attempts", pick(chance, NUMBERS)),
         ("time_limit_ms", pick(chance, NUMBERS)),
         ("expires_at", pick(chance, TIMES)),
@@ -273,8 +278,24 @@ async fn read_back(server: &Server, jobs: &BTreeMap<JobId, Option<String>>) {
         "state=",
         "queue=%00",
         "x=1",
+        "tag=a",
+        "key=acme",
+        "cause=trap",
+        "cause=%00",
+        "failure=ffffffffffffffff",
+        "since=0000-01-01T00:00:00Z&until=9999-12-30T22:00:00Z",
+        "failed_since=9999-12-30T22:00:00Z",
+        "failed_until=0000-01-01T00:00:00Z",
+        "text=%00",
+        "args=%E2%80%AE",
+        "sort=failed&limit=1000",
+        "before=9223372036854775807.ffffffff-ffff-ffff-ffff-ffffffffffff&sort=failed",
     ] {
         answered(&server.get(&format!("/v1/jobs?{query}")).await, query);
+        answered(&server.get(&format!("/v1/jobs/count?{query}")).await, query);
+    }
+    for path in ["/v1/failures?limit=1000", "/v1/sweeps", "/v1/sweeps/9223372036854775807"] {
+        answered(&server.get(path).await, path);
     }
     for (id, args) in jobs {
         let reply = server.get(&format!("/v1/jobs/{id}")).await;

@@ -11,9 +11,10 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8
 const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-const ROUTES: [(&str, &str); 23] = [
+const ROUTES: [(&str, &str); 31] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
+    ("/v1/jobs/count", "GET,HEAD"),
     ("/v1/jobs/ID", "DELETE,GET,HEAD"),
     ("/v1/jobs/ID/wait", "GET,HEAD"),
     ("/v1/jobs/ID/result", "GET,HEAD"),
@@ -23,6 +24,13 @@ const ROUTES: [(&str, &str); 23] = [
     // Of a job that was not cancelled before, the answer would not end.
     ("/v1/jobs/ID/events", "GET,HEAD"),
     ("/v1/jobs/ID/retry", "POST"),
+    ("/v1/jobs/ID/priority", "POST"),
+    ("/v1/jobs/ID/move", "POST"),
+    ("/v1/sweeps", "GET,HEAD,POST"),
+    ("/v1/sweeps/NAME", "GET,HEAD"),
+    ("/v1/sweeps/NAME/cancel", "POST"),
+    ("/v1/failures", "GET,HEAD"),
+    ("/v1/failures/NAME", "GET,HEAD"),
     ("/v1/queues", "GET,HEAD"),
     ("/v1/queues/NAME/pause", "POST"),
     ("/v1/queues/NAME/resume", "POST"),
@@ -83,7 +91,12 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
     let server = Server::start().await;
     let id = server.enqueued(LATER).await;
     for (path, _) in ROUTES.into_iter().filter(|(path, _)| path.contains("ID")) {
-        let method = if path.ends_with("cancel") || path.ends_with("retry") { "POST" } else { "GET" };
+        let (method, body) = match path.rsplit('/').next() {
+            Some("cancel" | "retry") => ("POST", ""),
+            Some("priority") => ("POST", r#"{"priority": 1}"#),
+            Some("move") => ("POST", r#"{"queue": "default"}"#),
+            _ => ("GET", ""),
+        };
         let long = "x".repeat(20_000);
         for (given, status) in [
             ("not-an-id", 400),
@@ -95,7 +108,7 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
             (UNKNOWN, 404),
         ] {
             let path = path.replace("ID", given);
-            let reply = server.send(method, &path, &[HOST, JSON], "").await;
+            let reply = server.send(method, &path, &[HOST, JSON], body).await;
             assert_eq!(reply.status.as_u16(), status, "{method} {:.60}", path);
             assert!(!reply.code().is_empty() && reply.body.len() < 10_000, "{method} {:.60}", path);
         }
@@ -110,6 +123,23 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
         "jobs?module=..",
         "jobs?nothing=1",
         "jobs?limit=1&limit=2",
+        "jobs?tag=",
+        "jobs?tag=%E2%80%AE",
+        "jobs?key=",
+        "jobs?cause=TRAP",
+        "jobs?failure=xyz",
+        "jobs?since=yesterday",
+        "jobs?failed_until=2030",
+        "jobs?sort=oldest",
+        "jobs?before=12.x",
+        "jobs/count?tags=a",
+        "jobs/count?limit=1",
+        "failures?limit=-1",
+        "failures?module=..",
+        "failures/xyz",
+        "sweeps/x",
+        "sweeps/-1",
+        "sweeps/18446744073709551615",
         "jobs/ID/log?attempt=abc",
         "jobs/ID/log?attempt=-1",
         "jobs/ID/log?attempt=4294967296",
@@ -123,7 +153,7 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
         let reply = server.send("GET", &path, &[HOST], "").await;
         assert_eq!((reply.status, reply.code().as_str()), (StatusCode::BAD_REQUEST, "invalid"), "{path}");
     }
-    for path in ["/v1/jobs", "/v1/jobs/bulk"] {
+    for path in ["/v1/jobs", "/v1/jobs/bulk", "/v1/sweeps"] {
         for body in ["", "{", "[]", "null", "\"\"", "{}", "{\"module\": 1}", "\u{0}", "{\"jobs\": {}}"] {
             let reply = server.send("POST", path, &[HOST, JSON], body).await;
             assert_eq!(

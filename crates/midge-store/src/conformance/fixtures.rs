@@ -8,7 +8,7 @@ use midge_core::{Job, JobEvent, Machine, MachineState, NewJob};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy, Usage};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{JobId, Labels, Lease, MachineName, ModuleName, QueueName, Timestamp};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -52,6 +52,7 @@ pub fn job_of(number: u128, queue_name: &str, module_name: &str, due: i64) -> Jo
         queue: queue(queue_name),
         priority: 0,
         key: None,
+        labels: Labels::default(),
         content_hash: number as u64,
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),

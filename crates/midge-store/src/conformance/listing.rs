@@ -2,6 +2,7 @@
 
 use midge_core::{Job, Phase, StateFilter};
 use midge_protocol::JobId;
+use midge_protocol::api::Cursor;
 
 use super::Kept;
 use super::fixtures::{
@@ -59,7 +60,7 @@ pub async fn every_search_lists_exactly_what_fits(store: &dyn Store) -> Kept {
                 },
                 queue: (asked_for & 4 > 0).then(|| queue("rare")),
                 module: (asked_for & 8 > 0).then(|| module("resize")),
-                before: None,
+                ..JobSearch::default()
             };
             let fits = |job: &&Job| {
                 search.state.matches(job)
@@ -87,7 +88,7 @@ pub async fn pages_follow_one_another_without_gap_or_repeat(store: &dyn Store) -
         loop {
             let page = listed(store, &search, 700).await?;
             let Some(last) = page.last() else { break };
-            search.before = Some(*last);
+            search.before = Some(Cursor::Id(*last));
             paged.extend(page);
         }
         assert_eq!(paged, whole);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use midge_core::{
     InLane, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn, claim_order,
 };
+use midge_protocol::api::JobCount;
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
     AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
@@ -16,7 +17,7 @@ use super::tables::{Tables, Waiting};
 use crate::rows::{DELETED_BYTES_GOAL, changed_at};
 use crate::work::Access;
 use crate::{
-    Content, ContentRows, JobRows, JobSearch, LaneRows, LanesCome, MachineRows, ReadJob, ScheduleRows,
+    Content, ContentRows, FoundJobs, JobRows, JobSearch, LaneRows, LanesCome, MachineRows, ScheduleRows,
     StoreError,
 };
 
@@ -40,9 +41,21 @@ impl<'a> MemoryRows<'a> {
         }
     }
 
+    pub(super) fn tables(&self) -> &Tables {
+        self.tables
+    }
+
+    pub(super) fn to_write(&self) -> Result<(), StoreError> {
+        self.access.to_write()
+    }
+
     /// Writes or deletes one row of the table that `table` chooses.
-    fn set<K, V>(&mut self, table: fn(&mut Tables) -> &mut BTreeMap<K, V>, key: K, value: Option<V>)
-    where
+    pub(super) fn set<K, V>(
+        &mut self,
+        table: fn(&mut Tables) -> &mut BTreeMap<K, V>,
+        key: K,
+        value: Option<V>,
+    ) where
         K: Ord + Clone + 'static,
         V: 'static,
     {
@@ -181,17 +194,12 @@ impl JobRows for MemoryRows<'_> {
         Ok(leased.filter_map(|id| self.tables.jobs.get(id)).map(|job| Job::clone(job)).collect())
     }
 
-    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<ReadJob>, StoreError> {
-        let jobs = match search.before {
-            Some(before) => self.tables.jobs.range(..before),
-            None => self.tables.jobs.range(..),
-        };
-        let wanted = |job: &&Arc<Job>| {
-            search.state.matches(job)
-                && search.queue.as_ref().is_none_or(|queue| job.queue == *queue)
-                && search.module.as_ref().is_none_or(|module| job.module == *module)
-        };
-        Ok(jobs.rev().map(|(_, job)| job).filter(wanted).take(limit).map(|job| Ok(Job::clone(job))).collect())
+    fn jobs_found(&mut self, search: &JobSearch, limit: usize) -> Result<FoundJobs, StoreError> {
+        self.find(search, limit)
+    }
+
+    fn jobs_counted(&mut self, search: &JobSearch, _: Timestamp) -> Result<JobCount, StoreError> {
+        self.count(search)
     }
 
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError> {

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn, UniqueKey};
+use midge_core::{Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Sweep, Turn, UniqueKey};
+use midge_protocol::api::FailureGroup;
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
-    AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
+    AttemptNumber, Fingerprint, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
 };
 
 use crate::Content;
@@ -44,6 +45,8 @@ pub(super) struct Tables {
     pub(super) attempts: BTreeMap<(JobId, AttemptNumber), AttemptView>,
     pub(super) machines: BTreeMap<MachineName, Machine>,
     pub(super) schedules: BTreeMap<ScheduleName, Schedule>,
+    pub(super) failures: BTreeMap<Fingerprint, FailureGroup>,
+    pub(super) sweeps: BTreeMap<u64, Sweep>,
     pub(super) settings: BTreeMap<String, String>,
 }
 

@@ -20,7 +20,7 @@ mod line;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{JobCounts, Phase};
+use midge_core::{JobCounts, JobSearch, Phase, StateFilter};
 use midge_protocol::{ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, params};
 
@@ -179,6 +179,34 @@ impl Counts {
             }
         }
         Ok(all)
+    }
+
+    /// Counts the jobs that fit a plain search, as they are at a time. The horizon is moved there.
+    pub(super) fn fitting(
+        &mut self,
+        connection: &Connection,
+        search: &JobSearch,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let StateFilter { phases, due_until, due_after } = &search.state;
+        self.move_to(connection, due_until.or(*due_after).unwrap_or(now))?;
+        let wants = |line: &&Line| {
+            search.queue.as_ref().is_none_or(|queue| line.queue == *queue)
+                && search.module.as_ref().is_none_or(|module| line.module == *module)
+        };
+        let mut jobs = 0;
+        for line in self.lines.iter().filter(wants) {
+            for phase in Phase::ALL.into_iter().filter(|phase| phases.is_empty() || phases.contains(phase)) {
+                // Only what is in line has a time that is still to come.
+                let later = if phase.is_in_line() { line.later(phase) } else { 0 };
+                jobs += match (due_until, due_after) {
+                    (None, None) => line.jobs(phase),
+                    (Some(_), _) => line.jobs(phase) - later,
+                    (None, Some(_)) => later,
+                };
+            }
+        }
+        Ok(jobs as u64)
     }
 
     /// Returns how many jobs of a queue wait.

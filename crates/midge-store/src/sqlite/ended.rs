@@ -33,11 +33,11 @@ impl SqliteRows<'_> {
     ) -> Result<usize, StoreError> {
         let connection = self.connection;
         let mut statement = connection.prepare_cached(
-            "SELECT row, id, module, due FROM jobs INDEXED BY jobs_ended
+            "SELECT row, id, module, due, tags FROM jobs INDEXED BY jobs_ended
              WHERE ended_at IS NOT NULL AND queue = ?1 AND phase = ?2 AND ended_at < ?3 ORDER BY ended_at LIMIT ?4",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let (mut found, mut bytes): (Vec<(i64, JobId)>, u64) = (Vec::new(), 0);
+        let (mut found, mut bytes): (Vec<(i64, JobId, Option<String>)>, u64) = (Vec::new(), 0);
         let mut rows = statement.query(params![queue.as_str(), phase as i64, before.as_millis(), limit])?;
         while bytes < DELETED_BYTES_GOAL
             && let Some(row) = rows.next()?
@@ -46,10 +46,10 @@ impl SqliteRows<'_> {
             let due = Timestamp::from_millis(row.get(3)?);
             self.counts()?.count(Counted { queue: queue.as_str(), module, phase, due }, -1)?;
             bytes += self.bytes_of(job)?;
-            found.push((row.get(0)?, job));
+            found.push((row.get(0)?, job, row.get(4)?));
         }
         drop(rows);
-        found.iter().try_for_each(|(row, id)| self.delete_row(*row, *id))?;
+        found.iter().try_for_each(|(row, id, tags)| self.delete_row(*row, *id, tags.as_deref()))?;
         Ok(found.len())
     }
 

@@ -3,30 +3,36 @@
 use std::collections::BTreeMap;
 
 use midge_core::{InLane, Job, JobCounts, Phase, UnreadableJob, claim_order};
+use midge_protocol::api::JobCount;
 use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::counts::Counted;
 use super::decode::{phase, to_json};
+use super::labels::Labelled;
 use super::lanes::LaneCounts;
-use super::listing;
 use super::read::read_job;
 use super::rows::SqliteRows;
+use super::search;
 use crate::rows::changed_at;
 use crate::work::Access;
-use crate::{JobRows, JobSearch, ReadJob, StoreError};
+use crate::{FoundJobs, JobRows, JobSearch, StoreError};
 
 /// A statement that inserts a job, or does what is said where there is one already.
 macro_rules! insert {
     ($on_conflict:literal) => {
         concat!(
             "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, expires_at, key, priority,
-                       ranked, unique_key, body)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ",
+                       ranked, body, unique_key, tags, cause, fingerprint, failed_at)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) ",
             $on_conflict
         )
     };
 }
+
+const INSERT: &str = insert!("ON CONFLICT (id) DO NOTHING");
+/// Of a job that is to be the only one of its key, where there may be another.
+pub(super) const INSERT_UNIQUE: &str = insert!("ON CONFLICT DO NOTHING");
 
 impl JobRows for SqliteRows<'_> {
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
@@ -103,8 +109,12 @@ impl JobRows for SqliteRows<'_> {
         Ok(jobs)
     }
 
-    fn jobs_listed(&mut self, search: &JobSearch, limit: usize) -> Result<Vec<ReadJob>, StoreError> {
-        listing::list(self, search, limit)
+    fn jobs_found(&mut self, search: &JobSearch, limit: usize) -> Result<FoundJobs, StoreError> {
+        search::find(self, search, limit)
+    }
+
+    fn jobs_counted(&mut self, search: &JobSearch, now: Timestamp) -> Result<JobCount, StoreError> {
+        search::count(self, search, now)
     }
 
     fn put_jobs(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
@@ -178,7 +188,7 @@ impl JobRows for SqliteRows<'_> {
             rows.count_in_lane(&mut lanes, &before.queue, &before.key, Some(before.in_lane()), None)?;
             let about_now = rows.counts()?.horizon();
             rows.put_counted(lanes, about_now)?;
-            rows.delete_row(before.row, id)?;
+            rows.delete_row(before.row, id, before.labelled.tags.as_deref())?;
             Ok(true)
         })
     }
@@ -266,15 +276,18 @@ impl SqliteRows<'_> {
         let body = to_json(job);
         // Most jobs without an attempt are new, so the insert is tried first. One with attempts has a row, so the row
         // is looked for first.
-        let before = if job.attempt.0 == 0 && self.insert(job, &body)? {
+        let labelled = Labelled::of(job);
+        let before = if job.attempt.0 == 0 && self.insert(job, &labelled, &body)? {
             None
         } else if let Some(before) = self.find(job.id)? {
-            self.update(&before, job, &body)?;
+            self.update(&before, job, &labelled, &body)?;
             Some(before)
         } else {
-            self.insert(job, &body)?;
+            self.insert(job, &labelled, &body)?;
             None
         };
+        let tags_before = before.as_ref().and_then(|before| before.labelled.tags.as_deref());
+        self.put_tags(job.id, tags_before, labelled.tags.as_deref())?;
         let after = counted(job);
         let same_lane =
             before.as_ref().is_none_or(|before| before.queue == after.queue && before.key == key(job));
@@ -297,11 +310,17 @@ impl SqliteRows<'_> {
     }
 
     /// Inserts a job where there is none with its id. Returns whether it did.
-    fn insert(&self, job: &Job, body: &str) -> Result<bool, StoreError> {
-        self.insert_by(insert!("ON CONFLICT (id) DO NOTHING"), job, body)
+    fn insert(&self, job: &Job, labelled: &Labelled, body: &str) -> Result<bool, StoreError> {
+        self.insert_by(INSERT, job, labelled, body)
     }
 
-    fn insert_by(&self, sql: &str, job: &Job, body: &str) -> Result<bool, StoreError> {
+    pub(super) fn insert_by(
+        &self,
+        sql: &str,
+        job: &Job,
+        labelled: &Labelled,
+        body: &str,
+    ) -> Result<bool, StoreError> {
         let inserted = self.connection.prepare_cached(sql)?.execute(params![
             job.id.as_bytes(),
             job.queue.as_str(),
@@ -314,49 +333,19 @@ impl SqliteRows<'_> {
             key(job),
             job.priority,
             is_ranked(job),
+            body,
             unique_key(job),
-            body
+            labelled.tags,
+            labelled.cause,
+            labelled.fingerprint,
+            labelled.failed_at
         ])?;
         Ok(inserted == 1)
     }
 
-    /// Writes a new job where none holds its key; returns the one that does.
-    fn put_unique_job(&mut self, job: &Job) -> Result<Option<Job>, StoreError> {
-        let body = to_json(job);
-        let now = changed_at(job);
-        let connection = self.connection;
-        self.counts()?.follow(connection, now)?;
-        while !self.insert_by(insert!("ON CONFLICT DO NOTHING"), job, &body)? {
-            let sql = "SELECT row, body FROM jobs WHERE unique_key = ?1";
-            let mut statement = connection.prepare_cached(sql)?;
-            let found = statement
-                .query_row([unique_key(job)], |row| {
-                    Ok((row.get(0)?, read_job(connection, row.get(0)?, row.get_ref(1)?)))
-                })
-                .optional()?;
-            let Some((row, holder)) = found else {
-                return Err(StoreError::Failed(format!(
-                    "a new job has the id {}, which another has",
-                    job.id
-                )));
-            };
-            match holder? {
-                Ok(holder) => return Ok(Some(holder)),
-                Err(unreadable) => self.discard(vec![(row, unreadable)], now)?,
-            }
-        }
-        let after = counted(job);
-        self.counts()?.count(after, 1)?;
-        let mut lanes = LaneCounts::default();
-        self.count_in_lane(&mut lanes, after.queue, key(job), None, Some(in_lane(after)))?;
-        self.put_counted(lanes, now)?;
-        Ok(None)
-    }
-
     fn find(&self, id: JobId) -> Result<Option<Before>, StoreError> {
-        let sql =
-            "SELECT row, queue, module, phase, due, machine, ended_at, expires_at, key, priority, unique_key
-             FROM jobs WHERE id = ?1";
+        let sql = "SELECT row, queue, module, phase, due, machine, ended_at, expires_at, key, priority,
+                     unique_key, tags, cause, fingerprint, failed_at FROM jobs WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([id.as_bytes()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -372,16 +361,29 @@ impl SqliteRows<'_> {
             key: row.get(8)?,
             priority: row.get(9)?,
             unique_key: row.get(10)?,
+            labelled: Labelled {
+                tags: row.get(11)?,
+                cause: row.get(12)?,
+                fingerprint: row.get(13)?,
+                failed_at: row.get(14)?,
+            },
         }))
     }
 
     /// Writes over a job. Columns that did not change are not named: SQLite renews each index that has a named column.
-    fn update(&self, before: &Before, job: &Job, body: &str) -> Result<(), StoreError> {
+    fn update(&self, before: &Before, job: &Job, labelled: &Labelled, body: &str) -> Result<(), StoreError> {
         let after = counted(job);
         let same_names = before.queue == after.queue && before.module == after.module;
         let same_rank = before.key == key(job) && before.priority == job.priority;
         let same_lease = before.machine.as_deref() == machine(job);
         let same_end = before.ended_at == ended_at(job);
+        if before.labelled != *labelled {
+            let sql =
+                "UPDATE jobs SET tags = ?2, cause = ?3, fingerprint = ?4, failed_at = ?5 WHERE row = ?1";
+            let Labelled { tags, cause, fingerprint, failed_at } = labelled;
+            let values = params![before.row, tags, cause, fingerprint, failed_at];
+            self.connection.prepare_cached(sql)?.execute(values)?;
+        }
         if before.expires_at != expires_at(job) {
             let sql = "UPDATE jobs SET expires_at = ?2 WHERE row = ?1";
             self.connection.prepare_cached(sql)?.execute(params![before.row, expires_at(job)])?;
@@ -418,8 +420,9 @@ impl SqliteRows<'_> {
     }
 
     /// Deletes a job's row and all that belongs to it. It is not counted any more.
-    pub(super) fn delete_row(&self, row: i64, id: JobId) -> Result<(), StoreError> {
+    pub(super) fn delete_row(&self, row: i64, id: JobId, tags: Option<&str>) -> Result<(), StoreError> {
         let connection = self.connection;
+        self.put_tags(id, tags, None)?;
         connection.prepare_cached("DELETE FROM jobs WHERE row = ?1")?.execute([row])?;
         for sql in [
             "DELETE FROM contents WHERE job = ?1",
@@ -433,7 +436,7 @@ impl SqliteRows<'_> {
 
     /// Discards jobs that cannot be read: their columns change, and what is in their rows is left as it is. A
     /// transaction that only reads leaves them alone.
-    fn discard(&mut self, unreadable: Vec<(i64, UnreadableJob)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn discard(&mut self, unreadable: Vec<(i64, UnreadableJob)>, now: Timestamp) -> Result<(), StoreError> {
         if unreadable.is_empty() || self.access == Access::Read {
             return Ok(());
         }
@@ -443,7 +446,7 @@ impl SqliteRows<'_> {
                 let after = before.clone().discarded(now);
                 let why = &after.why;
                 tracing::error!(job.id = %after.id, why, "the row of a job cannot be read: the job is discarded; `midge jobs delete` deletes it");
-                let sql = "UPDATE jobs SET phase = ?2, ended_at = ?3, machine = NULL, expires_at = NULL,
+                let sql = "UPDATE jobs SET phase = ?2, ended_at = ?3, failed_at = ?3, machine = NULL, expires_at = NULL,
                            unique_key = NULL WHERE row = ?1";
                 let ended_at = after.ended_at.map(Timestamp::as_millis);
                 rows.connection.prepare_cached(sql)?.execute(params![row, after.phase as i64, ended_at])?;
@@ -498,6 +501,7 @@ struct Before {
     key: String,
     priority: i8,
     unique_key: Option<[u8; 16]>,
+    labelled: Labelled,
 }
 
 impl Before {
@@ -510,12 +514,12 @@ impl Before {
     }
 }
 
-fn in_lane(job: Counted<'_>) -> InLane {
+pub(super) fn in_lane(job: Counted<'_>) -> InLane {
     InLane { phase: job.phase, due: job.due }
 }
 
 /// Returns the key as its column has it: empty where there is none.
-fn key(job: &Job) -> &str {
+pub(super) fn key(job: &Job) -> &str {
     job.key.as_ref().map_or("", JobKey::as_str)
 }
 
@@ -523,7 +527,7 @@ fn is_ranked(job: &Job) -> bool {
     job.key.is_some() || job.priority != 0
 }
 
-fn counted(job: &Job) -> Counted<'_> {
+pub(super) fn counted(job: &Job) -> Counted<'_> {
     Counted { queue: job.queue.as_str(), module: job.module.as_str(), phase: job.phase(), due: job.due() }
 }
 
@@ -531,7 +535,7 @@ fn counted_unreadable(job: &UnreadableJob) -> Counted<'_> {
     Counted { queue: job.queue.as_str(), module: job.module.as_str(), phase: job.phase, due: job.due }
 }
 
-fn unique_key(job: &Job) -> Option<[u8; 16]> {
+pub(super) fn unique_key(job: &Job) -> Option<[u8; 16]> {
     job.unique.as_ref().map(|hold| hold.key.0)
 }
 

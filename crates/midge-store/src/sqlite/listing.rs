@@ -1,4 +1,4 @@
-//! Lists jobs for people, newest id first, so that no search makes it look at all jobs.
+//! Lists jobs by state, queue and module, newest id first, so that no search makes it look at all jobs.
 //!
 //! Most pages are found among the newest jobs. For one that is not, each index that holds such jobs gives its newest,
 //! and `counts` says which parts of an index are not empty.
@@ -55,7 +55,8 @@ impl Listing<'_> {
             "SELECT id, queue, module, phase, due, body, row FROM jobs INDEXED BY jobs_by_id
              WHERE id < ?1 ORDER BY id DESC",
         )?;
-        let before: &[u8] = self.search.before.as_ref().map_or(&BEYOND_IDS, |id| id.as_bytes());
+        let before = self.search.ids().1;
+        let before: &[u8] = before.as_ref().map_or(&BEYOND_IDS, |id| id.as_bytes());
         let mut jobs = Vec::new();
         let mut looked_at = 0;
         let mut found = statement.query([before])?;
@@ -139,7 +140,7 @@ impl Listing<'_> {
         Ok(found)
     }
 
-    /// Looks at all jobs in line of the queues, in an index that has every column that is asked for: with a million of
+    /// Looks at all jobs in line of the queues that have some that may fit, in an index that has every column that is asked for: with a million of
     /// them, it takes a fifth of a second.
     fn in_line(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
         let mut found = Vec::new();
@@ -152,11 +153,16 @@ impl Listing<'_> {
             return Ok(found);
         }
         let (after, until) = self.due();
-        let (queue, module) = self.names();
-        let queues = rows.counts()?.queues_in_line();
-        for waiting in queues.iter().filter(|name| queue.is_none_or(|queue| name.as_str() == queue)) {
-            let (name, limit) = (waiting.as_str(), self.limit as i64);
-            let values = params![name, after, until, before.as_bytes(), module, fresh, retrying, limit];
+        let (_, module) = self.names();
+        let mut queues: Vec<QueueName> = Vec::new();
+        for (queue, _, _) in self.parts(rows, &[Phase::Fresh, Phase::Retrying])? {
+            if !queues.contains(&queue) {
+                queues.push(queue);
+            }
+        }
+        for queue in queues {
+            let (queue, limit) = (queue.as_str(), self.limit as i64);
+            let values = params![queue, after, until, before.as_bytes(), module, fresh, retrying, limit];
             self.collect(rows, sql, values, &mut found)?;
         }
         Ok(found)

@@ -13,14 +13,14 @@ use anyhow::Result;
 use midge_cli::output::{note, say, say_json};
 use midge_cli::words;
 use midge_client::EnqueueRequest;
-use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits};
+use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits};
 
 use self::again::AgainArgs;
 use self::unique::UniqueArgs;
 pub(super) use self::wait::exit::NOT_ENDED;
 use self::wait::follow;
 pub(super) use self::wait::{Told, failed, wait};
-use crate::arguments::{ContentArgs, ServerArgs};
+use crate::arguments::{ContentArgs, ServerArgs, key_value};
 use crate::connection::Answered;
 
 /// Enqueue a job, and perhaps wait for its result
@@ -40,6 +40,7 @@ Examples:
   midge enqueue news --expires-in 1h --backoff 10s..5m --backoff-after trap=none --retry-for 2h
   midge enqueue import --key acme --priority -5
   midge enqueue sync --unique --in 5m --on-conflict push-back
+  midge enqueue mail --tag customer:42 --meta by=Ada
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run
@@ -62,6 +63,12 @@ pub(crate) struct Args {
     /// What it has in common with others that are limited together and take turns, such as a tenant
     #[arg(long)]
     key: Option<JobKey>,
+    /// A word by which it is found, such as customer:42; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<Tag>,
+    /// A text under a name that is shown with it; may be given several times
+    #[arg(long, value_name = "NAME=TEXT", value_parser = key_value)]
+    meta: Vec<(String, String)>,
     /// How many attempts may be spent [default: the module's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
@@ -90,7 +97,7 @@ pub(crate) struct Args {
     /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
     #[arg(
         long, value_name = "FILE|-",
-        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "max_attempts", "time_limit", "id", "wait", "follow", "AgainArgs", "UniqueArgs"]
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "tags", "meta", "max_attempts", "time_limit", "id", "wait", "follow", "AgainArgs", "UniqueArgs"]
     )]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -133,6 +140,8 @@ impl Args {
             in_ms: self.r#in.map(millis),
             priority: self.priority,
             key: self.key.clone(),
+            tags: self.tags.clone(),
+            meta: self.meta.iter().cloned().collect(),
             max_attempts: self.max_attempts,
             time_limit_ms: self.time_limit.map(millis),
             ..EnqueueRequest::new(module)
@@ -166,7 +175,7 @@ mod tests {
     #[test]
     fn what_is_said_is_what_is_asked_for() {
         let request = request(
-            "midge enqueue hello --args [1] --in 1h30m --queue slow --max-attempts 3 --time-limit 90s \
+            "midge enqueue hello --args [1] --in 1h30m --queue slow --max-attempts 3 --time-limit 90s --tag a --tag b:1 --meta by=Ada \
              --id 0190b3e4-7d5c-7c3a-9f00-0123456789ab"
                 .replace("  ", " ")
                 .as_str(),
@@ -174,7 +183,8 @@ mod tests {
         let json = serde_json::to_value(&request).unwrap();
         let expected = serde_json::json!({
             "id": "0190b3e4-7d5c-7c3a-9f00-0123456789ab", "module": "hello", "args": [1], "queue": "slow",
-            "in_ms": 5_400_000, "max_attempts": 3, "time_limit_ms": 90_000,
+            "in_ms": 5_400_000, "max_attempts": 3, "time_limit_ms": 90_000, "tags": ["a", "b:1"],
+            "meta": {"by": "Ada"},
         });
         assert_eq!(json, expected);
     }

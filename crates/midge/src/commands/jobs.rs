@@ -1,6 +1,7 @@
 //! `midge jobs`: what became of jobs, and what to do about them.
 
-mod retry;
+mod act;
+mod filter;
 mod show;
 
 use std::process::ExitCode;
@@ -11,10 +12,13 @@ use midge_cli::output::{dim, note, say, say_json, state, write_bytes};
 use midge_cli::table::{Table, cut};
 use midge_cli::words;
 use midge_client::{Client, Position};
-use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
+use midge_protocol::api::{Action, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp, nearest, shown};
+use midge_protocol::{AttemptNumber, JobId, QueueName, Timestamp, shown};
 
+use self::act::{ActArgs, act};
+pub(super) use self::filter::none_of;
+use self::filter::{FilterArgs, for_people};
 use super::enqueue::{self, Told};
 use super::follow::{LogTo, follow};
 use crate::arguments::ServerArgs;
@@ -24,8 +28,10 @@ use crate::connection::Answered;
 const NOTE_WIDTH_MAX: usize = 60;
 /// A server that is restarted while somebody follows is waited for, for about half a minute.
 const FOLLOW_TRIES: u32 = 20;
+/// How often a server that stops early is asked to go on: over a million jobs, some seconds.
+const PAGES_MAX: usize = 250;
 
-/// List jobs, look at one, cancel, retry or delete some
+/// List jobs, look at one, cancel, retry, delete or move some
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
@@ -34,10 +40,14 @@ Without a subcommand it lists.
 Examples:
   midge jobs                                          the newest jobs
   midge jobs --state running --queue mail --json
+  midge jobs --tag customer:42 --since 2h
+  midge jobs --state discarded --text 'connection refused'
   midge jobs show 0190b3e4-7d5c-7c3a-9f00-0123456789ab
   midge jobs log -f 0190b3e4-7d5c-7c3a-9f00-0123456789ab      as it comes, until the job ends
   midge jobs result 0190b3e4-7d5c-7c3a-9f00-0123456789ab > result.json
-  midge jobs retry --state discarded --module resize  run what failed for good once more")]
+  midge jobs retry --state discarded --module resize  run what failed for good once more
+  midge jobs cancel --tag campaign:7 --dry-run        how many that would be
+  midge jobs move slow --queue mail --key acme")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -57,12 +67,18 @@ enum Command {
     Result(IdArgs),
     /// Wait for a job to end, and write its result to stdout; exits as `midge enqueue --wait` does
     Wait(WaitArgs),
+    /// Say how many jobs there are
+    Count(CountArgs),
     /// Cancel jobs, whether they wait or run
-    Cancel(IdsArgs),
+    Cancel(ActArgs),
     /// Run jobs again that ended, or waiting ones at once
-    Retry(retry::Args),
+    Retry(ActArgs),
     /// Delete jobs that do not run, with all that belongs to them
-    Delete(IdsArgs),
+    Delete(ActArgs),
+    /// Give waiting jobs another priority
+    Priority(PriorityArgs),
+    /// Put waiting jobs into another queue
+    Move(MoveArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,25 +95,15 @@ struct ListArgs {
     server: ServerArgs,
 }
 
-/// The flags that say which jobs are meant.
 #[derive(Debug, clap::Args)]
-struct FilterArgs {
-    /// Only jobs in this state
-    #[arg(long, value_name = "STATE")]
-    state: Option<State>,
-    /// Only jobs of this queue
-    #[arg(long, value_name = "NAME")]
-    queue: Option<QueueName>,
-    /// Only jobs of this module
-    #[arg(long, value_name = "NAME")]
-    module: Option<ModuleName>,
-}
-
-impl FilterArgs {
-    fn filter(self, limit: u32) -> JobFilter {
-        let FilterArgs { state, queue, module } = self;
-        JobFilter { state, queue, module, before: None, limit: Some(limit) }
-    }
+struct CountArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,12 +115,20 @@ struct IdArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct IdsArgs {
-    /// The jobs
-    #[arg(required = true)]
-    ids: Vec<JobId>,
+struct PriorityArgs {
+    /// The new priority, from -100 to 100; smaller first
+    #[arg(allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-100..=100))]
+    priority: i8,
     #[command(flatten)]
-    server: ServerArgs,
+    act: ActArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct MoveArgs {
+    /// The queue to wait in
+    queue_name: QueueName,
+    #[command(flatten)]
+    act: ActArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -174,9 +188,15 @@ impl Args {
                 let client = args.server.client()?;
                 return enqueue::wait(&client, args.id, Told::all_so_far(), args.timeout, args.json).await;
             }
-            Command::Cancel(args) => return cancel(args).await,
-            Command::Retry(args) => return retry::retry(args).await,
-            Command::Delete(args) => return delete(args).await,
+            Command::Count(args) => {
+                let count = args.server.client()?.count_jobs(&args.filter.filter()).await.answered()?;
+                if args.json { say_json(&count)? } else { say(count)? }
+            }
+            Command::Cancel(args) => return act(Action::Cancel, args).await,
+            Command::Retry(args) => return act(Action::Retry, args).await,
+            Command::Delete(args) => return act(Action::Delete, args).await,
+            Command::Priority(args) => return act(Action::Priority(args.priority), args.act).await,
+            Command::Move(args) => return act(Action::Move(args.queue_name), args.act).await,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -195,45 +215,45 @@ async fn follow_log(args: LogArgs) -> Result<()> {
 
 async fn list(args: ListArgs) -> Result<()> {
     let client = args.server.client()?;
-    let filter = args.filter.filter(args.limit);
-    let page = client.jobs(&filter).await.answered()?;
+    let filter = JobFilter { limit: Some(args.limit), ..for_people(args.filter.filter()) };
+    let page = pages(&client, &filter).await?;
     if args.json {
         return say_json(&page);
     }
-    if page.jobs.is_empty() {
+    if page.jobs.is_empty() && !page.stopped_early {
         note(none_of(&client, &filter).await?);
         return Ok(());
     }
-    say(table(&page.jobs, words::now()))?;
-    if page.next.is_some() {
-        note(dim("there are more: use --limit, --state, --queue or --module"));
+    if !page.jobs.is_empty() {
+        say(table(&page.jobs, words::now()))?;
+    }
+    if page.stopped_early {
+        note(dim("looked at many jobs and stopped: there may be more, so say more of those that are meant"));
+    } else if page.next.is_some() {
+        note(dim("there are more: use --limit, or say more of those that are meant"));
     }
     Ok(())
 }
 
-/// Says that there are no jobs of a kind, and, where it names what is not there, what was likely meant.
-async fn none_of(client: &Client, filter: &JobFilter) -> Result<String> {
-    if let Some(module) = &filter.module {
-        let known = client.modules().await.answered()?.modules;
-        if known.iter().all(|known| known.name != *module) {
-            return Ok(no_jobs("module", module.as_str(), known.iter().map(|known| known.name.as_str())));
+/// Returns as many jobs as are asked for, in one page. Where the server stops early, it is asked to go on.
+async fn pages(client: &Client, filter: &JobFilter) -> Result<JobPage> {
+    let mut page = client.jobs(filter).await.answered()?;
+    let wanted = filter.page_len().unwrap_or_default();
+    for _ in 1..PAGES_MAX {
+        if !page.stopped_early || page.jobs.len() >= wanted {
+            break;
         }
+        let limit = u32::try_from(wanted - page.jobs.len()).ok();
+        let rest = JobFilter { before: page.next, limit, ..filter.clone() };
+        let JobPage { jobs, next, stopped_early } = client.jobs(&rest).await.answered()?;
+        page.jobs.extend(jobs);
+        (page.next, page.stopped_early) = (next, stopped_early);
     }
-    if let Some(queue) = &filter.queue {
-        let known = client.queues().await.answered()?.queues;
-        if !known.iter().any(|known| known.name == *queue) {
-            return Ok(no_jobs("queue", queue.as_str(), known.iter().map(|queue| queue.name.as_str())));
-        }
-    }
-    Ok("there are no such jobs".to_owned())
+    Ok(page)
 }
 
-fn no_jobs<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let hint = nearest(name, known).map(|nearest| format!(": did you mean `{nearest}`?")).unwrap_or_default();
-    format!("there is no {what} `{name}`, and there are no jobs of it{hint}")
-}
-
-fn table(jobs: &[JobView], now: Timestamp) -> Table {
+/// Returns jobs as a table.
+pub(super) fn table(jobs: &[JobView], now: Timestamp) -> Table {
     let mut table = Table::new(&["ID", "MODULE", "QUEUE", "STATE", ">SPENT", "ENQUEUED", ">RAN", "NOTE"]);
     for job in jobs {
         let ran = job.started_at.map(|started| words::duration(job.ended_at.unwrap_or(now).since(started)));
@@ -282,37 +302,6 @@ fn remark(job: &JobView, now: Timestamp) -> String {
     }
 }
 
-async fn cancel(args: IdsArgs) -> Result<ExitCode> {
-    let client = args.server.client()?;
-    let mut code = ExitCode::SUCCESS;
-    for id in args.ids {
-        match client.cancel(id).await.answered() {
-            Ok(job) if job.state.is_ended() => say(format_args!("{id} is {}", state(job.state)))?,
-            Ok(_) => say(format_args!("{id} is being cancelled: it ends once its Machine has heard of it"))?,
-            Err(error) => {
-                midge_cli::output::show_error(&error);
-                code = ExitCode::FAILURE;
-            }
-        }
-    }
-    Ok(code)
-}
-
-async fn delete(args: IdsArgs) -> Result<ExitCode> {
-    let client = args.server.client()?;
-    let mut code = ExitCode::SUCCESS;
-    for id in args.ids {
-        match client.delete(id).await.answered() {
-            Ok(()) => say(format_args!("{id} is deleted"))?,
-            Err(error) => {
-                midge_cli::output::show_error(&error);
-                code = ExitCode::FAILURE;
-            }
-        }
-    }
-    Ok(code)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -333,16 +322,6 @@ mod tests {
     fn a_job_that_cannot_be_read_is_said_to_be_one() {
         let job = job(json!({"state": "discarded", "unreadable": "it is no JSON"}));
         assert_eq!(remark(&job, words::now()), "its row cannot be read: it is no JSON");
-    }
-
-    #[test]
-    fn a_name_that_nothing_has_is_told_with_the_nearest() {
-        let none = |name| no_jobs("module", name, ["resize", "hello"].into_iter());
-        assert_eq!(
-            none("resise"),
-            "there is no module `resise`, and there are no jobs of it: did you mean `resize`?"
-        );
-        assert_eq!(none("x"), "there is no module `x`, and there are no jobs of it");
     }
 
     #[test]

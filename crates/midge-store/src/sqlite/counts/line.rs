@@ -73,6 +73,12 @@ impl Line {
         *numbers.of(phase)
     }
 
+    /// Returns how many jobs of a phase in which they are in line are due after the horizon.
+    pub(super) fn later(&self, phase: Phase) -> i64 {
+        let mut later = self.later;
+        *later.of(phase)
+    }
+
     /// Returns whether any job is in a phase.
     pub(in crate::sqlite) fn has(&self, phase: Phase) -> bool {
         self.jobs(phase) > 0

@@ -9,7 +9,7 @@ use midge_cli::table::{Table, cut};
 use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::job::{AttemptView, JobView};
-use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
+use midge_protocol::{AttemptNumber, JobId, Tag, Timestamp, shown};
 
 use crate::connection::Answered;
 
@@ -63,6 +63,13 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     if job.priority != 0 {
         fact("priority", &job.priority);
     }
+    if !job.labels.tags.is_empty() {
+        let tags: Vec<&str> = job.labels.tags.iter().map(Tag::as_str).collect();
+        fact("tags", &shown::line(&tags.join(", ")));
+    }
+    for (name, text) in &job.labels.meta {
+        fact("meta", &format_args!("{}={}", shown::line(name), shown::line(text)));
+    }
     if let Some(why) = &job.unreadable {
         fact("state", &format_args!("{}, its row cannot be read: {why}", state(job.state)));
         fact("args", &args);
@@ -109,6 +116,9 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     }
     if let Some(failure) = &job.failure {
         fact("failure", &format_args!("{}: {}", failure.cause, shown::text(&failure.message)));
+    }
+    if let Some(fingerprint) = job.failed.and_then(|failed| failed.fingerprint) {
+        fact("alike", &format_args!("{fingerprint}, see `midge failures show {fingerprint}`"));
     }
     facts
 }

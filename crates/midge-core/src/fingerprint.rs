@@ -1,0 +1,262 @@
+//! Which failures are alike: those of one module and cause whose messages say the same of different things.
+//!
+//! Of a message's first line, what differs from job to job is left out: numbers, ids, addresses, and what is quoted.
+
+use midge_protocol::job::Failure;
+use midge_protocol::{Fingerprint, ModuleName};
+
+/// How much of a message is looked at: what is said at its beginning.
+const MESSAGE_BYTES_MAX: usize = 512;
+/// Stands for what differs from job to job.
+const ANY: &str = "#";
+/// Stands for what is quoted.
+const QUOTED: &str = "'#'";
+
+/// Returns what a failure has in common with those that are alike.
+pub(crate) fn fingerprint(module: &ModuleName, failure: &Failure) -> Fingerprint {
+    let mut hash = Fnv::default();
+    for part in [module.as_str(), failure.cause.as_str(), &without_values(&failure.message)] {
+        hash.add(part.as_bytes());
+        // No part holds it, so that no two lists of parts are the same bytes.
+        hash.add(&[0]);
+    }
+    Fingerprint(hash.0)
+}
+
+/// Returns the first line of a message without what differs from job to job.
+fn without_values(message: &str) -> String {
+    let line = message.trim_start().lines().next().unwrap_or_default();
+    let mut rest = &line[..line.floor_char_boundary(MESSAGE_BYTES_MAX)];
+    let mut kept = String::with_capacity(rest.len());
+    while let Some(first) = rest.chars().next() {
+        let end = match first {
+            '"' | '\'' | '`' => quoted(rest, first, kept.chars().next_back()),
+            _ => None,
+        };
+        if let Some(end) = end {
+            kept.push_str(QUOTED);
+            rest = &rest[end..];
+        } else if first.is_whitespace() || first.is_control() {
+            if !kept.ends_with(' ') {
+                kept.push(' ');
+            }
+            rest = &rest[first.len_utf8()..];
+        } else if is_part(first) {
+            let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+            word(&rest[..end], &mut kept);
+            rest = &rest[end..];
+        } else {
+            kept.push(first);
+            rest = &rest[first.len_utf8()..];
+        }
+    }
+    kept.trim_end().to_owned()
+}
+
+/// Returns where a quotation that begins here ends. An apostrophe within a word begins none.
+fn quoted(text: &str, quote: char, before: Option<char>) -> Option<usize> {
+    if before.is_some_and(char::is_alphanumeric) {
+        return None;
+    }
+    text[1..].find(quote).map(|end| end + 2)
+}
+
+/// Returns whether a character is part of a word, an id, an address or a path: those are kept or left out as a whole.
+fn is_part(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@' | '+' | '%' | '\\')
+}
+
+/// Keeps a word, or what is left of it without its values.
+fn word(text: &str, kept: &mut String) {
+    // What ends a sentence or a clause is not the word's.
+    let word = text.trim_end_matches(['.', ':', '-', '/']);
+    let end = &text[word.len()..];
+    if is_path(word) || word.contains('@') || is_address(word) {
+        kept.push_str(ANY);
+    } else if word.contains(':') {
+        for (index, part) in word.split(':').enumerate() {
+            kept.push_str(if index > 0 { ":" } else { "" });
+            plain(part, kept);
+        }
+        // An address with a port, or hours and minutes, are one value.
+        while kept.ends_with("#:#") {
+            kept.truncate(kept.len() - 2);
+        }
+    } else {
+        plain(word, kept);
+    }
+    kept.push_str(end);
+}
+
+/// A name of the file system or of the web: its parts differ more often than they say something.
+fn is_path(word: &str) -> bool {
+    let separators = word.matches(['/', '\\']).count();
+    word.contains("://") || word.starts_with(['/', '\\']) && word.len() > 1 || separators > 1
+}
+
+/// An address of IPv6, or hours, minutes and seconds.
+fn is_address(word: &str) -> bool {
+    word.matches(':').count() > 1
+        && word.bytes().any(|c| c.is_ascii_digit())
+        && word.split(':').all(|part| part.is_empty() || is_hex(part))
+}
+
+fn is_hex(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_hexdigit())
+}
+
+/// Keeps a word without a colon: as it is, or without its digits, or not at all where it is an id.
+fn plain(word: &str, kept: &mut String) {
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    let hex = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
+    let parts_are_hex = word.split('-').all(is_hex) && digits > 0;
+    // An id is written in hexadecimal digits, or is long and mixed of letters and digits.
+    if digits > 0 && is_hex(hex) || parts_are_hex || word.len() >= 16 && digits >= 3 {
+        kept.push_str(ANY);
+        return;
+    }
+    let mut in_number = false;
+    for c in word.chars() {
+        // The point of a number is part of it.
+        let is_number = c.is_numeric() || c == '.' && in_number;
+        if !is_number {
+            kept.push(c);
+        } else if !in_number {
+            kept.push_str(ANY);
+        }
+        in_number = is_number;
+    }
+}
+
+/// FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>: small, and the same for ever. Nobody gains by making two texts
+/// that have the same.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Fnv {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use midge_protocol::job::Cause;
+
+    use super::*;
+
+    fn of(message: &str) -> Fingerprint {
+        fingerprint(&ModuleName::new("hello").unwrap(), &Failure::new(Cause::Exit, message))
+    }
+
+    #[test]
+    fn failures_that_say_the_same_of_different_things_are_alike() {
+        for (a, b) in [
+            ("timeout after 30 s", "timeout after 1200 s"),
+            ("took 1.5 s", "took 20.25 s"),
+            ("took 1.5 s", "took 2 s"),
+            ("user 42 not found", "user 7 not found"),
+            ("user42 not found", "user7 not found"),
+            ("no row 0190b3e4-7d5c-7c3a-9f00-0123456789ab", "no row ffffffff-0000-4000-8000-00000000000a"),
+            ("commit 9fceb02 is bad", "commit 0a1b2c3d4e5f is bad"),
+            ("at 0xdeadbeef1", "at 0x1"),
+            ("connect to 10.0.0.1:5432 refused", "connect to 192.168.17.200:80 refused"),
+            ("connect to [fdaa:0:1::3]:443 refused", "connect to [2001:db8::a7]:8443 refused"),
+            ("no such file: /data/in/1.png", "no such file: /srv/other/photo.jpeg"),
+            ("GET https://example.com/a?b=1 failed", "GET https://example.org/x?b=22 failed"),
+            ("mail to ada@example.com bounced", "mail to grace@example.org bounced"),
+            ("unknown field \"colour\"", "unknown field \"size of it\""),
+            ("module `a` is missing", "module `b-c` is missing"),
+            ("key 'x' is taken", "key 'another key' is taken"),
+            ("token sk_live_4eC39HqLyjWDarjt is wrong", "token sk_live_51H8abcdEFGHijkl0 is wrong"),
+            ("it failed\nat line 1", "it failed\nbecause of another thing"),
+            ("  it   failed", "it failed"),
+            ("at 2030-01-31T08:00:00.000Z", "at 2031-12-01T23:59:59.123Z"),
+            ("(7) no", "(12345) no"),
+            ("retry 3/5", "retry 4/10"),
+        ] {
+            assert_eq!(of(a), of(b), "{a} / {b}: {} / {}", without_values(a), without_values(b));
+        }
+    }
+
+    #[test]
+    fn failures_that_say_something_else_are_not_alike() {
+        let messages = [
+            "",
+            "timeout after 30 s",
+            "timeout",
+            "user 42 not found",
+            "order 42 not found",
+            "user 42 is locked",
+            "no such file: /data/in/1.png",
+            "no space left: /data/in/1.png",
+            "connection refused",
+            "connection reset",
+            "it's over",
+            "it's late",
+            "unknown field \"colour\"",
+            "missing field \"colour\"",
+            "invalid type: string",
+            "invalid type: map",
+            "mail to ada@example.com bounced",
+            "naïve",
+            "日本語",
+            "日本",
+        ];
+        for (index, a) in messages.iter().enumerate() {
+            for b in &messages[..index] {
+                assert_ne!(of(a), of(b), "{a} / {b}: {} / {}", without_values(a), without_values(b));
+            }
+        }
+    }
+
+    #[test]
+    fn module_and_cause_are_part_of_it() {
+        let failure = Failure::new(Cause::Exit, "no");
+        let module = |name: &str| ModuleName::new(name).unwrap();
+        let ours = fingerprint(&module("hello"), &failure);
+        assert_ne!(ours, fingerprint(&module("hell"), &failure));
+        assert_ne!(ours, fingerprint(&module("hello"), &Failure::new(Cause::Trap, "no")));
+        let longer = Failure { exit_code: Some(3), retry_after_ms: Some(1), ..failure };
+        assert_eq!(ours, fingerprint(&module("hello"), &longer));
+    }
+
+    #[test]
+    fn what_is_left_of_a_message_is_what_it_says() {
+        for (message, left) in [
+            ("user 42: no row in `orders`", "user #: no row in '#'"),
+            ("connect to 10.0.0.1:5432 refused.", "connect to # refused."),
+            ("it's 8:30 on 2030-01-31", "it's # on #"),
+            ("sha256 does not match", "sha# does not match"),
+            ("added a face to the cafe", "added a face to the cafe"),
+            ("don't say \"no", "don't say \"no"),
+            ("and/or", "and/or"),
+        ] {
+            assert_eq!(without_values(message), left, "{message}");
+        }
+    }
+
+    #[test]
+    fn it_is_the_same_in_every_release() {
+        // Groups of before would be others. Whoever changes what is left out changes this on purpose.
+        assert_eq!(of("user 42 not found").to_string(), "236ab98ad2d38688");
+    }
+
+    #[test]
+    fn any_text_has_one() {
+        for text in
+            ["\u{0}\u{202e}", "'", "\"", "`é`", "é", ":::", "...", "#", "1", "-", "/", "\\", "a:", ":a", "@"]
+        {
+            of(text);
+            of(&text.repeat(10_000));
+        }
+        of(&"'a".repeat(5_000));
+    }
+}

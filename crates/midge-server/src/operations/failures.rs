@@ -1,0 +1,37 @@
+//! What can be asked about failures that are alike.
+
+use midge_protocol::Fingerprint;
+use midge_protocol::api::{FailureGroup, Failures, FailuresFilter, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX};
+
+use crate::error::ServiceError;
+use crate::midge::Midge;
+
+impl Midge {
+    /// Returns groups of failures that are alike, the one that was seen last first.
+    ///
+    /// # Errors
+    /// [`ServiceError::Invalid`] where more are asked for than there may be in an answer, or none.
+    pub async fn failures(&self, filter: FailuresFilter) -> Result<Failures, ServiceError> {
+        let limit = filter.limit.unwrap_or(PAGE_JOBS_DEFAULT);
+        if !(1..=PAGE_JOBS_MAX).contains(&limit) {
+            return Err(ServiceError::Invalid(format!("`limit` is {limit}: use 1 to {PAGE_JOBS_MAX}")));
+        }
+        let limit = limit as usize;
+        let read = midge_store::read(&*self.inner.store, move |rows| {
+            rows.failure_groups(filter.module.as_ref(), limit + 1)
+        });
+        let mut failures = read.await?;
+        let more = failures.len() > limit;
+        failures.truncate(limit);
+        Ok(Failures { failures, more })
+    }
+
+    /// Returns the failures of one fingerprint.
+    ///
+    /// # Errors
+    /// [`ServiceError::NoSuchFailure`] where none of it was seen.
+    pub async fn failure(&self, fingerprint: Fingerprint) -> Result<FailureGroup, ServiceError> {
+        let read = midge_store::read(&*self.inner.store, move |rows| rows.failure_group(fingerprint));
+        read.await?.ok_or(ServiceError::NoSuchFailure(fingerprint))
+    }
+}
