@@ -16,6 +16,7 @@ mod people;
 mod schedules;
 mod server;
 mod store;
+mod sweeps;
 mod trace;
 mod unique;
 mod world;

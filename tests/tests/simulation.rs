@@ -46,8 +46,10 @@ const MUST_HAPPEN: &[&str] = &[
     "jobs discarded",
     "jobs that expired",
     "jobs that lost Machines",
+    "groups of failures",
     "jobs that were held",
     "jobs that were not tried again",
+    "jobs that were swept",
     "messages lost",
     "pauses",
     "pauses of modules",
@@ -58,6 +60,7 @@ const MUST_HAPPEN: &[&str] = &[
     "schedules resumed",
     "stale requests",
     "suspects that were cleared",
+    "sweeps",
     "ticks",
     "unique jobs that met another",
 ];

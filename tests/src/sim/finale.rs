@@ -37,6 +37,7 @@ impl World {
         self.check_jobs(true)?;
         self.check_rows_at_the_end()?;
         self.check_api_at_the_end()?;
+        self.check_sweeps_at_the_end()?;
         self.count_endings();
         self.count_ticks();
         Ok(())

@@ -121,6 +121,7 @@ impl World {
             round: 0,
         });
         self.next_round();
+        self.sweep_goes_on();
     }
 
     /// The process ends without a word. Only the store is left.
@@ -145,7 +146,7 @@ impl World {
     }
 
     /// The process may crash at any of its steps.
-    fn may_crash(&mut self) {
+    pub(super) fn may_crash(&mut self) {
         if self.chance.permille(self.faults.crash_at_step) {
             self.server_crashes();
         }
@@ -216,7 +217,7 @@ impl World {
         })
     }
 
-    fn catalog(&self) -> Catalog {
+    pub(super) fn catalog(&self) -> Catalog {
         Catalog {
             manifest: Manifest {
                 format: manifest::FORMAT,

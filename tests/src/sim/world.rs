@@ -34,6 +34,8 @@ pub(super) enum Event {
     Pause(Paused),
     Resume(Paused),
     Drain,
+    Sweep,
+    SweepStep { epoch: u64 },
     Deploy,
     PauseSchedule { name: ScheduleName, pause: bool },
     SchedulesEnd,
@@ -157,6 +159,7 @@ impl World {
         let faulty = self.chance.millis(20_000, 300_000);
         self.after(Duration::ZERO, Event::ServerStarts);
         self.plan_people(faulty);
+        self.plan_sweeps(faulty);
         self.plan_schedule_pauses(faulty.as_millis() as u64);
         self.after(faulty, Event::FaultsStop);
         let ends = faulty + self.chance.millis(0, 60_000);
@@ -184,6 +187,8 @@ impl World {
             Event::Pause(what) => return self.pause(what),
             Event::Resume(what) => return self.resume(what),
             Event::Drain => return self.drain_a_machine(),
+            Event::Sweep => return self.sweep(),
+            Event::SweepStep { epoch } => return self.sweep_step(epoch),
             Event::Deploy => self.deploy(),
             Event::PauseSchedule { name, pause } => return self.pause_schedule(name, pause),
             Event::SchedulesEnd => self.schedules_end(),
