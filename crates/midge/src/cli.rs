@@ -46,7 +46,7 @@ pub(crate) enum Command {
     Serve(serve::Args),
     Flylet(flylet::Args),
     Enqueue(enqueue::Args),
-    Jobs(jobs::Args),
+    Jobs(Box<jobs::Args>),
     Failures(failures::Args),
     Sweeps(sweeps::Args),
     Queues(queues::Args),
