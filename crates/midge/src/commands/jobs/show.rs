@@ -71,6 +71,7 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
         fact("meta", &format_args!("{}={}", shown::line(name), shown::line(text)));
     }
     if let Some(why) = &job.unreadable {
+        let why = shown::line(why);
         fact("state", &format_args!("{}, its row cannot be read: {why}", state(job.state)));
         fact("args", &args);
         return facts;
@@ -78,7 +79,7 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     let cancelling = if job.cancelling { ", is being cancelled" } else { "" };
     fact("state", &format_args!("{}{cancelling}", state(job.state)));
     if let Some(waits) = &job.waits {
-        fact("waits", &waits.text);
+        fact("waits", &shown::line(&waits.text));
     }
     if let Some(suspicion) = &job.suspicion {
         fact("suspect", suspicion);
@@ -165,6 +166,18 @@ mod tests {
         assert_eq!(names(&unreadable), ["job", "module", "queue", "state", "args"]);
         let state = &facts(&unreadable, "null", words::now())[3].1;
         assert!(state.contains("cannot be read: it is no JSON"), "{state}");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_comes_from_why_a_job_waits_or_cannot_be_read() {
+        let text = "paused by Ada: \u{1b}[2J\u{202e}a\r\nINFO all is well";
+        let waits = job(json!({"state": "available", "waits": {"code": "queue_paused", "text": text}}));
+        let unreadable = job(json!({"state": "discarded", "unreadable": text}));
+        for (job, name) in [(waits, "waits"), (unreadable, "state")] {
+            let facts = facts(&job, "null", words::now());
+            let (_, said) = facts.iter().find(|(fact, _)| *fact == name).unwrap();
+            assert!(said.ends_with("Ada: \u{fffd}[2J\u{fffd}a INFO all is well"), "{said:?}");
+        }
     }
 
     #[test]
