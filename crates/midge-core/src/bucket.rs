@@ -31,6 +31,13 @@ impl Bucket {
         Bucket { full_at_us: self.full_at_us.max(micros(now)).saturating_add(taken) }
     }
 
+    /// Returns the bucket as it may be under a rate: no emptier than one that was emptied at that time. One that was
+    /// filled by a slower rate, or while the clock was ahead, would stay empty for as long.
+    #[must_use]
+    pub fn within(self, rate: Rate, now: Timestamp) -> Bucket {
+        Bucket { full_at_us: self.full_at_us.min(micros(now).saturating_add(span(rate))) }
+    }
+
     /// Returns when it holds a token at the latest, if none is taken meanwhile.
     pub fn next(self, rate: Rate) -> Timestamp {
         let at = self.full_at_us.saturating_sub(span(rate)).saturating_add(interval(rate));
@@ -111,6 +118,20 @@ mod tests {
             let (all, most) = (begun.iter().map(|(_, tokens)| tokens).sum::<u64>(), 20 * rate.jobs as u64);
             assert!(all * rate.per_ms / 1_000 >= most * 95 / 100, "{all}: the rate is reached");
         }
+    }
+
+    #[test]
+    fn a_bucket_is_no_emptier_than_the_rate_of_now_and_the_clock_allow() {
+        let (slow, fast) = (Rate::new(1, 3_600_000), Rate { jobs: 1_000, per_ms: 1_000, burst: 5 });
+        let emptied = Bucket::default().take(slow, 1, NOW);
+        assert_eq!(emptied.tokens(fast, later(1_000)), 0, "as it was written");
+        let under = emptied.within(fast, NOW);
+        assert_eq!([0, 1, 5, 99].map(|ms| under.tokens(fast, later(ms))), [0, 1, 5, 5]);
+        assert_eq!(emptied.within(slow, NOW), emptied, "what the rate itself asks for stays");
+        let ahead = Bucket::default().take(fast, 5, later(86_400_000));
+        assert_eq!(ahead.within(fast, NOW).tokens(fast, later(5)), 5, "the clock was put back a day");
+        let extreme = Bucket { full_at_us: i64::MAX }.within(fast, Timestamp::LATEST);
+        assert_eq!(extreme.tokens(fast, Timestamp::LATEST), 0);
     }
 
     #[test]

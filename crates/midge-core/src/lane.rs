@@ -7,6 +7,7 @@ use midge_protocol::manifest::{QueuePolicy, Rate};
 use midge_protocol::{JobKey, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::settle::Settled;
 use crate::{Bucket, Phase};
 
 /// When a lane is looked at next: those whose turn has come are served, smallest first. A time in microseconds, so that
@@ -123,6 +124,9 @@ pub struct QueueRow {
     pub bucket: Bucket,
     /// When its jobs without a key have their turn.
     pub turn: Turn,
+    /// By which limits this and its lanes were written.
+    #[serde(skip_serializing_if = "Settled::is_default")]
+    pub settled: Settled,
 }
 
 impl QueueRow {

@@ -11,6 +11,7 @@
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
 //! | Whose turn is it in a queue, and how many may begin? | [`Lane`], [`QueueRow`], [`Bucket`] |
+//! | What of that holds under other limits, or another time? | [`QueueRow::unsettled`], [`Lane::settle`] |
 //! | Does a module start jobs? | [`ModuleRow::hold`] |
 //! | May more jobs wait in a queue, and how many? | [`is_full`], [`room_for_new`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
@@ -43,6 +44,7 @@ mod lane;
 mod module;
 mod retention;
 mod sweep;
+mod settle;
 
 mod fleet;
 mod plan;
@@ -79,5 +81,6 @@ pub use rounds::{Found, Rounds};
 #[cfg(feature = "schedules")]
 pub use schedule::{Schedule, Tick, Ticks, tick_job};
 pub use sweep::{Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, sweeps_over};
+pub use settle::{Settled, Unsettled};
 pub use unreadable::UnreadableJob;
 pub use why::{Outlook, WhyWaiting};

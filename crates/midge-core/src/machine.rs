@@ -333,6 +333,18 @@ impl Machine {
         }
     }
 
+    /// Returns the Machine with no time in it that is to come, where it has one: the clock was ahead when they were written.
+    /// Else nothing would be over, and what is seen now would be old, until the clock is there again.
+    pub fn without_times_ahead(&self, now: Timestamp) -> Option<Machine> {
+        let machine = Machine {
+            since: self.since.min(now),
+            act_at: self.act_at.min(apply::latest_act(now)),
+            heard_at: self.heard_at.map(|at| at.min(now)),
+            ..self.clone()
+        };
+        (machine != *self).then_some(machine)
+    }
+
     /// Returns whether it runs a suspect, where so many attempts are leased to it: then it gets nothing else.
     pub const fn runs_apart(&self, running: u32) -> bool {
         self.apart && running > 0

@@ -8,6 +8,7 @@ mod decide;
 mod look;
 mod prune;
 mod schedules;
+mod settle;
 mod spec;
 mod sweeps;
 

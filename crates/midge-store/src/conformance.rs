@@ -64,6 +64,7 @@ macro_rules! conformance {
             ended::jobs_that_ended_are_deleted_queue_by_queue
             ended::what_is_deleted_at_once_is_bounded_by_its_bytes
             lanes::lanes_come_in_turn_unless_they_are_full
+            lanes::lanes_are_found_by_their_keys
             lanes::a_plan_for_a_lane_leaves_its_numbers
             lanes::a_queue_is_found_as_it_was_written
             lanes::lanes_have_the_numbers_of_their_jobs

@@ -280,6 +280,15 @@ pub trait LaneRows {
         limit: usize,
     ) -> Result<LanesCome, StoreError>;
 
+    /// Finds at most `limit` lanes of a queue, whatever their turns, in the order of their keys: those whose keys come after
+    /// one.
+    fn lanes_after(
+        &mut self,
+        queue: &QueueName,
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<Vec<Lane>, StoreError>;
+
     /// Writes when lanes are looked at next, and what is left of their rates; not the numbers of their jobs. A lane that
     /// is not there is left out, and one that is [idle](Lane::is_idle) at `now` is forgotten.
     fn put_lanes(&mut self, lanes: &[Lane], now: Timestamp) -> Result<(), StoreError>;

@@ -25,6 +25,11 @@ const NEEDS_PERSON_SOON: u32 = 3;
 /// The longest wait after a call that fails until a person has done something: who has done it waits no longer.
 const NEEDS_PERSON_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
+/// Returns the latest time at which a Machine may be called about again, as of a time.
+pub(super) fn latest_act(now: Timestamp) -> Timestamp {
+    now.after(CALL_TIMEOUT.max(RATE_LIMITED_WAIT_MAX))
+}
+
 impl Machine {
     /// Applies an event, or says that it does not apply. The Machine itself is left as it is.
     pub fn apply(&self, event: MachineEvent, now: Timestamp) -> Result<MachineChange, MachineRefused> {
@@ -36,7 +41,8 @@ impl Machine {
             MachineEvent::Destroyed => self.now_is(Gone, now),
             MachineEvent::CallFailed { call, failure, note } => self.call_failed(call, failure, note, now),
             MachineEvent::TakenOver => {
-                Machine { act_at: self.act_at.min(now), calling: false, ..self.clone() }
+                let machine = self.without_times_ahead(now).unwrap_or_else(|| self.clone());
+                Machine { act_at: self.act_at.min(now), calling: false, ..machine }
             }
 
             MachineEvent::Heard { boot, seq, generation } => self.heard(boot, seq, &generation, now)?,

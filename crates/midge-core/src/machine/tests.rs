@@ -25,6 +25,26 @@ fn stopped(code: i32) -> MachineEvent {
 }
 
 #[test]
+fn a_machine_whose_times_are_ahead_of_the_clock_is_as_if_they_were_now() {
+    let ahead = NOW.after(Duration::from_secs(86_400));
+    let left = Machine { heard_at: Some(ahead), ..machine("m", MachineState::Left, ahead) };
+    let gone = |machine: &Machine, now| {
+        let seen = MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: now };
+        machine.apply(seen, now).unwrap().machine.state
+    };
+    let later = NOW.after(Duration::from_millis(1));
+    assert_eq!(gone(&left, later), MachineState::Left, "what is seen is old until a day has passed");
+    let taken = left.apply(MachineEvent::TakenOver, NOW).unwrap().machine;
+    assert_eq!((taken.since, taken.heard_at, taken.act_at), (NOW, Some(NOW), NOW));
+    assert_eq!(gone(&taken, later), MachineState::Gone);
+    assert_eq!(taken.without_times_ahead(NOW), None);
+    let called = left.apply(MachineEvent::CallBegun(Call::Destroy), ahead).unwrap().machine;
+    let mended = called.without_times_ahead(NOW).unwrap();
+    assert!(mended.act_at <= NOW.after(Duration::from_secs(600)) && mended.since == NOW);
+    assert_eq!(called.without_times_ahead(ahead), None, "a call that is under way is");
+}
+
+#[test]
 fn a_host_that_phones_home_before_its_create_is_answered_is_up() {
     let creating = machine("m", MachineState::Creating, NOW);
     let up = after(&creating, MachineEvent::Heard { boot: BootId(1), seq: 1, generation: "g1".into() }, NOW);

@@ -109,6 +109,8 @@ pub async fn take_over(
     new_id: String,
 ) -> Result<String, StoreError> {
     midge_store::write(store, move |rows| {
+        // The clock may have been put back meanwhile: nobody can tell.
+        super::settle::unsettle(rows, now)?;
         for (mut machine, _) in rows.machines()? {
             change(rows, &mut machine, MachineEvent::TakenOver, now)?;
         }

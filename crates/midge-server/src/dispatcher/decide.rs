@@ -20,6 +20,7 @@ use rand::rngs::StdRng;
 use super::change::{change, forget_unreadable};
 use super::look::look;
 use super::schedules::enqueue_ticks;
+use super::settle::{self, settle};
 use super::spec::{machine_name, machine_spec};
 use super::{Act, Context, Decided};
 use crate::clock::Clock;
@@ -48,6 +49,7 @@ pub async fn decide(
             rng: StdRng::seed_from_u64(context.seed),
             context: &context,
             now,
+            lanes_room: settle::LANES_MAX,
             decided: Decided::default(),
         };
         // Their jobs are due from here on, which the plan counts.
@@ -76,6 +78,8 @@ struct Round<'a> {
     rng: StdRng,
     context: &'a Context,
     now: Timestamp,
+    /// How many lanes may still be put anew.
+    lanes_room: usize,
     decided: Decided,
 }
 
@@ -95,7 +99,13 @@ impl Round<'_> {
 
     /// Asks what to do, and writes down that it is under way.
     fn plan(&mut self, strays: Vec<MachineId>, holds: &Holds<'_>) -> Result<(), StoreError> {
-        let machines = self.rows.machines()?;
+        let mut machines = self.rows.machines()?;
+        for (machine, _) in &mut machines {
+            if let Some(mended) = machine.without_times_ahead(self.now) {
+                self.rows.put_machine(&mended)?;
+                *machine = mended;
+            }
+        }
         let mut counts = self.rows.job_counts(self.now)?;
         // No Machine is wanted for what is not to start either.
         let mut more_to_hold = false;
@@ -129,7 +139,7 @@ impl Round<'_> {
             || !self.decided.acts.is_empty();
         self.decided.due = view.queues.iter().filter(|q| q.due > 0).map(|q| q.queue.clone()).collect();
         // Where more have expired than one round discards, the next one comes at once.
-        let again = more_to_hold.then_some(self.now);
+        let again = (more_to_hold || self.lanes_room == 0).then_some(self.now);
         let due = [self.rows.next_due(self.now)?, self.rows.next_expiry()?, self.rows.next_schedule()?];
         let others = [room_at, holds.next_end(), again];
         self.decided.next_due = due.into_iter().chain(others).flatten().min();
@@ -144,7 +154,7 @@ impl Round<'_> {
     ) -> Result<(QueueDemand, Option<Timestamp>), StoreError> {
         let (due, running) = (counts.in_line(), counts.in_state(State::Running));
         let policy = self.context.catalog.policy(&queue);
-        let row = self.rows.queue(&queue)?;
+        let row = settle(self.rows, &queue, &policy, &mut self.lanes_room, self.now)?;
         let (mut startable, mut suspects, mut room_at) = (0, 0, None);
         if due > 0 {
             startable = due.min(row.room(&policy, running, self.now));

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use midge_core::{Bucket, Job, Lane, Turn};
 use midge_protocol::exchange::{AttemptRef, Request, Running};
-use midge_protocol::manifest::{QueuePolicy, Rate};
-use midge_store::MemoryStore;
+use midge_protocol::manifest::{QueuePolicy, Rate, ServerPolicy};
+use midge_protocol::{JobKey, QueueName, Timestamp};
+use midge_server::{Clock, dispatcher};
+use midge_store::conformance::fixtures::{at, job, put, queue};
+use midge_store::{MemoryStore, Store, write};
 
-use super::stage::{Host, Server, done};
+use super::stage::{Api, Hands, Host, Server, catalog, context, done, made};
 
 /// Jobs that a host may have at once.
 const PLACES: u32 = 20;
@@ -152,4 +156,107 @@ async fn what_cannot_be_is_refused_with_what_may() {
         assert!(error["error"].as_str().unwrap().contains(says), "`{says}` is not in {error}");
     }
     assert!(server.get("/v1/queues").await.json()["queues"][0].get("pause").is_none());
+}
+
+const HOURLY: Rate = Rate { jobs: 1, per_ms: 3_600_000, burst: 1 };
+
+#[tokio::test]
+async fn a_limit_that_a_deploy_raises_or_removes_holds_for_jobs_that_wait_already() {
+    let none = QueuePolicy { max_machines: 1, jobs_per_machine: PLACES, ..QueuePolicy::default() };
+    let hourly = QueuePolicy { rate_per_key: Some(HOURLY), ..none.clone() };
+    let one = QueuePolicy { max_running_per_key: Some(1), ..none.clone() };
+    let fast = Rate { jobs: 1_000, per_ms: 1_000, burst: 5 };
+    for (before, after) in [
+        (hourly.clone(), none.clone()),
+        (hourly.clone(), QueuePolicy { rate_per_key: Some(fast), ..none.clone() }),
+        (one.clone(), QueuePolicy { max_running_per_key: Some(4), ..none.clone() }),
+        (one, none.clone()),
+        (
+            QueuePolicy { rate: Some(HOURLY), ..none.clone() },
+            QueuePolicy { rate: Some(fast), ..none.clone() },
+        ),
+    ] {
+        let mut server = Server::on(Arc::new(MemoryStore::new()), before).await;
+        enqueue(&server, &[("a1", ACME), ("a2", ACME)]).await;
+        let mut host = server.host().await;
+        let mut held = Held::new();
+        assert_eq!(claimed(&mut host, &mut held, 9).await, ["a1"]);
+        assert!(claimed(&mut host, &mut held, 9).await.is_empty());
+        let queues = [(QueueName::default_queue(), after.clone())].into();
+        server.midge.deploy(catalog(queues, ServerPolicy::default())).await;
+        let running = held.values().map(|attempt| Running { attempt: *attempt, progress: None }).collect();
+        // It is answered when there is something for it.
+        let request = Request { running, wait_ms: 10_000, ..host.request(9) };
+        let given = host.exchange(&request).await.jobs;
+        assert_eq!(given.len(), 1, "{after:?}");
+    }
+}
+
+/// A job of the queue `default` with a key.
+fn keyed(number: u128, name: &str, due: i64) -> Job {
+    Job { key: Some(JobKey::new(name).unwrap()), ..job(number, "default", due) }
+}
+
+/// Decides once, and returns how many Machines are to be made, and when the next round comes.
+async fn round(store: &dyn Store, policy: &QueuePolicy, clock: &Hands) -> (usize, Option<Timestamp>) {
+    let (api, _hosts) = Api::new(made);
+    let context = context(catalog([(queue("default"), policy.clone())].into(), ServerPolicy::default()));
+    let decided = dispatcher::decide(store, &api, &context, clock).await.unwrap();
+    (decided.acts.len(), decided.next_due)
+}
+
+/// Has the lane of a key be looked at only at a time, since its rate is used up until then.
+async fn put_off(store: &dyn Store, name: &str, until: Timestamp) {
+    let bucket = Bucket { full_at_us: Turn::at(until).0 };
+    let turn = Some(Turn::at(until));
+    let lane = Lane { turn, bucket, ..Lane::new(queue("default"), JobKey::new(name).unwrap()) };
+    write(store, move |rows| rows.put_lanes(&[lane], at(0))).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_machine_is_made_for_what_no_host_could_claim_before_a_deploy_or_after_it() {
+    let (store, clock) = (MemoryStore::new(), Hands::default());
+    let hourly = QueuePolicy { rate_per_key: Some(HOURLY), ..QueuePolicy::default() };
+    round(&store, &hourly, &clock).await;
+    put(&store, &[keyed(1, "a", 0), keyed(2, "b", 60_000)]).await.unwrap();
+    put_off(&store, "a", at(3_600_000)).await;
+    assert_eq!(round(&store, &hourly, &clock).await.0, 0);
+    let two_hourly = Rate { per_ms: 7_200_000, ..HOURLY };
+    let slower = QueuePolicy { rate_per_key: Some(two_hourly), ..QueuePolicy::default() };
+    assert_eq!(round(&store, &slower, &clock).await.0, 0);
+    let raised = QueuePolicy { max_running_per_key: Some(1), ..QueuePolicy::default() };
+    assert_eq!(round(&store, &raised, &clock).await.0, 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_put_back_while_no_server_ran_holds_no_key_up() {
+    let (store, clock) = (MemoryStore::new(), Hands::default());
+    let policy = QueuePolicy { rate_per_key: Some(Rate::new(1, 1_000)), ..QueuePolicy::default() };
+    round(&store, &policy, &clock).await;
+    put(&store, &[keyed(1, "a", 0)]).await.unwrap();
+    let a_day = 86_400_000;
+    put_off(&store, "a", at(a_day)).await;
+    assert_eq!(round(&store, &policy, &clock).await.0, 0, "its rate allows none");
+    dispatcher::take_over(&store, clock.now(), "id".to_owned()).await.unwrap();
+    round(&store, &policy, &clock).await;
+    clock.advance(1_000);
+    assert_eq!(round(&store, &policy, &clock).await.0, 1);
+}
+
+#[tokio::test]
+async fn any_number_of_keys_is_put_anew_a_few_in_a_round() {
+    let (store, clock) = (MemoryStore::new(), Hands::default());
+    let hourly = QueuePolicy { rate_per_key: Some(HOURLY), ..QueuePolicy::default() };
+    let jobs: Vec<Job> = (0..1_200).map(|n| keyed(n, &format!("k{n:04}"), 0)).collect();
+    put(&store, &jobs).await.unwrap();
+    for n in 0..1_200 {
+        put_off(&store, &format!("k{n:04}"), at(86_400_000)).await;
+    }
+    let mut rounds = 1;
+    while round(&store, &hourly, &clock).await.1 == Some(clock.now()) {
+        rounds += 1;
+    }
+    assert_eq!(rounds, 3);
+    let next = round(&store, &hourly, &clock).await.1;
+    assert_eq!(next, Some(at(3_600_000)), "each is looked at when its rate allows it");
 }

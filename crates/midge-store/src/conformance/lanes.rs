@@ -181,11 +181,38 @@ pub async fn a_plan_for_a_lane_leaves_its_numbers(store: &dyn Store) -> Kept {
     Ok(())
 }
 
+/// All lanes of a queue are found by their keys, whatever their turns, a few at a time.
+pub async fn lanes_are_found_by_their_keys(store: &dyn Store) -> Kept {
+    let other = Job { queue: queue("other"), ..keyed(9, "b", 0) };
+    let jobs: Vec<Job> =
+        (1..).zip(["\u{e9}", "a", "c", "B", "b"]).map(|(n, of)| keyed(n, of, 1_000)).collect();
+    put(store, &[&jobs[..], &[other, running(&keyed(8, "d", 0), "m1"), job(10, "default", 0)]].concat())
+        .await?;
+    let full = Lane { full: true, ..lane(store, "a").await?.expect("it has a job") };
+    write(store, move |rows| rows.put_lanes(&[full], at(0))).await?;
+    let mut names = Vec::new();
+    while {
+        let after = names.last().map(|name: &String| key(name));
+        let found = ask(store, move |rows| rows.lanes_after(&queue("default"), after.as_ref(), 2)).await?;
+        assert!(found.len() <= 2);
+        names.extend(found.iter().map(|lane| lane.key.to_string()));
+        !found.is_empty()
+    } {}
+    assert_eq!(names, ["B", "a", "b", "c", "d", "\u{e9}"]);
+    Ok(())
+}
+
 /// A queue's row is found as it was written, and one of which nothing is kept is none.
 pub async fn a_queue_is_found_as_it_was_written(store: &dyn Store) -> Kept {
     let pause =
         Pause { since: at(1), until: Some(at(9)), reason: "a \"deploy\"".into(), by: "\u{1F99F}".into() };
-    let row = QueueRow { pause: Some(pause), bucket: Bucket { full_at_us: 7 }, turn: Turn(-3) };
+    let row = QueueRow {
+        pause: Some(pause),
+        bucket: Bucket { full_at_us: 7 },
+        turn: Turn(-3),
+        ..QueueRow::default()
+    };
+    let row = row.unsettle();
     let written = row.clone();
     write(store, move |rows| rows.put_queue(&queue("mail"), &written)).await?;
     assert_eq!(ask(store, |rows| rows.queue(&queue("mail"))).await?, row);

@@ -336,6 +336,16 @@ impl LaneRows for MemoryRows<'_> {
         })
     }
 
+    fn lanes_after(
+        &mut self,
+        queue: &QueueName,
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<Vec<Lane>, StoreError> {
+        let is_ours = |lane: &&Lane| lane.queue == *queue && after.is_none_or(|after| lane.key > *after);
+        Ok(self.tables.lanes.values().filter(is_ours).take(limit).cloned().collect())
+    }
+
     fn put_lanes(&mut self, lanes: &[Lane], now: Timestamp) -> Result<(), StoreError> {
         self.access.to_write()?;
         for planned in lanes {

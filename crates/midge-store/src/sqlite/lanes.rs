@@ -63,6 +63,25 @@ impl LaneRows for SqliteRows<'_> {
         Ok(come)
     }
 
+    fn lanes_after(
+        &mut self,
+        queue: &QueueName,
+        after: Option<&JobKey>,
+        limit: usize,
+    ) -> Result<Vec<Lane>, StoreError> {
+        let sql = "SELECT queue, key, waiting, running, turn, is_full, bucket FROM lanes
+                   WHERE queue = ?1 AND key > ?2 ORDER BY key LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        // No key is empty.
+        let after = after.map_or("", JobKey::as_str);
+        let mut rows = statement.query(params![queue.as_str(), after, limit as i64])?;
+        let mut lanes = Vec::new();
+        while let Some(row) = rows.next()? {
+            lanes.push(lane(row)?);
+        }
+        Ok(lanes)
+    }
+
     fn put_lanes(&mut self, lanes: &[Lane], now: Timestamp) -> Result<(), StoreError> {
         self.writing(|rows| {
             for planned in lanes {
