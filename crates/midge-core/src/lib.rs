@@ -16,6 +16,7 @@
 //! | May more jobs wait in a queue, and how many? | [`is_full`], [`room_for_new`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
+//! | What time is it, where a clock is set? | [`WallClock`] |
 //! | Which ticks of a schedule bring jobs now, and what jobs? | [`Schedule::due`], [`Ticks`] |
 //! | What do host and server say to each other next? | [`exchange`] |
 //! | How long does a failed job wait, and one that was run in vain? | [`backoff()`], [`in_vain_wait`] |
@@ -31,6 +32,7 @@ mod job;
 mod machine;
 mod report;
 mod unreadable;
+mod wall;
 
 mod admit;
 mod backoff;
@@ -83,4 +85,5 @@ pub use schedule::{Schedule, Tick, Ticks, tick_job};
 pub use sweep::{Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, sweeps_over};
 pub use settle::{Settled, Unsettled};
 pub use unreadable::UnreadableJob;
+pub use wall::{Step, WallClock};
 pub use why::{Outlook, WhyWaiting};

@@ -67,6 +67,14 @@ impl Rounds {
         self.hinted = true;
     }
 
+    /// Returns how long it is until the next round. One comes soon where the clock was put back since the last.
+    pub fn wait(&mut self, now: Timestamp) -> Duration {
+        if now < self.begun_at {
+            (self.begun_at, self.due_at) = (now, now);
+        }
+        self.next_at().since(now)
+    }
+
     /// Returns when the next round is to begin.
     pub fn next_at(&self) -> Timestamp {
         let wanted = if self.hinted { self.begun_at } else { self.due_at };
@@ -103,6 +111,15 @@ mod tests {
         let found = |millis| Found::Seen { machines: false, next_due: Some(after(millis)) };
         assert_eq!(ended(found(300)).next_at(), after(300));
         assert_eq!(ended(found(60_000)).next_at(), after(10_000));
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_does_not_hold_a_round_up() {
+        let mut rounds = ended(Found::Seen { machines: true, next_due: None });
+        let long_before = Timestamp::from_millis(5);
+        assert_eq!(rounds.wait(NOW), Duration::from_millis(1_000));
+        assert_eq!(rounds.wait(long_before), Duration::from_millis(5));
+        assert_eq!(rounds.wait(long_before.after(Duration::from_millis(5))), Duration::ZERO);
     }
 
     #[test]

@@ -113,15 +113,16 @@ async fn run_rounds(inner: &Arc<Inner>) {
     let mut stopping = inner.stopping.subscribe();
     let mut acts: JoinSet<Result<Released, StoreError>> = JoinSet::new();
     let mut rounds = Rounds::new(inner.clock.now());
+    let mut even_since = inner.up_since;
     loop {
         rounds.begin(inner.clock.now());
-        let found = one_round(inner, &mut acts).await.unwrap_or_else(|error| {
+        let found = one_round(inner, &mut even_since, &mut acts).await.unwrap_or_else(|error| {
             tracing::error!(%error, "a round of the dispatcher failed; it will be tried again");
             Found::Failed
         });
         rounds.end(found, inner.clock.now());
         loop {
-            let wait = rounds.next_at().since(inner.clock.now());
+            let wait = rounds.wait(inner.clock.now());
             if wait.is_zero() {
                 break;
             }
@@ -146,8 +147,15 @@ async fn run_rounds(inner: &Arc<Inner>) {
 
 async fn one_round(
     inner: &Arc<Inner>,
+    even_since: &mut Timestamp,
     acts: &mut JoinSet<Result<Released, StoreError>>,
 ) -> Result<Found, StoreError> {
+    let now = inner.clock.now();
+    let since = inner.clock.even_since().unwrap_or(inner.up_since);
+    if since != *even_since {
+        change::clock_set(&*inner.store, now).await?;
+        *even_since = since;
+    }
     let context = Context {
         catalog: inner.catalog.get(),
         fork: inner.fork.clone(),

@@ -10,6 +10,7 @@ use midge_protocol::{Timestamp, limits};
 pub struct Parked {
     /// The answer goes out at this time at the latest, whatever it says.
     pub until: Timestamp,
+    since: Timestamp,
     /// Whether the host repeats something until it is acknowledged: then it is, at once.
     reports: bool,
 }
@@ -20,13 +21,15 @@ impl Parked {
     pub fn new(request: &Request, now: Timestamp) -> Parked {
         let wait = Duration::from_millis(request.wait_ms.into()).min(limits::HEARTBEAT);
         let reports = !(request.finished.is_empty() && request.log.is_empty());
-        Parked { until: now.after(wait), reports }
+        Parked { until: now.after(wait), since: now, reports }
     }
 
     /// Returns whether an answer goes out at `now`. One that is held back is asked for again when there may be
     /// something to say, and at [`Parked::until`]. `stale`: a newer request of the same Machine has come.
     pub fn is_answered(&self, request: &Request, answer: &Answer, stale: bool, now: Timestamp) -> bool {
-        self.reports || stale || answer.is_news_to(request) || now >= self.until
+        // Where the clock was put back, nobody knows how long it was.
+        let is_over = now >= self.until || now < self.since;
+        self.reports || stale || answer.is_news_to(request) || is_over
     }
 }
 

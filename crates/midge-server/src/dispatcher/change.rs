@@ -101,6 +101,11 @@ fn release(
     Ok(released)
 }
 
+/// Notes that the clock was set: what is stored may be of a time that is to come.
+pub(super) async fn clock_set(store: &dyn midge_store::Store, now: Timestamp) -> Result<(), StoreError> {
+    midge_store::write(store, move |rows| super::settle::unsettle(rows, now)).await
+}
+
 /// Takes over what an earlier server left: its calls to the Machines API are nobody's any more. Returns the store's id,
 /// which is `new_id` where it has none.
 pub async fn take_over(

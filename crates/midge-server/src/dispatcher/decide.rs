@@ -41,8 +41,10 @@ pub async fn decide(
     let known = midge_store::read(store, |rows| rows.machines()).await?;
     let looked_at = clock.now();
     let sights = look(machines, &known, context).await;
-    let context = context.clone();
+    let mut context = context.clone();
     let now = clock.now();
+    // After the time is read: a step that came with it is known by then.
+    context.up_since = clock.even_since().unwrap_or(context.up_since);
     midge_store::write(store, move |rows| {
         let mut round = Round {
             rows,

@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use midge_core::exchange::Parked;
-use midge_protocol::MachineName;
 use midge_protocol::exchange::{Answer, Request};
+use midge_protocol::{MachineName, limits};
 use tokio::sync::Notify;
 
 use super::{Context, ExchangeError, Exchanged, exchange};
@@ -49,7 +49,7 @@ impl Midge {
             tokio::select! {
                 () = told => {}
                 () = work => {}
-                () = tokio::time::sleep(look_at.since(now)) => {}
+                () = tokio::time::sleep(look_at.since(now).min(limits::HEARTBEAT)) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         }
