@@ -300,7 +300,7 @@ fn the_log_of_a_lost_file_is_not_taken_for_that_of_the_next() {
 
 #[test]
 fn a_file_that_is_cut_short_is_damaged_and_left_as_it_is() {
-    for (suffix, part) in [("", 0), ("", 2), ("-wal", 0), ("-wal", 2)] {
+    for (suffix, part) in [("", 0), ("", 2), ("-wal", 0), ("-wal", 2), ("-wal", 1_000)] {
         let (_folder, path) = folder();
         drop(SqliteStore::open(&path).unwrap());
         let store = SqliteStore::open(&path).unwrap();
@@ -317,7 +317,21 @@ fn a_file_that_is_cut_short_is_damaged_and_left_as_it_is() {
         // Not even a log is moved: what is left is for whoever mends it.
         let left = ["", "-wal"].map(|suffix| fs::read(beside(&path, suffix)).unwrap());
         drop(store);
-        assert_eq!(["", "-wal"].map(|suffix| fs::read(beside(&path, suffix)).unwrap()), left);
+        let is_as_it_was =
+            || assert_eq!(["", "-wal"].map(|suffix| fs::read(beside(&path, suffix)).unwrap()), left);
+        is_as_it_was();
+        // Nor does the next server begin with what is left as if that were all.
+        if bytes == 0 && suffix.is_empty() {
+            continue;
+        }
+        let error = SqliteStore::open(&path).unwrap_err().to_string();
+        let mark = beside(&path, "-damaged");
+        assert!(error.contains("was cut short") && error.contains(&mark.display().to_string()), "{error}");
+        is_as_it_was();
+        fs::remove_file(mark).unwrap();
+        if suffix == "-wal" {
+            drop(SqliteStore::open(&path).unwrap());
+        }
     }
 }
 

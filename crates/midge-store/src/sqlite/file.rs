@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,8 @@ const MODE: u32 = 0o600;
 /// The files that SQLite keeps beside a database: its log, and those of other modes.
 const BESIDE: [&str; 3] = [LOG, "-shm", "-journal"];
 const LOG: &str = "-wal";
+/// Says, beside a database, that a file of it was cut short while a server had it open.
+const DAMAGED: &str = "-damaged";
 /// The log's file is cut to this when all of it was moved, and never below while it is open.
 pub(super) const LOG_BYTES_KEPT: u32 = 32 * 1024 * 1024;
 /// How many names are tried for a file that saves what a lost one held.
@@ -132,7 +134,7 @@ impl DatabaseFile {
             }
         }
         let name = lock_name(&path)?;
-        check_left_behind(&path).inspect_err(|_| name.leave_as_it_was())?;
+        check_left_behind(&path).and_then(|()| check_mark(&path)).inspect_err(|_| name.leave_as_it_was())?;
         let file = private().read(true).open(&path).map_err(|error| not_opened(&path, &error))?;
         let there = file.metadata().map_err(|error| not_opened(&path, &error))?;
         let inode = Inode::of(&there);
@@ -195,19 +197,38 @@ impl DatabaseFile {
     /// Fails where the file or its log is not where it was, or is shorter than it was: what is written would go where
     /// nobody finds it again.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        self.database.look()?;
-        self.log.get().map_or(Ok(0), Known::look).map(drop)
+        let look = || {
+            self.database.look()?;
+            self.log.get().map_or(Ok(0), Known::look).map(drop)
+        };
+        look().inspect_err(|error| self.mark_cut(error))
+    }
+
+    /// Leaves word for the next server that a file was cut short: what is left of a log is a log, of which SQLite says
+    /// nothing, and the jobs in the rest of it would be gone without a word.
+    fn mark_cut(&self, error: &StoreError) {
+        let StoreError::Damaged { why } = error else { return };
+        let mark = beside(self.path(), DAMAGED);
+        let Ok(mut file) = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&mark) else {
+            return;
+        };
+        if let Err(error) = file.write_all(why.as_bytes()).and_then(|()| file.sync_all()) {
+            tracing::error!(path = %mark.display(), %error, "cannot write down that the database is damaged");
+        }
     }
 
     /// Does what [`DatabaseFile::check`] does, and takes note of how long the files are. Only whoever writes them does.
     pub(super) fn note(&self) -> Result<(), StoreError> {
-        let bytes = self.database.look()?;
-        self.database.least.store(bytes, Ordering::Release);
-        if let Some(log) = self.log.get() {
-            let bytes = log.look()?;
-            log.least.store(bytes.min(LOG_BYTES_KEPT.into()), Ordering::Release);
-        }
-        Ok(())
+        let look = || {
+            let bytes = self.database.look()?;
+            self.database.least.store(bytes, Ordering::Release);
+            if let Some(log) = self.log.get() {
+                let bytes = log.look()?;
+                log.least.store(bytes.min(LOG_BYTES_KEPT.into()), Ordering::Release);
+            }
+            Ok(())
+        };
+        look().inspect_err(|error| self.mark_cut(error))
     }
 
     /// Takes note that the log is to be emptied.
@@ -315,6 +336,27 @@ fn check_left_behind(path: &Path) -> Result<(), StoreError> {
         None => return Ok(()),
     };
     Err(cannot_open(path, why))
+}
+
+/// Refuses a database of which a server found that a file was cut short, until somebody has looked at it.
+fn check_mark(path: &Path) -> Result<(), StoreError> {
+    let mark = beside(path, DAMAGED);
+    match fs::read(&mark) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        read => {
+            let why =
+                read.map_or_else(|error| error.to_string(), |why| String::from_utf8_lossy(&why).into_owned());
+            Err(cannot_open(
+                path,
+                format!(
+                    "the server before found it damaged ({}): restore a backup of it, or go on with what is left, without \
+                     the jobs that were cut off; then delete {}",
+                    midge_protocol::shown::line(&why),
+                    mark.display()
+                ),
+            ))
+        }
+    }
 }
 
 /// Makes sure that no other store has a database of this name. The lock is the kernel's: it ends with the process.
