@@ -19,7 +19,7 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
 use midge_protocol::api::{
     BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, MachineView, Modules,
-    Pause, PauseRequest, RunRequest, ScheduleView, Schedules,
+    PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, MachineName, ModuleName, QueueName, ScheduleName};
@@ -189,7 +189,7 @@ async fn pause_queue(
     State(midge): State<Midge>,
     Name(name): Name<QueueName>,
     body: Body<PauseRequest>,
-) -> Result<Json<Pause>, Failed> {
+) -> Result<Json<Paused>, Failed> {
     Ok(Json(midge.pause_queue(name, body.value).await?))
 }
 
@@ -213,7 +213,7 @@ async fn pause_schedule(
     State(midge): State<Midge>,
     Name(name): Name<ScheduleName>,
     body: Body<PauseRequest>,
-) -> Result<Json<Pause>, Failed> {
+) -> Result<Json<Paused>, Failed> {
     Ok(Json(midge.pause_schedule(name, body.value).await?))
 }
 
@@ -252,7 +252,7 @@ async fn pause_module(
     State(midge): State<Midge>,
     Name(name): Name<ModuleName>,
     body: Body<PauseRequest>,
-) -> Result<Json<Pause>, Failed> {
+) -> Result<Json<Paused>, Failed> {
     Ok(Json(midge.pause_module(name, body.value).await?))
 }
 

@@ -90,7 +90,7 @@ impl Teller {
             && let Some(failure) = &attempt.failure
         {
             self.end_line()?;
-            note(failed(&attempt, failure, job, words::now()));
+            note(failed(&attempt, failure, job));
         }
         match (job.state, &job.machine) {
             (State::Running, Some(machine)) => {

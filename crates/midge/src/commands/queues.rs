@@ -11,7 +11,7 @@ use midge_protocol::api::QueueView;
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, shown};
 
-use super::pause::{Pausing, Waiting, until};
+use super::pause::{Pausing, Waiting, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -98,6 +98,12 @@ async fn list(args: ListArgs) -> Result<()> {
     }
     say(table(&queues.queues))?;
     for queue in &queues.queues {
+        if !queue.declared {
+            say(format_args!(
+                "{} is not declared: its jobs run by the default policy, without limits",
+                queue.name
+            ))?;
+        }
         if let Some(waits) = &queue.waits {
             say(format_args!("{} waits: {}", queue.name, shown::line(&waits.text)))?;
         } else if queue.pause.is_some() {
@@ -109,9 +115,8 @@ async fn list(args: ListArgs) -> Result<()> {
 
 async fn pause(args: PauseArgs) -> Result<ExitCode> {
     let client = args.server.client()?;
-    let pause = client.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
-    let until = until(&pause, &format!("midge queues resume {}", args.name));
-    say(format_args!("{} is paused {until}", args.name))?;
+    let paused = client.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
+    say(said(&args.name, &paused, &format!("midge queues resume {}", args.name)))?;
     let still = args.waiting.until(LOOK_EVERY, async || {
         let queues = client.queues().await.answered()?.queues;
         let queue = queues.iter().find(|queue| queue.name == args.name);
