@@ -40,13 +40,13 @@ mod bucket;
 mod counts;
 mod failures;
 mod filter;
-mod follow;
 mod fingerprint;
+mod follow;
 mod lane;
 mod module;
 mod retention;
-mod sweep;
 mod settle;
+mod sweep;
 
 mod fleet;
 mod plan;
@@ -82,8 +82,8 @@ pub use retention::Retention;
 pub use rounds::{Found, Rounds};
 #[cfg(feature = "schedules")]
 pub use schedule::{Schedule, Tick, Ticks, tick_job};
-pub use sweep::{Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, sweeps_over};
 pub use settle::{Settled, Unsettled};
+pub use sweep::{Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, sweeps_over};
 pub use unreadable::UnreadableJob;
 pub use wall::{Step, WallClock};
 pub use why::{Outlook, WhyWaiting};

@@ -19,10 +19,10 @@ pub use self::args::{InvalidArgs, check_args};
 pub use self::failures::{FailureGroup, Failures, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
-pub use self::unique::{Conflict, OnConflict, Unique, UniqueBy, UniqueState, UniqueStates};
 pub use self::sweeps::{
     Action, DryRun, MoveRequest, NotDone, PriorityRequest, SweepRequest, SweepView, Sweeps,
 };
+pub use self::unique::{Conflict, OnConflict, Unique, UniqueBy, UniqueState, UniqueStates};
 use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::labels::{read_meta, read_tags};
 use crate::manifest::{ModuleEntry, QueuePolicy};

@@ -1,8 +1,8 @@
 //! What can be asked of a server, apart from HTTP: each file adds methods to [`crate::Midge`].
 
 pub(crate) mod enqueue;
-mod follow;
 mod failures;
+mod follow;
 mod jobs;
 mod machines;
 mod modules;

@@ -12,8 +12,8 @@ pub(crate) mod flylet;
 pub(crate) mod serve;
 
 pub(crate) mod enqueue;
-mod follow;
 pub(crate) mod failures;
+mod follow;
 pub(crate) mod jobs;
 pub(crate) mod machines;
 pub(crate) mod modules;

@@ -17,6 +17,6 @@ mod schedules;
 mod sites;
 mod stage;
 mod strangers;
-mod unique;
 mod sweeps;
+mod unique;
 mod unreadable;

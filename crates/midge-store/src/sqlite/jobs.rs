@@ -436,7 +436,11 @@ impl SqliteRows<'_> {
 
     /// Discards jobs that cannot be read: their columns change, and what is in their rows is left as it is. A
     /// transaction that only reads leaves them alone.
-    pub(super) fn discard(&mut self, unreadable: Vec<(i64, UnreadableJob)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn discard(
+        &mut self,
+        unreadable: Vec<(i64, UnreadableJob)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         if unreadable.is_empty() || self.access == Access::Read {
             return Ok(());
         }

@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal};
 use anyhow::{Result, bail};
 use midge_cli::output::{dim, note, note_bytes, write_bytes};
 use midge_cli::progress::is_drawn;
-use midge_cli::words;
 use midge_client::{Client, JobNews, Position};
 use midge_protocol::job::{AttemptView, JobView, State};
 use midge_protocol::{JobId, shown};
