@@ -38,7 +38,7 @@ use crate::{
 pub struct EnqueueRequest {
     /// The job's id, by default a new one. Who sets it can repeat the request: the same id and content is the same job,
     /// the same id with other content is refused.
-    #[serde(default = "JobId::generate")]
+    #[serde(default = "JobId::generate", deserialize_with = "id_or_new")]
     pub id: JobId,
     /// The module to run.
     pub module: ModuleName,
@@ -268,6 +268,11 @@ fn no_more_jobs_than_may_be<'de, D: Deserializer<'de>>(jobs: D) -> Result<Vec<En
         }
     }
     jobs.deserialize_seq(Jobs)
+}
+
+/// Reads an id. `null` is as if it were left out, as of every other field that may be.
+fn id_or_new<'de, D: Deserializer<'de>>(deserializer: D) -> Result<JobId, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_else(JobId::generate))
 }
 
 /// The answer to an enqueue.

@@ -202,8 +202,10 @@ fn item(field: &Field, (at, text): Part<'_>) -> Result<u64, String> {
         let second = at + first.chars().count() + 1;
         let (first, last) = (value(field, at, first)?, value(field, second, last)?);
         if first > last {
-            let expected =
-                format!("a range from low to high: write `{first}-{},{}-{last}`", field.most, field.least);
+            // Of the days of a week, 7 is 0 again.
+            let ends =
+                if field.most == 7 && last == 0 { String::new() } else { format!(",{}-{last}", field.least) };
+            let expected = format!("a range from low to high: write `{first}-{}{ends}`", field.most);
             return Err(wrong(at, range, &expected));
         }
         (first, last)
@@ -316,6 +318,14 @@ mod tests {
             (
                 "0 22-4 * * *",
                 "at character 3, the hour: `22-4` is not a range from low to high: write `22-23,0-4`",
+            ),
+            (
+                "0 0 * * SAT-SUN",
+                "at character 9, the day of the week: `SAT-SUN` is not a range from low to high: write `6-7`",
+            ),
+            (
+                "0 0 * * FRI-MON",
+                "at character 9, the day of the week: `FRI-MON` is not a range from low to high: write `5-7,0-1`",
             ),
             ("+5 * * * *", "at character 1, the minute: `+5` is not"),
             ("99999999999 * * * *", "at character 1, the minute: `99999999999` is not"),

@@ -146,7 +146,7 @@ impl Args {
             time_limit_ms: self.time_limit.map(millis),
             ..EnqueueRequest::new(module)
         };
-        self.again.fill(&mut request);
+        self.again.fill(&mut request)?;
         request.unique = self.unique.unique();
         Ok(request)
     }

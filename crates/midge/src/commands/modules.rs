@@ -78,8 +78,10 @@ impl Args {
                 say(said(&args.name, &pause, &format!("midge modules resume {}", args.name)))?;
             }
             Command::Resume(args) => {
-                args.server.client()?.resume_module(&args.name).await.answered()?;
-                say(format_args!("{} goes on", args.name))?;
+                let client = args.server.client()?;
+                client.resume_module(&args.name).await.answered()?;
+                let modules = client.modules().await.answered()?.modules;
+                say(resumed(&args.name, &modules))?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -103,6 +105,17 @@ async fn list(args: ListArgs) -> Result<()> {
     say(table)
 }
 
+/// Says what has become of a module whose pause has ended.
+fn resumed(name: &ModuleName, modules: &[ModuleView]) -> String {
+    let is_served = modules.iter().any(|module| module.name == *name && module.entry.is_some());
+    match is_served {
+        true => format!("{name} goes on"),
+        false => {
+            format!("{name} is not paused, and not served either: its jobs start when it is deployed again")
+        }
+    }
+}
+
 fn starts_jobs(module: &ModuleView) -> String {
     if module.entry.is_none() {
         return "no, it is not served".to_owned();
@@ -112,4 +125,20 @@ fn starts_jobs(module: &ModuleView) -> String {
     let until = pause.until.map_or(String::new(), |until| format!(" until {until}"));
     let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
     shown::line(&format!("no, it is paused{by}{until}{reason}")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_module_that_is_not_served_does_not_go_on() {
+        let name = ModuleName::new("old").unwrap();
+        let not_served: ModuleView = serde_json::from_value(json!({"name": "old", "held": 3})).unwrap();
+        for modules in [vec![not_served], vec![]] {
+            assert!(resumed(&name, &modules).contains("not served"));
+        }
+    }
 }

@@ -35,17 +35,21 @@ pub(super) struct AgainArgs {
 }
 
 impl AgainArgs {
-    /// Writes what was said into a request.
-    pub(super) fn fill(&self, request: &mut EnqueueRequest) {
+    /// Writes what was said into a request. Fails where two things are said of one cause.
+    pub(super) fn fill(&self, request: &mut EnqueueRequest) -> anyhow::Result<()> {
         request.expires_in_ms = self.expires_in.map(millis);
         request.expires_at = self.expires_at;
         request.backoff = self.backoff.clone();
         request.jitter_percent = self.jitter_percent;
         request.retry_for_ms = self.retry_for.map(millis);
         request.retry_until = self.retry_until;
-        if !self.backoff_after.is_empty() {
-            request.backoff_by_cause = Some(self.backoff_after.iter().cloned().collect());
+        for (cause, backoff) in &self.backoff_after {
+            let by_cause = request.backoff_by_cause.get_or_insert_default();
+            if by_cause.insert(cause.clone(), backoff.clone()).is_some() {
+                anyhow::bail!("`--backoff-after {cause}=` is there twice: say it once for each cause");
+            }
         }
+        Ok(())
     }
 }
 
@@ -106,6 +110,14 @@ mod tests {
         let times = ["--expires-at", "2030-01-31T08:00:00Z", "--retry-until", "2030-01-31T08:00:00Z"];
         let at = "2030-01-31T08:00:00.000Z";
         assert_eq!(request(&times), serde_json::json!({"expires_at": at, "retry_until": at}));
+    }
+
+    #[test]
+    fn of_one_cause_one_thing_is_said() {
+        let words = ["--backoff-after", "trap=none", "--backoff-after", "trap=fixed 1m"];
+        let line = ["midge", "enqueue", "hello"].iter().chain(&words);
+        let Command::Enqueue(args) = Cli::parse_from(line).command else { panic!("not enqueue") };
+        assert!(args.request().unwrap_err().to_string().contains("`--backoff-after trap=` is there twice"));
     }
 
     #[test]
