@@ -22,7 +22,6 @@ pub(crate) async fn exchange(
     request: axum::extract::Request,
 ) -> Result<Response, Failed> {
     let (parts, body) = request.into_parts();
-    check_protocol(&parts.headers)?;
     let name = MachineName::new(name?.0)?;
     let secret = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let secret = secret.and_then(|value| value.strip_prefix("Bearer ")).ok_or_else(|| {
@@ -39,6 +38,8 @@ pub(crate) async fn exchange(
         midge.authorise_host(&name, &secret_hash).await?;
         connection_of(&parts.extensions, &host)?;
     }
+    // A stranger is not told which release this is.
+    check_protocol(&parts.headers)?;
     let held = midge.inner.bodies.read_of_host(&name, body).await?;
     let request: Request = decode(&held.bytes).map_err(|error| Failed::invalid(error.to_string()))?;
     request.check().map_err(|error| Failed::invalid(error.to_string()))?;

@@ -177,13 +177,22 @@ async fn hosts_without_the_right_or_the_protocol_are_turned_away() {
     assert_eq!(host.send(request.clone()).await.status, StatusCode::NOT_FOUND);
     host.name = name;
     host.secret = "guess".into();
-    assert_eq!(host.send(request).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(host.send(request.clone()).await.status, StatusCode::FORBIDDEN);
+    // Which release this is, a stranger is not told.
+    let headers = [("authorization", &*host.bearer()), (exchange::PROTOCOL_HEADER, "another")];
+    let reply = server.send("POST", &host.path(), &headers, request).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
 async fn an_enqueue_can_be_repeated_but_not_with_other_content() {
     let server = Server::start().await;
     let id = JobId::generate().to_string();
+    assert_eq!(
+        server.enqueue(json!({"id": null, "module": "hello"})).await.status,
+        StatusCode::OK,
+        "as if left out"
+    );
     let body = json!({"id": id, "module": "hello", "args": 1});
     server.enqueued(&body).await;
     assert_eq!(server.enqueue(&body).await.json()["new"], false);
