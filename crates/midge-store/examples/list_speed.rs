@@ -71,6 +71,7 @@ fn job(number: usize, is_ended: bool) -> Job {
         due: at(number),
         retry_until: None,
         expires_at: None,
+        unique: None,
     };
     let job = Job::new(new, at(number));
     let fails = one_of(100, 5);
