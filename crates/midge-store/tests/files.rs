@@ -354,11 +354,16 @@ fn a_log_that_begins_anew_is_not_taken_for_one_that_was_cut() {
 
 /// Writes garbage over all of a file but its first page.
 fn damage(path: &Path) {
+    damage_behind(path, 4096);
+}
+
+/// Writes garbage over all of a file but so many bytes at its begin.
+fn damage_behind(path: &Path, kept: usize) {
     use std::os::unix::fs::FileExt;
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     let bytes = file.metadata().unwrap().len();
-    assert!(bytes > 4096);
-    file.write_all_at(&vec![0xa5; bytes as usize - 4096], 4096).unwrap();
+    assert!(bytes as usize > kept);
+    file.write_all_at(&vec![0xa5; bytes as usize - kept], kept as u64).unwrap();
 }
 
 #[test]
@@ -386,8 +391,8 @@ fn a_large_file_is_used_at_once_and_looked_over_meanwhile() {
         run(wrote).unwrap();
     }
     drop(store);
-    damage(&path);
-    // Two pages tell whose it is and which tables it has; the garbage is behind them.
+    // The first pages tell whose it is and which tables it has; the garbage is behind them.
+    damage_behind(&path, 1 << 20);
     let store = SqliteStore::open(&path).unwrap();
     let error = eventually("it is noticed", || run(write(&store, |_| Ok::<(), StoreError>(()))).err());
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");

@@ -31,7 +31,12 @@ async fn listed(server: &Server, query: &str) -> Vec<String> {
     page.jobs.iter().map(|job| job.id.to_string()).collect()
 }
 
-/// Fails jobs with these messages, in this order, each in an exchange of its own.
+fn millis_now() -> u128 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap().as_millis()
+}
+
+/// Fails jobs with these messages, in this order, each in a millisecond and an exchange of its own.
 async fn fail(server: &mut Server, messages: &[&str]) -> Vec<String> {
     let mut host = server.host().await;
     let granted = host.claim(messages.len() as u32).await.jobs;
@@ -41,6 +46,11 @@ async fn fail(server: &mut Server, messages: &[&str]) -> Vec<String> {
         let failure = Failure::new(Cause::Refused, *message);
         host.finish(grant.attempt, Outcome::Failed(failure)).await;
         failed.push(grant.attempt.job.to_string());
+        // What failed in the same millisecond is in the order of its ids.
+        let at = millis_now();
+        while millis_now() == at {
+            tokio::task::yield_now().await;
+        }
     }
     failed
 }

@@ -201,7 +201,8 @@ pub async fn a_job_is_found_by_the_tags_that_it_has_now(store: &dyn Store) -> Ke
     assert_eq!((count("a").await?, count("b").await?, count("c").await?), (3, 0, 1));
     write(store, |rows| rows.delete_job(id(1))).await?;
     assert_eq!((count("a").await?, count("c").await?), (2, 0));
-    write(store, |rows| rows.delete_ended(&queue("default"), midge_core::Phase::Completed, at(6), 10)).await?;
+    write(store, |rows| rows.delete_ended(&queue("default"), midge_core::Phase::Completed, at(6), 10))
+        .await?;
     assert_eq!(count("a").await?, 1);
     Ok(())
 }
