@@ -2,6 +2,9 @@
 //!
 //! `MIDGE_SEEDS=FROM..TO cargo test -p midge-tests --test simulation` runs other seeds than the usual ones.
 
+// How much a run saw belongs to its report.
+#![allow(clippy::print_stdout)]
+
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::ops::Range;

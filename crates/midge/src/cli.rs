@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Run(run::Args),
     Serve(serve::Args),
     Flylet(flylet::Args),
-    Enqueue(enqueue::Args),
+    Enqueue(Box<enqueue::Args>),
     Jobs(Box<jobs::Args>),
     Failures(failures::Args),
     Sweeps(sweeps::Args),
