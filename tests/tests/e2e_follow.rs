@@ -105,7 +105,10 @@ fn a_follower_goes_on_when_the_server_is_back() {
     }
     block_on(server.client().cancel(id)).unwrap();
     eventually("the job's end is told", || match block_on(follow.next()).unwrap() {
-        Some(JobNews::Ended(job)) => Some(assert_eq!(job.state, State::Cancelled)),
+        Some(JobNews::Ended(job)) => {
+            assert_eq!(job.state, State::Cancelled);
+            Some(())
+        }
         _ => None,
     });
 }
