@@ -6,6 +6,8 @@ mod again;
 mod blame;
 mod change;
 mod failed;
+mod held;
+mod links;
 mod moved;
 mod phase;
 mod refused;
@@ -23,6 +25,7 @@ use midge_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::links::{Dependency, DependencyEnd, Links};
 pub use self::phase::Phase;
 pub use self::refused::JobRefused;
 pub use self::unique::{Met, UniqueHold, UniqueKey};
@@ -95,6 +98,9 @@ pub struct Job {
     /// The last progress of the running attempt, where it told any.
     #[serde(default, skip_serializing_if = "is_default")]
     pub progress: Option<Progress>,
+    /// What ties it to other jobs.
+    #[serde(default, skip_serializing_if = "Links::is_default")]
+    pub links: Links,
     /// Whether the job waits, runs or has ended, with what belongs to that.
     pub state: JobState,
 }
@@ -110,6 +116,11 @@ pub enum JobState {
     /// Waits, whatever its time, until its module starts jobs again: see [`crate::ModuleRow`].
     Held {
         /// The time from which it was due.
+        due: Timestamp,
+    },
+    /// Waits, whatever its time, until what it is to run after has happened.
+    Pending {
+        /// The time before which it does not run then either.
         due: Timestamp,
     },
     /// Leased to a Machine.
@@ -175,6 +186,8 @@ pub struct NewJob {
     pub expires_at: Option<Timestamp>,
     /// What it is to be the only job of; nothing where there may be many.
     pub unique: Option<UniqueHold>,
+    /// What ties it to other jobs.
+    pub links: Links,
 }
 
 /// Something that happens to a job.
@@ -241,6 +254,13 @@ pub enum JobEvent {
         /// The time after which it is not tried again.
         retry_until: Option<Timestamp>,
     },
+    /// All that it was to run after has happened. Refused unless it waits for that.
+    Met,
+    /// Something that it was to run after did not happen, and it is not to run then. Refused unless it waits for that.
+    Unmet {
+        /// What did not, for people.
+        why: String,
+    },
 }
 
 /// What an event changed: all of it is written in one transaction.
@@ -279,6 +299,7 @@ impl Job {
             failure: None,
             failed: None,
             progress: None,
+            links: new.links,
             state: JobState::Waiting { due: new.due.max(now) },
         }
     }
@@ -316,6 +337,8 @@ impl Job {
             JobEvent::PushedBack { due, expires_at, retry_until } => {
                 self.pushed_back(due, expires_at, retry_until, now)
             }
+            JobEvent::Met => self.met(now),
+            JobEvent::Unmet { why } => self.unmet(why, now),
         }
     }
 
@@ -325,19 +348,10 @@ impl Job {
             JobState::Waiting { due } if due <= now => Ok(due),
             JobState::Waiting { due } => Err(JobRefused::NotDue(due)),
             JobState::Held { .. } => Err(JobRefused::Held),
+            JobState::Pending { .. } => Err(JobRefused::Pending),
             JobState::Running { .. } => Err(JobRefused::Running),
             JobState::Ended { .. } => Err(JobRefused::Ended(self.state_at(now))),
         }
-    }
-
-    fn held(&self, now: Timestamp) -> Result<Change, JobRefused> {
-        let state = JobState::Held { due: self.in_line(now)? };
-        Ok(Change { job: Job { state, ..self.clone() }, attempt: None })
-    }
-
-    fn released(&self) -> Result<Change, JobRefused> {
-        let JobState::Held { due } = self.state else { return Err(JobRefused::NotHeld) };
-        Ok(Change { job: self.clone(), attempt: None }.waiting(due))
     }
 
     fn claimed(&self, machine: MachineName, now: Timestamp) -> Result<Change, JobRefused> {
@@ -442,7 +456,7 @@ impl Job {
 
     fn cancel_asked(&self, now: Timestamp) -> Result<Change, JobRefused> {
         match &self.state {
-            JobState::Waiting { .. } | JobState::Held { .. } => {
+            JobState::Waiting { .. } | JobState::Held { .. } | JobState::Pending { .. } => {
                 Ok(Change { job: self.clone(), attempt: None }.ended(Ending::Cancelled, now))
             }
             JobState::Running { lease, due, .. } => {
@@ -460,7 +474,7 @@ impl Job {
     pub fn may_be_deleted(&self) -> Result<(), JobRefused> {
         match self.state {
             JobState::Running { .. } => Err(JobRefused::Running),
-            JobState::Waiting { .. } | JobState::Held { .. } | JobState::Ended { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -504,6 +518,7 @@ impl Job {
         match &self.state {
             JobState::Waiting { due }
             | JobState::Held { due }
+            | JobState::Pending { due }
             | JobState::Running { due, .. }
             | JobState::Ended { due, .. } => *due,
         }
@@ -547,6 +562,7 @@ impl Job {
             JobState::Waiting { .. } if self.failure.is_some() => Phase::Retrying,
             JobState::Waiting { .. } => Phase::Fresh,
             JobState::Held { .. } => Phase::Held,
+            JobState::Pending { .. } => Phase::Pending,
             JobState::Running { .. } => Phase::Running,
             JobState::Ended { how: Ending::Completed { .. }, .. } => Phase::Completed,
             JobState::Ended { how: Ending::Cancelled, .. } => Phase::Cancelled,

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | What may happen to a job? | [`Job::apply`] |
 //! | Is there another job like a new one, and what becomes of it? | [`Job::met_by`] |
+//! | What does the end of a job mean for those that are to run after it? | [`Links::dependency`] |
 //! | What is a job whose row cannot be read? | [`UnreadableJob`] |
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
@@ -68,7 +69,8 @@ pub use failures::{FAILURE_GROUPS_MAX, failure_counted};
 pub use filter::{JobSearch, StateFilter, Stretch};
 pub use follow::{Follow, Tell};
 pub use job::{
-    Change, Ending, Job, JobEvent, JobRefused, JobState, Met, NewJob, Phase, UniqueHold, UniqueKey,
+    Change, Dependency, DependencyEnd, Ending, Job, JobEvent, JobRefused, JobState, Links, Met, NewJob,
+    Phase, UniqueHold, UniqueKey,
 };
 pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{

@@ -31,7 +31,7 @@ impl Retention {
             Phase::Completed => (keep.completed_ms, self.ended),
             Phase::Cancelled => (keep.cancelled_ms, self.ended),
             Phase::Discarded => (keep.discarded_ms, self.discarded),
-            Phase::Fresh | Phase::Retrying | Phase::Held | Phase::Running => return None,
+            Phase::Fresh | Phase::Retrying | Phase::Held | Phase::Pending | Phase::Running => return None,
         };
         Some(of_queue.map_or(usual, Duration::from_millis))
     }

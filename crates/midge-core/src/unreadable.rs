@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use midge_protocol::job::{JobView, State};
+use midge_protocol::job::{AfterFailed, JobView, State};
 use midge_protocol::{AttemptNumber, JobId, Labels, ModuleName, QueueName, Timestamp};
 
 use crate::Phase;
@@ -43,6 +43,7 @@ impl UnreadableJob {
             priority: 0,
             key: None,
             labels: Labels::default(),
+            after_failed: AfterFailed::default(),
             state: self.state_at(now),
             attempt: AttemptNumber(0),
             spent: 0,

@@ -25,7 +25,7 @@ mod zone;
 pub use cron::{Cron, InvalidCron};
 pub use fingerprint::Fingerprint;
 pub use id::{
-    AttemptNumber, AttemptRange, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
+    AttemptNumber, AttemptRange, BatchId, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
     ModuleName, QueueName, ScheduleName, Secret, Tag, UnseenCharacter,
 };
 pub use labels::{InvalidLabels, Labels};

@@ -85,6 +85,7 @@ mod expiry;
 mod held;
 mod secret;
 mod settings;
+mod settle;
 mod waiters;
 mod waits;
 
@@ -107,6 +108,7 @@ pub use error::ServiceError;
 pub use midge::Midge;
 pub use midge_core::Retention;
 pub use midge_listen::{ConnectionLimits, Connections, Counts, serve};
+pub use operations::enqueue::after::put_new;
 pub use operations::{Follower, JobContent};
 pub use secret::secret_hash;
 pub use settings::{Access, Fork, Settings};

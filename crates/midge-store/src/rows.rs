@@ -19,6 +19,7 @@ use midge_protocol::{
 };
 
 pub use self::failures::{FailureRows, SweepRows};
+use crate::DependencyRows;
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
@@ -140,7 +141,14 @@ fn received<T, E: From<StoreError>>(
 
 /// Everything that can be done in a transaction.
 pub trait Rows:
-    JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows + FailureRows + SweepRows
+    JobRows
+    + LaneRows
+    + DependencyRows
+    + ContentRows
+    + MachineRows
+    + ScheduleRows
+    + FailureRows
+    + SweepRows
 {
     /// Writes what an event changed: the job, the attempt that ended, and that one more failed so. What the job does not
     /// keep any more is deleted. `generation` is what the attempt's Machine was made from.
@@ -161,7 +169,14 @@ pub trait Rows:
     }
 }
 impl<T> Rows for T where
-    T: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows + FailureRows + SweepRows
+    T: JobRows
+        + LaneRows
+        + DependencyRows
+        + ContentRows
+        + MachineRows
+        + ScheduleRows
+        + FailureRows
+        + SweepRows
 {
 }
 
@@ -417,6 +432,8 @@ pub enum Content {
     Input = 1,
     /// What the guest wrote to stdout.
     Result = 2,
+    /// The jobs that the job was enqueued to run after: 16 bytes of each id, one after the other.
+    After = 3,
 }
 
 /// Jobs that fit a search.

@@ -11,6 +11,7 @@ use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Times
 use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::TickFault;
+use super::after::{After, Asked};
 use super::host::{Key, log_text, words};
 use super::people::POISON;
 use super::schedules::Ticked;
@@ -51,6 +52,7 @@ pub(super) struct Ledger {
     /// How many Machines there were, or may have been.
     present: u32,
     pub(super) ticked: Ticked,
+    pub(super) after: After,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
     /// Those that somebody drained, each with how many attempts it had been given.
@@ -70,6 +72,13 @@ impl Ledger {
     /// An enqueue was answered: the job must be there from now on.
     pub(super) fn enqueued(&mut self, id: JobId) {
         self.enqueued.insert(id);
+    }
+
+    /// Somebody asks for a job, perhaps again: what that is to run after is as it was when it came.
+    pub(super) fn asks_after(&mut self, new: &mut Asked) {
+        if !self.known.contains_key(&new.job.id) {
+            self.after.asked(new);
+        }
     }
 
     /// A host begins an attempt.
@@ -129,9 +138,11 @@ impl Ledger {
     fn check_job(&mut self, row: Row) -> Result<(), Broken> {
         let Row { job, attempts, result, log } = row;
         self.singles.saw(&job);
-        if !self.known.contains_key(&job.id) {
+        let known = self.known.get(&job.id).map(|(before, _)| before);
+        if known.is_none() {
             self.ticked.new_job(&job)?;
         }
+        self.after.check(known, &job, self.retried == Some(job.id))?;
         if let Some((before, ended_before)) = self.known.get(&job.id) {
             ensure(job.attempt >= before.attempt, || {
                 format!("{} went from attempt {} to {}", job.id, before.attempt, job.attempt)
@@ -139,8 +150,9 @@ impl Ledger {
             ensure(attempts.starts_with(ended_before), || {
                 format!("{}: an attempt that had ended changed: {ended_before:?} -> {attempts:?}", job.id)
             })?;
-            // All that happens to it is that another takes its key, once its time to be the only one is over.
-            let stays = Job { unique: job.unique.clone(), ..before.clone() } == job;
+            // All that happens to it is that others are to run after it, or that another takes its key, once its time to be the
+            // only one is over.
+            let stays = Job { unique: job.unique.clone(), links: job.links.clone(), ..before.clone() } == job;
             ensure(before.ended_at().is_none() || stays || self.retried.contains(&job.id), || {
                 format!("{} had ended, and nobody retried it: {before:?} -> {job:?}", job.id)
             })?;
@@ -404,6 +416,7 @@ impl World {
             Ok(queues)
         });
         let (modules, served) = (self.store.look(|rows| rows.modules()), self.served());
+        rows.iter().for_each(|row| self.ledger.after.note(&row.job));
         for row in rows {
             let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
             if row.job.attempt > before {

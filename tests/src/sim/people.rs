@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Job, JobEvent, ModuleRow, NewJob, QueueRow};
+use midge_core::{JobEvent, Links, ModuleRow, NewJob, QueueRow};
 use midge_protocol::api::Pause;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
 use midge_protocol::manifest::{QueuePolicy, Rate, Wait};
 use midge_protocol::{JobId, JobKey, Labels, ModuleName, QueueName, Tag, Timestamp};
 use midge_server::dispatcher::{self, Drained};
-use midge_store::{Content, Rows, StoreError};
+use midge_store::{Rows, StoreError};
 
+use super::after::{self, Asked};
 use super::chance::Chance;
 use super::ledger::Broken;
 use super::world::{Event, World};
@@ -101,21 +102,24 @@ impl World {
         let magnitude = self.chance.below(6);
         let jobs = 1 + self.chance.below(1 << magnitude);
         let queues: Vec<QueueName> = self.policies.keys().cloned().collect();
+        let mut drawn = Vec::new();
         for _ in 0..jobs {
             let queue = queues[self.chance.below(queues.len() as u64) as usize].clone();
             let at = self.chance.millis(0, most * 3 / 4);
             let new = self.draw_job(queue, self.now.after(at));
+            let new = self.draw_after(new, &drawn);
+            drawn.push(new.job.id);
             if self.chance.below(5) == 0 {
                 let again = at + self.chance.millis(0, 60_000);
                 self.after(again, Event::Enqueue(Box::new(new.clone())));
             }
             if self.chance.below(8) == 0 {
                 let cancelled = at + self.chance.millis(0, 30_000);
-                self.after(cancelled, Event::Ask { job: new.id, retry: false });
+                self.after(cancelled, Event::Ask { job: new.job.id, retry: false });
             }
             if self.chance.below(4) == 0 {
                 let retried = at + self.chance.millis(0, 30_000);
-                self.after(retried, Event::Ask { job: new.id, retry: true });
+                self.after(retried, Event::Ask { job: new.job.id, retry: true });
             }
             self.after(at, Event::Enqueue(Box::new(new)));
         }
@@ -165,6 +169,7 @@ impl World {
             retry_until: self.draw_time_after(due.max(enqueued_at), 4, 60_000),
             expires_at: self.draw_time_after(due.max(enqueued_at), 4, 30_000),
             unique: unique::draw(&mut self.chance, enqueued_at),
+            links: Links::default(),
         }
     }
 
@@ -287,30 +292,28 @@ impl World {
     }
 
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.
-    pub(super) fn enqueue(&mut self, new: NewJob) -> Result<(), Broken> {
-        let (now, asked) = (self.now, new.clone());
-        self.ledger.singles.asked(&new);
+    pub(super) fn enqueue(&mut self, mut new: Asked) -> Result<(), Broken> {
+        let (now, id) = (self.now, new.job.id);
+        self.ledger.singles.asked(&new.job);
+        self.ledger.asks_after(&mut new);
+        let asked = new.clone();
         let done = self.ask(move |rows| {
-            let known = rows.jobs(&[asked.id])?.pop().flatten();
-            if known.is_some() {
+            if rows.jobs(&[id])?.pop().flatten().is_some() {
                 return Ok(None);
             }
-            if asked.unique.is_some() {
-                return unique::enqueue(rows, asked, now);
-            }
-            rows.put_content(asked.id, Content::Args, args_of(asked.id).as_bytes())?;
-            rows.put_jobs(&[Job::new(asked, now)])?;
-            Ok(None)
+            after::put(rows, asked, now)
         })?;
         match done {
             Some(Some((there, conflict))) => {
-                self.trace.say(now, format_args!("{} is not enqueued: {there} is {conflict}", new.id));
+                self.trace.say(now, format_args!("{id} is not enqueued: {there} is {conflict}"));
                 self.trace.count("unique jobs that met another");
+                self.ledger.after.stands_for(id, there);
             }
             Some(None) => {
-                self.trace.say(now, format_args!("{} is enqueued in {}", new.id, new.queue));
-                self.ledger.enqueued(new.id);
+                self.trace.say(now, format_args!("{id} is enqueued in {}", new.job.queue));
+                self.ledger.enqueued(id);
             }
+            // Perhaps one that it is to run after is not there yet.
             None => self.after(Duration::from_secs(3), Event::Enqueue(Box::new(new))),
         }
         Ok(())
@@ -325,6 +328,7 @@ impl World {
             let Some(job) = rows.jobs(&[id])?.pop().flatten() else { return Ok(false) };
             let Ok(change) = job.apply(event, now) else { return Ok(false) };
             rows.put_jobs(std::slice::from_ref(&change.job))?;
+            // The dispatcher tells those that wait for it.
             Ok(true)
         })?;
         self.ledger.retried.clear();

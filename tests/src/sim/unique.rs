@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_core::{Job, Met, NewJob, UniqueHold, UniqueKey};
-use midge_protocol::api::{Conflict, OnConflict, UniqueState, UniqueStates};
+use midge_core::{Job, NewJob, UniqueHold, UniqueKey};
+use midge_protocol::api::{OnConflict, UniqueState, UniqueStates};
 use midge_protocol::{JobId, Timestamp};
-use midge_store::{Content, Rows, StoreError};
 
 use super::chance::Chance;
 use super::ledger::{Broken, ensure};
@@ -26,35 +25,14 @@ pub(super) fn draw(chance: &mut Chance, now: Timestamp) -> Option<UniqueHold> {
     Some(UniqueHold { key: UniqueKey([chance.below(3) as u8; 16]), states, until })
 }
 
-/// Enqueues a job that is to be the only one of its key, as the API does it. Returns what became of another, if there is
-/// one.
-pub(super) fn enqueue(
-    rows: &mut dyn Rows,
-    new: NewJob,
-    now: Timestamp,
-) -> Result<Option<(JobId, Conflict)>, StoreError> {
-    let on_conflict = match new.content_hash % 4 {
+/// Returns what an enqueue of a job does where another is there.
+pub(super) fn on_conflict(new: &NewJob) -> OnConflict {
+    match new.content_hash % 4 {
         0 => OnConflict::Keep,
         1 => OnConflict::Replace,
         2 => OnConflict::PushBack,
         _ => OnConflict::ReplaceAndPushBack,
-    };
-    let new = Job::new(new, now);
-    while let Some(holder) = rows.put_unique(&new)? {
-        match holder.met_by(&new, on_conflict, now) {
-            Met::Over(holder) => rows.put_jobs(&[*holder])?,
-            Met::Stays(holder, conflict) => {
-                if matches!(conflict, Conflict::Replaced | Conflict::ReplacedAndPushedBack) {
-                    rows.put_content(holder.id, Content::Args, args_of(new.id).as_bytes())?;
-                }
-                let id = holder.id;
-                rows.put_jobs(&[*holder])?;
-                return Ok(Some((id, conflict)));
-            }
-        }
     }
-    rows.put_content(new.id, Content::Args, args_of(new.id).as_bytes())?;
-    Ok(None)
 }
 
 /// What is remembered of jobs that are to be the only ones of their keys.

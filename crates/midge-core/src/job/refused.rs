@@ -33,6 +33,12 @@ pub enum JobRefused {
     /// A claim came when the job was not to be started any more.
     #[error("it was to be started by {0}")]
     Expired(Timestamp),
+    /// The job waits for others, so that it is in no line.
+    #[error("the job waits for other jobs to end")]
+    Pending,
+    /// The job does not wait for others.
+    #[error("the job does not wait for other jobs")]
+    NotPending,
     /// The job does not expire, or not yet.
     #[error("the job has not expired")]
     NotExpired,

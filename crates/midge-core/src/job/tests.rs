@@ -6,6 +6,7 @@ use super::*;
 mod again;
 mod blame;
 mod held;
+mod links;
 mod unique;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -26,6 +27,7 @@ pub(crate) fn new_job(id: u8, due: Timestamp) -> NewJob {
         retry_until: None,
         expires_at: None,
         unique: None,
+        links: Links::default(),
     }
 }
 

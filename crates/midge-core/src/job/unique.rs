@@ -73,14 +73,17 @@ impl Job {
         let waits = self.phase().is_waiting();
         let event =
             JobEvent::PushedBack { due: new.due(), expires_at: new.expires_at, retry_until: new.retry_until };
-        let pushed_back = || self.apply(event, now).map_or_else(|_| self.clone(), |change| change.job);
+        let pushed_back = || self.apply(event, now).ok().map(|change| change.job);
         let (job, conflict) = match on_conflict {
-            OnConflict::Replace if waits => (self.clone(), Conflict::Replaced),
-            OnConflict::PushBack if waits => (pushed_back(), Conflict::PushedBack),
-            OnConflict::ReplaceAndPushBack if waits => (pushed_back(), Conflict::ReplacedAndPushedBack),
-            _ => (self.clone(), Conflict::Kept),
+            OnConflict::Replace => (waits.then(|| self.clone()), Conflict::Replaced),
+            OnConflict::PushBack => (pushed_back(), Conflict::PushedBack),
+            OnConflict::ReplaceAndPushBack => (pushed_back(), Conflict::ReplacedAndPushedBack),
+            OnConflict::Keep => (None, Conflict::Kept),
         };
-        Met::Stays(Box::new(job), conflict)
+        match job {
+            Some(job) => Met::Stays(Box::new(job), conflict),
+            None => Met::Stays(Box::new(self.clone()), Conflict::Kept),
+        }
     }
 
     /// A job gives up its key where it is in a state in which it does not hold it.
@@ -104,6 +107,13 @@ impl Job {
                 let change = Change { job, attempt: None };
                 // One that is held is so for its module: it is held again once it is due.
                 Ok(if due > self.due() { change.waiting(due) } else { change })
+            }
+            // It goes on waiting for the others. A time that begins only then still does.
+            JobState::Pending { due: before } => {
+                let retry_until =
+                    if self.retry.retry_for_ms.is_some() { self.retry_until } else { retry_until };
+                let state = JobState::Pending { due: due.max(before) };
+                Ok(Change { job: Job { expires_at, retry_until, state, ..self.clone() }, attempt: None })
             }
             JobState::Running { .. } => Err(JobRefused::Running),
             JobState::Ended { .. } => Err(JobRefused::Ended(self.state_at(now))),

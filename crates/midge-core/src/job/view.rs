@@ -15,6 +15,7 @@ impl Job {
             priority: self.priority,
             key: self.key.clone(),
             labels: self.labels.clone(),
+            after_failed: self.links.after_failed,
             state: self.state_at(now),
             waits: None,
             attempt: self.attempt,

@@ -1,16 +1,18 @@
 //! Enqueueing: a request is checked and completed from the manifest, then written with all others of its call.
 
+pub(crate) mod after;
 mod again;
 mod unique;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_core::{Job, NewJob, is_full};
+use midge_core::{Job, Links, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
 use midge_protocol::{JobId, JobKey, Labels, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 use xxhash_rust::xxh3::Xxh3;
 
+use self::after::Dependencies;
 use self::again::Asked;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
@@ -107,6 +109,7 @@ pub(crate) fn accept(
     }
     let labels = Labels { tags: request.tags.clone(), meta: request.meta.clone() };
     labels.check().map_err(|error| ServiceError::Invalid(error.to_string()))?;
+    after::check(&request)?;
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
         let max = limits::TIME_LIMIT_MAX.as_millis() as u64;
@@ -130,6 +133,7 @@ pub(crate) fn accept(
         retry_until,
         expires_at,
         unique: unique::hold(&request, queue.as_str(), now)?,
+        links: Links { after_failed: request.after_failed, ..Links::default() },
     };
     Ok(Accepted { new, request })
 }
@@ -159,6 +163,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         backoff_by_cause,
         retry_until,
         retry_for_ms,
+        after,
+        after_failed,
     } = request;
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
@@ -195,6 +201,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         ("backoff_by_cause", backoff_by_cause.as_ref().map(|_| by_cause.join(";"))),
         ("retry_until", retry_until.map(|until| until.to_string())),
         ("retry_for_ms", retry_for_ms.map(|millis| millis.to_string())),
+        ("after", (!after.is_empty()).then(|| format!("{after:?}"))),
+        ("after_failed", (!after_failed.is_default()).then(|| after_failed.as_str().to_owned())),
     ];
     for (name, value) in set {
         if let Some(value) = value {
@@ -222,6 +230,7 @@ pub(crate) fn write(
     let ids: Vec<JobId> = accepted.iter().map(|job| job.new.id).collect();
     let mut known: BTreeMap<JobId, u64> =
         rows.jobs(&ids)?.into_iter().flatten().map(|job| (job.id, job.content_hash)).collect();
+    let mut dependencies = Dependencies::read(rows, accepted.iter().map(|job| job.request.after.as_slice()))?;
     let mut new_jobs = Vec::with_capacity(accepted.len());
     let mut queues: BTreeMap<QueueName, u64> = BTreeMap::new();
     for (index, Accepted { new, request }) in accepted.into_iter().enumerate() {
@@ -241,19 +250,26 @@ pub(crate) fn write(
                     .map_err(|error| of_many(index, id, error))?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;
-                new_jobs.push((Job::new(new, now), request));
+                new_jobs.push((index, Job::new(new, now), request));
             }
         }
     }
     no_more_queues(rows, &queues, catalog, now)?;
-    // Only writing one that may not be there twice tells whether it is new. What is refused later undoes it.
-    let (unique, many): (Vec<_>, Vec<_>) = new_jobs.into_iter().partition(|(job, _)| job.unique.is_some());
+    let mut many = Vec::with_capacity(new_jobs.len());
     let mut answers: BTreeMap<JobId, Enqueued> = BTreeMap::new();
     let mut there: BTreeMap<QueueName, u64> = BTreeMap::new();
-    for (job, request) in &unique {
-        let enqueued = unique::put(rows, job, request, now)?;
+    for (index, job, request) in new_jobs {
+        let job = dependencies.tie(job, &request.after, now);
+        let job = job.map_err(|error| of_many(index, request.id, error))?;
+        if job.unique.is_none() {
+            dependencies.is_as(&job);
+            many.push((job, request));
+            continue;
+        }
+        // Only writing one that may not be there twice tells whether it is new. What is refused later undoes it.
+        let enqueued = unique::put(rows, &job, &request, &mut dependencies, now)?;
         match enqueued.new {
-            true => *there.entry(job.queue.clone()).or_default() += 1,
+            true => *there.entry(job.queue.clone()).or_default() += u64::from(job.phase().is_waiting()),
             false => *queues.entry(job.queue.clone()).or_default() -= 1,
         }
         answers.insert(job.id, enqueued);
@@ -265,8 +281,10 @@ pub(crate) fn write(
             return Err(ServiceError::QueueFull { queue: queue.clone(), max });
         }
     }
-    let (jobs, requests): (Vec<Job>, Vec<EnqueueRequest>) = many.into_iter().unzip();
+    let (mut jobs, requests): (Vec<Job>, Vec<EnqueueRequest>) = many.into_iter().unzip();
+    dependencies.mark(&mut jobs);
     rows.put_jobs(&jobs)?;
+    dependencies.write(rows)?;
     for (job, request) in jobs.iter().zip(&requests) {
         put_contents(rows, job.id, request)?;
         answers.insert(job.id, Enqueued { id: job.id, new: true, conflict: None });

@@ -136,6 +136,8 @@ fn request(chance: &mut StdRng) -> String {
         ("retry_until", pick(chance, TIMES)),
         ("retry_for_ms", pick(chance, NUMBERS)),
         ("unique", pick(chance, super::unique::RULES)),
+        ("after", pick(chance, super::after::AFTER)),
+        ("after_failed", pick(chance, &[r#""cancel""#, r#""go_on""#, r#""wait""#, r#""""#, "null"])),
     ] {
         match chance.random_range(0..16) {
             0..4 => fields.push((field, of_its_kind.to_owned())),

@@ -24,8 +24,8 @@ use crate::{
 type Undo = Box<dyn FnOnce(&mut Tables)>;
 
 pub(super) struct MemoryRows<'a> {
-    tables: &'a mut Tables,
-    access: Access,
+    pub(super) tables: &'a mut Tables,
+    pub(super) access: Access,
     undo: Vec<Undo>,
 }
 
@@ -69,6 +69,7 @@ impl<'a> MemoryRows<'a> {
         let after = job.clone();
         let before = self.tables.set_job(id, job);
         self.count_in_lanes(before.as_deref(), after.as_deref());
+        self.follow_dependencies(id, before.as_deref(), after.as_deref());
         self.undo.push(Box::new(move |tables| {
             tables.set_job(id, before);
         }));
@@ -122,7 +123,7 @@ impl<'a> MemoryRows<'a> {
 
     fn remove(&mut self, id: JobId) {
         self.set_job(id, None);
-        for content in [Content::Args, Content::Input, Content::Result] {
+        for content in [Content::Args, Content::Input, Content::Result, Content::After] {
             self.set(|tables| &mut tables.contents, (id, content), None);
         }
         self.remove_attempts(id, AttemptRange { first: AttemptNumber(0), last: AttemptNumber(u32::MAX) });

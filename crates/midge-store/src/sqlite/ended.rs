@@ -49,7 +49,10 @@ impl SqliteRows<'_> {
             found.push((row.get(0)?, job, row.get(4)?));
         }
         drop(rows);
-        found.iter().try_for_each(|(row, id, tags)| self.delete_row(*row, *id, tags.as_deref()))?;
+        for (row, id, tags) in &found {
+            self.delete_row(*row, *id, tags.as_deref())?;
+            self.was_deleted(phase, *id)?;
+        }
         Ok(found.len())
     }
 

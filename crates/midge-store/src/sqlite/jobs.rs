@@ -150,8 +150,8 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn jobs_held(&mut self, module: &ModuleName, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_held
-                   WHERE phase = 6 AND module = ?1 ORDER BY queue, id";
+        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_out_of_line
+                   WHERE phase >= 6 AND phase = 6 AND module = ?1 ORDER BY queue, id";
         let about_now = self.counts()?.horizon();
         self.found(sql, params![module.as_str()], about_now, limit)
     }
@@ -189,6 +189,7 @@ impl JobRows for SqliteRows<'_> {
             let about_now = rows.counts()?.horizon();
             rows.put_counted(lanes, about_now)?;
             rows.delete_row(before.row, id, before.labelled.tags.as_deref())?;
+            rows.was_deleted(before.phase, id)?;
             Ok(true)
         })
     }
@@ -303,10 +304,10 @@ impl SqliteRows<'_> {
         }
         let counts = self.counts()?;
         counts.count(after, 1)?;
-        match before {
-            Some(before) => counts.count(before.counted(), -1),
-            None => Ok(()),
+        if let Some(before) = &before {
+            counts.count(before.counted(), -1)?;
         }
+        self.follow_dependencies(before.map(|before| before.phase), job)
     }
 
     /// Inserts a job where there is none with its id. Returns whether it did.
@@ -460,6 +461,7 @@ impl SqliteRows<'_> {
                 let key: String = rows.connection.prepare_cached(sql)?.query_row([row], |row| row.get(0))?;
                 let (was, is) = (in_lane(counted_unreadable(&before)), in_lane(counted_unreadable(&after)));
                 rows.count_in_lane(&mut lanes, after.queue.as_str(), &key, Some(was), Some(is))?;
+                rows.is_unreadable(before.phase, after.id)?;
             }
             rows.put_counted(lanes, now)
         })

@@ -44,6 +44,7 @@ impl SqliteRows<'_> {
         let mut lanes = LaneCounts::default();
         self.count_in_lane(&mut lanes, after.queue, key(job), None, Some(in_lane(after)))?;
         self.put_counted(lanes, now)?;
+        self.follow_dependencies(None, job)?;
         Ok(None)
     }
 }

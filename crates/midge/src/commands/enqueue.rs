@@ -2,6 +2,7 @@
 
 mod again;
 mod bulk;
+mod ties;
 mod unique;
 mod wait;
 
@@ -16,6 +17,7 @@ use midge_client::EnqueueRequest;
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits};
 
 use self::again::AgainArgs;
+use self::ties::TiesArgs;
 use self::unique::UniqueArgs;
 pub(super) use self::wait::exit::NOT_ENDED;
 use self::wait::follow;
@@ -41,6 +43,7 @@ Examples:
   midge enqueue import --key acme --priority -5
   midge enqueue sync --unique --in 5m --on-conflict push-back
   midge enqueue mail --tag customer:42 --meta by=Ada
+  midge enqueue report --after 0190b3e4-7d5c-7c3a-9f00-0123456789ab --after-failed go_on
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run
@@ -79,6 +82,8 @@ pub(crate) struct Args {
     again: AgainArgs,
     #[command(flatten)]
     unique: UniqueArgs,
+    #[command(flatten)]
+    ties: TiesArgs,
     /// The job's id, a UUID: enqueuing the same again is then the same job
     #[arg(long)]
     id: Option<JobId>,
@@ -97,7 +102,7 @@ pub(crate) struct Args {
     /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
     #[arg(
         long, value_name = "FILE|-",
-        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "tags", "meta", "max_attempts", "time_limit", "id", "wait", "follow", "AgainArgs", "UniqueArgs"]
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "tags", "meta", "max_attempts", "time_limit", "id", "wait", "follow", "AgainArgs", "UniqueArgs", "TiesArgs"]
     )]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -148,6 +153,7 @@ impl Args {
         };
         self.again.fill(&mut request)?;
         request.unique = self.unique.unique();
+        self.ties.fill(&mut request);
         Ok(request)
     }
 }

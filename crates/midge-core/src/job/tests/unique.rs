@@ -113,3 +113,35 @@ fn what_runs_or_has_ended_is_kept_as_it_is_whatever_was_asked_for() {
     assert_eq!(met(OnConflict::Replace), (NOW, Conflict::Replaced));
     assert_eq!(met(OnConflict::ReplaceAndPushBack), (later(60), Conflict::ReplacedAndPushedBack));
 }
+
+#[test]
+fn a_job_that_waits_for_others_is_pushed_back_and_goes_on_waiting_for_them() {
+    let mut there = unique(1, later(60), until_it_ended()).pending();
+    assert_eq!(there.phase().unique_state(), UniqueState::Waiting);
+    let new = Job {
+        expires_at: Some(later(100)),
+        retry_until: Some(later(200)),
+        ..unique(2, later(90), until_it_ended())
+    };
+    let met = |there: &Job, then| match there.met_by(&new, then, NOW) {
+        Met::Stays(job, conflict) => (*job, conflict),
+        over => panic!("{over:?}"),
+    };
+    assert_eq!(met(&there, OnConflict::Replace), (there.clone(), Conflict::Replaced));
+    let (pushed, conflict) = met(&there, OnConflict::ReplaceAndPushBack);
+    assert_eq!(
+        (pushed.phase(), pushed.due(), conflict),
+        (Phase::Pending, later(90), Conflict::ReplacedAndPushedBack)
+    );
+    assert_eq!((pushed.expires_at, pushed.retry_until), (Some(later(100)), Some(later(200))));
+    there.retry.retry_for_ms = Some(5_000);
+    let (pushed, _) = met(&there, OnConflict::PushBack);
+    let started = pushed.apply(JobEvent::Met, later(95)).unwrap().job;
+    assert_eq!(
+        (started.due(), started.retry_until),
+        (later(95), Some(later(100))),
+        "from when it waits for nothing"
+    );
+    let unmet = there.apply(JobEvent::Unmet { why: String::new() }, NOW).unwrap().job;
+    assert_eq!(unmet.unique, None);
+}

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use midge_core::{Job, Met, UniqueHold, UniqueKey};
-use midge_protocol::api::{Conflict, EnqueueRequest, Enqueued, Unique, UniqueBy, UniqueState};
-use midge_protocol::{Timestamp, limits};
+use midge_protocol::api::{Conflict, EnqueueRequest, Enqueued, OnConflict, Unique, UniqueBy, UniqueState};
+use midge_protocol::{JobId, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{again::Asked, put_contents};
+use super::{after::Dependencies, again::Asked, put_contents};
 use crate::error::ServiceError;
 
 /// Returns what a request's job is to be the only one of. `queue` is the one that it waits in.
@@ -116,30 +116,50 @@ pub(super) fn put(
     rows: &mut dyn Rows,
     new: &Job,
     request: &EnqueueRequest,
+    dependencies: &mut Dependencies,
     now: Timestamp,
 ) -> Result<Enqueued, StoreError> {
     let on_conflict = request.unique.as_ref().map(|unique| unique.on_conflict).unwrap_or_default();
+    let Some((id, conflict)) = meet(rows, new, on_conflict, dependencies, now)? else {
+        put_contents(rows, new.id, request)?;
+        return Ok(Enqueued { id: new.id, new: true, conflict: None });
+    };
+    if matches!(conflict, Conflict::Replaced | Conflict::ReplacedAndPushedBack) {
+        rows.delete_content(id, Content::Input)?;
+        put_contents(rows, id, request)?;
+    }
+    Ok(Enqueued { id, new: false, conflict: Some(conflict) })
+}
+
+/// Writes the row of a job that is to be the only one of its key. Where another is there, returns which, and what became of
+/// it.
+pub(super) fn meet(
+    rows: &mut dyn Rows,
+    new: &Job,
+    on_conflict: OnConflict,
+    dependencies: &mut Dependencies,
+    now: Timestamp,
+) -> Result<Option<(JobId, Conflict)>, StoreError> {
     while let Some(holder) = rows.put_unique(new)? {
         match holder.met_by(new, on_conflict, now) {
-            Met::Over(holder) => rows.put_jobs(&[*holder])?,
+            Met::Over(holder) => {
+                rows.put_jobs(std::slice::from_ref(&holder))?;
+                dependencies.is_as(&holder);
+            }
             Met::Stays(holder, conflict) => {
-                if matches!(conflict, Conflict::Replaced | Conflict::ReplacedAndPushedBack) {
-                    rows.delete_content(holder.id, Content::Input)?;
-                    put_contents(rows, holder.id, request)?;
-                }
-                let id = holder.id;
-                rows.put_jobs(&[*holder])?;
-                return Ok(Enqueued { id, new: false, conflict: Some(conflict) });
+                rows.put_jobs(std::slice::from_ref(&holder))?;
+                dependencies.stands_for(new.id, &holder);
+                return Ok(Some((holder.id, conflict)));
             }
         }
     }
-    put_contents(rows, new.id, request)?;
-    Ok(Enqueued { id: new.id, new: true, conflict: None })
+    dependencies.is_written(new);
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
-    use midge_protocol::api::{OnConflict, UniqueStates};
+    use midge_protocol::api::UniqueStates;
     use midge_protocol::{JobKey, ModuleName};
 
     use super::*;
