@@ -67,7 +67,7 @@ fn a_module_that_is_no_command_is_refused() {
     build_wat(parameter).fails(1, &["its `_start` is something else"]);
     build_wat("(component)").fails(1, &["component", "not wasm32-wasip2"]);
     let huge = "(module (memory (export \"memory\") 5000) (func (export \"_start\")))";
-    build_wat(huge).fails(1, &["313 MiB of memory", "memory_limit"]);
+    build_wat(huge).fails(1, &["320000KiB of memory", "memory_limit"]);
 
     let config = "[modules.odd]\nwasm = \"odd.wasm\"";
     build(config, &[("odd.wasm", b"hello")]).fails(1, &["not WebAssembly at all"]);

@@ -2,9 +2,8 @@
 
 use std::process::Command;
 
-use midge_protocol::exchange::PROTOCOL;
 use midge_tests::support::{
-    Files, Guest, Modules, Process, Ran, Server, StubServer, eventually, host_program, http, run,
+    Files, Guest, Modules, Process, Ran, Server, StubServer, eventually, host_program, run,
 };
 use serde_json::json;
 
@@ -120,20 +119,7 @@ fn a_host_whose_machine_has_left_has_no_right_any_more() {
 }
 
 #[test]
-fn a_host_and_a_server_of_other_protocols_tell_each_other() {
-    let server = Server::start(&Modules::examples());
-    let exchange = format!("{}/v1/machines/midge-1/exchange", server.url());
-    for spoken in [&[][..], &[("midge-protocol", "0")]] {
-        let headers = [&[("Host", "127.0.0.1"), ("Authorization", "Bearer x")], spoken].concat();
-        let reply = http("POST", &exchange, &headers, b"");
-        assert_eq!(reply.status, 426, "{reply:?}");
-        let error = reply.json();
-        assert_eq!(error["code"], "protocol");
-        assert!(
-            error["error"].as_str().unwrap().contains(&format!("speaks exchange protocol {PROTOCOL}")),
-            "{error}"
-        );
-    }
+fn a_host_says_which_protocol_the_server_speaks_and_leaves() {
     let newer = StubServer::answering(426, "this server speaks exchange protocol 7");
     let mut host = work(&newer.url, "midge-1", "x");
     assert_eq!(host.ended().code(), Some(4), "{}", host.output());

@@ -2,7 +2,7 @@
 
 use midge_protocol::api::{Cursor, JobFilter, Sort};
 use midge_protocol::job::{Cause, State};
-use midge_protocol::{Fingerprint, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp};
+use midge_protocol::{BatchId, Fingerprint, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp};
 
 use crate::{Job, Phase, UnreadableJob};
 
@@ -56,6 +56,8 @@ pub struct JobSearch {
     pub queue: Option<QueueName>,
     /// Only jobs of this module.
     pub module: Option<ModuleName>,
+    /// Only jobs of this batch.
+    pub batch: Option<BatchId>,
     /// Only jobs with this key.
     pub key: Option<JobKey>,
     /// Only jobs that have this tag.
@@ -108,6 +110,7 @@ impl JobSearch {
             state: filter.state.map(|state| StateFilter::of(state, now)).unwrap_or_default(),
             queue: filter.queue,
             module: filter.module,
+            batch: filter.batch,
             key: filter.key,
             tag: filter.tag,
             cause: filter.cause,
@@ -126,6 +129,7 @@ impl JobSearch {
         let failed = job.failed_at();
         self.state.matches(job)
             && self.has_names(&job.queue, &job.module)
+            && self.batch.is_none_or(|batch| job.links.batch == Some(batch))
             && self.key.as_ref().is_none_or(|key| job.key.as_ref() == Some(key))
             && self.tag.as_ref().is_none_or(|tag| job.labels.tags.contains(tag))
             && self
@@ -150,8 +154,9 @@ impl JobSearch {
 
     /// Returns whether a job whose row cannot be read fits: of it, little is known, and what asks for more does not find it.
     pub fn matches_unreadable(&self, job: &UnreadableJob) -> bool {
-        let JobSearch { key, tag, cause, failure, failed, text, args, .. } = self;
-        let asks_for_more = key.is_some()
+        let JobSearch { batch, key, tag, cause, failure, failed, text, args, .. } = self;
+        let asks_for_more = batch.is_some()
+            || key.is_some()
             || tag.is_some()
             || cause.is_some()
             || failure.is_some()

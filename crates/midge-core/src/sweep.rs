@@ -43,10 +43,15 @@ pub enum Acted {
 pub fn act(action: &Action, filter: &JobFilter, job: &Job, now: Timestamp) -> Result<Acted, JobRefused> {
     let phase = job.phase();
     let (is_for, event) = match action {
-        // Who wants completed jobs to run again says so.
+        // Who wants completed jobs to run again says so, and who wants pending ones to start without waiting for others.
         Action::Retry => {
-            let completed = phase == Phase::Completed && filter.state != Some(State::Completed);
-            (phase != Phase::Running && !completed, JobEvent::RetryAsked)
+            let is_for = match phase {
+                Phase::Running => false,
+                Phase::Completed => filter.state == Some(State::Completed),
+                Phase::Pending => filter.state == Some(State::Pending),
+                _ => true,
+            };
+            (is_for, JobEvent::RetryAsked)
         }
         Action::Cancel => (job.ended_at().is_none(), JobEvent::CancelAsked),
         Action::Priority(priority) => (phase.is_waiting(), JobEvent::PriorityAsked(*priority)),
@@ -218,16 +223,18 @@ mod tests {
 
     #[test]
     fn an_action_is_for_jobs_of_some_states_and_leaves_the_others_alone() {
-        use State::{Available, Cancelled, Completed, Discarded, Retryable, Running};
+        use State::{Available, Cancelled, Completed, Discarded, Pending, Retryable, Running};
         let all = JobFilter::default();
         let completed = JobFilter { state: Some(Completed), ..JobFilter::default() };
+        let pending = JobFilter { state: Some(Pending), ..JobFilter::default() };
         let elsewhere = Action::Move(QueueName::new("elsewhere").unwrap());
         for (action, filter, changed) in [
             (Action::Retry, &all, vec![Retryable, Cancelled, Discarded]),
             (Action::Retry, &completed, vec![Retryable, Completed, Cancelled, Discarded]),
-            (Action::Cancel, &all, vec![Available, Retryable, Running]),
-            (Action::Priority(-5), &all, vec![Available, Retryable]),
-            (elsewhere, &all, vec![Available, Retryable]),
+            (Action::Retry, &pending, vec![Pending, Retryable, Cancelled, Discarded]),
+            (Action::Cancel, &all, vec![Pending, Available, Retryable, Running]),
+            (Action::Priority(-5), &all, vec![Pending, Available, Retryable]),
+            (elsewhere, &all, vec![Pending, Available, Retryable]),
         ] {
             assert_eq!(states_that_are("changed", &action, filter), changed, "{action}");
             assert_eq!(states_that_are("refused", &action, filter), [], "{action}");

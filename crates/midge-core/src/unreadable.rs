@@ -44,6 +44,8 @@ impl UnreadableJob {
             key: None,
             labels: Labels::default(),
             after_failed: AfterFailed::default(),
+            batch: None,
+            callback_of: None,
             state: self.state_at(now),
             attempt: AttemptNumber(0),
             spent: 0,

@@ -1,6 +1,8 @@
 //! What the HTTP API under `/v1` takes and gives, as JSON.
 
 mod args;
+mod base64_option;
+mod batches;
 mod failures;
 mod filter;
 mod schedules;
@@ -9,13 +11,15 @@ mod unique;
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
 use bytes::Bytes;
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
+pub use self::batches::{
+    BatchCounts, BatchEvent, BatchFilter, BatchMade, BatchPage, BatchRequest, BatchState, BatchView,
+};
 pub use self::failures::{FailureGroup, Failures, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
@@ -28,7 +32,7 @@ use crate::labels::{read_meta, read_tags};
 use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::object::objects;
 use crate::{
-    AttemptNumber, AttemptRange, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Tag,
+    AttemptNumber, AttemptRange, BatchId, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Tag,
     Timestamp, limits,
 };
 
@@ -108,6 +112,9 @@ pub struct EnqueueRequest {
     /// What becomes of this job where one of those does not complete: by default it is cancelled.
     #[serde(default, skip_serializing_if = "AfterFailed::is_default")]
     pub after_failed: AfterFailed,
+    /// The batch that the job is one of. It has to be open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
 }
 
 fn some_by_cause<'de, D: Deserializer<'de>>(map: D) -> Result<Option<BTreeMap<Cause, Backoff>>, D::Error> {
@@ -143,6 +150,7 @@ impl EnqueueRequest {
             retry_for_ms: None,
             after: Vec::new(),
             after_failed: AfterFailed::default(),
+            batch: None,
         }
     }
 
@@ -244,6 +252,13 @@ impl EnqueueRequest {
     #[must_use]
     pub fn after_failed(mut self, then: AfterFailed) -> EnqueueRequest {
         self.after_failed = then;
+        self
+    }
+
+    /// Makes the job one of a batch, which has to be open.
+    #[must_use]
+    pub fn batch(mut self, batch: BatchId) -> EnqueueRequest {
+        self.batch = Some(batch);
         self
     }
 
@@ -500,27 +515,6 @@ pub struct ApiError {
     pub code: String,
     /// A sentence for people, with the value and what to do next.
     pub error: String,
-}
-
-mod base64_option {
-    use super::*;
-
-    pub fn serialize<S: Serializer>(bytes: &Option<Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
-        match bytes {
-            Some(bytes) => serializer.serialize_str(&base64::prelude::BASE64_STANDARD.encode(bytes)),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
-        let Some(text) = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)? else {
-            return Ok(None);
-        };
-        let bytes = base64::prelude::BASE64_STANDARD
-            .decode(text.as_bytes())
-            .map_err(|e| serde::de::Error::custom(format!("`input` is not base64: {e}")))?;
-        Ok(Some(bytes.into()))
-    }
 }
 
 #[cfg(test)]

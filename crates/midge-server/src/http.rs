@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod batches;
 mod bodies;
 mod events;
 mod hosts;
@@ -57,6 +58,10 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/sweeps/{number}/cancel", post(sweeps::cancel))
         .route("/v1/failures", get(sweeps::failures))
         .route("/v1/failures/{fingerprint}", get(sweeps::failure))
+        .route("/v1/batches", post(batches::make).get(batches::list))
+        .route("/v1/batches/{id}", get(batches::one))
+        .route("/v1/batches/{id}/close", post(batches::close))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/queues", get(queues))
         .route("/v1/queues/{name}/pause", post(pause_queue))
         .route("/v1/queues/{name}/resume", post(resume_queue))

@@ -72,6 +72,7 @@ fn job(number: usize, is_ended: bool) -> Job {
         retry_until: None,
         expires_at: None,
         unique: None,
+        links: midge_core::Links::default(),
     };
     let job = Job::new(new, at(number));
     let fails = one_of(100, 5);

@@ -19,7 +19,7 @@ use midge_protocol::{
 };
 
 pub use self::failures::{FailureRows, SweepRows};
-use crate::DependencyRows;
+use crate::{BatchRows, DependencyRows};
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
@@ -144,6 +144,7 @@ pub trait Rows:
     JobRows
     + LaneRows
     + DependencyRows
+    + BatchRows
     + ContentRows
     + MachineRows
     + ScheduleRows
@@ -172,6 +173,7 @@ impl<T> Rows for T where
     T: JobRows
         + LaneRows
         + DependencyRows
+        + BatchRows
         + ContentRows
         + MachineRows
         + ScheduleRows

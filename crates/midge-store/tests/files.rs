@@ -352,18 +352,13 @@ fn a_log_that_begins_anew_is_not_taken_for_one_that_was_cut() {
     }
 }
 
-/// Writes garbage over all of a file but its first page.
-fn damage(path: &Path) {
-    damage_behind(path, 4096);
-}
-
-/// Writes garbage over all of a file but so many bytes at its begin.
-fn damage_behind(path: &Path, kept: usize) {
+/// Writes garbage over all of a file but its first bytes.
+fn damage(path: &Path, kept: u64) {
     use std::os::unix::fs::FileExt;
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     let bytes = file.metadata().unwrap().len();
-    assert!(bytes as usize > kept);
-    file.write_all_at(&vec![0xa5; bytes as usize - kept], kept as u64).unwrap();
+    assert!(bytes > kept);
+    file.write_all_at(&vec![0xa5; (bytes - kept) as usize], kept).unwrap();
 }
 
 #[test]
@@ -374,7 +369,7 @@ fn garbage_over_its_pages_is_noticed_at_the_start() {
         enqueue(&store, number).unwrap();
     }
     drop(store);
-    damage(&path);
+    damage(&path, 4096);
     let error = refusal(&path);
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     let error = error.to_string();
@@ -392,7 +387,7 @@ fn a_large_file_is_used_at_once_and_looked_over_meanwhile() {
     }
     drop(store);
     // The first pages tell whose it is and which tables it has; the garbage is behind them.
-    damage_behind(&path, 1 << 20);
+    damage(&path, 1 << 20);
     let store = SqliteStore::open(&path).unwrap();
     let error = eventually("it is noticed", || run(write(&store, |_| Ok::<(), StoreError>(()))).err());
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
@@ -405,7 +400,7 @@ fn garbage_over_its_pages_is_noticed_while_nobody_reads_them() {
     // Closed once, so that the pages are in the file and not in its log.
     drop(SqliteStore::open(&path).unwrap());
     let store = Arc::new(SqliteStore::open_with(&path, &settings).unwrap());
-    damage(&path);
+    damage(&path, 4096);
     let error = eventually("it is noticed", || run(write(&*store, |_| Ok::<(), StoreError>(()))).err());
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert!(matches!(enqueue(&store, 1), Err(StoreError::Damaged { .. })), "nothing is written any more");
@@ -420,7 +415,7 @@ fn garbage_that_a_work_meets_stops_all_that_write() {
     }
     drop(store);
     let store = SqliteStore::open(&path).unwrap();
-    damage(&path);
+    damage(&path, 4096);
     // The reader has not read the pages before, as the writer has.
     let error = eventually("it is met", || has(&store, 50).err());
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");

@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use midge_cli::output;
 
 use crate::commands::{
-    bench, build, completions, demo, dev, enqueue, failures, flylet, jobs, machines, modules, new, queues,
-    run, schedules, serve, sweeps,
+    batches, bench, build, completions, demo, dev, enqueue, failures, flylet, jobs, machines, modules, new,
+    queues, run, schedules, serve, sweeps,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Flylet(flylet::Args),
     Enqueue(Box<enqueue::Args>),
     Jobs(Box<jobs::Args>),
+    Batches(batches::Args),
     Failures(failures::Args),
     Sweeps(sweeps::Args),
     Queues(queues::Args),
@@ -186,6 +187,22 @@ mod tests {
             assert!(parse(&format!("midge machines {line}")).is_err(), "{line}");
         }
         assert!(parse("midge queues pause mail --wait --timeout 1m").is_ok());
+    }
+
+    #[test]
+    fn batches_lists_unless_told_otherwise() {
+        for line in
+            ["midge batches", "midge batches --json", "midge batches list --limit 5", "midge batches new"]
+        {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+        for verb in ["show", "close", "cancel"] {
+            assert!(parse(&format!("midge batches {verb} {id}")).is_ok(), "{verb}");
+            assert!(parse(&format!("midge batches {verb}")).is_err(), "{verb}");
+        }
+        assert!(parse(&format!("midge enqueue --jsonl - --batch {id}")).is_ok());
+        assert!(parse("midge batches new --on-ended ../etc").unwrap_err().contains("a module or a job"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod run;
 pub(crate) mod flylet;
 pub(crate) mod serve;
 
+pub(crate) mod batches;
 pub(crate) mod enqueue;
 pub(crate) mod failures;
 mod follow;
@@ -52,6 +53,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Serve(args) => serving(args.run()),
         Command::Flylet(args) => serving(args.run()),
         Command::Enqueue(args) => calling(args.run()),
+        Command::Batches(args) => calling(args.run()),
         Command::Jobs(args) => calling(args.run()),
         Command::Failures(args) => calling(args.run()),
         Command::Sweeps(args) => calling(args.run()),

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use midge_core::{DependencyEnd, Job, NewJob, Phase};
+use midge_core::{DependencyEnd, Job, Links, NewJob, Phase};
 use midge_protocol::api::Conflict;
 use midge_protocol::job::{AfterFailed, Cause};
 use midge_protocol::{JobId, Timestamp};
+use midge_server::ServiceError;
 use midge_store::{Content, Rows, StoreError};
 
 use super::ledger::{Broken, ensure};
@@ -25,23 +26,38 @@ pub(super) struct Asked {
     pub(super) after: Vec<JobId>,
 }
 
-/// Writes a new job as an enqueue does. One whose dependencies are not there is refused. Returns what became of another that is
-/// the only one of its key, if there is one.
-pub(super) fn put(
-    rows: &mut dyn Rows,
-    asked: Asked,
-    now: Timestamp,
-) -> Result<Option<(JobId, Conflict)>, StoreError> {
+/// What came of an enqueue.
+pub(super) struct Put {
+    /// What became of another job that is the only one of its key, where there is one.
+    pub(super) met: Option<(JobId, Conflict)>,
+    /// Whether the job's batch took it.
+    pub(super) taken: bool,
+}
+
+/// Writes a new job as an enqueue does. One whose dependencies or batch are not there is refused; one that its batch does not
+/// take is of none.
+pub(super) fn put(rows: &mut dyn Rows, asked: Asked, now: Timestamp) -> Result<Put, StoreError> {
     let (id, on_conflict) = (asked.job.id, unique::on_conflict(&asked.job));
-    let met = midge_server::put_new(rows, Job::new(asked.job, now), &asked.after, on_conflict, now);
+    let put = |rows: &mut dyn Rows, job: NewJob| {
+        midge_server::put_new(rows, Job::new(job, now), &asked.after, on_conflict, now)
+    };
+    let (met, taken) = match put(rows, asked.job.clone()) {
+        Err(ServiceError::BatchRefused(_)) => {
+            let links = Links { batch: None, ..asked.job.links.clone() };
+            (put(rows, NewJob { links, ..asked.job }), false)
+        }
+        met => (met, true),
+    };
     let met = met.map_err(|error| StoreError::Failed(error.to_string()))?;
     let of = match met {
-        None => id,
-        Some((there, Conflict::Replaced | Conflict::ReplacedAndPushedBack)) => there,
-        Some((_, Conflict::Kept | Conflict::PushedBack)) => return Ok(met),
+        None => Some(id),
+        Some((there, Conflict::Replaced | Conflict::ReplacedAndPushedBack)) => Some(there),
+        Some((_, Conflict::Kept | Conflict::PushedBack)) => None,
     };
-    rows.put_content(of, Content::Args, args_of(id).as_bytes())?;
-    Ok(met)
+    if let Some(of) = of {
+        rows.put_content(of, Content::Args, args_of(id).as_bytes())?;
+    }
+    Ok(Put { met, taken })
 }
 
 /// What is remembered of jobs that are to run after others.
@@ -85,7 +101,8 @@ impl After {
     /// Checks a job against what it was before. All ends of the transaction are noted.
     pub(super) fn check(&mut self, before: Option<&Job>, job: &Job, by_hand: bool) -> Result<(), Broken> {
         let Some((after, then)) = self.asked.get(&job.id) else {
-            return ensure(job.phase() != Phase::Pending, || format!("{} waits for nothing", job.id));
+            let waits = job.phase() == Phase::Pending && job.links.callback.is_none();
+            return ensure(!waits, || format!("{} waits for nothing", job.id));
         };
         if job.phase() == Phase::Pending {
             self.waited.insert(job.id);
@@ -136,8 +153,12 @@ impl World {
 
     /// Somebody starts by hand what waits for jobs that have ended otherwise than it needs.
     pub(super) fn start_what_waits_in_vain(&mut self) {
-        let ids: Vec<JobId> =
-            self.ledger.jobs().filter(|job| job.phase() == Phase::Pending).map(|job| job.id).collect();
+        let ids: Vec<JobId> = self
+            .ledger
+            .jobs()
+            .filter(|job| job.phase() == Phase::Pending && job.links.callback.is_none())
+            .map(|job| job.id)
+            .collect();
         for id in ids {
             let on = self.store.look(move |rows| {
                 let (_, on) = rows.dependencies(id, usize::MAX)?;

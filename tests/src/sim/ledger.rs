@@ -12,6 +12,7 @@ use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::TickFault;
 use super::after::{After, Asked};
+use super::batches::Batches;
 use super::host::{Key, log_text, words};
 use super::people::POISON;
 use super::schedules::Ticked;
@@ -53,6 +54,7 @@ pub(super) struct Ledger {
     present: u32,
     pub(super) ticked: Ticked,
     pub(super) after: After,
+    pub(super) batches: Batches,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
     /// Those that somebody drained, each with how many attempts it had been given.
@@ -142,7 +144,7 @@ impl Ledger {
         if known.is_none() {
             self.ticked.new_job(&job)?;
         }
-        self.after.check(known, &job, self.retried == Some(job.id))?;
+        self.after.check(known, &job, self.retried.contains(&job.id))?;
         if let Some((before, ended_before)) = self.known.get(&job.id) {
             ensure(job.attempt >= before.attempt, || {
                 format!("{} went from attempt {} to {}", job.id, before.attempt, job.attempt)
@@ -417,7 +419,11 @@ impl World {
         });
         let (modules, served) = (self.store.look(|rows| rows.modules()), self.served());
         rows.iter().for_each(|row| self.ledger.after.note(&row.job));
+        let batches = self.batches();
         for row in rows {
+            let known = self.ledger.known.get(&row.job.id).map(|(before, _)| before);
+            let by_hand = self.ledger.retried.contains(&row.job.id);
+            self.ledger.batches.check_callback(known, &row.job, by_hand, &batches)?;
             let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
             if row.job.attempt > before {
                 let hold =
@@ -440,6 +446,7 @@ impl World {
             self.ledger.check_queue(name, &policy, lanes)?;
         }
         self.ledger.singles.check(self.now)?;
+        self.check_batches(batches)?;
         self.check_schedules()?;
         self.ledger.check_machines(&machines, &self.policies, self.max_machines)
     }

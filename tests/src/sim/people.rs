@@ -11,7 +11,7 @@ use midge_protocol::{JobId, JobKey, Labels, ModuleName, QueueName, Tag, Timestam
 use midge_server::dispatcher::{self, Drained};
 use midge_store::{Rows, StoreError};
 
-use super::after::{self, Asked};
+use super::after::{self, Asked, Put};
 use super::chance::Chance;
 use super::ledger::Broken;
 use super::world::{Event, World};
@@ -103,11 +103,13 @@ impl World {
         let jobs = 1 + self.chance.below(1 << magnitude);
         let queues: Vec<QueueName> = self.policies.keys().cloned().collect();
         let mut drawn = Vec::new();
+        let batches = self.plan_batches(most, &queues, &mut drawn);
         for _ in 0..jobs {
             let queue = queues[self.chance.below(queues.len() as u64) as usize].clone();
             let at = self.chance.millis(0, most * 3 / 4);
             let new = self.draw_job(queue, self.now.after(at));
             let new = self.draw_after(new, &drawn);
+            let new = self.draw_batch(new, &batches);
             drawn.push(new.job.id);
             if self.chance.below(5) == 0 {
                 let again = at + self.chance.millis(0, 60_000);
@@ -144,7 +146,7 @@ impl World {
         }
     }
 
-    fn draw_job(&mut self, queue: QueueName, enqueued_at: Timestamp) -> NewJob {
+    pub(super) fn draw_job(&mut self, queue: QueueName, enqueued_at: Timestamp) -> NewJob {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.chance.number().to_be_bytes());
         bytes[8..].copy_from_slice(&self.chance.number().to_be_bytes());
@@ -301,15 +303,18 @@ impl World {
             if rows.jobs(&[id])?.pop().flatten().is_some() {
                 return Ok(None);
             }
-            after::put(rows, asked, now)
+            after::put(rows, asked, now).map(Some)
         })?;
         match done {
-            Some(Some((there, conflict))) => {
+            Some(Some(Put { met: Some((there, conflict)), .. })) => {
                 self.trace.say(now, format_args!("{id} is not enqueued: {there} is {conflict}"));
                 self.trace.count("unique jobs that met another");
                 self.ledger.after.stands_for(id, there);
             }
-            Some(None) => {
+            Some(put) => {
+                if put.is_some_and(|put| !put.taken) {
+                    self.trace.count("jobs that no batch took");
+                }
                 self.trace.say(now, format_args!("{id} is enqueued in {}", new.job.queue));
                 self.ledger.enqueued(id);
             }

@@ -46,5 +46,5 @@ impl Change {
 
 /// Returns whether people would look for the reason: not of what was put off, given back, or asked for.
 fn is_real(failure: &Failure) -> bool {
-    !matches!(failure.cause, Cause::Snoozed | Cause::HandedBack | Cause::Cancelled)
+    !matches!(failure.cause, Cause::Snoozed | Cause::HandedBack | Cause::Cancelled | Cause::Unmet)
 }

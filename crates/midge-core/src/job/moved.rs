@@ -17,7 +17,7 @@ impl Job {
 
     fn waits(&self, now: Timestamp) -> Result<(), JobRefused> {
         match self.state {
-            JobState::Waiting { .. } | JobState::Held { .. } => Ok(()),
+            JobState::Waiting { .. } | JobState::Held { .. } | JobState::Pending { .. } => Ok(()),
             JobState::Running { .. } => Err(JobRefused::Running),
             JobState::Ended { .. } => Err(JobRefused::Ended(self.state_at(now))),
         }

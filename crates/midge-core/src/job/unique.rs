@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use midge_protocol::Timestamp;
 use midge_protocol::api::{Conflict, OnConflict, UniqueStates};
 use midge_protocol::job::UniqueView;
+use midge_protocol::{AttemptNumber, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Change, Job, JobEvent, JobRefused, JobState};
@@ -101,6 +101,8 @@ impl Job {
         retry_until: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<Change, JobRefused> {
+        // Only the first start counts for an expiry.
+        let expires_at = if self.attempt == AttemptNumber(0) { expires_at } else { self.expires_at };
         match self.state {
             JobState::Waiting { .. } | JobState::Held { .. } => {
                 let job = Job { expires_at, retry_until, ..self.clone() };

@@ -16,6 +16,8 @@ impl Job {
             key: self.key.clone(),
             labels: self.labels.clone(),
             after_failed: self.links.after_failed,
+            batch: self.links.batch,
+            callback_of: self.links.callback.map(|callback| callback.batch),
             state: self.state_at(now),
             waits: None,
             attempt: self.attempt,

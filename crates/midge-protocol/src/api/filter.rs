@@ -7,7 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::job::{Cause, JobView, State};
 use crate::object::objects;
-use crate::{Fingerprint, InvalidName, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits};
+use crate::{
+    BatchId, Fingerprint, InvalidName, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits,
+};
 
 objects!(JobFilter);
 
@@ -24,6 +26,9 @@ pub struct JobFilter {
     /// Only jobs of this module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<ModuleName>,
+    /// Only jobs of this batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
     /// Only jobs with this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<JobKey>,
@@ -229,6 +234,7 @@ impl JobFilter {
             state,
             queue,
             module,
+            batch,
             key,
             tag,
             cause,
@@ -250,6 +256,7 @@ impl JobFilter {
             ("state", text_of(state)),
             ("queue", text_of(queue)),
             ("module", text_of(module)),
+            ("batch", text_of(batch)),
             ("key", text_of(key)),
             ("tag", text_of(tag)),
             ("cause", text_of(cause)),
@@ -314,7 +321,7 @@ mod tests {
 
     fn full() -> JobFilter {
         let json = format!(
-            r#"{{"state":"discarded","queue":"mail","module":"hello","key":"acme","tag":"customer:42","cause":"trap",
+            r#"{{"state":"discarded","queue":"mail","module":"hello","batch":"{ID}","key":"acme","tag":"customer:42","cause":"trap",
             "failure":"0c3fa51b22d07e94","since":"2030-01-01T00:00:00Z","until":"2030-01-02T00:00:00Z",
             "failed_since":"2030-01-01T00:00:00Z","failed_until":"2030-01-02T00:00:00Z","text":"no","args":"42",
             "sort":"failed","before":"12.{ID}","limit":7}}"#
@@ -331,7 +338,7 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
             .map(|(name, value)| if name == "limit" { (name, 7.into()) } else { (name, value) })
             .collect();
-        assert_eq!(json.len(), 16);
+        assert_eq!(json.len(), 17);
         assert_eq!(serde_json::from_value::<JobFilter>(json.into()).unwrap(), filter);
         assert_eq!(filter.check(), Ok(()));
     }

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::expiry::discard_expired;
 use crate::held::Holds;
 use crate::secret;
-use crate::settle::{IN_A_ROUND, settle};
+use crate::settle::{IN_A_ROUND, settle as settle_ends};
 
 /// Lanes that are looked at to plan Machines. With so many, there is work for more Machines than a round begins.
 const LANES_MAX: usize = 256;
@@ -61,9 +61,11 @@ pub async fn decide(
         // No Machine is wanted for what will not be started any more.
         round.decided.ended.extend(discard_expired(round.rows, &context.catalog.generation, now)?);
         // Their jobs are due from here on, too.
-        let settled = settle(round.rows, IN_A_ROUND, now)?;
+        let settled = settle_ends(round.rows, IN_A_ROUND, now)?;
         round.decided.ended.extend(settled.ended);
+        round.decided.news.extend(settled.news);
         round.decided.returned.extend(settled.queues);
+        round.decided.tell.extend(settled.tell);
         let holds = Holds::read(round.rows, &context.catalog, now)?;
         let (queues, more_held) = holds.release(round.rows)?;
         round.decided.returned.extend(queues);
@@ -72,7 +74,7 @@ pub async fn decide(
         enqueue_ticks(round.rows, &context.catalog, now)?;
         round.plan(sights.strays, &holds)?;
         // What ended in this round may have been waited for.
-        if more_held || round.rows.next_settling()?.is_some() {
+        if more_held || round.rows.next_settling()?.is_some() || round.rows.batch_to_act()?.is_some() {
             round.decided.next_due = Some(now);
         }
         Ok(round.decided)

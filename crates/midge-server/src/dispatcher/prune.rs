@@ -44,6 +44,15 @@ async fn prune(inner: &Inner) -> Result<(), StoreError> {
             tokio::task::yield_now().await;
         }
     }
+    // Of a batch, its jobs are deleted first, each when it is over.
+    let before = inner.clock.now().before(inner.retention.ended);
+    while !*inner.stopping.borrow() {
+        let delete = midge_store::write(&*inner.store, move |rows| rows.delete_batches(before, JOBS_MAX));
+        if delete.await? < JOBS_MAX {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
     // As long as the dead set: what is older has no job that anybody could look at.
     let before = inner.clock.now().before(inner.retention.discarded);
     while !*inner.stopping.borrow() {

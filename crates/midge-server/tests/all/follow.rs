@@ -379,3 +379,16 @@ async fn a_listener_that_stops_does_not_wait_for_a_follower() {
     tokio::time::timeout(DEADLINE, served).await.expect("it does not wait for ever").unwrap();
     drop(server);
 }
+
+#[tokio::test]
+async fn a_follower_of_a_job_that_waits_for_another_is_told_when_it_does_no_more() {
+    let mut server = Server::start().await;
+    let first = server.enqueued(json!({"module": "hello"})).await;
+    let second = server.enqueued(json!({"module": "hello", "after": [first]})).await;
+    let mut events = Events::of(&server.midge, &second, None).await;
+    assert_eq!(events.is_told("state").await.data["state"], "pending");
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    host.finish(attempt, Outcome::Completed { result: Bytes::new() }).await;
+    assert_eq!(events.is_told("state").await.data["state"], "available");
+}

@@ -11,7 +11,7 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8
 const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-const ROUTES: [(&str, &str); 31] = [
+const ROUTES: [(&str, &str); 35] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
     ("/v1/jobs/count", "GET,HEAD"),
@@ -31,6 +31,10 @@ const ROUTES: [(&str, &str); 31] = [
     ("/v1/sweeps/NAME/cancel", "POST"),
     ("/v1/failures", "GET,HEAD"),
     ("/v1/failures/NAME", "GET,HEAD"),
+    ("/v1/batches", "GET,HEAD,POST"),
+    ("/v1/batches/ID", "GET,HEAD"),
+    ("/v1/batches/ID/close", "POST"),
+    ("/v1/batches/ID/cancel", "POST"),
     ("/v1/queues", "GET,HEAD"),
     ("/v1/queues/NAME/pause", "POST"),
     ("/v1/queues/NAME/resume", "POST"),
@@ -92,7 +96,7 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
     let id = server.enqueued(LATER).await;
     for (path, _) in ROUTES.into_iter().filter(|(path, _)| path.contains("ID")) {
         let (method, body) = match path.rsplit('/').next() {
-            Some("cancel" | "retry") => ("POST", ""),
+            Some("cancel" | "retry" | "close") => ("POST", ""),
             Some("priority") => ("POST", r#"{"priority": 1}"#),
             Some("move") => ("POST", r#"{"queue": "default"}"#),
             _ => ("GET", ""),

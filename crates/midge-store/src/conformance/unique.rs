@@ -1,8 +1,8 @@
 //! Rules about jobs that are the only ones of their keys.
 
-use midge_core::{Job, JobEvent, UniqueHold, UniqueKey};
-use midge_protocol::JobId;
-use midge_protocol::api::{UniqueState, UniqueStates};
+use midge_core::{Batch, Job, JobEvent, UniqueHold, UniqueKey};
+use midge_protocol::api::{BatchCounts, UniqueState, UniqueStates};
+use midge_protocol::{BatchId, JobId};
 
 use super::Kept;
 use super::fixtures::{after, ask, at, cancelled, completed, id, job, put, queue, running};
@@ -41,6 +41,24 @@ pub async fn a_key_has_one_job(store: &dyn Store) -> Kept {
     assert_eq!(ask(store, |rows| rows.jobs_waiting(&queue("default"))).await?, 2, "both are counted, once");
     let due = ask(store, |rows| rows.jobs_due(&queue("default"), None, at(5), 10)).await?;
     assert_eq!(due, [unique(1, 7), unique(3, 8)]);
+    Ok(())
+}
+
+/// A job that is the only one of its key is a job of its batch, and one that is not added is not.
+pub async fn only_what_is_added_counts_in_its_batch(store: &dyn Store) -> Kept {
+    let of_batch = BatchId::from_bytes([3; 16]);
+    let member = |number| {
+        let mut job = unique(number, 7).pending();
+        job.links.batch = Some(of_batch);
+        job
+    };
+    write(store, move |rows| rows.put_batch(&Batch::new(of_batch, 1, String::new(), 0, at(0)))).await?;
+    assert_eq!(put_unique(store, member(1)).await?, None);
+    assert_eq!(put_unique(store, member(2)).await?, Some(id(1)));
+    let batch = ask(store, move |rows| rows.batch(of_batch)).await?.expect("it was written");
+    assert_eq!(batch.counts, BatchCounts { pending: 1, ..BatchCounts::default() });
+    let jobs = ask(store, move |rows| rows.jobs_of_batch(of_batch, None, 10)).await?;
+    assert_eq!(jobs, [member(1)]);
     Ok(())
 }
 

@@ -69,6 +69,7 @@ impl<'a> MemoryRows<'a> {
         let after = job.clone();
         let before = self.tables.set_job(id, job);
         self.count_in_lanes(before.as_deref(), after.as_deref());
+        self.count_in_batch(before.as_deref(), after.as_deref());
         self.follow_dependencies(id, before.as_deref(), after.as_deref());
         self.undo.push(Box::new(move |tables| {
             tables.set_job(id, before);

@@ -1,5 +1,5 @@
 -- From schema 4 to 5: unique jobs; how long ended jobs of each queue are kept; jobs are found by their tags, their keys and how
--- they failed; jobs that wait for others. Jobs that have none of these have no entry in any of the new indexes.
+-- they failed; jobs that wait for others; batches. Jobs that have none of these have no entry in any of the new indexes.
 
 -- midge_core::UniqueKey, of a job that is the only one of it.
 ALTER TABLE jobs ADD COLUMN unique_key BLOB;
@@ -70,3 +70,19 @@ CREATE TABLE settling (
     told INTEGER NOT NULL,
     until INTEGER NOT NULL
 ) STRICT;
+
+-- The batch that a job is one of. Most have none.
+ALTER TABLE jobs ADD COLUMN batch BLOB;
+CREATE INDEX jobs_of_batch ON jobs (batch, id) WHERE batch IS NOT NULL;
+-- midge_core::Batch. `acts` says whether there is something to do about it (Batch::has_to_act).
+CREATE TABLE batches (
+    id BLOB PRIMARY KEY,
+    number INTEGER NOT NULL,
+    acts INTEGER NOT NULL,
+    ended_at INTEGER,
+    body TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX batches_by_number ON batches (number);
+CREATE INDEX batches_to_act ON batches (id) WHERE acts = 1;
+CREATE INDEX batches_unended ON batches (id) WHERE ended_at IS NULL;
+CREATE INDEX batches_ended ON batches (ended_at) WHERE ended_at IS NOT NULL;

@@ -104,16 +104,19 @@ fn walks(search: &JobSearch) -> Vec<Walk> {
         let sql = "SELECT NULL, tags.job, jobs.row FROM tags CROSS JOIN jobs INDEXED BY jobs_by_id ON jobs.id = tags.job
                    WHERE tags.tag = ?3 AND tags.job >= ?1 AND tags.job < ?2 ORDER BY tags.job DESC";
         count = Some("SELECT 1 FROM tags WHERE tag = ?3 AND job >= ?1 AND job < ?2");
-        (sql, Some(tag.as_str()))
+        (sql, Some(Value::Text(tag.to_string())))
+    } else if let Some(batch) = search.batch {
+        let sql = "SELECT NULL, id, row FROM jobs INDEXED BY jobs_of_batch
+                   WHERE batch IS NOT NULL AND batch = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";
+        (sql, Some(Value::Blob(batch.as_bytes().to_vec())))
     } else if let Some(key) = &search.key {
         let sql = "SELECT NULL, id, row FROM jobs INDEXED BY jobs_keyed
                    WHERE key <> '' AND key = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";
-        (sql, Some(key.as_str()))
+        (sql, Some(Value::Text(key.to_string())))
     } else {
         let sql = "SELECT NULL, id, row FROM jobs INDEXED BY jobs_by_id WHERE id >= ?1 AND id < ?2 ORDER BY id DESC";
         (sql, None)
     };
-    let by = by.map(|by| Value::Text(by.to_owned()));
     vec![Walk { sql, count: count.unwrap_or(sql), values: [from, before].into_iter().chain(by).collect() }]
 }
 
@@ -245,6 +248,8 @@ fn walks_have_nothing_else(search: &JobSearch) -> bool {
         }
     } else if search.tag.is_some() {
         walked.tag = search.tag.clone();
+    } else if search.batch.is_some() {
+        walked.batch = search.batch;
     } else {
         walked.key = search.key.clone();
     }

@@ -3,6 +3,7 @@
 use midge_core::Job;
 use rusqlite::OptionalExtension;
 
+use super::batches::BatchChanges;
 use super::decode::to_json;
 use super::jobs::{INSERT_UNIQUE, counted, in_lane, key, unique_key};
 use super::labels::Labelled;
@@ -44,6 +45,9 @@ impl SqliteRows<'_> {
         let mut lanes = LaneCounts::default();
         self.count_in_lane(&mut lanes, after.queue, key(job), None, Some(in_lane(after)))?;
         self.put_counted(lanes, now)?;
+        let mut batches = BatchChanges::default();
+        self.count_in_batch(&mut batches, job.links.batch, None, Some(after.phase))?;
+        self.put_changed_batches(batches)?;
         self.follow_dependencies(None, job)?;
         Ok(None)
     }

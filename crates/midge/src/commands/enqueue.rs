@@ -17,7 +17,7 @@ use midge_client::EnqueueRequest;
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits};
 
 use self::again::AgainArgs;
-use self::ties::TiesArgs;
+use self::ties::{BatchArgs, TiesArgs};
 use self::unique::UniqueArgs;
 pub(super) use self::wait::exit::NOT_ENDED;
 use self::wait::follow;
@@ -44,6 +44,7 @@ Examples:
   midge enqueue sync --unique --in 5m --on-conflict push-back
   midge enqueue mail --tag customer:42 --meta by=Ada
   midge enqueue report --after 0190b3e4-7d5c-7c3a-9f00-0123456789ab --after-failed go_on
+  midge enqueue --jsonl jobs.jsonl --batch $(midge batches new)
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run
@@ -84,6 +85,8 @@ pub(crate) struct Args {
     unique: UniqueArgs,
     #[command(flatten)]
     ties: TiesArgs,
+    #[command(flatten)]
+    batch: BatchArgs,
     /// The job's id, a UUID: enqueuing the same again is then the same job
     #[arg(long)]
     id: Option<JobId>,
@@ -113,7 +116,7 @@ impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let client = self.server.client()?;
         if let Some(file) = &self.jsonl {
-            return bulk::enqueue(&client, file, self.json).await;
+            return bulk::enqueue(&client, file, self.batch.batch, self.json).await;
         }
         let request = self.request()?;
         let enqueued = client.enqueue(&request).await.answered()?;
@@ -149,6 +152,7 @@ impl Args {
             meta: self.meta.iter().cloned().collect(),
             max_attempts: self.max_attempts,
             time_limit_ms: self.time_limit.map(millis),
+            batch: self.batch.batch,
             ..EnqueueRequest::new(module)
         };
         self.again.fill(&mut request)?;

@@ -3,11 +3,12 @@
 //! Invariant: each of them is there before, or comes earlier in the same call. So no job waits for itself, however long
 //! the way.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_core::{Dependency, DependencyEnd, Job, JobEvent};
+use midge_core::{Batch, Dependency, DependencyEnd, Job, JobEvent, Links};
 use midge_protocol::api::{Conflict, EnqueueRequest, OnConflict};
-use midge_protocol::{JobId, Timestamp, limits};
+use midge_protocol::{BatchId, JobId, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 
 use super::unique;
@@ -86,15 +87,16 @@ impl Dependencies {
 
     /// Makes a new job wait for what it is to run after: it is pending where any of those has not ended, and has ended where
     /// one ended so that it is not to run.
-    pub(super) fn tie(&mut self, job: Job, after: &[JobId], now: Timestamp) -> Result<Job, ServiceError> {
+    pub(super) fn tie(&mut self, mut job: Job, after: &[JobId], now: Timestamp) -> Result<Job, ServiceError> {
         let (mut waits, mut asked, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
-        let mut unmet = None;
+        let (mut behind, mut unmet) = (0, None);
         for id in after {
             let on = self.known.get(id).ok_or(ServiceError::NoSuchDependency(*id))?;
             if !seen.insert(on.id) {
                 continue;
             }
             asked.push(on.id);
+            behind = Links::behind([on]).max(behind);
             match DependencyEnd::of(on.phase()).map(|end| (end, job.links.dependency(end))) {
                 None | Some((_, Dependency::Open)) => waits.push(on.id),
                 Some((_, Dependency::Met)) => {}
@@ -111,6 +113,7 @@ impl Dependencies {
         if waits.is_empty() {
             return Ok(job);
         }
+        job.links.behind = behind;
         self.waits.push((job.id, waits));
         Ok(job.pending())
     }
@@ -171,11 +174,28 @@ impl Dependencies {
     }
 }
 
+/// The batches that new jobs of a call are of. Each is read once.
+#[derive(Default)]
+pub(super) struct Batches(BTreeMap<BatchId, Batch>);
+
+impl Batches {
+    /// Checks that the batch of a new job takes it, if it has one.
+    pub(super) fn take(&mut self, rows: &mut dyn Rows, job: Job) -> Result<Job, ServiceError> {
+        let Some(id) = job.links.batch else { return Ok(job) };
+        let batch = match self.0.entry(id) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(new) => new.insert(rows.batch(id)?.ok_or(ServiceError::NoSuchBatch(id))?),
+        };
+        batch.takes(&job)?;
+        Ok(job)
+    }
+}
+
 /// Writes a new job with those that it is to run after. Where it is to be the only one of its key and another is there,
 /// returns which, and what became of it. It is the part of an enqueue that ties jobs to one another.
 ///
 /// # Errors
-/// [`ServiceError::NoSuchDependency`] where one of those is not there.
+/// [`ServiceError::NoSuchDependency`] where one of those is not there, and those of a batch that does not take a job.
 pub fn put_new(
     rows: &mut dyn Rows,
     job: Job,
@@ -184,7 +204,7 @@ pub fn put_new(
     now: Timestamp,
 ) -> Result<Option<(JobId, Conflict)>, ServiceError> {
     let mut dependencies = Dependencies::read(rows, std::iter::once(after))?;
-    let job = dependencies.tie(job, after, now)?;
+    let job = Batches::default().take(rows, dependencies.tie(job, after, now)?)?;
     let met = match job.unique {
         Some(_) => unique::meet(rows, &job, on_conflict, &mut dependencies, now)?,
         None => rows.put_jobs(std::slice::from_ref(&job)).map(|()| None)?,

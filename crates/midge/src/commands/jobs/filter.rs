@@ -5,7 +5,7 @@ use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::api::{JobFilter, Sort};
 use midge_protocol::job::{Cause, State};
-use midge_protocol::{Fingerprint, JobKey, ModuleName, QueueName, Tag, Timestamp, api, nearest};
+use midge_protocol::{BatchId, Fingerprint, JobKey, ModuleName, QueueName, Tag, Timestamp, api, nearest};
 
 use crate::commands::enqueue::parse_time;
 use crate::connection::Answered;
@@ -23,6 +23,9 @@ pub(crate) struct FilterArgs {
     /// Only jobs of this module
     #[arg(long, value_name = "NAME")]
     module: Option<ModuleName>,
+    /// Only jobs of this batch
+    #[arg(long, value_name = "ID")]
+    batch: Option<BatchId>,
     /// Only jobs with this key
     #[arg(long, value_name = "KEY")]
     key: Option<JobKey>,
@@ -67,11 +70,12 @@ fn time_or_ago(text: &str) -> Result<Timestamp, String> {
 impl FilterArgs {
     /// Returns the filter that the flags say.
     pub(crate) fn filter(self) -> JobFilter {
-        let FilterArgs { state, queue, module, key, tag, cause, failure, text, .. } = self;
+        let FilterArgs { state, queue, module, batch, key, tag, cause, failure, text, .. } = self;
         JobFilter {
             state,
             queue,
             module,
+            batch,
             key,
             tag,
             cause,

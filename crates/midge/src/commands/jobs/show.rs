@@ -76,6 +76,12 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     for (name, text) in &job.labels.meta {
         fact("meta", &format_args!("{}={}", shown::line(name), shown::line(text)));
     }
+    if let Some(batch) = &job.batch {
+        fact("batch", batch);
+    }
+    if let Some(batch) = &job.callback_of {
+        fact("runs for", &format_args!("batch {batch}"));
+    }
     if let Some(why) = &job.unreadable {
         let why = shown::line(why);
         fact("state", &format_args!("{}, its row cannot be read: {why}", state(job.state)));
