@@ -134,6 +134,17 @@ fn a_machine_for_single_use_runs_one_job() {
 }
 
 #[test]
+fn a_machine_for_single_use_goes_as_soon_as_its_job_has_ended_and_makes_room_for_the_next() {
+    let modules = sleepers("").queue("default", |policy| {
+        (policy.single_use, policy.max_machines, policy.wait) = (true, 1, Wait::Forever);
+    });
+    let server = Server::start(&modules);
+    let jobs: Vec<_> = (0..3).map(|_| server.enqueue("quick", Value::Null)).collect();
+    let machines: BTreeSet<_> = jobs.iter().map(|&id| server.ended(id).attempts[0].machine.clone()).collect();
+    assert_eq!(machines.len(), jobs.len());
+}
+
+#[test]
 fn a_killed_host_gives_its_jobs_back_unspent() {
     let server = Server::start(&sleepers("max_machines = 1"));
     let id = server.enqueue("long", Value::Null);

@@ -249,9 +249,8 @@ pub fn may_leave<'a>(
         .filter(|other| other.name != machine.name && other.queue == machine.queue)
         .filter(|other| other.state == MachineState::Up && !other.is_outdated(generation))
         .count();
-    machine.state == MachineState::Draining
+    machine.is_to_drain()
         || machine.is_outdated(generation)
-        || machine.single_use && machine.attempts > 0
         || others_up >= policy.warm_machines.min(policy.max_machines) as usize
 }
 
@@ -416,8 +415,12 @@ mod tests {
         let mut once = machine("m", MachineState::Up, NOW);
         (once.single_use, once.places) = (true, 1);
         assert_eq!(admitted(&claim(&once), 0, &waiting(5)), [0]);
+        assert!(!once.is_to_drain());
         once.attempts = 1;
         assert_eq!(admitted(&claim(&once), 0, &waiting(5)), NOTHING);
+        let keeps_it_warm = QueuePolicy { warm_machines: 1, ..QueuePolicy::default() };
+        assert!(once.is_to_drain(), "it does not wait for another");
+        assert!(may_leave(&once, &keeps_it_warm, "g1", [&once].into_iter()), "nor is it kept");
     }
 
     #[test]

@@ -335,7 +335,18 @@ impl Machine {
     /// Returns whether none of its places is for another job, where so many attempts are leased to it: it has had its one
     /// job, or runs a suspect.
     pub const fn is_taken(&self, running: u32) -> bool {
-        self.single_use && self.attempts > 0 || self.runs_apart(running)
+        self.is_used() || self.runs_apart(running)
+    }
+
+    /// Returns whether it is for one job, and has been given that.
+    pub const fn is_used(&self) -> bool {
+        self.single_use && self.attempts > 0
+    }
+
+    /// Returns whether its host is told to take nothing more, to finish and to leave: it drains, or is for one job and has
+    /// that. Such a one does not wait for another job, which would hold up those that wait for a Machine.
+    pub fn is_to_drain(&self) -> bool {
+        self.state == MachineState::Draining || self.is_used()
     }
 
     /// Returns whether a Machine was made from another generation than the one that is served now.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use midge_core::exchange::Carried;
-use midge_core::{Job, JobEvent, Machine, MachineState};
+use midge_core::{Job, JobEvent, Machine};
 use midge_protocol::exchange::AttemptRef;
 use midge_protocol::{JobId, Lease, Timestamp};
 use midge_store::{Rows, StoreError};
@@ -87,7 +87,7 @@ impl<'a> Session<'a> {
         let policy = self.context.catalog.policy(&self.machine.queue);
         let limited = policy.max_running.is_some() || policy.max_running_per_key.is_some();
         done.unblocked |= self.slot_freed && limited;
-        done.answer.drain = self.machine.state == MachineState::Draining;
+        done.answer.drain = self.machine.is_to_drain();
         done.queue = Some(self.machine.queue);
         Ok(done)
     }
