@@ -231,7 +231,8 @@ impl<'a> Outlook<'a> {
         let on_its_way = |state| matches!(state, MachineState::Creating | MachineState::Starting);
         let coming = || current.machines.iter().map(|(machine, _)| machine).filter(|m| on_its_way(m.state));
         if coming().any(|machine| machine.act_failures == 0) {
-            return WhyWaiting::MachineStarts;
+            // The one that starts is the next try, of what is served now.
+            return current.failed_boots().map_or(WhyWaiting::MachineStarts, does_not_come_up);
         }
         if let Some(machine) = coming().next() {
             return WhyWaiting::MachineRefused {
@@ -245,15 +246,19 @@ impl<'a> Outlook<'a> {
         if live >= max {
             return WhyWaiting::QueueIsBusy { machines: live, max };
         }
-        if let Some(Trouble { words, times, since, next }) = ours.failed_boots().filter(|t| t.next > self.now)
-        {
-            return WhyWaiting::MachineDoesNotComeUp { words, times, since, next };
+        let not_before = ours.failed_boots().filter(|trouble| trouble.next > self.now);
+        if let Some(trouble) = not_before.or_else(|| current.failed_boots()) {
+            return does_not_come_up(trouble);
         }
         if self.present >= self.max_machines {
             return WhyWaiting::ServerIsFull { machines: self.present, max: self.max_machines };
         }
         WhyWaiting::MachineIsNext
     }
+}
+
+fn does_not_come_up(Trouble { words, times, since, next }: Trouble) -> WhyWaiting {
+    WhyWaiting::MachineDoesNotComeUp { words, times, since, next }
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ fn a_machine_that_is_refused_is_the_reason_with_the_words_and_how_often() {
 }
 
 #[test]
-fn machines_that_do_not_come_up_are_the_reason_until_the_next_is_made() {
+fn machines_that_do_not_come_up_are_the_reason_until_one_is_up() {
     let gone = machine("m", MachineState::Gone, NOW);
     let failed = |name: &str| {
         let name = midge_protocol::MachineName::new(name).unwrap();
@@ -125,6 +125,29 @@ fn machines_that_do_not_come_up_are_the_reason_until_the_next_is_made() {
     let (words, next) = ("it stopped".to_owned(), later(2));
     let expected = WhyWaiting::MachineDoesNotComeUp { words, times: 2, since: NOW, next };
     assert_eq!(why(&failed, 1), expected);
+
+    // The first death says it, while the next Machine is about to be made, and while it starts.
+    let long_ago = |(machine, running): (Machine, u32)| (Machine { since: earlier(60), ..machine }, running);
+    let first = [long_ago(failed[0].clone())];
+    let told = |machines: &[(Machine, u32)]| {
+        matches!(why(machines, 9), WhyWaiting::MachineDoesNotComeUp { times: 1, .. })
+    };
+    assert!(told(&first));
+    let with = |state, heard_at| {
+        let next = Machine { heard_at, ..machine("m2", state, NOW) };
+        [first[0].clone(), (Machine { places: 1, ..next }, u32::from(heard_at.is_some()))]
+    };
+    assert!(told(&with(MachineState::Starting, None)));
+    assert!(
+        matches!(why(&with(MachineState::Up, Some(NOW)), 9), WhyWaiting::QueueIsBusy { .. }),
+        "one came up"
+    );
+    let mended: Vec<_> = with(MachineState::Starting, None).to_vec();
+    let old = |mut machines: Vec<(Machine, u32)>| {
+        machines[0].0.generation = "g0".to_owned();
+        machines
+    };
+    assert_eq!(why(&old(mended), 9), WhyWaiting::MachineStarts, "another generation may be mended");
 }
 
 #[test]
