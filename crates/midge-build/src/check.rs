@@ -38,12 +38,12 @@ pub enum WasmError {
     NoMemory,
     /// Its memory is larger than its limit from the beginning, so it could never start.
     #[error(
-        "it begins with {begins} MiB of memory, more than its limit of {limit} MiB: raise `memory_limit`"
+        "it begins with {} of memory, more than its limit of {}: raise `memory_limit`", size(*.begins), size(*.limit)
     )]
     MemoryOverLimit {
-        /// The size that its memory begins with, in MiB.
+        /// The size that its memory begins with, in bytes.
         begins: u64,
-        /// The limit of its memory, in MiB.
+        /// The limit of its memory, in bytes.
         limit: u64,
     },
     /// It imports what no guest can import.
@@ -58,6 +58,16 @@ pub struct MissingImport {
     pub name: String,
     /// What may be behind it and what to do, where there is a guess.
     pub hint: Option<String>,
+}
+
+/// Says a size exactly, in the largest unit that does, as `memory_limit` may be written.
+fn size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let fits = |(unit, _): &(u64, &str)| bytes > 0 && bytes.is_multiple_of(*unit);
+    match units.into_iter().find(fits) {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes} bytes"),
+    }
 }
 
 fn list(missing: &[MissingImport]) -> String {
@@ -99,8 +109,7 @@ impl Checks {
         let begins = (0..types.memory_count()).map(|index| types.memory_at(index).initial).sum::<u64>();
         let begins = begins.saturating_mul(PAGE_BYTES);
         if begins > memory_limit {
-            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-            return Err(WasmError::MemoryOverLimit { begins: mib(begins), limit: mib(memory_limit) });
+            return Err(WasmError::MemoryOverLimit { begins, limit: memory_limit });
         }
         Ok(())
     }

@@ -72,7 +72,13 @@ fn a_library_is_no_job() {
 #[test]
 fn a_module_that_could_never_start_is_refused() {
     let wat = r#"(module (memory (export "memory") 512) (func (export "_start")))"#;
-    assert_eq!(check(wat), Err(WasmError::MemoryOverLimit { begins: 32, limit: 16 }));
+    assert_eq!(check(wat), Err(WasmError::MemoryOverLimit { begins: 32 << 20, limit: 16 << 20 }));
+    for (limit, told) in [(64 << 10, "64KiB"), (1 << 30, "1GiB"), (1_000_000, "1000000 bytes")] {
+        let over = WasmError::MemoryOverLimit { begins: 1 << 20, limit };
+        let says =
+            format!("it begins with 1MiB of memory, more than its limit of {told}: raise `memory_limit`");
+        assert_eq!(over.to_string(), says);
+    }
 }
 
 #[test]
