@@ -10,7 +10,7 @@ use midge_cli::progress::{is_drawn, spinner, style};
 use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::job::{AttemptView, Failure, JobView, State};
-use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
+use midge_protocol::{AttemptNumber, JobId, shown};
 use tokio::time::Instant;
 
 use crate::connection::Answered;
@@ -129,7 +129,7 @@ impl Told {
             if let Some(failure) = &attempt.failure
                 && (last.next()..=ended).contains(&attempt.attempt)
             {
-                note(failed(attempt, failure, &detail.job, words::now()));
+                note(failed(attempt, failure, &detail.job));
             }
         }
         self.last = Some(ended);
@@ -137,11 +137,12 @@ impl Told {
     }
 }
 
-fn failed(attempt: &AttemptView, failure: &Failure, job: &JobView, now: Timestamp) -> String {
+fn failed(attempt: &AttemptView, failure: &Failure, job: &JobView) -> String {
     // Of an older one it is known that it was.
     let again = match job.state {
         State::Retryable | State::Scheduled if attempt.attempt == job.attempt => {
-            format!("; tried again {}", words::relative(job.scheduled_at, now))
+            // The whole wait: what is left of it depends on when one looked.
+            format!("; tried again after {}", words::duration(job.scheduled_at.since(attempt.ended_at)))
         }
         _ => "; tried again".to_owned(),
     };
@@ -194,6 +195,7 @@ async fn show_failure(client: &Client, job: &JobView) {
 
 #[cfg(test)]
 mod tests {
+    use midge_protocol::Timestamp;
     use midge_protocol::job::Cause;
 
     use super::*;
@@ -217,10 +219,10 @@ mod tests {
         }))
         .unwrap();
         let failure = |cause| Failure::new(cause, "no\u{1b}\nluck");
-        let says = |number, spent, cause| failed(&attempt(number, spent), &failure(cause), &job, now);
+        let says = |number, spent, cause| failed(&attempt(number, spent), &failure(cause), &job);
         assert_eq!(
             says(2, true, Cause::Exit),
-            "attempt 2 failed: exit: no\u{fffd} luck; tried again in 20.0 s"
+            "attempt 2 failed: exit: no\u{fffd} luck; tried again after 20.0 s"
         );
         assert_eq!(
             says(1, false, Cause::MachineLost),
