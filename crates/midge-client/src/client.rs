@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use midge_protocol::api::{
     BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Modules,
-    Pause, PauseRequest, Queues, RunRequest, ScheduleView, Schedules,
+    PauseRequest, Paused, Queues, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::{JobView, State};
 use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, Secret, limits};
@@ -238,11 +238,12 @@ impl Client {
         self.ask(Call::get(&["queues"])).await
     }
 
-    /// Has a queue start nothing until it is resumed, or its pause is over: what runs ends, and its Machines go.
+    /// Has a queue start nothing until it is resumed, or its pause is over: what runs ends, and its Machines go. A pause that
+    /// it was in is replaced, and is in the answer.
     ///
     /// # Errors
     /// [`ClientError::Refused`] where there is no such queue, or the request is not in order.
-    pub async fn pause_queue(&self, name: &QueueName, request: &PauseRequest) -> Result<Pause, ClientError> {
+    pub async fn pause_queue(&self, name: &QueueName, request: &PauseRequest) -> Result<Paused, ClientError> {
         let path = ["queues", name.as_str(), "pause"];
         self.ask(Call { body: Some(json(request)?), ..Call::post(&path, Repeat::Safe) }).await
     }
@@ -277,7 +278,7 @@ impl Client {
         &self,
         name: &ScheduleName,
         request: &PauseRequest,
-    ) -> Result<Pause, ClientError> {
+    ) -> Result<Paused, ClientError> {
         let path = ["schedules", name.as_str(), "pause"];
         self.ask(Call { body: Some(json(request)?), ..Call::post(&path, Repeat::Safe) }).await
     }
@@ -322,7 +323,7 @@ impl Client {
         &self,
         name: &ModuleName,
         request: &PauseRequest,
-    ) -> Result<Pause, ClientError> {
+    ) -> Result<Paused, ClientError> {
         let path = ["modules", name.as_str(), "pause"];
         self.ask(Call { body: Some(json(request)?), ..Call::post(&path, Repeat::Safe) }).await
     }

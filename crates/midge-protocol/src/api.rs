@@ -343,6 +343,15 @@ pub struct QueueView {
     pub pause: Option<Pause>,
     /// The number of Machines that run or are being started.
     pub machines: u32,
+    /// Whether the manifest knows it. Where that declares queues and not this one, its jobs run by the default policy:
+    /// without limits that an older manifest may have had.
+    #[serde(default = "yes")]
+    pub declared: bool,
+}
+
+/// What older servers do not say of a queue.
+fn yes() -> bool {
+    true
 }
 
 /// `POST /v1/queues/{name}/pause`, and so of a schedule: has a queue start nothing, or a schedule enqueue nothing, until it
@@ -383,6 +392,17 @@ impl Pause {
     pub fn is_on(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| until > now)
     }
+}
+
+/// The answer of `POST /v1/queues/{name}/pause`, and so of a module and a schedule: the pause, and the one before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// The pause that holds from now on.
+    #[serde(flatten)]
+    pub pause: Pause,
+    /// The pause that it replaced, which may have been another person's; missing where it was not paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Pause>,
 }
 
 /// The answer of `GET /v1/modules`.

@@ -94,6 +94,11 @@ impl Catalog {
         declared.chain(named).chain([QueueName::default_queue()]).collect()
     }
 
+    /// Returns whether the manifest knows a queue, or declares none at all.
+    pub fn declares(&self, queue: &QueueName) -> bool {
+        self.manifest.queues.is_empty() || self.manifest.knows_queue(queue)
+    }
+
     /// Returns whether new jobs may be put into a queue.
     ///
     /// # Errors

@@ -16,8 +16,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Modules, Pause,
-    PauseRequest, RunRequest, ScheduleView, Schedules,
+    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Modules,
+    PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, ModuleName, QueueName, ScheduleName};
@@ -177,7 +177,7 @@ async fn pause_queue(
     State(midge): State<Midge>,
     Name(name): Name<QueueName>,
     body: Body<PauseRequest>,
-) -> Result<Json<Pause>, Failed> {
+) -> Result<Json<Paused>, Failed> {
     Ok(Json(midge.pause_queue(name, body.value).await?))
 }
 
@@ -201,7 +201,7 @@ async fn pause_schedule(
     State(midge): State<Midge>,
     Name(name): Name<ScheduleName>,
     body: Body<PauseRequest>,
-) -> Result<Json<Pause>, Failed> {
+) -> Result<Json<Paused>, Failed> {
     Ok(Json(midge.pause_schedule(name, body.value).await?))
 }
 
@@ -233,7 +233,7 @@ async fn pause_module(
     State(midge): State<Midge>,
     Name(name): Name<ModuleName>,
     body: Body<PauseRequest>,
-) -> Result<Json<Pause>, Failed> {
+) -> Result<Json<Paused>, Failed> {
     Ok(Json(midge.pause_module(name, body.value).await?))
 }
 

@@ -292,7 +292,11 @@ fn queues_table(queues: &Queues) -> Markup {
             }
             @for queue in &queues.queues {
                 tr {
-                    td { (queue.name) @if queue.pause.is_some() { " " span.state { "paused" } } }
+                    td {
+                        (queue.name)
+                        @if queue.pause.is_some() { " " span.state { "paused" } }
+                        @if !queue.declared { " " span.state { "not declared" } }
+                    }
                     @for state in JobState::ALL { td.n { (queue.jobs.get(&state).unwrap_or(&0)) } }
                     td.n { @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) } @else { "–" } }
                     td.n { (queue.machines) " of " (queue.policy.max_machines) }

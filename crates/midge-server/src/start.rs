@@ -144,7 +144,9 @@ impl Midge {
         });
         let dispatcher = tokio::spawn(dispatcher::run(inner.clone()));
         *inner.dispatcher.lock().expect("nobody panics with the handle in hand") = Some(dispatcher);
-        Ok(Midge { inner })
+        let midge = Midge { inner };
+        midge.warn_of_undeclared_queues().await;
+        Ok(midge)
     }
 
     /// Returns the HTTP API and the dashboard, to serve at the root or to nest under a path.
@@ -158,6 +160,7 @@ impl Midge {
     pub async fn deploy(&self, catalog: Catalog) {
         self.inner.catalog.set(catalog);
         self.inner.waiters.dispatcher.notify_one();
+        self.warn_of_undeclared_queues().await;
     }
 
     /// Ends the dispatcher and answers all who wait. Machines go on with what they run, and find the next server.

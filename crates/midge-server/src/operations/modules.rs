@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use midge_core::ModuleRow;
 use midge_protocol::ModuleName;
-use midge_protocol::api::{ModuleView, Modules, Pause, PauseRequest};
+use midge_protocol::api::{ModuleView, Modules, Pause, PauseRequest, Paused};
 
 use super::queues::pause;
 use crate::error::ServiceError;
@@ -32,17 +32,21 @@ impl Midge {
     }
 
     /// Has no job of a module start, in whatever queue: what runs ends, and what is due waits. One that is paused already
-    /// is paused anew, with the newer reason and end.
+    /// is paused anew, with the newer reason and end, and the answer has the pause that it was.
     ///
     /// # Errors
     /// [`ServiceError::UnknownModule`] where it is not served and has no jobs that are held. [`ServiceError::Invalid`] for
     /// a text over its bound, or an end that has passed.
-    pub async fn pause_module(&self, name: ModuleName, request: PauseRequest) -> Result<Pause, ServiceError> {
+    pub async fn pause_module(
+        &self,
+        name: ModuleName,
+        request: PauseRequest,
+    ) -> Result<Paused, ServiceError> {
         let now = self.inner.clock.now();
         let pause = pause(request, now)?;
         let row = ModuleRow { pause: Some(pause.clone()) };
-        self.put_module(name, row).await?;
-        Ok(pause)
+        let replaced = self.put_module(name, row).await?.filter(|before| before.is_on(now));
+        Ok(Paused { pause, replaced })
     }
 
     /// Has a paused module start jobs again; one that is not paused does already.
@@ -50,23 +54,26 @@ impl Midge {
     /// # Errors
     /// [`ServiceError::UnknownModule`], as [`Midge::pause_module`].
     pub async fn resume_module(&self, name: ModuleName) -> Result<(), ServiceError> {
-        self.put_module(name, ModuleRow::default()).await
+        self.put_module(name, ModuleRow::default()).await.map(drop)
     }
 
-    async fn put_module(&self, name: ModuleName, row: ModuleRow) -> Result<(), ServiceError> {
+    /// Writes the row of a module. Returns the pause that it was in, which may be over.
+    async fn put_module(&self, name: ModuleName, row: ModuleRow) -> Result<Option<Pause>, ServiceError> {
         let catalog = self.inner.catalog.get();
-        midge_store::write(&*self.inner.store, move |rows| {
+        let before = midge_store::write(&*self.inner.store, move |rows| {
+            let before = rows.modules()?.remove(&name);
             if let Err(nearest) = catalog.module(&name)
-                && !rows.modules()?.contains_key(&name)
+                && before.is_none()
                 && !rows.modules_held()?.contains_key(&name)
             {
                 let nearest = nearest.map(str::to_owned);
                 return Err(ServiceError::UnknownModule { name, nearest });
             }
-            Ok(rows.put_module(&name, &row)?)
+            rows.put_module(&name, &row)?;
+            Ok(before.and_then(|before| before.pause))
         })
         .await?;
         self.inner.waiters.dispatcher.notify_one();
-        Ok(())
+        Ok(before)
     }
 }

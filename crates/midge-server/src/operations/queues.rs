@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midge_core::{JobCounts, Outlook, QueueRow};
-use midge_protocol::api::{Pause, PauseRequest, QueueView, Queues};
+use midge_protocol::api::{Pause, PauseRequest, Paused, QueueView, Queues};
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, Timestamp, limits, nearest};
 
@@ -47,6 +47,7 @@ impl Midge {
                 jobs,
                 oldest_waits_ms: counts.oldest_due.map(|due| now.since(due).as_millis() as u64),
                 machines: live.get(&name).copied().unwrap_or(0),
+                declared: catalog.declares(&name),
                 name,
             }
         });
@@ -55,18 +56,39 @@ impl Midge {
         Ok(Queues { queues, machines: present as u32, max_machines })
     }
 
+    /// Logs a warning of each queue whose jobs wait, and which the manifest does not know although it declares others: they
+    /// run by the default policy, and whoever renamed or removed it may not have meant that.
+    pub(crate) async fn warn_of_undeclared_queues(&self) {
+        let queues = match self.queues().await {
+            Ok(queues) => queues.queues,
+            Err(error) => return tracing::warn!(%error, "cannot look for queues that are not declared"),
+        };
+        for queue in queues.iter().filter(|queue| !queue.declared) {
+            let waiting = [State::Available, State::Scheduled, State::Retryable];
+            let waiting: u64 = waiting.iter().filter_map(|state| queue.jobs.get(state)).sum();
+            if waiting > 0 {
+                tracing::warn!(
+                    queue.name = %queue.name,
+                    waiting,
+                    "queue `{}` is not declared any more, and jobs wait in it: they run by the default policy, without \
+                     limits; declare it in midge.toml until it is empty, or pause it",
+                    queue.name
+                );
+            }
+        }
+    }
+
     /// Has a queue start nothing: what runs ends, and its Machines go. One that is paused already is paused anew, with
-    /// the newer reason and end.
+    /// the newer reason and end, and the answer has the pause that it was.
     ///
     /// # Errors
     /// [`ServiceError::UnknownQueue`] where only declared queues take jobs, this is none, and none of its jobs is there.
     /// [`ServiceError::Invalid`] for a text over its bound, or an end that has passed.
-    pub async fn pause_queue(&self, name: QueueName, request: PauseRequest) -> Result<Pause, ServiceError> {
+    pub async fn pause_queue(&self, name: QueueName, request: PauseRequest) -> Result<Paused, ServiceError> {
         let now = self.inner.clock.now();
         let pause = pause(request, now)?;
-        let paused = pause.clone();
-        self.change_queue(name, now, move |row| row.pause = Some(paused)).await?;
-        Ok(pause)
+        let replaced = self.change_queue(name, now, Some(pause.clone())).await?;
+        Ok(Paused { pause, replaced })
     }
 
     /// Has a paused queue go on; one that is not paused does already.
@@ -75,18 +97,19 @@ impl Midge {
     /// [`ServiceError::UnknownQueue`], as [`Midge::pause_queue`].
     pub async fn resume_queue(&self, name: QueueName) -> Result<(), ServiceError> {
         let now = self.inner.clock.now();
-        self.change_queue(name, now, |row| row.pause = None).await
+        self.change_queue(name, now, None).await.map(drop)
     }
 
+    /// Pauses a queue or has it go on. Returns the pause that it was in.
     async fn change_queue(
         &self,
         name: QueueName,
         now: Timestamp,
-        change: impl FnOnce(&mut QueueRow) + Send + 'static,
-    ) -> Result<(), ServiceError> {
+        pause: Option<Pause>,
+    ) -> Result<Option<Pause>, ServiceError> {
         let catalog = self.inner.catalog.get();
         let queue = name.clone();
-        midge_store::write(&*self.inner.store, move |rows| {
+        let replaced = midge_store::write(&*self.inner.store, move |rows| {
             let mut row = rows.queue(&name)?;
             if !catalog.manifest.knows_queue(&name)
                 && row.pause.is_none()
@@ -96,13 +119,14 @@ impl Midge {
                 let nearest = nearest(name.as_str(), known.iter().map(QueueName::as_str)).map(str::to_owned);
                 return Err(ServiceError::UnknownQueue { name, nearest });
             }
-            change(&mut row);
-            Ok(rows.put_queue(&name, &row)?)
+            let replaced = std::mem::replace(&mut row.pause, pause).filter(|before| before.is_on(now));
+            rows.put_queue(&name, &row)?;
+            Ok::<_, ServiceError>(replaced)
         })
         .await?;
         self.inner.waiters.queues.wake(&queue);
         self.inner.waiters.dispatcher.notify_one();
-        Ok(())
+        Ok(replaced)
     }
 }
 
@@ -124,6 +148,12 @@ pub(super) fn pause(request: PauseRequest, now: Timestamp) -> Result<Pause, Serv
             return Err(ServiceError::Invalid(format!(
                 "`until` is {until}, which has passed: use a later time"
             )));
+        }
+        (None, Some(0)) => {
+            return Err(ServiceError::Invalid(
+                "`for_ms` is 0, which would be no pause: use at least 1, or leave it out to pause until somebody resumes it"
+                    .to_owned(),
+            ));
         }
         (None, Some(millis)) => Some(now.checked_after(Duration::from_millis(millis)).ok_or_else(|| {
             let (latest, most) = (Timestamp::LATEST, Timestamp::LATEST.since(now).as_millis());

@@ -2,7 +2,7 @@
 
 use midge_core::{Schedule, Ticks, is_full};
 use midge_protocol::api::{
-    Enqueued, LastRun, NextRun, Pause, PauseRequest, RunRequest, ScheduleView, Schedules,
+    Enqueued, LastRun, NextRun, PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::Waits;
 use midge_protocol::manifest::ScheduleEntry;
@@ -42,7 +42,7 @@ impl Midge {
     }
 
     /// Has a schedule enqueue nothing: its ticks bring no jobs until it is resumed, or the pause is over. One that is paused
-    /// already is paused anew, with the newer reason and end.
+    /// already is paused anew, with the newer reason and end, and the answer has the pause that it was.
     ///
     /// # Errors
     /// [`ServiceError::NoSuchSchedule`] where none of that name is served, and those of [`Midge::pause_queue`] about a text
@@ -51,12 +51,12 @@ impl Midge {
         &self,
         name: ScheduleName,
         request: PauseRequest,
-    ) -> Result<Pause, ServiceError> {
+    ) -> Result<Paused, ServiceError> {
         let now = self.inner.clock.now();
         let pause = pause(request, now)?;
         let paused = pause.clone();
-        self.change_schedule(name, now, move |schedule, _| schedule.paused(paused)).await?;
-        Ok(pause)
+        let before = self.change_schedule(name, now, move |schedule, _| schedule.paused(paused)).await?;
+        Ok(Paused { pause, replaced: before.pause.filter(|before| before.is_on(now)) })
     }
 
     /// Has a paused schedule go on; one that is not paused does already. Ticks that came in the pause bring no jobs.
@@ -65,7 +65,7 @@ impl Midge {
     /// [`ServiceError::NoSuchSchedule`] where none of that name is served.
     pub async fn resume_schedule(&self, name: ScheduleName) -> Result<(), ServiceError> {
         let now = self.inner.clock.now();
-        self.change_schedule(name, now, move |schedule, ticks| schedule.resumed(ticks, now)).await
+        self.change_schedule(name, now, move |schedule, ticks| schedule.resumed(ticks, now)).await.map(drop)
     }
 
     /// Enqueues a job of a schedule now, paused or not. It is none of a tick's, and changes nothing about those.
@@ -91,22 +91,24 @@ impl Midge {
         Ok(enqueued)
     }
 
+    /// Changes a schedule. Returns it as it was.
     async fn change_schedule(
         &self,
         name: ScheduleName,
         now: Timestamp,
         change: impl FnOnce(&Schedule, &Ticks) -> Schedule + Send + 'static,
-    ) -> Result<(), ServiceError> {
+    ) -> Result<Schedule, ServiceError> {
         let catalog = self.inner.catalog.get();
         let changed = midge_store::write(&*self.inner.store, move |rows| {
             let (entry, ticks) = served(&catalog, &name)?;
             let schedule = state(rows, entry, &ticks, &name, now)?;
-            Ok::<_, ServiceError>(rows.put_schedule(&change(&schedule, &ticks))?)
+            rows.put_schedule(&change(&schedule, &ticks))?;
+            Ok::<_, ServiceError>(schedule)
         });
-        changed.await?;
+        let before = changed.await?;
         // The next tick, or the end of the pause, may be sooner than what it waits for.
         self.inner.waiters.dispatcher.notify_one();
-        Ok(())
+        Ok(before)
     }
 }
 

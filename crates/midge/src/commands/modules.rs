@@ -8,7 +8,7 @@ use midge_cli::table::Table;
 use midge_protocol::api::ModuleView;
 use midge_protocol::{ModuleName, shown};
 
-use super::pause::{Pausing, until};
+use super::pause::{Pausing, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -75,8 +75,7 @@ impl Args {
             Command::Pause(args) => {
                 let request = args.pausing.request();
                 let pause = args.server.client()?.pause_module(&args.name, &request).await.answered()?;
-                let until = until(&pause, &format!("midge modules resume {}", args.name));
-                say(format_args!("{} is paused {until}", args.name))?;
+                say(said(&args.name, &pause, &format!("midge modules resume {}", args.name)))?;
             }
             Command::Resume(args) => {
                 args.server.client()?.resume_module(&args.name).await.answered()?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use midge_cli::words;
 use midge_protocol::Timestamp;
-use midge_protocol::api::{Pause, PauseRequest};
+use midge_protocol::api::{Pause, PauseRequest, Paused};
+use midge_protocol::shown;
 
 use super::enqueue::parse_time;
 
@@ -18,7 +19,7 @@ pub(super) struct Pausing {
     #[arg(long, value_name = "NAME", env = "USER", default_value = "")]
     by: String,
     /// Let it go on by itself after so long
-    #[arg(long = "for", value_name = "DURATION", value_parser = words::parse_duration, conflicts_with = "until")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_length, conflicts_with = "until")]
     r#for: Option<Duration>,
     /// Let it go on by itself at this time, such as 2030-01-31T08:00:00Z
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -32,10 +33,52 @@ impl Pausing {
     }
 }
 
-/// Returns when a pause ends, in words, where `resume` is the command that ends it.
-pub(super) fn until(pause: &Pause, resume: &str) -> String {
-    match pause.until {
+fn parse_length(text: &str) -> Result<Duration, String> {
+    match words::parse_duration(text)? {
+        short if short < Duration::from_millis(1) => {
+            Err("a pause lasts 1ms at least; leave it out to pause until somebody resumes it".to_owned())
+        }
+        long => Ok(long),
+    }
+}
+
+/// Says that something is paused, until when, and which pause was replaced. `resume` is the command that ends it.
+pub(super) fn said(name: impl std::fmt::Display, paused: &Paused, resume: &str) -> String {
+    let until = match paused.pause.until {
         Some(until) => format!("until {until}"),
         None => format!("until `{resume}`"),
+    };
+    let replaced =
+        paused.replaced.as_ref().map_or(String::new(), |pause| format!(", in place of {}", before(pause)));
+    format!("{name} is paused {until}{replaced}")
+}
+
+/// Tells of a pause that another has replaced.
+fn before(pause: &Pause) -> String {
+    let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
+    let until = pause.until.map_or_else(|| " without an end".to_owned(), |until| format!(" until {until}"));
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+    shown::line(&format!("a pause{by}{until}{reason}")).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_replaces_another_says_which() {
+        let now = Timestamp::from_millis(0);
+        let pause = Pause { since: now, until: None, reason: "mine".into(), by: "Ada".into() };
+        let first = Paused { pause: pause.clone(), replaced: None };
+        assert_eq!(said("mail", &first, "resume"), "mail is paused until `resume`");
+        let second = Paused { pause: pause.clone(), replaced: Some(pause) };
+        let told = "mail is paused until `resume`, in place of a pause by Ada without an end: mine";
+        assert_eq!(said("mail", &second, "resume"), told);
+    }
+
+    #[test]
+    fn a_pause_of_no_length_is_refused() {
+        assert!(parse_length("0s").unwrap_err().contains("1ms at least"));
+        assert_eq!(parse_length("1ms"), Ok(Duration::from_millis(1)));
     }
 }

@@ -11,7 +11,7 @@ use midge_protocol::api::QueueView;
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, shown};
 
-use super::pause::{Pausing, until};
+use super::pause::{Pausing, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -92,6 +92,12 @@ async fn list(args: ListArgs) -> Result<()> {
     }
     say(table(&queues.queues))?;
     for queue in &queues.queues {
+        if !queue.declared {
+            say(format_args!(
+                "{} is not declared: its jobs run by the default policy, without limits",
+                queue.name
+            ))?;
+        }
         if let Some(waits) = &queue.waits {
             say(format_args!("{} waits: {}", queue.name, shown::line(&waits.text)))?;
         } else if queue.pause.is_some() {
@@ -103,8 +109,7 @@ async fn list(args: ListArgs) -> Result<()> {
 
 async fn pause(args: PauseArgs) -> Result<()> {
     let pause = args.server.client()?.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
-    let until = until(&pause, &format!("midge queues resume {}", args.name));
-    say(format_args!("{} is paused {until}", args.name))
+    say(said(&args.name, &pause, &format!("midge queues resume {}", args.name)))
 }
 
 fn table(queues: &[QueueView]) -> Table {

@@ -10,7 +10,7 @@ use midge_cli::words;
 use midge_protocol::api::{RunRequest, ScheduleView};
 use midge_protocol::{JobId, ScheduleName, Timestamp, shown};
 
-use super::pause::{Pausing, until};
+use super::pause::{Pausing, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -106,8 +106,7 @@ impl Args {
             Some(Command::Pause(args)) => {
                 let client = args.server.client()?;
                 let pause = client.pause_schedule(&args.name, &args.pausing.request()).await.answered()?;
-                let until = until(&pause, &format!("midge schedules resume {}", args.name));
-                say(format_args!("{} is paused {until}", args.name))?;
+                say(said(&args.name, &pause, &format!("midge schedules resume {}", args.name)))?;
             }
             Some(Command::Resume(args)) => {
                 args.server.client()?.resume_schedule(&args.name).await.answered()?;
