@@ -1,6 +1,6 @@
 //! The build itself: from a project to a folder of compiled modules, doing again only what changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -63,6 +63,8 @@ pub struct Built {
     pub toolchain: Option<Toolchain>,
     /// The warnings of rustc, as it wrote them; empty where there were none.
     pub warnings: String,
+    /// The files that it was made from: those that the project names, and all that cargo knows its packages to read.
+    pub read: BTreeSet<PathBuf>,
 }
 
 /// Why a build made nothing. What was built before is as it was.
@@ -160,6 +162,7 @@ pub fn build(project: &Project, options: &Options, progress: OnEvent<'_>) -> Res
         compiled: files.into_keys().collect(),
         toolchain: sources.toolchain,
         warnings: sources.warnings,
+        read: sources.read,
     })
 }
 
@@ -192,6 +195,7 @@ struct Sources {
     checks: Checks,
     toolchain: Option<Toolchain>,
     warnings: String,
+    read: BTreeSet<PathBuf>,
 }
 
 impl Sources {
@@ -211,15 +215,17 @@ impl Sources {
         }
         let mut toolchain = None;
         let mut warnings = String::new();
+        let mut read_files: BTreeSet<PathBuf> = paths.values().cloned().collect();
         if !packages.is_empty() {
             let found = toolchain::find(wanted(project, options), progress)?;
             let made = cargo::build(&packages, &found, &options.environment, progress)?;
+            read_files.extend(made.files.values().flat_map(|wasm| cargo::read_for(wasm)));
             paths.extend(made.files);
             warnings = made.warnings;
             toolchain = Some(found);
         }
         let files = paths.into_iter().map(|(module, path)| read(module, path)).collect::<Result<_, _>>()?;
-        Ok(Sources { files, checks: Checks::new(imports()), toolchain, warnings })
+        Ok(Sources { files, checks: Checks::new(imports()), toolchain, warnings, read: read_files })
     }
 }
 

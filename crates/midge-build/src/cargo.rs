@@ -274,6 +274,30 @@ impl Package {
     }
 }
 
+/// Returns the files that a program was made from, as cargo lists them beside it: those of its package and of all packages
+/// in folders, with what their build scripts and `include_str!` read. Nothing where there is no such list.
+pub(crate) fn read_for(program: &Path) -> Vec<PathBuf> {
+    std::fs::read_to_string(program.with_extension("d")).map(|text| dep_info(&text)).unwrap_or_default()
+}
+
+/// Reads a rule of make: `PROGRAM: FILE FILE`, in which a space of a name is written `\\ `.
+fn dep_info(text: &str) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for line in text.lines() {
+        let Some((_, named)) = line.split_once(": ") else { continue };
+        let (mut file, mut chars) = (String::new(), named.chars().peekable());
+        while let Some(next) = chars.next() {
+            match next {
+                '\\' if chars.peek() == Some(&' ') => file.extend(chars.next()),
+                ' ' => files.push(std::mem::take(&mut file)),
+                other => file.push(other),
+            }
+        }
+        files.push(file);
+    }
+    files.into_iter().filter(|file| !file.is_empty()).map(PathBuf::from).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,6 +317,14 @@ mod tests {
         assert!(package(&["a", "b"]).program(None).unwrap_err().contains("set `bin` to one of a, b"));
         assert!(package(&["a", "b"]).program(Some("c")).unwrap_err().contains("it has a, b"));
         assert!(package(&[]).program(None).unwrap_err().contains("not a library"));
+    }
+
+    #[test]
+    fn what_a_program_was_made_from_is_what_cargo_lists() {
+        let text = "/t/a.wasm: /p/src/main.rs /p/my\\ page.html  /q/lib.rs\n\n/p/src/main.rs:\n";
+        let files: Vec<String> = dep_info(text).iter().map(|file| file.display().to_string()).collect();
+        assert_eq!(files, ["/p/src/main.rs", "/p/my page.html", "/q/lib.rs"]);
+        assert!(dep_info("").is_empty() && read_for(Path::new("/no/such/a.wasm")).is_empty());
     }
 
     #[test]

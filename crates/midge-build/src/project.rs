@@ -111,6 +111,13 @@ pub enum ConfigError {
 }
 
 impl Project {
+    /// Returns the project as if it had this module only, and no schedules, which may be of others.
+    pub fn only(&self, module: &ModuleName) -> Project {
+        let mut only = Project { schedules: BTreeMap::new(), ..self.clone() };
+        only.modules.retain(|name, _| name == module);
+        only
+    }
+
     /// Reads a `midge.toml`, or the one in a folder.
     ///
     /// # Errors

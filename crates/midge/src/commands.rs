@@ -24,6 +24,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 
 use std::fmt::Debug;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -56,6 +57,18 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => args.run(),
     }
+}
+
+/// What `midge dev` and `midge run` keep, beside midge.toml.
+const OWN_FOLDER: &str = ".midge";
+
+/// Makes the folder beside a midge.toml in which commands keep what is theirs, out of version control.
+fn own_folder(project_file: &Path) -> Result<PathBuf> {
+    let folder = project_file.with_file_name(OWN_FOLDER);
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(folder.join(".gitignore"), "*\n"))
+        .with_context(|| format!("cannot write into {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// Writes a field of an event: its value may be text of a guest, a caller or a remote API, and one event is one line.

@@ -3,10 +3,11 @@
 mod generations;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use midge_build::{ConfigError, Project};
@@ -20,15 +21,16 @@ use midge_server::{Catalog, Midge, Retention};
 
 use self::generations::Generations;
 use self::watch::Watch;
-use super::start_log;
-
-/// What belongs to `midge dev` alone, beside midge.toml.
-const FOLDER: &str = ".midge";
+use super::{own_folder, start_log};
 
 /// Build, serve, and rebuild on save: the next job gets the new module
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Jobs are kept in .midge/dev.db beside midge.toml. Machines are processes on this computer.
+
+A save is one of what a build reads: midge.toml, the .wasm files that it names, and of packages
+Cargo.toml, *.rs and whatever else cargo found that they read. After a build that failed it is
+any file, but for hidden ones, logs, databases, and folders that `dirs` gives to jobs.
 
 Examples:
   midge dev
@@ -64,7 +66,7 @@ impl Args {
         else {
             return Ok(ExitCode::SUCCESS);
         };
-        let store = open_database(&workshop.folder().join("dev.db")).await?;
+        let store = open_database(&workshop.folder.join("dev.db")).await?;
         let serving = Serving::start(Start {
             catalog,
             store,
@@ -91,8 +93,12 @@ impl Args {
 struct Workshop {
     /// The midge.toml, which may change.
     file: PathBuf,
+    /// What belongs to it alone, beside midge.toml.
+    folder: PathBuf,
     builder: Builder,
     generations: Generations,
+    /// What the last build read; nothing where it failed, and may lack any file.
+    read: Mutex<Option<BTreeSet<PathBuf>>>,
 }
 
 impl Workshop {
@@ -102,13 +108,10 @@ impl Workshop {
         if !file.is_file() {
             return Err(ConfigError::NotThere(file).into());
         }
-        let folder = file.with_file_name(FOLDER);
-        std::fs::create_dir_all(&folder)
-            .and_then(|()| std::fs::write(folder.join(".gitignore"), "*\n"))
-            .with_context(|| format!("cannot write into {}", folder.display()))?;
+        let folder = own_folder(&file)?;
         let builder = Builder::new(args.rustc.clone())?;
         let generations = Generations::new(folder.join("generations"));
-        Ok(Workshop { file, builder, generations })
+        Ok(Workshop { file, folder, builder, generations, read: Mutex::default() })
     }
 
     /// Begins to watch the sources: those of a `midge.toml` that cannot be read are the folder that it is in.
@@ -116,8 +119,10 @@ impl Workshop {
         Watch::begin(&self.file, Project::read(&self.file).ok().as_ref())
     }
 
-    fn folder(&self) -> PathBuf {
-        self.file.with_file_name(FOLDER)
+    /// Returns whether a file that changed is one that a build reads.
+    fn is_read(&self, file: &Path) -> bool {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        watch::is_read(file, &self.file, read.as_ref())
     }
 
     /// Builds the host program and the project. A project that does not build is built again when it is saved.
@@ -144,18 +149,26 @@ impl Workshop {
 
     /// Waits until something is saved.
     async fn saved(&self, watch: &mut Watch) -> Result<()> {
-        let changed = watch.changed().await?;
-        let folder = self.file.parent().unwrap_or(&self.file);
-        note(format_args!("{} changed", bold(path(changed.strip_prefix(folder).unwrap_or(&changed)))));
-        // There may be new folders. A save during the build that follows is for the next turn.
-        *watch = self.watch()?;
-        Ok(())
+        loop {
+            let changed = watch.changed(|path| self.is_read(path)).await?;
+            // There may be new folders. A save during the build that follows is for the next turn.
+            *watch = self.watch()?;
+            let Some(changed) = watch::saved_in(&changed, |path| self.is_read(path)) else { continue };
+            let folder = self.file.parent().unwrap_or(&self.file);
+            note(format_args!("{} changed", bold(path(changed.strip_prefix(folder).unwrap_or(&changed)))));
+            return Ok(());
+        }
     }
 
     /// Builds the project, and keeps what was made where no later build replaces it. This blocks.
     fn build(&self) -> Result<Catalog> {
-        let project = Project::read(&self.file)?;
-        let built = self.builder.build(&project)?;
+        let set_read = |read| *self.read.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        let built = Project::read(&self.file)
+            .map_err(anyhow::Error::from)
+            .and_then(|project| self.builder.build(&project))
+            .inspect_err(|_| set_read(None))?;
+        let canonical = |file: &PathBuf| file.canonicalize().unwrap_or_else(|_| file.clone());
+        set_read(Some(built.read.iter().map(canonical).collect()));
         if !built.warnings.is_empty() {
             note(shown::text(built.warnings.trim_end()));
         }

@@ -14,13 +14,17 @@ use midge_cli::output::path;
 use midge_cli::words;
 use midge_protocol::{ModuleName, nearest};
 
+use super::own_folder;
 use crate::arguments::{ContentArgs, key_value};
 
 /// Build a module and run it once, here, without a server
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 stdin is the input and stdout the result, as in a job; the log goes to stderr. The exit code
-is the guest's.
+is the guest's. Only this module is built, into .midge/run beside midge.toml.
+
+Of the variables that its `env` names the guest sees what [env] of midge.toml says, as on a
+Machine, else what is set here; --env goes before both.
 
 Examples:
   midge run greet --args '{\"name\": \"you\"}'
@@ -61,10 +65,15 @@ impl Args {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let project = project(self.project.as_deref())?;
         is_there(&project, &self.module)?;
-        let builder = Builder::new(self.rustc.clone())?;
-        let built = builder.build(&project)?;
+        let env = project.env.clone();
+        // Not where `midge build` puts all of them: the others would go.
+        let out = own_folder(&project.file)?.join("run").join(self.module.as_str());
+        let builder = Builder::new(self.rustc.clone())?.out(Some(out));
+        let built = builder.build(&project.only(&self.module))?;
         let host = host_program(self.host_program.as_deref(), Missing::Build, builder.environment())?;
         let mut command = self.command(&host, &built.out)?;
+        // The host gives the guest those of its env that the module declares.
+        command.envs(&env);
         // Returns only where it fails: signals, stdin, stdout and the exit code are then the host's own.
         let error = command.exec();
         Err(error).with_context(|| format!("cannot start {}", host.display()))

@@ -9,11 +9,12 @@ use midge_build::{ModuleSource, Project};
 use notify::event::{EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Editors save in several steps: a build begins when nothing has happened for so long.
 const QUIET: Duration = Duration::from_millis(150);
 /// Folders that builds, editors and version control write into.
-const IGNORED: &[&str] = &["target", ".midge", ".git", ".jj", ".hg", ".idea", ".vscode", "node_modules"];
+const IGNORED: &[&str] = &["target", "node_modules"];
 /// More folders than this are no sources, and each costs the kernel a watch.
 const FOLDERS_MAX: usize = 10_000;
 
@@ -25,12 +26,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Begins to watch the folder of a midge.toml, and packages of its project that lie elsewhere.
+    /// Begins to watch the folder of a midge.toml, and packages of its project that lie elsewhere. What jobs may write into is
+    /// left out.
     pub(super) fn begin(file: &Path, project: Option<&Project>) -> Result<Watch> {
         let (sender, changed) = mpsc::unbounded_channel();
-        let out = project.map(|project| absolute(&project.out));
+        let written = written(file, project);
         let is_source =
-            move |path: &Path| !out.as_ref().is_some_and(|out| path.starts_with(out)) && !is_noise(path);
+            move |path: &Path| !written.iter().any(|folder| path.starts_with(folder)) && !is_noise(path);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let Ok(event) = event else { return };
             if is_change(event.kind)
@@ -49,17 +51,74 @@ impl Watch {
         Ok(Watch { _watcher: watcher, changed })
     }
 
-    /// Waits until something was saved and all is quiet again, and returns a file that changed.
-    pub(super) async fn changed(&mut self) -> Result<PathBuf> {
-        let mut changed = self.changed.recv().await.context("the watch on the sources ended")?;
-        while let Ok(Some(next)) = tokio::time::timeout(QUIET, self.changed.recv()).await {
-            // Many editors write another file first and then give it the name of the one that is meant.
-            if !changed.exists() {
+    /// Waits until a file was saved that is meant, or a folder came, and all is quiet again. Returns one that changed.
+    pub(super) async fn changed(&mut self, is_meant: impl Fn(&Path) -> bool) -> Result<PathBuf> {
+        let is_meant = |path: &Path| path.is_dir() || is_meant(path);
+        let mut changed = loop {
+            let path = self.changed.recv().await.context("the watch on the sources ended")?;
+            if is_meant(&path) {
+                break path;
+            }
+        };
+        let mut until = Instant::now() + QUIET;
+        while let Ok(Some(next)) = tokio::time::timeout_at(until, self.changed.recv()).await {
+            if !is_meant(&next) {
+                continue;
+            }
+            until = Instant::now() + QUIET;
+            // Many editors write another file first and then give it the name of the one that is meant. What a folder
+            // holds is looked for by whoever asks, so a file is the better answer.
+            if !changed.exists() || changed.is_dir() {
                 changed = next;
             }
         }
         Ok(changed)
     }
+}
+
+/// Returns whether a file is one that builds read. `read` is what the last one did; nothing where it failed: then it may be
+/// any file, such as one that the package wants and does not find.
+pub(super) fn is_read(file: &Path, midge_toml: &Path, read: Option<&BTreeSet<PathBuf>>) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // Of a new file no build knows yet.
+    let by_name =
+        matches!(name, "Cargo.toml" | "rust-toolchain" | "rust-toolchain.toml") || name.ends_with(".rs");
+    let of_cargo = file.parent().is_some_and(|folder| folder.ends_with(".cargo"));
+    // A build script may ask for a whole folder.
+    let is_listed = |read: &BTreeSet<PathBuf>| file.ancestors().any(|at| read.contains(at));
+    by_name || of_cargo || file == absolute(midge_toml) || read.is_none_or(is_listed)
+}
+
+/// Returns what was saved: the file itself, or, of a folder that came, a file in it that is meant; nothing where there is
+/// none.
+pub(super) fn saved_in(changed: &Path, is_meant: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+    if !changed.is_dir() {
+        return Some(changed.to_owned());
+    }
+    let mut folders = vec![changed.to_owned()];
+    for _ in 0..FOLDERS_MAX {
+        let entries = std::fs::read_dir(folders.pop()?).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()).filter(|path| !is_noise(path)) {
+            match path.is_dir() {
+                true => folders.push(path),
+                false if is_meant(&path) => return Some(path),
+                false => {}
+            }
+        }
+    }
+    None
+}
+
+/// Returns the folders that are written into while a project is built and run: that of its modules, and those that jobs may
+/// write into. One that holds the project itself is not among them.
+fn written(file: &Path, project: Option<&Project>) -> Vec<PathBuf> {
+    let Some(project) = project else { return Vec::new() };
+    let dirs = project.modules.values().flat_map(|module| module.dirs.values());
+    let dirs = dirs.filter(|dir| !dir.read_only).map(|dir| absolute(Path::new(&dir.path)));
+    let midge_toml = absolute(file);
+    let mut written: Vec<PathBuf> = dirs.filter(|dir| !midge_toml.starts_with(dir)).collect();
+    written.push(absolute(&project.out));
+    written
 }
 
 /// Returns whether an event is about what files hold. Builds read files, which must not begin a build.
@@ -76,13 +135,13 @@ fn is_noise(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // cargo writes Cargo.lock while it builds; the others are editors' swap and backup files.
     name == "Cargo.lock"
-        // What `midge serve` keeps beside it, if it runs here with its defaults.
-        || name.starts_with("midge.db")
+        // SQLite's, such as what `midge serve` keeps beside it if it runs here with its defaults.
+        || [".db", ".db-wal", ".db-shm", ".db-journal", ".log"].iter().any(|end| name.ends_with(end))
+        || name.starts_with('.') && name != ".cargo"
         || name.ends_with('~')
         || name.ends_with(".swp")
         || name.ends_with(".swx")
         || name.ends_with(".tmp")
-        || name.starts_with(".#")
         || name == "4913"
         || IGNORED.contains(&&*name)
 }
@@ -97,15 +156,18 @@ fn folders(file: &Path, project: Option<&Project>) -> BTreeSet<PathBuf> {
             ModuleSource::Wasm(file) => next.extend(absolute(file).parent().map(Path::to_owned)),
         }
     }
-    let out = project.map(|project| absolute(&project.out));
+    let written = written(file, project);
     while let Some(folder) = next.pop() {
-        let is_out = out.as_ref() == Some(&folder);
-        if is_out || !folder.is_dir() || folders.len() == FOLDERS_MAX || !folders.insert(folder.clone()) {
+        if written.contains(&folder)
+            || !folder.is_dir()
+            || folders.len() == FOLDERS_MAX
+            || !folders.insert(folder.clone())
+        {
             continue;
         }
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         next.extend(entries.filter_map(|entry| {
-            let ignored = IGNORED.contains(&entry.file_name().to_str()?);
+            let ignored = is_noise(&entry.path());
             (entry.file_type().ok()?.is_dir() && !ignored).then(|| entry.path())
         }));
     }
@@ -141,7 +203,7 @@ mod tests {
         let watched = folders(&project.file, Some(&project));
         assert!(watched.contains(&root) && watched.contains(&root.join("src/deep")));
         assert!(!watched.iter().any(|folder| folder.starts_with(root.join("target"))));
-        for noise in ["Cargo.lock", "main.rs~", ".main.rs.swp", "target"] {
+        for noise in ["Cargo.lock", "main.rs~", ".main.rs.swp", "target", ".git", "app.log", "jobs.db-wal"] {
             assert!(is_noise(&root.join(noise)), "{noise}");
         }
         assert!(!is_noise(&root.join("src/main.rs")) && !is_noise(&root.join("midge.toml")));
@@ -156,9 +218,62 @@ mod tests {
             let project = Project::read(&there.file).ok();
             let mut watch = Watch::begin(&there.file, project.as_ref()).unwrap();
             fs::write(&there.file, "[modules.a]\npackage = \".\"\n").unwrap();
-            let seen = tokio::time::timeout(Duration::from_secs(30), watch.changed()).await;
+            let seen = tokio::time::timeout(Duration::from_secs(30), watch.changed(|_| true)).await;
             assert_eq!(seen.unwrap().unwrap(), there.file.canonicalize().unwrap(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_jobs_may_write_into_is_not_watched_unless_the_project_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let there = project(&root);
+        fs::create_dir_all(root.join("outbox")).unwrap();
+        let text = format!(
+            "[modules.a]\npackage = \".\"\ndirs = {{ \"/out\" = \"{0}/outbox\", \"/all\" = \"{0}\" }}\n",
+            root.display()
+        );
+        fs::write(&there.file, text).unwrap();
+        let project = Project::read(&there.file).unwrap();
+        let watched = folders(&project.file, Some(&project));
+        assert!(
+            watched.contains(&root.join("src")) && !watched.contains(&root.join("outbox")),
+            "{watched:?}"
+        );
+    }
+
+    #[test]
+    fn only_what_a_build_reads_begins_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let project = project(&root);
+        let read = BTreeSet::from([root.join("src/page.html"), root.join("assets")]);
+        let is = |name: &str, read| is_read(&root.join(name), &project.file, read);
+        for source in ["midge.toml", "Cargo.toml", "src/new.rs", "src/page.html", "assets/deep/a.png"] {
+            assert!(is(source, Some(&read)), "{source}");
+        }
+        for other in ["README.md", "outbox/1.json", "src/other.html"] {
+            assert!(!is(other, Some(&read)), "{other}");
+            assert!(is(other, None), "{other}, which may be what the build lacked");
+        }
+        fs::write(root.join("src/deep/new.rs"), "").unwrap();
+        let in_folder =
+            |name: &str| saved_in(&root.join(name), |file| is(file.to_str().unwrap(), Some(&read)));
+        assert_eq!(in_folder("src"), Some(root.join("src/deep/new.rs")));
+        fs::create_dir(root.join("empty")).unwrap();
+        assert_eq!(in_folder("empty"), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_meant_neither_begins_a_build_nor_puts_it_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = project(folder.path());
+        let mut watch = Watch::begin(&project.file, Some(&project)).unwrap();
+        fs::write(folder.path().join("notes.txt"), "a").unwrap();
+        fs::write(folder.path().join("src/main.rs"), "fn main() {}").unwrap();
+        let changed = watch.changed(|path| path.extension().is_some_and(|end| end == "rs"));
+        let seen = tokio::time::timeout(Duration::from_secs(30), changed).await;
+        assert!(seen.unwrap().unwrap().ends_with("src/main.rs"));
     }
 
     #[test]
@@ -175,7 +290,7 @@ mod tests {
         let mut watch = Watch::begin(&project.file, Some(&project)).unwrap();
         let file = folder.path().join("src/main.rs");
         fs::write(&file, "fn main() {}").unwrap();
-        let seen = tokio::time::timeout(Duration::from_secs(30), watch.changed()).await;
+        let seen = tokio::time::timeout(Duration::from_secs(30), watch.changed(|_| true)).await;
         assert_eq!(seen.unwrap().unwrap(), file.canonicalize().unwrap());
     }
 }
