@@ -17,11 +17,28 @@ const NOTE_WIDTH_MAX: usize = 60;
 
 /// List the Machines that are there, and those that went away lately
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
+Without a subcommand it lists.
+
 Examples:
   midge machines
   midge machines --json | jq '.machines[] | select(.state == \"up\").name'")]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the Machines
+    List(ListArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -31,9 +48,10 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let machines = self.server.client()?.machines().await.answered()?;
+        let Command::List(args) = self.command.unwrap_or(Command::List(self.list));
+        let machines = args.server.client()?.machines().await.answered()?;
         let table = table(&machines.machines, words::now());
-        if self.json {
+        if args.json {
             say_json(&machines)?;
         } else if table.is_empty() {
             note("there are no Machines: they are started when there is work");

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use futures_util::StreamExt;
 use midge_cli::output::{note, say, show_error, state};
 use midge_cli::progress;
@@ -26,7 +26,7 @@ Examples:
   midge jobs retry --state discarded --module resize")]
 pub(super) struct Args {
     /// The jobs
-    #[arg(required_unless_present = "state", conflicts_with_all = ["state", "queue", "module"])]
+    #[arg(required_unless_present_any = ["state", "queue", "module"], conflicts_with_all = ["state", "queue", "module"])]
     ids: Vec<JobId>,
     #[command(flatten)]
     filter: FilterArgs,
@@ -35,6 +35,10 @@ pub(super) struct Args {
 }
 
 pub(super) async fn retry(args: Args) -> Result<ExitCode> {
+    ensure!(
+        !args.ids.is_empty() || args.filter.state.is_some(),
+        "say in which state the jobs are that are to be retried, such as --state discarded"
+    );
     let client = args.server.client()?;
     let by_filter = args.ids.is_empty();
     let filter = args.filter.filter(PAGE_JOBS_MAX);
