@@ -30,6 +30,18 @@ pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Writes a guest's bytes to stderr, under the same rule as [`write_bytes`].
+pub fn note_bytes(bytes: &[u8]) -> Result<()> {
+    crate::progress::above(|| {
+        let mut stderr = io::stderr().lock();
+        match stderr.is_terminal() {
+            true => stderr.write_all(shown::bytes(bytes).as_bytes()),
+            false => stderr.write_all(bytes),
+        }
+    })?;
+    Ok(())
+}
+
 /// Writes a value to stdout as JSON, for programs.
 pub fn say_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)?;

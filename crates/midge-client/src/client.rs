@@ -8,11 +8,13 @@ use midge_protocol::api::{
     Pause, PauseRequest, Queues, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::{JobView, State};
+use midge_protocol::news::Position;
 use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, Secret, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use crate::follow::Follow;
 use crate::transport::{Call, Repeat, Transport, decode};
 use crate::{ClientError, WaitError};
 
@@ -205,6 +207,13 @@ impl Client {
     pub async fn log(&self, id: JobId, attempt: Option<AttemptNumber>) -> Result<Bytes, ClientError> {
         let path = ["jobs", &id.to_string(), "log"];
         self.transport.send(&Call::get(&path).query("attempt", attempt)).await
+    }
+
+    /// Follows a job: its log, progress and state as they come, until it has ended. Begins behind a position, such as
+    /// [`Position::BEGINNING`], which is before all that is kept of it. Nothing is sent until the first
+    /// [`Follow::next`]; where the connection is cut, it comes back without losing or repeating a byte of a log.
+    pub fn follow(&self, id: JobId, from: Position) -> Follow {
+        Follow::new(self.transport.clone(), id, from)
     }
 
     /// Cancels a job: at once where it waits, as soon as its Machine has heard of it where it runs. Returns the job

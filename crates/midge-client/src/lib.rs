@@ -57,9 +57,12 @@
 
 mod client;
 mod error;
+mod follow;
 mod transport;
 
 pub use client::Client;
 pub use error::{BoxError, ClientError, WaitError};
+pub use follow::Follow;
 pub use midge_protocol::api::EnqueueRequest;
+pub use midge_protocol::news::{JobNews, Position};
 pub use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Secret, Timestamp};

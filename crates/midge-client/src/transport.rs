@@ -37,13 +37,15 @@ struct Patience {
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
-enum NoAnswer {
+pub(crate) enum NoAnswer {
     #[error(transparent)]
     Http(#[from] reqwest::Error),
     #[error("it took the call, and said nothing for {0:?}")]
     Silent(Duration),
     #[error("its answer has not ended after {0:?}")]
     Endless(Duration),
+    #[error("it ended its answer before the end")]
+    CutOff,
 }
 
 /// Whether a call that may have been carried out can be sent again.
@@ -66,6 +68,8 @@ pub(crate) struct Call<'a> {
     pub(crate) repeat: Repeat,
     /// How much longer than usual the answer may take, because the server was asked to wait.
     pub(crate) waits: Duration,
+    /// How far a job was followed before.
+    pub(crate) last_event_id: Option<String>,
 }
 
 impl<'a> Call<'a> {
@@ -77,6 +81,7 @@ impl<'a> Call<'a> {
             body: None,
             repeat: Repeat::Safe,
             waits: Duration::ZERO,
+            last_event_id: None,
         }
     }
 
@@ -135,16 +140,18 @@ impl Transport {
         self.tries = tries.max(1);
     }
 
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries
+    }
+
     /// Sends a call and returns the body of an answer that is a success.
     pub(crate) async fn send(&self, call: &Call<'_>) -> Result<Bytes, ClientError> {
         let url = self.url(call);
-        let mut backoff = BACKOFF_FIRST;
-        for tries_left in (0..self.tries).rev() {
+        for tried in 1..=self.tries {
             match self.send_once(call, &url).await {
                 Ok((status, body)) => return judge(&url, status, body),
-                Err(error) if tries_left > 0 && may_repeat(call, &error) => {
-                    tokio::time::sleep(backoff).await;
-                    backoff = BACKOFF_MAX.min(backoff * 2);
+                Err(error) if tried < self.tries && may_repeat(call, &error) => {
+                    tokio::time::sleep(backoff(tried)).await;
                 }
                 Err(error) => return Err(self.unreachable(error)),
             }
@@ -152,8 +159,31 @@ impl Transport {
         unreachable!("the last try returns")
     }
 
+    /// Sends a call, once, and returns its answer, whose body is to be read as it comes; nothing where a success has none.
+    pub(crate) async fn open(&self, call: &Call<'_>) -> Result<Option<Response>, ClientError> {
+        let url = self.url(call);
+        let response = self.begin(call, &url).await.map_err(|error| self.unreachable(error))?;
+        match response.status().as_u16() {
+            200 => Ok(Some(response)),
+            204 => Ok(None),
+            status => {
+                let body = bounded_body(response, self.patience.silence).await;
+                judge(&url, status, body.map_err(|error| self.unreachable(error))?).map(|_| None)
+            }
+        }
+    }
+
     /// Sends a call, and returns the status of its answer and its body; none of one that is over its bound.
     async fn send_once(&self, call: &Call<'_>, url: &Url) -> Result<(u16, Option<Bytes>), NoAnswer> {
+        let response = self.begin(call, url).await?;
+        let status = response.status().as_u16();
+        let Patience { silence, answer } = self.patience;
+        let body = timeout(answer, bounded_body(response, silence)).await;
+        Ok((status, body.map_err(|_| NoAnswer::Endless(answer))??))
+    }
+
+    /// Sends a call, and returns its answer as soon as that begins.
+    async fn begin(&self, call: &Call<'_>, url: &Url) -> Result<Response, NoAnswer> {
         let mut request = self.http.request(call.method.clone(), url.clone());
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
@@ -164,12 +194,11 @@ impl Transport {
             request = request.header(CONTENT_TYPE, "application/json");
             request = request.body(call.body.clone().unwrap_or_default());
         }
-        let Patience { silence, answer } = self.patience;
-        let begins = silence + call.waits + Duration::from_secs(sent / SENT_BYTES_A_SECOND);
-        let response = timeout(begins, request.send()).await.map_err(|_| NoAnswer::Silent(begins))??;
-        let status = response.status().as_u16();
-        let body = timeout(answer, bounded_body(response, silence)).await;
-        Ok((status, body.map_err(|_| NoAnswer::Endless(answer))??))
+        if let Some(id) = &call.last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let begins = self.patience.silence + call.waits + Duration::from_secs(sent / SENT_BYTES_A_SECOND);
+        Ok(timeout(begins, request.send()).await.map_err(|_| NoAnswer::Silent(begins))??)
     }
 
     pub(crate) fn url(&self, call: &Call<'_>) -> Url {
@@ -184,13 +213,18 @@ impl Transport {
         url
     }
 
-    fn unreachable(&self, error: NoAnswer) -> ClientError {
+    pub(crate) fn unreachable(&self, error: NoAnswer) -> ClientError {
         let source: BoxError = match error {
             NoAnswer::Http(error) => Box::new(error.without_url()),
             other => Box::new(other),
         };
         ClientError::Unreachable { url: self.base.as_str().trim_end_matches('/').to_owned(), source }
     }
+}
+
+/// Returns how long to wait after so many tries in a row that failed.
+pub(crate) fn backoff(failed: u32) -> Duration {
+    BACKOFF_FIRST.saturating_mul(1 << failed.saturating_sub(1).min(10)).min(BACKOFF_MAX)
 }
 
 /// Reads a body; none where it is over its bound.
@@ -248,7 +282,7 @@ fn may_repeat(call: &Call<'_>, error: &NoAnswer) -> bool {
         // Nothing of it can have reached a server, or twice is as good as once.
         NoAnswer::Http(error) => call.repeat == Repeat::Safe || error.is_connect() || error.is_builder(),
         // The server is there, and was waited for.
-        NoAnswer::Silent(_) | NoAnswer::Endless(_) => false,
+        NoAnswer::Silent(_) | NoAnswer::Endless(_) | NoAnswer::CutOff => false,
     }
 }
 

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use midge_client::{Client, ClientError, EnqueueRequest, WaitError};
+use midge_client::{Client, ClientError, EnqueueRequest, JobNews, Position, WaitError};
 use midge_protocol::api::{BulkRequest, JobFilter};
 use midge_protocol::{JobId, ModuleName, Secret};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ struct Asked {
     path_and_query: String,
     authorization: Option<String>,
     content_type: Option<String>,
+    last_event_id: Option<String>,
     body: Bytes,
 }
 
@@ -63,6 +64,7 @@ async fn answer(State(stub): State<Stub>, request: Request) -> Response {
         path_and_query: parts.uri.to_string(),
         authorization: header("authorization"),
         content_type: header("content-type"),
+        last_event_id: header("last-event-id"),
         body: axum::body::to_bytes(body, usize::MAX).await.unwrap(),
     };
     let mut script = stub.0.lock().unwrap();
@@ -289,4 +291,60 @@ fn what_is_no_url_is_refused_before_anything_is_sent() {
     for url in ["", "127.0.0.1:7433", "ftp://host", "unix:/run/midge"] {
         assert!(matches!(Client::new(url), Err(ClientError::Invalid(_))), "{url}");
     }
+}
+
+fn event(id: &str, name: &str, data: &Value) -> String {
+    format!(": alive\n\nid: {id}\nevent: {name}\ndata: {data}\n\n")
+}
+
+#[tokio::test]
+async fn who_follows_comes_back_where_it_was_cut_until_the_job_has_ended() {
+    let id = JobId::generate();
+    let log = |offset: u64, text: &str| json!({"attempt": 1, "offset": offset, "text": text});
+    let cut = "id: 1:9\nevent: log\ndata: {\"att";
+    let busy = json!({"code": "busy", "error": "too many callers are being answered"});
+    let (stub, client) = Stub::raw([
+        (200, event("1:0", "state", &job(id, "running")) + &event("1:3", "log", &log(0, "one")) + cut),
+        (503, busy.to_string()),
+        (200, event("1:5", "sung", &json!("la")) + &event("1:6", "log", &log(3, "two"))),
+        (200, event("1:6:over", "ended", &job(id, "completed"))),
+    ])
+    .await;
+    let mut follow = client.follow(id, Position::BEGINNING);
+    let (mut heard, mut names) = (Vec::new(), Vec::new());
+    while let Some(news) = follow.next().await.unwrap() {
+        names.push(news.name());
+        if let JobNews::Log(piece) = news {
+            heard.extend_from_slice(&piece.bytes);
+        }
+    }
+    assert_eq!((names.as_slice(), &heard[..]), (&["state", "log", "log", "ended"][..], &b"onetwo"[..]));
+    assert_eq!(follow.next().await.unwrap(), None);
+    assert_eq!(follow.position().to_string(), "1:6:over");
+    let asked = stub.asked();
+    assert_eq!(asked[0].path_and_query, format!("/under/a/path/v1/jobs/{id}/events"));
+    let last: Vec<_> = asked.iter().map(|asked| asked.last_event_id.as_deref()).collect();
+    assert_eq!(last, [None, Some("1:3"), Some("1:3"), Some("1:6")]);
+}
+
+#[tokio::test]
+async fn who_follows_what_is_not_there_is_told_so_and_what_is_over_is_over() {
+    let refusal = json!({"code": "no_such_job", "error": "there is no job"}).to_string();
+    let full = json!({"code": "too_many_followers", "error": "512 callers follow"}).to_string();
+    let (stub, client) = Stub::raw([(404, refusal), (429, full), (204, String::new())]).await;
+    for code in ["no_such_job", "too_many_followers"] {
+        let error = client.follow(JobId::generate(), Position::BEGINNING).next().await.unwrap_err();
+        assert_eq!(error.code(), Some(code));
+    }
+    let over: Position = "1:6:over".parse().unwrap();
+    assert_eq!(client.follow(JobId::generate(), over).next().await.unwrap(), None);
+    assert_eq!(stub.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn who_follows_a_server_that_only_cuts_it_gives_up() {
+    let (_, client) = Stub::raw([(200, String::new()), (200, ": alive\n\n".to_owned())]).await;
+    let mut follow = client.tries(2).follow(JobId::generate(), Position::BEGINNING);
+    let error = follow.next().await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
 }

@@ -18,6 +18,7 @@
 //! | What do host and server say to each other next? | [`exchange`] |
 //! | How long does a failed job wait, and one that was run in vain? | [`backoff()`], [`in_vain_wait`] |
 //! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
+//! | What is a follower of a job told next? | [`Follow`] |
 //! | How long is an ended job kept? | [`Retention`] |
 //! | What is kept of a log that a host tells, and of a job's attempts? | [`kept_of_log`], [`Job::forgotten_attempts`] |
 
@@ -31,6 +32,7 @@ mod backoff;
 mod bucket;
 mod counts;
 mod filter;
+mod follow;
 mod lane;
 mod module;
 mod retention;
@@ -52,6 +54,7 @@ pub use backoff::{backoff, in_vain_wait};
 pub use bucket::Bucket;
 pub use counts::JobCounts;
 pub use filter::StateFilter;
+pub use follow::{Follow, Tell};
 pub use job::{Change, Ending, Job, JobEvent, JobRefused, JobState, NewJob, Phase};
 pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{

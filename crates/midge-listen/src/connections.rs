@@ -276,6 +276,12 @@ impl Connection {
         [strangers, callers, hosts, closing].into_iter().find_map(|kept| kept.get(id)?.peer.clone())
     }
 
+    /// Returns whether the listener stops, and waits for what is being answered: an answer without an end of its own ends
+    /// now. Whoever makes its body is asked for more when this becomes so.
+    pub fn is_stopping(&self) -> bool {
+        self.place.entry.is_stopping()
+    }
+
     pub(crate) fn entry(&self) -> &Arc<Entry> {
         &self.place.entry
     }

@@ -165,6 +165,9 @@ pub struct Answer {
     /// The host may exit, and its secret is revoked. Only ever the answer to `leaving`.
     #[serde(default)]
     pub left: bool,
+    /// Somebody follows one of the Machine's attempts: log and progress are to be told soon.
+    #[serde(default)]
+    pub followed: bool,
 }
 
 impl Answer {

@@ -12,6 +12,7 @@ pub mod job;
 pub mod limits;
 pub mod manifest;
 mod nearest;
+pub mod news;
 mod object;
 mod retry;
 pub mod shown;

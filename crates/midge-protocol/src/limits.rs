@@ -127,3 +127,9 @@ pub const MISSED_DEFAULT: u32 = 60;
 pub const SCHEDULE_EXPIRES_IN_MAX: Duration = RETRY_FOR_MAX;
 /// The longest window within which jobs of a schedule may be spread: most schedules tick daily.
 pub const JITTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Callers that follow jobs at once. Each is a connection, and holds a few pieces of a log that its receiver has not taken.
+pub const FOLLOWERS_MAX: usize = 512;
+/// How often a follower that is told nothing else hears that the server is there. Proxies cut what is silent for a minute.
+pub const FOLLOWER_HEARD_EVERY: Duration = Duration::from_secs(15);
+/// The most of a log in one event: as text of control characters it is six times as long.
+pub const LOG_PIECE_BYTES_MAX: usize = 32 * 1024;

@@ -14,12 +14,12 @@ use std::sync::Arc;
 
 use midge_core::{Found, Job, Rounds};
 use midge_machines::{Launch, MachineSpec};
-use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
+use midge_protocol::{JobId, MachineId, MachineName, QueueName, Timestamp};
 use midge_store::StoreError;
 use tokio::task::{JoinError, JoinSet};
 
 pub use self::act::act;
-pub use self::change::take_over;
+pub use self::change::{Released, take_over};
 pub use self::decide::decide;
 pub(crate) use self::schedules::{queue_of, request};
 pub use self::spec::OWNER_KEY;
@@ -53,6 +53,8 @@ pub struct Decided {
     pub tell: Vec<MachineName>,
     /// The queues to which jobs came back.
     pub returned: Vec<QueueName>,
+    /// The jobs that came back: who follows them is told.
+    pub news: Vec<JobId>,
     /// The queues that have jobs which are due.
     pub due: Vec<QueueName>,
     /// The time at which the next job becomes due or expires, or a schedule ticks; nothing where none waits for its time.
@@ -106,7 +108,7 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 
 async fn run_rounds(inner: &Arc<Inner>) {
     let mut stopping = inner.stopping.subscribe();
-    let mut acts: JoinSet<Result<(), StoreError>> = JoinSet::new();
+    let mut acts: JoinSet<Result<Released, StoreError>> = JoinSet::new();
     let mut rounds = Rounds::new(inner.clock.now());
     loop {
         rounds.begin(inner.clock.now());
@@ -125,7 +127,7 @@ async fn run_rounds(inner: &Arc<Inner>) {
                 () = inner.waiters.dispatcher.notified() => rounds.hint(),
                 // What a call brought may be what the next round waits for.
                 Some(done) = acts.join_next() => {
-                    report(done);
+                    report(inner, done);
                     rounds.hint();
                 }
                 _ = stopping.wait_for(|stopping| *stopping) => break,
@@ -141,7 +143,7 @@ async fn run_rounds(inner: &Arc<Inner>) {
 
 async fn one_round(
     inner: &Arc<Inner>,
-    acts: &mut JoinSet<Result<(), StoreError>>,
+    acts: &mut JoinSet<Result<Released, StoreError>>,
 ) -> Result<Found, StoreError> {
     let context = Context {
         catalog: inner.catalog.get(),
@@ -159,14 +161,18 @@ async fn one_round(
         );
     }
     inner.tell_ended(&decided.ended);
+    inner.waiters.news.wake_each(&decided.news);
     decided.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
     decided.returned.iter().chain(&decided.due).for_each(|queue| inner.waiters.queues.wake(queue));
     Ok(found)
 }
 
-fn report(done: Result<Result<(), StoreError>, JoinError>) {
+fn report(inner: &Inner, done: Result<Result<Released, StoreError>, JoinError>) {
     match done {
-        Ok(Ok(())) => {}
+        Ok(Ok(released)) => {
+            inner.tell_ended(&released.ended);
+            inner.waiters.news.wake_each(&released.returned);
+        }
         Ok(Err(error)) => tracing::error!(%error, "cannot write what came of a call to the Machines API"),
         Err(error) => tracing::error!(%error, "a call to the Machines API panicked"),
     }

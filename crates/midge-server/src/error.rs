@@ -116,6 +116,14 @@ pub enum ServiceError {
         /// The attempt that was asked for.
         attempt: AttemptNumber,
     },
+    /// As many callers follow jobs as may.
+    #[error(
+        "{max} callers follow jobs already, as many as may at once: try again later, or wait for the job to end"
+    )]
+    TooManyFollowers {
+        /// The most that may.
+        max: usize,
+    },
     /// The job's state does not allow what was asked for.
     #[error("job {0}{why}", why = refused(.1))]
     Refused(JobId, JobRefused),

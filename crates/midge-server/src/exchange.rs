@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use midge_core::{Job, Machine, MachineEvent};
 use midge_protocol::exchange::{Answer, Request};
-use midge_protocol::{MachineName, QueueName, Timestamp};
+use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 
 use self::session::Session;
@@ -39,6 +39,8 @@ pub struct Exchanged {
     pub queue: Option<QueueName>,
     /// The jobs that ended with what the host reported, or had expired: who waits for them is told.
     pub ended: Vec<Job>,
+    /// The jobs of which there is news for who follows them: a piece of a log, progress, an attempt that began or ended.
+    pub news: Vec<JobId>,
     /// Whether the dispatcher may have something to decide: jobs came back to the queue, or the Machine left.
     pub changed: bool,
     /// Whether jobs of the queue that had to wait, behind a suspect or for a limit, may be claimed now.

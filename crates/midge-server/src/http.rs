@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod bodies;
+mod events;
 mod hosts;
 mod site;
 mod wrong;
@@ -43,6 +44,7 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/jobs/{id}/result", get(result))
         .route("/v1/jobs/{id}/input", get(input))
         .route("/v1/jobs/{id}/log", get(log))
+        .route("/v1/jobs/{id}/events", get(events::follow))
         .route("/v1/jobs/{id}/cancel", post(cancel))
         .route("/v1/jobs/{id}/retry", post(retry))
         .route("/v1/queues", get(queues))

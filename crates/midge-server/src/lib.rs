@@ -107,7 +107,7 @@ pub use error::ServiceError;
 pub use midge::Midge;
 pub use midge_core::Retention;
 pub use midge_listen::{ConnectionLimits, Connections, Counts, serve};
-pub use operations::JobContent;
+pub use operations::{Follower, JobContent};
 pub use secret::secret_hash;
 pub use settings::{Access, Fork, Settings};
 pub use start::StartError;

@@ -9,7 +9,7 @@ use midge_core::{Job, Phase, Retention};
 use midge_machines::Machines;
 use midge_protocol::Timestamp;
 use midge_store::Store;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::catalog::{Catalog, Current};
@@ -34,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) access: Access,
     pub(crate) retention: Retention,
     pub(crate) bodies: Bodies,
+    /// Room for those who follow a job.
+    pub(crate) followers: Arc<Semaphore>,
     /// The store's id, which marks its Machines.
     pub(crate) owner: String,
     pub(crate) up_since: Timestamp,

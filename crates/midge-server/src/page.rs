@@ -220,7 +220,13 @@ async fn job(
         @if detail.job.result_bytes.is_some() && result.is_none() {
             p.bad { "The result is not there: the database was damaged, or the job runs again." }
         }
-        section { h2 { "Log of the last attempt" } pre { (content(&log)) } }
+        section {
+            h2 { "Log of the last attempt" }
+            @if !detail.job.state.is_ended() {
+                p.quiet { "As it comes: " code { "midge jobs log -f " (detail.job.id) } }
+            }
+            pre { (content(&log)) }
+        }
         @if let Some(result) = result {
             section {
                 h2 { "Result, " (result.len()) " bytes" }

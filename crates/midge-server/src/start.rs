@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::{Router, middleware};
 use midge_machines::Machines;
+use midge_protocol::limits;
 use midge_store::{Store, StoreError};
 use rand::Rng;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::catalog::{Catalog, Current};
 use crate::clock::{Clock, SystemClock};
@@ -136,6 +137,7 @@ impl Midge {
             access: settings.access,
             retention: settings.retention,
             bodies: Bodies::default(),
+            followers: Arc::new(Semaphore::new(limits::FOLLOWERS_MAX)),
             owner,
             up_since,
             waiters: Hub::default(),

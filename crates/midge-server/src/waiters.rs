@@ -16,8 +16,10 @@ pub(crate) struct Hub {
     pub(crate) queues: Waiters<QueueName>,
     /// A Machine may have to be told something.
     pub(crate) machines: Waiters<MachineName>,
-    /// A job may have ended.
+    /// A job may have ended, or somebody has asked something of it.
     pub(crate) jobs: Waiters<JobId>,
+    /// There may be news of a job for who follows it: its state, its log or its progress.
+    pub(crate) news: Waiters<JobId>,
     /// The dispatcher may have something to decide.
     pub(crate) dispatcher: Notify,
 }
@@ -56,6 +58,31 @@ impl<K: Eq + Hash + Clone> Waiters<K> {
         if let Some(notifier) = notifier {
             notifier.notify_waiters();
         }
+    }
+
+    /// Wakes all who wait for any of `keys`.
+    pub(crate) fn wake_each<'a>(&self, keys: impl IntoIterator<Item = &'a K>)
+    where
+        K: 'a,
+    {
+        let notifiers = self.lock();
+        if notifiers.is_empty() {
+            return;
+        }
+        for notifier in keys.into_iter().filter_map(|key| notifiers.get(key).and_then(Weak::upgrade)) {
+            notifier.notify_waiters();
+        }
+    }
+
+    /// Returns whether somebody waits for any of `keys`.
+    pub(crate) fn is_any_waited_for<'a>(&self, keys: impl IntoIterator<Item = &'a K>) -> bool
+    where
+        K: 'a,
+    {
+        let notifiers = self.lock();
+        let is_held =
+            |key| notifiers.get(key).is_some_and(|notifier: &Weak<Notify>| notifier.strong_count() > 0);
+        !notifiers.is_empty() && keys.into_iter().any(is_held)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Weak<Notify>>> {

@@ -77,6 +77,7 @@ macro_rules! conformance {
             contents::a_log_grows_by_its_pieces
             contents::a_repeated_log_piece_is_not_written_twice
             contents::a_log_piece_after_a_gap_is_left_out
+            contents::a_log_is_read_from_any_byte_on
             contents::every_attempt_has_its_own_log
             contents::attempts_are_oldest_first
             contents::attempts_are_deleted_with_their_logs

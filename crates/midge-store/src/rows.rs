@@ -286,6 +286,15 @@ pub trait ContentRows {
     /// Reads an attempt's log; empty where there is none.
     fn log(&mut self, job: JobId, attempt: AttemptNumber) -> Result<Bytes, StoreError>;
 
+    /// Reads an attempt's log from the byte `offset` on, at most `bytes_max` bytes of it; empty where it ends before.
+    fn log_from(
+        &mut self,
+        job: JobId,
+        attempt: AttemptNumber,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StoreError>;
+
     /// Writes an attempt that ended, over one with the same number.
     fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError>;
 

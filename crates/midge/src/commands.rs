@@ -12,6 +12,7 @@ pub(crate) mod flylet;
 pub(crate) mod serve;
 
 pub(crate) mod enqueue;
+mod follow;
 pub(crate) mod jobs;
 pub(crate) mod machines;
 pub(crate) mod modules;

@@ -241,7 +241,7 @@ impl World {
         let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return Ok(()) };
         let Some(act) = server.decided.remove(&act) else { return Ok(()) };
         server.acting.push(Box::pin(async move {
-            dispatcher::act(&*store, &*calls, act, &context.ok_or(gone())?, &*clock).await
+            dispatcher::act(&*store, &*calls, act, &context.ok_or(gone())?, &*clock).await.map(drop)
         }));
         self.poll_server()
     }

@@ -18,6 +18,8 @@ use midge_protocol::{BootId, Timestamp, limits};
 
 /// Log and progress are told at most this often.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
+/// The same while somebody follows: often enough to look at, and five exchanges a second at most.
+const FOLLOWED_NEWS_EVERY: Duration = Duration::from_millis(200);
 /// The first wait after a failed exchange, doubled up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -57,6 +59,8 @@ pub struct HostSide {
     leave_not_before: Timestamp,
     news_at: Option<Timestamp>,
     has_news: bool,
+    /// Whether somebody follows what runs here, by the last answer to a request that spoke.
+    followed: bool,
     draining: bool,
     /// What the Machine lacks, in words; nothing where it lacks nothing.
     lacks: Option<String>,
@@ -153,6 +157,7 @@ impl HostSide {
             leave_not_before: now,
             news_at: None,
             has_news: false,
+            followed: false,
             draining: false,
             lacks: None,
             no_room_until: None,
@@ -205,6 +210,10 @@ impl HostSide {
         self.retry_at = None;
         self.heard_at = Some(now);
         let kind = self.land(seq).map(|flight| self.heard(flight, &mut todos));
+        if kind == Some(Kind::Speaks) {
+            // Not by one that was parked, which is about what ran long ago.
+            self.followed = answer.followed;
+        }
         self.draining |= answer.drain;
         self.left |= answer.left;
         let must_go = self.must_go();
@@ -365,8 +374,14 @@ impl HostSide {
         self.attempts.values().any(|entry| entry.finished.is_some())
     }
 
+    /// Returns when log and progress may be told next; nothing where at once.
+    fn news_after(&self) -> Option<Timestamp> {
+        let every = if self.followed { FOLLOWED_NEWS_EVERY } else { NEWS_EVERY };
+        self.news_at.map(|at| at.after(every))
+    }
+
     fn is_news_due(&self, now: Timestamp) -> bool {
-        self.has_news && self.news_at.is_none_or(|at| now >= at.after(NEWS_EVERY))
+        self.has_news && self.news_after().is_none_or(|at| now >= at)
     }
 
     fn is_leaving_due(&self, now: Timestamp) -> bool {
@@ -390,7 +405,7 @@ impl HostSide {
     /// Returns when to look again, if nothing happens before.
     fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
         let idle = self.running() == 0;
-        let news = self.has_news.then(|| self.news_at.map_or(now, |at| at.after(NEWS_EVERY)));
+        let news = self.has_news.then(|| self.news_after().unwrap_or(now));
         let wait_over = self.wait_left(now).filter(|_| idle).map(|left| now.after(left));
         let hand_back = self.stop.filter(|stop| !stop.is_over).map(|stop| stop.hand_back_at);
         let give_up = self.gives_up_at().filter(|_| idle);

@@ -8,7 +8,7 @@ use midge_machines::{Label, Launch, MachineError, MachineSpec, Machines};
 use midge_protocol::{MachineId, MachineName};
 use midge_store::{Store, StoreError};
 
-use super::change::change;
+use super::change::{Released, change};
 use super::spec::OWNER_KEY;
 use super::{Act, Context};
 use crate::clock::Clock;
@@ -16,14 +16,15 @@ use crate::clock::Clock;
 /// How much is kept of what the Machines API said.
 const NOTE_CHARS_MAX: usize = 1_000;
 
-/// Makes one call to the Machines API and writes what came of it.
+/// Makes one call to the Machines API and writes what came of it. Returns the jobs that the Machine had, where it is gone:
+/// who waits for them or follows them is told.
 pub async fn act(
     store: &dyn Store,
     machines: &dyn Machines,
     act: Act,
     context: &Context,
     clock: &dyn Clock,
-) -> Result<(), StoreError> {
+) -> Result<Released, StoreError> {
     let (name, event) = match act {
         Act::Create { spec, launch } => {
             let event = create(machines, &spec, launch, clock).await;
@@ -47,15 +48,13 @@ pub async fn act(
             if let Err(error) = machines.destroy(&id).await {
                 tracing::warn!(machine.id = %id, %error, "cannot destroy a Machine that has no row");
             }
-            return Ok(());
+            return Ok(Released::default());
         }
     };
     let now = clock.now();
-    midge_store::write(store, move |rows| {
-        if let Some(mut machine) = rows.machine(&name)? {
-            change(rows, &mut machine, event, now)?;
-        }
-        Ok(())
+    midge_store::write(store, move |rows| match rows.machine(&name)? {
+        Some(mut machine) => change(rows, &mut machine, event, now),
+        None => Ok(Released::default()),
     })
     .await
 }

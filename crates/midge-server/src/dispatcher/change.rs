@@ -1,16 +1,16 @@
 //! Writes what happens to a Machine, and what that means for its jobs.
 
 use midge_core::{Job, JobEvent, Machine, MachineEnd, MachineEvent};
-use midge_protocol::{MachineId, MachineName, Timestamp};
+use midge_protocol::{JobId, MachineId, MachineName, Timestamp};
 use midge_store::{Rows, StoreError};
 
 /// What became of the jobs of a Machine that may hold no lease any more.
 #[derive(Debug, Default)]
-pub(super) struct Released {
-    /// Jobs that ended with it.
-    pub(super) ended: Vec<Job>,
-    /// Whether jobs came back to its queue.
-    pub(super) returned: bool,
+pub struct Released {
+    /// The jobs that ended with it.
+    pub ended: Vec<Job>,
+    /// The jobs that came back to its queue.
+    pub returned: Vec<JobId>,
 }
 
 /// Applies an event to a Machine and to the jobs that it means something for. One that does not apply changes nothing.
@@ -48,7 +48,7 @@ pub(super) fn forget_unreadable(rows: &mut dyn Rows, now: Timestamp) -> Result<R
         let lost = JobEvent::MachineLost { machine: machine.clone(), end: MachineEnd::Own, note };
         let released = release(rows, &machine, &lost, now)?;
         all.ended.extend(released.ended);
-        all.returned |= released.returned;
+        all.returned.extend(released.returned);
     }
     Ok(all)
 }
@@ -66,7 +66,7 @@ fn release(
         rows.put_change(&change)?;
         match change.job.ended_at() {
             Some(_) => released.ended.push(change.job),
-            None => released.returned = true,
+            None => released.returned.push(change.job.id),
         }
     }
     Ok(released)

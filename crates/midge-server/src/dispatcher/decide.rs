@@ -51,7 +51,8 @@ pub async fn decide(
             decided: Decided::default(),
         };
         // Their jobs are due from here on, which the plan counts.
-        round.decided.ended = forget_unreadable(round.rows, now)?.ended;
+        let released = forget_unreadable(round.rows, now)?;
+        (round.decided.ended, round.decided.news) = (released.ended, released.returned);
         // No Machine is wanted for what will not be started any more.
         round.decided.ended.extend(discard_expired(round.rows, now)?);
         let holds = Holds::read(round.rows, &context.catalog, now)?;
@@ -274,9 +275,10 @@ impl Round<'_> {
     fn change(&mut self, machine: &mut Machine, event: MachineEvent) -> Result<(), StoreError> {
         let released = change(self.rows, machine, event, self.now)?;
         self.decided.ended.extend(released.ended);
-        if released.returned {
+        if !released.returned.is_empty() {
             self.decided.returned.push(machine.queue.clone());
         }
+        self.decided.news.extend(released.returned);
         Ok(())
     }
 }

@@ -109,6 +109,7 @@ impl Session<'_> {
         }
         // What came behind it in line may go on at other Machines.
         self.done.unblocked |= apart;
+        self.done.news.extend(claimed.iter().map(|job| job.id));
         self.leased.extend(claimed.into_iter().map(|job| (job.id, job)));
         self.done.look_at = next_turn.map(Turn::comes);
         let is_whole = lanes.is_empty() && heads.iter().all(|head| head.is_whole);

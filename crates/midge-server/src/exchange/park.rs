@@ -67,8 +67,11 @@ impl Inner {
         let context = Context { catalog: self.catalog.get(), jitter: rand::random() };
         let (name, secret_hash) = (name.clone(), secret_hash.to_owned());
         let now = self.clock.now();
-        let done = exchange(&*self.store, context, name, secret_hash, request.clone(), now).await?;
+        let mut done = exchange(&*self.store, context, name, secret_hash, request.clone(), now).await?;
+        let running = request.running.iter().map(|running| &running.attempt.job);
+        done.answer.followed = self.waiters.news.is_any_waited_for(running);
         self.tell_ended(&done.ended);
+        self.waiters.news.wake_each(&done.news);
         if done.changed {
             self.waiters.dispatcher.notify_one();
         }

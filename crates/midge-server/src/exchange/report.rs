@@ -14,6 +14,7 @@ impl Session<'_> {
             if self.is_leased(chunk.attempt) {
                 let kept = kept_of_log(chunk.offset, &chunk.bytes);
                 self.rows.append_log(chunk.attempt.job, chunk.attempt.attempt, chunk.offset, kept)?;
+                self.done.news.push(chunk.attempt.job);
             }
         }
         for finished in &request.finished {

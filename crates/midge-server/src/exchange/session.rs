@@ -54,6 +54,7 @@ impl<'a> Session<'a> {
         let Some(job) = self.leased.get(&id) else { return Ok(None) };
         let Ok(change) = job.apply(event, self.now) else { return Ok(None) };
         self.rows.put_change(&change)?;
+        self.done.news.push(id);
         let job = change.job;
         if job.lease().is_some() {
             self.leased.insert(id, job.clone());

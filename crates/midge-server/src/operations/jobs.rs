@@ -89,7 +89,7 @@ impl Midge {
         Ok(JobPage { jobs, next })
     }
 
-    async fn view(&self, job: ReadJob) -> Result<JobView, ServiceError> {
+    pub(super) async fn view(&self, job: ReadJob) -> Result<JobView, ServiceError> {
         let mut views = self.views(&[job]).await?;
         Ok(views.pop().expect("one job has one view"))
     }
@@ -261,7 +261,7 @@ impl Midge {
     /// # Errors
     /// [`ServiceError::Refused`] where it runs: it can be cancelled first.
     pub async fn delete(&self, id: JobId) -> Result<(), ServiceError> {
-        midge_store::write(&*self.inner.store, move |rows| {
+        midge_store::write(&*self.inner.store, move |rows| -> Result<(), ServiceError> {
             match one_job(rows, id) {
                 Ok(job) => job.may_be_deleted().map_err(|refused| ServiceError::Refused(id, refused))?,
                 Err(ServiceError::Store(StoreError::Unreadable(_))) => {}
@@ -270,7 +270,9 @@ impl Midge {
             rows.delete_job(id)?;
             Ok(())
         })
-        .await
+        .await?;
+        self.inner.waiters.jobs.wake(&id);
+        Ok(())
     }
 
     async fn happen(&self, id: JobId, event: JobEvent) -> Result<JobView, ServiceError> {

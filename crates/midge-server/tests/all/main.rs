@@ -5,6 +5,7 @@ mod api;
 mod bounds;
 mod capacity;
 mod extremes;
+mod follow;
 mod lanes;
 mod modules;
 mod routes;

@@ -11,7 +11,7 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8
 const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 22] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
     ("/v1/jobs/ID", "DELETE,GET,HEAD"),
@@ -20,6 +20,8 @@ const ROUTES: [(&str, &str); 21] = [
     ("/v1/jobs/ID/input", "GET,HEAD"),
     ("/v1/jobs/ID/log", "GET,HEAD"),
     ("/v1/jobs/ID/cancel", "POST"),
+    // Of a job that was not cancelled before, the answer would not end.
+    ("/v1/jobs/ID/events", "GET,HEAD"),
     ("/v1/jobs/ID/retry", "POST"),
     ("/v1/queues", "GET,HEAD"),
     ("/v1/queues/NAME/pause", "POST"),

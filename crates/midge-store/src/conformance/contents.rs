@@ -97,6 +97,27 @@ pub async fn a_log_piece_after_a_gap_is_left_out(store: &dyn Store) -> Kept {
     Ok(())
 }
 
+/// A log is read from any byte on, whatever its pieces are: a follower goes on where it was.
+pub async fn a_log_is_read_from_any_byte_on(store: &dyn Store) -> Kept {
+    append(store, 0, b"one ").await?;
+    append(store, 4, b"two ").await?;
+    append(store, 8, b"three").await?;
+    write(store, |rows| rows.append_log(id(1), TWO, 0, b"another")).await?;
+    let whole = b"one two three";
+    for offset in 0..whole.len() + 2 {
+        for most in [0, 1, 3, 4, 5, 8, 100] {
+            let piece = ask(store, move |rows| rows.log_from(id(1), ONE, offset as u64, most)).await?;
+            let from = whole.get(offset..).unwrap_or_default();
+            assert_eq!(&piece[..], &from[..from.len().min(most)], "{most} from {offset}");
+        }
+    }
+    for offset in [i64::MAX as u64, u64::MAX] {
+        assert!(ask(store, move |rows| rows.log_from(id(1), ONE, offset, usize::MAX)).await?.is_empty());
+    }
+    assert!(ask(store, |rows| rows.log_from(id(2), ONE, 0, usize::MAX)).await?.is_empty());
+    Ok(())
+}
+
 /// A log is of one attempt at one job.
 pub async fn every_attempt_has_its_own_log(store: &dyn Store) -> Kept {
     write(store, |rows| {

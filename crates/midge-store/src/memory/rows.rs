@@ -374,6 +374,18 @@ impl ContentRows for MemoryRows<'_> {
         Ok(self.tables.logs.get(&(job, attempt)).map(|log| Bytes::copy_from_slice(log)).unwrap_or_default())
     }
 
+    fn log_from(
+        &mut self,
+        job: JobId,
+        attempt: AttemptNumber,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StoreError> {
+        let log = self.tables.logs.get(&(job, attempt)).map_or(&[][..], Vec::as_slice);
+        let from = usize::try_from(offset).ok().and_then(|offset| log.get(offset..)).unwrap_or_default();
+        Ok(Bytes::copy_from_slice(&from[..from.len().min(bytes_max)]))
+    }
+
     fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError> {
         self.access.to_write()?;
         self.set(|tables| &mut tables.attempts, (job, attempt.attempt), Some(attempt.clone()));

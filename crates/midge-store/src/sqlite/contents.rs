@@ -62,6 +62,32 @@ impl ContentRows for SqliteRows<'_> {
         Ok(log.into())
     }
 
+    fn log_from(
+        &mut self,
+        job: JobId,
+        attempt: AttemptNumber,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Bytes, StoreError> {
+        let Ok(from) = i64::try_from(offset) else { return Ok(Bytes::new()) };
+        // The first of its pieces is the last that begins at the byte or before it.
+        let sql = "SELECT offset, bytes FROM logs WHERE job = ?1 AND attempt = ?2 AND offset >= coalesce(
+                       (SELECT max(offset) FROM logs WHERE job = ?1 AND attempt = ?2 AND offset <= ?3), 0)
+                   ORDER BY offset";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut log = Vec::new();
+        let mut rows = statement.query(params![job.as_bytes(), attempt.0, from])?;
+        while log.len() < bytes_max
+            && let Some(row) = rows.next()?
+        {
+            let (begins, bytes): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            let known = usize::try_from(from.saturating_sub(begins)).unwrap_or(0);
+            log.extend_from_slice(bytes.get(known..).unwrap_or_default());
+        }
+        log.truncate(bytes_max);
+        Ok(log.into())
+    }
+
     fn put_attempt(&mut self, job: JobId, attempt: &AttemptView) -> Result<(), StoreError> {
         self.writing(|rows| {
             let sql = "INSERT OR REPLACE INTO attempts VALUES (?1, ?2, ?3)";

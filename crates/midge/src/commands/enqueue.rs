@@ -15,21 +15,24 @@ use midge_client::EnqueueRequest;
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits};
 
 use self::again::AgainArgs;
-pub(super) use self::wait::{Told, wait};
+use self::wait::follow;
+pub(super) use self::wait::{Told, failed, wait};
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
 
 /// Enqueue a job, and perhaps wait for its result
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("waits").args(["wait", "follow"]).multiple(true))]
 #[command(after_help = "\
 Prints the job's id. With --wait, writes the job's result to stdout, and each attempt that
-fails meanwhile to stderr. It then exits with 0 if the job completed, 3 if it was discarded,
+fails meanwhile to stderr; with --follow the job's log as well, as it comes. It exits with 0 if the job completed, 3 if it was discarded,
 4 if it was cancelled, and 5 if --timeout is over before; 1 is an error of the command itself,
 and 2 a wrong command line.
 
 Examples:
   midge enqueue hello --args '{\"name\": \"you\"}'
   midge enqueue resize --args '{\"width\": 320}' --input photo.jpg --wait > small.jpg
+  midge enqueue report --follow > report.html
   midge enqueue report --args @report.json --in 10m --queue nightly
   midge enqueue news --expires-in 1h --backoff 10s..5m --backoff-after trap=none --retry-for 2h
   midge enqueue import --key acme --priority -5
@@ -69,8 +72,11 @@ pub(crate) struct Args {
     /// Wait for the job to end, and write its result to stdout
     #[arg(long)]
     wait: bool,
+    /// Wait, and write the job's log to stderr as it comes
+    #[arg(long, short)]
+    follow: bool,
     /// Give up waiting after so long; the job goes on
-    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, requires = "wait")]
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, requires = "waits")]
     timeout: Option<Duration>,
     /// Write JSON: the enqueue's answer, or with --wait the job
     #[arg(long)]
@@ -78,7 +84,7 @@ pub(crate) struct Args {
     /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
     #[arg(
         long, value_name = "FILE|-",
-        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "max_attempts", "time_limit", "id", "wait", "AgainArgs"]
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "max_attempts", "time_limit", "id", "wait", "follow", "AgainArgs"]
     )]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -93,6 +99,9 @@ impl Args {
         }
         let request = self.request()?;
         let enqueued = client.enqueue(&request).await.answered()?;
+        if self.follow {
+            return follow(&client, enqueued.id, self.timeout, self.json).await;
+        }
         if self.wait {
             return wait(&client, enqueued.id, Told::nothing(), self.timeout, self.json).await;
         }

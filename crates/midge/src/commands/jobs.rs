@@ -10,17 +10,20 @@ use anyhow::Result;
 use midge_cli::output::{dim, note, say, say_json, state, write_bytes};
 use midge_cli::table::{Table, cut};
 use midge_cli::words;
-use midge_client::Client;
+use midge_client::{Client, Position};
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp, nearest};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp, nearest, shown};
 
 use super::enqueue::{self, Told};
+use super::follow::{LogTo, follow};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
 /// The width of a note in the table; `midge jobs show` has all of it.
 const NOTE_WIDTH_MAX: usize = 60;
+/// A server that is restarted while somebody follows is waited for, for about half a minute.
+const FOLLOW_TRIES: u32 = 20;
 
 /// List jobs, look at one, cancel, retry or delete some
 #[derive(Debug, clap::Args)]
@@ -32,6 +35,7 @@ Examples:
   midge jobs                                          the newest jobs
   midge jobs --state running --queue mail --json
   midge jobs show 0190b3e4-7d5c-7c3a-9f00-0123456789ab
+  midge jobs log -f 0190b3e4-7d5c-7c3a-9f00-0123456789ab      as it comes, until the job ends
   midge jobs result 0190b3e4-7d5c-7c3a-9f00-0123456789ab > result.json
   midge jobs retry --state discarded --module resize  run what failed for good once more")]
 pub(crate) struct Args {
@@ -131,6 +135,9 @@ struct LogArgs {
     /// Which attempt [default: the last]
     #[arg(long, value_name = "N")]
     attempt: Option<u32>,
+    /// Go on with what comes, over all attempts, until the job has ended
+    #[arg(long, short)]
+    follow: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -154,6 +161,7 @@ impl Args {
         match self.command.unwrap_or(Command::List(self.list)) {
             Command::List(args) => list(args).await?,
             Command::Show(args) => show::show(&args.server.client()?, args.id, args.json).await?,
+            Command::Log(args) if args.follow => follow_log(args).await?,
             Command::Log(args) => {
                 let log =
                     args.server.client()?.log(args.id, args.attempt.map(AttemptNumber)).await.answered()?;
@@ -172,6 +180,17 @@ impl Args {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Writes a log as it comes, from the last attempt on or from the one that was named.
+async fn follow_log(args: LogArgs) -> Result<()> {
+    let client = args.server.client()?;
+    let last = client.wait(args.id, Some(Duration::ZERO)).await.answered()?.attempt;
+    let from = Position::before(args.attempt.map_or(last, AttemptNumber));
+    let job = follow(&client.tries(FOLLOW_TRIES), args.id, from, LogTo::Stdout).await?;
+    let why = job.failure.as_ref().map(|failure| format!(": {}: {}", failure.cause, failure.message));
+    note(dim(format_args!("{} is {}{}", job.module, job.state, shown::line(&why.unwrap_or_default()))));
+    Ok(())
 }
 
 async fn list(args: ListArgs) -> Result<()> {

@@ -220,6 +220,28 @@ fn log_and_progress_are_told_once_a_second_and_only_what_is_new() {
 }
 
 #[test]
+fn while_somebody_follows_news_is_told_five_times_a_second_and_no_exchange_is_made_for_want_of_any() {
+    let mut host = Host::new(Wait::Forever);
+    let attempt = host.begins();
+    let parked = host.sends();
+    host.logs.insert(attempt, b"one".to_vec());
+    host.side.has_news([]);
+    let first = host.sends();
+    host.answer(&first, Answer { followed: true, ..Answer::default() });
+    assert_eq!(host.waits(), None, "there is nothing new");
+    host.side.has_news([]);
+    assert_eq!(host.waits(), Some(FOLLOWED_NEWS_EVERY));
+    // What was parked before somebody followed says nothing of it.
+    host.answer(&parked, nothing());
+    host.sends();
+    host.passes(FOLLOWED_NEWS_EVERY);
+    let second = host.sends();
+    host.answer(&second, nothing());
+    host.side.has_news([]);
+    assert_eq!(host.waits(), Some(NEWS_EVERY), "nobody follows any more");
+}
+
+#[test]
 fn results_that_do_not_fit_into_one_body_go_into_the_next() {
     let mut host = Host::new(Wait::Forever);
     let request = host.sends();

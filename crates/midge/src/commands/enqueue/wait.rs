@@ -4,15 +4,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use bytes::Bytes;
 use indicatif::ProgressBar;
 use midge_cli::output::{bold, dim, note, say_json, write_bytes};
 use midge_cli::progress::{is_drawn, spinner, style};
 use midge_cli::words;
-use midge_client::Client;
+use midge_client::{Client, Position};
 use midge_protocol::job::{AttemptView, Failure, JobView, State};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use tokio::time::Instant;
 
+use crate::commands::follow::{self, LogTo};
 use crate::connection::Answered;
 
 /// How often one looks while somebody looks on, and how often otherwise.
@@ -45,12 +47,47 @@ pub(crate) async fn wait(
     if !job.state.is_ended() {
         job = wait_and_show(&client.clone().tries(WAIT_TRIES), id, &mut told, timeout).await?;
     }
+    end(client, &job, json, Log::Unseen).await
+}
+
+/// Writes a job's log to stderr as it comes until the job has ended, and then does as [`wait`] does.
+pub(super) async fn follow(
+    client: &Client,
+    id: JobId,
+    timeout: Option<Duration>,
+    json: bool,
+) -> Result<ExitCode> {
+    // As above: without a server one hears of it at once.
+    client.wait(id, Some(Duration::ZERO)).await.answered()?;
+    let patient = client.clone().tries(WAIT_TRIES);
+    let followed = follow::follow(&patient, id, Position::BEGINNING, LogTo::Stderr);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let job = match deadline {
+        None => followed.await?,
+        Some(deadline) => match tokio::time::timeout_at(deadline, followed).await {
+            Ok(job) => job?,
+            Err(_) => client.wait(id, Some(Duration::ZERO)).await.answered()?,
+        },
+    };
+    end(client, &job, json, Log::Seen).await
+}
+
+/// Whether the log of a job's last attempt was written already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Log {
+    Seen,
+    Unseen,
+}
+
+/// Writes what a job came to, and returns what to exit with.
+async fn end(client: &Client, job: &JobView, json: bool, log: Log) -> Result<ExitCode> {
+    let id = job.id;
     if json && job.state.is_ended() {
         say_json(&client.job(id).await.answered()?)?;
     }
     match job.state {
         State::Completed if !json => write_bytes(&client.result_bytes(id).await.answered()?)?,
-        State::Discarded | State::Cancelled => show_failure(client, &job).await,
+        State::Discarded | State::Cancelled => show_failure(client, job, log).await,
         _ => {}
     }
     Ok(match job.state {
@@ -137,7 +174,7 @@ impl Told {
     }
 }
 
-fn failed(attempt: &AttemptView, failure: &Failure, job: &JobView, now: Timestamp) -> String {
+pub(crate) fn failed(attempt: &AttemptView, failure: &Failure, job: &JobView, now: Timestamp) -> String {
     // Of an older one it is known that it was.
     let again = match job.state {
         State::Retryable | State::Scheduled if attempt.attempt == job.attempt => {
@@ -165,7 +202,7 @@ fn describe(job: &JobView) -> String {
     format!("{} {}{attempt}{progress}", job.module, job.state)
 }
 
-async fn show_failure(client: &Client, job: &JobView) {
+async fn show_failure(client: &Client, job: &JobView, log: Log) {
     let attempts = words::count(job.spent as usize, "attempt");
     match &job.failure {
         Some(failure) => note(format_args!(
@@ -178,7 +215,10 @@ async fn show_failure(client: &Client, job: &JobView) {
         None => note(bold(format_args!("{} was {}", job.module, job.state))),
     }
     // The log is beside the point: what matters was said.
-    let log = client.log(job.id, None).await.unwrap_or_default();
+    let log = match log {
+        Log::Seen => Bytes::new(),
+        Log::Unseen => client.log(job.id, None).await.unwrap_or_default(),
+    };
     let log = shown::bytes(&log);
     let lines: Vec<&str> = log.lines().collect();
     let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
