@@ -91,6 +91,10 @@ pub const STACK_BYTES_MAX: usize = 1024 * 1024;
 pub const QUEUE_JOBS_MAX_DEFAULT: u64 = 1_000_000;
 /// The most waiting jobs that may be set: no disk reaches it, so that a slip in zeros is seen.
 pub const QUEUE_JOBS_MAX: u64 = 1_000_000_000;
+/// The shortest time for which ended jobs may be kept: who waits for one reads its result meanwhile.
+pub const KEEP_MIN: Duration = Duration::from_secs(60);
+/// The longest time: ten years. More is "for ever", and a slip in zeros is seen.
+pub const KEEP_MAX: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
 /// The smallest and the largest priority of a job. Smaller runs first.
 pub const PRIORITIES: std::ops::RangeInclusive<i8> = -100..=100;
 /// How long a job waits to be worth one step of priority: one that waited an hour longer goes first.

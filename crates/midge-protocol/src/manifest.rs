@@ -1,6 +1,7 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
 pub mod given;
+mod keep;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::keep::Keep;
 pub use self::schedule::{InvalidSchedule, Missed, ScheduleEntry, WrongEntry};
 use crate::job::{AttemptLimits, RetryPolicy};
 use crate::{ModuleName, QueueName, ScheduleName, limits};
@@ -74,7 +76,7 @@ impl Manifest {
             })?;
         }
         for (name, policy) in &self.queues {
-            let of = |what| format!("`{what}` of queue `{name}`");
+            let of = |what: &str| format!("`{what}` of queue `{name}`");
             let max_machines = policy.max_machines.into();
             within(of("max_machines"), max_machines, 0..=limits::MACHINES_MAX.into())?;
             within(of("warm_machines"), policy.warm_machines.into(), 0..=max_machines)?;
@@ -89,6 +91,7 @@ impl Manifest {
             for (what, rate) in [("rate", policy.rate), ("rate_per_key", policy.rate_per_key)] {
                 rate.map_or(Ok(()), |rate| rate.check(|part| format!("`{part}` of {}", of(what))))?;
             }
+            policy.keep.check(of)?;
             if let Wait::Millis(millis) = policy.wait {
                 within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
             }
@@ -264,6 +267,9 @@ pub struct QueuePolicy {
     /// How many attempts at jobs of one key may begin in a while. Jobs without a key are not bound by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_per_key: Option<Rate>,
+    /// How long its ended jobs are kept.
+    #[serde(skip_serializing_if = "Keep::is_as_usual")]
+    pub keep: Keep,
     /// CPUs and memory of its Machines.
     pub size: MachineSize,
 }
@@ -282,6 +288,7 @@ impl Default for QueuePolicy {
             max_running_per_key: None,
             rate: None,
             rate_per_key: None,
+            keep: Keep::default(),
             size: MachineSize::default(),
         }
     }

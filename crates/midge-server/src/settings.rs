@@ -14,7 +14,7 @@ pub struct Settings {
     pub fork: Fork,
     /// Who may use the API and the dashboard.
     pub access: Access,
-    /// The time for which ended jobs are kept before they are deleted.
+    /// The time for which ended jobs are kept before they are deleted, where their queue does not say.
     pub retention: Retention,
 }
 

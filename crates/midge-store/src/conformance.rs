@@ -5,6 +5,7 @@
 
 pub mod contents;
 pub mod counts;
+pub mod ended;
 pub mod expiry;
 pub mod fixtures;
 pub mod held;
@@ -57,6 +58,8 @@ macro_rules! conformance {
             lanes::next_due_of_a_key_is_its_soonest
             lanes::a_lane_follows_its_jobs
             lanes::a_lane_forgets_work_that_fails
+            ended::jobs_that_ended_are_deleted_queue_by_queue
+            ended::what_is_deleted_at_once_is_bounded_by_its_bytes
             lanes::lanes_come_in_turn_unless_they_are_full
             lanes::a_plan_for_a_lane_leaves_its_numbers
             lanes::a_queue_is_found_as_it_was_written
@@ -122,6 +125,7 @@ mod tests {
         let files = [
             ("contents", include_str!("conformance/contents.rs")),
             ("counts", include_str!("conformance/counts.rs")),
+            ("ended", include_str!("conformance/ended.rs")),
             ("expiry", include_str!("conformance/expiry.rs")),
             ("held", include_str!("conformance/held.rs")),
             ("jobs", include_str!("conformance/jobs.rs")),

@@ -216,9 +216,19 @@ pub trait JobRows {
     /// Deletes a job, whether it can be read or not, with all that belongs to it. Returns whether there was one.
     fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError>;
 
-    /// Deletes at most `limit` jobs in a phase that ended before a time, with all that belongs to them.
-    /// Returns how many.
-    fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
+    /// Returns when the first of a queue's jobs ended that ended in a phase. Fast however many there are.
+    fn first_ended(&mut self, queue: &QueueName, phase: Phase) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Deletes jobs of a queue that ended in a phase and before a time, those that ended first first, with all that belongs to
+    /// them: at most `limit`, and no more once the bytes of those come to some megabytes, so that no other work waits for
+    /// long. Returns how many, which is 0 where there are none.
+    fn delete_ended(
+        &mut self,
+        queue: &QueueName,
+        phase: Phase,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError>;
 }
 
 /// Rows of queues and lanes: what finds the next jobs, however many wait in however many lanes.
@@ -464,6 +474,9 @@ impl StoreError {
         }
     }
 }
+
+/// Jobs whose bytes come to so many are enough for one [`JobRows::delete_ended`]. SQLite gives back each page of them.
+pub(crate) const DELETED_BYTES_GOAL: u64 = 8 * 1024 * 1024;
 
 /// Returns what of a piece of a log, which begins at `offset`, is beyond its end; nothing where all of it is there
 /// already, or where there is a gap.

@@ -33,6 +33,7 @@ mod connection;
 mod file;
 mod queued;
 
+mod ended;
 mod jobs;
 mod lanes;
 mod listing;

@@ -152,7 +152,7 @@ fn a_full_database_keeps_what_was_answered_and_goes_on_when_there_is_room() {
             answered.len() as u64,
             "and nothing else is there"
         );
-        let delete = write(&store, move |rows| rows.delete_ended(completed, at(1), 1_000));
+        let delete = write(&store, move |rows| rows.delete_ended(&queue("default"), completed, at(1), 1_000));
         assert_eq!(delete.await.unwrap(), answered.len());
         assert!(fill(&store).await.len() > 50);
     });

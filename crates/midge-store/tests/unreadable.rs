@@ -93,7 +93,9 @@ fn an_unreadable_job_is_not_claimed_keeps_no_other_waiting_and_ends_discarded() 
     // They are kept for as long as any other, and the numbers are right over a restart.
     drop(store);
     let store = database.open();
-    let deleted = run(write(&store, |rows| rows.delete_ended(Phase::Discarded, at(11), 10))).unwrap();
+    let deleted =
+        run(write(&store, |rows| rows.delete_ended(&queue("default"), Phase::Discarded, at(11), 10)))
+            .unwrap();
     assert_eq!((deleted, listed(&store)), (2, vec![(id(3), true)]));
 }
 

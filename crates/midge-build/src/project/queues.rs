@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{MachineSize, QueuePolicy, Rate, ServerPolicy, Wait};
+use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, Wait};
 use midge_protocol::{QueueName, limits};
 use toml::de::DeValue;
 
 use super::ConfigError;
 use super::section::{Section, integer};
-use super::units::duration;
+use super::units::{duration, show_duration};
 
 /// What Fly sells, from the sizes of its documentation: CPUs, then memory of each in MiB, in steps of 256.
 const SIZES: [(&str, &[u64], u64, u64); 2] =
@@ -46,6 +46,9 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         "max_running_per_key",
         "rate",
         "rate_per_key",
+        "keep_completed",
+        "keep_cancelled",
+        "keep_discarded",
         "size",
     ])?;
     let default = QueuePolicy::default();
@@ -67,6 +70,11 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         max_running_per_key: most_running(section, "max_running_per_key")?,
         rate: rate(section, "rate")?,
         rate_per_key: rate(section, "rate_per_key")?,
+        keep: Keep {
+            completed_ms: kept(section, "keep_completed")?,
+            cancelled_ms: kept(section, "keep_cancelled")?,
+            discarded_ms: kept(section, "keep_discarded")?,
+        },
         size: size(&section.section("size")?)?,
     };
     let places_set = section.number("jobs_per_machine", 0..=u64::MAX)?;
@@ -80,6 +88,18 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
 fn most_running(section: &Section<'_>, key: &str) -> Result<Option<u32>, ConfigError> {
     let number = section.number(key, 1..=u64::from(u32::MAX))?;
     Ok(number.map(|number| u32::try_from(number).expect("it is at most a u32")))
+}
+
+/// Reads for how long ended jobs are kept, in milliseconds.
+fn kept(section: &Section<'_>, key: &str) -> Result<Option<u64>, ConfigError> {
+    let (least, most) = (limits::KEEP_MIN, limits::KEEP_MAX);
+    let expected = format!(
+        "a number with its unit in quotes, from \"{}\" to \"{}\"",
+        show_duration(least),
+        show_duration(most)
+    );
+    let read = |text: &str| duration(text).filter(|kept| (least..=most).contains(kept)).ok_or(());
+    Ok(section.parsed(key, &expected, read)?.map(|kept| kept.as_millis() as u64))
 }
 
 fn rate(queue: &Section<'_>, key: &str) -> Result<Option<Rate>, ConfigError> {

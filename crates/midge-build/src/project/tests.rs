@@ -1,5 +1,5 @@
 use midge_protocol::job::Backoff;
-use midge_protocol::manifest::{MachineSize, Missed, Rate, Wait};
+use midge_protocol::manifest::{Keep, MachineSize, Missed, Rate, Wait};
 
 use super::*;
 
@@ -34,6 +34,8 @@ max_running = 20
 max_running_per_key = 2
 rate = { jobs = 100, per = "1m" }
 rate_per_key = { jobs = 5, per = "1s", burst = 3 }
+keep_completed = "1h"
+keep_discarded = "30d"
 size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
 
 [queues.single]
@@ -86,6 +88,9 @@ fn a_whole_file_is_read() {
     assert_eq!((mail.max_running, mail.max_running_per_key), (Some(20), Some(2)));
     assert_eq!(mail.rate, Some(Rate { jobs: 100, per_ms: 60_000, burst: 2 }), "as many as come in a second");
     assert_eq!(mail.rate_per_key, Some(Rate { jobs: 5, per_ms: 1_000, burst: 3 }));
+    let keep =
+        Keep { completed_ms: Some(3_600_000), cancelled_ms: None, discarded_ms: Some(30 * 86_400_000) };
+    assert_eq!(mail.keep, keep);
     assert_eq!(mail.size, MachineSize { cpu_kind: "performance".to_owned(), cpus: 2, memory_mib: 4096 });
     let single = &project.queues["single"];
     assert_eq!((single.wait, single.single_use, single.places()), (Wait::Millis(500), true, 1));
@@ -209,6 +214,18 @@ const MALFORMED: &[(&str, &str)] = &[
     (
         "[queues.a]\nmachines_max = 1",
         "2: unknown key `machines_max` in [queues.a]: did you mean `max_machines`?",
+    ),
+    (
+        "[queues.a]\nkeep_completed = \"59s\"",
+        "2: `keep_completed` must be a number with its unit in quotes, from \"1m\" to \"3650d\", not `\"59s\"`",
+    ),
+    (
+        "[queues.a]\nkeep_discarded = \"forever\"",
+        "2: `keep_discarded` must be a number with its unit in quotes, from \"1m\" to \"3650d\", not `\"forever\"`",
+    ),
+    (
+        "[queues.a]\nkeep_canceled = \"1d\"",
+        "2: unknown key `keep_canceled` in [queues.a]: did you mean `keep_cancelled`?",
     ),
     ("[queues.a]\nmax_running = 0", "2: `max_running` must be a whole number from 1 to 4294967295, not `0`"),
     (

@@ -8,6 +8,7 @@ mod extremes;
 mod follow;
 mod lanes;
 mod modules;
+mod retention;
 mod routes;
 mod rules;
 mod schedules;

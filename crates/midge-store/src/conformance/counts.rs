@@ -67,7 +67,10 @@ pub async fn counts_follow_every_change(store: &dyn Store) -> Kept {
         let deleted_before = at(round * 10 - 300);
         write(store, move |rows| {
             rows.put_jobs(&put)?;
-            rows.delete_ended(Phase::Completed, deleted_before, 1_000)
+            for name in ["a", "b"] {
+                rows.delete_ended(&queue(name), Phase::Completed, deleted_before, 1_000)?;
+            }
+            Ok::<_, StoreError>(())
         })
         .await?;
         jobs.extend(batch);
@@ -127,7 +130,7 @@ fn kept_job() -> Job {
 /// A queue whose last job is deleted is not counted any more, so there are never more counts than jobs.
 pub async fn a_queue_without_jobs_is_not_counted(store: &dyn Store) -> Kept {
     put(store, &[completed(&job(1, "a", 0), at(5)), job(2, "b", 0)]).await?;
-    write(store, |rows| rows.delete_ended(Phase::Completed, at(6), 10)).await?;
+    write(store, |rows| rows.delete_ended(&queue("a"), Phase::Completed, at(6), 10)).await?;
     let counts = counts(store, at(0)).await?;
     assert_eq!(counts.keys().collect::<Vec<_>>(), [&queue("b")]);
     Ok(())

@@ -187,7 +187,10 @@ pub async fn deleting_a_job_deletes_all_that_belongs_to_it(store: &dyn Store) ->
 
 /// A job is deleted with its bytes, logs and attempts, and with nothing of another job.
 pub async fn deleting_ended_jobs_deletes_all_that_belongs_to_them(store: &dyn Store) -> Kept {
-    deleted_with_all_that_belongs_to_it(store, |rows| rows.delete_ended(Phase::Completed, at(20), 10)).await
+    deleted_with_all_that_belongs_to_it(store, |rows| {
+        rows.delete_ended(&queue("default"), Phase::Completed, at(20), 10)
+    })
+    .await
 }
 
 async fn deleted_with_all_that_belongs_to_it(
@@ -236,7 +239,9 @@ pub async fn only_jobs_of_a_phase_that_ended_before_a_time_are_deleted(store: &d
     let more: Vec<Job> =
         (10..20).map(|number| completed(&job(number, "default", 0), at(number as i64))).collect();
     put(store, &more).await?;
-    let delete = |phase, before, limit| write(store, move |rows| rows.delete_ended(phase, before, limit));
+    let delete = |phase, before, limit| {
+        write(store, move |rows| rows.delete_ended(&queue("default"), phase, before, limit))
+    };
     assert_eq!(delete(Phase::Completed, at(10), 100).await?, 0);
     assert_eq!(delete(Phase::Fresh, at(1_000), 100).await?, 0);
     assert_eq!(delete(Phase::Running, at(1_000), 100).await?, 0);

@@ -17,7 +17,7 @@ fn write_everywhere(rows: &mut dyn Rows) -> Kept {
     rows.put_machine(&machine("m1"))?;
     rows.delete_machine(&machine_name("m0"))?;
     rows.put_setting("key", "new value")?;
-    rows.delete_ended(midge_core::Phase::Completed, at(1_000), 10)?;
+    rows.delete_ended(&queue("default"), midge_core::Phase::Completed, at(1_000), 10)?;
     Ok(())
 }
 
@@ -198,7 +198,7 @@ pub async fn a_read_cannot_write(store: &dyn Store) -> Kept {
     let attempt = midge_protocol::AttemptNumber(1);
     let writes: [fn(&mut dyn Rows) -> Kept; 7] = [
         |rows| rows.put_jobs(&[job(9, "default", 0)]),
-        |rows| rows.delete_ended(midge_core::Phase::Completed, at(1_000), 10).map(|_| ()),
+        |rows| rows.delete_ended(&queue("default"), midge_core::Phase::Completed, at(1_000), 10).map(|_| ()),
         |rows| rows.put_content(id(1), Content::Args, b"new"),
         |rows| rows.append_log(id(1), midge_protocol::AttemptNumber(1), 3, b"new"),
         |rows| rows.put_machine(&machine("m0")),

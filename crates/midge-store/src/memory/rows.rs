@@ -13,7 +13,7 @@ use midge_protocol::{
 };
 
 use super::tables::{Tables, Waiting};
-use crate::rows::changed_at;
+use crate::rows::{DELETED_BYTES_GOAL, changed_at};
 use crate::work::Access;
 use crate::{
     Content, ContentRows, JobRows, JobSearch, LaneRows, MachineRows, ReadJob, ScheduleRows, StoreError,
@@ -112,6 +112,15 @@ impl<'a> MemoryRows<'a> {
             self.set(|tables| &mut tables.contents, (id, content), None);
         }
         self.remove_attempts(id, AttemptRange { first: AttemptNumber(0), last: AttemptNumber(u32::MAX) });
+    }
+
+    /// Returns how many bytes belong to a job, logs included.
+    fn bytes_of(&self, id: JobId) -> u64 {
+        let contents = [Content::Args, Content::Input, Content::Result];
+        let contents = contents.iter().filter_map(|content| self.tables.contents.get(&(id, *content)));
+        let all = (id, AttemptNumber(0))..=(id, AttemptNumber(u32::MAX));
+        let logs = self.tables.logs.range(all).map(|(_, log)| log.len());
+        contents.map(Bytes::len).chain(logs).sum::<usize>() as u64
     }
 
     fn remove_attempts(&mut self, id: JobId, range: AttemptRange) {
@@ -253,11 +262,28 @@ impl JobRows for MemoryRows<'_> {
         Ok(there)
     }
 
-    fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    fn first_ended(&mut self, queue: &QueueName, phase: Phase) -> Result<Option<Timestamp>, StoreError> {
+        let ended = self.tables.ended.get(&(queue.clone(), phase));
+        Ok(ended.and_then(BTreeSet::first).map(|(at, _)| *at))
+    }
+
+    fn delete_ended(
+        &mut self,
+        queue: &QueueName,
+        phase: Phase,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
         self.access.to_write()?;
-        let ended = self.tables.ended.get(&phase).into_iter().flatten();
-        let ids: Vec<JobId> =
-            ended.take_while(|(at, _)| *at < before).take(limit).map(|(_, id)| *id).collect();
+        let ended = self.tables.ended.get(&(queue.clone(), phase)).into_iter().flatten();
+        let (mut ids, mut bytes) = (Vec::new(), 0);
+        for (_, id) in ended.take_while(|(at, _)| *at < before).take(limit) {
+            bytes += self.bytes_of(*id);
+            ids.push(*id);
+            if bytes >= DELETED_BYTES_GOAL {
+                break;
+            }
+        }
         for id in &ids {
             self.remove(*id);
         }

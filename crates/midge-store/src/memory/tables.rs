@@ -33,8 +33,8 @@ pub(super) struct Tables {
     pub(super) modules: BTreeMap<ModuleName, ModuleRow>,
     /// The jobs that are leased to each Machine.
     pub(super) leased: BTreeMap<MachineName, BTreeSet<JobId>>,
-    /// The jobs that ended in each phase, longest ago first.
-    pub(super) ended: BTreeMap<Phase, BTreeSet<(Timestamp, JobId)>>,
+    /// The jobs of each queue that ended in each phase, longest ago first.
+    pub(super) ended: BTreeMap<(QueueName, Phase), BTreeSet<(Timestamp, JobId)>>,
     /// How many jobs of each queue are in each phase. What would be 0 is not there.
     pub(super) counts: BTreeMap<QueueName, BTreeMap<Phase, u64>>,
     pub(super) contents: BTreeMap<(JobId, Content), Bytes>,
@@ -121,7 +121,7 @@ impl Tables {
             }
             phase @ (Phase::Completed | Phase::Cancelled | Phase::Discarded) => {
                 if let Some(at) = job.ended_at() {
-                    self.ended.entry(phase).or_default().insert((at, job.id));
+                    self.ended.entry((job.queue.clone(), phase)).or_default().insert((at, job.id));
                 }
             }
         }
@@ -164,7 +164,7 @@ impl Tables {
             });
         }
         if let Some(at) = job.ended_at() {
-            take(&mut self.ended, &phase, |ended| {
+            take(&mut self.ended, &(job.queue.clone(), phase), |ended| {
                 ended.remove(&(at, job.id));
                 ended.is_empty()
             });

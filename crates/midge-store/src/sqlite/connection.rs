@@ -19,6 +19,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
+    include_str!("schema-5.sql"),
 ];
 const PAGE_BYTES: u32 = 4096;
 /// SQLite's way to a file that this process has alone: the index of the log is in its memory, where nobody can cut, delete

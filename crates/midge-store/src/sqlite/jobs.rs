@@ -7,7 +7,7 @@ use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Timestam
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::counts::Counted;
-use super::decode::{id, phase, text, to_json};
+use super::decode::{phase, to_json};
 use super::lanes::LaneCounts;
 use super::listing;
 use super::read::read_job;
@@ -167,8 +167,18 @@ impl JobRows for SqliteRows<'_> {
         })
     }
 
-    fn delete_ended(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.writing(|rows| rows.delete(phase, before, limit))
+    fn first_ended(&mut self, queue: &QueueName, phase: Phase) -> Result<Option<Timestamp>, StoreError> {
+        self.first_to_end(queue, phase)
+    }
+
+    fn delete_ended(
+        &mut self,
+        queue: &QueueName,
+        phase: Phase,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        self.writing(|rows| rows.delete_those_that_ended(queue, phase, before, limit))
     }
 }
 
@@ -352,26 +362,8 @@ impl SqliteRows<'_> {
         Ok(())
     }
 
-    fn delete(&mut self, phase: Phase, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let connection = self.connection;
-        let mut statement = connection.prepare_cached(
-            "SELECT row, id, queue, module, due FROM jobs INDEXED BY jobs_ended
-             WHERE ended_at IS NOT NULL AND phase = ?1 AND ended_at < ?2 ORDER BY ended_at LIMIT ?3",
-        )?;
-        let mut found: Vec<(i64, JobId)> = Vec::new();
-        let mut rows = statement.query(params![phase as i64, before.as_millis(), limit as i64])?;
-        while let Some(row) = rows.next()? {
-            let (queue, module) = (text(row.get_ref(2)?)?, text(row.get_ref(3)?)?);
-            let due = Timestamp::from_millis(row.get(4)?);
-            self.counts()?.count(Counted { queue, module, phase, due }, -1)?;
-            found.push((row.get(0)?, id(row.get_ref(1)?)?));
-        }
-        found.iter().try_for_each(|(row, id)| self.delete_row(*row, *id))?;
-        Ok(found.len())
-    }
-
     /// Deletes a job's row and all that belongs to it. It is not counted any more.
-    fn delete_row(&self, row: i64, id: JobId) -> Result<(), StoreError> {
+    pub(super) fn delete_row(&self, row: i64, id: JobId) -> Result<(), StoreError> {
         let connection = self.connection;
         connection.prepare_cached("DELETE FROM jobs WHERE row = ?1")?.execute([row])?;
         for sql in [

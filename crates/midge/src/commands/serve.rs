@@ -59,10 +59,10 @@ pub(crate) struct Args {
     /// at least 20]
     #[arg(long, value_name = "N", env = "MIDGE_MAX_MACHINES", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::SERVER_MACHINES_MAX)))]
     max_machines: Option<u32>,
-    /// How long completed and cancelled jobs are kept
+    /// How long completed and cancelled jobs are kept, where their queue does not say
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = words::parse_duration)]
     keep_ended: Duration,
-    /// How long discarded jobs are kept
+    /// How long discarded jobs are kept, where their queue does not say
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = words::parse_duration)]
     keep_discarded: Duration,
     /// What to log, such as `info` or `midge_server=debug`
