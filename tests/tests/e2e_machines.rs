@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use midge_protocol::api::JobDetail;
+use midge_protocol::api::{JobDetail, MachineView};
 use midge_protocol::job::{Cause, State};
 use midge_protocol::manifest::Wait;
 use midge_protocol::{JobId, limits};
-use midge_tests::support::{Flylet, Guest, Modules, Server, block_on, descendants, eventually, request};
+use midge_tests::support::{Flylet, Guest, Modules, Server, block_on, descendants, eventually, request, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -302,4 +302,29 @@ fn a_delayed_job_waits_without_a_machine() {
         "{attempt:?}"
     );
     assert_eq!(job.scheduled_at.since(job.enqueued_at).as_millis(), 2_000);
+}
+
+#[test]
+fn a_machine_is_drained_by_hand_and_a_paused_queue_is_waited_for() {
+    let server = Server::start(&sleepers("warm_machines = 1\n"));
+    let id = server.enqueue("nap", Value::Null);
+    let machine = server.running(id).machine.unwrap().to_string();
+    let drained = run(server.midge(&["machines", "drain", &machine, "--wait"]), b"").ok();
+    assert!(drained.text().contains("is drained: it runs 1 job"), "{}", drained.text());
+    assert_eq!((server.job(id).state, server.detail(id).attempts.len()), (State::Completed, 1));
+    eventually("another is warm", || {
+        let machines = server.machines();
+        let other = |view: &&MachineView| view.state == "up" && view.name.as_str() != machine;
+        machines.iter().any(|view| other(&view)).then_some(())
+    });
+    run(server.midge(&["machines", "drain", &machine]), b"").fails(1, &["is gone already"]);
+    run(server.midge(&["machines", "drain", "--queue", "default"]), b"").ok();
+
+    let id = server.enqueue("nap", Value::Null);
+    server.running(id);
+    let pause = ["queues", "pause", "default", "--wait"];
+    run(server.midge(&[&pause[..], &["--timeout", "1ms"]].concat()), b"")
+        .fails(5, &["1 job of default still run"]);
+    run(server.midge(&pause), b"").ok();
+    assert_eq!(server.job(id).state, State::Completed);
 }

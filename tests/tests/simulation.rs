@@ -17,6 +17,7 @@ const SEEDS_WITHOUT_FENCE: Range<u64> = 0..100;
 
 /// What the usual seeds must have seen, taken together.
 const MUST_HAPPEN: &[&str] = &[
+    "Machines drained by hand",
     "Machines that gave way",
     "Machines that stopped",
     "attempts given twice",

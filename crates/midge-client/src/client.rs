@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Modules,
-    Pause, PauseRequest, Queues, RunRequest, ScheduleView, Schedules,
+    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, MachineView,
+    Machines, Modules, Pause, PauseRequest, Queues, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::{JobView, State};
 use midge_protocol::news::Position;
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, Secret, limits};
+use midge_protocol::{
+    AttemptNumber, JobId, MachineName, ModuleName, QueueName, ScheduleName, Secret, limits,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -316,6 +318,14 @@ impl Client {
     /// Returns the Machines that are there, and those that went lately; newest first.
     pub async fn machines(&self) -> Result<Machines, ClientError> {
         self.ask(Call::get(&["machines"])).await
+    }
+
+    /// Has a Machine take no more jobs, finish what it runs and go. Returns the Machine as it is then.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such Machine, or it goes already.
+    pub async fn drain_machine(&self, name: &MachineName) -> Result<MachineView, ClientError> {
+        self.ask(Call::post(&["machines", name.as_str(), "drain"], Repeat::Safe)).await
     }
 
     /// Returns the modules that jobs may name, with their settings, and those that start none just now.

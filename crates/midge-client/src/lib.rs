@@ -65,4 +65,4 @@ pub use error::{BoxError, ClientError, WaitError};
 pub use follow::Follow;
 pub use midge_protocol::api::EnqueueRequest;
 pub use midge_protocol::news::{JobNews, Position};
-pub use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Secret, Timestamp};
+pub use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Secret, Timestamp};

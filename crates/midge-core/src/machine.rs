@@ -75,6 +75,9 @@ pub struct Machine {
     /// Whether it makes room for a Machine of another queue, and is destroyed when its host has left.
     #[serde(default)]
     pub gives_way: bool,
+    /// Whether somebody drained it by hand: it takes nothing more, and is destroyed when its host has left.
+    #[serde(default)]
+    pub drained: bool,
     /// Why it went away or failed, where that is known.
     pub note: Option<String>,
 }
@@ -197,6 +200,8 @@ pub enum MachineEvent {
     GaveWay,
     /// Its queue is paused: the Machine takes no more jobs.
     Paused,
+    /// Somebody drains it by hand: it takes no more jobs, finishes what it runs, and is destroyed.
+    DrainAsked,
     /// The Machine took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.
     GivenUp {
         /// What the Machine did not do in time, for people.
@@ -323,6 +328,7 @@ impl Machine {
             calling: false,
             refused: false,
             gives_way: false,
+            drained: false,
             note: None,
         }
     }

@@ -19,7 +19,7 @@ use midge_store::StoreError;
 use tokio::task::{JoinError, JoinSet};
 
 pub use self::act::act;
-pub use self::change::{Released, take_over};
+pub use self::change::{Drained, Released, drain, take_over};
 pub use self::decide::decide;
 pub(crate) use self::schedules::{queue_of, request};
 pub use self::spec::OWNER_KEY;

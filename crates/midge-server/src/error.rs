@@ -2,7 +2,7 @@
 
 use midge_core::JobRefused;
 use midge_protocol::job::State;
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, limits};
+use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, ScheduleName, limits};
 use midge_store::StoreError;
 
 /// Why something that was asked for is not done. Every text says what to do next.
@@ -127,6 +127,19 @@ pub enum ServiceError {
     /// The job's state does not allow what was asked for.
     #[error("job {0}{why}", why = refused(.1))]
     Refused(JobId, JobRefused),
+    /// There is no Machine of that name.
+    #[error(
+        "there is no Machine `{0}`: it never was, or went so long ago that it is forgotten; see which there are"
+    )]
+    NoSuchMachine(MachineName),
+    /// The Machine is being destroyed already, or is gone.
+    #[error("Machine `{name}` is {state} already")]
+    MachineGoes {
+        /// The name of the Machine.
+        name: MachineName,
+        /// The state that it is in, in a word.
+        state: &'static str,
+    },
     /// The request contradicts itself or breaks a rule, as the text says.
     #[error("{0}")]
     Invalid(String),

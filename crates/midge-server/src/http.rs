@@ -16,11 +16,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router, middleware};
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Modules, Pause,
-    PauseRequest, RunRequest, ScheduleView, Schedules,
+    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, MachineView, Modules,
+    Pause, PauseRequest, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::JobView;
-use midge_protocol::{AttemptNumber, ModuleName, QueueName, ScheduleName};
+use midge_protocol::{AttemptNumber, MachineName, ModuleName, QueueName, ScheduleName};
 use serde::Deserialize;
 
 pub(crate) use access::check_form;
@@ -56,6 +56,7 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/schedules/{name}/resume", post(resume_schedule))
         .route("/v1/schedules/{name}/run", post(run_schedule))
         .route("/v1/machines", get(machines))
+        .route("/v1/machines/{name}/drain", post(drain_machine))
         .route("/v1/modules", get(modules))
         .route("/v1/modules/{name}/pause", post(pause_module))
         .route("/v1/modules/{name}/resume", post(resume_module))
@@ -214,6 +215,13 @@ async fn run_schedule(
 
 async fn machines(State(midge): State<Midge>) -> Result<Response, Failed> {
     Ok(Json(midge.machines().await?).into_response())
+}
+
+async fn drain_machine(
+    State(midge): State<Midge>,
+    Name(name): Name<MachineName>,
+) -> Result<Json<MachineView>, Failed> {
+    Ok(Json(midge.drain_machine(name).await?))
 }
 
 async fn modules(State(midge): State<Midge>) -> Result<Json<Modules>, Failed> {

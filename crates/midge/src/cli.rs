@@ -134,6 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn machines_lists_unless_told_otherwise() {
+        for line in [
+            "midge machines",
+            "midge machines --json",
+            "midge machines list",
+            "midge machines drain m1 m2 --wait",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        assert!(parse("midge machines drain --queue mail --wait --timeout 1m").is_ok());
+        for line in ["drain", "drain m1 --queue mail", "drain m1 --timeout 1m"] {
+            assert!(parse(&format!("midge machines {line}")).is_err(), "{line}");
+        }
+        assert!(parse("midge queues pause mail --wait --timeout 1m").is_ok());
+    }
+
+    #[test]
     fn schedules_lists_unless_told_otherwise() {
         for line in ["midge schedules", "midge schedules --json", "midge schedules list"] {
             assert!(parse(line).is_ok(), "{line}");

@@ -54,6 +54,7 @@ impl World {
         let generation = format!("g{}", self.generation);
         let mut counts: BTreeMap<_, u32> = BTreeMap::new();
         for (machine, _) in machines.iter().filter(|(machine, _)| is_present(machine)) {
+            ensure(!machine.drained, || format!("{machine:?} was drained, and is still there"))?;
             ensure(machine.generation == generation, || format!("{machine:?} is of an old generation"))?;
             *counts.entry((machine.queue.clone(), machine.state)).or_default() += 1;
         }

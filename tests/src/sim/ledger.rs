@@ -51,6 +51,8 @@ pub(super) struct Ledger {
     pub(super) ticked: Ticked,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
+    /// Those that somebody drained, each with how many attempts it had been given.
+    drained: BTreeMap<MachineName, u64>,
 }
 
 /// A job, with what belongs to it.
@@ -286,6 +288,12 @@ impl Ledger {
             ensure(machine.state.may_exchange() || *leases == 0, shown)?;
             ensure(*leases <= machine.places, shown)?;
             ensure(!machine.single_use || machine.attempts <= 1, shown)?;
+            if machine.drained {
+                let given = *self.drained.entry(machine.name.clone()).or_insert(machine.attempts);
+                ensure(machine.attempts == given, || {
+                    format!("{shown} after {given}, and is drained", shown = shown())
+                })?;
+            }
             if machine.gives_way {
                 self.gave_way.insert(machine.name.clone());
             }

@@ -8,6 +8,7 @@ use midge_protocol::api::Pause;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
 use midge_protocol::manifest::{QueuePolicy, Rate, Wait};
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp};
+use midge_server::dispatcher::{self, Drained};
 use midge_store::{Content, Rows, StoreError};
 
 use super::chance::Chance;
@@ -121,6 +122,10 @@ impl World {
                 self.after(at, Event::Pause(what));
             }
         }
+        for _ in 0..self.chance.below(3) {
+            let at = self.chance.millis(0, most);
+            self.after(at, Event::Drain);
+        }
         for _ in 0..self.faults.deploys {
             let at = self.chance.millis(0, most);
             self.after(at, Event::Deploy);
@@ -233,6 +238,23 @@ impl World {
                 self.hint();
             }
             None => self.after(Duration::from_secs(3), Event::Resume(what)),
+        }
+        Ok(())
+    }
+
+    /// Somebody drains a Machine that is there, as the API does it.
+    pub(super) fn drain_a_machine(&mut self) -> Result<(), Broken> {
+        let (now, which) = (self.now, self.chance.number());
+        let drained = self.ask(move |rows| {
+            let mut there = rows.machines()?;
+            there.retain(|(machine, _)| machine.state.is_present());
+            let Some(index) = which.checked_rem(there.len() as u64) else { return Ok(None) };
+            let name = there.swap_remove(index as usize).0.name;
+            Ok(matches!(dispatcher::drain(rows, &name, now)?, Drained::Drains { .. }).then_some(name))
+        })?;
+        if let Some(Some(name)) = drained {
+            self.trace.say(now, format_args!("{name} is drained by hand"));
+            self.trace.count("Machines drained by hand");
         }
         Ok(())
     }

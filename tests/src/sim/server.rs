@@ -356,7 +356,9 @@ impl World {
                 self.answers(sender, request.seq, Err(denied));
                 Ok(None)
             }
-            Ok(done) => {
+            Ok(mut done) => {
+                // Somebody follows, or nobody: a host only tells more often.
+                done.answer.followed = self.chance.below(4) == 0;
                 self.trace_exchange(sender, request, &done);
                 if done.changed {
                     self.hint();

@@ -59,6 +59,7 @@ impl Machine {
             }
             MachineEvent::Lacks | MachineEvent::Paused => return Err(MachineRefused(self.state)),
             MachineEvent::GaveWay => return Err(MachineRefused(self.state)),
+            MachineEvent::DrainAsked => self.drain_asked(now)?,
             MachineEvent::GivenUp { note } => self.given_up(note, now),
 
             MachineEvent::Seen { id, sight, looked_at } => self.seen(id, sight, looked_at, now),
@@ -151,6 +152,17 @@ impl Machine {
     }
 
     fn outdated(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
+        Ok(self.takes_no_more(now)?.noted("a new generation takes its place"))
+    }
+
+    fn drain_asked(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
+        // One that has left would rest, and be started again.
+        let machine = if self.state == Left { self.clone() } else { self.takes_no_more(now)? };
+        Ok(Machine { drained: true, ..machine }.noted("somebody drains it"))
+    }
+
+    /// The Machine on its way out: it finishes what it runs, or goes at once.
+    fn takes_no_more(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
         let state = match self.state {
             Creating | Starting | Up | Draining => Draining,
             Preparing | Ready => Destroying,
@@ -158,8 +170,7 @@ impl Machine {
         };
         // Of one that is being started, only the host of the start before was heard.
         let heard_at = self.heard_at.filter(|_| self.state != Starting);
-        let outdated = Machine { heard_at, ..self.now_is(state, now) };
-        Ok(outdated.noted("a new generation takes its place"))
+        Ok(Machine { heard_at, ..self.now_is(state, now) })
     }
 
     fn given_up(&self, note: String, now: Timestamp) -> Machine {
@@ -169,6 +180,11 @@ impl Machine {
         // One that was refused was never made, and so did not fail to boot.
         let boot_failed = matches!(self.state, Creating | Preparing | Starting) && !self.is_refused();
         Machine { boot_failed, ..self.now_is(Destroying, now).noted(note) }
+    }
+
+    /// Whether it is destroyed once its host has stopped, and not kept to be started again.
+    fn never_rests(&self) -> bool {
+        self.single_use || self.gives_way || self.lacks || self.drained || self.state == Draining
     }
 
     /// What an event means for the jobs of the Machine, if it may hold no lease any more after it.
@@ -216,9 +232,7 @@ impl Machine {
                 }
                 Up | Draining | Left => match exit.filter(|exit| !exit.is_clean()) {
                     Some(exit) => self.now_is(Destroying, now).noted(exit.to_string()),
-                    None if self.single_use || self.gives_way || self.lacks || self.state == Draining => {
-                        self.now_is(Destroying, now)
-                    }
+                    None if self.never_rests() => self.now_is(Destroying, now),
                     None => self.now_is(Ready, now),
                 },
             },

@@ -187,6 +187,34 @@ fn a_machine_that_gives_way_finishes_what_it_runs_and_never_rests() {
 }
 
 #[test]
+fn a_machine_that_somebody_drains_finishes_what_it_runs_and_never_rests() {
+    use MachineState::{Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Starting, Up};
+    for (state, then) in [
+        (Creating, Draining),
+        (Starting, Draining),
+        (Up, Draining),
+        (Draining, Draining),
+        (Left, Left),
+        (Preparing, Destroying),
+        (Ready, Destroying),
+    ] {
+        let change = machine("m", state, NOW).apply(MachineEvent::DrainAsked, NOW).unwrap();
+        assert_eq!((change.machine.state, change.loss.clone()), (then, None), "{state:?}");
+        if let Draining = then {
+            let left = after(&change.machine, MachineEvent::Left, NOW);
+            assert_eq!(after(&left, stopped(0), LATER).state, Destroying, "{state:?}");
+            let heard = MachineEvent::Heard { boot: BootId(1), seq: 1, generation: "g1".into() };
+            assert_eq!(after(&change.machine, heard, LATER).state, Draining, "it is not up again");
+        }
+    }
+    let left = after(&machine("m", Left, NOW), MachineEvent::DrainAsked, NOW);
+    assert_eq!(after(&left, stopped(0), LATER).state, Destroying, "nor is one that had left already");
+    for state in [Destroying, Gone] {
+        assert!(machine("m", state, NOW).apply(MachineEvent::DrainAsked, NOW).is_err(), "{state:?}");
+    }
+}
+
+#[test]
 fn a_machine_whose_host_lacks_something_takes_nothing_more_and_never_rests() {
     let change = machine("m", MachineState::Up, NOW).apply(MachineEvent::Lacks, NOW).unwrap();
     assert_eq!((change.machine.state, change.loss.clone()), (MachineState::Draining, None));

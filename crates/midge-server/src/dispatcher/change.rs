@@ -1,6 +1,6 @@
 //! Writes what happens to a Machine, and what that means for its jobs.
 
-use midge_core::{Job, JobEvent, Machine, MachineEnd, MachineEvent};
+use midge_core::{Job, JobEvent, Machine, MachineEnd, MachineEvent, MachineState};
 use midge_protocol::{JobId, MachineId, MachineName, Timestamp};
 use midge_store::{Rows, StoreError};
 
@@ -37,6 +37,33 @@ pub(super) fn change(
         *machine = after;
     }
     Ok(released)
+}
+
+/// What became of a Machine that somebody drains.
+#[derive(Debug)]
+pub enum Drained {
+    /// It takes no more jobs, finishes what it runs and goes.
+    Drains {
+        /// The Machine as it is now.
+        machine: Box<Machine>,
+        /// How many attempts are leased to it.
+        running: u32,
+    },
+    /// It goes already, or is gone: it is in this state.
+    Goes(MachineState),
+    /// There is none of that name.
+    Unknown,
+}
+
+/// Has a Machine take no more jobs, finish what it runs and go, whatever it was made for.
+pub fn drain(rows: &mut dyn Rows, name: &MachineName, now: Timestamp) -> Result<Drained, StoreError> {
+    let Some(mut machine) = rows.machine(name)? else { return Ok(Drained::Unknown) };
+    if machine.apply(MachineEvent::DrainAsked, now).is_err() {
+        return Ok(Drained::Goes(machine.state));
+    }
+    change(rows, &mut machine, MachineEvent::DrainAsked, now)?;
+    let running = rows.jobs_leased(name)?.len() as u32;
+    Ok(Drained::Drains { machine: Box::new(machine), running })
 }
 
 /// Deletes the rows of Machines that cannot be read, and gives back their jobs. Such a Machine is then one that has no

@@ -117,7 +117,8 @@ impl From<&ServiceError> for Failed {
             }
             ServiceError::NoSuchSchedule { .. } => (StatusCode::NOT_FOUND, "no_such_schedule"),
             ServiceError::NoContent(..) | ServiceError::NoResult(..) => (StatusCode::NOT_FOUND, "no_content"),
-            ServiceError::Refused(..) => (StatusCode::CONFLICT, "refused"),
+            ServiceError::NoSuchMachine(_) => (StatusCode::NOT_FOUND, "no_such_machine"),
+            ServiceError::Refused(..) | ServiceError::MachineGoes { .. } => (StatusCode::CONFLICT, "refused"),
             ServiceError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             ServiceError::Store(StoreError::Unreadable(_)) => (StatusCode::CONFLICT, "unreadable"),
             ServiceError::Store(StoreError::Full) => (StatusCode::INSUFFICIENT_STORAGE, "store_full"),

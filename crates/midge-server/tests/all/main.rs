@@ -4,6 +4,7 @@ mod again;
 mod api;
 mod bounds;
 mod capacity;
+mod drain;
 mod extremes;
 mod follow;
 mod lanes;

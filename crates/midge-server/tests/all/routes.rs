@@ -11,7 +11,7 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8
 const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-const ROUTES: [(&str, &str); 22] = [
+const ROUTES: [(&str, &str); 23] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
     ("/v1/jobs/ID", "DELETE,GET,HEAD"),
@@ -32,6 +32,7 @@ const ROUTES: [(&str, &str); 22] = [
     ("/v1/schedules/NAME/resume", "POST"),
     ("/v1/schedules/NAME/run", "POST"),
     ("/v1/machines", "GET,HEAD"),
+    ("/v1/machines/NAME/drain", "POST"),
     ("/v1/modules", "GET,HEAD"),
     ("/v1/modules/NAME/pause", "POST"),
     ("/v1/modules/NAME/resume", "POST"),

@@ -15,6 +15,7 @@ use midge_client::EnqueueRequest;
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits};
 
 use self::again::AgainArgs;
+pub(super) use self::wait::exit::NOT_ENDED;
 use self::wait::follow;
 pub(super) use self::wait::{Told, failed, wait};
 use crate::arguments::{ContentArgs, ServerArgs};

@@ -11,9 +11,12 @@ use midge_protocol::api::QueueView;
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, shown};
 
-use super::pause::{Pausing, until};
+use super::pause::{Pausing, Waiting, until};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
+
+/// How often one looks whether jobs of a paused queue still run.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// List the queues, pause one, and let it go on
 #[derive(Debug, clap::Args)]
@@ -26,6 +29,7 @@ Examples:
   midge queues
   midge queues --json | jq '.queues[] | {name, waiting: .jobs.available}'
   midge queues pause mail --reason 'the mail API is down' --for 30m
+  midge queues pause mail --wait         come back when nothing of it runs any more
   midge queues resume mail")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -60,6 +64,8 @@ struct PauseArgs {
     #[command(flatten)]
     pausing: Pausing,
     #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
     server: ServerArgs,
 }
 
@@ -75,7 +81,7 @@ impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         match self.command.unwrap_or(Command::List(self.list)) {
             Command::List(args) => list(args).await?,
-            Command::Pause(args) => pause(args).await?,
+            Command::Pause(args) => return pause(args).await,
             Command::Resume(args) => {
                 args.server.client()?.resume_queue(&args.name).await.answered()?;
                 say(format_args!("{} goes on", args.name))?;
@@ -101,10 +107,19 @@ async fn list(args: ListArgs) -> Result<()> {
     Ok(())
 }
 
-async fn pause(args: PauseArgs) -> Result<()> {
-    let pause = args.server.client()?.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
+async fn pause(args: PauseArgs) -> Result<ExitCode> {
+    let client = args.server.client()?;
+    let pause = client.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
     let until = until(&pause, &format!("midge queues resume {}", args.name));
-    say(format_args!("{} is paused {until}", args.name))
+    say(format_args!("{} is paused {until}", args.name))?;
+    let still = args.waiting.until(LOOK_EVERY, async || {
+        let queues = client.queues().await.answered()?.queues;
+        let queue = queues.iter().find(|queue| queue.name == args.name);
+        let running = queue.and_then(|queue| queue.jobs.get(&State::Running)).copied().unwrap_or(0);
+        let jobs = words::count(usize::try_from(running).unwrap_or(usize::MAX), "job");
+        Ok((running > 0).then(|| format!("{jobs} of {} still run", args.name)))
+    });
+    Ok(still.await?.unwrap_or(ExitCode::SUCCESS))
 }
 
 fn table(queues: &[QueueView]) -> Table {

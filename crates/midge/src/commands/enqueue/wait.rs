@@ -26,11 +26,11 @@ const WAIT_TRIES: u32 = 20;
 const LOG_LINES_SHOWN: usize = 20;
 
 /// What the command exits with where a job did not complete; 1 is an error of the command, and 2 a wrong command line.
-mod exit {
-    pub(super) const DISCARDED: u8 = 3;
-    pub(super) const CANCELLED: u8 = 4;
+pub(super) mod exit {
+    pub(crate) const DISCARDED: u8 = 3;
+    pub(crate) const CANCELLED: u8 = 4;
     /// It goes on, and `--timeout` is over.
-    pub(super) const NOT_ENDED: u8 = 5;
+    pub(crate) const NOT_ENDED: u8 = 5;
 }
 
 /// Waits for a job to end, writes its result to stdout or its failure to stderr, and returns what to exit with.
