@@ -78,6 +78,11 @@ impl Lane {
         let in_phase =
             |job: Option<InLane>, of: fn(Phase) -> bool| u64::from(job.is_some_and(|job| of(job.phase)));
         let running = |phase| phase == Phase::Running;
+        let is_nothing_to_it = |job| in_phase(job, Phase::is_in_line) == 0 && in_phase(job, running) == 0;
+        if is_nothing_to_it(before) && is_nothing_to_it(after) {
+            // Such as a job that ended and is deleted, which is no reason to look at others sooner or later.
+            return;
+        }
         // A count that is too small already is not made worse: it is right again when the lane is empty.
         self.waiting = (self.waiting + in_phase(after, Phase::is_in_line))
             .saturating_sub(in_phase(before, Phase::is_in_line));
@@ -189,6 +194,15 @@ mod tests {
         lane.count(job(Phase::Fresh, 30), job(Phase::Cancelled, 30));
         lane.count(job(Phase::Retrying, 99), job(Phase::Cancelled, 99));
         assert!(lane.turn.is_none() && lane.is_idle(NOW));
+    }
+
+    #[test]
+    fn a_job_that_ended_before_is_deleted_without_a_word_to_its_lane() {
+        let resting = Lane { bucket: Bucket { full_at_us: i64::MAX }, running: 1, turn: turn(7), ..lane() };
+        let mut lane = resting.clone();
+        lane.count(job(Phase::Completed, 0), None);
+        lane.count(job(Phase::Held, 0), job(Phase::Cancelled, 0));
+        assert_eq!(lane, resting);
     }
 
     #[test]
