@@ -4,6 +4,7 @@
 //! Invariant: no system clock, no system randomness, no thread, and no order that depends on a hash: a seed always
 //! makes the same run. Nothing here decides what the server decides; `exchange` and `round` are called, not copied.
 
+mod after;
 mod api;
 mod calls;
 mod chance;

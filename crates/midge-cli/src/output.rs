@@ -106,7 +106,7 @@ pub fn state(state: State) -> String {
         State::Retryable => AnsiColor::Yellow.on_default(),
         State::Running => AnsiColor::Cyan.on_default(),
         State::Cancelled => Style::new().dimmed(),
-        State::Scheduled | State::Available => Style::new(),
+        State::Pending | State::Scheduled | State::Available => Style::new(),
     };
     styled(state, style)
 }

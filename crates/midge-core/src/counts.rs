@@ -31,7 +31,7 @@ impl JobCounts {
             State::Available => {
                 self.oldest_due = [self.oldest_due, Some(job.due())].into_iter().flatten().min()
             }
-            State::Running | State::Completed | State::Cancelled | State::Discarded => {}
+            State::Pending | State::Running | State::Completed | State::Cancelled | State::Discarded => {}
         }
     }
 
@@ -55,7 +55,11 @@ impl JobCounts {
         match state {
             State::Scheduled => self.scheduled,
             State::Retryable => self.retryable,
-            State::Available => self.waiting().saturating_sub(self.scheduled + self.retryable),
+            State::Pending => self.phase(Phase::Pending),
+            State::Available => {
+                let others = self.scheduled + self.retryable + self.phase(Phase::Pending);
+                self.waiting().saturating_sub(others)
+            }
             State::Running => self.phase(Phase::Running),
             State::Completed => self.phase(Phase::Completed),
             State::Cancelled => self.phase(Phase::Cancelled),

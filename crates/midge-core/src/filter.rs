@@ -21,6 +21,7 @@ impl StateFilter {
     pub fn of(state: State, now: Timestamp) -> StateFilter {
         let phases = |phases: &[Phase]| StateFilter { phases: phases.to_vec(), ..StateFilter::default() };
         match state {
+            State::Pending => phases(&[Phase::Pending]),
             State::Available => {
                 StateFilter { due_until: Some(now), ..phases(&[Phase::Fresh, Phase::Retrying, Phase::Held]) }
             }
@@ -67,6 +68,7 @@ pub(crate) mod tests {
         vec![
             after(&waiting, JobEvent::CancelAsked),
             after(&long_due, JobEvent::Held),
+            Job::new(new_job(3, NOW), NOW).pending(),
             ended(Outcome::Completed { result: "ok".into() }),
             ended(Outcome::Failed(Failure::new(Cause::Exit, "again"))),
             ended(Outcome::Failed(Failure::new(Cause::Refused, "never"))),

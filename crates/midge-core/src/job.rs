@@ -4,7 +4,9 @@
 
 mod again;
 mod blame;
+mod links;
 mod phase;
+mod refused;
 mod view;
 
 use std::time::Duration;
@@ -16,7 +18,9 @@ use midge_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::links::{Dependency, DependencyEnd, Links};
 pub use self::phase::Phase;
+pub use self::refused::JobRefused;
 use crate::report::{bounded, forgotten_attempts};
 use crate::{MachineEnd, in_vain_wait};
 
@@ -70,6 +74,9 @@ pub struct Job {
     pub failure: Option<Failure>,
     /// The last progress of the running attempt, where it told any.
     pub progress: Option<Progress>,
+    /// What ties it to other jobs.
+    #[serde(default, skip_serializing_if = "Links::is_default")]
+    pub links: Links,
     /// Whether the job waits, runs or has ended, with what belongs to that.
     pub state: JobState,
 }
@@ -85,6 +92,11 @@ pub enum JobState {
     /// Waits, whatever its time, until its module starts jobs again: see [`crate::ModuleRow`].
     Held {
         /// The time from which it was due.
+        due: Timestamp,
+    },
+    /// Waits, whatever its time, until what it is to run after has happened.
+    Pending {
+        /// The time before which it does not run then either.
         due: Timestamp,
     },
     /// Leased to a Machine.
@@ -146,6 +158,8 @@ pub struct NewJob {
     pub retry_until: Option<Timestamp>,
     /// The time from which the job does not start any more; nothing where it may at any time.
     pub expires_at: Option<Timestamp>,
+    /// What ties it to other jobs.
+    pub links: Links,
 }
 
 /// Something that happens to a job.
@@ -199,6 +213,13 @@ pub enum JobEvent {
     RetryAsked,
     /// The time has come by which it was to be started. Refused unless it has, and the job waits and was never started.
     Expired,
+    /// All that it was to run after has happened. Refused unless it waits for that.
+    Met,
+    /// Something that it was to run after did not happen, and it is not to run then. Refused unless it waits for that.
+    Unmet {
+        /// What did not, for people.
+        why: String,
+    },
 }
 
 /// What an event changed: all of it is written in one transaction.
@@ -208,41 +229,6 @@ pub struct Change {
     pub job: Job,
     /// The attempt that ended with the event, to be kept beside the job.
     pub attempt: Option<AttemptView>,
-}
-
-/// Why an event does not apply. It is an answer, not an error: a late report from a fenced attempt is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JobRefused {
-    /// A claim came before the job is due.
-    #[error("not due before {0}")]
-    NotDue(Timestamp),
-    /// The attempt is not, or no longer, leased to whom reports on it.
-    #[error("the attempt is not leased to this Machine")]
-    NotLeased,
-    /// The job has ended, in this state.
-    #[error("the job is {0} already")]
-    Ended(State),
-    /// The job runs.
-    #[error("the job is running: cancel it first")]
-    Running,
-    /// The attempt has not begun and nobody asked for it to stop: it is granted again, under the same number.
-    #[error("the attempt is still to begin")]
-    ToBegin,
-    /// The job waits, so there is nothing to report on.
-    #[error("the job is waiting")]
-    Waiting,
-    /// The job is held, since its module starts none.
-    #[error("the job is held until its module starts jobs again")]
-    Held,
-    /// The job is not held.
-    #[error("the job is not held")]
-    NotHeld,
-    /// A claim came when the job was not to be started any more.
-    #[error("it was to be started by {0}")]
-    Expired(Timestamp),
-    /// The job does not expire, or not yet.
-    #[error("the job has not expired")]
-    NotExpired,
 }
 
 impl Job {
@@ -269,6 +255,7 @@ impl Job {
             started_at: None,
             failure: None,
             progress: None,
+            links: new.links,
             state: JobState::Waiting { due: new.due.max(now) },
         }
     }
@@ -295,6 +282,8 @@ impl Job {
             JobEvent::CancelAsked => self.cancel_asked(now),
             JobEvent::RetryAsked => self.retry_asked(now),
             JobEvent::Expired => self.expired(now),
+            JobEvent::Met => self.met(now),
+            JobEvent::Unmet { why } => self.unmet(why, now),
         }
     }
 
@@ -304,6 +293,7 @@ impl Job {
             JobState::Waiting { due } if due <= now => Ok(due),
             JobState::Waiting { due } => Err(JobRefused::NotDue(due)),
             JobState::Held { .. } => Err(JobRefused::Held),
+            JobState::Pending { .. } => Err(JobRefused::Pending),
             JobState::Running { .. } => Err(JobRefused::Running),
             JobState::Ended { .. } => Err(JobRefused::Ended(self.state_at(now))),
         }
@@ -422,7 +412,7 @@ impl Job {
 
     fn cancel_asked(&self, now: Timestamp) -> Result<Change, JobRefused> {
         match &self.state {
-            JobState::Waiting { .. } | JobState::Held { .. } => {
+            JobState::Waiting { .. } | JobState::Held { .. } | JobState::Pending { .. } => {
                 Ok(Change { job: self.clone(), attempt: None }.ended(Ending::Cancelled, now))
             }
             JobState::Running { lease, due, .. } => {
@@ -440,7 +430,7 @@ impl Job {
     pub fn may_be_deleted(&self) -> Result<(), JobRefused> {
         match self.state {
             JobState::Running { .. } => Err(JobRefused::Running),
-            JobState::Waiting { .. } | JobState::Held { .. } | JobState::Ended { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -484,6 +474,7 @@ impl Job {
         match &self.state {
             JobState::Waiting { due }
             | JobState::Held { due }
+            | JobState::Pending { due }
             | JobState::Running { due, .. }
             | JobState::Ended { due, .. } => *due,
         }
@@ -527,6 +518,7 @@ impl Job {
             JobState::Waiting { .. } if self.failure.is_some() => Phase::Retrying,
             JobState::Waiting { .. } => Phase::Fresh,
             JobState::Held { .. } => Phase::Held,
+            JobState::Pending { .. } => Phase::Pending,
             JobState::Running { .. } => Phase::Running,
             JobState::Ended { how: Ending::Completed { .. }, .. } => Phase::Completed,
             JobState::Ended { how: Ending::Cancelled, .. } => Phase::Cancelled,

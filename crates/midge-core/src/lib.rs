@@ -6,6 +6,7 @@
 //! | question | answer |
 //! |---|---|
 //! | What may happen to a job? | [`Job::apply`] |
+//! | What does the end of a job mean for those that are to run after it? | [`Links::dependency`] |
 //! | What is a job whose row cannot be read? | [`UnreadableJob`] |
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
@@ -52,7 +53,9 @@ pub use backoff::{backoff, in_vain_wait};
 pub use bucket::Bucket;
 pub use counts::JobCounts;
 pub use filter::StateFilter;
-pub use job::{Change, Ending, Job, JobEvent, JobRefused, JobState, NewJob, Phase};
+pub use job::{
+    Change, Dependency, DependencyEnd, Ending, Job, JobEvent, JobRefused, JobState, Links, NewJob, Phase,
+};
 pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{
     Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,

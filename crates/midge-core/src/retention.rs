@@ -28,7 +28,7 @@ impl Retention {
         match phase {
             Phase::Completed | Phase::Cancelled => Some(self.ended),
             Phase::Discarded => Some(self.discarded),
-            Phase::Fresh | Phase::Retrying | Phase::Held | Phase::Running => None,
+            Phase::Fresh | Phase::Retrying | Phase::Held | Phase::Pending | Phase::Running => None,
         }
     }
 

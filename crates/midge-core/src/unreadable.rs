@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use midge_protocol::job::{JobView, State};
+use midge_protocol::job::{AfterFailed, JobView, State};
 use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp};
 
 use crate::Phase;
@@ -42,6 +42,7 @@ impl UnreadableJob {
             queue: self.queue.clone(),
             priority: 0,
             key: None,
+            after_failed: AfterFailed::default(),
             state: self.state_at(now),
             attempt: AttemptNumber(0),
             spent: 0,

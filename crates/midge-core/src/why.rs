@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use midge_protocol::api::Pause;
 use midge_protocol::job::State;
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{QueueName, Timestamp, limits};
+use midge_protocol::{JobId, QueueName, Timestamp, limits};
 
 use crate::fleet::{Fleet, Trouble};
 use crate::{Hold, Job, JobCounts, JobState, Lane, Machine, MachineState, Phase, QueueRow};
@@ -24,6 +24,13 @@ pub enum WhyWaiting {
     TriedAgain {
         /// The time from which it may run.
         at: Timestamp,
+    },
+    /// It is to run after other jobs, which have not completed.
+    AfterJobs {
+        /// The number of them.
+        jobs: u64,
+        /// The first few of them.
+        first: Vec<JobId>,
     },
     /// Its module is not among those that are served now.
     ModuleNotServed,
@@ -134,7 +141,7 @@ impl<'a> Outlook<'a> {
         Outlook { fleet, present, generation, max_machines, now, rows, queues: BTreeMap::new() }
     }
 
-    /// Returns why a job waits; nothing where it does not. `hold` says why its module starts none, `lane` is the row of its
+    /// Returns why a job waits; nothing where it does not, or where it is pending, of which the store's rows say why. `hold` says why its module starts none, `lane` is the row of its
     /// key, and `policy` is its queue's.
     pub fn why(
         &mut self,
@@ -145,7 +152,7 @@ impl<'a> Outlook<'a> {
     ) -> Option<WhyWaiting> {
         let due = match job.state {
             JobState::Waiting { due } | JobState::Held { due } => due,
-            JobState::Running { .. } | JobState::Ended { .. } => return None,
+            JobState::Pending { .. } | JobState::Running { .. } | JobState::Ended { .. } => return None,
         };
         Some(match job.phase() {
             Phase::Retrying if due > self.now => WhyWaiting::TriedAgain { at: due },

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
-use crate::job::{AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
+use crate::job::{AfterFailed, AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::object::objects;
 use crate::{
@@ -81,6 +81,13 @@ pub struct EnqueueRequest {
     /// `retry_until`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_for_ms: Option<u64>,
+    /// Jobs that have to complete before this one is run, at most [`limits::AFTER_MAX`]: each is there already, or comes
+    /// earlier in the same bulk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<JobId>,
+    /// What becomes of this job where one of those does not complete: by default it is cancelled.
+    #[serde(default, skip_serializing_if = "AfterFailed::is_default")]
+    pub after_failed: AfterFailed,
 }
 
 fn some_by_cause<'de, D: Deserializer<'de>>(map: D) -> Result<Option<BTreeMap<Cause, Backoff>>, D::Error> {
@@ -111,6 +118,8 @@ impl EnqueueRequest {
             backoff_by_cause: None,
             retry_until: None,
             retry_for_ms: None,
+            after: Vec::new(),
+            after_failed: AfterFailed::default(),
         }
     }
 
@@ -177,6 +186,20 @@ impl EnqueueRequest {
     #[must_use]
     pub fn key(mut self, key: JobKey) -> EnqueueRequest {
         self.key = Some(key);
+        self
+    }
+
+    /// Has the job run after another has completed. May be said of several.
+    #[must_use]
+    pub fn after(mut self, job: JobId) -> EnqueueRequest {
+        self.after.push(job);
+        self
+    }
+
+    /// Says what becomes of the job where one that it is to run after does not complete.
+    #[must_use]
+    pub fn after_failed(mut self, then: AfterFailed) -> EnqueueRequest {
+        self.after_failed = then;
         self
     }
 
@@ -250,6 +273,9 @@ pub struct JobDetail {
     pub job: JobView,
     /// The job's args, to the digit as they were enqueued.
     pub args: Box<RawValue>,
+    /// The jobs that it was enqueued to run after.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<JobId>,
     /// Attempts that ended, oldest first.
     pub attempts: Vec<AttemptView>,
     /// The numbers of attempts that ended and whose rows cannot be read.

@@ -77,6 +77,8 @@ causes! {
     MachineLost = "machine_lost",
     /// The job was not started by the time that it was to be. There was no attempt, so none is spent.
     Expired = "expired",
+    /// What it was to run after did not happen: a job has not completed, or a batch ended otherwise. There was no attempt.
+    Unmet = "unmet",
 }
 
 impl Cause {
@@ -87,9 +89,12 @@ impl Cause {
     #[must_use]
     pub fn of_a_failure(self) -> Cause {
         match self {
-            Cause::Cancelled | Cause::Snoozed | Cause::HandedBack | Cause::MachineLost | Cause::Expired => {
-                Cause::from(format!("host_{self}").as_str())
-            }
+            Cause::Cancelled
+            | Cause::Snoozed
+            | Cause::HandedBack
+            | Cause::MachineLost
+            | Cause::Expired
+            | Cause::Unmet => Cause::from(format!("host_{self}").as_str()),
             cause => cause,
         }
     }

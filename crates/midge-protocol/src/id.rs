@@ -58,6 +58,53 @@ impl FromStr for JobId {
     }
 }
 
+/// A batch's id: a UUID (RFC 9562), of version 7 where midge makes it. Whoever makes the batch makes it, so that this can be
+/// repeated.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BatchId(Uuid);
+
+impl BatchId {
+    /// Makes a new id, of version 7, from the system's clock and randomness.
+    pub fn generate() -> BatchId {
+        BatchId(Uuid::now_v7())
+    }
+
+    /// Returns the 16 bytes of the id, in the order that sorts as its text does.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// Makes an id from 16 bytes, as [`BatchId::as_bytes`] returns them.
+    pub const fn from_bytes(bytes: [u8; 16]) -> BatchId {
+        BatchId(Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for BatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for BatchId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<BatchId, InvalidName> {
+        Uuid::parse_str(text).map(BatchId).map_err(|_| InvalidName {
+            what: "batch id",
+            given: text.chars().take(64).collect(),
+            rule: "a UUID such as 0190b3e4-7d5c-7c3a-9f00-0123456789ab",
+        })
+    }
+}
+
 /// The number of one attempt at a job. Numbers start at 1, only rise, and are never used again; 0 means "not tried
 /// yet".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]

@@ -13,6 +13,8 @@ use crate::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Ti
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// Waits for other jobs, or for a batch.
+    Pending,
     /// Waits for a time that was asked for.
     Scheduled,
     /// Is due, and waits for a place in a Machine.
@@ -31,7 +33,8 @@ pub enum State {
 
 impl State {
     /// All states, in the order in which people list them.
-    pub const ALL: [State; 7] = [
+    pub const ALL: [State; 8] = [
+        State::Pending,
         State::Scheduled,
         State::Available,
         State::Retryable,
@@ -49,6 +52,7 @@ impl State {
     /// Returns the word used in API, CLI and dashboard.
     pub const fn as_str(self) -> &'static str {
         match self {
+            State::Pending => "pending",
             State::Scheduled => "scheduled",
             State::Available => "available",
             State::Retryable => "retryable",
@@ -229,6 +233,35 @@ pub struct AttemptView {
     pub usage: Option<Usage>,
 }
 
+/// What becomes of a job where one that it is to run after was cancelled or discarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterFailed {
+    /// It is cancelled, and so are those that are to run after it, unless they say otherwise.
+    #[default]
+    Cancel,
+    /// It runs as if that one had completed.
+    GoOn,
+    /// It waits until somebody retries that one and it completes. Where that one is deleted, it is cancelled.
+    Wait,
+}
+
+impl AfterFailed {
+    /// Returns whether it is what a job has that says nothing else.
+    pub fn is_default(&self) -> bool {
+        *self == AfterFailed::default()
+    }
+
+    /// Returns the word used in API and command.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            AfterFailed::Cancel => "cancel",
+            AfterFailed::GoOn => "go_on",
+            AfterFailed::Wait => "wait",
+        }
+    }
+}
+
 /// Why a job that waits does not start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waits {
@@ -257,6 +290,9 @@ pub struct JobView {
     /// What it has in common with others that are limited together and take turns with the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<JobKey>,
+    /// What becomes of it where a job that it is to run after does not complete.
+    #[serde(default, skip_serializing_if = "AfterFailed::is_default")]
+    pub after_failed: AfterFailed,
     /// The job's state at the time of asking.
     pub state: State,
     /// Why the job does not start, where it waits and that was looked up.

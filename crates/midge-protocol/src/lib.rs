@@ -21,7 +21,7 @@ mod zone;
 
 pub use cron::{Cron, InvalidCron};
 pub use id::{
-    AttemptNumber, AttemptRange, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
+    AttemptNumber, AttemptRange, BatchId, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
     ModuleName, QueueName, ScheduleName, Secret,
 };
 pub use nearest::nearest;

@@ -28,6 +28,10 @@ pub const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const EXCHANGE_REPORTS_MAX: usize = 8 * PLACES_MAX as usize;
 /// Jobs in one bulk enqueue: one transaction, which others wait for.
 pub const BULK_JOBS_MAX: usize = 10_000;
+/// Jobs that one job waits for: each is a row. More are a batch.
+pub const AFTER_MAX: usize = 1_000;
+/// Jobs that all jobs of one bulk enqueue wait for together: rows of one transaction.
+pub const BULK_AFTER_MAX: usize = 50_000;
 /// The body of a bulk enqueue, and of one enqueue: an input in base64, args, and room to spare.
 pub const ENQUEUE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The body of an exchange, both ways. At least one largest input or result always fits.

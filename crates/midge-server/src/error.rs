@@ -84,6 +84,12 @@ pub enum ServiceError {
         /// The name that was likely meant, if one is near enough.
         nearest: Option<String>,
     },
+    /// A job is to run after one that there is not.
+    #[error(
+        "there is no job {0} to run after: name jobs that are there, or that come earlier in the same bulk; one that ended \
+         long ago may be deleted"
+    )]
+    NoSuchDependency(JobId),
     /// There is no job of that id: it never was, or has been deleted since it ended.
     #[error("there is no job {0}: it was never enqueued here, or ended so long ago that it was deleted")]
     NoSuchJob(JobId),

@@ -41,6 +41,8 @@ pub struct Exchanged {
     pub ended: Vec<Job>,
     /// Whether the dispatcher may have something to decide: jobs came back to the queue, or the Machine left.
     pub changed: bool,
+    /// The queues that have jobs which waited for one that ended.
+    pub returned: Vec<QueueName>,
     /// Whether jobs of the queue that had to wait, behind a suspect or for a limit, may be claimed now.
     pub unblocked: bool,
     /// When there may be more for the host without anything else happening: a rate has come back, or a lane has its turn.
@@ -50,6 +52,11 @@ pub struct Exchanged {
 }
 
 impl Exchanged {
+    /// Returns whether a job ended that others are to run after.
+    fn has_news_for_dependents(&self) -> bool {
+        self.ended.iter().any(|job| job.links.has_dependents)
+    }
+
     /// Makes the answer to a host that may go, and knows it already or will at once.
     fn left() -> Exchanged {
         let answer = Answer { left: true, ..Answer::default() };
@@ -103,6 +110,7 @@ pub async fn exchange(
         };
         let mut session = Session::begin(rows, row, machine, &context, now)?;
         session.report(&request)?;
+        session.settle()?;
         if newest {
             session.resend(&request)?;
             session.claim(request.room)?;

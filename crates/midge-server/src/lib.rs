@@ -85,6 +85,7 @@ mod expiry;
 mod held;
 mod secret;
 mod settings;
+mod settle;
 mod waiters;
 mod waits;
 
@@ -108,6 +109,7 @@ pub use midge::Midge;
 pub use midge_core::Retention;
 pub use midge_listen::{ConnectionLimits, Connections, Counts, serve};
 pub use operations::JobContent;
+pub use operations::enqueue::after::put_new;
 pub use secret::secret_hash;
 pub use settings::{Access, Fork, Settings};
 pub use start::StartError;

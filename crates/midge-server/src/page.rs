@@ -18,7 +18,7 @@ use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
 use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, ModuleView, Modules, Queues, Schedules};
-use midge_protocol::job::{JobView, State as JobState};
+use midge_protocol::job::{AfterFailed, JobView, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -30,6 +30,8 @@ use crate::http::{self, check_form};
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many schedules a page shows.
 const SCHEDULES_SHOWN_MAX: usize = 100;
+/// How many of the jobs that one is to run after a page shows.
+const AFTER_SHOWN_MAX: usize = 20;
 /// How much of a log or a result a page shows.
 const SHOWN_BYTES_MAX: usize = 64 * 1024;
 
@@ -187,7 +189,7 @@ async fn job(
     let detail: JobDetail = api.get(&format!("/v1/jobs/{id}"), &visitor).await?;
     if let Some(why) = &detail.job.unreadable {
         let body = html! {
-            section { h2 { (detail.job.module) " " (badge(detail.job.state)) } (facts(&detail)) }
+            section { h2 { (detail.job.module) " " (badge(detail.job.state)) } (facts(base, &detail)) }
             section {
                 h2 { "The job's row cannot be read" }
                 pre.bad { (shown::text(why)) }
@@ -205,7 +207,7 @@ async fn job(
     let body = html! {
         section {
             h2 { (detail.job.module) " " (badge(detail.job.state)) " " (buttons(base, &detail.job)) }
-            (facts(&detail))
+            (facts(base, &detail))
         }
         @if let Some(failure) = &detail.job.failure {
             section { h2 { "Why it failed: " (failure.cause) } pre.bad { (shown::text(&failure.message)) } }
@@ -414,7 +416,7 @@ fn says(job: &JobView) -> String {
     }
 }
 
-fn facts(detail: &JobDetail) -> Markup {
+fn facts(base: &str, detail: &JobDetail) -> Markup {
     let job = &detail.job;
     html! {
         table.facts {
@@ -426,6 +428,7 @@ fn facts(detail: &JobDetail) -> Markup {
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
             tr { th { "scheduled" } td { (time(job.scheduled_at)) } }
             @if let Some(waits) = &job.waits { tr { th { "waits" } td { (shown::line(&waits.text)) } } }
+            @if !detail.after.is_empty() { tr { th { "after" } td { (after(base, detail)) } } }
             @if let Some(suspicion) = &job.suspicion { tr { th { "suspect" } td { (shown::line(&suspicion.to_string())) } } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
             tr { th { "spent" } td { (job.spent) " of " (job.max_attempts) " attempts" } }
@@ -433,6 +436,21 @@ fn facts(detail: &JobDetail) -> Markup {
             @if let Some(at) = job.expires_at { tr { th { "start by" } td { (time(at)) } } }
             @if let Some(machine) = &job.machine { tr { th { "runs in" } td { (machine) } } }
             @if job.progress.is_some() { tr { th { "progress" } td { (says(job)) } } }
+        }
+    }
+}
+
+/// The first jobs that one was enqueued to run after.
+fn after(base: &str, detail: &JobDetail) -> Markup {
+    html! {
+        @for id in detail.after.iter().take(AFTER_SHOWN_MAX) {
+            a href={ (base) "/jobs/" (id) } { code { (id) } } " "
+        }
+        @if detail.after.len() > AFTER_SHOWN_MAX { "and " (detail.after.len() - AFTER_SHOWN_MAX) " more " }
+        @match detail.job.after_failed {
+            AfterFailed::Cancel => {}
+            AfterFailed::GoOn => "(whatever becomes of them)",
+            AfterFailed::Wait => "(and waits where one fails)",
         }
     }
 }

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use midge_core::WhyWaiting;
-use midge_protocol::Timestamp;
 use midge_protocol::api::Pause;
 use midge_protocol::job::Waits;
+use midge_protocol::{JobId, Timestamp};
 
 /// A time of the last hours is told without its date.
 const SAME_DAY: Duration = Duration::from_secs(20 * 3_600);
@@ -17,6 +17,7 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
     let (code, text) = match why {
         WhyWaiting::Scheduled { at } => ("scheduled", format!("scheduled for {}", clock(*at, now))),
         WhyWaiting::TriedAgain { at } => ("tried_again", format!("tried again at {}", clock(*at, now))),
+        WhyWaiting::AfterJobs { jobs: number, first } => ("after_jobs", after_jobs(*number, first)),
         WhyWaiting::ModuleNotServed => {
             ("module_not_served", "no module of this name is served now".to_owned())
         }
@@ -60,6 +61,15 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
         WhyWaiting::MachineIsNext => ("machine_is_next", "a Machine is about to be made".to_owned()),
     };
     Waits { code: code.to_owned(), text }
+}
+
+fn after_jobs(number: u64, first: &[JobId]) -> String {
+    let ids = first.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ");
+    let more = match number.saturating_sub(first.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("it is to run after {} that did not complete yet: {ids}{more}", jobs(number))
 }
 
 fn paused(what: &str, pause: &Pause, now: Timestamp) -> String {
@@ -133,6 +143,14 @@ mod tests {
             (WhyWaiting::ModuleNotServed, "no module of this name is served now"),
             (WhyWaiting::JobsAreHeld { jobs: 1 }, "1 job is held: a module is paused or not served"),
             (WhyWaiting::JobsAreHeld { jobs: 20 }, "20 jobs are held: a module is paused or not served"),
+            (
+                WhyWaiting::AfterJobs { jobs: 1, first: vec![JobId::from_bytes([1; 16])] },
+                "it is to run after 1 job that did not complete yet: 01010101-0101-0101-0101-010101010101",
+            ),
+            (
+                WhyWaiting::AfterJobs { jobs: 9, first: vec![JobId::from_bytes([1; 16])] },
+                "it is to run after 9 jobs that did not complete yet: 01010101-0101-0101-0101-010101010101 and 8 more",
+            ),
             (WhyWaiting::PlaceIsFree, "a place is free: a Machine is about to take it"),
             (WhyWaiting::MachineStarts, "a Machine is starting"),
             (

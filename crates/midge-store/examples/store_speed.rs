@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use midge_core::{Job, JobEvent, NewJob};
+use midge_core::{Job, JobEvent, Links, NewJob};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, RetryPolicy, Usage};
 use midge_protocol::{JobId, Lease, MachineName, ModuleName, QueueName, Timestamp};
@@ -124,6 +124,7 @@ fn fresh() -> Job {
         due: now(),
         retry_until: None,
         expires_at: None,
+        links: Links::default(),
     };
     Job::new(new, now())
 }

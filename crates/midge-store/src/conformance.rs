@@ -5,6 +5,7 @@
 
 pub mod contents;
 pub mod counts;
+pub mod dependencies;
 pub mod expiry;
 pub mod fixtures;
 pub mod held;
@@ -64,6 +65,13 @@ macro_rules! conformance {
             held::a_held_job_waits_in_no_line
             held::held_jobs_are_found_by_their_module
             held::a_module_is_found_as_it_was_written
+            dependencies::a_pending_job_waits_for_others_until_it_is_pending_no_more
+            dependencies::a_pending_job_waits_in_no_line
+            dependencies::those_that_wait_for_a_job_are_told_how_it_ended
+            dependencies::those_that_began_to_wait_later_wait_for_another_end
+            dependencies::those_that_wait_for_a_job_are_told_that_it_is_deleted
+            dependencies::dependencies_forget_work_that_fails
+            dependencies::links_are_found_as_they_were_written
             listing::jobs_are_listed_newest_first
             listing::every_search_lists_exactly_what_fits
             listing::pages_follow_one_another_without_gap_or_repeat
@@ -121,6 +129,7 @@ mod tests {
         let files = [
             ("contents", include_str!("conformance/contents.rs")),
             ("counts", include_str!("conformance/counts.rs")),
+            ("dependencies", include_str!("conformance/dependencies.rs")),
             ("expiry", include_str!("conformance/expiry.rs")),
             ("held", include_str!("conformance/held.rs")),
             ("jobs", include_str!("conformance/jobs.rs")),

@@ -5,11 +5,13 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod dependency_rows;
 mod memory;
 mod rows;
 mod sqlite;
 mod work;
 
+pub use dependency_rows::{DependencyRows, Dependent, Settling};
 pub use memory::MemoryStore;
 pub use rows::{
     Content, ContentRows, JobRows, JobSearch, LaneRows, MachineRows, Rows, ScheduleRows, StoreError, read,

@@ -14,6 +14,8 @@ use midge_protocol::{
     AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
 };
 
+use crate::DependencyRows;
+
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
 /// Work that only reads, and sees one state of all rows.
@@ -133,7 +135,7 @@ fn received<T, E: From<StoreError>>(
 }
 
 /// Everything that can be done in a transaction.
-pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows {
+pub trait Rows: JobRows + LaneRows + DependencyRows + ContentRows + MachineRows + ScheduleRows {
     /// Writes what an event changed: the job, and the attempt that ended. What the job does not keep any more is deleted.
     fn put_change(&mut self, change: &Change) -> Result<(), StoreError> {
         self.put_jobs(std::slice::from_ref(&change.job))?;
@@ -145,7 +147,7 @@ pub trait Rows: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows {
         }
     }
 }
-impl<T: JobRows + LaneRows + ContentRows + MachineRows + ScheduleRows> Rows for T {}
+impl<T> Rows for T where T: JobRows + LaneRows + DependencyRows + ContentRows + MachineRows + ScheduleRows {}
 
 /// A job as it was written, or what is known of one whose row cannot be read.
 pub type ReadJob = Result<Job, UnreadableJob>;
@@ -350,6 +352,8 @@ pub enum Content {
     Input = 1,
     /// What the guest wrote to stdout.
     Result = 2,
+    /// The jobs that the job was enqueued to run after: 16 bytes of each id, one after the other.
+    After = 3,
 }
 
 /// A search for jobs. A job is found if it fits every field that is set; all jobs fit the default.

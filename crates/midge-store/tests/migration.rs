@@ -187,7 +187,7 @@ fn a_database_of_schema_1_is_read_to_the_last_row() {
         assert_eq!(found, expected);
     }
     drop(store);
-    assert_eq!(schema_of(&path), 4);
+    assert_eq!(schema_of(&path), 5);
     assert!(
         bodies(&path).iter().all(|body| !body.contains("\"attempts_max\":") && !body.contains("\"due_at\":"))
     );
@@ -221,5 +221,5 @@ fn a_migration_that_fails_leaves_the_database_as_it_was() {
     assert_eq!(bodies(&path), before, "the jobs were written before the attempts were found to be spoilt");
     Connection::open(&path).unwrap().execute_batch("DELETE FROM attempts WHERE job = x'00'").unwrap();
     SqliteStore::open(&path).unwrap();
-    assert_eq!(schema_of(&path), 4);
+    assert_eq!(schema_of(&path), 5);
 }

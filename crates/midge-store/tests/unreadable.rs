@@ -1,6 +1,6 @@
 //! A row that cannot be read hides no other: it is shown for what it is, waits for nobody, and can be deleted.
 
-use midge_core::Phase;
+use midge_core::{DependencyEnd, Phase};
 use midge_protocol::job::AttemptView;
 use midge_protocol::job::State;
 use midge_protocol::{AttemptNumber, JobId};
@@ -174,4 +174,40 @@ fn an_unreadable_machine_is_no_machine_and_its_row_can_be_deleted() {
     assert_eq!(run(read(&store, |rows| rows.machines())).unwrap().len(), 1);
     let delete = || run(write(&store, |rows| rows.delete_unreadable_machines())).unwrap();
     assert_eq!((delete(), delete()), (vec![machine_name("m1")], vec![]));
+}
+
+#[test]
+fn an_unreadable_job_keeps_none_waiting_that_is_to_run_after_it() {
+    let database = Database::fresh();
+    let store = database.open();
+    let waits = |number, on| {
+        run(write(&store, move |rows| {
+            rows.put_jobs(&[job(number, "default", 0).pending()])?;
+            rows.put_dependencies(id(number), &[id(on)])
+        }))
+        .unwrap();
+    };
+    run(put(&store, &[job(1, "default", 0).with_dependents()])).unwrap();
+    for (number, on) in [(2, 1), (3, 2), (4, 1)] {
+        waits(number, on);
+    }
+    drop(store);
+    database.garble(id(1), GARBAGE[0]);
+    database.garble(id(2), GARBAGE[1]);
+    let store = database.open();
+    let found = run(write(&store, |rows| rows.jobs_due(&queue("default"), None, at(10), 10))).unwrap();
+    assert!(found.is_empty(), "{found:?}");
+    let (told, dependents) = run(write(&store, |rows| {
+        let told = rows.next_settling()?.expect("it was discarded");
+        let dependents = rows.dependents(&told, 10)?;
+        rows.delete_settling(&told)?;
+        Ok::<_, StoreError>((told, dependents))
+    }))
+    .unwrap();
+    assert_eq!((told.job, told.end), (id(1), DependencyEnd::Discarded));
+    assert_eq!(dependents.iter().map(|dependent| dependent.job.id).collect::<Vec<_>>(), [id(4)]);
+    // The other one cannot be read either, so it is discarded in turn.
+    let told = run(read(&store, |rows| rows.next_settling())).unwrap().unwrap();
+    assert_eq!((told.job, told.end), (id(2), DependencyEnd::Discarded));
+    assert_eq!(run(read(&store, |rows| rows.dependencies(id(2), 10))).unwrap(), (0, vec![]));
 }

@@ -19,6 +19,8 @@ const PEOPLE_STOP_WITHIN: Duration = Duration::from_secs(180);
 const ALL_END_WITHIN: Duration = Duration::from_secs(3_600);
 /// A job that was not started in time is discarded within this: longer than rounds without Machines are apart.
 const ALL_EXPIRE_WITHIN: Duration = Duration::from_secs(15);
+/// Who waits for a job that has failed is started by hand after this.
+const PEOPLE_HELP_AFTER: Duration = Duration::from_secs(60);
 /// And every Machine goes within this after the last job: longer than a boot, a lost call and a lease together.
 const ALL_GO_WITHIN: Duration = Duration::from_secs(480);
 
@@ -26,10 +28,15 @@ impl World {
     pub(super) fn finale(&mut self) -> Result<(), Broken> {
         self.step_until(self.now.after(PEOPLE_STOP_WITHIN))?;
         let deadline = self.now.after(ALL_END_WITHIN);
+        let mut looked_at = self.now;
         while let Some(open) = self.ledger.an_open_job() {
             ensure(self.now < deadline, || format!("{open} never ends"))?;
             let overdue = self.ledger.a_job_overdue(self.now.before(ALL_EXPIRE_WITHIN));
             ensure(overdue.is_none(), || format!("{overdue:?} has long expired"))?;
+            if self.now >= looked_at.after(PEOPLE_HELP_AFTER) {
+                looked_at = self.now;
+                self.start_what_waits_in_vain();
+            }
             self.step()?;
         }
         self.trace.say(self.now, format_args!("all jobs have ended"));
@@ -39,6 +46,7 @@ impl World {
         self.check_api_at_the_end()?;
         self.count_endings();
         self.count_ticks();
+        self.count_after();
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Times
 use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::TickFault;
+use super::after::After;
 use super::host::{Key, log_text, words};
 use super::people::{POISON, args_of};
 use super::schedules::Ticked;
@@ -49,6 +50,7 @@ pub(super) struct Ledger {
     /// How many Machines there were, or may have been.
     present: u32,
     pub(super) ticked: Ticked,
+    pub(super) after: After,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
 }
@@ -121,9 +123,11 @@ impl Ledger {
 
     fn check_job(&mut self, row: Row) -> Result<(), Broken> {
         let Row { job, attempts, result, log } = row;
-        if !self.known.contains_key(&job.id) {
+        let known = self.known.get(&job.id).map(|(before, _)| before);
+        if known.is_none() {
             self.ticked.new_job(&job)?;
         }
+        self.after.check(known, &job, self.retried == Some(job.id))?;
         if let Some((before, ended_before)) = self.known.get(&job.id) {
             ensure(job.attempt >= before.attempt, || {
                 format!("{} went from attempt {} to {}", job.id, before.attempt, job.attempt)
@@ -131,7 +135,8 @@ impl Ledger {
             ensure(attempts.starts_with(ended_before), || {
                 format!("{}: an attempt that had ended changed: {ended_before:?} -> {attempts:?}", job.id)
             })?;
-            ensure(before.ended_at().is_none() || *before == job || self.retried == Some(job.id), || {
+            let same = Job { links: job.links.clone(), ..before.clone() } == job;
+            ensure(before.ended_at().is_none() || same || self.retried == Some(job.id), || {
                 format!("{} had ended, and nobody retried it: {before:?} -> {job:?}", job.id)
             })?;
             let stops = job.attempt == before.attempt && (job.is_cancelling() || job.ended_at().is_some());
@@ -386,6 +391,7 @@ impl World {
             Ok(queues)
         });
         let (modules, served) = (self.store.look(|rows| rows.modules()), self.served());
+        rows.iter().for_each(|row| self.ledger.after.note(&row.job));
         for row in rows {
             let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
             if row.job.attempt > before {

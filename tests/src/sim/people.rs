@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Job, JobEvent, ModuleRow, NewJob, QueueRow};
+use midge_core::{JobEvent, Links, ModuleRow, NewJob, QueueRow};
 use midge_protocol::api::Pause;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
 use midge_protocol::manifest::{QueuePolicy, Rate, Wait};
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp};
 use midge_store::{Content, Rows, StoreError};
 
+use super::after::{self, Asked};
 use super::chance::Chance;
 use super::ledger::Broken;
 use super::schedules;
@@ -96,21 +97,24 @@ impl World {
         let magnitude = self.chance.below(6);
         let jobs = 1 + self.chance.below(1 << magnitude);
         let queues: Vec<QueueName> = self.policies.keys().cloned().collect();
+        let mut drawn = Vec::new();
         for _ in 0..jobs {
             let queue = queues[self.chance.below(queues.len() as u64) as usize].clone();
             let at = self.chance.millis(0, most * 3 / 4);
             let new = self.draw_job(queue, self.now.after(at));
+            let new = self.draw_after(new, &drawn);
+            drawn.push(new.job.id);
             if self.chance.below(5) == 0 {
                 let again = at + self.chance.millis(0, 60_000);
                 self.after(again, Event::Enqueue(Box::new(new.clone())));
             }
             if self.chance.below(8) == 0 {
                 let cancelled = at + self.chance.millis(0, 30_000);
-                self.after(cancelled, Event::Ask { job: new.id, retry: false });
+                self.after(cancelled, Event::Ask { job: new.job.id, retry: false });
             }
             if self.chance.below(4) == 0 {
                 let retried = at + self.chance.millis(0, 30_000);
-                self.after(retried, Event::Ask { job: new.id, retry: true });
+                self.after(retried, Event::Ask { job: new.job.id, retry: true });
             }
             self.after(at, Event::Enqueue(Box::new(new)));
         }
@@ -154,6 +158,7 @@ impl World {
             due,
             retry_until: self.draw_time_after(due.max(enqueued_at), 4, 60_000),
             expires_at: self.draw_time_after(due.max(enqueued_at), 4, 30_000),
+            links: Links::default(),
         }
     }
 
@@ -249,21 +254,24 @@ impl World {
     }
 
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.
-    pub(super) fn enqueue(&mut self, new: NewJob) -> Result<(), Broken> {
+    pub(super) fn enqueue(&mut self, new: Asked) -> Result<(), Broken> {
         let (now, asked) = (self.now, new.clone());
+        let id = new.job.id;
+        self.ledger.after.asked(&new);
         let done = self.ask(move |rows| {
-            let known = rows.jobs(&[asked.id])?.pop().flatten();
+            let known = rows.jobs(&[asked.job.id])?.pop().flatten();
             if known.is_none() {
-                rows.put_content(asked.id, Content::Args, args_of(asked.id).as_bytes())?;
-                rows.put_jobs(&[Job::new(asked, now)])?;
+                rows.put_content(asked.job.id, Content::Args, args_of(asked.job.id).as_bytes())?;
+                after::put(rows, asked, now)?;
             }
             Ok(())
         })?;
         match done {
             Some(()) => {
-                self.trace.say(now, format_args!("{} is enqueued in {}", new.id, new.queue));
-                self.ledger.enqueued(new.id);
+                self.trace.say(now, format_args!("{id} is enqueued in {}", new.job.queue));
+                self.ledger.enqueued(id);
             }
+            // Perhaps one that it is to run after is not there yet.
             None => self.after(Duration::from_secs(3), Event::Enqueue(Box::new(new))),
         }
         Ok(())
@@ -278,6 +286,7 @@ impl World {
             let Some(job) = rows.jobs(&[id])?.pop().flatten() else { return Ok(false) };
             let Ok(change) = job.apply(event, now) else { return Ok(false) };
             rows.put_jobs(std::slice::from_ref(&change.job))?;
+            // The dispatcher tells those that wait for it.
             Ok(true)
         })?;
         self.ledger.retried = None;

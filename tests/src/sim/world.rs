@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use midge_core::NewJob;
 use midge_machines::SeenExit;
 use midge_protocol::exchange::{Answer, AttemptRef, Outcome, Request};
 use midge_protocol::manifest::{QueuePolicy, ScheduleEntry};
 use midge_protocol::{BootId, JobId, MachineId, QueueName, ScheduleName, Timestamp};
 use midge_server::exchange::Denied;
 
+use super::after::Asked;
 use super::api::Api;
 use super::calls::{Answered, Call, Calls};
 use super::chance::{Chance, Faults};
@@ -29,7 +29,7 @@ const BEGIN: Timestamp = Timestamp::from_millis(1_000_000);
 
 /// Something that will happen.
 pub(super) enum Event {
-    Enqueue(Box<NewJob>),
+    Enqueue(Box<Asked>),
     Ask { job: JobId, retry: bool },
     Pause(Paused),
     Resume(Paused),

@@ -30,6 +30,8 @@ impl Job {
             }
             // It is due already, and nobody's wish starts it.
             JobState::Held { .. } => Ok(Change { job: self.clone(), attempt: None }),
+            // It waits for others no more: somebody knows that it can run without them.
+            JobState::Pending { .. } => Ok(self.starts(now)),
             JobState::Ended { .. } => {
                 // A fresh allowance, but numbers go on: reports of old attempts stay fenced.
                 // It stays a suspect: nobody has shown that its neighbours are safe.
@@ -60,9 +62,8 @@ impl Job {
     /// at any time, or was started before. An attempt that its host gave back was a start; so a retry never expires.
     pub fn expiry(&self) -> Option<Timestamp> {
         match self.state {
-            JobState::Waiting { .. } | JobState::Held { .. } if self.attempt == AttemptNumber(0) => {
-                self.expires_at
-            }
+            JobState::Running { .. } | JobState::Ended { .. } => None,
+            _ if self.attempt == AttemptNumber(0) => self.expires_at,
             _ => None,
         }
     }

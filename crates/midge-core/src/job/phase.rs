@@ -21,11 +21,13 @@ pub enum Phase {
     Discarded = 5,
     /// Waiting, due, and out of its line until its module starts jobs again: available.
     Held = 6,
+    /// Waiting for other jobs, in no line.
+    Pending = 7,
 }
 
 impl Phase {
     /// All phases, each at the index that is its number.
-    pub const ALL: [Phase; 7] = [
+    pub const ALL: [Phase; 8] = [
         Phase::Fresh,
         Phase::Retrying,
         Phase::Running,
@@ -33,11 +35,12 @@ impl Phase {
         Phase::Cancelled,
         Phase::Discarded,
         Phase::Held,
+        Phase::Pending,
     ];
 
     /// Returns whether a job in it waits, due or not.
     pub const fn is_waiting(self) -> bool {
-        matches!(self, Phase::Fresh | Phase::Retrying | Phase::Held)
+        matches!(self, Phase::Fresh | Phase::Retrying | Phase::Held | Phase::Pending)
     }
 
     /// Returns whether a job in it waits to be claimed, now or when it is due.
@@ -53,6 +56,7 @@ impl Phase {
             Phase::Retrying => State::Retryable,
             // Only what is due is held.
             Phase::Held => State::Available,
+            Phase::Pending => State::Pending,
             Phase::Running => State::Running,
             Phase::Completed => State::Completed,
             Phase::Cancelled => State::Cancelled,

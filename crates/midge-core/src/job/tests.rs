@@ -6,6 +6,7 @@ use super::*;
 mod again;
 mod blame;
 mod held;
+mod links;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -23,6 +24,7 @@ pub(crate) fn new_job(id: u8, due: Timestamp) -> NewJob {
         due,
         retry_until: None,
         expires_at: None,
+        links: Links::default(),
     }
 }
 

@@ -14,6 +14,7 @@ impl Job {
             queue: self.queue.clone(),
             priority: self.priority,
             key: self.key.clone(),
+            after_failed: self.links.after_failed,
             state: self.state_at(now),
             waits: None,
             attempt: self.attempt,

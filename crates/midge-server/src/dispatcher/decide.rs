@@ -26,6 +26,7 @@ use crate::clock::Clock;
 use crate::expiry::discard_expired;
 use crate::held::Holds;
 use crate::secret;
+use crate::settle::{IN_A_ROUND, settle};
 
 /// Lanes that are looked at to plan Machines. With so many, there is work for more Machines than a round begins.
 const LANES_MAX: usize = 256;
@@ -54,6 +55,10 @@ pub async fn decide(
         round.decided.ended = forget_unreadable(round.rows, now)?.ended;
         // No Machine is wanted for what will not be started any more.
         round.decided.ended.extend(discard_expired(round.rows, now)?);
+        // Their jobs are due from here on, too.
+        let settled = settle(round.rows, IN_A_ROUND, now)?;
+        round.decided.ended.extend(settled.ended);
+        round.decided.returned.extend(settled.queues);
         let holds = Holds::read(round.rows, &context.catalog, now)?;
         let (queues, more_held) = holds.release(round.rows)?;
         round.decided.returned.extend(queues);
@@ -61,7 +66,8 @@ pub async fn decide(
         // Before the plan, which counts their jobs.
         enqueue_ticks(round.rows, &context.catalog, now)?;
         round.plan(sights.strays, &holds)?;
-        if more_held {
+        // What ended in this round may have been waited for.
+        if more_held || round.rows.next_settling()?.is_some() {
             round.decided.next_due = Some(now);
         }
         Ok(round.decided)

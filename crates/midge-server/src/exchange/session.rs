@@ -9,6 +9,7 @@ use midge_protocol::{JobId, Lease, Timestamp};
 use midge_store::{Rows, StoreError};
 
 use super::{Context, Exchanged};
+use crate::settle::{AT_ONCE, settle};
 
 pub(super) struct Session<'a> {
     pub(super) rows: &'a mut dyn Rows,
@@ -68,6 +69,16 @@ impl<'a> Session<'a> {
         Ok(Some(job))
     }
 
+    /// Tells a few of those that wait for jobs that ended, before the claim: this Machine may take them.
+    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+        if self.done.has_news_for_dependents() {
+            let settled = settle(self.rows, AT_ONCE, self.now)?;
+            self.done.ended.extend(settled.ended);
+            self.done.returned.extend(settled.queues);
+        }
+        Ok(())
+    }
+
     /// Returns the right to report on an attempt that this Machine would have, if the attempt is leased to it.
     pub(super) fn lease(&self, attempt: AttemptRef) -> Lease {
         Lease { machine: self.machine.name.clone(), attempt: attempt.attempt }
@@ -87,6 +98,8 @@ impl<'a> Session<'a> {
         let policy = self.context.catalog.policy(&self.machine.queue);
         let limited = policy.max_running.is_some() || policy.max_running_per_key.is_some();
         done.unblocked |= self.slot_freed && limited;
+        // The dispatcher tells those that are not told yet, and counts those that are due now.
+        done.changed |= done.has_news_for_dependents();
         done.answer.drain = self.machine.state == MachineState::Draining;
         done.queue = Some(self.machine.queue);
         Ok(done)

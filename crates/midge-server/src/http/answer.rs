@@ -110,6 +110,7 @@ impl From<&ServiceError> for Failed {
             }
             ServiceError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             ServiceError::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+            ServiceError::NoSuchDependency(_) => (StatusCode::UNPROCESSABLE_ENTITY, "no_such_dependency"),
             ServiceError::NoSuchJob(_) => (StatusCode::NOT_FOUND, "no_such_job"),
             ServiceError::NoSuchAttempt { .. } | ServiceError::ForgottenAttempt { .. } => {
                 (StatusCode::NOT_FOUND, "no_such_attempt")

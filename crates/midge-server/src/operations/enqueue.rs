@@ -1,15 +1,17 @@
 //! Enqueueing: a request is checked and completed from the manifest, then written with all others of its call.
 
+pub(crate) mod after;
 mod again;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_core::{Job, NewJob, is_full};
+use midge_core::{Job, Links, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
 use midge_protocol::{JobId, JobKey, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows};
 use xxhash_rust::xxh3::Xxh3;
 
+use self::after::Dependencies;
 use self::again::Asked;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
@@ -101,6 +103,7 @@ pub(crate) fn accept(
             request.priority
         )));
     }
+    after::check(&request)?;
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
         let max = limits::TIME_LIMIT_MAX.as_millis() as u64;
@@ -121,6 +124,7 @@ pub(crate) fn accept(
         due,
         retry_until,
         expires_at,
+        links: Links { after_failed: request.after_failed, ..Links::default() },
     };
     Ok(Accepted { new, request })
 }
@@ -147,6 +151,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         backoff_by_cause,
         retry_until,
         retry_for_ms,
+        after,
+        after_failed,
     } = request;
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
@@ -180,6 +186,8 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         ("backoff_by_cause", backoff_by_cause.as_ref().map(|_| by_cause.join(";"))),
         ("retry_until", retry_until.map(|until| until.to_string())),
         ("retry_for_ms", retry_for_ms.map(|millis| millis.to_string())),
+        ("after", (!after.is_empty()).then(|| format!("{after:?}"))),
+        ("after_failed", (!after_failed.is_default()).then(|| after_failed.as_str().to_owned())),
     ];
     for (name, value) in set {
         if let Some(value) = value {
@@ -207,6 +215,7 @@ pub(crate) fn write(
     let ids: Vec<JobId> = accepted.iter().map(|job| job.new.id).collect();
     let mut known: BTreeMap<JobId, u64> =
         rows.jobs(&ids)?.into_iter().flatten().map(|job| (job.id, job.content_hash)).collect();
+    let mut dependencies = Dependencies::read(rows, accepted.iter().map(|job| job.request.after.as_slice()))?;
     let mut enqueued = Vec::with_capacity(accepted.len());
     let mut jobs = Vec::with_capacity(accepted.len());
     let mut contents = Vec::with_capacity(accepted.len());
@@ -228,7 +237,10 @@ pub(crate) fn write(
                     .map_err(|error| of_many(index, id, error))?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;
-                jobs.push(Job::new(new, now));
+                let job = dependencies.tie(Job::new(new, now), &request.after, now);
+                let job = job.map_err(|error| of_many(index, id, error))?;
+                dependencies.has_come(&job);
+                jobs.push(job);
                 contents.push((id, request));
                 enqueued.push(Enqueued { id, new: true });
             }
@@ -241,7 +253,9 @@ pub(crate) fn write(
             return Err(ServiceError::QueueFull { queue: queue.clone(), max });
         }
     }
+    dependencies.mark(&mut jobs);
     rows.put_jobs(&jobs)?;
+    dependencies.write(rows)?;
     for (id, request) in contents {
         rows.put_content(id, Content::Args, request.args.get().as_bytes())?;
         if let Some(input) = &request.input {

@@ -4,17 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_core::{Change, Job, JobEvent, Lane, Machine, ModuleRow, Outlook, Phase, QueueRow, StateFilter};
+use midge_core::{
+    Change, Job, JobEvent, Lane, Machine, ModuleRow, Outlook, Phase, QueueRow, StateFilter, WhyWaiting,
+};
 use midge_protocol::api::{JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
 use midge_protocol::{AttemptNumber, JobId, JobKey, ModuleName, QueueName, Timestamp};
 use midge_store::{Content, JobSearch, ReadJob, Rows, StoreError};
 use serde_json::value::RawValue;
 
+use super::enqueue::after::asked_for;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
+use crate::settle::{AT_ONCE, Settled, settle};
 use crate::waits::waits;
+
+/// How many of the jobs that one waits for are told as the reason.
+const DEPENDENCIES_TOLD: usize = 3;
 
 /// Bytes that belong to a job and can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,9 +52,10 @@ impl Midge {
                 Err(ServiceError::Store(StoreError::Unreadable(job))) => Err(*job),
                 Err(error) => return Err(error),
             };
-            Ok((job, rows.content(id, Content::Args)?, rows.attempts(id)?))
+            let after = asked_for(rows, id)?;
+            Ok((job, rows.content(id, Content::Args)?, after, rows.attempts(id)?))
         });
-        let (job, args, ended) = found.await?;
+        let (job, args, after, ended) = found.await?;
         let (mut attempts, mut unreadable_attempts) = (Vec::new(), Vec::new());
         for attempt in ended {
             match attempt {
@@ -60,6 +68,7 @@ impl Midge {
         Ok(JobDetail {
             job,
             args: as_json(args.as_deref()),
+            after,
             attempts,
             unreadable_attempts,
             forgotten_attempts,
@@ -98,7 +107,7 @@ impl Midge {
     async fn views(&self, jobs: &[ReadJob]) -> Result<Vec<JobView>, ServiceError> {
         let now = self.inner.clock.now();
         let catalog = self.inner.catalog.get();
-        let World { machines, queues, lanes, modules } = self.world(jobs, &catalog, now).await?;
+        let World { machines, queues, lanes, modules, pending } = self.world(jobs, &catalog, now).await?;
         let max_machines = catalog.manifest.max_machines();
         let mut outlook = Outlook::new(&machines, &queues, &catalog.generation, max_machines, now);
         let view = |job: &ReadJob| {
@@ -109,7 +118,10 @@ impl Midge {
             let served = catalog.manifest.modules.contains_key(&job.module);
             let hold = ModuleRow::hold(modules.get(&job.module), served, now);
             let lane = job.key.as_ref().and_then(|key| lanes.get(&(job.queue.clone(), key.clone())));
-            let why = outlook.why(job, hold, lane, || catalog.policy(&job.queue));
+            let why = match pending.get(&job.id) {
+                Some((jobs, first)) => Some(WhyWaiting::AfterJobs { jobs: *jobs, first: first.clone() }),
+                None => outlook.why(job, hold, lane, || catalog.policy(&job.queue)),
+            };
             JobView { waits: why.map(|why| waits(&why, now)), ..job.view(now) }
         };
         Ok(jobs.iter().map(view).collect())
@@ -133,6 +145,8 @@ impl Midge {
             .filter(limits_keys)
             .filter_map(|job| Some((job.queue.clone(), job.key.clone()?)))
             .collect();
+        let pending = waiting.iter().filter(|job| job.phase() == Phase::Pending);
+        let pending: Vec<JobId> = pending.map(|job| job.id).collect();
         let read = midge_store::read(&*self.inner.store, move |rows| {
             let mut world =
                 World { machines: rows.machines()?, modules: rows.modules()?, ..World::default() };
@@ -145,6 +159,9 @@ impl Midge {
                 if let Some(lane) = rows.lane(&queue, &key)? {
                     world.lanes.insert((queue, key), lane);
                 }
+            }
+            for job in pending {
+                world.pending.insert(job, rows.dependencies(job, DEPENDENCIES_TOLD)?);
             }
             Ok::<_, ServiceError>(world)
         });
@@ -261,16 +278,28 @@ impl Midge {
     /// # Errors
     /// [`ServiceError::Refused`] where it runs: it can be cancelled first.
     pub async fn delete(&self, id: JobId) -> Result<(), ServiceError> {
-        midge_store::write(&*self.inner.store, move |rows| {
+        let now = self.inner.clock.now();
+        let deleted = midge_store::write(&*self.inner.store, move |rows| {
             match one_job(rows, id) {
                 Ok(job) => job.may_be_deleted().map_err(|refused| ServiceError::Refused(id, refused))?,
                 Err(ServiceError::Store(StoreError::Unreadable(_))) => {}
                 Err(error) => return Err(error),
             }
             rows.delete_job(id)?;
-            Ok(())
-        })
-        .await
+            Ok::<_, ServiceError>(settle(rows, AT_ONCE, now)?)
+        });
+        self.tell_settled(deleted.await?);
+        Ok(())
+    }
+
+    /// Wakes who waits for what came of the end of a job that others are to run after.
+    fn tell_settled(&self, settled: Settled) {
+        let inner = &self.inner;
+        inner.tell_ended(&settled.ended);
+        settled.queues.iter().for_each(|queue| inner.waiters.queues.wake(queue));
+        if settled.more || !settled.queues.is_empty() {
+            inner.waiters.dispatcher.notify_one();
+        }
     }
 
     async fn happen(&self, id: JobId, event: JobEvent) -> Result<JobView, ServiceError> {
@@ -280,9 +309,12 @@ impl Midge {
             let change = one_job(rows, id)?.apply(event, now);
             let Change { job, .. } = change.map_err(|refused| ServiceError::Refused(id, refused))?;
             rows.put_jobs(std::slice::from_ref(&job))?;
-            Ok::<_, ServiceError>(job)
+            let ended = job.ended_at().is_some() && job.links.has_dependents;
+            let settled = if ended { settle(rows, AT_ONCE, now)? } else { Settled::default() };
+            Ok::<_, ServiceError>((job, settled))
         });
-        let job = happened.await?;
+        let (job, settled) = happened.await?;
+        self.tell_settled(settled);
         inner.waiters.jobs.wake(&id);
         inner.waiters.queues.wake(&job.queue);
         if let Some(lease) = job.lease() {
@@ -303,6 +335,8 @@ struct World {
     lanes: BTreeMap<(QueueName, JobKey), Lane>,
     /// The rows of modules.
     modules: BTreeMap<ModuleName, ModuleRow>,
+    /// How many jobs each pending one waits for, and the first of them.
+    pending: BTreeMap<JobId, (u64, Vec<JobId>)>,
 }
 
 /// Sleeps until a time; where there is none, for ever.

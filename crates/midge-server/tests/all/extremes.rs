@@ -130,6 +130,8 @@ fn request(chance: &mut StdRng) -> String {
         ("backoff_by_cause", pick(chance, super::again::BY_CAUSE)),
         ("retry_until", pick(chance, TIMES)),
         ("retry_for_ms", pick(chance, NUMBERS)),
+        ("after", pick(chance, super::after::AFTER)),
+        ("after_failed", pick(chance, &[r#""cancel""#, r#""go_on""#, r#""wait""#, r#""""#, "null"])),
     ] {
         match chance.random_range(0..16) {
             0..4 => fields.push((field, of_its_kind.to_owned())),

@@ -1,5 +1,6 @@
 //! A whole server in this process, from outside: over HTTP, by the exchange, and round by round.
 
+mod after;
 mod again;
 mod api;
 mod bounds;

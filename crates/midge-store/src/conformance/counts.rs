@@ -34,7 +34,8 @@ fn changed(job: &Job, chance: &mut Chance) -> Job {
         (Phase::Fresh | Phase::Retrying, 0) => cancelled(job, later),
         (Phase::Fresh | Phase::Retrying, 1) => after(job, JobEvent::Held, later),
         (Phase::Fresh | Phase::Retrying, _) => running(job, "m1"),
-        (Phase::Held, 0) => cancelled(job, later),
+        (Phase::Held | Phase::Pending, 0) => cancelled(job, later),
+        (Phase::Pending, _) => after(job, JobEvent::Met, later),
         (Phase::Held, _) => after(job, JobEvent::Released, later),
         (Phase::Running, 0 | 1) => completed(job, later),
         (Phase::Running, 2) => failed(job, later),
@@ -59,6 +60,7 @@ pub async fn counts_follow_every_change(store: &dyn Store) -> Kept {
             let job = match jobs.get(&id(number)) {
                 Some(job) if chance.below(8) > 0 => changed(job, &mut chance),
                 Some(job) => job.clone(),
+                None if chance.below(6) == 0 => job_of(number, queue, module, due).pending(),
                 None => job_of(number, queue, module, due),
             };
             batch.insert(job.id, job);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::Poll;
 
-use midge_core::{Job, JobEvent, Machine, MachineState, NewJob};
+use midge_core::{Job, JobEvent, Links, Machine, MachineState, NewJob};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy, Usage};
 use midge_protocol::manifest::QueuePolicy;
@@ -58,6 +58,7 @@ pub fn job_of(number: u128, queue_name: &str, module_name: &str, due: i64) -> Jo
         due: at(due),
         retry_until: None,
         expires_at: None,
+        links: Links::default(),
     };
     Job::new(new, at(due.min(0)))
 }

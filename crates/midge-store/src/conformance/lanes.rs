@@ -212,6 +212,7 @@ pub async fn lanes_have_the_numbers_of_their_jobs(store: &dyn Store) -> Kept {
                 Phase::Fresh | Phase::Retrying if job.due() <= now && chance.below(2) == 0 => {
                     super::fixtures::after(&job, midge_core::JobEvent::Held, now)
                 }
+                Phase::Pending => super::fixtures::after(&job, midge_core::JobEvent::Met, now),
                 Phase::Held => super::fixtures::after(&job, midge_core::JobEvent::Released, now),
                 Phase::Fresh | Phase::Retrying => {
                     Job { key: Some(key(names[chance.below(3) as usize])), ..job }

@@ -23,12 +23,13 @@ fn many() -> Vec<Job> {
         let queue = if rare && chance.below(2) == 0 { "rare" } else { "default" };
         let module = if rare && chance.below(2) == 0 { "resize" } else { "hello" };
         let job = job_of(number, queue, module, chance.below(100) as i64);
-        match chance.below(if rare { 6 } else { 2 }) {
+        match chance.below(if rare { 7 } else { 2 }) {
             0 => job,
             1 => completed(&job, at(1_000)),
             2 => failed(&job, at(1_000)),
             3 => running(&job, "m1"),
             4 => cancelled(&job, at(1_000)),
+            5 => job.pending(),
             _ => discarded(&job, at(1_000)),
         }
     });

@@ -22,8 +22,8 @@ use crate::{
 type Undo = Box<dyn FnOnce(&mut Tables)>;
 
 pub(super) struct MemoryRows<'a> {
-    tables: &'a mut Tables,
-    access: Access,
+    pub(super) tables: &'a mut Tables,
+    pub(super) access: Access,
     undo: Vec<Undo>,
 }
 
@@ -40,8 +40,12 @@ impl<'a> MemoryRows<'a> {
     }
 
     /// Writes or deletes one row of the table that `table` chooses.
-    fn set<K, V>(&mut self, table: fn(&mut Tables) -> &mut BTreeMap<K, V>, key: K, value: Option<V>)
-    where
+    pub(super) fn set<K, V>(
+        &mut self,
+        table: fn(&mut Tables) -> &mut BTreeMap<K, V>,
+        key: K,
+        value: Option<V>,
+    ) where
         K: Ord + Clone + 'static,
         V: 'static,
     {
@@ -55,6 +59,7 @@ impl<'a> MemoryRows<'a> {
         let after = job.clone();
         let before = self.tables.set_job(id, job);
         self.count_in_lanes(before.as_deref(), after.as_deref());
+        self.follow_dependencies(id, before.as_deref(), after.as_deref());
         self.undo.push(Box::new(move |tables| {
             tables.set_job(id, before);
         }));
@@ -108,7 +113,7 @@ impl<'a> MemoryRows<'a> {
 
     fn remove(&mut self, id: JobId) {
         self.set_job(id, None);
-        for content in [Content::Args, Content::Input, Content::Result] {
+        for content in [Content::Args, Content::Input, Content::Result, Content::After] {
             self.set(|tables| &mut tables.contents, (id, content), None);
         }
         self.remove_attempts(id, AttemptRange { first: AttemptNumber(0), last: AttemptNumber(u32::MAX) });

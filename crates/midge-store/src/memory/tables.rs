@@ -12,7 +12,7 @@ use midge_protocol::{
     AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
 };
 
-use crate::Content;
+use crate::{Content, Settling};
 
 /// All rows.
 #[derive(Debug, Default)]
@@ -37,6 +37,14 @@ pub(super) struct Tables {
     pub(super) ended: BTreeMap<Phase, BTreeSet<(Timestamp, JobId)>>,
     /// How many jobs of each queue are in each phase. What would be 0 is not there.
     pub(super) counts: BTreeMap<QueueName, BTreeMap<Phase, u64>>,
+    /// The number of each dependency, by the job that waits and the one that it waits for.
+    pub(super) dependencies: BTreeMap<(JobId, JobId), u64>,
+    /// The jobs that wait for a job, by the numbers of their dependencies.
+    pub(super) dependents: BTreeMap<(JobId, u64), JobId>,
+    /// Ends of which somebody is to be told, by their numbers.
+    pub(super) settling: BTreeMap<u64, Settling>,
+    /// The last number that a dependency or such an end was given.
+    pub(super) numbered: u64,
     pub(super) contents: BTreeMap<(JobId, Content), Bytes>,
     pub(super) logs: BTreeMap<(JobId, AttemptNumber), Vec<u8>>,
     pub(super) attempts: BTreeMap<(JobId, AttemptNumber), AttemptView>,
@@ -114,6 +122,7 @@ impl Tables {
                 let line = (job.queue.clone(), job.id);
                 self.held.entry(job.module.clone()).or_default().insert(line);
             }
+            Phase::Pending => {}
             Phase::Running => {
                 if let Some(lease) = job.lease() {
                     self.leased.entry(lease.machine.clone()).or_default().insert(job.id);

@@ -69,7 +69,7 @@ impl Counts {
             Counts { horizon, soonest: horizon, lines: Vec::new(), index: BTreeMap::new(), undo: Vec::new() };
         let mut statement = connection.prepare_cached(
             "SELECT queue, module, fresh, retrying, running, completed, cancelled, discarded,
-                    held, fresh_later, retrying_later FROM counts",
+                    held, pending, fresh_later, retrying_later FROM counts",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -201,6 +201,11 @@ impl Counts {
             *held.entry(line.module.clone()).or_default() += line.jobs(Phase::Held) as u64;
         }
         held
+    }
+
+    /// Returns whether any job is pending.
+    pub(super) fn any_pending(&self) -> bool {
+        self.lines.iter().any(|line| line.has(Phase::Pending))
     }
 
     /// Returns when the next waiting job that is not due at a time will be.

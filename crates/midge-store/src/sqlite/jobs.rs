@@ -124,8 +124,8 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn jobs_held(&mut self, module: &ModuleName, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_held
-                   WHERE phase = 6 AND module = ?1 ORDER BY queue, id";
+        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_out_of_line
+                   WHERE phase >= 6 AND phase = 6 AND module = ?1 ORDER BY queue, id";
         let about_now = self.counts()?.horizon();
         self.found(sql, params![module.as_str()], about_now, limit)
     }
@@ -163,6 +163,7 @@ impl JobRows for SqliteRows<'_> {
             let about_now = rows.counts()?.horizon();
             rows.put_counted(lanes, about_now)?;
             rows.delete_row(before.row, id)?;
+            rows.was_deleted(before.phase, id)?;
             Ok(true)
         })
     }
@@ -264,10 +265,10 @@ impl SqliteRows<'_> {
         }
         let counts = self.counts()?;
         counts.count(after, 1)?;
-        match before {
-            Some(before) => counts.count(before.counted(), -1),
-            None => Ok(()),
+        if let Some(before) = &before {
+            counts.count(before.counted(), -1)?;
         }
+        self.follow_dependencies(before.map(|before| before.phase), job)
     }
 
     /// Inserts a job where there is none with its id. Returns whether it did.
@@ -366,7 +367,10 @@ impl SqliteRows<'_> {
             self.counts()?.count(Counted { queue, module, phase, due }, -1)?;
             found.push((row.get(0)?, id(row.get_ref(1)?)?));
         }
-        found.iter().try_for_each(|(row, id)| self.delete_row(*row, *id))?;
+        for (row, id) in &found {
+            self.delete_row(*row, *id)?;
+            self.was_deleted(phase, *id)?;
+        }
         Ok(found.len())
     }
 
@@ -386,7 +390,11 @@ impl SqliteRows<'_> {
 
     /// Discards jobs that cannot be read: their columns change, and what is in their rows is left as it is. A
     /// transaction that only reads leaves them alone.
-    fn discard(&mut self, unreadable: Vec<(i64, UnreadableJob)>, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn discard(
+        &mut self,
+        unreadable: Vec<(i64, UnreadableJob)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         if unreadable.is_empty() || self.access == Access::Read {
             return Ok(());
         }
@@ -405,6 +413,7 @@ impl SqliteRows<'_> {
                 let key: String = rows.connection.prepare_cached(sql)?.query_row([row], |row| row.get(0))?;
                 let (was, is) = (in_lane(counted_unreadable(&before)), in_lane(counted_unreadable(&after)));
                 rows.count_in_lane(&mut lanes, after.queue.as_str(), &key, Some(was), Some(is))?;
+                rows.is_unreadable(before.phase, after.id)?;
             }
             rows.put_counted(lanes, now)
         })

@@ -29,7 +29,7 @@ pub(super) fn list(
         let mut found = listing.ended(rows, before)?;
         found.append(&mut listing.running(rows, before)?);
         found.append(&mut listing.in_line(rows, before)?);
-        found.append(&mut listing.held(rows, before)?);
+        found.append(&mut listing.out_of_line(rows, before)?);
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.truncate(listing.limit);
         let mut statement = rows.connection.prepare_cached("SELECT body FROM jobs WHERE row = ?1")?;
@@ -91,16 +91,16 @@ impl Listing<'_> {
         Ok(found)
     }
 
-    /// Looks at the newest held jobs of each queue and module.
-    fn held(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
-        let sql = "SELECT id, row FROM jobs INDEXED BY jobs_held
-                   WHERE phase = 6 AND queue = ?1 AND module = ?2
-                   AND id < ?3 AND due > ?4 AND due <= ?5 ORDER BY id DESC LIMIT ?6";
+    /// Looks at the newest held and pending jobs of each queue and module.
+    fn out_of_line(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
+        let sql = "SELECT id, row FROM jobs INDEXED BY jobs_out_of_line
+                   WHERE phase >= 6 AND phase = ?1 AND queue = ?2 AND module = ?3
+                   AND id < ?4 AND due > ?5 AND due <= ?6 ORDER BY id DESC LIMIT ?7";
         let (after, until) = self.due();
         let mut found = Vec::new();
-        for (queue, module, _) in self.parts(rows, &[Phase::Held])? {
-            let (queue, module) = (queue.as_str(), module.as_str());
-            let values = params![queue, module, before.as_bytes(), after, until, self.limit as i64];
+        for (queue, module, phase) in self.parts(rows, &[Phase::Held, Phase::Pending])? {
+            let (queue, module, phase) = (queue.as_str(), module.as_str(), phase as i64);
+            let values = params![phase, queue, module, before.as_bytes(), after, until, self.limit as i64];
             self.collect(rows, sql, values, &mut found)?;
         }
         Ok(found)

@@ -2,6 +2,7 @@
 
 mod again;
 mod bulk;
+mod ties;
 mod wait;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use midge_client::EnqueueRequest;
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits};
 
 use self::again::AgainArgs;
+use self::ties::TiesArgs;
 pub(super) use self::wait::{Told, wait};
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
@@ -33,6 +35,7 @@ Examples:
   midge enqueue report --args @report.json --in 10m --queue nightly
   midge enqueue news --expires-in 1h --backoff 10s..5m --backoff-after trap=none --retry-for 2h
   midge enqueue import --key acme --priority -5
+  midge enqueue report --after 0190b3e4-7d5c-7c3a-9f00-0123456789ab --after-failed go_on
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run
@@ -63,6 +66,8 @@ pub(crate) struct Args {
     time_limit: Option<Duration>,
     #[command(flatten)]
     again: AgainArgs,
+    #[command(flatten)]
+    ties: TiesArgs,
     /// The job's id, a UUID: enqueuing the same again is then the same job
     #[arg(long)]
     id: Option<JobId>,
@@ -78,7 +83,7 @@ pub(crate) struct Args {
     /// Enqueue every line of a file as a job, 1,000 at a time, each time all or none; `-` is stdin
     #[arg(
         long, value_name = "FILE|-",
-        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "max_attempts", "time_limit", "id", "wait", "AgainArgs"]
+        conflicts_with_all = ["module", "args", "input", "queue", "in", "at", "priority", "key", "max_attempts", "time_limit", "id", "wait", "AgainArgs", "TiesArgs"]
     )]
     jsonl: Option<PathBuf>,
     #[command(flatten)]
@@ -120,6 +125,7 @@ impl Args {
             ..EnqueueRequest::new(module)
         };
         self.again.fill(&mut request);
+        self.ties.fill(&mut request);
         Ok(request)
     }
 }

@@ -12,7 +12,7 @@ use midge_cli::table::{Table, cut};
 use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
-use midge_protocol::job::{JobView, State};
+use midge_protocol::job::{Cause, JobView, State};
 use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp, nearest};
 
 use super::enqueue::{self, Told};
@@ -259,7 +259,11 @@ fn remark(job: &JobView, now: Timestamp) -> String {
         State::Completed => {
             job.result_bytes.map(|bytes| format!("result of {}", words::bytes(bytes))).unwrap_or_default()
         }
-        State::Cancelled => String::new(),
+        State::Pending => job.waits.as_ref().map(|waits| waits.text.clone()).unwrap_or_default(),
+        State::Cancelled => match &job.failure {
+            Some(failure) if failure.cause == Cause::Unmet => failure.message.clone(),
+            _ => String::new(),
+        },
     }
 }
 

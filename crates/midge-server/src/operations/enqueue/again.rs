@@ -83,6 +83,11 @@ pub(super) fn retry(
         what: "no job is tried again",
     };
     let until = asked.time(due)?;
+    if !request.after.is_empty() && request.retry_until.is_none() {
+        // It is not known when the job will be due: from then on it is a time.
+        policy.retry_for_ms = request.retry_for_ms.or(retry_for_ms);
+        return Ok((policy, None));
+    }
     Ok((policy, until.or_else(|| retry_for_ms.map(|millis| due.after(Duration::from_millis(millis))))))
 }
 

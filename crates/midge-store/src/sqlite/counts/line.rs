@@ -26,6 +26,7 @@ pub(super) struct Numbers {
     cancelled: i64,
     discarded: i64,
     held: i64,
+    pending: i64,
 }
 
 /// How many of the jobs in line are due after the horizon.
@@ -46,6 +47,7 @@ impl Numbers {
             Phase::Cancelled => &mut self.cancelled,
             Phase::Discarded => &mut self.discarded,
             Phase::Held => &mut self.held,
+            Phase::Pending => &mut self.pending,
         }
     }
 }
@@ -88,6 +90,7 @@ impl Line {
             cancelled: row.get("cancelled")?,
             discarded: row.get("discarded")?,
             held: row.get("held")?,
+            pending: row.get("pending")?,
         };
         self.later = Later { fresh: row.get("fresh_later")?, retrying: row.get("retrying_later")? };
         Ok(())
@@ -100,10 +103,11 @@ impl Line {
             let sql = "DELETE FROM counts WHERE queue = ?1 AND module = ?2";
             connection.prepare_cached(sql)?.execute(params![queue, module])?;
         } else {
-            let Numbers { fresh, retrying, running, completed, cancelled, discarded, held } = self.numbers;
+            let Numbers { fresh, retrying, running, completed, cancelled, discarded, held, pending } =
+                self.numbers;
             let sql = "INSERT OR REPLACE INTO counts (queue, module, fresh, retrying, running, completed, cancelled,
-                           discarded, held, fresh_later, retrying_later)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                           discarded, held, pending, fresh_later, retrying_later)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
             connection.prepare_cached(sql)?.execute(params![
                 queue,
                 module,
@@ -114,6 +118,7 @@ impl Line {
                 cancelled,
                 discarded,
                 held,
+                pending,
                 self.later.fresh,
                 self.later.retrying
             ])?;

@@ -115,7 +115,7 @@ impl Told {
     /// job is not among them: what became of the job is said at the end.
     async fn tell_failed(&mut self, client: &Client, job: &JobView) -> Result<()> {
         let ended = match job.state {
-            State::Scheduled | State::Available | State::Retryable => job.attempt,
+            State::Pending | State::Scheduled | State::Available | State::Retryable => job.attempt,
             State::Running | State::Completed | State::Cancelled | State::Discarded => {
                 AttemptNumber(job.attempt.0.saturating_sub(1))
             }

@@ -23,8 +23,14 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
         return say_json(&detail);
     }
     let now = words::now();
+    let after: Vec<String> = detail.after.iter().map(JobId::to_string).collect();
     for (name, value) in facts(&detail.job, &cut(detail.args.get(), ARGS_WIDTH_MAX), now) {
         say(format_args!("{} {value}", bold(format_args!("{name:<9}"))))?;
+    }
+    if !after.is_empty() {
+        let then = detail.job.after_failed.as_str();
+        let after = cut(&after.join(", "), ARGS_WIDTH_MAX);
+        say(format_args!("{} {after}; if one fails: {then}", bold(format_args!("{:<9}", "after"))))?;
     }
     if !detail.attempts.is_empty() {
         say("")?;

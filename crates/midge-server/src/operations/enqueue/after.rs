@@ -1,0 +1,173 @@
+//! Which jobs a new one is to run after.
+//!
+//! Invariant: each of them is there before, or comes earlier in the same call. So no job waits for itself, however long
+//! the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use midge_core::{Dependency, DependencyEnd, Job, JobEvent};
+use midge_protocol::api::EnqueueRequest;
+use midge_protocol::{JobId, Timestamp, limits};
+use midge_store::{Content, Rows, StoreError};
+
+use crate::error::ServiceError;
+
+/// Checks what a request says of the jobs that its own is to run after.
+pub(super) fn check(request: &EnqueueRequest) -> Result<(), ServiceError> {
+    let invalid = |text: String| Err(ServiceError::Invalid(text));
+    let (after, max) = (&request.after, limits::AFTER_MAX);
+    if after.is_empty() && !request.after_failed.is_default() {
+        let said = request.after_failed.as_str();
+        return invalid(format!(
+            "`after_failed` is \"{said}\", and `after` names no job: name some, or leave it out"
+        ));
+    }
+    if after.len() > max {
+        let jobs = after.len();
+        return invalid(format!(
+            "`after` names {jobs} jobs, and at most {max} may be named: put them into a batch, and wait for that"
+        ));
+    }
+    let mut named = BTreeSet::new();
+    for id in after {
+        if *id == request.id {
+            return invalid(format!("`after` names the job itself, {id}: a job cannot wait for itself"));
+        }
+        if !named.insert(id) {
+            return invalid(format!("`after` names job {id} twice: name it once"));
+        }
+    }
+    Ok(())
+}
+
+/// The jobs that new ones of a call are to run after.
+#[derive(Default)]
+pub(super) struct Dependencies {
+    /// Those that any names.
+    named: BTreeSet<JobId>,
+    /// Those that were there before or have come since.
+    known: BTreeMap<JobId, Job>,
+    /// Those of them that were there before.
+    old: BTreeSet<JobId>,
+    /// Those that somebody waits for.
+    waited_for: BTreeSet<JobId>,
+    /// What each new job waits for.
+    waits: Vec<(JobId, Vec<JobId>)>,
+    /// What each new job was asked to run after.
+    asked: Vec<(JobId, Vec<JobId>)>,
+}
+
+impl Dependencies {
+    /// Reads the jobs that new ones name. Where none names any, nothing is read.
+    pub(super) fn read<'a>(
+        rows: &mut dyn Rows,
+        new: impl Iterator<Item = &'a [JobId]>,
+    ) -> Result<Dependencies, ServiceError> {
+        let (mut named, mut jobs) = (BTreeSet::new(), 0);
+        for after in new {
+            jobs += after.len();
+            named.extend(after.iter().copied());
+        }
+        let max = limits::BULK_AFTER_MAX;
+        if jobs > max {
+            return Err(ServiceError::Invalid(format!(
+                "the jobs of this enqueue name {jobs} jobs in `after`, and at most {max} may be named at once: send \
+                 several, or put those that are waited for into a batch"
+            )));
+        }
+        if named.is_empty() {
+            return Ok(Dependencies::default());
+        }
+        let found = rows.jobs(&named.iter().copied().collect::<Vec<JobId>>())?;
+        let known: BTreeMap<JobId, Job> = found.into_iter().flatten().map(|job| (job.id, job)).collect();
+        let old = known.keys().copied().collect();
+        Ok(Dependencies { named, known, old, ..Dependencies::default() })
+    }
+
+    /// Makes a new job wait for what it is to run after: it is pending where any of those has not ended, and has ended where
+    /// one ended so that it is not to run.
+    pub(super) fn tie(&mut self, job: Job, after: &[JobId], now: Timestamp) -> Result<Job, ServiceError> {
+        let mut waits = Vec::new();
+        let mut unmet = None;
+        for id in after {
+            let on = self.known.get(id).ok_or(ServiceError::NoSuchDependency(*id))?;
+            match DependencyEnd::of(on.phase()).map(|end| (end, job.links.dependency(end))) {
+                None | Some((_, Dependency::Open)) => waits.push(*id),
+                Some((_, Dependency::Met)) => {}
+                Some((end, Dependency::Failed)) => unmet = unmet.or(Some(end.why(*id))),
+            }
+        }
+        if !after.is_empty() {
+            self.asked.push((job.id, after.to_vec()));
+        }
+        if let Some(why) = unmet {
+            let change = job.pending().apply(JobEvent::Unmet { why }, now);
+            return Ok(change.expect("a pending job hears that it is not to run").job);
+        }
+        if waits.is_empty() {
+            return Ok(job);
+        }
+        self.waited_for.extend(waits.iter().copied());
+        self.waits.push((job.id, waits));
+        Ok(job.pending())
+    }
+
+    /// Takes note of a new job: those that come after it in the call may be to run after it.
+    pub(super) fn has_come(&mut self, job: &Job) {
+        if self.named.contains(&job.id) {
+            self.known.insert(job.id, job.clone());
+        }
+    }
+
+    /// Marks those of the new jobs that others wait for, which are told how they end.
+    pub(super) fn mark(&self, jobs: &mut [Job]) {
+        for job in jobs.iter_mut().filter(|job| self.waited_for.contains(&job.id)) {
+            job.links.has_dependents = true;
+        }
+    }
+
+    /// Writes what new jobs wait for. They are written already.
+    pub(super) fn write(self, rows: &mut dyn Rows) -> Result<(), StoreError> {
+        let Dependencies { known, old, waited_for, waits, asked, .. } = self;
+        let marked = |id: &JobId| known.get(id).filter(|job| !job.links.has_dependents).cloned();
+        let marked = waited_for.intersection(&old).filter_map(marked).map(Job::with_dependents);
+        rows.put_jobs(&marked.collect::<Vec<Job>>())?;
+        for (job, on) in waits {
+            rows.put_dependencies(job, &on)?;
+        }
+        for (job, after) in asked {
+            let bytes: Vec<u8> = after.iter().flat_map(JobId::as_bytes).copied().collect();
+            rows.put_content(job, Content::After, &bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes new jobs, each with those that it is to run after, all or none; returns them as they are then. It is the part of
+/// an enqueue that ties jobs to one another.
+///
+/// # Errors
+/// [`ServiceError::NoSuchDependency`] where one of those is not there.
+pub fn put_new(
+    rows: &mut dyn Rows,
+    new: Vec<(Job, Vec<JobId>)>,
+    now: Timestamp,
+) -> Result<Vec<Job>, ServiceError> {
+    let mut dependencies = Dependencies::read(rows, new.iter().map(|(_, after)| after.as_slice()))?;
+    let mut jobs = Vec::with_capacity(new.len());
+    for (job, after) in new {
+        let job = dependencies.tie(job, &after, now)?;
+        dependencies.has_come(&job);
+        jobs.push(job);
+    }
+    dependencies.mark(&mut jobs);
+    rows.put_jobs(&jobs)?;
+    dependencies.write(rows)?;
+    Ok(jobs)
+}
+
+/// Returns the jobs that one was asked to run after, as they are kept.
+pub(in crate::operations) fn asked_for(rows: &mut dyn Rows, job: JobId) -> Result<Vec<JobId>, StoreError> {
+    let bytes = rows.content(job, Content::After)?.unwrap_or_default();
+    Ok(bytes.as_chunks::<16>().0.iter().map(|id| JobId::from_bytes(*id)).collect())
+}

@@ -1,0 +1,65 @@
+//! What `midge enqueue` takes of what ties a job to others.
+
+use midge_client::EnqueueRequest;
+use midge_protocol::JobId;
+use midge_protocol::job::AfterFailed;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TiesArgs {
+    /// Run it after this job has completed; may be repeated
+    #[arg(long, value_name = "ID")]
+    after: Vec<JobId>,
+    /// What becomes of it where such a job does not complete [default: cancel]
+    #[arg(long, value_name = "cancel|go_on|wait", value_parser = parse_after_failed, requires = "after")]
+    after_failed: Option<AfterFailed>,
+}
+
+impl TiesArgs {
+    /// Writes what was said into a request.
+    pub(super) fn fill(&self, request: &mut EnqueueRequest) {
+        request.after = self.after.clone();
+        request.after_failed = self.after_failed.unwrap_or_default();
+    }
+}
+
+fn parse_after_failed(word: &str) -> Result<AfterFailed, String> {
+    let all = [AfterFailed::Cancel, AfterFailed::GoOn, AfterFailed::Wait];
+    let found = all.into_iter().find(|after_failed| after_failed.as_str() == word);
+    found.ok_or_else(|| {
+        let hint = match midge_protocol::nearest(word, all.iter().map(|after_failed| after_failed.as_str())) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => "use cancel, go_on or wait".to_owned(),
+        };
+        format!("a job cannot {word}: {hint}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn what_a_job_is_to_run_after_is_asked_for_as_it_is_said() {
+        let ids = ["0190b3e4-7d5c-7c3a-9f00-0123456789ab", "0190b3e4-7d5c-7c3a-9f00-0123456789ac"];
+        let line =
+            ["midge", "enqueue", "hello", "--after", ids[0], "--after", ids[1], "--after-failed", "go_on"];
+        let Command::Enqueue(args) = Cli::parse_from(line).command else { panic!("not enqueue") };
+        let request = serde_json::to_value(args.request().unwrap()).unwrap();
+        assert_eq!((&request["after"], &request["after_failed"]), (&ids.into(), &"go_on".into()));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_may() {
+        let refused = |words: &[&str]| {
+            let line = ["midge", "enqueue", "hello"].iter().chain(words);
+            Cli::try_parse_from(line).unwrap_err().to_string()
+        };
+        let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+        assert!(refused(&["--after", "x"]).contains("a UUID such as"));
+        assert!(refused(&["--after", id, "--after-failed", "go-on"]).contains("did you mean `go_on`?"));
+        assert!(refused(&["--after-failed", "wait"]).contains("--after <ID>"));
+        assert!(refused(&["--jsonl", "jobs.jsonl", "--after", id]).contains("cannot be used with"));
+    }
+}

@@ -1,0 +1,136 @@
+//! Jobs that are to run after others, in the simulated world, and what must always be true of them: none starts before
+//! what it waits for has happened, and none waits for ever.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use midge_core::{DependencyEnd, Job, NewJob, Phase};
+use midge_protocol::job::{AfterFailed, Cause};
+use midge_protocol::{JobId, Timestamp};
+use midge_store::{Rows, StoreError};
+
+use super::ledger::{Broken, ensure};
+use super::world::{Event, World};
+
+/// The most jobs that one is to run after.
+const AFTER_MAX: u64 = 4;
+
+/// A job that somebody asks for.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) job: NewJob,
+    pub(super) after: Vec<JobId>,
+}
+
+/// Writes a new job as an enqueue does. One whose dependencies are not there is refused.
+pub(super) fn put(rows: &mut dyn Rows, asked: Asked, now: Timestamp) -> Result<(), StoreError> {
+    let new = vec![(Job::new(asked.job, now), asked.after)];
+    midge_server::put_new(rows, new, now).map_err(|error| StoreError::Failed(error.to_string()))?;
+    Ok(())
+}
+
+/// What is remembered of jobs that are to run after others.
+#[derive(Default)]
+pub(super) struct After {
+    /// What each job is to run after, and what becomes of it where one of those fails.
+    asked: BTreeMap<JobId, (Vec<JobId>, AfterFailed)>,
+    /// How each job has ended so far. One may be retried, and end otherwise.
+    ends: BTreeMap<JobId, BTreeSet<DependencyEnd>>,
+    /// Those that were seen to wait for others.
+    waited: BTreeSet<JobId>,
+    /// Those that were cancelled for what did not happen.
+    unmet: BTreeSet<JobId>,
+}
+
+impl After {
+    /// Somebody asks for a job.
+    pub(super) fn asked(&mut self, new: &Asked) {
+        if !new.after.is_empty() {
+            self.asked.insert(new.job.id, (new.after.clone(), new.job.links.after_failed));
+        }
+    }
+
+    /// Takes note of how a job ended.
+    pub(super) fn note(&mut self, job: &Job) {
+        if let Some(end) = DependencyEnd::of(job.phase()) {
+            self.ends.entry(job.id).or_default().insert(end);
+        }
+    }
+
+    /// Checks a job against what it was before. All ends of the transaction are noted.
+    pub(super) fn check(&mut self, before: Option<&Job>, job: &Job, by_hand: bool) -> Result<(), Broken> {
+        let Some((after, then)) = self.asked.get(&job.id) else {
+            return ensure(job.phase() != Phase::Pending, || format!("{} waits for nothing", job.id));
+        };
+        if job.phase() == Phase::Pending {
+            self.waited.insert(job.id);
+            return Ok(());
+        }
+        if before.is_some_and(|before| before.phase() != Phase::Pending) {
+            return Ok(());
+        }
+        let ended = |id: &JobId, end: fn(&DependencyEnd) -> bool| {
+            self.ends.get(id).is_some_and(|ends| ends.iter().any(end))
+        };
+        let completed = |end: &DependencyEnd| *end == DependencyEnd::Completed;
+        if job.failure.as_ref().is_some_and(|failure| failure.cause == Cause::Unmet) {
+            ensure(after.iter().any(|id| ended(id, |end| *end != DependencyEnd::Completed)), || {
+                format!("{} does not run, and nothing that it waits for has failed: {job:?}", job.id)
+            })?;
+            self.unmet.insert(job.id);
+            return ensure(*then == AfterFailed::Cancel, || format!("{} was to run anyway: {job:?}", job.id));
+        }
+        // It was cancelled by hand, or has expired.
+        if job.ended_at().is_some() || by_hand {
+            return Ok(());
+        }
+        let met = |id: &JobId| match then {
+            AfterFailed::GoOn => ended(id, |_| true),
+            AfterFailed::Cancel | AfterFailed::Wait => ended(id, completed),
+        };
+        let early = after.iter().find(|id| !met(id));
+        ensure(early.is_none(), || format!("{} goes on before {early:?} has ended: {job:?}", job.id))
+    }
+}
+
+impl World {
+    /// Draws what a job is to run after: some of those that were drawn before, near ones more often.
+    pub(super) fn draw_after(&mut self, mut job: NewJob, drawn: &[JobId]) -> Asked {
+        let mut after = BTreeSet::new();
+        if !drawn.is_empty() && self.chance.below(3) == 0 {
+            for _ in 0..1 + self.chance.below(AFTER_MAX) {
+                let far = if self.chance.below(2) == 0 { 1 } else { drawn.len() as u64 };
+                let back = 1 + self.chance.below(far) as usize;
+                after.insert(drawn[drawn.len() - back]);
+            }
+            let all = [AfterFailed::Cancel, AfterFailed::GoOn, AfterFailed::Wait];
+            job.links.after_failed = all[self.chance.below(3) as usize];
+        }
+        Asked { job, after: after.into_iter().collect() }
+    }
+
+    /// Somebody starts by hand what waits for jobs that have ended otherwise than it needs.
+    pub(super) fn start_what_waits_in_vain(&mut self) {
+        let ids: Vec<JobId> =
+            self.ledger.jobs().filter(|job| job.phase() == Phase::Pending).map(|job| job.id).collect();
+        for id in ids {
+            let on = self.store.look(move |rows| {
+                let (_, on) = rows.dependencies(id, usize::MAX)?;
+                rows.jobs(&on)
+            });
+            if on.iter().flatten().all(|job| job.ended_at().is_some()) {
+                self.after(Duration::ZERO, Event::Ask { job: id, retry: true });
+            }
+        }
+    }
+
+    /// Counts what came of jobs that were to run after others.
+    pub(super) fn count_after(&mut self) {
+        for _ in 0..self.ledger.after.waited.len() {
+            self.trace.count("jobs that waited for others");
+        }
+        for _ in 0..self.ledger.after.unmet.len() {
+            self.trace.count("jobs whose dependency failed");
+        }
+    }
+}
