@@ -6,6 +6,7 @@
 
 mod after;
 mod api;
+mod batches;
 mod calls;
 mod chance;
 mod finale;

@@ -217,7 +217,7 @@ async fn enqueue_waiting(client: &Client, count: usize) -> Result<()> {
     let full = lab::queue("warm")?;
     let waiting = || EnqueueRequest::new(modules::name(modules::NOOP)).queue(full.clone());
     let jobs = std::iter::repeat_with(waiting).take(count);
-    Ok(client.enqueue_in_batches(jobs, BULK_JOBS, |_| {}).await?)
+    Ok(client.enqueue_in_bulks(jobs, BULK_JOBS, |_| {}).await?)
 }
 
 async fn wait_for_host(client: &Client) -> Result<()> {

@@ -216,7 +216,7 @@ async fn measure(lab: &Lab, queues: &Queues, report: &mut Report<Figures>, began
     }
     report.rows.push(meter.end("enqueued in bulk by library, 1000 at once".to_owned(), jobs)?);
     let meter = Meter::begin()?;
-    lab.client.enqueue_in_batches(requests(&queues.held, BULKS * BULK_JOBS), BULK_JOBS, |_| {}).await?;
+    lab.client.enqueue_in_bulks(requests(&queues.held, BULKS * BULK_JOBS), BULK_JOBS, |_| {}).await?;
     report.rows.push(meter.end("enqueued in bulk over HTTP, 1000 at once".to_owned(), jobs)?);
 
     spinner.set_message("how far a guest counts in a millisecond");

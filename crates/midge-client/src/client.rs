@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, Machines, Modules,
-    Pause, PauseRequest, Queues, RunRequest, ScheduleView, Schedules,
+    BatchFilter, BatchMade, BatchPage, BatchRequest, BatchView, BulkEnqueued, BulkRequest, EnqueueRequest,
+    Enqueued, JobDetail, JobFilter, JobPage, Machines, Modules, Pause, PauseRequest, Queues, RunRequest,
+    ScheduleView, Schedules,
 };
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, Secret, limits};
+use midge_protocol::{AttemptNumber, BatchId, JobId, ModuleName, QueueName, ScheduleName, Secret, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -22,8 +23,8 @@ const WAIT_CALL_MAX: Duration = Duration::from_secs(60);
 const WAIT_PAUSE: Duration = Duration::from_millis(100);
 /// The server's word for a job that has no result, or none yet.
 const NO_CONTENT: &str = "no_content";
-/// The most of inputs and args in one batch: in base64 and with the rest they stay within a body's bound.
-const BATCH_BYTES_MAX: usize = limits::ENQUEUE_BODY_BYTES_MAX / 2;
+/// The most of inputs and args in one bulk: in base64 and with the rest they stay within a body's bound.
+const BULK_BYTES_MAX: usize = limits::ENQUEUE_BODY_BYTES_MAX / 2;
 
 /// A client of one server. Cloning it is cheap, and clones share their connections.
 #[derive(Debug, Clone)]
@@ -69,7 +70,7 @@ impl Client {
     }
 
     /// Enqueues many jobs in one transaction: all or none. More than [`limits::BULK_JOBS_MAX`] are refused, and so
-    /// is more than [`limits::ENQUEUE_BODY_BYTES_MAX`] of them; [`Client::enqueue_in_batches`] takes any number.
+    /// is more than [`limits::ENQUEUE_BODY_BYTES_MAX`] of them; [`Client::enqueue_in_bulks`] takes any number.
     pub async fn enqueue_all(&self, requests: Vec<EnqueueRequest>) -> Result<Vec<Enqueued>, ClientError> {
         let body = json(&BulkRequest { jobs: requests })?;
         let call = Call { body: Some(body), ..Call::post(&["jobs", "bulk"], Repeat::Safe) };
@@ -78,28 +79,28 @@ impl Client {
 
     /// Enqueues any number of jobs, at most `len` of them in one transaction, and tells `done` after each.
     ///
-    /// Each batch is all or none, but the whole is not: after an error, those before it are enqueued. To go on,
+    /// Each bulk is all or none, but the whole is not: after an error, those before it are enqueued. To go on,
     /// repeat the call with the same requests; those that are there already are not enqueued again.
-    pub async fn enqueue_in_batches(
+    pub async fn enqueue_in_bulks(
         &self,
         requests: impl IntoIterator<Item = EnqueueRequest>,
         len: usize,
         mut done: impl FnMut(&[Enqueued]),
     ) -> Result<(), ClientError> {
         let len = len.clamp(1, limits::BULK_JOBS_MAX);
-        let mut batch = Vec::new();
+        let mut bulk = Vec::new();
         let mut bytes = 0;
         for request in requests {
             let more = request.args.get().len() + request.input.as_ref().map_or(0, Bytes::len);
-            if batch.len() == len || (!batch.is_empty() && bytes + more > BATCH_BYTES_MAX) {
-                done(&self.enqueue_all(std::mem::take(&mut batch)).await?);
+            if bulk.len() == len || (!bulk.is_empty() && bytes + more > BULK_BYTES_MAX) {
+                done(&self.enqueue_all(std::mem::take(&mut bulk)).await?);
                 bytes = 0;
             }
             bytes += more;
-            batch.push(request);
+            bulk.push(request);
         }
-        if !batch.is_empty() {
-            done(&self.enqueue_all(batch).await?);
+        if !bulk.is_empty() {
+            done(&self.enqueue_all(bulk).await?);
         }
         Ok(())
     }
@@ -119,6 +120,7 @@ impl Client {
             .query("state", filter.state)
             .query("queue", filter.queue.as_ref())
             .query("module", filter.module.as_ref())
+            .query("batch", filter.batch)
             .query("before", filter.before)
             .query("limit", filter.limit);
         self.ask(call).await
@@ -231,6 +233,45 @@ impl Client {
     /// [`ClientError::Refused`] where there is no such job, or it runs: cancel it first.
     pub async fn delete(&self, id: JobId) -> Result<(), ClientError> {
         self.transport.send(&Call::delete(&["jobs", &id.to_string()])).await.map(drop)
+    }
+
+    /// Makes a batch, which is open: jobs can be added until it is closed. Repeating the same request gives the same batch.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where a job that it is to run is not in order.
+    pub async fn make_batch(&self, request: &BatchRequest) -> Result<BatchMade, ClientError> {
+        let call = Call { body: Some(json(request)?), ..Call::post(&["batches"], Repeat::Safe) };
+        self.ask(call).await
+    }
+
+    /// Returns a batch, with how many of its jobs are in which state.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the code `no_such_batch` where there is none of that id, or it is deleted by now.
+    pub async fn batch(&self, id: BatchId) -> Result<BatchView, ClientError> {
+        self.ask(Call::get(&["batches", &id.to_string()])).await
+    }
+
+    /// Returns a page of batches, the highest id first. Its `next` goes into the `before` of the next filter.
+    pub async fn batches(&self, filter: &BatchFilter) -> Result<BatchPage, ClientError> {
+        let call = Call::get(&["batches"]).query("before", filter.before).query("limit", filter.limit);
+        self.ask(call).await
+    }
+
+    /// Closes a batch: no job can be added, and it ends when all of its jobs have.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such batch.
+    pub async fn close_batch(&self, id: BatchId) -> Result<BatchView, ClientError> {
+        self.ask(Call::post(&["batches", &id.to_string(), "close"], Repeat::Safe)).await
+    }
+
+    /// Closes a batch and cancels its jobs, those that run too.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such batch, or it has ended.
+    pub async fn cancel_batch(&self, id: BatchId) -> Result<BatchView, ClientError> {
+        self.ask(Call::post(&["batches", &id.to_string(), "cancel"], Repeat::Unsent)).await
     }
 
     /// Returns the queues that are declared or hold jobs.

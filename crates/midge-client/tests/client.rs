@@ -278,7 +278,7 @@ async fn batches_hold_as_many_jobs_and_bytes_as_they_may() {
     });
     let (stub, client) = Stub::answering(answers).await;
     let mut done = Vec::new();
-    client.enqueue_in_batches(requests, 2, |batch| done.push(batch.len())).await.unwrap();
+    client.enqueue_in_bulks(requests, 2, |bulk| done.push(bulk.len())).await.unwrap();
     assert_eq!(done, [2, 2, 1]);
     let sent = |asked: &Asked| serde_json::from_slice::<BulkRequest>(&asked.body).unwrap().jobs.len();
     assert_eq!(stub.asked().iter().map(sent).collect::<Vec<_>>(), [2, 2, 1]);

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | What may happen to a job? | [`Job::apply`] |
 //! | What does the end of a job mean for those that are to run after it? | [`Links::dependency`] |
+//! | When does a batch end, what is run then, and why can nothing wait for itself? | [`Batch`] |
 //! | What is a job whose row cannot be read? | [`UnreadableJob`] |
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
@@ -29,6 +30,7 @@ mod unreadable;
 
 mod admit;
 mod backoff;
+mod batch;
 mod bucket;
 mod counts;
 mod filter;
@@ -50,6 +52,7 @@ pub use admit::{
     room_for_new,
 };
 pub use backoff::{backoff, in_vain_wait};
+pub use batch::{Batch, BatchRefused, Callback, CancelJobs};
 pub use bucket::Bucket;
 pub use counts::JobCounts;
 pub use filter::StateFilter;

@@ -43,6 +43,8 @@ impl UnreadableJob {
             priority: 0,
             key: None,
             after_failed: AfterFailed::default(),
+            batch: None,
+            callback_of: None,
             state: self.state_at(now),
             attempt: AttemptNumber(0),
             spent: 0,

@@ -10,7 +10,7 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, QueueName, Timestamp, limits};
 
 use crate::fleet::{Fleet, Trouble};
-use crate::{Hold, Job, JobCounts, JobState, Lane, Machine, MachineState, Phase, QueueRow};
+use crate::{Callback, Hold, Job, JobCounts, JobState, Lane, Machine, MachineState, Phase, QueueRow};
 
 /// Why a job that waits does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub enum WhyWaiting {
         /// The first few of them.
         first: Vec<JobId>,
     },
+    /// It is a callback of a batch, whose time has not come.
+    AfterBatch(Callback),
     /// Its module is not among those that are served now.
     ModuleNotServed,
     /// Its module is paused.

@@ -1,6 +1,7 @@
 //! What the HTTP API under `/v1` takes and gives, as JSON.
 
 mod args;
+mod batches;
 mod schedules;
 
 use std::collections::BTreeMap;
@@ -12,13 +13,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub use self::args::{InvalidArgs, check_args};
+pub use self::batches::{
+    BatchCounts, BatchEvent, BatchFilter, BatchMade, BatchPage, BatchRequest, BatchState, BatchView,
+};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
 use crate::job::{AfterFailed, AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::object::objects;
 use crate::{
-    AttemptNumber, AttemptRange, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Timestamp,
-    limits,
+    AttemptNumber, AttemptRange, BatchId, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName,
+    Timestamp, limits,
 };
 
 /// `POST /v1/jobs`: a request to run a module.
@@ -88,6 +92,9 @@ pub struct EnqueueRequest {
     /// What becomes of this job where one of those does not complete: by default it is cancelled.
     #[serde(default, skip_serializing_if = "AfterFailed::is_default")]
     pub after_failed: AfterFailed,
+    /// The batch that the job is one of. It has to be open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
 }
 
 fn some_by_cause<'de, D: Deserializer<'de>>(map: D) -> Result<Option<BTreeMap<Cause, Backoff>>, D::Error> {
@@ -120,6 +127,7 @@ impl EnqueueRequest {
             retry_for_ms: None,
             after: Vec::new(),
             after_failed: AfterFailed::default(),
+            batch: None,
         }
     }
 
@@ -200,6 +208,13 @@ impl EnqueueRequest {
     #[must_use]
     pub fn after_failed(mut self, then: AfterFailed) -> EnqueueRequest {
         self.after_failed = then;
+        self
+    }
+
+    /// Makes the job one of a batch, which has to be open.
+    #[must_use]
+    pub fn batch(mut self, batch: BatchId) -> EnqueueRequest {
+        self.batch = Some(batch);
         self
     }
 
@@ -302,6 +317,9 @@ pub struct JobFilter {
     /// Only jobs of this module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<ModuleName>,
+    /// Only jobs of this batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
     /// Only jobs whose id sorts before this one: the last of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<JobId>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::cause::{Cause, NotTriedAgain, UnknownCause};
 use crate::object::objects;
 pub use crate::retry::{Backoff, InvalidBackoff, RetryPolicy};
-use crate::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp, limits};
+use crate::{AttemptNumber, BatchId, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp, limits};
 
 /// The public states of a job, as in Oban and River.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -293,6 +293,12 @@ pub struct JobView {
     /// What becomes of it where a job that it is to run after does not complete.
     #[serde(default, skip_serializing_if = "AfterFailed::is_default")]
     pub after_failed: AfterFailed,
+    /// The batch that it is one of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+    /// The batch that it is a callback of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback_of: Option<BatchId>,
     /// The job's state at the time of asking.
     pub state: State,
     /// Why the job does not start, where it waits and that was looked up.

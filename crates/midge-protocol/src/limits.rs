@@ -32,6 +32,10 @@ pub const BULK_JOBS_MAX: usize = 10_000;
 pub const AFTER_MAX: usize = 1_000;
 /// Jobs that all jobs of one bulk enqueue wait for together: rows of one transaction.
 pub const BULK_AFTER_MAX: usize = 50_000;
+/// What a batch is, for people: shown in a line.
+pub const BATCH_NAME_BYTES_MAX: usize = 256;
+/// Batches that have not ended: each is a row that only whoever made it can end.
+pub const BATCHES_MAX: u64 = 10_000;
 /// The body of a bulk enqueue, and of one enqueue: an input in base64, args, and room to spare.
 pub const ENQUEUE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The body of an exchange, both ways. At least one largest input or result always fits.

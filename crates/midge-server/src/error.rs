@@ -1,8 +1,9 @@
 //! Why something that was asked of a server is not done.
 
-use midge_core::JobRefused;
+use midge_core::{BatchRefused, JobRefused};
+use midge_protocol::api::BatchEvent;
 use midge_protocol::job::State;
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, ScheduleName, limits};
+use midge_protocol::{AttemptNumber, BatchId, JobId, ModuleName, QueueName, ScheduleName, limits};
 use midge_store::StoreError;
 
 /// Why something that was asked for is not done. Every text says what to do next.
@@ -90,6 +91,29 @@ pub enum ServiceError {
          long ago may be deleted"
     )]
     NoSuchDependency(JobId),
+    /// There is no batch of that id.
+    #[error("there is no batch {0}: it was never made here, or ended so long ago that it was deleted")]
+    NoSuchBatch(BatchId),
+    /// The batch does not allow what was asked for.
+    #[error(transparent)]
+    BatchRefused(#[from] BatchRefused),
+    /// The id belongs to a batch that was made with other content.
+    #[error("batch {0} is already there with other content: make a new id for a new batch")]
+    BatchConflict(BatchId),
+    /// So many batches have not ended that no other may be made.
+    #[error("{max} batches have not ended: close or cancel some (`midge batches`), and try again")]
+    TooManyBatches {
+        /// The most that may be.
+        max: u64,
+    },
+    /// A job that a batch is to run cannot be enqueued.
+    #[error("`{}`: {error}", .when.field())]
+    OfCallback {
+        /// When the batch was to run it.
+        when: BatchEvent,
+        /// Why it cannot be enqueued.
+        error: Box<ServiceError>,
+    },
     /// There is no job of that id: it never was, or has been deleted since it ended.
     #[error("there is no job {0}: it was never enqueued here, or ended so long ago that it was deleted")]
     NoSuchJob(JobId),

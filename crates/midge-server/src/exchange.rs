@@ -43,6 +43,8 @@ pub struct Exchanged {
     pub changed: bool,
     /// The queues that have jobs which waited for one that ended.
     pub returned: Vec<QueueName>,
+    /// The Machines that run jobs of a batch which is cancelled.
+    pub tell: Vec<MachineName>,
     /// Whether jobs of the queue that had to wait, behind a suspect or for a limit, may be claimed now.
     pub unblocked: bool,
     /// When there may be more for the host without anything else happening: a rate has come back, or a lane has its turn.
@@ -52,11 +54,6 @@ pub struct Exchanged {
 }
 
 impl Exchanged {
-    /// Returns whether a job ended that others are to run after.
-    fn has_news_for_dependents(&self) -> bool {
-        self.ended.iter().any(|job| job.links.has_dependents)
-    }
-
     /// Makes the answer to a host that may go, and knows it already or will at once.
     fn left() -> Exchanged {
         let answer = Answer { left: true, ..Answer::default() };

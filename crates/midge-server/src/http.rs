@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod batches;
 mod bodies;
 mod hosts;
 mod site;
@@ -45,6 +46,10 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/jobs/{id}/log", get(log))
         .route("/v1/jobs/{id}/cancel", post(cancel))
         .route("/v1/jobs/{id}/retry", post(retry))
+        .route("/v1/batches", post(batches::make).get(batches::list))
+        .route("/v1/batches/{id}", get(batches::one))
+        .route("/v1/batches/{id}/close", post(batches::close))
+        .route("/v1/batches/{id}/cancel", post(batches::cancel))
         .route("/v1/queues", get(queues))
         .route("/v1/queues/{name}/pause", post(pause_queue))
         .route("/v1/queues/{name}/resume", post(resume_queue))

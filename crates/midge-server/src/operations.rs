@@ -1,5 +1,6 @@
 //! What can be asked of a server, apart from HTTP: each file adds methods to [`crate::Midge`].
 
+pub(crate) mod batches;
 pub(crate) mod enqueue;
 mod jobs;
 mod machines;

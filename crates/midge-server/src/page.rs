@@ -3,6 +3,8 @@
 //! Invariant: it knows only the public HTTP API. Each page is made from the API's own answers, asked for with the
 //! visitor's own rights. All text of guests, hosts, callers and the Machines API goes through [`shown`].
 
+mod batches;
+
 use std::convert::Infallible;
 use std::sync::LazyLock;
 
@@ -17,7 +19,9 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
-use midge_protocol::api::{ApiError, JobDetail, JobPage, Machines, ModuleView, Modules, Queues, Schedules};
+use midge_protocol::api::{
+    ApiError, BatchPage, JobDetail, JobPage, Machines, ModuleView, Modules, Queues, Schedules,
+};
 use midge_protocol::job::{AfterFailed, JobView, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use serde::de::DeserializeOwned;
@@ -39,6 +43,7 @@ const SHOWN_BYTES_MAX: usize = 64 * 1024;
 pub(crate) fn routes(api: Router) -> Router {
     Router::new()
         .route("/", get(overview))
+        .route("/batches/{id}", get(batches::batch))
         .route("/jobs/{id}", get(job))
         .route("/jobs/{id}/{action}", post(act))
         .method_not_allowed_fallback(not_allowed)
@@ -157,11 +162,13 @@ async fn overview(
     let retrying: JobPage = api.get("/v1/jobs?state=retryable&limit=25", &visitor).await?;
     let machines: Machines = api.get("/v1/machines", &visitor).await?;
     let schedules: Schedules = api.get("/v1/schedules", &visitor).await?;
+    let batches: BatchPage = api.get("/v1/batches?limit=25", &visitor).await?;
     let body = html! {
         section { h2 { "Queues" } (queues_table(&queues)) }
         @if !held.is_empty() { section { h2 { "Modules that start no jobs" } (modules_table(&held)) } }
         section { h2 { "Machines, " (queues.machines) " of " (queues.max_machines) } (machines_table(&machines)) }
         @if !schedules.schedules.is_empty() { section { h2 { "Schedules" } (schedules_table(base, &schedules)) } }
+        @if !batches.batches.is_empty() { section { h2 { "Batches" } (batches::table(base, &batches.batches)) } }
         @if !failed.jobs.is_empty() { section { h2 { "Discarded jobs" } (jobs_table(base, &failed.jobs)) } }
         @if !retrying.jobs.is_empty() {
             section { h2 { "Jobs to be tried again" } (jobs_table(base, &retrying.jobs)) }
@@ -428,6 +435,8 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
             tr { th { "scheduled" } td { (time(job.scheduled_at)) } }
             @if let Some(waits) = &job.waits { tr { th { "waits" } td { (shown::line(&waits.text)) } } }
+            @if let Some(batch) = job.batch { tr { th { "batch" } td { (batches::link(base, batch)) } } }
+            @if let Some(batch) = job.callback_of { tr { th { "runs for" } td { "batch " (batches::link(base, batch)) } } }
             @if !detail.after.is_empty() { tr { th { "after" } td { (after(base, detail)) } } }
             @if let Some(suspicion) = &job.suspicion { tr { th { "suspect" } td { (shown::line(&suspicion.to_string())) } } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use midge_core::WhyWaiting;
-use midge_protocol::api::Pause;
+use midge_core::{Callback, WhyWaiting};
+use midge_protocol::api::{BatchEvent, Pause};
 use midge_protocol::job::Waits;
 use midge_protocol::{JobId, Timestamp};
 
@@ -18,6 +18,14 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
         WhyWaiting::Scheduled { at } => ("scheduled", format!("scheduled for {}", clock(*at, now))),
         WhyWaiting::TriedAgain { at } => ("tried_again", format!("tried again at {}", clock(*at, now))),
         WhyWaiting::AfterJobs { jobs: number, first } => ("after_jobs", after_jobs(*number, first)),
+        WhyWaiting::AfterBatch(Callback { batch, when }) => {
+            let when = match when {
+                BatchEvent::Completed => "all jobs have completed",
+                BatchEvent::Ended => "all jobs have ended",
+                BatchEvent::Failure => "a job is discarded",
+            };
+            ("after_batch", format!("it is to run when {when} of batch {batch}"))
+        }
         WhyWaiting::ModuleNotServed => {
             ("module_not_served", "no module of this name is served now".to_owned())
         }
@@ -117,6 +125,8 @@ fn count(number: u64, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use midge_protocol::BatchId;
+
     use super::*;
 
     #[test]
@@ -150,6 +160,13 @@ mod tests {
             (
                 WhyWaiting::AfterJobs { jobs: 9, first: vec![JobId::from_bytes([1; 16])] },
                 "it is to run after 9 jobs that did not complete yet: 01010101-0101-0101-0101-010101010101 and 8 more",
+            ),
+            (
+                WhyWaiting::AfterBatch(Callback {
+                    batch: BatchId::from_bytes([1; 16]),
+                    when: BatchEvent::Completed,
+                }),
+                "it is to run when all jobs have completed of batch 01010101-0101-0101-0101-010101010101",
             ),
             (WhyWaiting::PlaceIsFree, "a place is free: a Machine is about to take it"),
             (WhyWaiting::MachineStarts, "a Machine is starting"),

@@ -3,6 +3,7 @@
 //! A backend's test is one line: `midge_store::conformance!(open);`, where `open` returns an empty store and what has
 //! to live as long as it. A bug in one backend first becomes a rule here.
 
+pub mod batches;
 pub mod contents;
 pub mod counts;
 pub mod dependencies;
@@ -72,6 +73,12 @@ macro_rules! conformance {
             dependencies::those_that_wait_for_a_job_are_told_that_it_is_deleted
             dependencies::dependencies_forget_work_that_fails
             dependencies::links_are_found_as_they_were_written
+            batches::a_batch_is_found_as_it_was_written
+            batches::a_batch_counts_its_jobs_whatever_becomes_of_them
+            batches::a_batch_that_has_to_act_is_found_until_it_has
+            batches::a_batch_forgets_work_that_fails
+            batches::the_jobs_of_a_batch_are_found_and_listed
+            batches::batches_are_listed_highest_first_and_deleted_when_no_job_is_left
             listing::jobs_are_listed_newest_first
             listing::every_search_lists_exactly_what_fits
             listing::pages_follow_one_another_without_gap_or_repeat
@@ -127,6 +134,7 @@ mod tests {
     fn every_rule_is_listed() {
         let list = include_str!("conformance.rs");
         let files = [
+            ("batches", include_str!("conformance/batches.rs")),
             ("contents", include_str!("conformance/contents.rs")),
             ("counts", include_str!("conformance/counts.rs")),
             ("dependencies", include_str!("conformance/dependencies.rs")),

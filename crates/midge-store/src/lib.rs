@@ -3,6 +3,7 @@
 //! Invariant: it finds, locks and writes rows and decides nothing. A rule about jobs is never SQL: the caller's
 //! closure gets the rows, asks `midge-core`, and writes what it says, so no two backends can disagree.
 
+mod batch_rows;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dependency_rows;
@@ -11,6 +12,7 @@ mod rows;
 mod sqlite;
 mod work;
 
+pub use batch_rows::BatchRows;
 pub use dependency_rows::{DependencyRows, Dependent, Settling};
 pub use memory::MemoryStore;
 pub use rows::{

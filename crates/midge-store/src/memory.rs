@@ -3,6 +3,7 @@
 //! Invariant: no thread, no clock, no chance. Work runs inside the poll of the call, so a simulation repeats
 //! exactly under one seed.
 
+mod batches;
 mod dependencies;
 mod rows;
 mod tables;

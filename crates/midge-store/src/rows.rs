@@ -11,10 +11,11 @@ use midge_core::{
 };
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
-    AttemptNumber, AttemptRange, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
+    AttemptNumber, AttemptRange, BatchId, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName,
+    Timestamp,
 };
 
-use crate::DependencyRows;
+use crate::{BatchRows, DependencyRows};
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
@@ -135,7 +136,9 @@ fn received<T, E: From<StoreError>>(
 }
 
 /// Everything that can be done in a transaction.
-pub trait Rows: JobRows + LaneRows + DependencyRows + ContentRows + MachineRows + ScheduleRows {
+pub trait Rows:
+    JobRows + LaneRows + DependencyRows + BatchRows + ContentRows + MachineRows + ScheduleRows
+{
     /// Writes what an event changed: the job, and the attempt that ended. What the job does not keep any more is deleted.
     fn put_change(&mut self, change: &Change) -> Result<(), StoreError> {
         self.put_jobs(std::slice::from_ref(&change.job))?;
@@ -147,7 +150,10 @@ pub trait Rows: JobRows + LaneRows + DependencyRows + ContentRows + MachineRows 
         }
     }
 }
-impl<T> Rows for T where T: JobRows + LaneRows + DependencyRows + ContentRows + MachineRows + ScheduleRows {}
+impl<T> Rows for T where
+    T: JobRows + LaneRows + DependencyRows + BatchRows + ContentRows + MachineRows + ScheduleRows
+{
+}
 
 /// A job as it was written, or what is known of one whose row cannot be read.
 pub type ReadJob = Result<Job, UnreadableJob>;
@@ -365,6 +371,8 @@ pub struct JobSearch {
     pub queue: Option<QueueName>,
     /// Only jobs of this module.
     pub module: Option<ModuleName>,
+    /// Only jobs of this batch.
+    pub batch: Option<BatchId>,
     /// Only jobs whose id sorts before this one.
     pub before: Option<JobId>,
 }

@@ -14,7 +14,8 @@
 //! | `connection` | opening a file, and leading it to the newest schema | `file` |
 //! | `file` | the file itself: its locks, its mode, whether it is still there | |
 //! | `queued` | work on its way to a thread and back | |
-//! | `jobs` | finding, writing, deleting jobs | `dependencies`, `listing`, `read`, `rows`, `counts`, `decode` |
+//! | `jobs` | finding, writing, deleting jobs | `batches`, `dependencies`, `listing`, `read`, `rows`, `counts`, `decode` |
+//! | `batches` | batches, and the numbers of their jobs | `rows`, `decode` |
 //! | `dependencies` | who waits for which job, and is to be told of its end | `read`, `rows`, `counts`, `decode` |
 //! | `listing` | finding jobs for people | `read`, `rows`, `decode` |
 //! | `read` | a job from its row, or what is known of one that cannot be read | `decode` |
@@ -39,6 +40,7 @@ mod lanes;
 mod listing;
 mod read;
 
+mod batches;
 mod contents;
 mod dependencies;
 mod machines;

@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use midge_cli::output;
 
 use crate::commands::{
-    bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, modules, new, queues, run,
-    schedules, serve,
+    batches, bench, build, completions, demo, dev, enqueue, flylet, jobs, machines, modules, new, queues,
+    run, schedules, serve,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -47,6 +47,7 @@ pub(crate) enum Command {
     Flylet(flylet::Args),
     Enqueue(enqueue::Args),
     Jobs(jobs::Args),
+    Batches(batches::Args),
     Queues(queues::Args),
     Modules(modules::Args),
     Schedules(schedules::Args),
@@ -131,6 +132,22 @@ mod tests {
         assert!(parse("midge jobs retry --state discarded --module hello").is_ok());
         assert!(parse(&format!("midge jobs retry {id} --state discarded")).is_err());
         assert!(parse("midge jobs retry --module hello").is_err());
+    }
+
+    #[test]
+    fn batches_lists_unless_told_otherwise() {
+        for line in
+            ["midge batches", "midge batches --json", "midge batches list --limit 5", "midge batches new"]
+        {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+        for verb in ["show", "close", "cancel"] {
+            assert!(parse(&format!("midge batches {verb} {id}")).is_ok(), "{verb}");
+            assert!(parse(&format!("midge batches {verb}")).is_err(), "{verb}");
+        }
+        assert!(parse(&format!("midge enqueue --jsonl - --batch {id}")).is_ok());
+        assert!(parse("midge batches new --on-ended ../etc").unwrap_err().contains("a module or a job"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod run;
 pub(crate) mod flylet;
 pub(crate) mod serve;
 
+pub(crate) mod batches;
 pub(crate) mod enqueue;
 pub(crate) mod jobs;
 pub(crate) mod machines;
@@ -48,6 +49,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Serve(args) => serving(args.run()),
         Command::Flylet(args) => serving(args.run()),
         Command::Enqueue(args) => calling(args.run()),
+        Command::Batches(args) => calling(args.run()),
         Command::Jobs(args) => calling(args.run()),
         Command::Queues(args) => calling(args.run()),
         Command::Modules(args) => calling(args.run()),

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use midge_core::{DependencyEnd, Job, NewJob, Phase};
+use midge_core::{DependencyEnd, Job, Links, NewJob, Phase};
 use midge_protocol::job::{AfterFailed, Cause};
 use midge_protocol::{JobId, Timestamp};
+use midge_server::ServiceError;
 use midge_store::{Rows, StoreError};
 
 use super::ledger::{Broken, ensure};
@@ -22,11 +23,20 @@ pub(super) struct Asked {
     pub(super) after: Vec<JobId>,
 }
 
-/// Writes a new job as an enqueue does. One whose dependencies are not there is refused.
-pub(super) fn put(rows: &mut dyn Rows, asked: Asked, now: Timestamp) -> Result<(), StoreError> {
-    let new = vec![(Job::new(asked.job, now), asked.after)];
-    midge_server::put_new(rows, new, now).map_err(|error| StoreError::Failed(error.to_string()))?;
-    Ok(())
+/// Writes a new job as an enqueue does. One whose dependencies or batch are not there is refused; one that its batch does not
+/// take is of none. Returns whether its batch took it.
+pub(super) fn put(rows: &mut dyn Rows, asked: Asked, now: Timestamp) -> Result<bool, StoreError> {
+    let put = |rows: &mut dyn Rows, job: NewJob| {
+        midge_server::put_new(rows, vec![(Job::new(job, now), asked.after.clone())], now)
+    };
+    let taken = match put(rows, asked.job.clone()) {
+        Err(ServiceError::BatchRefused(_)) => {
+            let links = Links { batch: None, ..asked.job.links.clone() };
+            put(rows, NewJob { links, ..asked.job }).map(|_| false)
+        }
+        put => put.map(|_| true),
+    };
+    taken.map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 /// What is remembered of jobs that are to run after others.
@@ -60,7 +70,8 @@ impl After {
     /// Checks a job against what it was before. All ends of the transaction are noted.
     pub(super) fn check(&mut self, before: Option<&Job>, job: &Job, by_hand: bool) -> Result<(), Broken> {
         let Some((after, then)) = self.asked.get(&job.id) else {
-            return ensure(job.phase() != Phase::Pending, || format!("{} waits for nothing", job.id));
+            let waits = job.phase() == Phase::Pending && job.links.callback.is_none();
+            return ensure(!waits, || format!("{} waits for nothing", job.id));
         };
         if job.phase() == Phase::Pending {
             self.waited.insert(job.id);
@@ -111,8 +122,12 @@ impl World {
 
     /// Somebody starts by hand what waits for jobs that have ended otherwise than it needs.
     pub(super) fn start_what_waits_in_vain(&mut self) {
-        let ids: Vec<JobId> =
-            self.ledger.jobs().filter(|job| job.phase() == Phase::Pending).map(|job| job.id).collect();
+        let ids: Vec<JobId> = self
+            .ledger
+            .jobs()
+            .filter(|job| job.phase() == Phase::Pending && job.links.callback.is_none())
+            .map(|job| job.id)
+            .collect();
         for id in ids {
             let on = self.store.look(move |rows| {
                 let (_, on) = rows.dependencies(id, usize::MAX)?;

@@ -47,6 +47,7 @@ impl World {
         self.count_endings();
         self.count_ticks();
         self.count_after();
+        self.check_batches_at_the_end()?;
         Ok(())
     }
 

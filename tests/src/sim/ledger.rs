@@ -12,6 +12,7 @@ use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::TickFault;
 use super::after::After;
+use super::batches::Batches;
 use super::host::{Key, log_text, words};
 use super::people::{POISON, args_of};
 use super::schedules::Ticked;
@@ -51,6 +52,7 @@ pub(super) struct Ledger {
     present: u32,
     pub(super) ticked: Ticked,
     pub(super) after: After,
+    pub(super) batches: Batches,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
 }
@@ -392,7 +394,11 @@ impl World {
         });
         let (modules, served) = (self.store.look(|rows| rows.modules()), self.served());
         rows.iter().for_each(|row| self.ledger.after.note(&row.job));
+        let batches = self.batches();
         for row in rows {
+            let known = self.ledger.known.get(&row.job.id).map(|(before, _)| before);
+            let by_hand = self.ledger.retried == Some(row.job.id);
+            self.ledger.batches.check_callback(known, &row.job, by_hand, &batches)?;
             let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
             if row.job.attempt > before {
                 let hold =
@@ -414,6 +420,7 @@ impl World {
             let policy = self.policies.get(name).cloned().unwrap_or_default();
             self.ledger.check_queue(name, &policy, lanes)?;
         }
+        self.check_batches(batches)?;
         self.check_schedules()?;
         self.ledger.check_machines(&machines, &self.policies, self.max_machines)
     }

@@ -98,11 +98,13 @@ impl World {
         let jobs = 1 + self.chance.below(1 << magnitude);
         let queues: Vec<QueueName> = self.policies.keys().cloned().collect();
         let mut drawn = Vec::new();
+        let batches = self.plan_batches(most, &queues, &mut drawn);
         for _ in 0..jobs {
             let queue = queues[self.chance.below(queues.len() as u64) as usize].clone();
             let at = self.chance.millis(0, most * 3 / 4);
             let new = self.draw_job(queue, self.now.after(at));
             let new = self.draw_after(new, &drawn);
+            let new = self.draw_batch(new, &batches);
             drawn.push(new.job.id);
             if self.chance.below(5) == 0 {
                 let again = at + self.chance.millis(0, 60_000);
@@ -135,7 +137,7 @@ impl World {
         }
     }
 
-    fn draw_job(&mut self, queue: QueueName, enqueued_at: Timestamp) -> NewJob {
+    pub(super) fn draw_job(&mut self, queue: QueueName, enqueued_at: Timestamp) -> NewJob {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.chance.number().to_be_bytes());
         bytes[8..].copy_from_slice(&self.chance.number().to_be_bytes());
@@ -262,12 +264,15 @@ impl World {
             let known = rows.jobs(&[asked.job.id])?.pop().flatten();
             if known.is_none() {
                 rows.put_content(asked.job.id, Content::Args, args_of(asked.job.id).as_bytes())?;
-                after::put(rows, asked, now)?;
+                return after::put(rows, asked, now);
             }
-            Ok(())
+            Ok(true)
         })?;
         match done {
-            Some(()) => {
+            Some(taken) => {
+                if !taken {
+                    self.trace.count("jobs that no batch took");
+                }
                 self.trace.say(now, format_args!("{id} is enqueued in {}", new.job.queue));
                 self.ledger.enqueued(id);
             }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use midge_machines::SeenExit;
 use midge_protocol::exchange::{Answer, AttemptRef, Outcome, Request};
 use midge_protocol::manifest::{QueuePolicy, ScheduleEntry};
-use midge_protocol::{BootId, JobId, MachineId, QueueName, ScheduleName, Timestamp};
+use midge_protocol::{BatchId, BootId, JobId, MachineId, QueueName, ScheduleName, Timestamp};
 use midge_server::exchange::Denied;
 
 use super::after::Asked;
 use super::api::Api;
+use super::batches::AskedBatch;
 use super::calls::{Answered, Call, Calls};
 use super::chance::{Chance, Faults};
 use super::host::{Host, Key};
@@ -33,6 +34,8 @@ pub(super) enum Event {
     Ask { job: JobId, retry: bool },
     Pause(Paused),
     Resume(Paused),
+    MakeBatch(Box<AskedBatch>),
+    AskBatch { id: BatchId, cancel: bool },
     Deploy,
     PauseSchedule { name: ScheduleName, pause: bool },
     SchedulesEnd,
@@ -181,6 +184,8 @@ impl World {
             Event::Ask { job, retry } => return self.ask_of_job(job, retry),
             Event::Pause(what) => return self.pause(what),
             Event::Resume(what) => return self.resume(what),
+            Event::MakeBatch(asked) => return self.make_batch(*asked),
+            Event::AskBatch { id, cancel } => return self.ask_of_batch(id, cancel),
             Event::Deploy => self.deploy(),
             Event::PauseSchedule { name, pause } => return self.pause_schedule(name, pause),
             Event::SchedulesEnd => self.schedules_end(),

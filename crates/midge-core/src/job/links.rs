@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use midge_protocol::api::BatchEvent;
 use midge_protocol::job::{AfterFailed, Cause, Failure};
-use midge_protocol::{JobId, Timestamp};
+use midge_protocol::{BatchId, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Ending, Job, JobRefused, JobState, Phase};
+use crate::{Batch, Callback};
 
 /// What ties a job to others. Most jobs have nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,12 +23,37 @@ pub struct Links {
     /// Whether others were enqueued to run after it: they are told how it ends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub has_dependents: bool,
+    /// The batch that it is one of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+    /// The batch that it is a callback of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
+    /// The number of the newest batch that it waits for while it is pending, itself or through others; 0 for none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub behind: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Links {
     /// Returns whether it ties the job to nothing.
     pub fn is_default(&self) -> bool {
         *self == Links::default()
+    }
+
+    /// Returns whether its end is news: for jobs that are to run after it, or for its batch.
+    pub const fn is_watched(&self) -> bool {
+        self.has_dependents || self.batch.is_some()
+    }
+
+    /// Returns the number of the newest batch that a job waits for which is to run after others.
+    pub fn behind<'a>(others: impl IntoIterator<Item = &'a Job>) -> u64 {
+        // What is not pending waits for nothing any more.
+        let pending = others.into_iter().filter(|job| job.phase() == Phase::Pending);
+        pending.map(|job| job.links.behind).max().unwrap_or(0)
     }
 
     /// Returns what the end of a job means for one that is to run after it.
@@ -101,6 +128,14 @@ impl Job {
     #[must_use]
     pub fn pending(self) -> Job {
         Job { state: JobState::Pending { due: self.due() }, ..self }
+    }
+
+    /// Returns the job as one that a batch runs.
+    #[must_use]
+    pub fn called_by(mut self, batch: &Batch, when: BatchEvent) -> Job {
+        self.links.callback = Some(Callback { batch: batch.id, when });
+        self.links.behind = batch.number;
+        self.pending()
     }
 
     /// Returns the job as one that others are to run after.

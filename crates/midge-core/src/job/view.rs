@@ -15,6 +15,8 @@ impl Job {
             priority: self.priority,
             key: self.key.clone(),
             after_failed: self.links.after_failed,
+            batch: self.links.batch,
+            callback_of: self.links.callback.map(|callback| callback.batch),
             state: self.state_at(now),
             waits: None,
             attempt: self.attempt,

@@ -59,6 +59,7 @@ pub async fn decide(
         let settled = settle(round.rows, IN_A_ROUND, now)?;
         round.decided.ended.extend(settled.ended);
         round.decided.returned.extend(settled.queues);
+        round.decided.tell.extend(settled.tell);
         let holds = Holds::read(round.rows, &context.catalog, now)?;
         let (queues, more_held) = holds.release(round.rows)?;
         round.decided.returned.extend(queues);
@@ -67,7 +68,7 @@ pub async fn decide(
         enqueue_ticks(round.rows, &context.catalog, now)?;
         round.plan(sights.strays, &holds)?;
         // What ended in this round may have been waited for.
-        if more_held || round.rows.next_settling()?.is_some() {
+        if more_held || round.rows.next_settling()?.is_some() || round.rows.batch_to_act()?.is_some() {
             round.decided.next_due = Some(now);
         }
         Ok(round.decided)

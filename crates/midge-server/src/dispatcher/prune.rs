@@ -36,5 +36,9 @@ async fn prune(inner: &Inner) -> Result<bool, StoreError> {
             midge_store::write(&*inner.store, move |rows| rows.delete_ended(phase, before, JOBS_MAX));
         more |= delete.await? == JOBS_MAX;
     }
+    // Its jobs are deleted first, each when it is over.
+    let before = inner.clock.now().before(inner.retention.ended);
+    let delete = midge_store::write(&*inner.store, move |rows| rows.delete_batches(before, JOBS_MAX));
+    more |= delete.await? == JOBS_MAX;
     Ok(more)
 }

@@ -72,6 +72,7 @@ impl Inner {
         if done.changed {
             self.waiters.dispatcher.notify_one();
         }
+        done.tell.iter().for_each(|machine| self.waiters.machines.wake(machine));
         done.returned.iter().for_each(|queue| self.waiters.queues.wake(queue));
         if let (true, Some(queue)) = (done.unblocked, &done.queue) {
             self.waiters.queues.wake(queue);

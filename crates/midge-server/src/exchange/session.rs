@@ -25,6 +25,8 @@ pub(super) struct Session<'a> {
     pub(super) carried: Carried,
     /// Whether an attempt ended: its job may have stood in the way of others, where the queue has a limit.
     slot_freed: bool,
+    /// How many of the jobs that ended are dealt with by [`Session::settle`].
+    settled: usize,
     pub(super) done: Exchanged,
 }
 
@@ -46,6 +48,7 @@ impl<'a> Session<'a> {
             leased,
             carried: Carried::default(),
             slot_freed: false,
+            settled: 0,
             done: Exchanged::default(),
         })
     }
@@ -71,11 +74,15 @@ impl<'a> Session<'a> {
 
     /// Tells a few of those that wait for jobs that ended, before the claim: this Machine may take them.
     pub(super) fn settle(&mut self) -> Result<(), StoreError> {
-        if self.done.has_news_for_dependents() {
+        if has_watched(&self.done.ended) {
             let settled = settle(self.rows, AT_ONCE, self.now)?;
+            // The dispatcher tells the others, and counts those that are due now.
+            self.done.changed |= settled.more || !settled.queues.is_empty();
             self.done.ended.extend(settled.ended);
             self.done.returned.extend(settled.queues);
+            self.done.tell.extend(settled.tell);
         }
+        self.settled = self.done.ended.len();
         Ok(())
     }
 
@@ -98,10 +105,15 @@ impl<'a> Session<'a> {
         let policy = self.context.catalog.policy(&self.machine.queue);
         let limited = policy.max_running.is_some() || policy.max_running_per_key.is_some();
         done.unblocked |= self.slot_freed && limited;
-        // The dispatcher tells those that are not told yet, and counts those that are due now.
-        done.changed |= done.has_news_for_dependents();
+        // Of what ended since, the dispatcher tells.
+        done.changed |= has_watched(&done.ended[self.settled..]);
         done.answer.drain = self.machine.state == MachineState::Draining;
         done.queue = Some(self.machine.queue);
         Ok(done)
     }
+}
+
+/// Returns whether a job is among them whose end others wait for.
+fn has_watched(ended: &[Job]) -> bool {
+    ended.iter().any(|job| job.links.is_watched())
 }

@@ -8,6 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Query, Req
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use midge_core::BatchRefused;
 use midge_protocol::api::ApiError;
 use midge_protocol::{InvalidName, JobId};
 use midge_store::StoreError;
@@ -110,6 +111,17 @@ impl From<&ServiceError> for Failed {
             }
             ServiceError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
             ServiceError::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+            ServiceError::OfCallback { when, error } => {
+                let Failed { status, body } = Failed::from(&**error);
+                return Failed::new(status, &body.code, format!("`{}`: {}", when.field(), body.error));
+            }
+            ServiceError::NoSuchBatch(_) => (StatusCode::NOT_FOUND, "no_such_batch"),
+            ServiceError::BatchRefused(BatchRefused::Circle(_)) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "circle")
+            }
+            ServiceError::BatchRefused(_) => (StatusCode::CONFLICT, "refused"),
+            ServiceError::BatchConflict(_) => (StatusCode::CONFLICT, "conflict"),
+            ServiceError::TooManyBatches { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_batches"),
             ServiceError::NoSuchDependency(_) => (StatusCode::UNPROCESSABLE_ENTITY, "no_such_dependency"),
             ServiceError::NoSuchJob(_) => (StatusCode::NOT_FOUND, "no_such_job"),
             ServiceError::NoSuchAttempt { .. } | ServiceError::ForgottenAttempt { .. } => {

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use midge_core::{Job, Links, NewJob, is_full};
 use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
 use midge_protocol::{JobId, JobKey, QueueName, Timestamp, limits};
-use midge_store::{Content, Rows};
+use midge_store::{Content, Rows, StoreError};
 use xxhash_rust::xxh3::Xxh3;
 
-use self::after::Dependencies;
+use self::after::{Batches, Dependencies};
 use self::again::Asked;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
@@ -67,6 +67,17 @@ pub(crate) fn accept(
     catalog: &Catalog,
     now: Timestamp,
 ) -> Result<Accepted, ServiceError> {
+    let waits = !request.after.is_empty();
+    accept_as(request, catalog, now, waits)
+}
+
+/// Checks a request as [`accept`] does. `waits` says whether the job waits for something else than its time.
+pub(crate) fn accept_as(
+    request: EnqueueRequest,
+    catalog: &Catalog,
+    now: Timestamp,
+    waits: bool,
+) -> Result<Accepted, ServiceError> {
     let module = catalog.module(&request.module).map_err(|nearest| ServiceError::UnknownModule {
         name: request.module.clone(),
         nearest: nearest.map(str::to_owned),
@@ -94,7 +105,7 @@ pub(crate) fn accept(
     };
     let due = asked.time(now)?.unwrap_or(now);
     let expires_at = again::expires_at(&request, now)?;
-    let (retry, retry_until) = again::retry(&request, &module.retry, due.max(now))?;
+    let (retry, retry_until) = again::retry(&request, &module.retry, due.max(now), waits)?;
     let priorities = limits::PRIORITIES;
     if !priorities.contains(&request.priority) {
         let (first, last) = (priorities.start(), priorities.end());
@@ -124,9 +135,21 @@ pub(crate) fn accept(
         due,
         retry_until,
         expires_at,
-        links: Links { after_failed: request.after_failed, ..Links::default() },
+        links: Links { after_failed: request.after_failed, batch: request.batch, ..Links::default() },
     };
     Ok(Accepted { new, request })
+}
+
+impl Accepted {
+    /// Returns the id of the job.
+    pub(crate) fn id(&self) -> JobId {
+        self.new.id
+    }
+
+    /// Returns the hash of all that was asked for.
+    pub(crate) fn content_hash(&self) -> u64 {
+        self.new.content_hash
+    }
 }
 
 /// Returns a hash of all that was asked for, so that a repeated request is told from another under the same id.
@@ -153,6 +176,7 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         retry_for_ms,
         after,
         after_failed,
+        batch,
     } = request;
     let mut hash = Xxh3::new();
     let mut part = |bytes: &[u8]| {
@@ -187,6 +211,7 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         ("retry_until", retry_until.map(|until| until.to_string())),
         ("retry_for_ms", retry_for_ms.map(|millis| millis.to_string())),
         ("after", (!after.is_empty()).then(|| format!("{after:?}"))),
+        ("batch", batch.map(|batch| batch.to_string())),
         ("after_failed", (!after_failed.is_default()).then(|| after_failed.as_str().to_owned())),
     ];
     for (name, value) in set {
@@ -212,10 +237,22 @@ pub(crate) fn write(
     catalog: &Catalog,
     now: Timestamp,
 ) -> Result<Written, ServiceError> {
+    write_as(rows, accepted, catalog, now, |job| job)
+}
+
+/// Writes jobs as [`write`] does, each as what `begins` makes of it.
+pub(crate) fn write_as(
+    rows: &mut dyn Rows,
+    accepted: Vec<Accepted>,
+    catalog: &Catalog,
+    now: Timestamp,
+    begins: impl Fn(Job) -> Job,
+) -> Result<Written, ServiceError> {
     let ids: Vec<JobId> = accepted.iter().map(|job| job.new.id).collect();
     let mut known: BTreeMap<JobId, u64> =
         rows.jobs(&ids)?.into_iter().flatten().map(|job| (job.id, job.content_hash)).collect();
     let mut dependencies = Dependencies::read(rows, accepted.iter().map(|job| job.request.after.as_slice()))?;
+    let mut batches = Batches::default();
     let mut enqueued = Vec::with_capacity(accepted.len());
     let mut jobs = Vec::with_capacity(accepted.len());
     let mut contents = Vec::with_capacity(accepted.len());
@@ -237,7 +274,8 @@ pub(crate) fn write(
                     .map_err(|error| of_many(index, id, error))?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;
-                let job = dependencies.tie(Job::new(new, now), &request.after, now);
+                let job = dependencies.tie(begins(Job::new(new, now)), &request.after, now);
+                let job = job.and_then(|job| batches.take(rows, job));
                 let job = job.map_err(|error| of_many(index, id, error))?;
                 dependencies.has_come(&job);
                 jobs.push(job);
@@ -256,13 +294,18 @@ pub(crate) fn write(
     dependencies.mark(&mut jobs);
     rows.put_jobs(&jobs)?;
     dependencies.write(rows)?;
+    put_contents(rows, contents)?;
+    Ok(Written { enqueued, queues: queues.into_keys().collect() })
+}
+
+fn put_contents(rows: &mut dyn Rows, contents: Vec<(JobId, EnqueueRequest)>) -> Result<(), StoreError> {
     for (id, request) in contents {
         rows.put_content(id, Content::Args, request.args.get().as_bytes())?;
         if let Some(input) = &request.input {
             rows.put_content(id, Content::Input, input)?;
         }
     }
-    Ok(Written { enqueued, queues: queues.into_keys().collect() })
+    Ok(())
 }
 
 /// Refuses jobs that would bring one undeclared queue too many.

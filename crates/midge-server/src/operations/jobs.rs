@@ -86,6 +86,7 @@ impl Midge {
             state: filter.state.map(|state| StateFilter::of(state, now)).unwrap_or_default(),
             queue: filter.queue,
             module: filter.module,
+            batch: filter.batch,
             before: filter.before,
         };
         // One more than fits tells whether there is a next page.
@@ -118,9 +119,12 @@ impl Midge {
             let served = catalog.manifest.modules.contains_key(&job.module);
             let hold = ModuleRow::hold(modules.get(&job.module), served, now);
             let lane = job.key.as_ref().and_then(|key| lanes.get(&(job.queue.clone(), key.clone())));
-            let why = match pending.get(&job.id) {
-                Some((jobs, first)) => Some(WhyWaiting::AfterJobs { jobs: *jobs, first: first.clone() }),
-                None => outlook.why(job, hold, lane, || catalog.policy(&job.queue)),
+            let why = match (pending.get(&job.id), job.links.callback) {
+                (Some(_), Some(callback)) => Some(WhyWaiting::AfterBatch(callback)),
+                (Some((jobs, first)), None) => {
+                    Some(WhyWaiting::AfterJobs { jobs: *jobs, first: first.clone() })
+                }
+                (None, _) => outlook.why(job, hold, lane, || catalog.policy(&job.queue)),
             };
             JobView { waits: why.map(|why| waits(&why, now)), ..job.view(now) }
         };
@@ -293,9 +297,10 @@ impl Midge {
     }
 
     /// Wakes who waits for what came of the end of a job that others are to run after.
-    fn tell_settled(&self, settled: Settled) {
+    pub(super) fn tell_settled(&self, settled: Settled) {
         let inner = &self.inner;
         inner.tell_ended(&settled.ended);
+        settled.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
         settled.queues.iter().for_each(|queue| inner.waiters.queues.wake(queue));
         if settled.more || !settled.queues.is_empty() {
             inner.waiters.dispatcher.notify_one();
@@ -309,7 +314,7 @@ impl Midge {
             let change = one_job(rows, id)?.apply(event, now);
             let Change { job, .. } = change.map_err(|refused| ServiceError::Refused(id, refused))?;
             rows.put_jobs(std::slice::from_ref(&job))?;
-            let ended = job.ended_at().is_some() && job.links.has_dependents;
+            let ended = job.ended_at().is_some() && job.links.is_watched();
             let settled = if ended { settle(rows, AT_ONCE, now)? } else { Settled::default() };
             Ok::<_, ServiceError>((job, settled))
         });

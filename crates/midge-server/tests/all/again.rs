@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midge_core::{Job, Machine};
-use midge_protocol::api::{EnqueueRequest, Enqueued, JobDetail};
+use midge_protocol::api::{BatchRequest, BulkRequest, EnqueueRequest, Enqueued, JobDetail};
 use midge_protocol::job::{Backoff, Cause, JobView, State};
 use midge_protocol::manifest::ServerPolicy;
 use midge_protocol::{JobId, Secret, Timestamp};
@@ -189,7 +189,15 @@ fn every_request_in_the_document_about_queues_is_one() {
         text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!examples.is_empty());
     for example in examples {
-        serde_json::from_str::<EnqueueRequest>(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        let asked: serde_json::Value = serde_json::from_str(example).unwrap();
+        let read = match asked {
+            asked if asked.get("jobs").is_some() => serde_json::from_str::<BulkRequest>(example).map(|_| ()),
+            asked if asked.get("module").is_some() => {
+                serde_json::from_str::<EnqueueRequest>(example).map(|_| ())
+            }
+            _ => serde_json::from_str::<BatchRequest>(example).map(|_| ()),
+        };
+        read.unwrap_or_else(|error| panic!("{error}\n{example}"));
     }
 }
 

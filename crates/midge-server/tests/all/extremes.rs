@@ -131,6 +131,7 @@ fn request(chance: &mut StdRng) -> String {
         ("retry_until", pick(chance, TIMES)),
         ("retry_for_ms", pick(chance, NUMBERS)),
         ("after", pick(chance, super::after::AFTER)),
+        ("batch", pick(chance, &[r#""ffffffff-ffff-ffff-ffff-ffffffffffff""#, r#""""#, "null", "7"])),
         ("after_failed", pick(chance, &[r#""cancel""#, r#""go_on""#, r#""wait""#, r#""""#, "null"])),
     ] {
         match chance.random_range(0..16) {

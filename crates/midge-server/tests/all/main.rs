@@ -3,6 +3,7 @@
 mod after;
 mod again;
 mod api;
+mod batches;
 mod bounds;
 mod capacity;
 mod extremes;

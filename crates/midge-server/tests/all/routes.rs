@@ -11,7 +11,7 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8
 const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 25] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
     ("/v1/jobs/ID", "DELETE,GET,HEAD"),
@@ -21,6 +21,10 @@ const ROUTES: [(&str, &str); 21] = [
     ("/v1/jobs/ID/log", "GET,HEAD"),
     ("/v1/jobs/ID/cancel", "POST"),
     ("/v1/jobs/ID/retry", "POST"),
+    ("/v1/batches", "GET,HEAD,POST"),
+    ("/v1/batches/ID", "GET,HEAD"),
+    ("/v1/batches/ID/close", "POST"),
+    ("/v1/batches/ID/cancel", "POST"),
     ("/v1/queues", "GET,HEAD"),
     ("/v1/queues/NAME/pause", "POST"),
     ("/v1/queues/NAME/resume", "POST"),
@@ -80,7 +84,8 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
     let server = Server::start().await;
     let id = server.enqueued(LATER).await;
     for (path, _) in ROUTES.into_iter().filter(|(path, _)| path.contains("ID")) {
-        let method = if path.ends_with("cancel") || path.ends_with("retry") { "POST" } else { "GET" };
+        let acts = ["cancel", "retry", "close"].iter().any(|act| path.ends_with(act));
+        let method = if acts { "POST" } else { "GET" };
         let long = "x".repeat(20_000);
         for (given, status) in [
             ("not-an-id", 400),

@@ -74,7 +74,7 @@ pub async fn a_pending_job_waits_for_others_until_it_is_pending_no_more(store: &
 pub async fn a_pending_job_waits_in_no_line(store: &dyn Store) -> Kept {
     put_pending(store, 1, &[2]).await?;
     let expiring = Job { expires_at: Some(at(7)), ..job(3, "default", 0).pending() };
-    put(store, &[expiring.clone()]).await?;
+    put(store, std::slice::from_ref(&expiring)).await?;
     let due = ask(store, move |rows| rows.jobs_due(&queue("default"), None, at(9), 10)).await?;
     assert!(due.is_empty(), "{due:?}");
     assert_eq!(ask(store, |rows| rows.next_due(at(-9))).await?, None);

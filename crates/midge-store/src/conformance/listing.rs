@@ -60,6 +60,7 @@ pub async fn every_search_lists_exactly_what_fits(store: &dyn Store) -> Kept {
                 },
                 queue: (asked_for & 4 > 0).then(|| queue("rare")),
                 module: (asked_for & 8 > 0).then(|| module("resize")),
+                batch: None,
                 before: None,
             };
             let fits = |job: &&Job| {

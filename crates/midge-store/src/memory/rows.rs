@@ -59,6 +59,7 @@ impl<'a> MemoryRows<'a> {
         let after = job.clone();
         let before = self.tables.set_job(id, job);
         self.count_in_lanes(before.as_deref(), after.as_deref());
+        self.count_in_batch(before.as_deref(), after.as_deref());
         self.follow_dependencies(id, before.as_deref(), after.as_deref());
         self.undo.push(Box::new(move |tables| {
             tables.set_job(id, before);
@@ -185,6 +186,7 @@ impl JobRows for MemoryRows<'_> {
             search.state.matches(job)
                 && search.queue.as_ref().is_none_or(|queue| job.queue == *queue)
                 && search.module.as_ref().is_none_or(|module| job.module == *module)
+                && search.batch.is_none_or(|batch| job.links.batch == Some(batch))
         };
         Ok(jobs.rev().map(|(_, job)| job).filter(wanted).take(limit).map(|job| Ok(Job::clone(job))).collect())
     }

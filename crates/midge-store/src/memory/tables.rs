@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn};
+use midge_core::{Batch, Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn};
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
-    AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
+    AttemptNumber, BatchId, JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Timestamp,
 };
 
 use crate::{Content, Settling};
@@ -37,6 +37,9 @@ pub(super) struct Tables {
     pub(super) ended: BTreeMap<Phase, BTreeSet<(Timestamp, JobId)>>,
     /// How many jobs of each queue are in each phase. What would be 0 is not there.
     pub(super) counts: BTreeMap<QueueName, BTreeMap<Phase, u64>>,
+    pub(super) batches: BTreeMap<BatchId, Batch>,
+    /// The jobs of each batch.
+    pub(super) of_batch: BTreeSet<(BatchId, JobId)>,
     /// The number of each dependency, by the job that waits and the one that it waits for.
     pub(super) dependencies: BTreeMap<(JobId, JobId), u64>,
     /// The jobs that wait for a job, by the numbers of their dependencies.
@@ -113,6 +116,7 @@ impl Tables {
     fn index(&mut self, job: &Arc<Job>) {
         *self.counts.entry(job.queue.clone()).or_default().entry(job.phase()).or_default() += 1;
         self.expiring.extend(job.expiry().map(|at| (at, job.id)));
+        self.of_batch.extend(job.links.batch.map(|batch| (batch, job.id)));
         match job.phase() {
             Phase::Fresh | Phase::Retrying => {
                 self.waiting.entry(job.queue.clone()).or_default().insert(Waiting(job.clone()));
@@ -147,6 +151,9 @@ impl Tables {
             }
             phases.is_empty()
         });
+        if let Some(batch) = job.links.batch {
+            self.of_batch.remove(&(batch, job.id));
+        }
         if let Some(at) = job.expiry() {
             self.expiring.remove(&(at, job.id));
         }

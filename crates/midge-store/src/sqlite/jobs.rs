@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use midge_core::{InLane, Job, JobCounts, Phase, UnreadableJob, claim_order};
-use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{BatchId, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::batches::BatchChanges;
 use super::counts::Counted;
 use super::decode::{id, phase, text, to_json};
 use super::lanes::LaneCounts;
@@ -100,8 +101,9 @@ impl JobRows for SqliteRows<'_> {
         self.writing(|rows| {
             let connection = rows.connection;
             rows.counts()?.follow(connection, now)?;
-            let mut lanes = LaneCounts::default();
-            jobs.iter().try_for_each(|job| rows.put_job(job, &mut lanes))?;
+            let (mut lanes, mut batches) = (LaneCounts::default(), BatchChanges::default());
+            jobs.iter().try_for_each(|job| rows.put_job(job, &mut lanes, &mut batches))?;
+            rows.put_changed_batches(batches)?;
             rows.put_counted(lanes, now)
         })
     }
@@ -162,6 +164,9 @@ impl JobRows for SqliteRows<'_> {
             rows.count_in_lane(&mut lanes, &before.queue, &before.key, Some(before.in_lane()), None)?;
             let about_now = rows.counts()?.horizon();
             rows.put_counted(lanes, about_now)?;
+            let mut batches = BatchChanges::default();
+            rows.count_in_batch(&mut batches, before.batch, Some(before.phase), None)?;
+            rows.put_changed_batches(batches)?;
             rows.delete_row(before.row, id)?;
             rows.was_deleted(before.phase, id)?;
             Ok(true)
@@ -204,7 +209,7 @@ impl SqliteRows<'_> {
     }
 
     /// Reads jobs that were found. Those that cannot be read are discarded, in a transaction that writes.
-    fn found(
+    pub(super) fn found(
         &mut self,
         sql: &str,
         values: &[&dyn rusqlite::ToSql],
@@ -237,7 +242,12 @@ impl SqliteRows<'_> {
         Ok(found)
     }
 
-    fn put_job(&mut self, job: &Job, lanes: &mut LaneCounts) -> Result<(), StoreError> {
+    fn put_job(
+        &mut self,
+        job: &Job,
+        lanes: &mut LaneCounts,
+        batches: &mut BatchChanges,
+    ) -> Result<(), StoreError> {
         let body = to_json(job);
         // Most jobs without an attempt are new, so the insert is tried first. One with attempts has a row, so the row
         // is looked for first.
@@ -268,15 +278,17 @@ impl SqliteRows<'_> {
         if let Some(before) = &before {
             counts.count(before.counted(), -1)?;
         }
-        self.follow_dependencies(before.map(|before| before.phase), job)
+        let before = before.map(|before| before.phase);
+        self.count_in_batch(batches, job.links.batch, before, Some(after.phase))?;
+        self.follow_dependencies(before, job)
     }
 
     /// Inserts a job where there is none with its id. Returns whether it did.
     fn insert(&self, job: &Job, body: &str) -> Result<bool, StoreError> {
         let sql =
             "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, expires_at, key, priority,
-                       ranked, body)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING";
+                       ranked, batch, body)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
         let inserted = self.connection.prepare_cached(sql)?.execute(params![
             job.id.as_bytes(),
             job.queue.as_str(),
@@ -289,6 +301,7 @@ impl SqliteRows<'_> {
             key(job),
             job.priority,
             is_ranked(job),
+            job.links.batch.as_ref().map(BatchId::as_bytes),
             body
         ])?;
         Ok(inserted == 1)
@@ -296,7 +309,7 @@ impl SqliteRows<'_> {
 
     fn find(&self, id: JobId) -> Result<Option<Before>, StoreError> {
         let sql =
-            "SELECT row, queue, module, phase, due, machine, ended_at, expires_at, key, priority FROM jobs
+            "SELECT row, queue, module, phase, due, machine, ended_at, expires_at, key, priority, batch FROM jobs
              WHERE id = ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([id.as_bytes()])?;
@@ -312,6 +325,7 @@ impl SqliteRows<'_> {
             expires_at: row.get(7)?,
             key: row.get(8)?,
             priority: row.get(9)?,
+            batch: batch(row.get(10)?),
         }))
     }
 
@@ -399,7 +413,7 @@ impl SqliteRows<'_> {
             return Ok(());
         }
         self.writing(|rows| {
-            let mut lanes = LaneCounts::default();
+            let (mut lanes, mut batches) = (LaneCounts::default(), BatchChanges::default());
             for (row, before) in unreadable {
                 let after = before.clone().discarded(now);
                 let why = &after.why;
@@ -409,12 +423,17 @@ impl SqliteRows<'_> {
                 rows.connection.prepare_cached(sql)?.execute(params![row, after.phase as i64, ended_at])?;
                 rows.counts()?.count(counted_unreadable(&before), -1)?;
                 rows.counts()?.count(counted_unreadable(&after), 1)?;
-                let sql = "SELECT key FROM jobs WHERE row = ?1";
-                let key: String = rows.connection.prepare_cached(sql)?.query_row([row], |row| row.get(0))?;
+                let sql = "SELECT key, batch FROM jobs WHERE row = ?1";
+                let (key, of): (String, _) = rows
+                    .connection
+                    .prepare_cached(sql)?
+                    .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                rows.count_in_batch(&mut batches, batch(of), Some(before.phase), Some(after.phase))?;
                 let (was, is) = (in_lane(counted_unreadable(&before)), in_lane(counted_unreadable(&after)));
                 rows.count_in_lane(&mut lanes, after.queue.as_str(), &key, Some(was), Some(is))?;
                 rows.is_unreadable(before.phase, after.id)?;
             }
+            rows.put_changed_batches(batches)?;
             rows.put_counted(lanes, now)
         })
     }
@@ -458,6 +477,11 @@ struct Before {
     expires_at: Option<i64>,
     key: String,
     priority: i8,
+    batch: Option<BatchId>,
+}
+
+fn batch(bytes: Option<[u8; 16]>) -> Option<BatchId> {
+    bytes.map(BatchId::from_bytes)
 }
 
 impl Before {

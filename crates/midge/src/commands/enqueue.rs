@@ -16,7 +16,7 @@ use midge_client::EnqueueRequest;
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp, limits};
 
 use self::again::AgainArgs;
-use self::ties::TiesArgs;
+use self::ties::{BatchArgs, TiesArgs};
 pub(super) use self::wait::{Told, wait};
 use crate::arguments::{ContentArgs, ServerArgs};
 use crate::connection::Answered;
@@ -36,6 +36,7 @@ Examples:
   midge enqueue news --expires-in 1h --backoff 10s..5m --backoff-after trap=none --retry-for 2h
   midge enqueue import --key acme --priority -5
   midge enqueue report --after 0190b3e4-7d5c-7c3a-9f00-0123456789ab --after-failed go_on
+  midge enqueue --jsonl jobs.jsonl --batch $(midge batches new)
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {
     /// The module to run
@@ -68,6 +69,8 @@ pub(crate) struct Args {
     again: AgainArgs,
     #[command(flatten)]
     ties: TiesArgs,
+    #[command(flatten)]
+    batch: BatchArgs,
     /// The job's id, a UUID: enqueuing the same again is then the same job
     #[arg(long)]
     id: Option<JobId>,
@@ -94,7 +97,7 @@ impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         let client = self.server.client()?;
         if let Some(file) = &self.jsonl {
-            return bulk::enqueue(&client, file, self.json).await;
+            return bulk::enqueue(&client, file, self.batch.batch, self.json).await;
         }
         let request = self.request()?;
         let enqueued = client.enqueue(&request).await.answered()?;
@@ -122,6 +125,7 @@ impl Args {
             key: self.key.clone(),
             max_attempts: self.max_attempts,
             time_limit_ms: self.time_limit.map(millis),
+            batch: self.batch.batch,
             ..EnqueueRequest::new(module)
         };
         self.again.fill(&mut request);

@@ -13,7 +13,7 @@ use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
 use midge_protocol::job::{Cause, JobView, State};
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, Timestamp, nearest};
+use midge_protocol::{AttemptNumber, BatchId, JobId, ModuleName, QueueName, Timestamp, nearest};
 
 use super::enqueue::{self, Told};
 use crate::arguments::ServerArgs;
@@ -87,12 +87,15 @@ struct FilterArgs {
     /// Only jobs of this module
     #[arg(long, value_name = "NAME")]
     module: Option<ModuleName>,
+    /// Only jobs of this batch
+    #[arg(long, value_name = "ID")]
+    batch: Option<BatchId>,
 }
 
 impl FilterArgs {
     fn filter(self, limit: u32) -> JobFilter {
-        let FilterArgs { state, queue, module } = self;
-        JobFilter { state, queue, module, before: None, limit: Some(limit) }
+        let FilterArgs { state, queue, module, batch } = self;
+        JobFilter { state, queue, module, batch, before: None, limit: Some(limit) }
     }
 }
 

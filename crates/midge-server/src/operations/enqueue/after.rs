@@ -3,11 +3,12 @@
 //! Invariant: each of them is there before, or comes earlier in the same call. So no job waits for itself, however long
 //! the way.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_core::{Dependency, DependencyEnd, Job, JobEvent};
+use midge_core::{Batch, Dependency, DependencyEnd, Job, JobEvent, Links};
 use midge_protocol::api::EnqueueRequest;
-use midge_protocol::{JobId, Timestamp, limits};
+use midge_protocol::{BatchId, JobId, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 
 use crate::error::ServiceError;
@@ -86,11 +87,11 @@ impl Dependencies {
 
     /// Makes a new job wait for what it is to run after: it is pending where any of those has not ended, and has ended where
     /// one ended so that it is not to run.
-    pub(super) fn tie(&mut self, job: Job, after: &[JobId], now: Timestamp) -> Result<Job, ServiceError> {
-        let mut waits = Vec::new();
-        let mut unmet = None;
+    pub(super) fn tie(&mut self, mut job: Job, after: &[JobId], now: Timestamp) -> Result<Job, ServiceError> {
+        let (mut waits, mut behind, mut unmet) = (Vec::new(), 0, None);
         for id in after {
             let on = self.known.get(id).ok_or(ServiceError::NoSuchDependency(*id))?;
+            behind = Links::behind([on]).max(behind);
             match DependencyEnd::of(on.phase()).map(|end| (end, job.links.dependency(end))) {
                 None | Some((_, Dependency::Open)) => waits.push(*id),
                 Some((_, Dependency::Met)) => {}
@@ -107,6 +108,7 @@ impl Dependencies {
         if waits.is_empty() {
             return Ok(job);
         }
+        job.links.behind = behind;
         self.waited_for.extend(waits.iter().copied());
         self.waits.push((job.id, waits));
         Ok(job.pending())
@@ -143,20 +145,38 @@ impl Dependencies {
     }
 }
 
+/// The batches that new jobs of a call are of. Each is read once.
+#[derive(Default)]
+pub(super) struct Batches(BTreeMap<BatchId, Batch>);
+
+impl Batches {
+    /// Checks that the batch of a new job takes it, if it has one.
+    pub(super) fn take(&mut self, rows: &mut dyn Rows, job: Job) -> Result<Job, ServiceError> {
+        let Some(id) = job.links.batch else { return Ok(job) };
+        let batch = match self.0.entry(id) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(new) => new.insert(rows.batch(id)?.ok_or(ServiceError::NoSuchBatch(id))?),
+        };
+        batch.takes(&job)?;
+        Ok(job)
+    }
+}
+
 /// Writes new jobs, each with those that it is to run after, all or none; returns them as they are then. It is the part of
 /// an enqueue that ties jobs to one another.
 ///
 /// # Errors
-/// [`ServiceError::NoSuchDependency`] where one of those is not there.
+/// [`ServiceError::NoSuchDependency`] where one of those is not there, and those of a batch that does not take a job.
 pub fn put_new(
     rows: &mut dyn Rows,
     new: Vec<(Job, Vec<JobId>)>,
     now: Timestamp,
 ) -> Result<Vec<Job>, ServiceError> {
     let mut dependencies = Dependencies::read(rows, new.iter().map(|(_, after)| after.as_slice()))?;
+    let mut batches = Batches::default();
     let mut jobs = Vec::with_capacity(new.len());
     for (job, after) in new {
-        let job = dependencies.tie(job, &after, now)?;
+        let job = batches.take(rows, dependencies.tie(job, &after, now)?)?;
         dependencies.has_come(&job);
         jobs.push(job);
     }

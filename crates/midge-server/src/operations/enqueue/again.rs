@@ -53,6 +53,7 @@ pub(super) fn retry(
     request: &EnqueueRequest,
     module: &RetryPolicy,
     due: Timestamp,
+    waits: bool,
 ) -> Result<(RetryPolicy, Option<Timestamp>), ServiceError> {
     let mut policy = module.clone();
     if let Some(max_attempts) = request.max_attempts {
@@ -83,7 +84,7 @@ pub(super) fn retry(
         what: "no job is tried again",
     };
     let until = asked.time(due)?;
-    if !request.after.is_empty() && request.retry_until.is_none() {
+    if waits && request.retry_until.is_none() {
         // It is not known when the job will be due: from then on it is a time.
         policy.retry_for_ms = request.retry_for_ms.or(retry_for_ms);
         return Ok((policy, None));

@@ -12,17 +12,22 @@ use midge_cli::progress::{self, is_drawn};
 use midge_cli::words;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::api::BulkEnqueued;
-use midge_protocol::limits;
+use midge_protocol::{BatchId, limits};
 
 use crate::connection::Answered;
 
 /// Jobs in one transaction: enough to be quick, few enough that others do not wait for it.
-const BATCH_JOBS: usize = 1_000;
+const BULK_JOBS: usize = 1_000;
 /// What a body may have, less room for what is added to each line.
-const BATCH_BYTES_MAX: usize = limits::ENQUEUE_BODY_BYTES_MAX - 1024 * 1024;
+const BULK_BYTES_MAX: usize = limits::ENQUEUE_BODY_BYTES_MAX - 1024 * 1024;
 
-/// Enqueues the jobs in a file. Ids are printed, one to a line, as their batch is there.
-pub(super) async fn enqueue(client: &Client, file: &Path, json: bool) -> Result<ExitCode> {
+/// Enqueues the jobs in a file. Ids are printed, one to a line, as their bulk is there.
+pub(super) async fn enqueue(
+    client: &Client,
+    file: &Path,
+    batch_id: Option<BatchId>,
+    json: bool,
+) -> Result<ExitCode> {
     let mut lines = Lines::open(file)?;
     let bar = if is_drawn() { progress::spinner("enqueued 0 jobs") } else { ProgressBar::hidden() };
     let mut all = BulkEnqueued { jobs: Vec::new() };
@@ -32,9 +37,12 @@ pub(super) async fn enqueue(client: &Client, file: &Path, json: bool) -> Result<
             0 => format!("enqueued nothing of {}", name(file)),
             _ => format!("enqueued lines 1 to {last_line} of {}, and nothing after", name(file)),
         };
-        let batch = lines.next_batch().with_context(before)?;
-        let Some(line) = batch.last_line else { break };
-        let mut enqueued = client.enqueue_all(batch.jobs).await.answered().with_context(before)?;
+        let mut bulk = lines.next_bulk().with_context(before)?;
+        let Some(line) = bulk.last_line else { break };
+        for job in &mut bulk.jobs {
+            job.batch = job.batch.or(batch_id);
+        }
+        let mut enqueued = client.enqueue_all(bulk.jobs).await.answered().with_context(before)?;
         last_line = line;
         if !json {
             enqueued.iter().try_for_each(|job| say(job.id))?;
@@ -64,13 +72,13 @@ struct Lines {
     reader: Box<dyn BufRead>,
     /// How many were read.
     number: usize,
-    /// Read, and too much for the batch before: its line, its length, and the job.
+    /// Read, and too much for the bulk before: its line, its length, and the job.
     next: Option<(usize, usize, EnqueueRequest)>,
 }
 
 /// Jobs of one transaction.
 #[derive(Default)]
-struct Batch {
+struct Bulk {
     jobs: Vec<EnqueueRequest>,
     /// The line of the last of them; nothing at the end of the file.
     last_line: Option<usize>,
@@ -91,21 +99,21 @@ impl Lines {
         Lines { reader, number: 0, next: None }
     }
 
-    /// Reads up to a batch. None at all is the end.
-    fn next_batch(&mut self) -> Result<Batch> {
-        let mut batch = Batch::default();
+    /// Reads up to a bulk. None at all is the end.
+    fn next_bulk(&mut self) -> Result<Bulk> {
+        let mut bulk = Bulk::default();
         let mut bytes = 0;
-        while batch.jobs.len() < BATCH_JOBS {
+        while bulk.jobs.len() < BULK_JOBS {
             let Some((line, len, job)) = self.next_job()? else { break };
-            if bytes + len > BATCH_BYTES_MAX && bytes > 0 {
+            if bytes + len > BULK_BYTES_MAX && bytes > 0 {
                 self.next = Some((line, len, job));
                 break;
             }
             bytes += len;
-            batch.last_line = Some(line);
-            batch.jobs.push(job);
+            bulk.last_line = Some(line);
+            bulk.jobs.push(job);
         }
-        Ok(batch)
+        Ok(bulk)
     }
 
     /// Reads the next line that is not empty.
@@ -128,17 +136,17 @@ impl Lines {
     fn next_line(&mut self) -> Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         // One byte more than there may be tells that there is too much, without reading all of it.
-        let mut reader = self.reader.by_ref().take(BATCH_BYTES_MAX as u64 + 1);
+        let mut reader = self.reader.by_ref().take(BULK_BYTES_MAX as u64 + 1);
         let read = reader.read_until(b'\n', &mut line);
         if read.with_context(|| format!("cannot read line {}", self.number + 1))? == 0 {
             return Ok(None);
         }
         self.number += 1;
         ensure!(
-            line.len() <= BATCH_BYTES_MAX,
+            line.len() <= BULK_BYTES_MAX,
             "line {} is longer than {} MiB, which is the most for a job with its input",
             self.number,
-            BATCH_BYTES_MAX / (1024 * 1024)
+            BULK_BYTES_MAX / (1024 * 1024)
         );
         Ok(Some(line))
     }
@@ -155,31 +163,31 @@ mod tests {
     #[test]
     fn each_line_is_a_job_and_empty_lines_are_none() {
         let mut lines = lines("{\"module\": \"a\"}\n\n{\"module\": \"b\", \"args\": 1}\n\n");
-        let batch = lines.next_batch().unwrap();
-        assert_eq!(batch.jobs.iter().map(|job| job.module.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(batch.last_line, Some(3));
-        assert_eq!(lines.next_batch().unwrap().last_line, None);
+        let bulk = lines.next_bulk().unwrap();
+        assert_eq!(bulk.jobs.iter().map(|job| job.module.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(bulk.last_line, Some(3));
+        assert_eq!(lines.next_bulk().unwrap().last_line, None);
     }
 
     #[test]
-    fn a_batch_holds_as_many_jobs_and_bytes_as_a_body_may() {
-        let small = "{\"module\": \"a\"}\n".repeat(BATCH_JOBS + 1);
+    fn a_bulk_holds_as_many_jobs_and_bytes_as_a_body_may() {
+        let small = "{\"module\": \"a\"}\n".repeat(BULK_JOBS + 1);
         let large = format!("{{\"module\": \"a\", \"input\": \"{}\"}}\n", "AAAA".repeat(4 * 1024 * 1024));
         let mut lines = lines(small + &large.repeat(2));
-        let mut next = || lines.next_batch().unwrap().last_line;
+        let mut next = || lines.next_bulk().unwrap().last_line;
         assert_eq!([next(), next(), next(), next()], [Some(1000), Some(1002), Some(1003), None]);
     }
 
     #[test]
     fn a_line_that_is_no_job_is_named_by_its_number() {
-        let error = |text: &str| format!("{:#}", lines(text).next_batch().err().unwrap());
+        let error = |text: &str| format!("{:#}", lines(text).next_bulk().err().unwrap());
         assert!(error("{\"module\": \"a\"}\nhello\n").starts_with("line 2 is not a job"));
         assert!(error("{\"module\": \"a\", \"arg\": 1}").contains("unknown field `arg`"));
     }
 
     #[test]
     fn a_line_that_does_not_end_is_refused() {
-        let error = Lines::open(Path::new("/dev/zero")).unwrap().next_batch().err().unwrap();
+        let error = Lines::open(Path::new("/dev/zero")).unwrap().next_bulk().err().unwrap();
         assert!(error.to_string().starts_with("line 1 is longer than 31 MiB"), "{error}");
     }
 }

@@ -1,8 +1,8 @@
 //! What `midge enqueue` takes of what ties a job to others.
 
 use midge_client::EnqueueRequest;
-use midge_protocol::JobId;
 use midge_protocol::job::AfterFailed;
+use midge_protocol::{BatchId, JobId};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TiesArgs {
@@ -12,6 +12,13 @@ pub(super) struct TiesArgs {
     /// What becomes of it where such a job does not complete [default: cancel]
     #[arg(long, value_name = "cancel|go_on|wait", value_parser = parse_after_failed, requires = "after")]
     after_failed: Option<AfterFailed>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct BatchArgs {
+    /// Make it one of this batch, which has to be open; with --jsonl each that names none
+    #[arg(long, value_name = "ID")]
+    pub(super) batch: Option<BatchId>,
 }
 
 impl TiesArgs {

@@ -69,6 +69,12 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     if job.priority != 0 {
         fact("priority", &job.priority);
     }
+    if let Some(batch) = &job.batch {
+        fact("batch", batch);
+    }
+    if let Some(batch) = &job.callback_of {
+        fact("runs for", &format_args!("batch {batch}"));
+    }
     if let Some(why) = &job.unreadable {
         fact("state", &format_args!("{}, its row cannot be read: {why}", state(job.state)));
         fact("args", &args);

@@ -1,0 +1,44 @@
+//! The calls about batches.
+
+use axum::Json;
+use axum::extract::State;
+use midge_protocol::BatchId;
+use midge_protocol::api::{BatchFilter, BatchMade, BatchPage, BatchRequest, BatchView};
+
+use super::answer::{Body, Failed, Name, Params};
+use crate::midge::Midge;
+
+pub(super) async fn make(
+    State(midge): State<Midge>,
+    body: Body<BatchRequest>,
+) -> Result<Json<BatchMade>, Failed> {
+    Ok(Json(midge.make_batch(body.value).await?))
+}
+
+pub(super) async fn list(
+    State(midge): State<Midge>,
+    Params(filter): Params<BatchFilter>,
+) -> Result<Json<BatchPage>, Failed> {
+    Ok(Json(midge.batches(filter).await?))
+}
+
+pub(super) async fn one(
+    State(midge): State<Midge>,
+    Name(id): Name<BatchId>,
+) -> Result<Json<BatchView>, Failed> {
+    Ok(Json(midge.batch(id).await?))
+}
+
+pub(super) async fn close(
+    State(midge): State<Midge>,
+    Name(id): Name<BatchId>,
+) -> Result<Json<BatchView>, Failed> {
+    Ok(Json(midge.close_batch(id).await?))
+}
+
+pub(super) async fn cancel(
+    State(midge): State<Midge>,
+    Name(id): Name<BatchId>,
+) -> Result<Json<BatchView>, Failed> {
+    Ok(Json(midge.cancel_batch(id).await?))
+}
