@@ -382,8 +382,8 @@ impl Job {
                 let change = self.attempt_ended(None, Spent::Yes, usage, now).cleared();
                 Ok(change.ended(Ending::Completed { result_bytes }, now))
             }
-            Outcome::Failed(failure) => {
-                let next = self.tried_again(&failure, jitter, now);
+            Outcome::Failed(mut failure) => {
+                let next = self.tried_again(&mut failure, jitter, now);
                 let change = self.attempt_ended(Some(failure), Spent::Yes, usage, now).cleared();
                 Ok(match next {
                     _ if cancel => change.ended(Ending::Cancelled, now),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use midge_protocol::job::{Cause, Failure};
-use midge_protocol::{AttemptNumber, Timestamp};
+use midge_protocol::{AttemptNumber, Timestamp, limits};
 
 use super::{Change, Ending, Job, JobRefused, JobState};
 use crate::backoff;
@@ -11,15 +11,26 @@ use crate::backoff;
 impl Job {
     /// Returns when the next attempt is due after one that failed; nothing where it was the last.
     ///
-    /// A guest may ask for another wait than its policy has, and not for another attempt.
-    pub(super) fn tried_again(&self, failure: &Failure, jitter: f64, now: Timestamp) -> Option<Timestamp> {
+    /// A guest may ask for another wait than its policy has, and not for another attempt. Where it is only for the time that
+    /// there is no other, the failure says so.
+    pub(super) fn tried_again(
+        &self,
+        failure: &mut Failure,
+        jitter: f64,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let spent = self.spent.saturating_add(1);
         if failure.cause == Cause::Refused || spent >= self.retry.max_attempts {
             return None;
         }
         let wait = backoff(&self.retry, &failure.cause, spent, jitter)?;
         let due = now.after(failure.retry_after_ms.map_or(wait, Duration::from_millis));
-        self.retry_until.is_none_or(|until| due <= until).then_some(due)
+        let Some(until) = self.retry_until.filter(|until| due > *until) else { return Some(due) };
+        let why = format!("; not tried again: the next attempt would be due after {until}");
+        let room = limits::MESSAGE_BYTES_MAX.saturating_sub(why.len());
+        failure.message.truncate(failure.message.floor_char_boundary(room));
+        failure.message.push_str(&why);
+        None
     }
 
     pub(super) fn retry_asked(&self, now: Timestamp) -> Result<Change, JobRefused> {

@@ -26,6 +26,9 @@ fn a_failure_whose_next_attempt_would_be_after_retry_until_is_the_last() {
     assert_eq!(once.state, JobState::Waiting { due: later(1_000) });
     let late = after_failure(&job, Cause::Exit, later(1));
     assert_eq!((late.state_at(NOW), late.spent), (State::Discarded, 1));
+    let says = late.failure.unwrap().message;
+    let why = format!("; not tried again: the next attempt would be due after {}", later(1_000));
+    assert!(says.ends_with(&why), "{says}");
 }
 
 #[test]
