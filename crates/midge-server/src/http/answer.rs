@@ -183,6 +183,15 @@ pub(crate) async fn nothing_here(OriginalUri(uri): OriginalUri) -> Failed {
 
 /// The answer to a method that a path does not have. Which it has, the router adds in `Allow`.
 pub(crate) async fn not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Failed {
+    let mut segments = uri.path().rsplit('/');
+    if let (Some(id), Some("jobs")) = (segments.next(), segments.next())
+        && !["bulk", "count"].contains(&id)
+        && id.parse::<JobId>().is_err()
+    {
+        return Failed::not_found(format!(
+            "`{id}` is no id of a job, and nothing else is there: see docs/api.md"
+        ));
+    }
     let error = format!("{} takes no {method}: the header `Allow` says what it takes", uri.path());
     Failed::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", error)
 }
@@ -218,9 +227,11 @@ impl<T: DeserializeOwned> FromRequest<Midge> for Body<T> {
 
     async fn from_request(request: Request, midge: &Midge) -> Result<Body<T>, Failed> {
         let held = midge.inner.bodies.callers.read(request.into_body()).await?;
-        match serde_json::from_slice(&held.bytes) {
+        // Who asks for nothing in particular need not write that.
+        let bytes: &[u8] = if held.bytes.is_empty() { b"{}" } else { &held.bytes };
+        match serde_json::from_slice(bytes) {
             Ok(value) => Ok(Body { value, held }),
-            Err(error) => Err(Failed::invalid(wrong::in_body::<T>(&held.bytes, &error))),
+            Err(error) => Err(Failed::invalid(wrong::in_body::<T>(bytes, &error))),
         }
     }
 }

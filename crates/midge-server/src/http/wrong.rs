@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use midge_protocol::nearest;
+use midge_protocol::{limits, nearest};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_path_to_error::{Path, Segment};
@@ -16,19 +16,21 @@ const UUID: &str = "a UUID such as \"0190b3e4-7d5c-7c3a-9f00-0123456789ab\"";
 
 /// Says why a body is not what it should be.
 pub(super) fn in_body<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> String {
-    let place = format!("at line {} column {}", error.line(), error.column());
+    let at = format!("at line {} column {}", error.line(), error.column());
     let told = error.to_string();
-    let told = told.strip_suffix(&format!(" {place}")).unwrap_or(&told);
+    let told = told.strip_suffix(&format!(" {at}")).unwrap_or(&told);
     if !error.is_data() {
-        return format!("the body is not JSON: {} {place}", syntax(told));
+        return format!("the body is not JSON: {} {at}", syntax(told));
     }
     // Read once more, with an eye on where: most bodies are right, and need it not.
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else { return told.to_owned() };
     let path = error.path();
     match job_of(path).and_then(|index| id_of_job(bytes, index)) {
-        Some(id) => format!("{} {place}, in job {id}", field(&path.to_string(), told)),
-        None => format!("{} {place}", field(&path.to_string(), told)),
+        Some(id) => format!("{} {at}, in job {id}", field(&path.to_string(), told)),
+        // Of the body as a whole it is plain where it stands.
+        None if path.iter().next().is_none() && error.inner().column() == 0 => field(".", told),
+        None => format!("{} {at}", field(&path.to_string(), told)),
     }
 }
 
@@ -45,7 +47,9 @@ fn field(path: &str, told: &str) -> String {
         if let Some((given, expected)) =
             told.strip_prefix(words).and_then(|rest| rest.rsplit_once(", expected "))
         {
-            return format!("{what} must be {}, not {}", wanted(expected), found(given));
+            let wanted =
+                whole_of(path).filter(|_| is_whole(expected)).map_or_else(|| wanted(expected), Cow::from);
+            return format!("{what} must be {wanted}, not {}", found(given));
         }
     }
     let of = |name: &str| match path.trim_end_matches('.') {
@@ -73,8 +77,26 @@ fn field(path: &str, told: &str) -> String {
     }
     match what.as_str() {
         "the body" => told.to_owned(),
+        // Some say themselves what they are about.
+        what if told.starts_with(what) => told.to_owned(),
         what => format!("{what}: {told}"),
     }
+}
+
+/// Returns what a whole number must be whose field has bounds of its own, narrower than those of its type.
+fn whole_of(path: &str) -> Option<String> {
+    let (least, most) = match path.rsplit('.').next()? {
+        "max_attempts" => (1, i64::from(limits::ATTEMPTS_MAX)),
+        "priority" => (i64::from(*limits::PRIORITIES.start()), i64::from(*limits::PRIORITIES.end())),
+        "jitter_percent" => (0, 100),
+        _ => return None,
+    };
+    Some(format!("a whole number from {least} to {most}"))
+}
+
+/// Returns whether serde expected a whole number.
+fn is_whole(expected: &str) -> bool {
+    matches!(expected, "u8" | "u32" | "u64" | "i8")
 }
 
 fn in_ticks<'a>(told: &'a str, before: &str) -> Option<&'a str> {
@@ -195,11 +217,11 @@ mod tests {
             (r#""id": 5"#, "`id` must be a UUID such as \"0190b3e4-7d5c-7c3a-9f00-0123456789ab\", not 5 at"),
             (
                 r#""max_attempts": -1"#,
-                "`max_attempts` must be a whole number from 0 to 4294967295, not -1 at line 1",
+                "`max_attempts` must be a whole number from 1 to 1000, not -1 at line 1",
             ),
             (r#""in_ms": 1.5"#, "`in_ms` must be a whole number from 0 to 18446744073709551615, not 1.5 at"),
             (r#""in_ms": "5""#, "not \"5\" at line 1"),
-            (r#""priority": 1000"#, "`priority` must be a whole number from -128 to 127, not 1000 at"),
+            (r#""priority": 1000"#, "`priority` must be a whole number from -100 to 100, not 1000 at"),
             (r#""queue": true"#, "`queue` must be a string, not true at"),
             (r#""queue": "A b""#, "`queue`: `A b` is not a queue name: use 1 to 63"),
             (r#""scheduled_at": "noon""#, "`scheduled_at`: `noon`"),
@@ -210,7 +232,7 @@ mod tests {
             assert!(error.contains(says), "{more}: {error}");
         }
         assert_eq!(said::<EnqueueRequest>("{}"), "`module` is missing at line 1 column 2");
-        assert_eq!(said::<EnqueueRequest>("[]"), "the body must be an object, not a list at line 1 column 0");
+        assert_eq!(said::<EnqueueRequest>("[]"), "the body must be an object, not a list");
         assert_eq!(said::<PauseRequest>("5"), "the body must be an object, not 5 at line 1 column 1");
     }
 

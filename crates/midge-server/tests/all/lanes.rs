@@ -106,10 +106,29 @@ async fn a_paused_queue_takes_jobs_and_starts_none_until_it_is_resumed() {
     assert_eq!(queue["pause"]["reason"], "the API is down");
     assert_eq!(queue["waits"]["text"], "the queue is paused by ops: the API is down");
     assert!(server.get("/").await.text().contains("paused"));
+    let second = server.call("POST", "/v1/queues/default/pause", r#"{"by": "ada"}"#).await.json();
+    assert_eq!((&second["by"], &second["replaced"]["by"]), (&"ada".into(), &"ops".into()), "{second}");
     let resumed = server.post("/v1/queues/default/resume").await;
     assert_eq!(resumed.status, StatusCode::NO_CONTENT);
+    let without_a_body = server.post("/v1/queues/default/pause").await.json();
+    assert!(without_a_body.get("replaced").is_none(), "{without_a_body}");
+    server.post("/v1/queues/default/resume").await;
     let mut host = server.host().await;
     assert_eq!(claimed(&mut host, &mut Held::new(), 1).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_queue_with_jobs_that_is_not_declared_any_more_is_said_to_be_none() {
+    let store = Arc::new(MemoryStore::new());
+    put(&*store, &[job(1, "before", 0)]).await.unwrap();
+    let server = Server::on(store, QueuePolicy::default()).await;
+    let queues = server.get("/v1/queues").await.json();
+    let declared = |name: &str| {
+        let queues = queues["queues"].as_array().unwrap();
+        queues.iter().find(|queue| queue["name"] == name).unwrap()["declared"].clone()
+    };
+    assert_eq!((declared("before"), declared("default")), (false.into(), true.into()));
+    assert!(server.get("/").await.text().contains("not declared"));
 }
 
 #[tokio::test]
@@ -148,6 +167,8 @@ async fn what_cannot_be_is_refused_with_what_may() {
             r#"{"until": "2090-01-01T00:00:00Z", "for_ms": 1}"#.to_owned(),
             "use one of `until` and `for_ms`",
         ),
+        ("/v1/queues/default/pause", r#"{"for_ms": 0}"#.to_owned(), "use at least 1"),
+        ("/v1/jobs/retry", "{}".to_owned(), "`retry` is no id of a job"),
         ("/v1/queues/default/pause", r#"{"unti": 1}"#.to_owned(), "did you mean `until`?"),
     ] {
         let reply = server.call("POST", path, body).await;
