@@ -8,8 +8,8 @@ use midge_protocol::JobId;
 use midge_protocol::api::JobFilter;
 use midge_protocol::job::State;
 use midge_tests::support::{
-    Files, Modules, Server, block_on, eventually, guest_toolchain, guests_target, host_program, http, midge,
-    request, run,
+    Files, Guest, Modules, Server, block_on, eventually, guest_toolchain, guests_target, host_program, http,
+    midge, request, run,
 };
 use serde_json::{Value, json};
 
@@ -249,6 +249,31 @@ fn help_and_completions_are_there_for_everything() {
     }
     run(midge(&["enqueu"]), b"").fails(2, &["'enqueue'"]);
     run(midge(&[]), b"").fails(2, &["Usage"]);
+}
+
+#[test]
+fn run_builds_one_module_and_gives_it_the_env_of_midge_toml() {
+    let folder = Files::new();
+    folder.write("shows.wasm", Guest::environment("shows").wasm());
+    let shows = "[modules.shows]\nwasm = \"shows.wasm\"\nenv = [\"LOG\"]\n";
+    let broken = "[modules.broken]\nwasm = \"nope.wasm\"\n";
+    folder.write("midge.toml", format!("[env]\nLOG = \"info\"\n{shows}{broken}"));
+    let mut command = midge(&["run", "shows"]);
+    command.current_dir(folder.dir()).env("MIDGE_HOST", host_program()).env("LOG", "debug");
+    let ran = run(command, b"").ok();
+    assert!(ran.text().contains("LOG=info") && !ran.text().contains("debug"), "{}", ran.text());
+}
+
+#[test]
+fn what_is_missing_on_a_command_line_is_said_without_what_variables_say() {
+    let mut command = midge(&["jobs", "show"]);
+    command.env("MIDGE_SERVER", "http://127.0.0.1:9").env("MIDGE_TOKEN", "t");
+    let error = run(command, b"").fails(2, &["<ID>"]);
+    assert!(!error.stderr.contains("--server") && !error.stderr.contains("--token"), "{}", error.stderr);
+    let mut command = midge(&["queues"]);
+    command.env("MIDGE_SERVER", "127.0.0.1:9");
+    run(command, b"").fails(1, &["use http://127.0.0.1:9"]);
+    run(midge(&["serve", "--listen", "localhost:7559"]), b"").fails(2, &["such as 127.0.0.1:7433"]);
 }
 
 #[test]

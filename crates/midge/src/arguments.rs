@@ -2,10 +2,13 @@
 
 use std::convert::Infallible;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use midge_cli::words;
 use midge_protocol::{Secret, limits};
 use serde_json::value::RawValue;
 
@@ -101,6 +104,18 @@ pub(crate) fn given(secret: Option<&Secret>, variable: &str) -> Result<Option<Se
     Ok(secret.cloned())
 }
 
+/// Reads an address to listen on.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "use an IP address and a port, such as 127.0.0.1:7433 or [::]:7433".to_owned())
+}
+
+/// Reads the time that an attempt may take.
+pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
+    let limit = words::parse_duration(text)?;
+    let fits = limit >= Duration::from_millis(1) && limit <= limits::TIME_LIMIT_MAX;
+    if fits { Ok(limit) } else { Err("an attempt may take from 1ms to 24h".to_owned()) }
+}
+
 /// Reads a pair that is written `KEY=VALUE`.
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -171,6 +186,14 @@ mod tests {
             assert!(error.starts_with("the token in MIDGE_TOKEN") && !error.contains("min\u{e9}"), "{error}");
             assert!(!error.contains("mine"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_address_and_no_time_is_refused_with_what_may() {
+        assert!(listen_address("localhost:7433").unwrap_err().contains("such as 127.0.0.1:7433"));
+        assert!(listen_address("[::]:0").is_ok());
+        assert!(time_limit("0s").is_err() && time_limit("25h").is_err());
+        assert_eq!(time_limit("24h"), Ok(limits::TIME_LIMIT_MAX));
     }
 
     #[test]

@@ -60,7 +60,12 @@ pub(crate) enum Command {
 
 /// Reads a command line. What is not one, and what asks for help, is answered by [`tell`].
 pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let mut matches = command().try_get_matches_from(line)?;
+    let line: Vec<OsString> = line.into_iter().collect();
+    let mut matches = command().try_get_matches_from(&line).map_err(|error| {
+        // Its usage lists what is set by variables, as if that had to be said. Hidden, it does not.
+        let plain = command_without_variables().try_get_matches_from(&line);
+        plain.err().filter(|plain| error.use_stderr() && plain.kind() == error.kind()).unwrap_or(error)
+    })?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
 }
 
@@ -71,6 +76,15 @@ fn command() -> clap::Command {
         command.mut_args(|arg| arg.hide_env_values(true)).mut_subcommands(without_values)
     }
     without_values(Cli::command())
+}
+
+/// Returns the same, without the flags that variables may stand for.
+fn command_without_variables() -> clap::Command {
+    fn hidden(command: clap::Command) -> clap::Command {
+        let hide = |arg: clap::Arg| if arg.get_env().is_some() { arg.hide(true) } else { arg };
+        command.mut_args(hide).mut_subcommands(hidden)
+    }
+    hidden(command())
 }
 
 /// Tells what is wrong with a command line, or the help that it asks for, and returns what to exit with.

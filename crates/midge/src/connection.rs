@@ -1,13 +1,19 @@
 //! The client for the server that was named, and its errors with what to do next.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use midge_client::{Client, ClientError};
+use midge_protocol::shown;
 
 use crate::arguments::{ServerArgs, given};
 
 impl ServerArgs {
     /// Returns a client that tells at once when no server answers: somebody waits for it.
     pub(crate) fn client(&self) -> Result<Client> {
+        ensure!(
+            self.server.contains("://"),
+            "the server `{0}` has no `http://` before it: use http://{0}",
+            shown::line(&self.server)
+        );
         let client = Client::new(&self.server)?.tries(1);
         Ok(match given(self.token.as_ref(), "MIDGE_TOKEN")? {
             Some(token) => client.token(&token)?,

@@ -73,7 +73,12 @@ impl Guest {
         Guest::new(name, &imports, &format!("(data (i32.const 300) \"{file}\")"), &start)
     }
 
-    /// Returns its name.
+    /// Returns its code.
+    pub fn wasm(&self) -> Vec<u8> {
+        wasm(&self.name, &self.wat)
+    }
+
+    /// Returns the name of its module.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -109,14 +114,17 @@ fn strings(name: &str, sizes: &str, get: &str) -> Guest {
     Guest::new(name, &[(sizes, two), (get, two), ("fd_write", FOUR)], "", &start)
 }
 
+fn wasm(name: &str, wat: &str) -> Vec<u8> {
+    wat::parse_str(wat).unwrap_or_else(|error| panic!("{name}: {error}\n{wat}"))
+}
+
 impl Modules {
     /// Builds guests with `midge build`; `settings` is the rest of `midge.toml`, such as queues.
     pub fn of_guests(settings: &str, guests: &[Guest]) -> Modules {
         let (project, files) = (Files::new(), Files::new());
         let mut config = format!("{settings}\n");
         for Guest { name, wat, settings } in guests {
-            let wasm = wat::parse_str(wat).unwrap_or_else(|error| panic!("{name}: {error}\n{wat}"));
-            project.write(&format!("{name}.wasm"), wasm);
+            project.write(&format!("{name}.wasm"), wasm(name, wat));
             config += &format!("[modules.{name}]\nwasm = \"{name}.wasm\"\n{settings}");
         }
         project.write("midge.toml", config);

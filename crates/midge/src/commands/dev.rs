@@ -22,6 +22,7 @@ use midge_server::{Catalog, Midge, Retention};
 use self::generations::Generations;
 use self::watch::Watch;
 use super::{own_folder, start_log};
+use crate::arguments::listen_address;
 
 /// Build, serve, and rebuild on save: the next job gets the new module
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     /// The folder of midge.toml, or the file; else the nearest one from here upward
     path: Option<PathBuf>,
     /// Where to listen: a loopback address; port 0 takes any that is free
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7433")]
+    #[arg(long, value_parser = listen_address, value_name = "ADDR", default_value = "127.0.0.1:7433")]
     listen: SocketAddr,
     /// The host program [default: the one beside midge, or built from its source]
     #[arg(long, value_name = "PATH", env = "MIDGE_HOST")]

@@ -10,7 +10,7 @@ use midge_flylet::{Flylet, FlyletSettings};
 use midge_protocol::Secret;
 
 use super::start_log;
-use crate::arguments::{given, secret};
+use crate::arguments::{given, listen_address, secret};
 
 /// Run a local Machines API, whose Machines are processes
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ Examples:
   midge serve --fly-api http://127.0.0.1:4280 --fly-token secret --fly-app midge --image local")]
 pub(crate) struct Args {
     /// Where to listen: a loopback address
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4280")]
+    #[arg(long, value_parser = listen_address, value_name = "ADDR", default_value = "127.0.0.1:4280")]
     listen: SocketAddr,
     /// The app whose Machines it has
     #[arg(long, value_name = "NAME", default_value = "midge")]

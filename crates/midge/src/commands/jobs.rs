@@ -272,6 +272,12 @@ pub(super) fn table(jobs: &[JobView], now: Timestamp) -> Table {
     table
 }
 
+/// Returns the words of a failure that matter first: of a Rust panic its message, without thread and place.
+fn gist(message: &str) -> &str {
+    let panic = message.strip_prefix("thread '").and_then(|rest| rest.split_once("panicked at "));
+    panic.and_then(|(_, rest)| rest.split_once(": ")).map_or(message, |(_, said)| said)
+}
+
 /// Returns what there is to say about a job beside its state.
 fn remark(job: &JobView, now: Timestamp) -> String {
     if let Some(why) = &job.unreadable {
@@ -290,9 +296,14 @@ fn remark(job: &JobView, now: Timestamp) -> String {
         State::Scheduled => words::relative(job.scheduled_at, now),
         State::Available | State::Retryable | State::Discarded => match &job.failure {
             Some(failure) if job.state == State::Retryable => {
-                format!("{}; {}: {}", words::relative(job.scheduled_at, now), failure.cause, failure.message)
+                format!(
+                    "{}; {}: {}",
+                    words::relative(job.scheduled_at, now),
+                    failure.cause,
+                    gist(&failure.message)
+                )
             }
-            Some(failure) => format!("{}: {}", failure.cause, failure.message),
+            Some(failure) => format!("{}: {}", failure.cause, gist(&failure.message)),
             None => String::new(),
         },
         State::Completed => {
@@ -326,6 +337,15 @@ mod tests {
     fn a_job_that_cannot_be_read_is_said_to_be_one() {
         let job = job(json!({"state": "discarded", "unreadable": "it is no JSON"}));
         assert_eq!(remark(&job, words::now()), "its row cannot be read: it is no JSON");
+    }
+
+    #[test]
+    fn a_panic_is_told_by_its_message() {
+        assert_eq!(
+            gist("thread 'main' (1) panicked at src/main.rs:3:5: no such width: 0"),
+            "no such width: 0"
+        );
+        assert_eq!(gist("exited with 3: no"), "exited with 3: no");
     }
 
     #[test]

@@ -105,7 +105,8 @@ async fn list(args: ListArgs) -> Result<()> {
             ))?;
         }
         if let Some(waits) = &queue.waits {
-            say(format_args!("{} waits: {}", queue.name, shown::line(&waits.text)))?;
+            let hint = if waits.code == "jobs_are_held" { " (`midge modules` says which)" } else { "" };
+            say(format_args!("{} waits: {}{hint}", queue.name, shown::line(&waits.text)))?;
         } else if queue.pause.is_some() {
             say(format_args!("{} is paused", queue.name))?;
         }

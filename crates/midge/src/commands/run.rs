@@ -11,11 +11,10 @@ use midge_build::Project;
 use midge_cli::build::{Builder, project};
 use midge_cli::checkout::{Missing, host_program};
 use midge_cli::output::path;
-use midge_cli::words;
 use midge_protocol::{ModuleName, nearest};
 
 use super::own_folder;
-use crate::arguments::{ContentArgs, key_value};
+use crate::arguments::{ContentArgs, key_value, time_limit};
 
 /// Build a module and run it once, here, without a server
 #[derive(Debug, clap::Args)]
@@ -45,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST::GUEST")]
     read_only_dir: Vec<String>,
     /// How long it may run [default: what midge.toml says]
-    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = time_limit)]
     time_limit: Option<Duration>,
     /// The folder of midge.toml [default: the nearest from here upward]
     #[arg(long, value_name = "PATH")]

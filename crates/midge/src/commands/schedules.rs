@@ -139,7 +139,11 @@ fn table(schedules: &[ScheduleView], now: Timestamp) -> Table {
     let mut table = Table::new(&["SCHEDULE", "MODULE", "CRON", "ZONE", "NEXT", "LAST JOB", "NOTE"]);
     for schedule in schedules {
         let next = schedule.next.first().map(|next| words::relative(next.due, now));
-        let last = schedule.last.as_ref().map(|last| last.state.map_or_else(|| "deleted".to_owned(), state));
+        let last = schedule.last.as_ref().map(|last| {
+            let how = last.state.map_or_else(|| "deleted".to_owned(), state);
+            let of = last.tick.map_or_else(|| "by hand".to_owned(), |tick| words::relative(tick, now));
+            format!("{how}, {of}")
+        });
         table.row([
             schedule.name.to_string(),
             schedule.module.to_string(),

@@ -23,7 +23,7 @@ use midge_store::{MemoryStore, Store};
 use self::kept::Kept;
 pub(super) use self::kept::copy_modules;
 use super::start_log;
-use crate::arguments::{given, secret};
+use crate::arguments::{given, listen_address, secret};
 use crate::config::{FlyMachine, fly_machine};
 
 /// Run a server: queue, dispatcher, HTTP API and dashboard
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "db")]
     memory: bool,
     /// Where to listen; port 0 takes any that is free
-    #[arg(long, value_name = "ADDR", env = "MIDGE_LISTEN", default_value = "127.0.0.1:7433")]
+    #[arg(long, value_parser = listen_address, value_name = "ADDR", env = "MIDGE_LISTEN", default_value = "127.0.0.1:7433")]
     listen: SocketAddr,
     /// What callers must know; needed to listen on anything but loopback
     #[arg(long, env = "MIDGE_TOKEN", hide_env_values = true, value_parser = secret)]

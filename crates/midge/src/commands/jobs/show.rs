@@ -137,19 +137,31 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
 }
 
 fn attempts(attempts: &[AttemptView]) -> Table {
-    let mut table =
-        Table::new(&[">ATTEMPT", "MACHINE", ">WAITED", ">RAN", ">CPU", ">MEMORY", "SPENT", "ENDED WITH"]);
+    let mut table = Table::new(&[
+        ">ATTEMPT",
+        "MACHINE",
+        "STARTED",
+        ">WAITED",
+        ">RAN",
+        ">CPU",
+        ">MEMORY",
+        "SPENT",
+        "ENDED WITH",
+    ]);
     for attempt in attempts {
         let usage = |show: &dyn Fn(&midge_protocol::job::Usage) -> String| {
             attempt.usage.as_ref().map_or_else(|| "-".to_owned(), show)
         };
         let ended = match &attempt.failure {
-            Some(failure) => cut(&format!("{}: {}", failure.cause, failure.message), MESSAGE_WIDTH_MAX),
+            Some(failure) => {
+                cut(&format!("{}: {}", failure.cause, super::gist(&failure.message)), MESSAGE_WIDTH_MAX)
+            }
             None => "a result".to_owned(),
         };
         table.row([
             attempt.attempt.to_string(),
             attempt.machine.to_string(),
+            attempt.started_at.to_string(),
             words::duration(attempt.started_at.since(attempt.scheduled_at)),
             usage(&|usage| words::duration(Duration::from_micros(usage.ran_us))),
             usage(&|usage| words::duration(Duration::from_micros(usage.cpu_us))),
