@@ -9,6 +9,7 @@ mod api;
 mod batches;
 mod calls;
 mod chance;
+mod faults;
 mod finale;
 mod fleet;
 mod host;
@@ -23,6 +24,7 @@ mod trace;
 mod unique;
 mod world;
 
+pub use faults::Fault;
 pub use trace::{Summary, Violation};
 
 /// Whether late reports are fenced off by their attempt numbers.
@@ -53,4 +55,11 @@ pub fn run(seed: u64, fence: Fence) -> Result<Summary, Violation> {
 /// Runs one seed to its end, with something wrong with the ticks of schedules.
 pub fn run_with_tick_fault(seed: u64, fault: TickFault) -> Result<Summary, Violation> {
     world::World::new(seed, Fence::Standing, fault).run()
+}
+
+/// Runs one seed to its end, with something wrong with the server.
+pub fn run_with_fault(seed: u64, fault: Fault) -> Result<Summary, Violation> {
+    let mut world = world::World::new(seed, Fence::Standing, TickFault::None);
+    world.fault = Some(fault);
+    world.run()
 }

@@ -11,7 +11,9 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use midge_tests::sim::{Fence, Summary, TickFault, Violation, run, run_with_tick_fault};
+use midge_tests::sim::{
+    Fault, Fence, Summary, TickFault, Violation, run, run_with_fault, run_with_tick_fault,
+};
 
 /// Seeds that once found a bug. They stay, though the world may have changed so much that they find it no more: the
 /// rules that they found are told again in `midge-server`'s `tests/all/rules.rs`.
@@ -25,6 +27,9 @@ const LONG_RUNS_MIN: usize = 2_000;
 const LONG_STEPS: u64 = 1_000;
 /// Seeds among which a missing fence must show.
 const SEEDS_WITHOUT_FENCE: Range<u64> = 0..100;
+
+/// Seeds among which each other fault must show.
+const SEEDS_WITH_FAULT: Range<u64> = 0..100;
 
 /// What the usual seeds must have seen, taken together.
 const MUST_HAPPEN: &[&str] = &[
@@ -156,6 +161,38 @@ fn without_the_fence_a_late_report_is_found_to_finish_another_attempt() {
         ["with the result", "what its host said"].iter().any(|words| violation.broken.contains(words)),
         "the fence was missed, but not by what it guards: {violation}"
     );
+}
+
+/// Runs seeds with a fault, and checks that one of them finds it, by what it breaks.
+fn is_found(fault: Fault, breaks: &str) {
+    let found = SEEDS_WITH_FAULT.into_iter().find_map(|seed| run_with_fault(seed, fault).err());
+    let violation = found.unwrap_or_else(|| panic!("no seed shows {fault:?}"));
+    assert!(violation.broken.contains(breaks), "{fault:?} was found, but not by what it breaks: {violation}");
+}
+
+#[test]
+fn a_limit_that_is_read_outside_of_the_transaction_is_found_to_be_exceeded() {
+    is_found(Fault::LimitReadOutside, " jobs: QueuePolicy");
+}
+
+#[test]
+fn an_end_that_is_taken_twice_is_found_to_be_counted_twice() {
+    is_found(Fault::DoubleFinish, "are spent, and");
+}
+
+#[test]
+fn a_job_that_is_not_given_back_with_its_machine_is_found_to_be_leased_to_none() {
+    is_found(Fault::LostHandBack, " leases");
+}
+
+#[test]
+fn a_bucket_that_is_filled_twice_is_found_to_let_too_many_begin() {
+    is_found(Fault::BucketRefilledTwice, "attempts in");
+}
+
+#[test]
+fn a_claim_from_a_paused_queue_is_found() {
+    is_found(Fault::PausedQueueClaims, "its queue is paused");
 }
 
 #[test]

@@ -163,6 +163,11 @@ impl Ledger {
                 format!("{} was cancelled, and goes on: {before:?} -> {job:?}", job.id)
             })?;
             check_tried_again(before, &job, &attempts)?;
+            let more = attempts[ended_before.len()..].iter().filter(|view| view.spent).count();
+            let counted = i64::from(job.spent) - i64::from(before.spent);
+            ensure(counted == more as i64 || self.retried == Some(job.id), || {
+                format!("{more} more attempts at {} are spent, and {counted} more are counted", job.id)
+            })?;
             self.cleared += u64::from(before.is_suspect() && !job.is_suspect());
             ensure(job.content_hash == before.content_hash, || format!("{} is another job now", job.id))?;
         }

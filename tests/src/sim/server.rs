@@ -249,6 +249,7 @@ impl World {
 
     /// Lets the process go on, as far as it can.
     pub(super) fn poll_server(&mut self) -> Result<(), Broken> {
+        let running = self.may_be_forgotten();
         let Some(server) = &mut self.server else { return Ok(()) };
         let polled = &mut Polled::from_waker(Waker::noop());
         let mut acted = 0;
@@ -265,6 +266,9 @@ impl World {
             self.hint();
         }
         self.send_calls();
+        if !running.is_empty() {
+            self.forget_given_back(running);
+        }
         self.check()?;
         self.may_crash();
         Ok(())
@@ -338,11 +342,20 @@ impl World {
 
     /// Calls the server's own function. What is denied is answered here; a store that fails answers nothing.
     fn exchange(&mut self, sender: &Sender, request: &Request) -> Result<Option<Exchanged>, Broken> {
-        let context = exchange::Context { catalog: Arc::new(self.catalog()), jitter: self.chance.fraction() };
+        let mut catalog = self.catalog();
+        let jitter = self.chance.fraction();
+        let before = self.spoil_before(sender, request, &mut catalog);
+        let context = exchange::Context { catalog: Arc::new(catalog), jitter };
         let (name, hash) = (sender.name.clone(), sender.secret_hash.clone());
-        let store = self.store.clone();
-        let exchange = exchange::exchange(&*store, context, name, hash, request.clone(), self.now);
-        let done = at_once(exchange);
+        let (store, now) = (self.store.clone(), self.now);
+        let exchange = || {
+            let (context, name, hash) = (context.clone(), name.clone(), hash.clone());
+            at_once(exchange::exchange(&*store, context, name, hash, request.clone(), now))
+        };
+        let mut done = exchange();
+        if self.spoil_after(before) {
+            done = exchange();
+        }
         self.check()?;
         match done {
             Err(ExchangeError::Store(_)) => {

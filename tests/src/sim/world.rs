@@ -15,6 +15,7 @@ use super::api::Api;
 use super::batches::AskedBatch;
 use super::calls::{Answered, Call, Calls};
 use super::chance::{Chance, Faults};
+use super::faults::{Fault, Remembered};
 use super::host::{Host, Key};
 use super::ledger::{Broken, Ledger};
 use super::messages::Sender;
@@ -87,6 +88,9 @@ pub(super) struct World {
     seed: u64,
     pub(super) fence: Fence,
     pub(super) tick_fault: TickFault,
+    /// What else is wrong with the server.
+    pub(super) fault: Option<Fault>,
+    pub(super) remembered: Remembered,
     pub(super) now: Timestamp,
     pub(super) clock: Arc<SimClock>,
     pub(super) agenda: Agenda,
@@ -120,6 +124,8 @@ impl World {
         World {
             schedules: schedules::draw(&mut chance, &queues),
             tick_fault,
+            fault: None,
+            remembered: Remembered::default(),
             max_machines,
             seed,
             fence,
