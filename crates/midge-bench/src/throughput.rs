@@ -224,7 +224,11 @@ async fn measure(lab: &Lab, queues: &Queues, report: &mut Report<Figures>, began
     report.notes.push(format!("a job of 1 ms counts to {count}, which took this CPU 1 ms in the best of several runs; it cannot be faster than its CPUs, {} here", cpus()));
     for (what, count) in [("no-op jobs", None), ("jobs of 1 ms", Some(count))] {
         for (machines, queue) in [(1, &queues.one), (MACHINES, &queues.several)] {
-            for how in [running::How::Singly(1), running::How::Singly(CALLERS), running::How::Bulk] {
+            let mut hows = vec![running::How::Singly(1), running::How::Singly(CALLERS), running::How::Bulk];
+            if count.is_none() {
+                hows.push(running::How::Batch);
+            }
+            for how in hows {
                 let name = format!("{what} enqueued {how} and run, Machines: {machines}");
                 if is_over(began, report, &name) {
                     return Ok(());

@@ -10,8 +10,8 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use midge_client::{Client, ClientError, EnqueueRequest, JobNews, Position, WaitError};
-use midge_protocol::api::{BulkRequest, JobFilter};
-use midge_protocol::{JobId, ModuleName, Secret};
+use midge_protocol::api::{BatchEvent, BatchFilter, BatchRequest, BatchState, BulkRequest, JobFilter};
+use midge_protocol::{BatchId, JobId, ModuleName, Secret};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -269,7 +269,7 @@ async fn a_filter_travels_in_the_query() {
 }
 
 #[tokio::test]
-async fn batches_hold_as_many_jobs_and_bytes_as_they_may() {
+async fn bulks_hold_as_many_jobs_and_bytes_as_they_may() {
     let large = EnqueueRequest::new(module("hello")).input(vec![0; 10 * 1024 * 1024]);
     let small = || EnqueueRequest::new(module("hello"));
     let requests =
@@ -284,6 +284,37 @@ async fn batches_hold_as_many_jobs_and_bytes_as_they_may() {
     assert_eq!(done, [2, 2, 1]);
     let sent = |asked: &Asked| serde_json::from_slice::<BulkRequest>(&asked.body).unwrap().jobs.len();
     assert_eq!(stub.asked().iter().map(sent).collect::<Vec<_>>(), [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_batch_is_made_closed_and_cancelled_under_its_id() {
+    let id = BatchId::generate();
+    let made = json!({"id": id, "new": true, "callbacks": {"ended": JobId::generate()}});
+    let batch = |state: &str| json!({"id": id, "state": state, "jobs": {"completed": 2}, "total": 2, "created_at": "2030-01-01T00:00:00Z"});
+    let answers =
+        [made, batch("open"), batch("closed"), batch("closed"), json!({"batches": [batch("ended")]})];
+    let (stub, client) = Stub::answering(answers.map(|answer| (200, answer))).await;
+    let job = EnqueueRequest::new(module("hello"));
+    let request = BatchRequest { id, ..BatchRequest::new("import").on(BatchEvent::Ended, job) };
+    assert!(client.make_batch(&request).await.unwrap().callbacks.contains_key(&BatchEvent::Ended));
+    assert_eq!(client.batch(id).await.unwrap().jobs.completed, 2);
+    assert_eq!(client.close_batch(id).await.unwrap().state, BatchState::Closed);
+    client.cancel_batch(id).await.unwrap();
+    let filter = BatchFilter { before: Some(id), limit: Some(7) };
+    assert_eq!(client.batches(&filter).await.unwrap().batches.len(), 1);
+    let asked: Vec<String> =
+        stub.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path_and_query)).collect();
+    let path = "/under/a/path/v1/batches";
+    let expected = [
+        format!("POST {path}"),
+        format!("GET {path}/{id}"),
+        format!("POST {path}/{id}/close"),
+        format!("POST {path}/{id}/cancel"),
+        format!("GET {path}?before={id}&limit=7"),
+    ];
+    assert_eq!(asked, expected);
+    let sent: Value = serde_json::from_slice(&stub.asked()[0].body).unwrap();
+    assert_eq!((&sent["name"], &sent["on_ended"]["module"]), (&json!("import"), &json!("hello")));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use midge_client::EnqueueRequest;
 use midge_protocol::QueueName;
+use midge_protocol::api::BatchRequest;
 use midge_protocol::job::State;
 
 use super::calls::{Calls, another, by_library};
@@ -35,6 +36,8 @@ pub(super) enum How {
     Singly(u32),
     /// A thousand at once.
     Bulk,
+    /// So, and all of one batch, which has to end as well.
+    Batch,
 }
 
 impl fmt::Display for How {
@@ -43,6 +46,7 @@ impl fmt::Display for How {
             How::Singly(1) => f.write_str("by 1 caller"),
             How::Singly(callers) => write!(f, "by {callers} callers"),
             How::Bulk => f.write_str("in bulk"),
+            How::Batch => f.write_str("in bulk, all of one batch,"),
         }
     }
 }
@@ -83,22 +87,34 @@ pub(super) async fn measure(lab: &Lab, request: EnqueueRequest, how: How, name: 
     let max_jobs = if is_noop { NOOPS_MAX } else { MILLISECONDS_MAX };
     let before = lab.jobs(&queue).await?.completed;
     let meter = Meter::begin()?;
+    let batch = match how {
+        How::Batch => Some(midge.make_batch(BatchRequest::new("bench")).await?.id),
+        How::Singly(_) | How::Bulk => None,
+    };
     let jobs = match how {
         How::Singly(callers) => {
             let calls = Calls { callers, time: SINGLES_TIME, jobs: max_jobs };
             calls.make(by_library(midge.clone(), request)).await?
         }
-        How::Bulk => {
+        How::Bulk | How::Batch => {
+            let request = EnqueueRequest { batch, ..request };
             for _ in 0..max_jobs / BULK_JOBS as u64 {
                 midge.enqueue_all((0..BULK_JOBS).map(|_| another(&request)).collect()).await?;
             }
             max_jobs
         }
     };
+    if let Some(batch) = batch {
+        midge.close_batch(batch).await?;
+    }
     let deadline = Instant::now() + RUN_TIME_MAX;
     loop {
         let ended = lab.jobs(&queue).await?.completed - before;
-        if ended >= jobs {
+        let is_open = match batch {
+            Some(batch) => midge.batch(batch).await?.ended_at.is_none(),
+            None => false,
+        };
+        if ended >= jobs && !is_open {
             return meter.end(name, jobs);
         }
         if Instant::now() > deadline {
