@@ -353,3 +353,39 @@ fn what_ended_longer_ago_than_it_is_kept_is_gone_and_what_waits_stays() {
     });
     assert_eq!(ids, [waiting]);
 }
+
+#[test]
+fn a_batch_of_a_files_jobs_runs_what_is_to_follow_when_all_of_them_have_ended() {
+    let server = server();
+    let callback = r#"{"module": "hello", "args": {"name": "all"}}"#;
+    let new =
+        ["batches", "new", "--name", "greetings", "--on-completed", callback, "--on-failure", "wordcount"];
+    let batch = command(&server, &new, b"").ok().text().trim_end().to_owned();
+    let lines: String =
+        (0..20).map(|n| format!("{{\"module\":\"hello\",\"args\":{{\"name\":\"{n}\"}}}}\n")).collect();
+    let ids = command(&server, &["enqueue", "--jsonl", "-", "--batch", &batch], lines.as_bytes()).ok();
+    assert_eq!(ids.text().lines().count(), 20);
+    let batches =
+        |args: &[&str]| command(&server, &[&["batches"][..], args].concat(), b"").ok().text().to_owned();
+    let shown: Value = serde_json::from_str(&batches(&["show", &batch, "--json"])).unwrap();
+    assert_eq!((&shown["state"], &shown["total"]), (&json!("open"), &json!(20)));
+    let [then, never] =
+        ["completed", "failure"].map(|when| shown["callbacks"][when].as_str().unwrap().to_owned());
+    // One more that is to run after what follows.
+    let after =
+        command(&server, &["enqueue", "hello", "--args", "{\"name\": \"last\"}", "--after", &then], b"").ok();
+    let pending = command(&server, &["jobs", "show", after.text().trim_end()], b"").ok().text().to_owned();
+    assert!(pending.contains("pending") && pending.contains(&then), "{pending}");
+    batches(&["close", &batch]);
+    let last = command(&server, &["jobs", "wait", after.text().trim_end()], b"").ok();
+    assert_eq!(last.text().trim_end(), r#"{"greeting":"Hello, last!"}"#);
+    assert_eq!(&server.result(then.parse().unwrap())[..], br#"{"greeting":"Hello, all!"}"#);
+    let unmet = command(&server, &["jobs", "show", &never], b"").ok().text().to_owned();
+    assert!(unmet.contains("cancelled") && unmet.contains("unmet"), "{unmet}");
+    let listed = batches(&[]);
+    assert!(listed.contains("greetings") && listed.contains("ended"), "{listed}");
+    let cancel = ["batches", "cancel", batch.as_str()];
+    command(&server, &cancel, b"").fails(1, &["has ended already"]);
+    let late = ["enqueue", "hello", "--batch", batch.as_str()];
+    command(&server, &late, b"").fails(1, &["no job can be added"]);
+}
