@@ -2,6 +2,7 @@
 
 mod backlog;
 mod calls;
+mod limits;
 mod meter;
 mod running;
 
@@ -34,9 +35,9 @@ const PLACES: u32 = 32;
 /// Machines, where there is more than one: as many as a queue has by default.
 const MACHINES: u32 = 4;
 /// On a computer that is so slow that this is over, what is left is not measured.
-const TIME_MAX: Duration = Duration::from_secs(130);
+const TIME_MAX: Duration = Duration::from_secs(240);
 
-/// Measure jobs a second: enqueued singly and in bulk, run to their ends, and as the backlog grows
+/// Measure jobs a second: enqueued singly and in bulk, run to their ends, with limits, and as the backlog grows
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Every enqueue is durable before it is answered. Server, flylet and callers are in this process
@@ -61,8 +62,9 @@ pub(super) struct Figures {
     what: String,
     jobs: u64,
     a_second: f64,
-    /// The rate in rates at the smallest backlog: the middle of what the same turns gave.
-    to_smallest: Option<f64>,
+    /// The rate in rates of what takes turns with it, at the smallest backlog or without limits: the middle of what the
+    /// turns gave.
+    ratio: Option<f64>,
     /// CPU time of server, callers and hosts together, in microseconds a job.
     cpu_us_each: f64,
     written_bytes_each: f64,
@@ -70,14 +72,14 @@ pub(super) struct Figures {
 
 impl Row for Figures {
     const HEADS: &'static [&'static str] =
-        &["WHAT", ">JOBS", ">A SECOND", ">TO SMALLEST", ">CPU EACH", ">WRITTEN EACH"];
+        &["WHAT", ">JOBS", ">A SECOND", ">RATIO", ">CPU EACH", ">WRITTEN EACH"];
 
     fn cells(&self) -> Vec<String> {
         vec![
             self.what.clone(),
             self.jobs.to_string(),
             format!("{:.0}", self.a_second),
-            or_dash(self.to_smallest, |ratio| format!("{:.0} %", ratio * 100.0)),
+            or_dash(self.ratio, |ratio| format!("{:.0} %", ratio * 100.0)),
             format!("{:.0} us", self.cpu_us_each),
             midge_cli::words::bytes(self.written_bytes_each as u64),
         ]
@@ -110,6 +112,12 @@ impl Args {
         lab.end(&mut stop).await;
         let Some(rows) = rows else { return Ok(None) };
         rows?;
+
+        if !is_over(began, &mut report, "limits, keys and batches") {
+            let Some(rows) = limits::measure(bench, &mut stop).await? else { return Ok(None) };
+            report.rows.extend(rows);
+            report.notes.push(limits::note());
+        }
 
         let (mut smallest, mut rows) = (Vec::new(), Vec::new());
         for size in backlog_sizes(self.backlog_max) {
@@ -224,11 +232,7 @@ async fn measure(lab: &Lab, queues: &Queues, report: &mut Report<Figures>, began
     report.notes.push(format!("a job of 1 ms counts to {count}, which took this CPU 1 ms in the best of several runs; it cannot be faster than its CPUs, {} here", cpus()));
     for (what, count) in [("no-op jobs", None), ("jobs of 1 ms", Some(count))] {
         for (machines, queue) in [(1, &queues.one), (MACHINES, &queues.several)] {
-            let mut hows = vec![running::How::Singly(1), running::How::Singly(CALLERS), running::How::Bulk];
-            if count.is_none() {
-                hows.push(running::How::Batch);
-            }
-            for how in hows {
+            for how in [running::How::Singly(1), running::How::Singly(CALLERS), running::How::Bulk] {
                 let name = format!("{what} enqueued {how} and run, Machines: {machines}");
                 if is_over(began, report, &name) {
                     return Ok(());
@@ -246,6 +250,12 @@ async fn measure(lab: &Lab, queues: &Queues, report: &mut Report<Figures>, began
 /// Says whether so many Machines are up.
 fn up(count: u32) -> impl Fn(&[midge_protocol::api::MachineView]) -> bool {
     move |machines| machines.iter().filter(|machine| lab::is_up(machine)).count() == count as usize
+}
+
+/// Returns the middle of ratios.
+fn middle(mut ratios: Vec<f64>) -> Option<f64> {
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(ratios.len() / 2).copied()
 }
 
 fn cpus() -> usize {

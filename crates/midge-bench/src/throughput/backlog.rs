@@ -12,8 +12,8 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, QueueName};
 
 use super::calls::{Calls, by_library};
-use super::meter::{Meter, Reading};
-use super::{BULK_JOBS, CALLERS, Figures, MACHINES, PLACES, job, requests, up};
+use super::meter::{Meter, Seen};
+use super::{BULK_JOBS, CALLERS, Figures, MACHINES, PLACES, job, middle, requests, up};
 use crate::lab::{self, Lab};
 use crate::{Bench, modules};
 
@@ -48,26 +48,6 @@ pub(super) struct Backlog {
 
 /// What was measured in one turn, for each of [`KINDS`].
 pub(super) type Turn = [Seen; 3];
-
-/// How many jobs were enqueued or run, and what that took.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
-    reading: Reading,
-    jobs: u64,
-}
-
-impl std::ops::AddAssign for Seen {
-    fn add_assign(&mut self, more: Seen) {
-        self.reading += more.reading;
-        self.jobs += more.jobs;
-    }
-}
-
-impl Seen {
-    fn a_second(self) -> f64 {
-        self.jobs as f64 / self.reading.seconds
-    }
-}
 
 /// Fills backlogs, and measures at them in turns.
 pub(super) async fn measure(backlogs: &mut [Backlog]) -> Result<()> {
@@ -178,14 +158,9 @@ pub(super) fn figures(size: u64, turns: &[Turn], smallest: Option<&[Turn]>) -> V
         let ratios = turns.iter().zip(smallest.unwrap_or_default());
         let ratios = ratios.map(|(turn, smallest)| turn[kind].a_second() / smallest[kind].a_second());
         let figures = sum.reading.figures(format!("{what}, at a backlog of {size}"), sum.jobs);
-        Figures { to_smallest: middle(ratios.collect()), ..figures }
+        Figures { ratio: middle(ratios.collect()), ..figures }
     });
     rows.collect()
-}
-
-fn middle(mut ratios: Vec<f64>) -> Option<f64> {
-    ratios.sort_by(f64::total_cmp);
-    ratios.get(ratios.len() / 2).copied()
 }
 
 /// Returns the note that says how throughput at a backlog is measured.
@@ -197,6 +172,7 @@ pub(super) fn note() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::meter::Reading;
     use super::*;
 
     #[test]
@@ -204,10 +180,10 @@ mod tests {
         let turn = |jobs| [Seen { reading: Reading { seconds: 2.0, ..Reading::default() }, jobs }; 3];
         let smallest = [turn(100), turn(10), turn(100)];
         let rows = figures(10_000, &[turn(90), turn(100), turn(80)], Some(&smallest));
-        assert_eq!(rows.iter().map(|row| row.to_smallest).collect::<Vec<_>>(), [Some(0.9); 3]);
+        assert_eq!(rows.iter().map(|row| row.ratio).collect::<Vec<_>>(), [Some(0.9); 3]);
         assert_eq!((rows[0].jobs, rows[0].a_second), (270, 45.0));
         assert!(rows.iter().all(|row| row.what.ends_with("at a backlog of 10000")));
-        assert!(figures(1_000, &smallest, None).iter().all(|row| row.to_smallest.is_none()));
+        assert!(figures(1_000, &smallest, None).iter().all(|row| row.ratio.is_none()));
     }
 
     #[test]

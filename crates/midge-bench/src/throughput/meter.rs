@@ -56,10 +56,31 @@ impl Reading {
             what,
             jobs,
             a_second: jobs as f64 / self.seconds,
-            to_smallest: None,
+            ratio: None,
             cpu_us_each: self.cpu_us / each,
             written_bytes_each: self.written_bytes / each,
         }
+    }
+}
+
+/// How many jobs were enqueued or run, and what that took. Several can be added up.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Seen {
+    pub(super) reading: Reading,
+    pub(super) jobs: u64,
+}
+
+impl std::ops::AddAssign for Seen {
+    fn add_assign(&mut self, more: Seen) {
+        self.reading += more.reading;
+        self.jobs += more.jobs;
+    }
+}
+
+impl Seen {
+    /// Returns how many that were a second.
+    pub(super) fn a_second(self) -> f64 {
+        self.jobs as f64 / self.reading.seconds
     }
 }
 

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use midge_client::EnqueueRequest;
-use midge_protocol::QueueName;
-use midge_protocol::api::BatchRequest;
 use midge_protocol::job::State;
+use midge_protocol::{BatchId, QueueName};
 
 use super::calls::{Calls, another, by_library};
 use super::meter::Meter;
@@ -36,8 +35,6 @@ pub(super) enum How {
     Singly(u32),
     /// A thousand at once.
     Bulk,
-    /// So, and all of one batch, which has to end as well.
-    Batch,
 }
 
 impl fmt::Display for How {
@@ -46,7 +43,6 @@ impl fmt::Display for How {
             How::Singly(1) => f.write_str("by 1 caller"),
             How::Singly(callers) => write!(f, "by {callers} callers"),
             How::Bulk => f.write_str("in bulk"),
-            How::Batch => f.write_str("in bulk, all of one batch,"),
         }
     }
 }
@@ -87,38 +83,42 @@ pub(super) async fn measure(lab: &Lab, request: EnqueueRequest, how: How, name: 
     let max_jobs = if is_noop { NOOPS_MAX } else { MILLISECONDS_MAX };
     let before = lab.jobs(&queue).await?.completed;
     let meter = Meter::begin()?;
-    let batch = match how {
-        How::Batch => Some(midge.make_batch(BatchRequest::new("bench")).await?.id),
-        How::Singly(_) | How::Bulk => None,
-    };
     let jobs = match how {
         How::Singly(callers) => {
             let calls = Calls { callers, time: SINGLES_TIME, jobs: max_jobs };
             calls.make(by_library(midge.clone(), request)).await?
         }
-        How::Bulk | How::Batch => {
-            let request = EnqueueRequest { batch, ..request };
+        How::Bulk => {
             for _ in 0..max_jobs / BULK_JOBS as u64 {
                 midge.enqueue_all((0..BULK_JOBS).map(|_| another(&request)).collect()).await?;
             }
             max_jobs
         }
     };
-    if let Some(batch) = batch {
-        midge.close_batch(batch).await?;
-    }
+    until_ended(lab, &queue, before + jobs, None).await?;
+    meter.end(name, jobs)
+}
+
+/// Waits until so many jobs of a queue have completed and the batch, if there is one, has ended.
+pub(super) async fn until_ended(
+    lab: &Lab,
+    queue: &QueueName,
+    jobs: u64,
+    batch: Option<BatchId>,
+) -> Result<()> {
     let deadline = Instant::now() + RUN_TIME_MAX;
     loop {
-        let ended = lab.jobs(&queue).await?.completed - before;
+        let completed = lab.jobs(queue).await?.completed;
         let is_open = match batch {
-            Some(batch) => midge.batch(batch).await?.ended_at.is_none(),
+            Some(batch) => lab.serving.midge.batch(batch).await?.ended_at.is_none(),
             None => false,
         };
-        if ended >= jobs && !is_open {
-            return meter.end(name, jobs);
+        if completed >= jobs && !is_open {
+            return Ok(());
         }
         if Instant::now() > deadline {
-            bail!("{ended} of {jobs} jobs ended within {} s: something is wrong", RUN_TIME_MAX.as_secs());
+            let left = jobs.saturating_sub(completed);
+            bail!("after {} s {left} jobs have not ended: something is wrong", RUN_TIME_MAX.as_secs());
         }
         tokio::time::sleep(COUNT_EVERY).await;
     }
