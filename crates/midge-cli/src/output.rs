@@ -12,10 +12,20 @@ use anyhow::Result;
 use midge_protocol::job::State;
 use midge_protocol::shown;
 
+use crate::table::Table;
+
 /// Writes a line to stdout.
 pub fn say(line: impl Display) -> Result<()> {
     writeln!(anstream::stdout(), "{line}")?;
     Ok(())
+}
+
+/// Writes a table to stdout: as wide as the terminal, or whole where there is none.
+pub fn say_table(mut table: Table) -> Result<()> {
+    if let Some((width, _)) = terminal_size::terminal_size_of(io::stdout()) {
+        table.fit(width.0.into());
+    }
+    say(table)
 }
 
 /// Writes a guest's bytes to stdout: as they are, unless a person looks at them on a terminal, which would obey them.

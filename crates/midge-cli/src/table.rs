@@ -5,6 +5,11 @@ use std::fmt;
 use anstyle::Style;
 use midge_protocol::shown;
 
+/// Spaces between columns.
+const GAP: usize = 2;
+/// The last column is not cut to less than this, however narrow the terminal.
+const LAST_WIDTH_MIN: usize = 24;
+
 /// Which way a column leans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -41,6 +46,21 @@ impl Table {
         self.rows.is_empty()
     }
 
+    /// Cuts the last column, so that no line is longer than this where it can be; of what it says, a little is left.
+    pub fn fit(&mut self, width_max: usize) {
+        let widths = self.widths();
+        let Some((_, before)) = widths.split_last() else { return };
+        let left = width_max.saturating_sub(before.iter().map(|width| width + GAP).sum()).max(LAST_WIDTH_MIN);
+        for cell in self.rows.iter_mut().filter_map(|row| row.last_mut()).filter(|cell| width(cell) > left) {
+            *cell = cut(cell, left);
+        }
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let column = |i: usize| self.rows.iter().map(|row| width(&row[i])).max().unwrap_or(0);
+        self.heads.iter().enumerate().map(|(i, (head, _))| column(i).max(width(head))).collect()
+    }
+
     fn line(
         &self,
         f: &mut fmt::Formatter<'_>,
@@ -52,7 +72,7 @@ impl Table {
         let last = cells.iter().rposition(|cell| !cell.is_empty()).unwrap_or(0);
         for (i, cell) in cells.iter().enumerate().take(last + 1) {
             let gap = " ".repeat(widths[i] - width(cell));
-            let space = if i == 0 { "" } else { "  " };
+            let space = " ".repeat(if i == 0 { 0 } else { GAP });
             match self.heads[i].1 {
                 Side::Right => write!(f, "{space}{gap}{style}{cell}{style:#}")?,
                 Side::Left if i == last => write!(f, "{space}{style}{cell}{style:#}")?,
@@ -66,9 +86,7 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let heads: Vec<String> = self.heads.iter().map(|(head, _)| head.clone()).collect();
-        let column = |i: usize| self.rows.iter().map(|row| width(&row[i])).max().unwrap_or(0);
-        let widths: Vec<usize> =
-            heads.iter().enumerate().map(|(i, head)| column(i).max(width(head))).collect();
+        let widths = self.widths();
         self.line(f, &widths, &heads, Style::new().bold())?;
         for row in &self.rows {
             writeln!(f)?;
@@ -82,6 +100,11 @@ impl fmt::Display for Table {
 fn width(text: &str) -> usize {
     // Codes of colours take none.
     anstream::adapter::strip_str(text).map(|piece| piece.chars().count()).sum()
+}
+
+/// Returns the first line of a text as it may be shown; where more follow it ends with `…`.
+pub fn first_line(text: &str) -> String {
+    cut(text, usize::MAX)
 }
 
 /// Returns the first line of a text as it may be shown, cut to so many characters; where something is left out it ends
@@ -111,6 +134,19 @@ mod tests {
         hello         1 B  short
         word-count  100 B
         ");
+    }
+
+    #[test]
+    fn the_last_column_is_cut_to_what_a_terminal_has_and_to_no_less_than_a_little() {
+        let mut table = Table::new(&["MODULE", "NOTE"]);
+        table.row(["hello".to_owned(), "nothing that was asked for is there".to_owned()]);
+        table.row(["word".to_owned(), "short".to_owned()]);
+        table.fit(80);
+        assert_eq!(table.to_string().lines().nth(1), Some("hello   nothing that was asked for is there"));
+        table.fit(34);
+        assert_eq!(table.to_string().lines().nth(1), Some("hello   nothing that was asked fo…"));
+        table.fit(0);
+        assert_eq!(table.to_string().lines().nth(1), Some("hello   nothing that was asked…"));
     }
 
     #[test]

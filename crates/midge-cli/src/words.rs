@@ -57,6 +57,14 @@ pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Returns a time as the clocks of an IANA time zone show it, with its distance from UTC; in UTC where there is no such zone.
+pub fn in_zone(at: Timestamp, zone: &str) -> String {
+    let there = jiff::tz::TimeZone::get(zone).ok();
+    let moment = jiff::Timestamp::from_millisecond(at.as_millis()).ok();
+    let zoned = moment.zip(there).map(|(moment, zone)| moment.to_zoned(zone));
+    zoned.map_or_else(|| at.to_string(), |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S %:z").to_string())
+}
+
 /// Returns the time now, by this computer's clock.
 pub fn now() -> Timestamp {
     Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
@@ -65,6 +73,13 @@ pub fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_shown_by_the_clocks_of_a_zone() {
+        let at: Timestamp = "2030-07-01T08:00:00Z".parse().unwrap();
+        assert_eq!(in_zone(at, "Europe/Berlin"), "2030-07-01 10:00:00 +02:00");
+        assert_eq!(in_zone(at, "Nowhere/Here"), at.to_string());
+    }
 
     #[test]
     fn a_duration_is_read_as_people_write_it() {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use midge_cli::output::{dim, note, say, say_json};
+use midge_cli::output::{dim, note, say, say_json, say_table};
 use midge_cli::table::{Table, cut};
 use midge_cli::words;
 use midge_client::EnqueueRequest;
@@ -158,7 +158,7 @@ async fn list(args: ListArgs) -> Result<()> {
         note("no batches");
         return Ok(());
     }
-    say(table(&page.batches, words::now()))?;
+    say_table(table(&page.batches, words::now()))?;
     if let Some(next) = page.next {
         note(dim(format_args!("`midge batches --before {next}` lists older ones")));
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use midge_build::Built;
 use midge_cli::build::{Builder, project};
-use midge_cli::output::{dim, note, path, say};
+use midge_cli::output::{dim, note, path, say, say_table};
 use midge_cli::table::Table;
 use midge_cli::words;
 use midge_protocol::manifest::Manifest;
@@ -40,7 +40,7 @@ impl Args {
         if !built.warnings.is_empty() {
             note(shown::text(built.warnings.trim_end()));
         }
-        say(table(&built))?;
+        say_table(table(&built))?;
         say(dim(format_args!("in {}", path(&built.out))))?;
         for (module, name) in from_machines(&built.manifest) {
             note(dim(format_args!(

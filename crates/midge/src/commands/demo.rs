@@ -14,7 +14,7 @@ use bytes::Bytes;
 use midge_build::Project;
 use midge_cli::build::Builder;
 use midge_cli::checkout::{Checkout, Missing, host_program};
-use midge_cli::output::{bold, dim, note, path, say};
+use midge_cli::output::{bold, dim, note, path, say, say_table};
 use midge_cli::progress::spinner;
 use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
 use midge_cli::stop::StopSignal;
@@ -161,7 +161,7 @@ impl Args {
         let ended = ended?;
         let took = words::duration(began.elapsed());
         say("")?;
-        say(show::table(&ended))?;
+        say_table(show::table(&ended))?;
         say("")?;
         let right = ended.iter().filter(|ended| ended.fault.is_none()).count();
         say(format_args!("{right} of {} jobs ended as they should, in {took}", ended.len()))?;

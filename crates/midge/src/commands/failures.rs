@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use midge_cli::output::{bold, dim, note, say, say_json};
-use midge_cli::table::{Table, cut};
+use midge_cli::output::{bold, dim, note, say, say_json, say_table};
+use midge_cli::table::{Table, cut, first_line};
 use midge_cli::words;
 use midge_protocol::api::{Action, FailureGroup, FailuresFilter, JobFilter, PAGE_JOBS_MAX, SweepRequest};
 use midge_protocol::{Fingerprint, ModuleName, Timestamp, shown};
@@ -13,8 +13,6 @@ use super::sweeps;
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
-/// The width of a message in the table; `midge failures show` has more of it.
-const MESSAGE_WIDTH_MAX: usize = 70;
 /// How much of a generation is shown in the table.
 const GENERATION_WIDTH_MAX: usize = 16;
 
@@ -133,10 +131,10 @@ async fn list(args: ListArgs) -> Result<()> {
             cut(&group.last_generation, GENERATION_WIDTH_MAX),
             group.module.to_string(),
             group.cause.to_string(),
-            cut(&group.message, MESSAGE_WIDTH_MAX),
+            first_line(&group.message),
         ]);
     }
-    say(table)?;
+    say_table(table)?;
     if failures.more {
         note(dim("there are more: use --limit or --module"));
     }

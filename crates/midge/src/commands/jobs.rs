@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{dim, note, say, say_json, state, write_bytes};
-use midge_cli::table::{Table, cut};
+use midge_cli::output::{dim, note, say, say_json, say_table, state, write_bytes};
+use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_client::{Client, Position};
 use midge_protocol::api::{Action, JobFilter, JobPage, PAGE_JOBS_MAX};
@@ -24,8 +24,6 @@ use super::follow::{LogTo, follow};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
-/// The width of a note in the table; `midge jobs show` has all of it.
-const NOTE_WIDTH_MAX: usize = 60;
 /// A server that is restarted while somebody follows is waited for, for about half a minute.
 const FOLLOW_TRIES: u32 = 20;
 /// How often a server that stops early is asked to go on: over a million jobs, some seconds.
@@ -225,7 +223,7 @@ async fn list(args: ListArgs) -> Result<()> {
         return Ok(());
     }
     if !page.jobs.is_empty() {
-        say(table(&page.jobs, words::now()))?;
+        say_table(table(&page.jobs, words::now()))?;
     }
     if page.stopped_early {
         note(dim("looked at many jobs and stopped: there may be more, so say more of those that are meant"));
@@ -266,7 +264,7 @@ pub(super) fn table(jobs: &[JobView], now: Timestamp) -> Table {
             format!("{}/{}", job.spent, job.max_attempts),
             words::relative(job.enqueued_at, now),
             ran.filter(|_| runs_or_ran).unwrap_or_else(|| "-".to_owned()),
-            cut(&remark(job, now), NOTE_WIDTH_MAX),
+            first_line(&remark(job, now)),
         ]);
     }
     table

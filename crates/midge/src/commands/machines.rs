@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{note, say, say_json, show_error};
-use midge_cli::table::{Table, cut};
+use midge_cli::output::{note, say, say_json, say_table, show_error};
+use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_protocol::api::MachineView;
 use midge_protocol::{MachineName, QueueName, Timestamp, shown};
@@ -14,9 +14,6 @@ use midge_protocol::{MachineName, QueueName, Timestamp, shown};
 use super::pause::Waiting;
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
-
-/// The width of a note in the table; `--json` has all of it.
-const NOTE_WIDTH_MAX: usize = 60;
 
 /// How often one looks whether drained Machines are gone.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -87,7 +84,7 @@ async fn list(args: ListArgs) -> Result<ExitCode> {
     } else if table.is_empty() {
         note("there are no Machines: they are started when there is work");
     } else {
-        say(table)?;
+        say_table(table)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -144,7 +141,7 @@ fn table(machines: &[MachineView], now: Timestamp) -> Table {
             machine.running.to_string(),
             machine.attempts.to_string(),
             or_dash(machine.heard_at.map(|at| words::relative(at, now))),
-            machine.note.as_deref().map(|note| cut(note, NOTE_WIDTH_MAX)).unwrap_or_default(),
+            machine.note.as_deref().map(first_line).unwrap_or_default(),
         ]);
     }
     table

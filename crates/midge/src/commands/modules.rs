@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use midge_cli::output::{say, say_json};
+use midge_cli::output::{say, say_json, say_table};
 use midge_cli::table::Table;
 use midge_protocol::api::ModuleView;
 use midge_protocol::{ModuleName, shown};
@@ -102,7 +102,7 @@ async fn list(args: ListArgs) -> Result<()> {
             module.held.to_string(),
         ]);
     }
-    say(table)
+    say_table(table)
 }
 
 /// Says what has become of a module whose pause has ended.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{say, say_json};
+use midge_cli::output::{say, say_json, say_table};
 use midge_cli::table::Table;
 use midge_cli::words;
 use midge_protocol::api::QueueView;
@@ -96,7 +96,7 @@ async fn list(args: ListArgs) -> Result<()> {
     if args.json {
         return say_json(&queues);
     }
-    say(table(&queues.queues))?;
+    say_table(table(&queues.queues))?;
     for queue in &queues.queues {
         if !queue.declared {
             say(format_args!(
@@ -137,6 +137,7 @@ fn table(queues: &[QueueView]) -> Table {
         ">SCHEDULED",
         ">RETRYABLE",
         ">COMPLETED",
+        ">CANCELLED",
         ">DISCARDED",
         ">OLDEST WAITS",
         ">MACHINES",
@@ -152,6 +153,7 @@ fn table(queues: &[QueueView]) -> Table {
             jobs(State::Scheduled),
             jobs(State::Retryable),
             jobs(State::Completed),
+            jobs(State::Cancelled),
             jobs(State::Discarded),
             oldest.unwrap_or_else(|| "-".to_owned()),
             format!("{} of {}", queue.machines, queue.policy.max_machines),

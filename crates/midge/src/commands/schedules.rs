@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{dim, note, say, say_json, state};
-use midge_cli::table::{Table, cut};
+use midge_cli::output::{dim, note, say, say_json, say_table, state};
+use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_protocol::api::{RunRequest, ScheduleView};
 use midge_protocol::{JobId, ScheduleName, Timestamp, shown};
@@ -13,9 +13,6 @@ use midge_protocol::{JobId, ScheduleName, Timestamp, shown};
 use super::pause::{Pausing, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
-
-/// The width of a note in the table; `midge schedules show` has all of it.
-const NOTE_WIDTH_MAX: usize = 60;
 
 /// List the schedules, look at one, pause, resume or run some
 #[derive(Debug, clap::Args)]
@@ -132,7 +129,7 @@ async fn list(args: ListArgs) -> Result<()> {
         note("there are no schedules: add a section such as [schedules.nightly] to midge.toml");
         return Ok(());
     }
-    say(table)
+    say_table(table)
 }
 
 fn table(schedules: &[ScheduleView], now: Timestamp) -> Table {
@@ -151,7 +148,7 @@ fn table(schedules: &[ScheduleView], now: Timestamp) -> Table {
             shown::line(&schedule.zone).into_owned(),
             next.unwrap_or_else(|| "-".to_owned()),
             last.unwrap_or_else(|| "-".to_owned()),
-            cut(&remark(schedule).unwrap_or_default(), NOTE_WIDTH_MAX),
+            first_line(&remark(schedule).unwrap_or_default()),
         ]);
     }
     table
@@ -169,7 +166,6 @@ fn remark(schedule: &ScheduleView) -> Option<String> {
 }
 
 fn facts(schedule: &ScheduleView, now: Timestamp) -> Vec<(&'static str, String)> {
-    let time = |at: Timestamp| format!("{at} ({})", words::relative(at, now));
     let mut facts = vec![
         ("schedule", schedule.name.to_string()),
         ("module", schedule.module.to_string()),
@@ -193,10 +189,15 @@ fn facts(schedule: &ScheduleView, now: Timestamp) -> Vec<(&'static str, String)>
             shown::line(&remark).into_owned(),
         ));
     }
-    facts.extend(schedule.next.iter().map(|next| ("next", time(next.due))));
+    facts.extend(schedule.next.iter().map(|next| {
+        ("next", format!("{} ({})", words::in_zone(next.due, &schedule.zone), words::relative(next.due, now)))
+    }));
     if let Some(last) = &schedule.last {
         let how = last.state.map_or_else(|| "deleted".to_owned(), state);
-        let of = last.tick.map_or_else(|| "by hand".to_owned(), |tick| format!("of {tick}"));
+        let of = last.tick.map_or_else(
+            || "by hand".to_owned(),
+            |tick| format!("of {}", words::in_zone(tick, &schedule.zone)),
+        );
         facts.push(("last job", format!("{} {how}, {of}", last.job)));
     }
     facts

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{bold, note, say, say_json};
+use midge_cli::output::{bold, note, say, say_json, say_table};
 use midge_cli::progress;
 use midge_cli::stop::StopSignal;
-use midge_cli::table::{Table, cut};
+use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::api::{Action, DryRun, NotDone, SweepRequest, SweepView};
@@ -24,8 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const WAIT_TRIES: u32 = 20;
 /// What the command exits with where the sweep goes on: as `midge jobs wait` does.
 const NOT_ENDED: u8 = 5;
-/// The width of a filter in the table; `midge sweeps show` has all of it.
-const FILTER_WIDTH_MAX: usize = 60;
 
 /// The flags of whatever is done to all jobs that fit a filter.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -141,10 +139,10 @@ async fn list(args: ListArgs) -> Result<()> {
             is(sweep).to_owned(),
             sweep.done.to_string(),
             sweep.could_not.to_string(),
-            cut(&filter(sweep), FILTER_WIDTH_MAX),
+            first_line(&filter(sweep)),
         ]);
     }
-    say(table)
+    say_table(table)
 }
 
 fn show(sweep: &SweepView, now: Timestamp) -> Result<()> {
@@ -218,7 +216,7 @@ fn show_dry_run(action: &Action, dry_run: &DryRun) -> Result<()> {
     let jobs = if would.jobs == 1 && would.exact { "job" } else { "jobs" };
     say(format_args!("would {}: {would} {jobs}", would_do(action)))?;
     if !first.is_empty() {
-        say(jobs::table(first, words::now()))?;
+        say_table(jobs::table(first, words::now()))?;
     }
     say_not_done(first_not, *could_not)
 }

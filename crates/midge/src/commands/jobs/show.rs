@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{bold, dim, note, say, say_json, state};
-use midge_cli::table::{Table, cut};
+use midge_cli::output::{bold, dim, note, say, say_json, say_table, state};
+use midge_cli::table::{Table, cut, first_line};
 use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::job::{AttemptView, JobView};
@@ -15,7 +15,6 @@ use crate::connection::Answered;
 
 /// The most of the args that is shown; `--json` has all of them.
 const ARGS_WIDTH_MAX: usize = 200;
-const MESSAGE_WIDTH_MAX: usize = 60;
 
 pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
     let detail = client.job(id).await.answered()?;
@@ -34,7 +33,7 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
     }
     if !detail.attempts.is_empty() {
         say("")?;
-        say(attempts(&detail.attempts))?;
+        say_table(attempts(&detail.attempts))?;
     }
     if let Some(range) = detail.forgotten_attempts {
         say(dim(format_args!("not kept any more, nor their logs: {range}")))?;
@@ -153,9 +152,7 @@ fn attempts(attempts: &[AttemptView]) -> Table {
             attempt.usage.as_ref().map_or_else(|| "-".to_owned(), show)
         };
         let ended = match &attempt.failure {
-            Some(failure) => {
-                cut(&format!("{}: {}", failure.cause, super::gist(&failure.message)), MESSAGE_WIDTH_MAX)
-            }
+            Some(failure) => first_line(&format!("{}: {}", failure.cause, super::gist(&failure.message))),
             None => "a result".to_owned(),
         };
         table.row([
