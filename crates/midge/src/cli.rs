@@ -123,6 +123,54 @@ mod tests {
         }
     }
 
+    /// Returns the command lines of a text, a shell's words taken out: what follows a `|`, a `&&` or a `#`, and `$(..)`.
+    fn command_lines(text: &str) -> Vec<Vec<String>> {
+        let lines = text.lines().filter_map(|line| {
+            let line = line.trim_start().trim_start_matches("$ ");
+            // A help says after two spaces what its example does.
+            let line = line.split_once("  ").map_or(line, |(line, _)| line);
+            let line = line.strip_prefix("ID=$(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(line);
+            let line = line.strip_prefix("midge ")?;
+            let line = line.split_once("$(").map_or(line.to_owned(), |(line, rest)| {
+                format!("{line}$ID{}", rest.split_once(')').expect("a `)` to a `$(`").1)
+            });
+            let line = line.replace("$ID", "0190b3e4-7d5c-7c3a-9f00-0123456789ab");
+            let words = shlex::split(&line).unwrap_or_else(|| panic!("a quote is not closed: {line}"));
+            let words = words.into_iter().take_while(|word| !["|", "&&", ">", "<", ";"].contains(&&**word));
+            Some(std::iter::once("midge".to_owned()).chain(words).collect())
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn every_command_line_of_a_document_and_of_a_help_is_one() {
+        let documents = [
+            include_str!("../../../README.md"),
+            include_str!("../../../docs/queues.md"),
+            include_str!("../../../docs/api.md"),
+            include_str!("../../../docs/client.md"),
+            include_str!("../../../docs/security.md"),
+        ];
+        let shells = documents.iter().flat_map(|text| text.split("```console\n").skip(1));
+        let shells = shells.filter_map(|rest| rest.split("```").next());
+        let shells: Vec<String> =
+            shells.flat_map(str::lines).filter(|line| line.starts_with("$ ")).map(str::to_owned).collect();
+        let mut helps = Vec::new();
+        fn add(command: &clap::Command, helps: &mut Vec<String>) {
+            let help = command.clone().render_long_help().to_string();
+            helps.extend(help.split("Examples:\n").nth(1).map(str::to_owned));
+            command.get_subcommands().for_each(|command| add(command, helps));
+        }
+        add(&command(), &mut helps);
+        let lines: Vec<_> = shells.iter().chain(&helps).flat_map(|text| command_lines(text)).collect();
+        assert!(lines.len() > 100, "{}", lines.len());
+        for line in lines {
+            let read = read(line.iter().map(OsString::from));
+            let wrong = read.err().filter(clap::Error::use_stderr);
+            assert!(wrong.is_none(), "{}: {}", line.join(" "), wrong.unwrap());
+        }
+    }
+
     #[test]
     fn no_help_shows_what_a_variable_is_set_to() {
         fn check(command: &clap::Command) {
