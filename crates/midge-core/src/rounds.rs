@@ -67,6 +67,11 @@ impl Rounds {
         self.hinted = true;
     }
 
+    /// Returns whether the next round comes as soon as the gap is over: another hint would change nothing.
+    pub fn is_hinted(&self) -> bool {
+        self.hinted
+    }
+
     /// Returns how long it is until the next round. One comes soon where the clock was put back since the last.
     pub fn wait(&mut self, now: Timestamp) -> Duration {
         if now < self.begun_at {
@@ -137,8 +142,10 @@ mod tests {
     fn a_hint_during_a_round_is_for_the_next_one() {
         let mut rounds = Rounds::new(NOW);
         rounds.begin(NOW);
+        assert!(!rounds.is_hinted());
         rounds.hint();
         rounds.end(Found::Seen { machines: false, next_due: None }, after(2));
+        assert!(rounds.is_hinted());
         assert_eq!(rounds.next_at(), after(5));
     }
 }

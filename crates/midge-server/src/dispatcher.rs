@@ -14,6 +14,7 @@ mod sweeps;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use midge_core::{Found, Job, Rounds};
 use midge_machines::{Launch, MachineSpec};
 use midge_protocol::{JobId, MachineId, MachineName, QueueName, Timestamp};
@@ -115,6 +116,8 @@ async fn run_rounds(inner: &Arc<Inner>) {
     let mut rounds = Rounds::new(inner.clock.now());
     let mut even_since = inner.up_since;
     loop {
+        // What was hinted before a round is for that round.
+        inner.waiters.dispatcher.notified().now_or_never();
         rounds.begin(inner.clock.now());
         let found = one_round(inner, &mut even_since, &mut acts).await.unwrap_or_else(|error| {
             tracing::error!(%error, "a round of the dispatcher failed; it will be tried again");
@@ -128,7 +131,8 @@ async fn run_rounds(inner: &Arc<Inner>) {
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = inner.waiters.dispatcher.notified() => rounds.hint(),
+                // One hint is as good as many: nobody is woken by those that follow it.
+                () = inner.waiters.dispatcher.notified(), if !rounds.is_hinted() => rounds.hint(),
                 // What a call brought may be what the next round waits for.
                 Some(done) = acts.join_next() => {
                     report(inner, done);
