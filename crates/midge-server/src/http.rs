@@ -3,6 +3,7 @@
 mod access;
 mod answer;
 mod batches;
+mod before;
 mod bodies;
 mod events;
 mod hosts;
@@ -13,11 +14,11 @@ mod wrong;
 
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::{Json, Router, middleware};
+use axum::{Json, Router};
 use midge_protocol::api::{
     BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, MachineView, Modules,
     PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
@@ -29,6 +30,7 @@ use serde::Deserialize;
 pub(crate) use access::check_form;
 use answer::{Body, Id, Name, Params};
 pub(crate) use answer::{Failed, not_allowed, nothing_here, with_headers};
+use before::Before;
 pub(crate) use bodies::Bodies;
 
 use crate::midge::Midge;
@@ -39,6 +41,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Returns the routes of the API.
 pub(crate) fn api(midge: Midge) -> Router {
+    let access = midge.clone();
     let for_callers = Router::new()
         .route("/v1/jobs", post(enqueue).get(list))
         .route("/v1/jobs/bulk", post(enqueue_bulk))
@@ -79,12 +82,12 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/", any(nothing_here))
         .route("/v1/{*rest}", any(nothing_here))
         .method_not_allowed_fallback(not_allowed)
-        .layer(middleware::from_fn_with_state(midge.clone(), access::check));
+        .layer(Before(move |request: &Request| access::check(&access, request)));
     let others = Router::new()
         .route("/v1/machines/{name}/exchange", post(hosts::exchange))
         .route("/healthz", get(health))
         .method_not_allowed_fallback(not_allowed);
-    for_callers.merge(others).layer(middleware::from_fn(site::check)).with_state(midge)
+    for_callers.merge(others).layer(Before(site::check)).with_state(midge)
 }
 
 /// Says whether the server can do its work, and nothing else: it needs no right.

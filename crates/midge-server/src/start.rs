@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::{Router, middleware};
+use axum::Router;
 use midge_machines::Machines;
 use midge_protocol::limits;
 use midge_store::{Store, StoreError};
 use rand::Rng;
 use tokio::sync::{Semaphore, watch};
+use tower::util::MapResponseLayer;
 
 use crate::catalog::{Catalog, Current};
 use crate::clock::{Clock, SystemClock};
@@ -155,7 +156,7 @@ impl Midge {
     pub fn router(&self) -> Router {
         let api = http::api(self.clone());
         let pages = page::routes(api.clone());
-        pages.merge(api).fallback(page::nothing_here).layer(middleware::map_response(http::with_headers))
+        pages.merge(api).fallback(page::nothing_here).layer(MapResponseLayer::new(http::with_headers))
     }
 
     /// Serves other modules from now on: Machines of the generation before get no more jobs, and go.

@@ -1,8 +1,7 @@
 //! Who may use the API: whoever has the token, or, without one, programs on this machine that are not web pages.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{Extensions, HeaderMap, Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use midge_listen::{Connection, Peer, TooMany};
@@ -50,17 +49,14 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Lets a request through, or turns it away.
-pub(crate) async fn check(State(midge): State<Midge>, request: Request, next: Next) -> Response {
+/// Returns the answer to a request that is turned away.
+pub(super) fn check(midge: &Midge, request: &Request) -> Option<Response> {
     let access = &midge.inner.access;
     let checked = check_request(access, request.method(), request.headers(), request.uri().authority());
     if let Err(refusal) = checked {
-        return refusal.into_response();
+        return Some(refusal.into_response());
     }
-    match connection_of(request.extensions(), &Peer::Caller) {
-        Ok(()) => next.run(request).await,
-        Err(busy) => busy.into_response(),
-    }
+    connection_of(request.extensions(), &Peer::Caller).err().map(Failed::into_response)
 }
 
 /// Says whose the connection of a request is. It is refused where there are too many of that kind; where whoever embeds

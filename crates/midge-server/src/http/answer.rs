@@ -208,7 +208,7 @@ const ON_ALL: [(HeaderName, &str); 5] = [
 ];
 
 /// Adds what every answer carries.
-pub(crate) async fn with_headers(mut response: Response) -> Response {
+pub(crate) fn with_headers(mut response: Response) -> Response {
     for (name, value) in ON_ALL {
         response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }

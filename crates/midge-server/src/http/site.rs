@@ -5,7 +5,6 @@
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, Method, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::access::{Refusal, text};
@@ -67,12 +66,10 @@ pub(super) fn split_port(host: &str) -> (&str, Option<&str>) {
 }
 
 /// Turns away what a page of another site sent, if it may change something. What is read it cannot see anyway.
-pub(crate) async fn check(request: Request, next: Next) -> Response {
+pub(super) fn check(request: &Request) -> Option<Response> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !reads && Sender::of(request.headers()) == Sender::Foreign {
-        return Refusal::ForeignOrigin.into_response();
-    }
-    next.run(request).await
+    let is_foreign = !reads && Sender::of(request.headers()) == Sender::Foreign;
+    is_foreign.then(|| Refusal::ForeignOrigin.into_response())
 }
 
 #[cfg(test)]
