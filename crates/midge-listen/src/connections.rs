@@ -208,6 +208,14 @@ impl Open {
         true
     }
 
+    /// Returns the connections of a peer's kind.
+    fn of(&self, peer: &Peer) -> &Kept {
+        match peer {
+            Peer::Caller => &self.callers,
+            Peer::Host(_) => &self.hosts,
+        }
+    }
+
     /// Takes a connection out, to be put in where it belongs.
     fn take(&mut self, id: u64) -> Option<Owned> {
         let Open { strangers, callers, hosts, closing, .. } = self;
@@ -254,9 +262,11 @@ impl Connection {
     pub fn belongs_to(&self, peer: &Peer) -> Result<(), TooMany> {
         let Place { id, shared, .. } = &*self.place;
         let mut open = shared.open();
+        if open.of(peer).get(id).is_some_and(|owned| owned.peer.as_ref() == Some(peer)) {
+            return Ok(());
+        }
         let Some(owned) = open.take(*id) else { return Ok(()) };
-        let is_counted = owned.peer.as_ref() == Some(peer) && !owned.entry.is_closed();
-        if !is_counted && let Err(too_many) = open.make_room_for(peer, &shared.limits) {
+        if let Err(too_many) = open.make_room_for(peer, &shared.limits) {
             open.counts.refused += 1;
             open.put(*id, owned);
             return Err(too_many);
