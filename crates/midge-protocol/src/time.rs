@@ -1,8 +1,11 @@
 //! Points in time, to the millisecond, as every part of midge keeps and sends them.
 
+mod text;
+
 use std::fmt;
 use std::time::Duration;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A point in time: milliseconds since the Unix epoch, between [`Timestamp::EARLIEST`] and [`Timestamp::LATEST`]. In
@@ -78,8 +81,7 @@ pub struct InvalidTime {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = jiff::Timestamp::from_millisecond(self.0).expect("a time of midge's is one of jiff's");
-        write!(f, "{time:.3}")
+        f.write_str(text::write(self.0, &mut [0; text::LENGTH]))
     }
 }
 
@@ -88,8 +90,9 @@ impl std::str::FromStr for Timestamp {
 
     /// Reads an RFC 3339 time such as `2030-01-31T08:00:00Z`. What is below a millisecond is left out.
     fn from_str(text: &str) -> Result<Timestamp, InvalidTime> {
-        let millis = text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
-        millis
+        let any = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+        text::read(text)
+            .or_else(any)
             .filter(|millis| (Timestamp::EARLIEST.0..=Timestamp::LATEST.0).contains(millis))
             .map(Timestamp)
             // Cut, since it may come from the network and goes into messages.
@@ -99,14 +102,27 @@ impl std::str::FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(text::write(self.0, &mut [0; text::LENGTH]))
     }
 }
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Timestamp;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Timestamp, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }
 
