@@ -138,7 +138,7 @@ impl Midge {
 
 fn authorise(rows: &mut dyn Rows, name: &MachineName, secret_hash: &str) -> Result<Machine, ExchangeError> {
     let machine = rows.machine(name)?.ok_or_else(|| Denied::Unknown(name.clone()))?;
-    if secret::same(&machine.secret_hash, secret_hash) {
+    if secret::same_hash(&machine.secret_hash, secret_hash) {
         Ok(machine)
     } else {
         Err(Denied::WrongSecret(name.clone()).into())

@@ -29,12 +29,15 @@ pub(crate) fn same(a: &str, b: &str) -> bool {
     a.as_slice().ct_eq(b.as_slice()).into()
 }
 
+/// Returns whether two hashes of secrets are the same, in a time that does not tell where they differ. Their length is no
+/// secret.
+pub(crate) fn same_hash(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
 /// Writes bytes in hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digits =
+        |byte: &u8| [byte >> 4, byte & 0xf].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
+    bytes.iter().flat_map(digits).collect()
 }
