@@ -81,7 +81,7 @@ pub use machine::{
     MachineRefused, MachineState, Sight,
 };
 pub use module::{Hold, ModuleRow};
-pub use plan::{Action, QueueDemand, View, plan};
+pub use plan::{Action, QueueDemand, View, plan, room_for_machines};
 pub use report::kept_of_log;
 pub use retention::Retention;
 pub use rounds::{Found, Rounds};

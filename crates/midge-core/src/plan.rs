@@ -194,6 +194,14 @@ struct Want<'a> {
     resting: Vec<&'a Machine>,
 }
 
+/// Returns how many Machines of a queue may run beside those that it has, of which `ours` are all. Where it is none, nobody
+/// need look closer at the jobs that are due to plan Machines for them.
+pub fn room_for_machines<'a>(policy: &QueuePolicy, ours: impl Iterator<Item = &'a (Machine, u32)>) -> u32 {
+    let live = ours.filter(|(machine, _)| machine.state.is_live()).count();
+    let max = policy.max_machines.min(limits::MACHINES_MAX);
+    max.saturating_sub(u32::try_from(live).unwrap_or(u32::MAX))
+}
+
 /// What one queue needs: Machines for its jobs, its warm ones, its ready ones. What takes no room is done at once.
 fn scale<'a>(
     demand: &'a QueueDemand,
@@ -215,7 +223,7 @@ fn scale<'a>(
 
     let for_jobs = current.free_places(serving).missing(demand.due, demand.suspects, policy.places());
     let for_warmth = policy.warm_machines.saturating_sub(current.count(serving));
-    let may = policy.max_machines.min(limits::MACHINES_MAX).saturating_sub(ours.count(MachineState::is_live));
+    let may = room_for_machines(policy, ours.machines.iter().copied());
     let bounded = |wanted: u32| wanted.min(may).min(BOOTS_PER_ROUND);
     let for_jobs = bounded(u32::try_from(for_jobs).unwrap_or(u32::MAX));
     let to_run = for_jobs.max(bounded(for_warmth));

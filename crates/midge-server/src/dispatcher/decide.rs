@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use midge_core::{
     Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, Turn,
-    View, plan,
+    View, plan, room_for_machines,
 };
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
@@ -119,10 +119,12 @@ impl Round<'_> {
         let mut counts = self.rows.job_counts(self.now)?;
         // No Machine is wanted for what is not to start either.
         let mut more_to_hold = false;
-        for (queue, _) in counts.iter().filter(|(_, counts)| counts.in_line() > 0) {
-            more_to_hold |= holds.hold(self.rows, queue)?;
+        if holds.may_be_in_line(self.rows, &counts)? {
+            for (queue, _) in counts.iter().filter(|(_, counts)| counts.in_line() > 0) {
+                more_to_hold |= holds.hold(self.rows, queue)?;
+            }
+            counts = self.rows.job_counts(self.now)?;
         }
-        counts = self.rows.job_counts(self.now)?;
         let mut queues = self.context.catalog.queues();
         queues.extend(counts.keys().cloned());
         queues.extend(machines.iter().map(|(machine, _)| machine.queue.clone()));
@@ -130,7 +132,7 @@ impl Round<'_> {
         let mut room_at = None;
         for queue in queues {
             let counts = counts.get(&queue).cloned().unwrap_or_default();
-            let (demand, next) = self.demand(queue, &counts)?;
+            let (demand, next) = self.demand(queue, &counts, &machines)?;
             demands.push(demand);
             room_at = [room_at, next].into_iter().flatten().min();
         }
@@ -156,11 +158,18 @@ impl Round<'_> {
         Ok(())
     }
 
+    /// Returns whether a queue may have more Machines running than it has.
+    fn may_grow(&self, queue: &QueueName, machines: &[(Machine, u32)]) -> bool {
+        let ours = machines.iter().filter(|(machine, _)| machine.queue == *queue);
+        room_for_machines(&self.context.catalog.policy(queue), ours) > 0
+    }
+
     /// Returns how much work a queue has that may begin, and when there may be more without anything happening.
     fn demand(
         &mut self,
         queue: QueueName,
         counts: &JobCounts,
+        machines: &[(Machine, u32)],
     ) -> Result<(QueueDemand, Option<Timestamp>), StoreError> {
         let (due, running) = (counts.in_line(), counts.in_state(State::Running));
         let policy = self.context.catalog.policy(&queue);
@@ -174,7 +183,7 @@ impl Round<'_> {
                 startable = startable.min(keys_room);
                 room_at = room_at.or(next_turn.map(Turn::comes));
             }
-            if startable > 0 {
+            if startable > 0 && self.may_grow(&queue, machines) {
                 suspects = self.suspects(&queue)?.min(startable);
             }
         }
