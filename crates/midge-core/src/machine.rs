@@ -392,6 +392,11 @@ impl Machine {
         self.is_unmade() && self.refused && !self.calling
     }
 
+    /// Returns whether a request of a host's start is the one that was heard last: it is said again.
+    pub fn is_heard_last(&self, boot: BootId, seq: u64) -> bool {
+        self.boot == Some(boot) && self.seq == seq
+    }
+
     /// Returns whether a request of its host is the newest one: an older one, still parked, gets nothing any more.
     pub fn is_newest(&self, boot: BootId, seq: u64) -> bool {
         self.boot != Some(boot) || seq >= self.seq

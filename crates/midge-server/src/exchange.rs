@@ -53,6 +53,8 @@ pub struct Exchanged {
     pub look_at: Option<Timestamp>,
     /// Whether a newer request of the same Machine has come: this one gets nothing any more.
     pub stale: bool,
+    /// Whether the same request was heard before, and nothing of the Machine since.
+    pub again: bool,
 }
 
 impl Exchanged {
@@ -100,6 +102,7 @@ pub async fn exchange(
     midge_store::write(store, move |rows| {
         let row = authorise(rows, &name, &secret_hash)?;
         let newest = row.is_newest(request.boot, request.seq);
+        let again = row.is_heard_last(request.boot, request.seq);
         let generation = context.catalog.generation.clone();
         let heard = MachineEvent::Heard { boot: request.boot, seq: request.seq, generation };
         let machine = match row.apply(heard, now) {
@@ -116,7 +119,7 @@ pub async fn exchange(
             session.leave(&request)?;
         }
         let mut done = session.finish()?;
-        done.stale = !newest;
+        (done.stale, done.again) = (!newest, again);
         Ok(done)
     })
     .await

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::{Context, ExchangeError, Exchanged, exchange};
 use crate::midge::{Inner, Midge};
+use crate::waiters::Hub;
 
 impl Midge {
     /// Answers a host: at once where there is something to say, else when there is, or when it has waited long enough.
@@ -21,12 +22,23 @@ impl Midge {
     ) -> Result<Answer, ExchangeError> {
         let inner = &self.inner;
         let parked = Parked::new(&request, inner.clock.now());
-        let told = inner.waiters.machines.notifier(&name);
+        let Hub { machines, queues, .. } = &inner.waiters;
+        let wakes = || (machines.wakes(), queues.wakes());
+        let (of_machines, of_queues) = wakes();
+        // With the one below.
+        let mut at_the_look = Some((of_machines + 1, of_queues));
         let mut done = inner.exchange(&name, &secret_hash, &request).await?;
-        // The Machine's older request, still parked, sees that this one is newer, and is answered empty.
-        told.notify_waiters();
-        let work = match &done.queue {
-            Some(queue) if request.room > 0 => inner.waiters.queues.notifier(queue),
+        // One that is said again waits beside the first.
+        let machine = if done.again { machines.notifier(&name) } else { Arc::default() };
+        if done.answer.left {
+            // The Machine's older request, still parked, looks again and is told so too.
+            machines.wake(&name);
+        } else if !done.stale && !done.again {
+            // The older one sees that this one is newer, and is answered empty.
+            machines.replace(&name, &machine);
+        }
+        let queue = match &done.queue {
+            Some(queue) if request.room > 0 => queues.notifier(queue),
             _ => Arc::new(Notify::new()),
         };
         let mut stopping = inner.stopping.subscribe();
@@ -36,13 +48,19 @@ impl Midge {
             if is_answered(&done) || *stopping.borrow() {
                 return Ok(done.answer);
             }
-            // Both ears are open before the look, so that nothing that comes after it is missed.
-            let (mut told, mut work) = (pin!(told.notified()), pin!(work.notified()));
+            // Both ears are open before the look, so that nothing that comes after it is missed. Which queue the Machine
+            // serves only the first look has told: it counts where nobody was woken meanwhile.
+            let (mut told, mut work) = (pin!(machine.notified()), pin!(queue.notified()));
             told.as_mut().enable();
             work.as_mut().enable();
-            done = inner.exchange(&name, &secret_hash, &request).await?;
-            if is_answered(&done) {
-                continue;
+            if at_the_look.take() != Some(wakes()) {
+                if !machines.has(&name, &machine) {
+                    return Ok(Answer::default());
+                }
+                done = inner.exchange(&name, &secret_hash, &request).await?;
+                if is_answered(&done) {
+                    continue;
+                }
             }
             let now = inner.clock.now();
             let look_at = done.look_at.map_or(parked.until, |at| at.min(parked.until));
