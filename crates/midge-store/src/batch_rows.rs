@@ -36,6 +36,7 @@ pub trait BatchRows {
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
 
-    /// Deletes at most `limit` batches that ended before a time and of which no job is there any more. Returns how many.
+    /// Deletes at most `limit` batches that ended before a time and of which no job is there any more, those that ended first
+    /// first. Returns how many.
     fn delete_batches(&mut self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
 }

@@ -191,14 +191,21 @@ pub async fn batches_are_listed_highest_first_and_deleted_when_no_job_is_left(st
     for number in [2, 1, 3] {
         put_batch(store, batch(number).closed(at(0)).act(at(number as i64)).0).await?;
     }
+    for (number, ended) in [(6, 0), (7, -1)] {
+        put_batch(store, batch(number).closed(at(-5)).act(at(ended)).0).await?;
+    }
     put_batch(store, batch(4)).await?;
     put(store, &[completed(&member(1, 2), at(1))]).await?;
     let listed = async |before: Option<u128>, limit| -> Result<Vec<u64>, StoreError> {
         let batches = ask(store, move |rows| rows.batches_listed(before.map(batch_id), limit)).await?;
         Ok(batches.into_iter().map(|batch| batch.number).collect())
     };
-    assert_eq!(listed(None, 10).await?, [4, 3, 2, 1]);
+    assert_eq!(listed(None, 10).await?, [7, 6, 4, 3, 2, 1]);
     assert_eq!(listed(Some(3), 1).await?, [2]);
+    for left in [vec![6, 4, 3, 2, 1], vec![4, 3, 2, 1]] {
+        write(store, |rows| rows.delete_batches(at(1), 1)).await?;
+        assert_eq!(listed(None, 10).await?, left, "the one that ended first goes first");
+    }
     let delete = |before| write(store, move |rows| rows.delete_batches(at(before), 10));
     assert_eq!(delete(3).await?, 1, "one has a job still, one ended at the time, and one is open");
     assert_eq!(listed(None, 10).await?, [4, 3, 2]);

@@ -51,11 +51,14 @@ pub async fn groups_are_found_as_written_the_last_seen_first(store: &dyn Store) 
 
 /// Groups that were last seen before a time are deleted, a few at once.
 pub async fn groups_that_were_seen_long_ago_are_deleted(store: &dyn Store) -> Kept {
-    write(store, |rows| (0..10).try_for_each(|number| rows.put_failure_group(&group(number, number as i64))))
-        .await?;
+    write(store, |rows| {
+        (0..10).try_for_each(|number| rows.put_failure_group(&group(number, 9 - number as i64)))
+    })
+    .await?;
     assert_eq!(write(store, |rows| rows.delete_failure_groups(at(8), 5)).await?, 5);
+    assert_eq!(groups(store, None, 20).await?, [0, 1, 2, 3, 4], "those seen longest ago went first");
     assert_eq!(write(store, |rows| rows.delete_failure_groups(at(8), 5)).await?, 3);
-    assert_eq!(groups(store, None, 20).await?, [9, 8]);
+    assert_eq!(groups(store, None, 20).await?, [0, 1]);
     Ok(())
 }
 

@@ -54,13 +54,14 @@ impl BatchRows for MemoryRows<'_> {
     fn delete_batches(&mut self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.access.to_write()?;
         let (first, last) = (JobId::from_bytes([0; 16]), JobId::from_bytes([0xff; 16]));
-        let is_over = |batch: &&Batch| {
+        let over = |batch: &Batch| {
             let has_jobs = self.tables.of_batch.range((batch.id, first)..=(batch.id, last)).next().is_some();
-            batch.ended_at.is_some_and(|at| at < before) && !has_jobs
+            batch.ended_at.filter(|at| *at < before && !has_jobs).map(|at| (at, batch.id))
         };
-        let over: Vec<BatchId> =
-            self.tables.batches.values().filter(is_over).take(limit).map(|batch| batch.id).collect();
-        for id in &over {
+        let mut over: Vec<(Timestamp, BatchId)> = self.tables.batches.values().filter_map(over).collect();
+        over.sort_unstable();
+        over.truncate(limit);
+        for (_, id) in &over {
             self.set(|tables| &mut tables.batches, *id, None);
         }
         Ok(over.len())

@@ -105,9 +105,12 @@ impl FailureRows for MemoryRows<'_> {
 
     fn delete_failure_groups(&mut self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.to_write()?;
-        let over = self.tables().failures.values().filter(|group| group.last_seen < before).take(limit);
-        let over: Vec<Fingerprint> = over.map(|group| group.fingerprint).collect();
-        for fingerprint in &over {
+        let over = self.tables().failures.values().filter(|group| group.last_seen < before);
+        let mut over: Vec<(Timestamp, Fingerprint)> =
+            over.map(|group| (group.last_seen, group.fingerprint)).collect();
+        over.sort_unstable_by_key(|(last_seen, fingerprint)| (*last_seen, fingerprint.0 as i64));
+        over.truncate(limit);
+        for (_, fingerprint) in &over {
             self.set(|tables| &mut tables.failures, *fingerprint, None);
         }
         Ok(over.len())

@@ -22,7 +22,7 @@ pub trait FailureRows {
     /// place of the one that was seen longest ago: there are at most [`midge_core::FAILURE_GROUPS_MAX`].
     fn put_failure_group(&mut self, group: &FailureGroup) -> Result<(), StoreError>;
 
-    /// Deletes at most `limit` groups that were last seen before a time. Returns how many.
+    /// Deletes at most `limit` groups that were last seen before a time, those seen longest ago first. Returns how many.
     fn delete_failure_groups(&mut self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
 }
 
