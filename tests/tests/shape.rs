@@ -220,9 +220,12 @@ fn every_bound_that_is_shared_has_a_user_in_the_product() {
 
 #[test]
 fn the_simulation_has_no_times_of_its_own_but_those_of_its_world() {
-    // How a Machines API lags, and how long the end of a run may take. What server and host wait for is theirs.
+    // How a Machines API lags, how clocks are set, and how long the end of a run may take. What server and host wait for is
+    // theirs.
     let of_the_world = [
         "NEW",
+        "CLOCK_AHEAD",
+        "CLOCK_TOLERANCE",
         "PEOPLE_STOP_WITHIN",
         "PEOPLE_HELP_AFTER",
         "ALL_END_WITHIN",

@@ -22,7 +22,7 @@ use midge_store::StoreError;
 use tokio::task::{JoinError, JoinSet};
 
 pub use self::act::act;
-pub use self::change::{Drained, Released, drain, take_over};
+pub use self::change::{Drained, Released, drain, follow_clock, take_over};
 pub use self::decide::decide;
 pub(crate) use self::schedules::{queue_of, request};
 pub use self::spec::OWNER_KEY;
@@ -154,12 +154,7 @@ async fn one_round(
     even_since: &mut Timestamp,
     acts: &mut JoinSet<Result<Released, StoreError>>,
 ) -> Result<Found, StoreError> {
-    let now = inner.clock.now();
-    let since = inner.clock.even_since().unwrap_or(inner.up_since);
-    if since != *even_since {
-        change::clock_set(&*inner.store, now).await?;
-        *even_since = since;
-    }
+    follow_clock(&*inner.store, &*inner.clock, even_since).await?;
     let context = Context {
         catalog: inner.catalog.get(),
         fork: inner.fork.clone(),

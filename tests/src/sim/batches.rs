@@ -131,7 +131,7 @@ impl World {
 
     /// Somebody makes a batch, as the API does it. Without an answer, it is repeated.
     pub(super) fn make_batch(&mut self, asked: AskedBatch) -> Result<(), Broken> {
-        let (now, new) = (self.now, asked.clone());
+        let (now, new) = (self.told(), asked.clone());
         let done = self.ask(move |rows| {
             if rows.batch(new.id)?.is_some() {
                 return Ok(());
@@ -147,7 +147,7 @@ impl World {
         })?;
         match done {
             Some(()) => {
-                self.trace.say(now, format_args!("batch {} is made", asked.id));
+                self.trace.say(self.now, format_args!("batch {} is made", asked.id));
                 asked.callbacks.iter().for_each(|(_, job)| self.ledger.enqueued(job.id));
             }
             None => self.after(Duration::from_secs(3), Event::MakeBatch(Box::new(asked))),
@@ -157,7 +157,7 @@ impl World {
 
     /// Somebody closes or cancels a batch. It is repeated until it is there.
     pub(super) fn ask_of_batch(&mut self, id: BatchId, cancel: bool) -> Result<(), Broken> {
-        let now = self.now;
+        let now = self.told();
         let done = self.ask(move |rows| {
             let batch = rows.batch(id)?.ok_or_else(|| StoreError::Failed("not yet".to_owned()))?;
             match if cancel { batch.cancelled(now) } else { Ok(batch.closed(now)) } {
@@ -167,8 +167,10 @@ impl World {
         })?;
         match done {
             Some(done) => {
-                self.trace
-                    .say(now, format_args!("batch {id} is {}", if cancel { "cancelled" } else { "closed" }));
+                self.trace.say(
+                    self.now,
+                    format_args!("batch {id} is {}", if cancel { "cancelled" } else { "closed" }),
+                );
                 if done && cancel {
                     self.trace.count("batches cancelled");
                 }

@@ -81,6 +81,10 @@ pub(super) struct Faults {
     pub(super) crashes: u64,
     /// How often another generation is deployed.
     pub(super) deploys: u64,
+    /// How often the server's clock is set.
+    pub(super) clock_sets: u64,
+    /// The server's clock was set while it was away.
+    pub(super) clock_set_at_start: u32,
 }
 
 impl Faults {
@@ -108,6 +112,8 @@ impl Faults {
             store_fails: some(30),
             crashes: u64::from(some(6)),
             deploys: u64::from(some(4)),
+            clock_sets: u64::from(some(3)),
+            clock_set_at_start: some(400),
         }
     }
 

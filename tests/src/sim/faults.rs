@@ -5,27 +5,38 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{Job, QueueRow};
+use midge_core::{Job, JobState, Links, QueueRow, Schedule};
 use midge_protocol::api::Pause;
-use midge_protocol::exchange::Request;
+use midge_protocol::exchange::{Outcome, Request};
 use midge_protocol::job::Cause;
-use midge_protocol::{AttemptRange, QueueName, Timestamp};
+use midge_protocol::{AttemptRange, JobId, QueueName, ScheduleName, Timestamp};
 use midge_server::Catalog;
+use midge_store::{Content, StoreError};
 
+use super::ledger::Broken;
 use super::messages::Sender;
+use super::schedules::{MODULE, time_of};
 use super::world::World;
 
 /// What is wrong with the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// Nobody checks attempt numbers: a late report is one of the attempt that is leased now.
+    FenceNotChecked,
     /// How many jobs of a queue run is read before the transaction that claims more of them.
     LimitReadOutside,
     /// The end of an attempt is taken twice.
     DoubleFinish,
     /// The jobs of a Machine that is lost are not given back.
     LostHandBack,
+    /// A tick's job is not written with the state of its schedule, and its id is no function of schedule and tick.
+    TickFiredTwice,
+    /// A tick's job is not written with the state of its schedule: the one half of the fault before, which does no harm.
+    TickStateLost,
     /// The time that fills the bucket of a queue's rate is counted twice.
     BucketRefilledTwice,
+    /// The end of a job is counted twice in its batch.
+    BatchCountedTwice,
     /// A claim does not look whether its queue is paused.
     PausedQueueClaims,
 }
@@ -110,12 +121,12 @@ impl World {
                     self.put_queue(queue, QueueRow { pause: None, ..row });
                 }
             }
-            Fault::DoubleFinish => {
+            Fault::DoubleFinish | Fault::BatchCountedTwice => {
                 let ids: Vec<_> = request.finished.iter().map(|finished| finished.attempt.job).collect();
                 let jobs = self.store.look(move |rows| rows.jobs(&ids)).into_iter().flatten();
                 before.running = jobs.filter(|job| job.lease().is_some()).collect();
             }
-            Fault::LostHandBack => {}
+            Fault::FenceNotChecked | Fault::LostHandBack | Fault::TickFiredTwice | Fault::TickStateLost => {}
         }
         before
     }
@@ -132,18 +143,132 @@ impl World {
         }
         let ids: Vec<_> = before.running.iter().map(|job| job.id).collect();
         let after = self.store.look(move |rows| rows.jobs(&ids));
-        let ended = before.running.into_iter().zip(after).filter_map(|(before, after)| {
-            let after = after.filter(|after| after.lease().is_none())?;
-            // All is written but that it runs no more.
-            Some(Job { state: before.state, ..after })
-        });
-        let again: Vec<Job> = ended.collect();
+        let ended = before.running.into_iter().zip(after);
+        let ended = ended
+            .filter_map(|(before, after)| Some((before, after.filter(|after| after.lease().is_none())?)));
+        if self.fault == Some(Fault::BatchCountedTwice) {
+            let again =
+                ended.filter(|(_, after)| after.ended_at().is_some()).map(|(_, after)| another(after));
+            self.count_again(again.collect());
+            return false;
+        }
+        // All is written but that it runs no more.
+        let again: Vec<Job> = ended.map(|(before, after)| Job { state: before.state, ..after }).collect();
         let is_again = !again.is_empty();
         self.store.tamper(move |rows| rows.put_jobs(&again));
         is_again
     }
 
+    /// Has jobs been there that nobody saw: their batches have counted them.
+    fn count_again(&mut self, ended: Vec<Job>) {
+        self.store.tamper(move |rows| {
+            rows.put_jobs(&ended)?;
+            ended.iter().try_for_each(|job| rows.delete_job(job.id).map(drop))
+        });
+    }
+
+    /// Returns whether the fault of this run is one of ticks.
+    pub(super) fn spoils_ticks(&self) -> bool {
+        matches!(self.fault, Some(Fault::TickFiredTwice | Fault::TickStateLost))
+    }
+
+    /// Spoils what a tick left: its state, as if that were not written with its job, and the job's id too, as if that were
+    /// none of the tick's.
+    pub(super) fn spoil_ticks(&mut self, new: &[Job]) {
+        for job in new {
+            let Some(name) = job.module.as_str().strip_prefix(MODULE) else { continue };
+            if self.quiet || self.chance.below(3) > 0 {
+                continue;
+            }
+            let name = ScheduleName::new(name).expect("a module is called as its schedule");
+            let number = u128::from(self.chance.number()) << 64 | u128::from(self.chance.number());
+            let (job, ids_too, now) = (job.clone(), self.fault == Some(Fault::TickFiredTwice), self.told());
+            self.trace.say(self.now, format_args!("the tick of {name} at {} is spoilt", time_of(job.id)));
+            self.trace.count("ticks that were spoilt");
+            self.store.tamper(move |rows| {
+                if let Some(schedule) = rows.schedule(&name)? {
+                    let done = Timestamp::from_millis(
+                        schedule.done.as_millis().min(time_of(job.id).as_millis() - 1),
+                    );
+                    let next = schedule.next.map(|_| now);
+                    rows.put_schedule(&Schedule { done, next, ..schedule })?;
+                }
+                if ids_too {
+                    rows.delete_job(job.id)?;
+                    let mut bytes = number.to_be_bytes();
+                    bytes[..6].copy_from_slice(&job.id.as_bytes()[..6]);
+                    let id = JobId::from_bytes(bytes);
+                    rows.put_jobs(&[Job { id, ..job }])?;
+                    rows.put_content(id, Content::Args, b"null")?;
+                }
+                Ok::<_, StoreError>(())
+            });
+        }
+    }
+
+    /// Makes a report of an earlier attempt one of the attempt that is leased now.
+    pub(super) fn forge_late_reports(
+        &mut self,
+        sender: &Sender,
+        request: &mut Request,
+    ) -> Result<(), Broken> {
+        let mut forged = Vec::new();
+        for finished in std::mem::take(&mut request.finished) {
+            let id = finished.attempt.job;
+            let (job, machines) =
+                self.store.look(move |rows| Ok((rows.jobs(&[id])?.pop(), rows.machines()?)));
+            match job.flatten().map(|job| job.state) {
+                _ if matches!(finished.outcome, Outcome::HandedBack { .. }) => {
+                    request.finished.push(finished)
+                }
+                Some(JobState::Running { lease, .. })
+                    if lease.attempt != finished.attempt.attempt || lease.machine != sender.name =>
+                {
+                    let holder = machines.into_iter().find(|(machine, _)| machine.name == lease.machine);
+                    forged.extend(holder.map(|(machine, _)| (machine, lease.attempt, finished)));
+                }
+                _ => request.finished.push(finished),
+            }
+        }
+        for (machine, attempt, mut finished) in forged {
+            let words = match &finished.outcome {
+                Outcome::Completed { .. } => "completed",
+                _ => "failed",
+            };
+            self.trace
+                .say(self.now, format_args!("a late report ({words}) is made one of attempt {attempt}"));
+            self.trace.count("late reports that were forged");
+            finished.attempt.attempt = attempt;
+            let holder = Sender {
+                name: machine.name,
+                secret_hash: machine.secret_hash,
+                boot: machine.boot.unwrap_or(request.boot),
+                id: sender.id.clone(),
+            };
+            let report = Request {
+                boot: holder.boot,
+                seq: 0,
+                room: 0,
+                wait_ms: 0,
+                leaving: false,
+                running: Vec::new(),
+                finished: vec![finished],
+                log: Vec::new(),
+            };
+            self.exchange(&holder, &report)?;
+        }
+        Ok(())
+    }
+
     fn put_queue(&mut self, queue: QueueName, row: QueueRow) {
         self.store.tamper(move |rows| rows.put_queue(&queue, &row));
     }
+}
+
+/// Returns a job that ended as another did, in its batch.
+fn another(job: Job) -> Job {
+    let mut id = *job.id.as_bytes();
+    id[15] ^= 0xff;
+    let links = Links { batch: job.links.batch, ..Links::default() };
+    Job { id: JobId::from_bytes(id), unique: None, key: None, links, ..job }
 }

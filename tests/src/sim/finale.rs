@@ -30,12 +30,16 @@ impl World {
         let deadline = self.now.after(ALL_END_WITHIN);
         let mut looked_at = self.now;
         while let Some(open) = self.ledger.an_open_job() {
-            ensure(self.now < deadline, || format!("{open} never ends"))?;
-            let overdue = self.ledger.a_job_overdue(self.now.before(ALL_EXPIRE_WITHIN));
+            ensure(self.now < deadline, || {
+                let job = self.ledger.jobs().find(|job| job.id == open);
+                format!("it is {} and never ends: {job:?}", self.told())
+            })?;
+            let overdue = self.ledger.a_job_overdue(self.told().before(ALL_EXPIRE_WITHIN));
             ensure(overdue.is_none(), || format!("{overdue:?} has long expired"))?;
             if self.now >= looked_at.after(PEOPLE_HELP_AFTER) {
                 looked_at = self.now;
                 self.start_what_waits_in_vain();
+                self.hurry_what_waits_for_the_clock();
             }
             self.step()?;
         }

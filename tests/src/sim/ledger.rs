@@ -1,16 +1,16 @@
 //! What must always be true, checked after every transaction against what was true before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use midge_core::{Ending, Job, JobState, Lane, Machine, MachineState, ModuleRow, Phase, QueueRow};
 use midge_protocol::exchange::{Grant, Outcome};
-use midge_protocol::job::{AttemptView, Backoff, Cause};
+use midge_protocol::job::{AttemptView, Backoff, Cause, Failure};
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Timestamp, limits};
 use midge_store::{Content, JobSearch, Rows, StoreError};
 
-use super::TickFault;
 use super::after::{After, Asked};
 use super::batches::Batches;
 use super::host::{Key, log_text, words};
@@ -24,6 +24,9 @@ const ALL_EVERY: u64 = 20;
 
 /// So many Machines a job may take down: one with others aboard, and what is counted against it alone.
 const CRASHES_MAX: u32 = 1 + limits::MACHINE_LOSSES_MAX + limits::UNEXPLAINED_LOSSES_MAX;
+
+/// By so much a clock may be set in all that no lease is fresh for it, and a Machine that was heard of is not written down.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(20);
 
 /// A rule that is broken, in words.
 #[derive(Debug)]
@@ -57,6 +60,9 @@ pub(super) struct Ledger {
     pub(super) batches: Batches,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
+    /// When each was last heard of, whatever clock the server has; and when the server began.
+    heard: BTreeMap<MachineName, Timestamp>,
+    server_since: Timestamp,
     /// Those that somebody drained, each with how many attempts it had been given.
     drained: BTreeMap<MachineName, u64>,
 }
@@ -74,6 +80,38 @@ impl Ledger {
     /// An enqueue was answered: the job must be there from now on.
     pub(super) fn enqueued(&mut self, id: JobId) {
         self.enqueued.insert(id);
+    }
+
+    /// The server begins to listen.
+    pub(super) fn server_began(&mut self, now: Timestamp) {
+        self.server_since = now;
+    }
+
+    /// The server has heard of a Machine.
+    pub(super) fn heard(&mut self, machine: &MachineName, now: Timestamp) {
+        self.heard.insert(machine.clone(), now);
+    }
+
+    /// No attempt is lost for silence that was none, however the clock was set.
+    fn check_silence(&self, job: &Job, attempts: &[AttemptView], now: Timestamp) -> Result<(), Broken> {
+        let known = self.known.get(&job.id).map_or(0, |(_, attempts)| attempts.len());
+        for view in attempts.iter().skip(known) {
+            let unheard = |failure: &Failure| failure.message.contains("was not heard of for a lease");
+            if !view.failure.as_ref().is_some_and(unheard) {
+                continue;
+            }
+            let heard = self.heard.get(&view.machine).copied().unwrap_or_default().max(self.server_since);
+            let silent = now.since(heard);
+            ensure(silent + CLOCK_TOLERANCE >= limits::LEASE, || {
+                format!("{} lost an attempt, and its host was silent for {silent:?}: {view:?}", job.id)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The server's clock was put back: what began before is of another time.
+    pub(super) fn clock_was_put_back(&mut self) {
+        self.starts.clear();
     }
 
     /// Somebody asks for a job, perhaps again: what that is to run after is as it was when it came.
@@ -165,7 +203,7 @@ impl Ledger {
             check_tried_again(before, &job, &attempts)?;
             let more = attempts[ended_before.len()..].iter().filter(|view| view.spent).count();
             let counted = i64::from(job.spent) - i64::from(before.spent);
-            ensure(counted == more as i64 || self.retried == Some(job.id), || {
+            ensure(counted == more as i64 || self.retried.contains(&job.id), || {
                 format!("{more} more attempts at {} are spent, and {counted} more are counted", job.id)
             })?;
             self.cleared += u64::from(before.is_suspect() && !job.is_suspect());
@@ -369,7 +407,13 @@ fn check_expiry(job: &Job, attempts: &[AttemptView]) -> Result<(), Broken> {
 fn is_kept_as(said: &Outcome, kept: &AttemptView) -> bool {
     match (said, &kept.failure) {
         (Outcome::Completed { .. }, None) => true,
-        (Outcome::Failed(said), Some(kept)) => said == kept,
+        // Whose time is over is told so behind what its host said.
+        (Outcome::Failed(said), Some(kept)) => {
+            let out_of_time = format!("{}; not tried again", said.message);
+            said == kept
+                || kept.message.starts_with(&out_of_time)
+                    && *said == Failure { message: said.message.clone(), ..kept.clone() }
+        }
         (Outcome::Snoozed { .. }, Some(kept)) => kept.cause == Cause::Snoozed,
         (Outcome::Cancelled | Outcome::HandedBack { .. }, Some(kept)) => {
             matches!(kept.cause, Cause::Cancelled | Cause::HandedBack)
@@ -390,7 +434,7 @@ impl World {
 
     /// Checks jobs and Machines: of the jobs those that changed, or all.
     pub(super) fn check_jobs(&mut self, all: bool) -> Result<(), Broken> {
-        if self.tick_fault != TickFault::None {
+        if self.spoils_ticks() {
             let jobs = self.store.look(|rows| rows.jobs_listed(&JobSearch::default(), usize::MAX));
             let new = jobs.into_iter().flatten().filter(|job| !self.ledger.known.contains_key(&job.id));
             let new: Vec<Job> = new.collect();
@@ -422,6 +466,7 @@ impl World {
             }
             Ok(queues)
         });
+        let told = self.told();
         let (modules, served) = (self.store.look(|rows| rows.modules()), self.served());
         rows.iter().for_each(|row| self.ledger.after.note(&row.job));
         let batches = self.batches();
@@ -432,7 +477,7 @@ impl World {
             let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
             if row.job.attempt > before {
                 let hold =
-                    ModuleRow::hold(modules.get(&row.job.module), served.contains(&row.job.module), self.now);
+                    ModuleRow::hold(modules.get(&row.job.module), served.contains(&row.job.module), told);
                 ensure(hold.is_none(), || {
                     format!("{} began, and its module does not: {hold:?}", row.job.id)
                 })?;
@@ -442,15 +487,16 @@ impl World {
             }
             if let (true, Some((queue, _))) = (row.job.attempt > before, queues.get(&row.job.queue)) {
                 let policy = self.policies.get(&row.job.queue).cloned().unwrap_or_default();
-                self.ledger.check_start(&row.job, &policy, queue, self.now)?;
+                self.ledger.check_start(&row.job, &policy, queue, told)?;
             }
+            self.ledger.check_silence(&row.job, &row.attempts, self.now)?;
             self.ledger.check_job(row)?;
         }
         for (name, (_, lanes)) in &queues {
             let policy = self.policies.get(name).cloned().unwrap_or_default();
             self.ledger.check_queue(name, &policy, lanes)?;
         }
-        self.ledger.singles.check(self.now)?;
+        self.ledger.singles.check(told)?;
         self.check_batches(batches)?;
         self.check_schedules()?;
         self.ledger.check_machines(&machines, &self.policies, self.max_machines)

@@ -234,12 +234,12 @@ impl World {
 
     /// Somebody pauses a queue or a module for a while, or until somebody resumes it.
     pub(super) fn pause(&mut self, what: Paused) -> Result<(), Broken> {
-        let (now, paused) = (self.now, what.clone());
+        let (now, paused) = (self.told(), what.clone());
         let until = (self.chance.below(2) == 0).then(|| now.after(self.chance.millis(100, 60_000)));
         let pause = Pause { since: now, until, reason: String::new(), by: String::new() };
         let done = self.ask(move |rows| put_pause(rows, &paused, Some(pause)))?;
         if done.is_some() {
-            self.trace.say(now, format_args!("{what:?} is paused until {until:?}"));
+            self.trace.say(self.now, format_args!("{what:?} is paused until {until:?}"));
             self.trace.count(match what {
                 Paused::Queue(_) => "pauses",
                 Paused::Module(_) => "pauses of modules",
@@ -267,7 +267,7 @@ impl World {
 
     /// Somebody drains a Machine that is there, as the API does it.
     pub(super) fn drain_a_machine(&mut self) -> Result<(), Broken> {
-        let (now, which) = (self.now, self.chance.number());
+        let (now, which) = (self.told(), self.chance.number());
         let drained = self.ask(move |rows| {
             let mut there = rows.machines()?;
             there.retain(|(machine, _)| machine.state.is_present());
@@ -276,7 +276,7 @@ impl World {
             Ok(matches!(dispatcher::drain(rows, &name, now)?, Drained::Drains { .. }).then_some(name))
         })?;
         if let Some(Some(name)) = drained {
-            self.trace.say(now, format_args!("{name} is drained by hand"));
+            self.trace.say(self.now, format_args!("{name} is drained by hand"));
             self.trace.count("Machines drained by hand");
         }
         Ok(())
@@ -295,7 +295,7 @@ impl World {
 
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.
     pub(super) fn enqueue(&mut self, mut new: Asked) -> Result<(), Broken> {
-        let (now, id) = (self.now, new.job.id);
+        let (now, id) = (self.told(), new.job.id);
         self.ledger.singles.asked(&new.job);
         self.ledger.asks_after(&mut new);
         let asked = new.clone();
@@ -307,7 +307,7 @@ impl World {
         })?;
         match done {
             Some(Some(Put { met: Some((there, conflict)), .. })) => {
-                self.trace.say(now, format_args!("{id} is not enqueued: {there} is {conflict}"));
+                self.trace.say(self.now, format_args!("{id} is not enqueued: {there} is {conflict}"));
                 self.trace.count("unique jobs that met another");
                 self.ledger.after.stands_for(id, there);
             }
@@ -315,7 +315,7 @@ impl World {
                 if put.is_some_and(|put| !put.taken) {
                     self.trace.count("jobs that no batch took");
                 }
-                self.trace.say(now, format_args!("{id} is enqueued in {}", new.job.queue));
+                self.trace.say(self.now, format_args!("{id} is enqueued in {}", new.job.queue));
                 self.ledger.enqueued(id);
             }
             // Perhaps one that it is to run after is not there yet.
@@ -326,7 +326,7 @@ impl World {
 
     /// Somebody cancels or retries a job, as the API does it.
     pub(super) fn ask_of_job(&mut self, id: JobId, retry: bool) -> Result<(), Broken> {
-        let now = self.now;
+        let now = self.told();
         let event = if retry { JobEvent::RetryAsked } else { JobEvent::CancelAsked };
         self.ledger.retried = retry.then_some(id).into_iter().collect();
         let changed = self.ask(move |rows| {
@@ -341,7 +341,7 @@ impl World {
             self.ledger.has_new_allowance(id);
         }
         if changed == Some(true) {
-            self.trace.say(now, format_args!("{id} is {}", if retry { "retried" } else { "cancelled" }));
+            self.trace.say(self.now, format_args!("{id} is {}", if retry { "retried" } else { "cancelled" }));
             self.trace.count(if retry { "retries by hand" } else { "cancels" });
         }
         Ok(())

@@ -7,15 +7,13 @@ use midge_core::{Job, Schedule, Ticks};
 use midge_protocol::api::Pause;
 use midge_protocol::manifest::{Missed, ScheduleEntry};
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, ScheduleName, Timestamp, limits};
-use midge_store::{Content, StoreError};
 
-use super::TickFault;
 use super::chance::Chance;
 use super::ledger::{Broken, ensure};
 use super::world::{Event, World};
 
 /// Modules of scheduled jobs are called so, and then as their schedule.
-const MODULE: &str = "tick-";
+pub(super) const MODULE: &str = "tick-";
 /// Schedules of a run.
 const SCHEDULES_MAX: u64 = 2;
 /// How far the generation is moved on where schedules end: to one that never was.
@@ -58,7 +56,7 @@ fn module_of(name: &ScheduleName) -> ModuleName {
 }
 
 /// Returns the time that an id of version 7 begins with: that of the tick.
-fn time_of(id: JobId) -> Timestamp {
+pub(super) fn time_of(id: JobId) -> Timestamp {
     let millis = id.as_bytes()[..6].iter().fold(0, |millis, byte| millis << 8 | i64::from(*byte));
     Timestamp::from_millis(millis)
 }
@@ -146,7 +144,7 @@ impl World {
 
     /// Somebody pauses a schedule or resumes it, as the API does it.
     pub(super) fn pause_schedule(&mut self, name: ScheduleName, pause: bool) -> Result<(), Broken> {
-        let now = self.now;
+        let now = self.told();
         let Some(entry) = self.schedules.get(&name) else { return Ok(()) };
         let ticks = Ticks::new(entry).expect("the expressions are right");
         let until = (self.chance.below(2) == 0).then(|| now.after(self.chance.millis(100, 60_000)));
@@ -162,7 +160,7 @@ impl World {
             Ok(true)
         })?;
         if done == Some(true) {
-            self.trace.say(now, format_args!("{name} is {}", if paused { "paused" } else { "resumed" }));
+            self.trace.say(self.now, format_args!("{name} is {}", if paused { "paused" } else { "resumed" }));
             self.trace.count(if paused { "schedules paused" } else { "schedules resumed" });
         }
         Ok(())
@@ -175,40 +173,6 @@ impl World {
             self.generation += GENERATIONS;
             self.trace.say(self.now, format_args!("generation {} has no schedules", self.generation));
             self.hint();
-        }
-    }
-
-    /// Spoils what a tick left: its state, as if that were not written with its job, and the job's id too, as if that were
-    /// none of the tick's.
-    pub(super) fn spoil_ticks(&mut self, new: &[Job]) {
-        for job in new {
-            let Some(name) = job.module.as_str().strip_prefix(MODULE) else { continue };
-            if self.tick_fault == TickFault::None || self.quiet || self.chance.below(3) > 0 {
-                continue;
-            }
-            let name = ScheduleName::new(name).expect("a module is called as its schedule");
-            let number = u128::from(self.chance.number()) << 64 | u128::from(self.chance.number());
-            let (job, ids_too, now) = (job.clone(), self.tick_fault == TickFault::IdAndStateLost, self.now);
-            self.trace.say(now, format_args!("the tick of {name} at {} is spoilt", time_of(job.id)));
-            self.trace.count("ticks that were spoilt");
-            self.store.tamper(move |rows| {
-                if let Some(schedule) = rows.schedule(&name)? {
-                    let done = Timestamp::from_millis(
-                        schedule.done.as_millis().min(time_of(job.id).as_millis() - 1),
-                    );
-                    let next = schedule.next.map(|_| now);
-                    rows.put_schedule(&Schedule { done, next, ..schedule })?;
-                }
-                if ids_too {
-                    rows.delete_job(job.id)?;
-                    let mut bytes = number.to_be_bytes();
-                    bytes[..6].copy_from_slice(&job.id.as_bytes()[..6]);
-                    let id = JobId::from_bytes(bytes);
-                    rows.put_jobs(&[Job { id, ..job }])?;
-                    rows.put_content(id, Content::Args, b"null")?;
-                }
-                Ok::<_, StoreError>(())
-            });
         }
     }
 }

@@ -5,21 +5,20 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context as Polled, Poll, Waker};
 
 use midge_core::exchange::Parked;
-use midge_core::{Found, JobState, Rounds};
-use midge_protocol::exchange::{Outcome, Request};
+use midge_core::{Found, Rounds};
+use midge_protocol::exchange::Request;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
 use midge_protocol::manifest::{self, Manifest, ModuleEntry, ServerPolicy};
-use midge_protocol::{QueueName, Timestamp};
+use midge_protocol::{QueueName, Timestamp, limits};
 use midge_server::dispatcher::{self, Act, Decided};
 use midge_server::exchange::{self, ExchangeError, Exchanged};
-use midge_server::{Catalog, Clock, Fork};
+use midge_server::{Catalog, Fork};
 use midge_store::{Store, StoreError};
 
-use super::Fence;
+use super::faults::Fault;
 use super::host::key;
 use super::ledger::Broken;
 use super::messages::Sender;
@@ -44,22 +43,6 @@ fn entry() -> ModuleEntry {
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// Virtual time.
-#[derive(Default)]
-pub(super) struct SimClock(AtomicI64);
-
-impl SimClock {
-    pub(super) fn set(&self, now: Timestamp) {
-        self.0.store(now.as_millis(), Ordering::Relaxed);
-    }
-}
-
-impl Clock for SimClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::Relaxed))
-    }
-}
-
 /// Runs a future that has nothing to wait for.
 pub(super) fn at_once<T>(future: impl Future<Output = T>) -> T {
     match std::pin::pin!(future).poll(&mut Polled::from_waker(Waker::noop())) {
@@ -72,6 +55,8 @@ pub(super) fn at_once<T>(future: impl Future<Output = T>) -> T {
 pub(super) struct Server {
     owner: String,
     up_since: Timestamp,
+    /// Since when the dispatcher knows that its clock was not set.
+    even_since: Timestamp,
     deciding: Option<Running<Decided>>,
     /// Decided, and not begun.
     decided: BTreeMap<u64, Act>,
@@ -97,7 +82,9 @@ impl World {
             return;
         }
         let new_id = format!("{:016x}", self.chance.number());
-        let taken = at_once(dispatcher::take_over(&*self.store, self.now, new_id));
+        self.server_s_clock_starts();
+        let now = self.told();
+        let taken = at_once(dispatcher::take_over(&*self.store, now, new_id));
         let Ok(owner) = taken else {
             let again = self.chance.millis(100, 2_000);
             self.after(again, Event::ServerStarts);
@@ -106,18 +93,20 @@ impl World {
         if !self.quiet && self.chance.below(3) == 0 {
             self.max_machines = draw_max_machines(&mut self.chance);
         }
+        self.ledger.server_began(self.now);
         let (generation, max) = (self.generation, self.max_machines);
         self.trace
             .say(self.now, format_args!("server starts, generation {generation}, {max} Machines at most"));
         self.server = Some(Server {
             owner,
-            up_since: self.now,
+            up_since: now,
+            even_since: now,
             deciding: None,
             decided: BTreeMap::new(),
             acting: Vec::new(),
             held_back: BTreeMap::new(),
             acts: 0,
-            rounds: Rounds::new(self.now),
+            rounds: Rounds::new(now),
             round: 0,
         });
         self.next_round();
@@ -154,9 +143,10 @@ impl World {
 
     /// Makes an appointment for the next round.
     fn next_round(&mut self) {
+        let now = self.told();
         let Some(server) = &mut self.server else { return };
         server.round += 1;
-        let (round, wait) = (server.round, server.rounds.next_at().since(self.now));
+        let (round, wait) = (server.round, server.rounds.wait(now));
         self.after(wait, Event::Round { epoch: self.epoch, round });
     }
 
@@ -179,7 +169,7 @@ impl World {
             self.server.iter().flat_map(|server| server.held_back.keys().copied()).collect();
         for number in parked {
             let soon = self.chance.millis(0, 5);
-            self.after(soon, Event::ParkedLooks { epoch: self.epoch, parked: number });
+            self.after(soon, Event::ParkedLooks { epoch: self.epoch, parked: number, slept: false });
         }
     }
 
@@ -187,11 +177,20 @@ impl World {
     pub(super) fn round_begins(&mut self, epoch: u64, round: u64) -> Result<(), Broken> {
         let context = self.round_context();
         let (store, calls, clock) = (self.store.clone(), self.calls.clone(), self.clock.clone());
+        let now = self.told();
         let Some(server) = &mut self.server else { return Ok(()) };
         if epoch != self.epoch || round != server.round || server.deciding.is_some() {
             return Ok(());
         }
-        server.rounds.begin(self.now);
+        if !server.rounds.wait(now).is_zero() {
+            self.next_round();
+            return Ok(());
+        }
+        server.rounds.begin(now);
+        if let Err(failed) = at_once(dispatcher::follow_clock(&*store, &*clock, &mut server.even_since)) {
+            self.decided(Err(failed));
+            return Ok(());
+        }
         server.deciding = Some(Box::pin(async move {
             dispatcher::decide(&*store, &*calls, &context.ok_or(gone())?, &*clock).await
         }));
@@ -275,9 +274,10 @@ impl World {
     }
 
     fn decided(&mut self, decided: Result<Decided, StoreError>) {
+        let now = self.told();
         let Some(server) = &mut self.server else { return };
         let found = decided.as_ref().map_or(Found::Failed, Decided::found);
-        server.rounds.end(found, self.now);
+        server.rounds.end(found, now);
         let Ok(decided) = decided else { return self.next_round() };
         for act in decided.acts {
             server.acts += 1;
@@ -300,54 +300,65 @@ impl World {
             self.fails_after(soon, &sender, request.seq, false);
             return Ok(());
         }
-        if self.fence == Fence::TakenOut {
+        if self.fault == Some(Fault::FenceNotChecked) {
             self.forge_late_reports(&sender, &mut request)?;
         }
-        let parked = Parked::new(&request, self.now);
+        let parked = Parked::new(&request, self.told());
         self.look(None, HeldBack { sender, request, parked })?;
         // The Machine's older request, still parked, learns that this one is newer.
         self.wake_parked();
         Ok(())
     }
 
-    /// An exchange whose answer is held back looks again: it was woken, or its time is over.
-    pub(super) fn parked_looks(&mut self, epoch: u64, number: u64) -> Result<(), Broken> {
+    /// An exchange whose answer is held back looks again: it was woken, or it has slept.
+    pub(super) fn parked_looks(&mut self, epoch: u64, number: u64, slept: bool) -> Result<(), Broken> {
         let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return Ok(()) };
         let Some(held_back) = server.held_back.remove(&number) else { return Ok(()) };
-        self.look(Some(number), held_back)
+        self.look(Some((number, slept)), held_back)
     }
 
-    /// Makes an exchange, and answers it or holds the answer back.
-    fn look(&mut self, number: Option<u64>, held_back: HeldBack) -> Result<(), Broken> {
+    /// Makes an exchange, and answers it or holds the answer back. One that was held back has a number.
+    fn look(&mut self, again: Option<(u64, bool)>, held_back: HeldBack) -> Result<(), Broken> {
         let HeldBack { sender, request, parked } = held_back;
         let Some(done) = self.exchange(&sender, &request)? else { return Ok(()) };
+        let now = self.told();
         let Some(server) = &mut self.server else { return Ok(()) };
-        if parked.is_answered(&request, &done.answer, done.stale, self.now) {
+        if parked.is_answered(&request, &done.answer, done.stale, now) {
             self.answers(&sender, request.seq, Ok(done.answer));
             return Ok(());
         }
-        let number = number.unwrap_or_else(|| {
-            server.acts += 1;
-            let looks = Event::ParkedLooks { epoch: self.epoch, parked: server.acts };
-            self.agenda.after(self.now, parked.until.since(self.now), looks);
-            server.acts
-        });
-        if let Some(at) = done.look_at.filter(|at| *at < parked.until) {
-            let looks = Event::ParkedLooks { epoch: self.epoch, parked: number };
-            self.agenda.after(self.now, at.since(self.now), looks);
-        }
+        let number = again.map_or_else(
+            || {
+                server.acts += 1;
+                server.acts
+            },
+            |(number, _)| number,
+        );
         server.held_back.insert(number, HeldBack { sender, request, parked });
+        let epoch = self.epoch;
+        let looks = |slept| Event::ParkedLooks { epoch, parked: number, slept };
+        if again.is_none_or(|(_, slept)| slept) {
+            // Never longer than this: the clock may be put back.
+            self.after(parked.until.since(now).min(limits::HEARTBEAT), looks(true));
+        }
+        if let Some(at) = done.look_at.filter(|at| *at < parked.until) {
+            self.after(at.since(now), looks(false));
+        }
         Ok(())
     }
 
     /// Calls the server's own function. What is denied is answered here; a store that fails answers nothing.
-    fn exchange(&mut self, sender: &Sender, request: &Request) -> Result<Option<Exchanged>, Broken> {
+    pub(super) fn exchange(
+        &mut self,
+        sender: &Sender,
+        request: &Request,
+    ) -> Result<Option<Exchanged>, Broken> {
         let mut catalog = self.catalog();
         let jitter = self.chance.fraction();
         let before = self.spoil_before(sender, request, &mut catalog);
         let context = exchange::Context { catalog: Arc::new(catalog), jitter };
         let (name, hash) = (sender.name.clone(), sender.secret_hash.clone());
-        let (store, now) = (self.store.clone(), self.now);
+        let (store, now) = (self.store.clone(), self.told());
         let exchange = || {
             let (context, name, hash) = (context.clone(), name.clone(), hash.clone());
             at_once(exchange::exchange(&*store, context, name, hash, request.clone(), now))
@@ -373,6 +384,9 @@ impl World {
             Ok(mut done) => {
                 // Somebody follows, or nobody: a host only tells more often.
                 done.answer.followed = self.chance.below(4) == 0;
+                if !done.stale {
+                    self.ledger.heard(&sender.name, self.now);
+                }
                 self.trace_exchange(sender, request, &done);
                 if done.changed {
                     self.hint();
@@ -415,56 +429,6 @@ impl World {
         if done.answer.drain {
             self.trace.count("hosts told to drain");
         }
-    }
-
-    /// Takes the fence out: a report of an earlier attempt is made one of the attempt that is leased now.
-    fn forge_late_reports(&mut self, sender: &Sender, request: &mut Request) -> Result<(), Broken> {
-        let mut forged = Vec::new();
-        for finished in std::mem::take(&mut request.finished) {
-            let id = finished.attempt.job;
-            let (job, machines) =
-                self.store.look(move |rows| Ok((rows.jobs(&[id])?.pop(), rows.machines()?)));
-            match job.flatten().map(|job| job.state) {
-                _ if matches!(finished.outcome, Outcome::HandedBack { .. }) => {
-                    request.finished.push(finished)
-                }
-                Some(JobState::Running { lease, .. })
-                    if lease.attempt != finished.attempt.attempt || lease.machine != sender.name =>
-                {
-                    let holder = machines.into_iter().find(|(machine, _)| machine.name == lease.machine);
-                    forged.extend(holder.map(|(machine, _)| (machine, lease.attempt, finished)));
-                }
-                _ => request.finished.push(finished),
-            }
-        }
-        for (machine, attempt, mut finished) in forged {
-            let words = match &finished.outcome {
-                Outcome::Completed { .. } => "completed",
-                _ => "failed",
-            };
-            self.trace
-                .say(self.now, format_args!("a late report ({words}) is made one of attempt {attempt}"));
-            self.trace.count("late reports that were forged");
-            finished.attempt.attempt = attempt;
-            let holder = Sender {
-                name: machine.name,
-                secret_hash: machine.secret_hash,
-                boot: machine.boot.unwrap_or(request.boot),
-                id: sender.id.clone(),
-            };
-            let report = Request {
-                boot: holder.boot,
-                seq: 0,
-                room: 0,
-                wait_ms: 0,
-                leaving: false,
-                running: Vec::new(),
-                finished: vec![finished],
-                log: Vec::new(),
-            };
-            self.exchange(&holder, &report)?;
-        }
-        Ok(())
     }
 
     /// Does what the API does for people: in one transaction. Returns nothing where the server or the store is away.

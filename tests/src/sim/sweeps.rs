@@ -25,7 +25,7 @@ impl World {
 
     /// Somebody begins a sweep. Without an answer, nobody knows of it.
     pub(super) fn sweep(&mut self) -> Result<(), Broken> {
-        let (now, action, filter) = (self.now, self.draw_action(), self.draw_filter());
+        let (now, action, filter) = (self.told(), self.draw_action(), self.draw_filter());
         let what = format!("{action} {filter:?}");
         let begun = self.ask(move |rows| {
             let sweeps = rows.sweeps()?;
@@ -40,7 +40,7 @@ impl World {
             Ok(true)
         })?;
         if begun == Some(true) {
-            self.trace.say(now, format_args!("a sweep begins: {what}"));
+            self.trace.say(self.now, format_args!("a sweep begins: {what}"));
             self.trace.count("sweeps");
         }
         self.sweep_goes_on();
@@ -61,7 +61,7 @@ impl World {
         let next = self.store.look(|rows| Ok(next_sweep(&rows.sweeps()?).cloned()));
         let Some(next) = next else { return Ok(()) };
         let retries = next.view.action == Action::Retry;
-        let now = self.now;
+        let now = self.told();
         let ended: Vec<_> =
             self.ledger.jobs().filter(|job| job.ended_at().is_some()).map(|job| job.id).collect();
         // Whom it retries must be of those that it is for.
@@ -82,7 +82,7 @@ impl World {
             Ok(Some(swept)) => {
                 let ids: Vec<_> = swept.changed.iter().map(|job| job.id).collect();
                 let of = format_args!("{} of sweep {}: {ids:?}", next.view.action, next.view.id);
-                self.trace.say(now, of);
+                self.trace.say(self.now, of);
                 for _ in &swept.changed {
                     self.trace.count("jobs that were swept");
                 }

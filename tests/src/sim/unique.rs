@@ -71,12 +71,11 @@ impl Singles {
     }
 
     /// Checks that there is no second job of any key, beside those whose time was over.
-    pub(super) fn check(&self, now: Timestamp) -> Result<(), Broken> {
+    pub(super) fn check(&mut self, now: Timestamp) -> Result<(), Broken> {
         let mut holders: BTreeMap<UniqueKey, JobId> = BTreeMap::new();
+        // For good: another may have taken the key by then, whatever the clock says later.
+        self.holds.retain(|_, hold| hold.until.is_none_or(|until| until > now));
         for (id, hold) in &self.holds {
-            if hold.until.is_some_and(|until| until <= now) {
-                continue;
-            }
             let other = holders.insert(hold.key, *id);
             ensure(other.is_none(), || {
                 format!("{id} and {other:?} are both the only job of {:?}", hold.key)

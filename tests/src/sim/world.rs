@@ -15,19 +15,19 @@ use super::api::Api;
 use super::batches::AskedBatch;
 use super::calls::{Answered, Call, Calls};
 use super::chance::{Chance, Faults};
+use super::clock::SimClock;
 use super::faults::{Fault, Remembered};
 use super::host::{Host, Key};
 use super::ledger::{Broken, Ledger};
 use super::messages::Sender;
 use super::people::{Paused, draw_max_machines, draw_policies};
 use super::schedules;
-use super::server::{Server, SimClock};
+use super::server::Server;
 use super::store::FlakyStore;
 use super::trace::{STEPS, Summary, Trace, Violation};
-use super::{Fence, TickFault};
 
-/// When a run begins. Not 0, so that nothing is mistaken for "never".
-const BEGIN: Timestamp = Timestamp::from_millis(1_000_000);
+/// When a run begins. Not 0, so that nothing is mistaken for "never", however far the clock is put back.
+const BEGIN: Timestamp = Timestamp::from_millis(1_000_000_000);
 
 /// Something that will happen.
 pub(super) enum Event {
@@ -44,6 +44,7 @@ pub(super) enum Event {
     PauseSchedule { name: ScheduleName, pause: bool },
     SchedulesEnd,
     Crash,
+    ClockIsSet,
     ServerStarts,
     Round { epoch: u64, round: u64 },
     ActBegins { epoch: u64, act: u64 },
@@ -60,7 +61,7 @@ pub(super) enum Event {
     HostTimer { id: MachineId, boot: BootId, timer: u64 },
     RequestFails { id: MachineId, boot: BootId, seq: u64, at_once: bool },
     Request { sender: Sender, request: Request },
-    ParkedLooks { epoch: u64, parked: u64 },
+    ParkedLooks { epoch: u64, parked: u64, slept: bool },
     Answer { id: MachineId, boot: BootId, seq: u64, answer: Result<Answer, Denied> },
     FaultsStop,
 }
@@ -86,9 +87,7 @@ impl Agenda {
 /// Everything there is in a run.
 pub(super) struct World {
     seed: u64,
-    pub(super) fence: Fence,
-    pub(super) tick_fault: TickFault,
-    /// What else is wrong with the server.
+    /// What is wrong with the server.
     pub(super) fault: Option<Fault>,
     pub(super) remembered: Remembered,
     pub(super) now: Timestamp,
@@ -115,7 +114,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, fence: Fence, tick_fault: TickFault) -> World {
+    pub(super) fn new(seed: u64, fault: Option<Fault>) -> World {
         let mut chance = Chance::new(seed);
         let faults = Faults::draw(&mut chance);
         let policies = draw_policies(&mut chance);
@@ -123,14 +122,12 @@ impl World {
         let queues: Vec<QueueName> = policies.keys().cloned().collect();
         World {
             schedules: schedules::draw(&mut chance, &queues),
-            tick_fault,
-            fault: None,
+            fault,
             remembered: Remembered::default(),
             max_machines,
             seed,
-            fence,
             now: BEGIN,
-            clock: Arc::default(),
+            clock: Arc::new(SimClock::new(BEGIN)),
             agenda: Agenda::default(),
             faults,
             policies,
@@ -169,6 +166,7 @@ impl World {
         self.after(Duration::ZERO, Event::ServerStarts);
         self.plan_people(faulty);
         self.plan_sweeps(faulty);
+        self.plan_clock(faulty.as_millis() as u64);
         self.plan_schedule_pauses(faulty.as_millis() as u64);
         self.after(faulty, Event::FaultsStop);
         let ends = faulty + self.chance.millis(0, 60_000);
@@ -183,7 +181,7 @@ impl World {
     pub(super) fn step(&mut self) -> Result<(), Broken> {
         let (at, event) = self.agenda.next().ok_or(Broken("nothing will ever happen again".to_owned()))?;
         self.now = at;
-        self.clock.set(at);
+        self.clock.goes_on(at);
         self.trace.count(STEPS);
         self.happens(event)?;
         self.check()
@@ -204,6 +202,7 @@ impl World {
             Event::PauseSchedule { name, pause } => return self.pause_schedule(name, pause),
             Event::SchedulesEnd => self.schedules_end(),
             Event::Crash => self.server_crashes(),
+            Event::ClockIsSet => self.clock_is_set(),
             Event::ServerStarts => self.server_starts(),
             Event::Round { epoch, round } => return self.round_begins(epoch, round),
             Event::ActBegins { epoch, act } => return self.act_begins(epoch, act),
@@ -229,7 +228,7 @@ impl World {
                 return self.request_fails(&id, boot, seq, at_once);
             }
             Event::Request { sender, request } => return self.requested(sender, request),
-            Event::ParkedLooks { epoch, parked } => return self.parked_looks(epoch, parked),
+            Event::ParkedLooks { epoch, parked, slept } => return self.parked_looks(epoch, parked, slept),
             Event::Answer { id, boot, seq, answer } => return self.answered(&id, boot, seq, answer),
             Event::FaultsStop => {
                 self.trace.say(self.now, format_args!("faults stop"));

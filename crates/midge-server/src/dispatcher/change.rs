@@ -4,6 +4,8 @@ use midge_core::{Job, JobEvent, Machine, MachineEnd, MachineEvent, MachineState}
 use midge_protocol::{JobId, MachineId, MachineName, Timestamp};
 use midge_store::{Rows, StoreError};
 
+use crate::clock::Clock;
+
 /// What became of the jobs of a Machine that may hold no lease any more.
 #[derive(Debug, Default)]
 pub struct Released {
@@ -101,9 +103,20 @@ fn release(
     Ok(released)
 }
 
-/// Notes that the clock was set: what is stored may be of a time that is to come.
-pub(super) async fn clock_set(store: &dyn midge_store::Store, now: Timestamp) -> Result<(), StoreError> {
-    midge_store::write(store, move |rows| super::settle::unsettle(rows, now)).await
+/// Notes where the clock was set since it was last even: what is stored may be of a time that is to come. `even_since` is
+/// what was known of that.
+pub async fn follow_clock(
+    store: &dyn midge_store::Store,
+    clock: &dyn Clock,
+    even_since: &mut Timestamp,
+) -> Result<(), StoreError> {
+    let now = clock.now();
+    let since = clock.even_since().unwrap_or(*even_since);
+    if since != *even_since {
+        midge_store::write(store, move |rows| super::settle::unsettle(rows, now)).await?;
+        *even_since = since;
+    }
+    Ok(())
 }
 
 /// Takes over what an earlier server left: its calls to the Machines API are nobody's any more. Returns the store's id,
