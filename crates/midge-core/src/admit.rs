@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, Timestamp, limits};
 
-use crate::{Job, Lane, Machine, MachineState, QueueRow, Turn};
+use crate::{Job, Lane, Machine, MachineState, Phase, QueueRow, Turn};
 
 /// Jobs at the head of a queue's line among which suspects are looked for when Machines are planned: so many may get a
 /// Machine each at a time. Those further back have their turn later.
@@ -265,14 +265,33 @@ pub fn is_full(max_jobs: u64, waiting: u64, new: u64) -> bool {
     new > room_for_new(max_jobs, waiting)
 }
 
+/// Returns whether a job that becomes another comes to wait in a queue in which it did not wait: it needs room there, as a new
+/// one does. One that is tried again after it ran has its place.
+pub fn needs_room(before: &Job, after: &Job) -> bool {
+    let waited = before.phase().is_waiting() && before.queue == after.queue;
+    after.phase().is_waiting() && !waited && before.phase() != Phase::Running
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::job::tests::new_job;
     use crate::machine::tests::machine;
-    use crate::{JobState, Phase};
+    use crate::{JobEvent, JobState};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    #[test]
+    fn a_job_that_did_not_wait_in_a_queue_needs_room_there_and_one_that_ran_has_its_place() {
+        let job = Job::new(new_job(1, NOW), NOW);
+        let moved = Job { queue: midge_protocol::QueueName::new("other").unwrap(), ..job.clone() };
+        let claimed = JobEvent::Claimed { machine: midge_protocol::MachineName::new("m").unwrap() };
+        let running = job.apply(claimed, NOW).unwrap().job;
+        let cancelled = job.apply(JobEvent::CancelAsked, NOW).unwrap().job;
+        assert!(needs_room(&cancelled, &job) && needs_room(&job, &moved) && needs_room(&cancelled, &moved));
+        assert!(!needs_room(&job, &job) && !needs_room(&running, &job) && !needs_room(&job, &cancelled));
+        assert!(!needs_room(&job.clone().pending(), &job), "a pending one waits, too");
+    }
 
     fn waiting(count: u8) -> Vec<Job> {
         (0..count).map(|n| Job::new(new_job(n, NOW), NOW)).collect()

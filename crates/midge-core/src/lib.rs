@@ -15,7 +15,7 @@
 //! | Whose turn is it in a queue, and how many may begin? | [`Lane`], [`QueueRow`], [`Bucket`] |
 //! | What of that holds under other limits, or another time? | [`QueueRow::unsettled`], [`Lane::settle`] |
 //! | Does a module start jobs? | [`ModuleRow::hold`] |
-//! | May more jobs wait in a queue, and how many? | [`is_full`], [`room_for_new`] |
+//! | May more jobs wait in a queue, and how many? | [`is_full`], [`room_for_new`], [`needs_room`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
 //! | What time is it, where a clock is set? | [`WallClock`] |
@@ -61,7 +61,7 @@ mod why;
 pub mod exchange;
 
 pub use admit::{
-    Admission, Claim, Gate, LINE_HEAD, LaneHead, admit, claim_order, emptier, is_full, may_leave,
+    Admission, Claim, Gate, LINE_HEAD, LaneHead, admit, claim_order, emptier, is_full, may_leave, needs_room,
     room_for_new,
 };
 pub use backoff::{backoff, in_vain_wait};
@@ -88,7 +88,9 @@ pub use rounds::{Found, Rounds};
 #[cfg(feature = "schedules")]
 pub use schedule::{Schedule, Tick, Ticks, tick_job};
 pub use settle::{Settled, Unsettled};
-pub use sweep::{Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, sweeps_over};
+pub use sweep::{
+    Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, search_for, sweeps_over,
+};
 pub use unreadable::UnreadableJob;
 pub use wall::{Step, WallClock};
 pub use why::{Outlook, WhyWaiting};

@@ -68,6 +68,23 @@ pub fn act(action: &Action, filter: &JobFilter, job: &Job, now: Timestamp) -> Re
     Ok(if changed == *job { Acted::Left } else { Acted::Changed(Box::new(changed)) })
 }
 
+/// Returns the search for the jobs that fit a filter, without those in phases that the action is not for: who looks at some only
+/// would find none behind many of them.
+pub fn search_for(action: &Action, filter: &JobFilter, now: Timestamp) -> JobSearch {
+    let mut search = JobSearch::of(filter, now);
+    if filter.state.is_none() {
+        let is_for = |phase: &Phase| match action {
+            Action::Retry => !matches!(phase, Phase::Running | Phase::Completed | Phase::Pending),
+            Action::Cancel => phase.is_waiting() || *phase == Phase::Running,
+            Action::Priority(_) | Action::Move(_) => phase.is_waiting(),
+            // It is said of one that runs that it cannot be deleted.
+            Action::Delete => true,
+        };
+        search.state.phases = Phase::ALL.into_iter().filter(is_for).collect();
+    }
+    search
+}
+
 /// Returns what an action makes of a job whose row cannot be read: it can be deleted, and nothing else.
 ///
 /// # Errors

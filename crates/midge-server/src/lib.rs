@@ -83,6 +83,7 @@ mod catalog;
 mod clock;
 mod expiry;
 mod held;
+mod room;
 mod secret;
 mod settings;
 mod settle;

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
-use midge_core::{Acted, Job, JobSearch, Sweep, UnreadableJob, next_sweep, room_for_new};
-use midge_protocol::api::{Action, Cursor};
-use midge_protocol::{JobId, QueueName, Timestamp};
+use midge_core::{Acted, Job, JobSearch, Sweep, UnreadableJob, next_sweep};
+use midge_protocol::api::Cursor;
+use midge_protocol::{JobId, Timestamp};
 use midge_store::{FoundJobs, ReadJob, Rows, Store, StoreError};
 
 use crate::catalog::Catalog;
 use crate::midge::Inner;
+use crate::room::Room;
 
 /// Jobs that a step changes at most: one transaction, which others wait for.
 const JOBS_MAX: usize = 500;
@@ -95,22 +96,28 @@ fn step(rows: &mut dyn Rows, looked: Looked, catalog: &Catalog, now: Timestamp) 
     if rows.sweep(sweep.view.id)?.as_ref() != Some(&sweep) {
         return Ok(swept);
     }
-    let mut room = match &sweep.view.action {
-        Action::Move(queue) => Room::of(rows, catalog, queue)?,
-        _ => Room { queue: None, left: Ok(0) },
-    };
+    let mut room = Room::new(catalog);
     for id in ids {
-        let Some(job) = still_fits(rows, &search, id)? else { continue };
-        let (queue, acted) = met(&mut sweep, job, now);
-        match acted {
+        let job = match still_fits(rows, &search, id)? {
+            None => continue,
+            Some(Err(UnreadableJob { id, .. })) => {
+                if sweep.meets_unreadable(id) == Acted::Deleted {
+                    rows.delete_job(id)?;
+                    swept.deleted.push(id);
+                }
+                continue;
+            }
+            Some(Ok(job)) => job,
+        };
+        match sweep.meets(&job, now) {
             Acted::Left => {}
             Acted::Deleted => {
                 rows.delete_job(id)?;
                 swept.deleted.push(id);
             }
-            Acted::Changed(after) => match room.take(&queue, &after) {
+            Acted::Changed(after) => match room.take(rows, &job, &after)? {
                 Ok(()) => swept.changed.push(*after),
-                Err(why) => sweep.was_not_done(id, why),
+                Err(why) => sweep.was_not_done(id, why.to_string()),
             },
         }
     }
@@ -126,48 +133,5 @@ fn still_fits(rows: &mut dyn Rows, search: &JobSearch, id: JobId) -> Result<Opti
         Ok(jobs) => Ok(jobs.into_iter().flatten().find(|job| search.matches(job)).map(Ok)),
         Err(StoreError::Unreadable(job)) => Ok(Some(Err(*job))),
         Err(error) => Err(error),
-    }
-}
-
-/// Does it to a job that was found, whether its row can be read or not. Returns the queue that it was in, and what becomes
-/// of it.
-fn met(sweep: &mut Sweep, job: ReadJob, now: Timestamp) -> (QueueName, Acted) {
-    match job {
-        Ok(job) => {
-            let acted = sweep.meets(&job, now);
-            (job.queue, acted)
-        }
-        Err(UnreadableJob { id, queue, .. }) => (queue, sweep.meets_unreadable(id)),
-    }
-}
-
-/// How many more jobs may wait in the queue into which jobs are moved.
-struct Room {
-    queue: Option<QueueName>,
-    /// How many, or why none.
-    left: Result<u64, String>,
-}
-
-impl Room {
-    fn of(rows: &mut dyn Rows, catalog: &Catalog, queue: &QueueName) -> Result<Room, StoreError> {
-        // It was looked at when the sweep began. Another manifest may be served since.
-        let left = match catalog.takes_jobs(queue) {
-            Ok(()) => Ok(room_for_new(catalog.policy(queue).max_jobs, rows.jobs_waiting(queue)?)),
-            Err(_) => Err(format!("there is no queue `{queue}` any more")),
-        };
-        Ok(Room { queue: Some(queue.clone()), left })
-    }
-
-    /// Takes room for a job that comes from another queue.
-    fn take(&mut self, from: &QueueName, job: &Job) -> Result<(), String> {
-        let Some(queue) = self.queue.as_ref().filter(|_| *from != job.queue) else { return Ok(()) };
-        match &mut self.left {
-            Ok(0) => Err(format!("queue `{queue}` is full: raise its max_jobs, or try again later")),
-            Ok(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            Err(why) => Err(why.clone()),
-        }
     }
 }

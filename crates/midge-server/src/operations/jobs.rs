@@ -15,6 +15,7 @@ use super::enqueue::after::asked_for;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
+use crate::room::Room;
 use crate::settle::{AT_ONCE, Settled, settle};
 use crate::waits::waits;
 
@@ -280,8 +281,18 @@ impl Midge {
     }
 
     /// Runs an ended job again under a new allowance of attempts, or a waiting one now.
+    ///
+    /// # Errors
+    /// [`ServiceError::Refused`] where it runs, [`ServiceError::QueueFull`] where it has ended and its queue has no room.
     pub async fn retry(&self, id: JobId) -> Result<JobView, ServiceError> {
-        self.happen(id, JobEvent::RetryAsked).await
+        let catalog = self.inner.catalog.get();
+        self.change(id, move |rows, job, now| {
+            let change = job.apply(JobEvent::RetryAsked, now);
+            let change = change.map_err(|refused| ServiceError::Refused(id, refused))?;
+            Room::new(&catalog).take(rows, job, &change.job)??;
+            Ok(change)
+        })
+        .await
     }
 
     /// Deletes a job with all that belongs to it, whether its row can be read or not.

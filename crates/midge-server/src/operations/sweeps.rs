@@ -1,8 +1,6 @@
 //! What can be asked of jobs that wait, and of all jobs that fit a filter: sweeps.
 
-use midge_core::{
-    Acted, JobEvent, JobSearch, SWEEPS_OPEN_MAX, Sweep, act, is_full, room_for_new, sweeps_over,
-};
+use midge_core::{Acted, JobEvent, JobSearch, SWEEPS_OPEN_MAX, Sweep, act, search_for, sweeps_over};
 use midge_protocol::api::{
     Action, Cursor, DryRun, JobCount, JobFilter, NotDone, SweepRequest, SweepView, Sweeps,
 };
@@ -14,6 +12,7 @@ use super::enqueue::no_more_queues;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
+use crate::room::Room;
 
 /// Jobs that a dry run looks at: it takes some 0.1 s.
 const DRY_RUN_JOBS_MAX: u64 = 10_000;
@@ -47,11 +46,8 @@ impl Midge {
             let change = change.map_err(|refused| ServiceError::Refused(id, refused))?;
             if job.queue != queue {
                 takes(rows, &catalog, &queue, now)?;
-                let max = catalog.policy(&queue).max_jobs;
-                if is_full(max, rows.jobs_waiting(&queue)?, 1) {
-                    return Err(ServiceError::QueueFull { queue, max });
-                }
             }
+            Room::new(&catalog).take(rows, job, &change.job)??;
             Ok(change)
         })
         .await
@@ -103,12 +99,10 @@ impl Midge {
         let (catalog, now) = (self.inner.catalog.get(), self.inner.clock.now());
         check(&request)?;
         let looked = midge_store::read(&*self.inner.store, move |rows| {
-            let mut left = u64::MAX;
             if let Action::Move(queue) = &request.action {
                 takes(rows, &catalog, queue, now)?;
-                left = room_for_new(catalog.policy(queue).max_jobs, rows.jobs_waiting(queue)?);
             }
-            Ok::<_, ServiceError>(look(rows, &request, left, now)?)
+            Ok::<_, ServiceError>(look(rows, &request, &catalog, now)?)
         });
         let Looked { would, first, could_not, first_not } = looked.await?;
         let first = self.views(&first).await?;
@@ -194,15 +188,16 @@ struct Looked {
     first_not: Vec<NotDone>,
 }
 
-/// Looks at the jobs that fit, as far as that is fast. At most `left` may be moved.
+/// Looks at the jobs that fit, as far as that is fast.
 fn look(
     rows: &mut dyn Rows,
     request: &SweepRequest,
-    mut left: u64,
+    catalog: &Catalog,
     now: Timestamp,
 ) -> Result<Looked, StoreError> {
-    let mut search = JobSearch::of(&request.filter, now);
+    let mut search = search_for(&request.action, &request.filter, now);
     let mut looked = Looked::default();
+    let mut room = Room::new(catalog);
     let mut looked_at = 0;
     loop {
         let FoundJobs { jobs, stopped_at } = rows.jobs_found(&search, PAGE)?;
@@ -216,12 +211,13 @@ fn look(
                 }
                 Err(_) => midge_core::act_unreadable(&request.action).map_err(str::to_owned),
             };
-            let moves = matches!(&acted, Ok(Acted::Changed(_))) && matches!(request.action, Action::Move(_));
-            let acted = if moves && left == 0 { Err("the queue is full then".to_owned()) } else { acted };
-            match acted {
+            let no_room = match (&job, &acted) {
+                (Ok(before), Ok(Acted::Changed(after))) => room.take(rows, before, after)?.err(),
+                _ => None,
+            };
+            match no_room.map_or(acted, |why| Err(why.to_string())) {
                 Ok(Acted::Left) => {}
                 Ok(Acted::Changed(_) | Acted::Deleted) => {
-                    left = if moves { left - 1 } else { left };
                     looked.would.jobs += 1;
                     if looked.first.len() < SHOWN_MAX {
                         looked.first.push(job);

@@ -101,6 +101,47 @@ async fn waiting_jobs_get_another_priority_or_queue_one_by_one_or_all() {
 }
 
 #[tokio::test]
+async fn a_job_that_runs_again_needs_room_in_its_queue_as_a_new_one_does() {
+    let server = empty().await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        jobs.push(later(&server, r#", "queue": "mail""#).await);
+    }
+    for id in &jobs[..2] {
+        server.post(&format!("/v1/jobs/{id}/cancel")).await;
+    }
+    later(&server, r#", "queue": "mail""#).await;
+    let reply = server.post(&format!("/v1/jobs/{}/retry", jobs[2])).await;
+    assert!(reply.status.is_success(), "one that waits has its place: {}", reply.text());
+    let body = json!({"action": "retry", "filter": {"state": "cancelled"}});
+    let mut dry = body.clone();
+    dry["dry_run"] = json!(true);
+    let dry_run: DryRun = server.call("POST", "/v1/sweeps", dry.to_string()).await.parse();
+    assert_eq!((dry_run.would.jobs, dry_run.could_not), (1, 1));
+    let swept = sweep(&server, body).await;
+    assert_eq!((swept.found, swept.done, swept.could_not), (2, 1, 1));
+    assert!(swept.first_not[0].why.contains("queue `mail` is full"), "{swept:?}");
+    let left = swept.first_not[0].job;
+    assert_eq!(server.post(&format!("/v1/jobs/{left}/retry")).await.code(), "queue_full");
+    assert_eq!(server.state(&left.to_string()).await, "cancelled");
+}
+
+#[tokio::test]
+async fn a_dry_run_finds_the_few_that_are_meant_behind_many_that_the_action_is_not_for() {
+    let store = Arc::new(MemoryStore::new());
+    let waiting = [job(1, "default", 0), job(2, "default", 0)];
+    put(&*store, &waiting).await.unwrap();
+    let ended: Vec<_> = (3..20_003).map(|n| completed(&job(n, "default", 0), at(5))).collect();
+    put(&*store, &ended).await.unwrap();
+    let server = server(store).await;
+    for (action, jobs) in [(json!("cancel"), 2), (json!({"priority": 1}), 2), (json!("retry"), 2)] {
+        let body = json!({"action": action, "filter": {}, "all": true, "dry_run": true});
+        let dry_run: DryRun = server.call("POST", "/v1/sweeps", body.to_string()).await.parse();
+        assert_eq!((dry_run.would.jobs, dry_run.would.exact), (jobs, true), "{action}");
+    }
+}
+
+#[tokio::test]
 async fn what_could_not_be_done_is_said_and_what_the_action_is_not_for_is_left() {
     let store = Arc::new(MemoryStore::new());
     let jobs = [
