@@ -82,12 +82,13 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/", any(nothing_here))
         .route("/v1/{*rest}", any(nothing_here))
         .method_not_allowed_fallback(not_allowed)
-        .layer(Before(move |request: &Request| access::check(&access, request)));
+        .layer((Before(site::check), Before(move |request: &Request| access::check(&access, request))));
     let others = Router::new()
         .route("/v1/machines/{name}/exchange", post(hosts::exchange))
         .route("/healthz", get(health))
-        .method_not_allowed_fallback(not_allowed);
-    for_callers.merge(others).layer(Before(site::check)).with_state(midge)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(Before(site::check));
+    for_callers.merge(others).with_state(midge)
 }
 
 /// Says whether the server can do its work, and nothing else: it needs no right.
