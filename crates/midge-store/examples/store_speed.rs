@@ -1,5 +1,5 @@
 //! Measures the SQLite store the way that a server uses it: single and bulk enqueues, claims and finishes, and the
-//! same with a backlog. `cargo run --release -p midge-store --example store_speed [FOLDER] [BACKLOG]`
+//! same with a backlog. `cargo run --release -p midge-store --example store_speed [FOLDER] [BACKLOG] [SINGLES]`
 #![allow(clippy::print_stdout)]
 
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use midge_protocol::{JobId, Labels, Lease, MachineName, ModuleName, QueueName, T
 use midge_store::{Content, SqliteStore, StoreError, read, write};
 
 const CALLERS: usize = 32;
+/// Jobs that are enqueued one by one each time; fewer, where instructions are counted (`valgrind --tool=callgrind`).
 const SINGLES: usize = 40_000;
 const BULK_JOBS: usize = 10_000;
 const CLAIM_JOBS: usize = 64;
@@ -24,17 +25,18 @@ type Measured = Result<(), StoreError>;
 fn main() {
     let mut args = std::env::args().skip(1);
     let folder = args.next().map_or_else(std::env::temp_dir, PathBuf::from);
-    let backlog: usize = args.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let mut number = |default| args.next().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (backlog, jobs) = (number(1_000_000), number(SINGLES));
     let path = folder.join(format!("store-speed-{}.db", std::process::id()));
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
-    let outcome = runtime.block_on(measure(path.clone(), backlog));
+    let outcome = runtime.block_on(measure(path.clone(), backlog, jobs));
     for suffix in ["", "-wal", "-shm", "-lock"] {
         let _ = std::fs::remove_file(format!("{}{suffix}", path.display()));
     }
     outcome.expect("the store works");
 }
 
-async fn measure(path: PathBuf, backlog: usize) -> Measured {
+async fn measure(path: PathBuf, backlog: usize, jobs: usize) -> Measured {
     let store = Arc::new(SqliteStore::open(&path)?);
     for waiting in [0, 1_000, backlog] {
         let begun = Meter::now();
@@ -45,15 +47,15 @@ async fn measure(path: PathBuf, backlog: usize) -> Measured {
         }
         println!("-- {} waiting", waiting_jobs(&store).await?);
         let begun = Meter::now();
-        let slowest = singles(&store).await?;
-        rate(&format!("single enqueues, {CALLERS} callers"), SINGLES, begun);
+        let slowest = singles(&store, jobs).await?;
+        rate(&format!("single enqueues, {CALLERS} callers"), jobs, begun);
         println!("{:<40} {:>9.1} ms", "  the slowest of them", slowest.as_secs_f64() * 1e3);
         let begun = Meter::now();
-        drain(&store, SINGLES).await?;
-        rate(&format!("claims and finishes, {HOSTS} hosts"), SINGLES, begun);
+        drain(&store, jobs).await?;
+        rate(&format!("claims and finishes, {HOSTS} hosts"), jobs, begun);
         let begun = Meter::now();
-        tokio::try_join!(async { singles(&store).await.map(|_| ()) }, drain(&store, SINGLES))?;
-        rate("all at once, per job", SINGLES, begun);
+        tokio::try_join!(async { singles(&store, jobs).await.map(|_| ()) }, drain(&store, jobs))?;
+        rate("all at once, per job", jobs, begun);
         let begun = Instant::now();
         read(&*store, |rows| rows.job_counts(now())).await?;
         println!("{:<40} {:>9.3} ms", "counts", begun.elapsed().as_secs_f64() * 1e3);
@@ -80,11 +82,12 @@ async fn measure(path: PathBuf, backlog: usize) -> Measured {
 struct Meter {
     begun: Instant,
     cpu_ticks: u64,
+    bytes: u64,
 }
 
 impl Meter {
     fn now() -> Meter {
-        Meter { begun: Instant::now(), cpu_ticks: cpu_ticks() }
+        Meter { begun: Instant::now(), cpu_ticks: cpu_ticks(), bytes: bytes_written() }
     }
 }
 
@@ -92,7 +95,8 @@ fn rate(what: &str, jobs: usize, since: Meter) {
     let a_second = jobs as f64 / since.begun.elapsed().as_secs_f64();
     // Linux counts in hundredths of a second.
     let cpu_us = (cpu_ticks() - since.cpu_ticks) as f64 * 10_000.0 / jobs as f64;
-    println!("{what:<40} {a_second:>9.0} a second {cpu_us:>6.1} us of CPU each");
+    let bytes = (bytes_written() - since.bytes) / jobs as u64;
+    println!("{what:<40} {a_second:>9.0} a second {cpu_us:>6.1} us of CPU and {bytes:>6} bytes written each");
 }
 
 fn cpu_ticks() -> u64 {
@@ -100,6 +104,11 @@ fn cpu_ticks() -> u64 {
     // After the name, which may hold spaces, utime and stime are the 12th and 13th.
     let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
     fields.filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+fn bytes_written() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    io.lines().find_map(|line| line.strip_prefix("wchar: ")).and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
 fn now() -> Timestamp {
@@ -139,8 +148,8 @@ async fn waiting_jobs(store: &SqliteStore) -> Result<usize, StoreError> {
 }
 
 /// One job in each transaction, which also looks whether the queue is full.
-async fn singles(store: &Arc<SqliteStore>) -> Result<Duration, StoreError> {
-    let left = AtomicUsize::new(SINGLES);
+async fn singles(store: &Arc<SqliteStore>, jobs: usize) -> Result<Duration, StoreError> {
+    let left = AtomicUsize::new(jobs);
     let caller = async || -> Result<Duration, StoreError> {
         let mut slowest = Duration::ZERO;
         while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {

@@ -14,7 +14,10 @@
 //! | `connection` | opening a file, and leading it to the newest schema | `file` |
 //! | `file` | the file itself: its locks, its mode, whether it is still there | |
 //! | `queued` | work on its way to a thread and back | |
-//! | `jobs` | finding, writing, deleting jobs | `batches`, `dependencies`, `listing`, `read`, `rows`, `counts`, `decode` |
+//! | `jobs` | finding, writing, deleting jobs | `put`, `unique`, `ended`, `search`, `batches`, `read`, `rows`, `counts` |
+//! | `put` | the row of a job | `entries`, `lanes`, `batches`, `dependencies`, `rows`, `counts` |
+//! | `entries` | by what jobs are found that have what most lack | `columns`, `rows` |
+//! | `columns` | what stands beside the body of a job | `counts`, `decode` |
 //! | `batches` | batches, and the numbers of their jobs | `rows`, `decode` |
 //! | `dependencies` | who waits for which job, and is to be told of its end | `read`, `rows`, `counts`, `decode` |
 //! | `listing` | finding jobs for people | `read`, `rows`, `decode` |
@@ -38,15 +41,17 @@ mod queued;
 
 mod ended;
 mod jobs;
-mod labels;
 mod lanes;
 mod listing;
+mod put;
 mod read;
 mod search;
 
 mod batches;
+mod columns;
 mod contents;
 mod dependencies;
+mod entries;
 mod failures;
 mod machines;
 mod schedules;

@@ -1,13 +1,19 @@
 //! A database that an older midge wrote is opened by this one, with everything that is in it.
 //!
-//! `data/schema-1.sql` is a dump of what the last midge of schema 1 wrote with the `write_everything` of this file.
+//! `data/schema-1.sql` is a dump of what the last midge of schema 1 wrote with the `write_everything` of this file, and
+//! `data/schema-5.sql` of what the last one of schema 5 wrote with `write_what_is_rare`.
 
 use std::path::{Path, PathBuf};
 
-use midge_core::{Job, JobEvent, MachineEnd, MachineState, StateFilter, Stretch};
+use midge_core::{
+    Batch, Job, JobEvent, Links, MachineEnd, MachineState, StateFilter, Stretch, UniqueHold, UniqueKey,
+};
+use midge_protocol::api::{UniqueState, UniqueStates};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptView, Backoff, Cause, Failure, Progress, State, Usage};
-use midge_protocol::{AttemptNumber, BootId, JobId, Lease, MachineId, Timestamp};
+use midge_protocol::{
+    AttemptNumber, BatchId, BootId, JobId, JobKey, Labels, Lease, MachineId, Tag, Timestamp,
+};
 use midge_store::conformance::fixtures::{
     after, at, cancelled, completed, discarded, failed, finished, id, job, job_of, machine, machine_name,
     module, put, queue, running,
@@ -17,6 +23,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 const SCHEMA_1: &str = include_str!("data/schema-1.sql");
+const SCHEMA_5: &str = include_str!("data/schema-5.sql");
 /// Text that has the names of the fields that schema 2 renamed, and all that JSON has to escape.
 const NESTED: &str =
     "{\"attempts_max\":1,\"due_at\":\"\\never\",\"retry\":{\"attempts_max\":2}}\n\u{0}\u{1F99F}/é";
@@ -115,6 +122,105 @@ fn write_everything(rows: &mut dyn Rows) -> Result<(), StoreError> {
     rows.put_setting("note", &NESTED.replace('\0', ""))
 }
 
+/// Jobs that have what most lack, which were written before anything became of them.
+fn rare_jobs() -> Vec<Job> {
+    let key = |name| JobKey::new(name).ok();
+    let unique = |number: u8| {
+        let states = UniqueStates([UniqueState::Waiting, UniqueState::Running].into());
+        Some(UniqueHold { key: UniqueKey([number; 16]), states, until: None })
+    };
+    let tags = |names: &[&str]| {
+        let tags = names.iter().map(|name| Tag::new(*name).unwrap()).collect();
+        Labels { tags, ..Labels::default() }
+    };
+    let of_batch = Links { batch: Some(BatchId::from_bytes([7; 16])), ..Links::default() };
+    (1..=16)
+        .map(|number| {
+            // What is held was due before.
+            let due = if number == 10 { -10 } else { number as i64 };
+            let job = job(number, ["default", "other"][number as usize % 2], due);
+            match number {
+                1 | 2 => Job { expires_at: Some(at(100 * number as i64)), ..job },
+                3 | 4 => Job { key: key("acme"), priority: 3, ..job },
+                5 | 6 => Job { key: key("other"), labels: tags(&["blue", "red"]), ..job },
+                7 | 8 => Job { priority: -5, unique: unique(number as u8), ..job },
+                9 | 10 => Job { labels: tags(&["blue"]), expires_at: Some(at(300)), ..job },
+                11 | 12 => Job { links: of_batch.clone(), key: key("acme"), ..job },
+                13 => job.with_dependents(),
+                14 => job.pending(),
+                _ => Job {
+                    links: of_batch.clone(),
+                    labels: tags(&["red"]),
+                    unique: unique(number as u8),
+                    ..job
+                },
+            }
+        })
+        .collect()
+}
+
+/// What the midge of schema 5 wrote.
+fn write_what_is_rare(rows: &mut dyn Rows) -> Result<(), StoreError> {
+    rows.put_batch(&Batch::new(BatchId::from_bytes([7; 16]), 1, "seven".to_owned(), 7, at(0)))?;
+    let jobs = rare_jobs();
+    rows.put_jobs(&jobs)?;
+    rows.put_dependencies(id(14), &[id(13)])?;
+    rows.put_jobs(&[
+        running(&jobs[1], "m1"),
+        running(&jobs[3], "m1"),
+        failed(&jobs[4], at(50)),
+        discarded(&jobs[5], at(60)),
+        completed(&jobs[7], at(70)),
+        failed(&jobs[8], at(80)),
+        after(&jobs[9], JobEvent::Held, at(85)),
+        failed(&jobs[10], at(90)),
+        cancelled(&jobs[11], at(95)),
+        completed(&jobs[12], at(99)),
+        failed(&failed(&jobs[14], at(60)), at(100)),
+    ])
+}
+
+/// All that one may ask about what most jobs lack, as text.
+fn read_what_is_rare(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
+    let mut all = read_everything(rows)?;
+    let key = |name| JobKey::new(name).unwrap();
+    let jobs = rows.jobs(&(1..=16).map(id).collect::<Vec<_>>())?;
+    let failures = jobs.into_iter().flatten().filter_map(|job| job.fingerprint());
+    let mut searches: Vec<JobSearch> =
+        failures.map(|failure| JobSearch { failure: Some(failure), by_failure: true, ..search() }).collect();
+    searches.extend(["acme", "other"].map(|name| JobSearch { key: Some(key(name)), ..search() }));
+    searches.extend(["blue", "red"].map(|name| JobSearch { tag: Tag::new(name).ok(), ..search() }));
+    searches.extend([
+        JobSearch { batch: Some(BatchId::from_bytes([7; 16])), ..search() },
+        JobSearch { cause: Some(Cause::Refused), by_failure: true, ..search() },
+        JobSearch { by_failure: true, ..search() },
+    ]);
+    for search in searches {
+        all.push(format!("count of {search:?}: {:?}", rows.jobs_counted(&search, at(0))?));
+        all.push(format!("{search:?}: {:?}", rows.jobs_found(&search, 100)?));
+    }
+    for (name, key) in [("default", key("acme")), ("other", key("acme")), ("other", key("other"))] {
+        let name = queue(name);
+        all.push(format!("due of {name} {key}: {:?}", rows.jobs_due(&name, Some(&key), LATEST, 100)?));
+        all.push(format!("next of {name} {key}: {:?}", rows.next_due_of_key(&name, &key, at(0))?));
+        all.push(format!("lane of {name} {key}: {:?}", rows.lane(&name, &key)?));
+    }
+    all.push(format!("expired: {:?} {:?}", rows.jobs_expired(LATEST, 100)?, rows.next_expiry()?));
+    all.push(format!("held: {:?} {:?}", rows.modules_held()?, rows.jobs_held(&module("hello"), 100)?));
+    all.push(format!("batches: {:?}", rows.batches_listed(None, 10)?));
+    all.push(format!("of a batch: {:?}", rows.jobs_of_batch(BatchId::from_bytes([7; 16]), None, 100)?));
+    let settling = rows.next_settling()?;
+    all.push(format!("settling: {:?}", settling.as_ref().map(|settling| (settling.job, settling.end))));
+    if let Some(settling) = settling {
+        all.push(format!("dependents: {:?}", rows.dependents(&settling, 10)?));
+    }
+    Ok(all)
+}
+
+fn search() -> JobSearch {
+    JobSearch::default()
+}
+
 /// Everything that can be asked of a store, as text.
 fn read_everything(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
     let mut all = Vec::new();
@@ -164,12 +270,16 @@ fn everything(store: &dyn Store) -> Vec<String> {
     run(read(store, read_everything)).unwrap()
 }
 
-/// Makes the database that the older midge wrote.
-fn schema_1() -> (PathBuf, TempDir) {
+/// Makes the database that an older midge wrote.
+fn database(dump: &str) -> (PathBuf, TempDir) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("midge.db");
-    Connection::open(&path).unwrap().execute_batch(SCHEMA_1).unwrap();
+    Connection::open(&path).unwrap().execute_batch(dump).unwrap();
     (path, folder)
+}
+
+fn schema_1() -> (PathBuf, TempDir) {
+    database(SCHEMA_1)
 }
 
 fn schema_of(path: &Path) -> i64 {
@@ -194,7 +304,7 @@ fn a_database_of_schema_1_is_read_to_the_last_row() {
         assert_eq!(found, expected);
     }
     drop(store);
-    assert_eq!(schema_of(&path), 5);
+    assert_eq!(schema_of(&path), 6);
     assert!(
         bodies(&path).iter().all(|body| !body.contains("\"attempts_max\":") && !body.contains("\"due_at\":"))
     );
@@ -228,5 +338,41 @@ fn a_migration_that_fails_leaves_the_database_as_it_was() {
     assert_eq!(bodies(&path), before, "the jobs were written before the attempts were found to be spoilt");
     Connection::open(&path).unwrap().execute_batch("DELETE FROM attempts WHERE job = x'00'").unwrap();
     SqliteStore::open(&path).unwrap();
-    assert_eq!(schema_of(&path), 5);
+    assert_eq!(schema_of(&path), 6);
+}
+
+#[test]
+fn a_database_of_schema_5_is_found_by_all_that_its_jobs_have_and_goes_on() {
+    let (path, _folder) = database(SCHEMA_5);
+    let expected = MemoryStore::new();
+    run(write(&expected, write_what_is_rare)).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    let everything = |store: &dyn Store| run(read(store, read_what_is_rare)).unwrap();
+    for (found, expected) in everything(&store).iter().zip(&everything(&expected)) {
+        assert_eq!(found, expected);
+    }
+    // What they were found by, they are not found by any more.
+    let jobs = rare_jobs();
+    let changed: Vec<Job> = vec![
+        running(&jobs[0], "m2"),
+        running(&jobs[2], "m2"),
+        Job { key: JobKey::new("acme").ok(), ..completed(&jobs[4], at(200)) },
+        after(&discarded(&jobs[5], at(60)), JobEvent::RetryAsked, at(210)),
+        completed(&jobs[6], at(220)),
+        completed(&failed(&jobs[10], at(90)), at(230_000)),
+    ];
+    let holder = Job { id: id(17), ..jobs[14].clone() };
+    for store in [&store as &dyn Store, &expected] {
+        let (changed, holder) = (changed.clone(), holder.clone());
+        let held = run(write(store, move |rows| {
+            rows.put_jobs(&changed)?;
+            rows.delete_job(id(9))?;
+            rows.put_unique(&holder)
+        }));
+        assert_eq!(held.unwrap().map(|job: Job| job.id), Some(id(15)));
+    }
+    assert_eq!(everything(&store), everything(&expected));
+    drop(store);
+    assert_eq!(everything(&SqliteStore::open(&path).unwrap()), everything(&expected));
+    assert_eq!(schema_of(&path), 6);
 }

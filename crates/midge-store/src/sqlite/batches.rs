@@ -9,6 +9,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{OptionalExtension, params};
 
 use super::decode::{from_json, to_json};
+use super::jobs::jobs;
 use super::rows::SqliteRows;
 use crate::{BatchRows, StoreError};
 
@@ -68,10 +69,13 @@ impl BatchRows for SqliteRows<'_> {
         after: Option<JobId>,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_of_batch
-                   WHERE batch IS NOT NULL AND batch = ?1 AND (?2 IS NULL OR id > ?2) ORDER BY id";
+        let sql = jobs!(
+            "members CROSS JOIN jobs ON jobs.row = members.row
+             WHERE members.batch = ?1 AND members.id > ?2 ORDER BY members.id"
+        );
+        let after = after.as_ref().map_or(&[][..], |id| id.as_bytes());
         let about_now = self.counts()?.horizon();
-        self.found(sql, params![id.as_bytes(), after.as_ref().map(JobId::as_bytes)], about_now, limit)
+        self.found(sql, params![id.as_bytes(), after], about_now, limit)
     }
 
     fn delete_batches(&mut self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
@@ -79,8 +83,7 @@ impl BatchRows for SqliteRows<'_> {
             let sql = "DELETE FROM batches WHERE id IN (
                            SELECT id FROM batches INDEXED BY batches_ended
                            WHERE ended_at IS NOT NULL AND ended_at < ?1 AND NOT EXISTS (
-                               SELECT 1 FROM jobs INDEXED BY jobs_of_batch
-                               WHERE jobs.batch IS NOT NULL AND jobs.batch = batches.id)
+                               SELECT 1 FROM members WHERE members.batch = batches.id)
                            LIMIT ?2)";
             let values = params![before.as_millis(), limit as i64];
             Ok(rows.connection.prepare_cached(sql)?.execute(values)?)

@@ -20,6 +20,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema-3.sql"),
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
+    include_str!("schema-6.sql"),
 ];
 const PAGE_BYTES: u32 = 4096;
 /// SQLite's way to a file that this process has alone: the index of the log is in its memory, where nobody can cut, delete
@@ -38,7 +39,7 @@ const TEMP_STORE: &str = "memory";
 /// The same while a migration runs, whose statements change every row: in memory, a million jobs took 450 MiB.
 const MIGRATION_TEMP_STORE: &str = "file";
 /// How many prepared statements a connection keeps: more than there are different ones.
-const STATEMENTS_MAX: usize = 96;
+const STATEMENTS_MAX: usize = 128;
 
 thread_local! {
     /// What SQLite last said of damage on this thread. Work makes its own errors of ours, and may even drop them, so that

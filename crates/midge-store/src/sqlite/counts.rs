@@ -36,6 +36,8 @@ pub(super) struct Counts {
     horizon: Timestamp,
     /// No waiting job becomes due after the horizon and before this.
     soonest: Timestamp,
+    /// Whether there may be jobs with a key or a priority, which `jobs_waiting` has apart. Most databases have none.
+    pub(super) has_ranked: bool,
     /// One for each queue and module that have had jobs. None is ever removed: `index` and `undo` point into it.
     lines: Vec<Line>,
     index: BTreeMap<QueueName, BTreeMap<ModuleName, usize>>,
@@ -65,8 +67,11 @@ impl Counts {
         let horizon = connection
             .prepare_cached("SELECT at FROM horizon WHERE one = 1")?
             .query_row([], |row| Ok(Timestamp::from_millis(row.get(0)?)))?;
-        let mut counts =
-            Counts { horizon, soonest: horizon, lines: Vec::new(), index: BTreeMap::new(), undo: Vec::new() };
+        let has_ranked = connection
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM ranked)")?
+            .query_row([], |row| row.get(0))?;
+        let (lines, index, undo) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let mut counts = Counts { horizon, soonest: horizon, has_ranked, lines, index, undo };
         let mut statement = connection.prepare_cached(
             "SELECT queue, module, fresh, retrying, running, completed, cancelled, discarded,
                     held, pending, fresh_later, retrying_later FROM counts",
@@ -123,7 +128,7 @@ impl Counts {
                 for (line, phase, jobs) in self.due_between(connection, &queue, after, until)? {
                     self.change(Undo::Later { line, phase, by: by * jobs });
                 }
-                next = next.min(due_after(connection, &queue, Some(now))?.unwrap_or(next));
+                next = next.min(self.due_after(connection, &queue, Some(now))?.unwrap_or(next));
             }
             self.soonest = next;
         }
@@ -175,7 +180,7 @@ impl Counts {
         }
         for (queue, counts) in &mut all {
             if counts.in_line() > 0 {
-                counts.oldest_due = due_after(connection, queue, None)?;
+                counts.oldest_due = self.due_after(connection, queue, None)?;
             }
         }
         Ok(all)
@@ -231,6 +236,14 @@ impl Counts {
         held
     }
 
+    /// Returns the queues that have jobs of a module that are held.
+    pub(super) fn queues_with_held(&self, module: &ModuleName) -> Vec<QueueName> {
+        let has = |modules: &BTreeMap<ModuleName, usize>| {
+            modules.get(module).is_some_and(|line| self.lines[*line].has(Phase::Held))
+        };
+        self.index.iter().filter(|(_, modules)| has(modules)).map(|(queue, _)| queue.clone()).collect()
+    }
+
     /// Returns whether any job is pending.
     pub(super) fn any_pending(&self) -> bool {
         self.lines.iter().any(|line| line.has(Phase::Pending))
@@ -244,7 +257,7 @@ impl Counts {
     ) -> Result<Option<Timestamp>, StoreError> {
         let mut next: Option<Timestamp> = None;
         for queue in self.queues_in_line() {
-            let due = due_after(connection, &queue, Some(now))?;
+            let due = self.due_after(connection, &queue, Some(now))?;
             next = [next, due].into_iter().flatten().min();
         }
         Ok(next)
@@ -305,23 +318,24 @@ impl Counts {
         self.lines.push(Line::new(queue, module));
         Ok(line)
     }
-}
 
-/// Finds when the first waiting job of a queue is due, or the first one that is due after a time.
-fn due_after(
-    connection: &Connection,
-    queue: &QueueName,
-    after: Option<Timestamp>,
-) -> Result<Option<Timestamp>, StoreError> {
-    let sql = "SELECT min(due) FROM jobs INDEXED BY jobs_waiting
+    /// Finds when the first waiting job of a queue is due, or the first one that is due after a time.
+    fn due_after(
+        &self,
+        connection: &Connection,
+        queue: &QueueName,
+        after: Option<Timestamp>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT min(due) FROM jobs INDEXED BY jobs_waiting
                WHERE phase <= 1 AND queue = ?1 AND ranked = ?3 AND due > ?2";
-    let after = after.map_or(i64::MIN, Timestamp::as_millis);
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut first: Option<Timestamp> = None;
-    for ranked in [false, true] {
-        let due: Option<i64> =
-            statement.query_row(params![queue.as_str(), after, ranked], |row| row.get(0))?;
-        first = [first, due.map(Timestamp::from_millis)].into_iter().flatten().min();
+        let after = after.map_or(i64::MIN, Timestamp::as_millis);
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut first: Option<Timestamp> = None;
+        for ranked in [false, true].into_iter().filter(|ranked| self.has_ranked || !ranked) {
+            let due: Option<i64> =
+                statement.query_row(params![queue.as_str(), after, ranked], |row| row.get(0))?;
+            first = [first, due.map(Timestamp::from_millis)].into_iter().flatten().min();
+        }
+        Ok(first)
     }
-    Ok(first)
 }

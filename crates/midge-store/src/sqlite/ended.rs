@@ -4,8 +4,8 @@ use midge_core::Phase;
 use midge_protocol::{JobId, QueueName, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
-use super::counts::Counted;
-use super::decode::{id, text};
+use super::columns::{Columns, columns};
+use super::decode::id;
 use super::rows::SqliteRows;
 use crate::StoreError;
 use crate::rows::DELETED_BYTES_GOAL;
@@ -32,25 +32,26 @@ impl SqliteRows<'_> {
         limit: usize,
     ) -> Result<usize, StoreError> {
         let connection = self.connection;
-        let mut statement = connection.prepare_cached(
-            "SELECT row, id, module, due, tags FROM jobs INDEXED BY jobs_ended
+        let mut statement = connection.prepare_cached(concat!(
+            "SELECT row, id, ",
+            columns!(),
+            " FROM jobs INDEXED BY jobs_ended
              WHERE ended_at IS NOT NULL AND queue = ?1 AND phase = ?2 AND ended_at < ?3 ORDER BY ended_at LIMIT ?4",
-        )?;
+        ))?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let (mut found, mut bytes): (Vec<(i64, JobId, Option<String>)>, u64) = (Vec::new(), 0);
+        let (mut found, mut bytes) = (Vec::new(), 0);
         let mut rows = statement.query(params![queue.as_str(), phase as i64, before.as_millis(), limit])?;
         while bytes < DELETED_BYTES_GOAL
             && let Some(row) = rows.next()?
         {
-            let (job, module) = (id(row.get_ref(1)?)?, text(row.get_ref(2)?)?);
-            let due = Timestamp::from_millis(row.get(3)?);
-            self.counts()?.count(Counted { queue: queue.as_str(), module, phase, due }, -1)?;
+            let (number, job, columns) = (row.get(0)?, id(row.get_ref(1)?)?, Columns::read(row, 2)?);
+            self.counts()?.count(columns.counted(), -1)?;
             bytes += self.bytes_of(job)?;
-            found.push((row.get(0)?, job, row.get(4)?));
+            found.push((number, job, columns));
         }
         drop(rows);
-        for (row, id, tags) in &found {
-            self.delete_row(*row, *id, tags.as_deref())?;
+        for (row, id, columns) in &found {
+            self.delete_row(*row, *id, columns)?;
             self.was_deleted(phase, *id)?;
         }
         Ok(found.len())

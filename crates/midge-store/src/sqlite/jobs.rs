@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{InLane, Job, JobCounts, Phase, UnreadableJob, claim_order};
+use midge_core::{Job, JobCounts, Phase, UnreadableJob, claim_order};
 use midge_protocol::api::JobCount;
-use midge_protocol::{BatchId, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
-use rusqlite::{Connection, OptionalExtension, params};
+use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp};
+use rusqlite::{OptionalExtension, params};
 
 use super::batches::BatchChanges;
-use super::counts::Counted;
-use super::decode::{phase, to_json};
-use super::labels::Labelled;
 use super::lanes::LaneCounts;
 use super::read::read_job;
 use super::rows::SqliteRows;
@@ -19,33 +16,32 @@ use crate::rows::changed_at;
 use crate::work::Access;
 use crate::{FoundJobs, JobRows, JobSearch, StoreError};
 
-/// A statement that inserts a job, or does what is said where there is one already.
-macro_rules! insert {
-    ($on_conflict:literal) => {
-        concat!(
-            "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, expires_at, key, priority,
-                       ranked, body, unique_key, tags, cause, fingerprint, failed_at, batch)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ",
-            $on_conflict
-        )
+/// What is read of a job that may be written: [`Collected`] notes it.
+macro_rules! jobs {
+    ($rest:literal) => {
+        concat!("SELECT jobs.row, jobs.body, jobs.phase, jobs.due FROM ", $rest)
     };
 }
-
-const INSERT: &str = insert!("ON CONFLICT (id) DO NOTHING");
-/// Of a job that is to be the only one of its key, where there may be another.
-pub(super) const INSERT_UNIQUE: &str = insert!("ON CONFLICT DO NOTHING");
+pub(super) use jobs;
 
 impl JobRows for SqliteRows<'_> {
     fn jobs(&mut self, ids: &[JobId]) -> Result<Vec<Option<Job>>, StoreError> {
         let connection = self.connection;
-        let mut statement = connection.prepare_cached("SELECT row, body FROM jobs WHERE id = ?1")?;
+        let mut statement = connection.prepare_cached(jobs!("jobs WHERE id = ?1"))?;
         let mut jobs = Vec::with_capacity(ids.len());
         for id in ids {
-            let found = statement
-                .query_row([id.as_bytes()], |row| Ok(read_job(connection, row.get(0)?, row.get_ref(1)?)))
-                .optional()?;
-            let job = found.transpose()?.transpose();
-            jobs.push(job.map_err(|job| StoreError::Unreadable(Box::new(job)))?);
+            let mut rows = statement.query([id.as_bytes()])?;
+            let job = match rows.next()? {
+                Some(row) => match read_job(connection, row.get(0)?, row.get_ref(1)?)? {
+                    Ok(job) => {
+                        self.note_read(row, &job)?;
+                        Some(job)
+                    }
+                    Err(job) => return Err(StoreError::Unreadable(Box::new(job))),
+                },
+                None => None,
+            };
+            jobs.push(job);
         }
         Ok(jobs)
     }
@@ -82,8 +78,8 @@ impl JobRows for SqliteRows<'_> {
     ) -> Result<Option<Timestamp>, StoreError> {
         let mut next: Option<Timestamp> = None;
         for priority in self.priorities(queue, Some(key))? {
-            let sql = "SELECT min(due) FROM jobs INDEXED BY jobs_ranked
-                       WHERE phase <= 1 AND ranked = 1 AND queue = ?1 AND key = ?2 AND priority = ?3 AND due > ?4";
+            let sql =
+                "SELECT min(due) FROM ranked WHERE queue = ?1 AND key = ?2 AND priority = ?3 AND due > ?4";
             let due: Option<i64> = self
                 .connection
                 .prepare_cached(sql)?
@@ -96,18 +92,9 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT row, body FROM jobs INDEXED BY jobs_leased
-             WHERE machine IS NOT NULL AND machine = ?1 ORDER BY id",
-        )?;
-        let rows = statement.query([machine.as_str()])?;
-        let Collected { jobs, unreadable } = collect(self.connection, rows, usize::MAX)?;
-        drop(statement);
-        if !unreadable.is_empty() {
-            let about_now = self.counts()?.horizon();
-            self.discard(unreadable, about_now)?;
-        }
-        Ok(jobs)
+        let sql = jobs!("jobs INDEXED BY jobs_leased WHERE machine IS NOT NULL AND machine = ?1 ORDER BY id");
+        let about_now = self.counts()?.horizon();
+        self.found(sql, params![machine.as_str()], about_now, usize::MAX)
     }
 
     fn jobs_found(&mut self, search: &JobSearch, limit: usize) -> Result<FoundJobs, StoreError> {
@@ -152,10 +139,17 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn jobs_held(&mut self, module: &ModuleName, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_out_of_line
-                   WHERE phase >= 6 AND phase = 6 AND module = ?1 ORDER BY queue, id";
+        let sql = jobs!(
+            "jobs INDEXED BY jobs_listed
+             WHERE phase >= 3 AND phase = 6 AND queue = ?1 AND module = ?2 ORDER BY id"
+        );
         let about_now = self.counts()?.horizon();
-        self.found(sql, params![module.as_str()], about_now, limit)
+        let mut held = Vec::new();
+        for queue in self.counts()?.queues_with_held(module) {
+            let left = limit - held.len();
+            held.extend(self.found(sql, params![queue.as_str(), module.as_str()], about_now, left)?);
+        }
+        Ok(held)
     }
 
     fn next_due(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
@@ -164,36 +158,32 @@ impl JobRows for SqliteRows<'_> {
     }
 
     fn jobs_expired(&mut self, now: Timestamp, limit: usize) -> Result<Vec<Job>, StoreError> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT row, body FROM jobs INDEXED BY jobs_expiring
-             WHERE expires_at IS NOT NULL AND expires_at <= ?1 ORDER BY expires_at, id",
-        )?;
-        let rows = statement.query([now.as_millis()])?;
-        let Collected { jobs, unreadable } = collect(self.connection, rows, limit)?;
-        drop(statement);
-        self.discard(unreadable, now)?;
-        Ok(jobs)
+        let sql = jobs!(
+            "expiring CROSS JOIN jobs ON jobs.row = expiring.row
+             WHERE expiring.expires_at <= ?1 ORDER BY expiring.expires_at, expiring.id"
+        );
+        self.found(sql, params![now.as_millis()], now, limit)
     }
 
     fn next_expiry(&mut self) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT expires_at FROM jobs INDEXED BY jobs_expiring
-                   WHERE expires_at IS NOT NULL ORDER BY expires_at, id LIMIT 1";
+        let sql = "SELECT expires_at FROM expiring ORDER BY expires_at, id LIMIT 1";
         let soonest = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
         Ok(soonest.map(Timestamp::from_millis))
     }
 
     fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError> {
         self.writing(|rows| {
-            let Some(before) = rows.find(id)? else { return Ok(false) };
+            let Some((row, before)) = rows.find(id)? else { return Ok(false) };
             rows.counts()?.count(before.counted(), -1)?;
             let mut lanes = LaneCounts::default();
-            rows.count_in_lane(&mut lanes, &before.queue, &before.key, Some(before.in_lane()), None)?;
+            let was = Some(before.in_lane());
+            rows.count_in_lane(&mut lanes, &before.queue, &before.rare.key, was, None)?;
             let about_now = rows.counts()?.horizon();
             rows.put_counted(lanes, about_now)?;
             let mut batches = BatchChanges::default();
-            rows.count_in_batch(&mut batches, before.batch, Some(before.phase), None)?;
+            rows.count_in_batch(&mut batches, before.batch(), Some(before.phase), None)?;
             rows.put_changed_batches(batches)?;
-            rows.delete_row(before.row, id, before.labelled.tags.as_deref())?;
+            rows.delete_row(row, id, &before)?;
             rows.was_deleted(before.phase, id)?;
             Ok(true)
         })
@@ -223,8 +213,10 @@ impl SqliteRows<'_> {
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
         // ORDER BY is midge_core::claim_order, where all priorities are the same.
-        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_waiting
-                   WHERE phase <= 1 AND queue = ?1 AND ranked = 0 AND due <= ?2 ORDER BY due, id";
+        let sql = jobs!(
+            "jobs INDEXED BY jobs_waiting
+             WHERE phase <= 1 AND queue = ?1 AND ranked = 0 AND due <= ?2 ORDER BY due, id"
+        );
         self.found(sql, params![queue.as_str(), now.as_millis()], now, limit)
     }
 
@@ -237,14 +229,16 @@ impl SqliteRows<'_> {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<Job>, StoreError> {
-        let sql = "SELECT row, body FROM jobs INDEXED BY jobs_ranked
-                   WHERE phase <= 1 AND ranked = 1 AND queue = ?1 AND key = ?2 AND priority = ?3 AND due <= ?4
-                   ORDER BY due, id";
+        let sql = jobs!(
+            "ranked CROSS JOIN jobs ON jobs.row = ranked.row
+             WHERE ranked.queue = ?1 AND ranked.key = ?2 AND ranked.priority = ?3 AND ranked.due <= ?4
+             ORDER BY ranked.due, ranked.id"
+        );
         let values = params![queue.as_str(), key.map_or("", JobKey::as_str), priority, now.as_millis()];
         self.found(sql, values, now, limit)
     }
 
-    /// Reads jobs that were found. Those that cannot be read are discarded, in a transaction that writes.
+    /// Reads jobs by a statement of [`jobs!`]. Those that cannot be read are discarded, in a transaction that writes.
     pub(super) fn found(
         &mut self,
         sql: &str,
@@ -255,7 +249,7 @@ impl SqliteRows<'_> {
         let mut statement = self.connection.prepare_cached(sql)?;
         // No LIMIT: rows that cannot be read leave room for those behind them. They are stepped through one by one.
         let rows = statement.query(values)?;
-        let Collected { jobs, unreadable } = collect(self.connection, rows, limit)?;
+        let Collected { jobs, unreadable } = self.collect(rows, limit)?;
         drop(statement);
         self.discard(unreadable, now)?;
         Ok(jobs)
@@ -264,8 +258,7 @@ impl SqliteRows<'_> {
     /// Finds the priorities that waiting jobs of a key have, or those without one that have a priority: a few, each by a
     /// look at the index.
     fn priorities(&self, queue: &QueueName, key: Option<&JobKey>) -> Result<Vec<i64>, StoreError> {
-        let sql = "SELECT min(priority) FROM jobs INDEXED BY jobs_ranked
-                   WHERE phase <= 1 AND ranked = 1 AND queue = ?1 AND key = ?2 AND priority > ?3";
+        let sql = "SELECT min(priority) FROM ranked WHERE queue = ?1 AND key = ?2 AND priority > ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let (mut found, mut after) = (Vec::new(), i64::MIN);
         let key = key.map_or("", JobKey::as_str);
@@ -276,177 +269,6 @@ impl SqliteRows<'_> {
             after = next;
         }
         Ok(found)
-    }
-
-    fn put_job(
-        &mut self,
-        job: &Job,
-        lanes: &mut LaneCounts,
-        batches: &mut BatchChanges,
-    ) -> Result<(), StoreError> {
-        let body = to_json(job);
-        // Most jobs without an attempt are new, so the insert is tried first. One with attempts has a row, so the row
-        // is looked for first.
-        let labelled = Labelled::of(job);
-        let before = if job.attempt.0 == 0 && self.insert(job, &labelled, &body)? {
-            None
-        } else if let Some(before) = self.find(job.id)? {
-            self.update(&before, job, &labelled, &body)?;
-            Some(before)
-        } else {
-            self.insert(job, &labelled, &body)?;
-            None
-        };
-        let tags_before = before.as_ref().and_then(|before| before.labelled.tags.as_deref());
-        self.put_tags(job.id, tags_before, labelled.tags.as_deref())?;
-        let after = counted(job);
-        let same_lane =
-            before.as_ref().is_none_or(|before| before.queue == after.queue && before.key == key(job));
-        if before.as_ref().is_some_and(|before| same_lane && before.counted() == after) {
-            return Ok(());
-        }
-        let (was, is) = (before.as_ref().map(Before::in_lane), Some(in_lane(after)));
-        if same_lane {
-            self.count_in_lane(lanes, after.queue, key(job), was, is)?;
-        } else if let Some(before) = &before {
-            self.count_in_lane(lanes, &before.queue, &before.key, was, None)?;
-            self.count_in_lane(lanes, after.queue, key(job), None, is)?;
-        }
-        let counts = self.counts()?;
-        counts.count(after, 1)?;
-        if let Some(before) = &before {
-            counts.count(before.counted(), -1)?;
-        }
-        let before = before.map(|before| before.phase);
-        self.count_in_batch(batches, job.links.batch, before, Some(after.phase))?;
-        self.follow_dependencies(before, job)
-    }
-
-    /// Inserts a job where there is none with its id. Returns whether it did.
-    fn insert(&self, job: &Job, labelled: &Labelled, body: &str) -> Result<bool, StoreError> {
-        self.insert_by(INSERT, job, labelled, body)
-    }
-
-    pub(super) fn insert_by(
-        &self,
-        sql: &str,
-        job: &Job,
-        labelled: &Labelled,
-        body: &str,
-    ) -> Result<bool, StoreError> {
-        let inserted = self.connection.prepare_cached(sql)?.execute(params![
-            job.id.as_bytes(),
-            job.queue.as_str(),
-            job.module.as_str(),
-            job.phase() as i64,
-            job.due().as_millis(),
-            machine(job),
-            ended_at(job),
-            expires_at(job),
-            key(job),
-            job.priority,
-            is_ranked(job),
-            body,
-            unique_key(job),
-            labelled.tags,
-            labelled.cause,
-            labelled.fingerprint,
-            labelled.failed_at,
-            job.links.batch.as_ref().map(BatchId::as_bytes)
-        ])?;
-        Ok(inserted == 1)
-    }
-
-    fn find(&self, id: JobId) -> Result<Option<Before>, StoreError> {
-        let sql = "SELECT row, queue, module, phase, due, machine, ended_at, expires_at, key, priority,
-                     unique_key, tags, cause, fingerprint, failed_at, batch FROM jobs WHERE id = ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([id.as_bytes()])?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        Ok(Some(Before {
-            row: row.get(0)?,
-            queue: row.get(1)?,
-            module: row.get(2)?,
-            phase: phase(row.get(3)?)?,
-            due: Timestamp::from_millis(row.get(4)?),
-            machine: row.get(5)?,
-            ended_at: row.get(6)?,
-            expires_at: row.get(7)?,
-            key: row.get(8)?,
-            priority: row.get(9)?,
-            unique_key: row.get(10)?,
-            labelled: Labelled {
-                tags: row.get(11)?,
-                cause: row.get(12)?,
-                fingerprint: row.get(13)?,
-                failed_at: row.get(14)?,
-            },
-            batch: batch(row.get(15)?),
-        }))
-    }
-
-    /// Writes over a job. Columns that did not change are not named: SQLite renews each index that has a named column.
-    fn update(&self, before: &Before, job: &Job, labelled: &Labelled, body: &str) -> Result<(), StoreError> {
-        let after = counted(job);
-        let same_names = before.queue == after.queue && before.module == after.module;
-        let same_rank = before.key == key(job) && before.priority == job.priority;
-        let same_lease = before.machine.as_deref() == machine(job);
-        let same_end = before.ended_at == ended_at(job);
-        if before.labelled != *labelled {
-            let sql =
-                "UPDATE jobs SET tags = ?2, cause = ?3, fingerprint = ?4, failed_at = ?5 WHERE row = ?1";
-            let Labelled { tags, cause, fingerprint, failed_at } = labelled;
-            let values = params![before.row, tags, cause, fingerprint, failed_at];
-            self.connection.prepare_cached(sql)?.execute(values)?;
-        }
-        if before.expires_at != expires_at(job) {
-            let sql = "UPDATE jobs SET expires_at = ?2 WHERE row = ?1";
-            self.connection.prepare_cached(sql)?.execute(params![before.row, expires_at(job)])?;
-        }
-        if before.unique_key != unique_key(job) {
-            let sql = "UPDATE jobs SET unique_key = ?2 WHERE row = ?1";
-            self.connection.prepare_cached(sql)?.execute(params![before.row, unique_key(job)])?;
-        }
-        if before.counted() == after && same_lease && same_end && same_rank {
-            let sql = "UPDATE jobs SET body = ?2 WHERE row = ?1";
-            self.connection.prepare_cached(sql)?.execute(params![before.row, body])?;
-            return Ok(());
-        }
-        let sql =
-            "UPDATE jobs SET phase = ?2, due = ?3, machine = ?4, ended_at = ?5, body = ?6 WHERE row = ?1";
-        self.connection.prepare_cached(sql)?.execute(params![
-            before.row,
-            job.phase() as i64,
-            job.due().as_millis(),
-            machine(job),
-            ended_at(job),
-            body
-        ])?;
-        if !same_names {
-            let sql = "UPDATE jobs SET queue = ?2, module = ?3 WHERE row = ?1";
-            self.connection.prepare_cached(sql)?.execute(params![before.row, after.queue, after.module])?;
-        }
-        if !same_rank {
-            let sql = "UPDATE jobs SET key = ?2, priority = ?3, ranked = ?4 WHERE row = ?1";
-            let values = params![before.row, key(job), job.priority, is_ranked(job)];
-            self.connection.prepare_cached(sql)?.execute(values)?;
-        }
-        Ok(())
-    }
-
-    /// Deletes a job's row and all that belongs to it. It is not counted any more.
-    pub(super) fn delete_row(&self, row: i64, id: JobId, tags: Option<&str>) -> Result<(), StoreError> {
-        let connection = self.connection;
-        self.put_tags(id, tags, None)?;
-        connection.prepare_cached("DELETE FROM jobs WHERE row = ?1")?.execute([row])?;
-        for sql in [
-            "DELETE FROM contents WHERE job = ?1",
-            "DELETE FROM logs WHERE job = ?1",
-            "DELETE FROM attempts WHERE job = ?1",
-        ] {
-            connection.prepare_cached(sql)?.execute([id.as_bytes()])?;
-        }
-        Ok(())
     }
 
     /// Discards jobs that cannot be read: their columns change, and what is in their rows is left as it is. A
@@ -461,29 +283,47 @@ impl SqliteRows<'_> {
         }
         self.writing(|rows| {
             let (mut lanes, mut batches) = (LaneCounts::default(), BatchChanges::default());
-            for (row, before) in unreadable {
-                let after = before.clone().discarded(now);
+            for (row, job) in unreadable {
+                let after = job.discarded(now);
                 let why = &after.why;
                 tracing::error!(job.id = %after.id, why, "the row of a job cannot be read: the job is discarded; `midge jobs delete` deletes it");
+                let Some((_, before)) = rows.find(after.id)? else { continue };
+                let after = (before.discarded(&after), after.id);
+                let (after, id) = (&after.0, after.1);
                 let sql = "UPDATE jobs SET phase = ?2, ended_at = ?3, failed_at = ?3, machine = NULL, expires_at = NULL,
                            unique_key = NULL WHERE row = ?1";
-                let ended_at = after.ended_at.map(Timestamp::as_millis);
-                rows.connection.prepare_cached(sql)?.execute(params![row, after.phase as i64, ended_at])?;
-                rows.counts()?.count(counted_unreadable(&before), -1)?;
-                rows.counts()?.count(counted_unreadable(&after), 1)?;
-                let sql = "SELECT key, batch FROM jobs WHERE row = ?1";
-                let (key, of): (String, _) = rows
-                    .connection
-                    .prepare_cached(sql)?
-                    .query_row([row], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                rows.count_in_batch(&mut batches, batch(of), Some(before.phase), Some(after.phase))?;
-                let (was, is) = (in_lane(counted_unreadable(&before)), in_lane(counted_unreadable(&after)));
-                rows.count_in_lane(&mut lanes, after.queue.as_str(), &key, Some(was), Some(is))?;
-                rows.is_unreadable(before.phase, after.id)?;
+                let values = params![row, after.phase as i64, after.ended_at];
+                rows.connection.prepare_cached(sql)?.execute(values)?;
+                rows.put_holder(id, Some(&before), Some(after))?;
+                rows.put_entries(row, id, Some(&before), Some(after))?;
+                rows.counts()?.count(before.counted(), -1)?;
+                rows.counts()?.count(after.counted(), 1)?;
+                rows.count_in_batch(&mut batches, before.batch(), Some(before.phase), Some(after.phase))?;
+                let (was, is) = (Some(before.in_lane()), Some(after.in_lane()));
+                rows.count_in_lane(&mut lanes, &after.queue, &after.rare.key, was, is)?;
+                rows.is_unreadable(before.phase, id)?;
             }
             rows.put_changed_batches(batches)?;
             rows.put_counted(lanes, now)
         })
+    }
+
+    /// Reads at most `limit` jobs that can be read, and those between them that cannot.
+    fn collect(&mut self, mut rows: rusqlite::Rows<'_>, limit: usize) -> Result<Collected, StoreError> {
+        let mut found = Collected::default();
+        while found.jobs.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let number = row.get(0)?;
+            match read_job(self.connection, number, row.get_ref(1)?)? {
+                Ok(job) => {
+                    self.note_read(row, &job)?;
+                    found.jobs.push(job);
+                }
+                Err(job) => found.unreadable.push((number, job)),
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -492,91 +332,4 @@ impl SqliteRows<'_> {
 struct Collected {
     jobs: Vec<Job>,
     unreadable: Vec<(i64, UnreadableJob)>,
-}
-
-/// Reads at most `limit` jobs that can be read, and those between them that cannot.
-fn collect(
-    connection: &Connection,
-    mut rows: rusqlite::Rows<'_>,
-    limit: usize,
-) -> Result<Collected, StoreError> {
-    let mut found = Collected::default();
-    while found.jobs.len() < limit
-        && let Some(row) = rows.next()?
-    {
-        let number = row.get(0)?;
-        match read_job(connection, number, row.get_ref(1)?)? {
-            Ok(job) => found.jobs.push(job),
-            Err(job) => found.unreadable.push((number, job)),
-        }
-    }
-    Ok(found)
-}
-
-/// The columns of a job that is there already.
-struct Before {
-    row: i64,
-    queue: String,
-    module: String,
-    phase: Phase,
-    due: Timestamp,
-    machine: Option<String>,
-    ended_at: Option<i64>,
-    expires_at: Option<i64>,
-    key: String,
-    priority: i8,
-    unique_key: Option<[u8; 16]>,
-    labelled: Labelled,
-    batch: Option<BatchId>,
-}
-
-fn batch(bytes: Option<[u8; 16]>) -> Option<BatchId> {
-    bytes.map(BatchId::from_bytes)
-}
-
-impl Before {
-    fn counted(&self) -> Counted<'_> {
-        Counted { queue: &self.queue, module: &self.module, phase: self.phase, due: self.due }
-    }
-
-    fn in_lane(&self) -> InLane {
-        in_lane(self.counted())
-    }
-}
-
-pub(super) fn in_lane(job: Counted<'_>) -> InLane {
-    InLane { phase: job.phase, due: job.due }
-}
-
-/// Returns the key as its column has it: empty where there is none.
-pub(super) fn key(job: &Job) -> &str {
-    job.key.as_ref().map_or("", JobKey::as_str)
-}
-
-fn is_ranked(job: &Job) -> bool {
-    job.key.is_some() || job.priority != 0
-}
-
-pub(super) fn counted(job: &Job) -> Counted<'_> {
-    Counted { queue: job.queue.as_str(), module: job.module.as_str(), phase: job.phase(), due: job.due() }
-}
-
-fn counted_unreadable(job: &UnreadableJob) -> Counted<'_> {
-    Counted { queue: job.queue.as_str(), module: job.module.as_str(), phase: job.phase, due: job.due }
-}
-
-pub(super) fn unique_key(job: &Job) -> Option<[u8; 16]> {
-    job.unique.as_ref().map(|hold| hold.key.0)
-}
-
-fn machine(job: &Job) -> Option<&str> {
-    job.lease().map(|lease| lease.machine.as_str())
-}
-
-fn ended_at(job: &Job) -> Option<i64> {
-    job.ended_at().map(Timestamp::as_millis)
-}
-
-fn expires_at(job: &Job) -> Option<i64> {
-    job.expiry().map(Timestamp::as_millis)
 }

@@ -26,10 +26,9 @@ pub(super) fn list(
     let (mut jobs, rest) = listing.among_newest(rows)?;
     if let Some(before) = rest {
         let listing = Listing { search, limit: limit - jobs.len() };
-        let mut found = listing.ended(rows, before)?;
+        let mut found = listing.listed(rows, before)?;
         found.append(&mut listing.running(rows, before)?);
         found.append(&mut listing.in_line(rows, before)?);
-        found.append(&mut listing.out_of_line(rows, before)?);
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.truncate(listing.limit);
         let mut statement = rows.connection.prepare_cached("SELECT body FROM jobs WHERE row = ?1")?;
@@ -77,31 +76,17 @@ impl Listing<'_> {
     }
 
     /// Looks at the newest jobs of each part of an index that may hold some that fit.
-    fn ended(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
-        let parts = self.parts(rows, &[Phase::Completed, Phase::Cancelled, Phase::Discarded])?;
+    fn listed(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
+        let phases = [Phase::Completed, Phase::Cancelled, Phase::Discarded, Phase::Held, Phase::Pending];
+        let parts = self.parts(rows, &phases)?;
         let sql = "SELECT id, row FROM jobs INDEXED BY jobs_listed
-                   WHERE ended_at IS NOT NULL AND queue = ?1 AND module = ?2 AND phase = ?3
+                   WHERE phase >= 3 AND queue = ?1 AND module = ?2 AND phase = ?3
                    AND id < ?4 AND due > ?5 AND due <= ?6 ORDER BY id DESC LIMIT ?7";
         let (after, until) = self.due();
         let mut found = Vec::new();
         for (queue, module, phase) in parts {
             let (queue, module, phase) = (queue.as_str(), module.as_str(), phase as i64);
             let values = params![queue, module, phase, before.as_bytes(), after, until, self.limit as i64];
-            self.collect(rows, sql, values, &mut found)?;
-        }
-        Ok(found)
-    }
-
-    /// Looks at the newest held and pending jobs of each queue and module.
-    fn out_of_line(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
-        let sql = "SELECT id, row FROM jobs INDEXED BY jobs_out_of_line
-                   WHERE phase >= 6 AND phase = ?1 AND queue = ?2 AND module = ?3
-                   AND id < ?4 AND due > ?5 AND due <= ?6 ORDER BY id DESC LIMIT ?7";
-        let (after, until) = self.due();
-        let mut found = Vec::new();
-        for (queue, module, phase) in self.parts(rows, &[Phase::Held, Phase::Pending])? {
-            let (queue, module, phase) = (queue.as_str(), module.as_str(), phase as i64);
-            let values = params![phase, queue, module, before.as_bytes(), after, until, self.limit as i64];
             self.collect(rows, sql, values, &mut found)?;
         }
         Ok(found)

@@ -2,6 +2,10 @@
 //!
 //! What can be done with them is in the files beside this one: jobs, contents, Machines.
 
+use std::collections::BTreeMap;
+
+use midge_core::Job;
+use midge_protocol::JobId;
 use rusqlite::Connection;
 
 use super::counts::Counts;
@@ -15,6 +19,8 @@ pub(super) struct SqliteRows<'a> {
     guard: Guard,
     /// Loaded when they are first needed.
     counts: &'a mut Option<Counts>,
+    /// Jobs that this work has read and not written since, with their rows.
+    pub(super) read: BTreeMap<JobId, (i64, Box<Job>)>,
     /// How the first write failed that did: the work has failed then, even if it returns that all is well.
     broken: Option<StoreError>,
 }
@@ -35,7 +41,7 @@ pub(super) enum Guard {
 impl<'a> SqliteRows<'a> {
     pub(super) fn to_read(connection: &'a Connection, counts: &'a mut Option<Counts>) -> SqliteRows<'a> {
         let (access, guard) = (Access::Read, Guard::Transaction);
-        SqliteRows { connection, access, guard, counts, broken: None }
+        SqliteRows { connection, access, guard, counts, read: BTreeMap::new(), broken: None }
     }
 
     pub(super) fn to_write(
@@ -43,7 +49,7 @@ impl<'a> SqliteRows<'a> {
         counts: &'a mut Option<Counts>,
         guard: Guard,
     ) -> SqliteRows<'a> {
-        SqliteRows { connection, access: Access::Write, guard, counts, broken: None }
+        SqliteRows { connection, access: Access::Write, guard, counts, read: BTreeMap::new(), broken: None }
     }
 
     /// Returns what to undo where the work failed, and whether it did. `outcome` is what the work itself returned.

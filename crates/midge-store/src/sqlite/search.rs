@@ -106,12 +106,12 @@ fn walks(search: &JobSearch) -> Vec<Walk> {
         count = Some("SELECT 1 FROM tags WHERE tag = ?3 AND job >= ?1 AND job < ?2");
         (sql, Some(Value::Text(tag.to_string())))
     } else if let Some(batch) = search.batch {
-        let sql = "SELECT NULL, id, row FROM jobs INDEXED BY jobs_of_batch
-                   WHERE batch IS NOT NULL AND batch = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";
+        let sql = "SELECT NULL, id, row FROM members
+                   WHERE batch = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";
         (sql, Some(Value::Blob(batch.as_bytes().to_vec())))
     } else if let Some(key) = &search.key {
-        let sql = "SELECT NULL, id, row FROM jobs INDEXED BY jobs_keyed
-                   WHERE key <> '' AND key = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";
+        let sql = "SELECT NULL, id, row FROM keyed
+                   WHERE key = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";
         (sql, Some(Value::Text(key.to_string())))
     } else {
         let sql = "SELECT NULL, id, row FROM jobs INDEXED BY jobs_by_id WHERE id >= ?1 AND id < ?2 ORDER BY id DESC";
@@ -135,19 +135,19 @@ fn failed(search: &JobSearch) -> Vec<Walk> {
     let bounds = [Value::Integer(since), Value::Integer(at), Value::Blob(id)];
     let walk = |sql, by| Walk { sql, count: sql, values: bounds.iter().cloned().chain([by]).collect() };
     if let Some(failure) = search.failure {
-        let sql = "SELECT failed_at, id, row FROM jobs INDEXED BY jobs_failed_alike
-                   WHERE fingerprint IS NOT NULL AND fingerprint = ?4 AND failed_at >= ?1 AND (failed_at, id) < (?2, ?3)
+        let sql = "SELECT failed_at, id, row FROM failed_alike
+                   WHERE fingerprint = ?4 AND failed_at >= ?1 AND (failed_at, id) < (?2, ?3)
                    ORDER BY failed_at DESC, id DESC";
         return vec![walk(sql, Value::Integer(failure.0 as i64))];
     }
     if let Some(cause) = &search.cause {
-        let sql = "SELECT failed_at, id, row FROM jobs INDEXED BY jobs_failed_for
-                   WHERE failed_at IS NOT NULL AND cause = ?4 AND failed_at >= ?1 AND (failed_at, id) < (?2, ?3)
+        let sql = "SELECT failed_at, id, row FROM failed_for
+                   WHERE cause = ?4 AND failed_at >= ?1 AND (failed_at, id) < (?2, ?3)
                    ORDER BY failed_at DESC, id DESC";
         return vec![walk(sql, Value::Text(cause.to_string()))];
     }
-    let sql = "SELECT failed_at, id, row FROM jobs INDEXED BY jobs_failed
-               WHERE failed_at IS NOT NULL AND phase = ?4 AND failed_at >= ?1 AND (failed_at, id) < (?2, ?3)
+    let sql = "SELECT failed_at, id, row FROM failed
+               WHERE phase = ?4 AND failed_at >= ?1 AND (failed_at, id) < (?2, ?3)
                ORDER BY failed_at DESC, id DESC";
     let wanted = |phase: &Phase| search.state.phases.is_empty() || search.state.phases.contains(phase);
     Phase::ALL.into_iter().filter(wanted).map(|phase| walk(sql, Value::Integer(phase as i64))).collect()

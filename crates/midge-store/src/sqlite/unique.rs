@@ -1,12 +1,11 @@
 //! Jobs that are to be the only ones of their keys.
 
 use midge_core::Job;
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, params};
 
 use super::batches::BatchChanges;
+use super::columns::Columns;
 use super::decode::to_json;
-use super::jobs::{INSERT_UNIQUE, counted, in_lane, key, unique_key};
-use super::labels::Labelled;
 use super::lanes::LaneCounts;
 use super::read::read_job;
 use super::rows::SqliteRows;
@@ -16,39 +15,35 @@ use crate::rows::changed_at;
 impl SqliteRows<'_> {
     /// Writes a new job where none holds its key; returns the one that does.
     pub(super) fn put_unique_job(&mut self, job: &Job) -> Result<Option<Job>, StoreError> {
-        let (body, labelled) = (to_json(job), Labelled::of(job));
-        let now = changed_at(job);
+        let (after, now) = (Columns::of(job), changed_at(job));
         let connection = self.connection;
         self.counts()?.follow(connection, now)?;
-        while !self.insert_by(INSERT_UNIQUE, job, &labelled, &body)? {
-            let sql = "SELECT row, body FROM jobs WHERE unique_key = ?1";
+        let sql = "INSERT INTO holders VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        let mut hold = connection.prepare_cached(sql)?;
+        while hold.execute(params![after.rare.unique_key, job.id.as_bytes()])? == 0 {
+            let sql = "SELECT jobs.row, jobs.body FROM holders
+                       CROSS JOIN jobs INDEXED BY jobs_by_id ON jobs.id = holders.id WHERE holders.unique_key = ?1";
             let mut statement = connection.prepare_cached(sql)?;
             let found = statement
-                .query_row([unique_key(job)], |row| {
+                .query_row([after.rare.unique_key], |row| {
                     Ok((row.get(0)?, read_job(connection, row.get(0)?, row.get_ref(1)?)))
                 })
                 .optional()?;
             let Some((row, holder)) = found else {
-                return Err(StoreError::Failed(format!(
-                    "a new job has the id {}, which another has",
-                    job.id
-                )));
+                return Err(StoreError::Failed("a job that is not there holds a unique key".to_owned()));
             };
             match holder? {
                 Ok(holder) => return Ok(Some(holder)),
                 Err(unreadable) => self.discard(vec![(row, unreadable)], now)?,
             }
         }
-        self.put_tags(job.id, None, labelled.tags.as_deref())?;
-        let after = counted(job);
-        self.counts()?.count(after, 1)?;
-        let mut lanes = LaneCounts::default();
-        self.count_in_lane(&mut lanes, after.queue, key(job), None, Some(in_lane(after)))?;
+        let Some(row) = self.insert(job.id, &after, &to_json(job))? else {
+            return Err(StoreError::Failed(format!("a new job has the id {}, which another has", job.id)));
+        };
+        let (mut lanes, mut batches) = (LaneCounts::default(), BatchChanges::default());
+        self.put_new(row, job, &after, &mut lanes, &mut batches)?;
         self.put_counted(lanes, now)?;
-        let mut batches = BatchChanges::default();
-        self.count_in_batch(&mut batches, job.links.batch, None, Some(after.phase))?;
         self.put_changed_batches(batches)?;
-        self.follow_dependencies(None, job)?;
         Ok(None)
     }
 }
