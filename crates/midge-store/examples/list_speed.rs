@@ -1,20 +1,26 @@
-//! Measures how long lists and counts take by each filter, with many jobs that wait and many that have ended.
+//! Measures how long lists and counts take by each filter, with many jobs that wait and many that have ended: the first
+//! page, one near the end, and the count. The slowest of five times is told.
 //! `cargo run --release -p midge-store --example list_speed [FOLDER] [WAITING] [ENDED]`
 #![allow(clippy::print_stdout)]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use midge_core::{Job, JobEvent, JobSearch, NewJob, StateFilter, Stretch};
+use midge_core::{Job, JobEvent, JobSearch, Links, NewJob, StateFilter, Stretch};
+use midge_protocol::api::Cursor;
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure, RetryPolicy, State};
-use midge_protocol::{JobId, JobKey, Labels, Lease, MachineName, ModuleName, QueueName, Tag, Timestamp};
-use midge_store::{Content, SqliteStore, StoreError, read, write};
+use midge_protocol::{
+    BatchId, JobId, JobKey, Labels, Lease, MachineName, ModuleName, QueueName, Tag, Timestamp,
+};
+use midge_store::{Content, FoundJobs, SqliteStore, StoreError, read, write};
 
 /// Jobs in one transaction.
 const BULK_JOBS: usize = 10_000;
 /// A page, as the API asks for it.
 const PAGE: usize = 51;
+/// A page near the end of a list begins behind so many of the oldest jobs: of what one of a hundred has, it is the last.
+const OLDEST: usize = 5_000;
 /// Times that each is measured: the slowest counts.
 const TIMES: usize = 5;
 
@@ -45,6 +51,10 @@ fn id(number: usize) -> JobId {
     JobId::from_bytes(bytes)
 }
 
+fn batch(is_rare: bool) -> BatchId {
+    BatchId::from_bytes([1 + u8::from(is_rare); 16])
+}
+
 /// Most jobs are of one queue and module, complete, and have neither tag nor key. One of a hundred has each of these, and
 /// one of a hundred fails; of a rare kind there is one in a hundred thousand.
 fn job(number: usize, is_ended: bool) -> Job {
@@ -68,11 +78,11 @@ fn job(number: usize, is_ended: bool) -> Job {
         content_hash: number as u64,
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),
-        due: at(number),
+        due: at(if one_of(100, 8) && !is_ended { number + 1_000_000_000 } else { number }),
         retry_until: None,
         expires_at: None,
         unique: None,
-        links: midge_core::Links::default(),
+        links: Links { batch: one_of(100, 6).then(|| batch(one_of(100_000, 6))), ..Links::default() },
     };
     let job = Job::new(new, at(number));
     let fails = one_of(100, 5);
@@ -114,6 +124,7 @@ async fn measure(path: &std::path::Path, waiting: usize, ended: usize) -> Result
         .await?;
     }
     println!("{waiting} waiting and {ended} ended in {:.0} s", begun.elapsed().as_secs_f64());
+    println!("{:<32} {:<19} {:<19} count", "", "first page", "near the end");
     let now = at(waiting + ended + 10);
     let all = || JobSearch::default();
     let state = move |state| JobSearch { state: StateFilter::of(state, now), ..all() };
@@ -128,16 +139,23 @@ async fn measure(path: &std::path::Path, waiting: usize, ended: usize) -> Result
     let searches = [
         ("all", all()),
         ("state=available", state(State::Available)),
+        ("state=scheduled", state(State::Scheduled)),
         ("state=retryable", state(State::Retryable)),
         ("state=retryable, newest failure", failed(State::Retryable)),
         ("state=running", state(State::Running)),
         ("state=completed", state(State::Completed)),
+        ("state=cancelled", state(State::Cancelled)),
+        ("state=pending", state(State::Pending)),
         ("state=discarded", state(State::Discarded)),
         ("state=discarded, newest failure", failed(State::Discarded)),
+        ("queue, most jobs", JobSearch { queue: QueueName::new("default").ok(), ..all() }),
+        ("module, most jobs", JobSearch { module: ModuleName::new("hello").ok(), ..all() }),
         ("queue, few jobs", JobSearch { queue: Some(rare()), ..all() }),
         ("module, few jobs", JobSearch { module: ModuleName::new("rare").ok(), ..all() }),
         ("tag, many jobs", tag("common")),
         ("tag, few jobs", tag("rare")),
+        ("batch, many jobs", JobSearch { batch: Some(batch(false)), ..all() }),
+        ("batch, few jobs", JobSearch { batch: Some(batch(true)), ..all() }),
         ("key, many jobs", key("common")),
         ("key, few jobs", key("rare")),
         ("cause, many jobs", cause(Cause::Refused)),
@@ -149,23 +167,55 @@ async fn measure(path: &std::path::Path, waiting: usize, ended: usize) -> Result
         ("args, no jobs", JobSearch { args: Some("needle".to_owned()), ..all() }),
     ];
     for (what, search) in searches {
-        let (mut list, mut count) = (Duration::ZERO, Duration::ZERO);
-        let (mut found, mut counted) = Default::default();
+        let (mut first, mut last, mut count) = Default::default();
+        let (mut found, mut found_last, mut counted) = Default::default();
+        // Most of what was discarded or refused had waited long before the rest.
+        let only_ended = found_none_before(&store, &search, waiting).await?;
+        let behind = if only_ended { waiting + OLDEST } else { OLDEST };
+        let before = match search.by_failure {
+            true => Cursor::Failed { at: at(behind), id: id(behind) },
+            false => Cursor::Id(id(behind)),
+        };
         for _ in 0..TIMES {
-            let (asked, begun) = (search.clone(), Instant::now());
-            found = read(&store, move |rows| rows.jobs_found(&asked, PAGE)).await?;
-            list = list.max(begun.elapsed());
-            let (asked, begun) = (search.clone(), Instant::now());
-            counted = read(&store, move |rows| rows.jobs_counted(&asked, now)).await?;
-            count = count.max(begun.elapsed());
+            found = timed(&mut first, list(&store, search.clone())).await?;
+            let behind = JobSearch { before: Some(before), ..search.clone() };
+            found_last = timed(&mut last, list(&store, behind)).await?;
+            let asked = search.clone();
+            let counting = read(&store, move |rows| rows.jobs_counted(&asked, now));
+            counted = timed(&mut count, counting).await?;
         }
-        let early = if found.stopped_at.is_some() { ", stopped early" } else { "" };
-        println!(
-            "{what:<34} {:>8.1} ms for {} jobs{early}, {:>8.1} ms to count {counted}",
-            list.as_secs_f64() * 1e3,
-            found.jobs.len(),
-            count.as_secs_f64() * 1e3
-        );
+        let told = |time: Duration, found: &FoundJobs| {
+            let early = if found.stopped_at.is_some() { ", early" } else { "" };
+            format!("{:>6.1} ms {:>2}{early}", time.as_secs_f64() * 1e3, found.jobs.len())
+        };
+        let (first, last) = (told(first, &found), told(last, &found_last));
+        println!("{what:<32} {first:<19} {last:<19} {:>6.1} ms {counted}", count.as_secs_f64() * 1e3);
     }
     Ok(())
+}
+
+async fn list(store: &SqliteStore, search: JobSearch) -> Result<FoundJobs, StoreError> {
+    read(store, move |rows| rows.jobs_found(&search, PAGE)).await
+}
+
+/// Returns whether a search finds nothing among the first jobs.
+async fn found_none_before(
+    store: &SqliteStore,
+    search: &JobSearch,
+    first: usize,
+) -> Result<bool, StoreError> {
+    let before = match search.by_failure {
+        true => Cursor::Failed { at: at(first), id: id(first) },
+        false => Cursor::Id(id(first)),
+    };
+    let found = list(store, JobSearch { before: Some(before), ..search.clone() }).await?;
+    Ok(found.jobs.is_empty())
+}
+
+/// Does something, and notes how long it took where it never took longer.
+async fn timed<T>(slowest: &mut Duration, work: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let done = work.await;
+    *slowest = begun.elapsed().max(*slowest);
+    done
 }

@@ -16,15 +16,17 @@
 //! a count at 26 that follows the one at 25 looks at no job.
 
 mod line;
+mod spans;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midge_core::{JobCounts, JobSearch, Phase, StateFilter};
-use midge_protocol::{ModuleName, QueueName, Timestamp};
+use midge_protocol::{JobId, ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, params};
 
 use self::line::Line;
+pub(super) use self::spans::{IdSpan, Spans};
 use super::decode::{name, phase, text};
 use crate::StoreError;
 
@@ -49,6 +51,7 @@ pub(super) struct Counts {
 enum Undo {
     Number { line: usize, phase: Phase, by: i64 },
     Later { line: usize, phase: Phase, by: i64 },
+    InLine { line: usize, phase: Phase, id: JobId, by: i64 },
     Horizon { horizon: Timestamp, soonest: Timestamp },
 }
 
@@ -74,7 +77,7 @@ impl Counts {
         let mut counts = Counts { horizon, soonest: horizon, has_ranked, lines, index, undo };
         let mut statement = connection.prepare_cached(
             "SELECT queue, module, fresh, retrying, running, completed, cancelled, discarded,
-                    held, pending, fresh_later, retrying_later FROM counts",
+                    held, pending, fresh_later, retrying_later, fresh_ids, retrying_ids FROM counts",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -85,8 +88,12 @@ impl Counts {
     }
 
     /// Counts a job that is written (`by` 1) or no longer there as it was (`by` -1).
-    pub(super) fn count(&mut self, job: Counted<'_>, by: i64) -> Result<(), StoreError> {
+    pub(super) fn count(&mut self, id: JobId, job: Counted<'_>, by: i64) -> Result<(), StoreError> {
         let line = self.line(job.queue, job.module)?;
+        if let Some(spans) = self.lines[line].spans.of(job.phase) {
+            spans.count(&id, by);
+            self.undo.push(Undo::InLine { line, phase: job.phase, id, by });
+        }
         self.change(Undo::Number { line, phase: job.phase, by });
         if job.phase.is_in_line() && job.due > self.horizon {
             self.change(Undo::Later { line, phase: job.phase, by });
@@ -99,6 +106,7 @@ impl Counts {
         let (line, number, by) = match change {
             Undo::Number { line, phase, by } => (line, self.lines[line].numbers.of(phase), by),
             Undo::Later { line, phase, by } => (line, self.lines[line].later.of(phase), by),
+            Undo::InLine { .. } => unreachable!("`count` counts ids itself"),
             Undo::Horizon { .. } => unreachable!("`move_to` moves the horizon itself"),
         };
         *number += by;
@@ -288,6 +296,10 @@ impl Counts {
             match undo {
                 Undo::Number { line, phase, by } => *self.lines[line].numbers.of(phase) -= by,
                 Undo::Later { line, phase, by } => *self.lines[line].later.of(phase) -= by,
+                Undo::InLine { line, phase, id, by } => {
+                    let spans = self.lines[line].spans.of(phase);
+                    spans.into_iter().for_each(|spans| spans.count(&id, -by));
+                }
                 Undo::Horizon { horizon, soonest } => (self.horizon, self.soonest) = (horizon, soonest),
             }
         }

@@ -45,7 +45,7 @@ impl SqliteRows<'_> {
             && let Some(row) = rows.next()?
         {
             let (number, job, columns) = (row.get(0)?, id(row.get_ref(1)?)?, Columns::read(row, 2)?);
-            self.counts()?.count(columns.counted(), -1)?;
+            self.counts()?.count(job, columns.counted(), -1)?;
             bytes += self.bytes_of(job)?;
             found.push((number, job, columns));
         }

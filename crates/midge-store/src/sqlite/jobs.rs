@@ -174,7 +174,7 @@ impl JobRows for SqliteRows<'_> {
     fn delete_job(&mut self, id: JobId) -> Result<bool, StoreError> {
         self.writing(|rows| {
             let Some((row, before)) = rows.find(id)? else { return Ok(false) };
-            rows.counts()?.count(before.counted(), -1)?;
+            rows.counts()?.count(id, before.counted(), -1)?;
             let mut lanes = LaneCounts::default();
             let was = Some(before.in_lane());
             rows.count_in_lane(&mut lanes, &before.queue, &before.rare.key, was, None)?;
@@ -296,8 +296,8 @@ impl SqliteRows<'_> {
                 rows.connection.prepare_cached(sql)?.execute(values)?;
                 rows.put_holder(id, Some(&before), Some(after))?;
                 rows.put_entries(row, id, Some(&before), Some(after))?;
-                rows.counts()?.count(before.counted(), -1)?;
-                rows.counts()?.count(after.counted(), 1)?;
+                rows.counts()?.count(id, before.counted(), -1)?;
+                rows.counts()?.count(id, after.counted(), 1)?;
                 rows.count_in_batch(&mut batches, before.batch(), Some(before.phase), Some(after.phase))?;
                 let (was, is) = (Some(before.in_lane()), Some(after.in_lane()));
                 rows.count_in_lane(&mut lanes, &after.queue, &after.rare.key, was, is)?;

@@ -7,6 +7,7 @@ use midge_core::Phase;
 use midge_protocol::{JobId, ModuleName, QueueName};
 use rusqlite::params;
 
+use super::counts::{IdSpan, Spans};
 use super::decode::{id, phase, text};
 use super::read::read_job;
 use super::rows::SqliteRows;
@@ -14,6 +15,8 @@ use crate::{JobSearch, ReadJob, StoreError};
 
 /// How many of the newest jobs are looked at first, which takes a millisecond or two.
 const NEWEST_JOBS: usize = 2_000;
+/// How many are looked at where jobs in line are, which takes some 20 ms, before all that are in line are looked at.
+const SPANNED_JOBS: usize = 20_000;
 /// Sorts after every id.
 const BEYOND_IDS: [u8; 17] = [0xff; 17];
 
@@ -28,7 +31,10 @@ pub(super) fn list(
         let listing = Listing { search, limit: limit - jobs.len() };
         let mut found = listing.listed(rows, before)?;
         found.append(&mut listing.running(rows, before)?);
-        found.append(&mut listing.in_line(rows, before)?);
+        found.append(&mut match listing.in_spans(rows, before)? {
+            Some(in_line) => in_line,
+            None => listing.in_line(rows, before)?,
+        });
         found.sort_unstable_by(|a, b| b.cmp(a));
         found.truncate(listing.limit);
         let mut statement = rows.connection.prepare_cached("SELECT body FROM jobs WHERE row = ?1")?;
@@ -125,6 +131,46 @@ impl Listing<'_> {
         Ok(found)
     }
 
+    /// Looks at the jobs where jobs in line are. Returns nothing where those that fit are spread over too many others, or are
+    /// so few that it is as well to look at all that are in line.
+    fn in_spans(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Option<Found>, StoreError> {
+        let (mut spans, mut in_line) = (Vec::new(), 0);
+        for line in rows.counts()?.lines() {
+            for phase in [Phase::Fresh, Phase::Retrying] {
+                if self.wants(line.queue.as_str(), line.module.as_str(), phase) {
+                    in_line += line.jobs(phase) as usize;
+                    spans.extend(line.spans(phase).into_iter().flat_map(Spans::ids));
+                }
+            }
+        }
+        if in_line < SPANNED_JOBS {
+            return Ok(None);
+        }
+        let mut statement = rows.connection.prepare_cached(
+            "SELECT id, row, queue, module, phase, due FROM jobs INDEXED BY jobs_by_id
+             WHERE id >= ?1 AND id < ?2 ORDER BY id DESC",
+        )?;
+        let (mut found, mut looked_at) = (Found::new(), 0);
+        for (first, beyond) in apart(spans).into_iter().rev().filter(|(first, _)| *first < before) {
+            let beyond = beyond.map_or(before, |beyond| beyond.min(before));
+            let mut jobs = statement.query([first.as_bytes(), beyond.as_bytes()])?;
+            while found.len() < self.limit
+                && let Some(job) = jobs.next()?
+            {
+                let phase = phase(job.get(4)?)?;
+                let (queue, module) = (text(job.get_ref(2)?)?, text(job.get_ref(3)?)?);
+                if phase.is_in_line() && self.wants(queue, module, phase) && self.wants_due(job.get(5)?) {
+                    found.push((id(job.get_ref(0)?)?, job.get(1)?));
+                }
+                looked_at += 1;
+                if looked_at == SPANNED_JOBS {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(found))
+    }
+
     /// Looks at all jobs in line of the queues that have some that may fit, in an index that has every column that is asked for: with a million of
     /// them, it takes a fifth of a second.
     fn in_line(&self, rows: &mut SqliteRows<'_>, before: JobId) -> Result<Found, StoreError> {
@@ -196,4 +242,20 @@ impl Listing<'_> {
         let module = self.search.module.as_ref().map(|module| module.as_str());
         (queue, module)
     }
+}
+
+/// Makes one of spans that overlap. Returns them in the order of ids.
+fn apart(mut spans: Vec<IdSpan>) -> Vec<IdSpan> {
+    spans.sort_unstable();
+    let mut apart: Vec<IdSpan> = Vec::new();
+    for (first, beyond) in spans {
+        match apart.last_mut() {
+            // Nothing is beyond the last.
+            Some((_, end)) if end.is_none_or(|end| first <= end) => {
+                *end = end.zip(beyond).map(|(end, beyond)| end.max(beyond));
+            }
+            _ => apart.push((first, beyond)),
+        }
+    }
+    apart
 }

@@ -63,7 +63,7 @@ impl SqliteRows<'_> {
         self.put_entries(row, job.id, None, Some(after))?;
         self.note_ranked(after)?;
         self.count_in_lane(lanes, &after.queue, &after.rare.key, None, Some(after.in_lane()))?;
-        self.counts()?.count(after.counted(), 1)?;
+        self.counts()?.count(job.id, after.counted(), 1)?;
         self.count_in_batch(batches, after.batch(), None, Some(after.phase))?;
         self.follow_dependencies(None, job)
     }
@@ -97,8 +97,8 @@ impl SqliteRows<'_> {
             self.count_in_lane(lanes, queue, key, None, is)?;
         }
         let counts = self.counts()?;
-        counts.count(after.counted(), 1)?;
-        counts.count(before.counted(), -1)?;
+        counts.count(job.id, after.counted(), 1)?;
+        counts.count(job.id, before.counted(), -1)?;
         self.count_in_batch(batches, after.batch(), Some(before.phase), Some(after.phase))?;
         self.follow_dependencies(Some(before.phase), job)
     }

@@ -84,3 +84,7 @@ INSERT INTO failed_alike SELECT fingerprint, failed_at, id, row FROM jobs
 DROP INDEX jobs_out_of_line;
 DROP INDEX jobs_listed;
 CREATE INDEX jobs_listed ON jobs (queue, module, phase, id) WHERE phase >= 3;
+
+-- midge_store's Spans of the fresh and of the retrying jobs: where among all ids they are. Nothing where that is not known.
+ALTER TABLE counts ADD COLUMN fresh_ids BLOB;
+ALTER TABLE counts ADD COLUMN retrying_ids BLOB;

@@ -4,6 +4,7 @@ use midge_core::Phase;
 use midge_protocol::{ModuleName, QueueName};
 use rusqlite::{Connection, Row, params};
 
+use super::spans::Spans;
 use crate::StoreError;
 
 /// The jobs of one queue and module.
@@ -12,6 +13,7 @@ pub(in crate::sqlite) struct Line {
     pub(in crate::sqlite) module: ModuleName,
     pub(super) numbers: Numbers,
     pub(super) later: Later,
+    pub(super) spans: InLine,
     /// Whether the row says something else.
     pub(super) changed: bool,
 }
@@ -34,6 +36,24 @@ pub(super) struct Numbers {
 pub(super) struct Later {
     pub(super) fresh: i64,
     pub(super) retrying: i64,
+}
+
+/// Where the jobs in line are among all.
+#[derive(Debug, Default)]
+pub(super) struct InLine {
+    fresh: Spans,
+    retrying: Spans,
+}
+
+impl InLine {
+    /// Returns the spans of a phase in which jobs are in line.
+    pub(super) fn of(&mut self, phase: Phase) -> Option<&mut Spans> {
+        match phase {
+            Phase::Fresh => Some(&mut self.fresh),
+            Phase::Retrying => Some(&mut self.retrying),
+            _ => None,
+        }
+    }
 }
 
 impl Numbers {
@@ -66,7 +86,8 @@ impl Later {
 impl Line {
     /// Makes the line of a queue and module without jobs.
     pub(super) fn new(queue: QueueName, module: ModuleName) -> Line {
-        Line { queue, module, numbers: Numbers::default(), later: Later::default(), changed: false }
+        let (numbers, later, spans) = Default::default();
+        Line { queue, module, numbers, later, spans, changed: false }
     }
 
     /// Returns how many jobs are in a phase.
@@ -79,6 +100,15 @@ impl Line {
     pub(super) fn later(&self, phase: Phase) -> i64 {
         let mut later = self.later;
         *later.of(phase)
+    }
+
+    /// Returns where among all ids the jobs of a phase are, if they are in line in it.
+    pub(in crate::sqlite) fn spans(&self, phase: Phase) -> Option<&Spans> {
+        match phase {
+            Phase::Fresh => Some(&self.spans.fresh),
+            Phase::Retrying => Some(&self.spans.retrying),
+            _ => None,
+        }
     }
 
     /// Returns whether any job is in a phase.
@@ -98,6 +128,14 @@ impl Line {
             held: row.get("held")?,
             pending: row.get("pending")?,
         };
+        let spans = |ids: Option<&[u8]>, jobs| Spans::read(ids.unwrap_or_default(), jobs);
+        self.spans = InLine {
+            fresh: spans(row.get_ref("fresh_ids")?.as_blob_or_null().unwrap_or_default(), self.numbers.fresh),
+            retrying: spans(
+                row.get_ref("retrying_ids")?.as_blob_or_null().unwrap_or_default(),
+                self.numbers.retrying,
+            ),
+        };
         self.later = Later { fresh: row.get("fresh_later")?, retrying: row.get("retrying_later")? };
         Ok(())
     }
@@ -112,8 +150,8 @@ impl Line {
             let Numbers { fresh, retrying, running, completed, cancelled, discarded, held, pending } =
                 self.numbers;
             let sql = "INSERT OR REPLACE INTO counts (queue, module, fresh, retrying, running, completed, cancelled,
-                           discarded, held, pending, fresh_later, retrying_later)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+                           discarded, held, pending, fresh_later, retrying_later, fresh_ids, retrying_ids)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
             connection.prepare_cached(sql)?.execute(params![
                 queue,
                 module,
@@ -126,7 +164,9 @@ impl Line {
                 held,
                 pending,
                 self.later.fresh,
-                self.later.retrying
+                self.later.retrying,
+                self.spans.fresh.to_bytes(),
+                self.spans.retrying.to_bytes()
             ])?;
         }
         self.changed = false;
