@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 
 use midge_core::{
-    Claim, Ending, Gate, InLane, Job, JobEvent, JobState, Lane, LaneHead, Machine, MachineEnd, MachineState,
-    NewJob, QueueRow, Turn, admit,
+    Claim, Ending, Gate, InLane, Job, JobEvent, JobState, Lane, LaneHead, Links, Machine, MachineEnd,
+    MachineState, NewJob, QueueRow, Turn, admit,
 };
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, Failure, RetryPolicy, State};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{AttemptNumber, JobId, JobKey, Lease, MachineName, ModuleName, QueueName, Timestamp};
+use midge_protocol::{
+    AttemptNumber, JobId, JobKey, Labels, Lease, MachineName, ModuleName, QueueName, Timestamp,
+};
 use stateright::{Checker, Model, Property};
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -25,12 +27,15 @@ fn new_job(number: u8, key: Option<&str>, max_attempts: u32) -> Job {
         queue: QueueName::default_queue(),
         priority: 0,
         key: key.map(|key| JobKey::new(key).unwrap()),
+        labels: Labels::default(),
         content_hash: 0,
         retry: RetryPolicy { max_attempts, backoff, jitter_percent: Some(0), ..RetryPolicy::default() },
         limits: AttemptLimits::default(),
         due: NOW,
         retry_until: None,
         expires_at: None,
+        unique: None,
+        links: Links::default(),
     };
     Job::new(new, NOW)
 }
