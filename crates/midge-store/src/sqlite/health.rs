@@ -74,6 +74,14 @@ impl Health {
         self.file.check()
     }
 
+    /// Fails where it is known that the database is damaged, or is not where it was and still is not. Where nothing is known it
+    /// looks for nothing: whoever does the work does.
+    pub(super) fn to_queue(&self) -> Result<(), StoreError> {
+        self.is_whole()?;
+        let lost = self.known().lost;
+        if lost { self.file.check() } else { Ok(()) }
+    }
+
     /// Fails where what was written is not where it was, or is damaged; else takes note of how much it is.
     pub(super) fn wrote(&self) -> Result<(), StoreError> {
         self.is_whole()?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -42,6 +42,8 @@ struct State {
     threads: usize,
     /// Those of them that wait for work.
     idle: usize,
+    /// When there was last work and none of them waited.
+    all_busy_at: Option<Instant>,
     closed: bool,
     handles: Vec<JoinHandle<()>>,
 }
@@ -59,7 +61,11 @@ impl Readers {
     /// Queues a work, and starts a thread for it where all are busy and there may be more.
     fn push(&self, queued: QueuedWork) -> Result<(), StoreError> {
         let mut state = self.shared.lock();
-        if state.idle <= state.queue.len() && state.threads < THREADS_MAX {
+        let all_busy = state.idle <= state.queue.len();
+        if all_busy {
+            state.all_busy_at = Some(Instant::now());
+        }
+        if all_busy && state.threads < THREADS_MAX {
             let shared = self.shared.clone();
             let started =
                 std::thread::Builder::new().name("midge-reader".to_owned()).spawn(move || shared.run());
@@ -115,6 +121,14 @@ impl Shared {
     /// Waits for work. Returns nothing where the thread is to end.
     fn next(&self) -> Option<QueuedWork> {
         let mut state = self.lock();
+        // Those that wait are woken in turn, so that none of several would ever wait for long.
+        let is_one_too_many = state.idle > 0
+            && state.queue.is_empty()
+            && state.all_busy_at.is_none_or(|at| at.elapsed() > ENDS_AFTER);
+        if is_one_too_many {
+            state.threads -= 1;
+            return None;
+        }
         state.idle += 1;
         let waits = |state: &mut State| state.queue.is_empty() && !state.closed;
         let (mut state, _) =

@@ -52,8 +52,8 @@ impl Writer {
     }
 
     pub(super) async fn write(&self, work: WriteWork) -> Result<(), StoreError> {
-        // Asked here, too: the thread may be saving what a lost file held, which takes a while.
-        self.health.to_write()?;
+        // The thread may be saving what a lost file held, which takes a while.
+        self.health.to_queue()?;
         let queue = self.queue.as_ref().ok_or_else(thread_is_gone)?;
         self.room.wait_for(work, |queued| queue.send(queued).map_err(|_| thread_is_gone())).await
     }
