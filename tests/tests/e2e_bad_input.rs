@@ -90,9 +90,15 @@ fn the_command_says_the_same_and_exits_with_1() {
     ran(&["hello", "--args", "@/no/such/file"]).fails(1, &["cannot read the args from /no/such/file"]);
     ran(&["hello", "--input", "/no/such/file"]).fails(1, &["cannot read the input from /no/such/file"]);
     ran(&["../etc"]).fails(2, &["a-z, 0-9"]);
-    ran(&["hello", "--in", "300000000000s"]).fails(1, &["after 9999-12-30T22:00:00.000Z"]);
+    ran(&["hello", "--in", "300000000000s"])
+        .fails(2, &["'--in <DURATION>'", "the longest duration is 2900000d"]);
+    ran(&["hello", "--in", "1h", "--expires-in", "1m"])
+        .fails(1, &["use a later `--expires-at`, or an earlier `--at`"]);
     ran(&["hello", "--at", "9999-12-31T23:59:59Z"]).fails(2, &["to 9999-12-30T22:00:00.000Z"]);
-    ran(&["hello", "--max-attempts", "1001"]).fails(2, &["1..=1000"]);
+    ran(&["hello", "--max-attempts", "1001"]).fails(2, &["use a whole number from 1 to 1000"]);
+    ran(&["hello", "--tag", &"x".repeat(65)]).fails(2, &["is not a tag, since it has 65 bytes: use 1 to 64"]);
+    let no_number = run(server.midge(&["sweeps", "cancel", "x"]), b"");
+    no_number.fails(2, &["use a number such as 7"]);
     ran(&["hello", "--args", r#"["\ud800"]"#]).fails(1, &["at byte 2", "half of a pair"]);
     assert_eq!(jobs(&server), 0);
     let mut nowhere = midge(&["enqueue", "hello"]);

@@ -52,7 +52,6 @@ fn broken(
         return match over {
             Over::Output => failed(Cause::OverOutput, over.to_string()),
             Over::Random { .. } => failed(Cause::OverRandom, over.to_string()),
-            Over::Lacks(what) => Outcome::HandedBack { lacks: Some(what.clone()) },
             Over::Stopped => stopped(stop.unwrap_or(Stop::Cancelled), limits.time_ms),
         };
     }
@@ -61,6 +60,9 @@ fn broken(
     }
     // No host call hands on an error of the system, so that this is wasmtime's own want: of memory, or of a stack.
     if let Some(what) = lacks::of(error.as_ref()) {
+        return Outcome::HandedBack { lacks: Some(what) };
+    }
+    if let Some(what) = guest.lacked.take() {
         return Outcome::HandedBack { lacks: Some(what) };
     }
     Outcome::Failed(match guest.denied {
@@ -91,6 +93,10 @@ fn exited(code: i32, memory_limit_bytes: u64, guest: &mut Guest, result: &Result
     }
     if let Some(after_ms) = guest.snooze_ms {
         return Outcome::Snoozed { after_ms };
+    }
+    // Whatever it makes of it, the refusal of a job too: with what the Machine lacks it may have ended otherwise.
+    if let Some(what) = guest.lacked.take() {
+        return Outcome::HandedBack { lacks: Some(what) };
     }
     let words = guest.error.take().or_else(|| last_words(guest.shared.log().last()));
     let said = words.unwrap_or_else(|| format!("exited with code {code}"));

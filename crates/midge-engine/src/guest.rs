@@ -9,7 +9,6 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::imports::Files;
 use crate::lacks;
-use crate::over::Over;
 use crate::shared::Shared;
 
 /// The state of one guest.
@@ -22,6 +21,8 @@ pub(crate) struct Guest {
     table_elements: usize,
     /// The first growth that was denied. The guest itself only shows what it did about it.
     pub(crate) denied: Option<DeniedGrowth>,
+    /// What the Machine was first found to lack for this guest. It was told so, as any program is, and may live with it.
+    pub(crate) lacked: Option<String>,
     /// What it wants to be told as the reason, should it fail.
     pub(crate) error: Option<String>,
     pub(crate) retry_after_ms: Option<u64>,
@@ -48,6 +49,7 @@ impl Guest {
             memory_limit_bytes,
             table_elements: 0,
             denied: None,
+            lacked: None,
             error: None,
             retry_after_ms: None,
             snooze_ms: None,
@@ -72,11 +74,11 @@ impl ResourceLimiter for Guest {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // Within its limit: the guest is not to take for its own lack what is the Machine's.
-        match lacks::of(error.as_ref()) {
-            Some(what) => Err(Over::Lacks(what).into()),
-            None => Ok(()),
+        // Within its limit: what the guest makes of it is not to be taken for its own fault.
+        if let Some(what) = lacks::of(error.as_ref()) {
+            self.lacked.get_or_insert(what);
         }
+        Ok(())
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {

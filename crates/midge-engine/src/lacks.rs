@@ -11,21 +11,24 @@ pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(errno) = errno(error)
-            && let Some(what) = what(errno)
+            && let Some(what) = of_errno(errno)
         {
-            return Some(format!("{what} ({errno})"));
+            return Some(what);
         }
         cause = error.source();
     }
     None
 }
 
-/// Returns what the Machine lacks where a call of the guest failed for want of a descriptor. WASI's errors do not tell.
-pub(crate) fn descriptors() -> Option<String> {
-    match rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 0) {
-        Err(errno @ (Errno::MFILE | Errno::NFILE)) => what(errno).map(|what| format!("{what} ({errno})")),
-        _ => None,
-    }
+/// Returns what the Machine lacks where that is what an error of the system says.
+pub(crate) fn of_errno(errno: Errno) -> Option<String> {
+    what(errno).map(|what| format!("{what} ({errno})"))
+}
+
+/// Returns the error of whoever wants another descriptor, where there is none to be had. WASI's errors do not tell.
+pub(crate) fn descriptors() -> Option<Errno> {
+    let another = rustix::io::fcntl_dupfd_cloexec(std::io::stderr(), 0);
+    another.err().filter(|errno| matches!(*errno, Errno::MFILE | Errno::NFILE))
 }
 
 fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
@@ -44,7 +47,7 @@ fn what(errno: Errno) -> Option<&'static str> {
         Errno::NOMEM => "memory or address space",
         Errno::AGAIN => "threads or memory",
         Errno::NOSPC | Errno::DQUOT => "space on its disk",
-        Errno::IO => "a disk that can be read",
+        Errno::IO => "a disk that can be read and written",
         _ => return None,
     })
 }

@@ -9,9 +9,6 @@ pub(crate) enum Over {
     Output,
     #[error("asked for {bytes} random bytes at once, the limit is {} MiB", RANDOM_BYTES_MAX >> 20)]
     Random { bytes: u32 },
-    /// Not the guest's doing: the Machine lacks something.
-    #[error("the Machine lacks {0}")]
-    Lacks(String),
     #[error("was stopped")]
     Stopped,
 }

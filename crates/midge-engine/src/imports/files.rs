@@ -9,7 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use midge_protocol::limits::OPEN_FILES_MAX;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as wasi;
@@ -18,7 +19,6 @@ use wiggle::GuestMemory;
 use super::slice;
 use crate::guest::{DeniedGrowth, Guest};
 use crate::lacks;
-use crate::over::Over;
 
 /// The longest path that Linux takes. `wasmtime-wasi` would copy a longer one first.
 pub(super) const PATH_BYTES_MAX: u32 = 4096;
@@ -29,11 +29,15 @@ const SUBSCRIPTIONS_MAX: u32 = 1024;
 pub(super) mod errno {
     pub(in super::super) const SUCCESS: i32 = 0;
     pub(in super::super) const BADF: i32 = 8;
+    pub(in super::super) const DQUOT: i32 = 19;
     pub(in super::super) const FAULT: i32 = 21;
     pub(in super::super) const INVAL: i32 = 28;
     pub(in super::super) const IO: i32 = 29;
     pub(in super::super) const MFILE: i32 = 33;
     pub(in super::super) const NAMETOOLONG: i32 = 37;
+    pub(in super::super) const NFILE: i32 = 41;
+    pub(in super::super) const NOMEM: i32 = 48;
+    pub(in super::super) const NOSPC: i32 = 51;
     pub(in super::super) const NOTSUP: i32 = 58;
 }
 
@@ -102,16 +106,10 @@ pub(super) async fn path_open(memory: &mut [u8], guest: &mut Guest, open: Open) 
         opened,
     )
     .await?;
-    match error {
-        errno::SUCCESS => guest.files.open += 1,
-        errno::IO => {
-            if let Some(what) = lacks::descriptors() {
-                return Err(Over::Lacks(what).into());
-            }
-        }
-        _ => {}
+    if error == errno::SUCCESS {
+        guest.files.open += 1;
     }
-    Ok(error)
+    Ok(guest.told(error))
 }
 
 /// Returns the type of what is at a path, as `path_filestat_get` says it; nothing where that fails.
@@ -156,6 +154,46 @@ pub(super) async fn fd_renumber(
 }
 
 impl Guest {
+    /// Takes note of what the Machine lacks, where that is why a call failed, and returns the error as a guest is told it.
+    #[inline]
+    pub(super) fn told(&mut self, error: i32) -> i32 {
+        if error == errno::SUCCESS { error } else { self.told_of(error) }
+    }
+
+    #[cold]
+    fn told_of(&mut self, error: i32) -> i32 {
+        let errno = match error {
+            errno::NOSPC => Errno::NOSPC,
+            errno::DQUOT => Errno::DQUOT,
+            errno::NOMEM => Errno::NOMEM,
+            // So WASI calls what it has no word for, too: no descriptors, and a file system that is read-only, which is as
+            // somebody declared it.
+            errno::IO => match lacks::descriptors() {
+                Some(errno) => errno,
+                None if self.has_read_only_folder() => return error,
+                None => Errno::IO,
+            },
+            _ => return error,
+        };
+        if self.lacked.is_none() {
+            self.lacked = lacks::of_errno(errno);
+        }
+        match errno {
+            Errno::MFILE => errno::MFILE,
+            Errno::NFILE => errno::NFILE,
+            _ => error,
+        }
+    }
+
+    /// Returns whether a folder that it has open is on a file system that is read-only.
+    fn has_read_only_folder(&mut self) -> bool {
+        self.wasi.ctx().table.iter_mut().any(|entry| {
+            let Some(Descriptor::Dir(dir)) = entry.downcast_ref::<Descriptor>() else { return false };
+            let stat = rustix::fs::fstatvfs(&*dir.dir);
+            stat.is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
+        })
+    }
+
     /// Returns whether another file may be opened, and remembers where not.
     fn may_open(&mut self) -> bool {
         // A listing takes a descriptor too.
@@ -194,7 +232,7 @@ pub(super) async fn fd_readdir(
         Some(listing) if listing.next == cookie => listing,
         _ => match Listing::begin(guest, fd, cookie).await? {
             Ok(listing) => listing,
-            Err(error) => return Ok(error),
+            Err(error) => return Ok(guest.told(error)),
         },
     };
     let mut rest = &mut memory[buffer.clone()];
@@ -203,7 +241,7 @@ pub(super) async fn fd_readdir(
         let entry = match listing.peek() {
             Ok(Some(entry)) => entry,
             Ok(None) => break,
-            Err(error) => return Ok(error),
+            Err(error) => return Ok(guest.told(error)),
         };
         let fits = entry.len().min(rest.len());
         let (to, behind) = rest.split_at_mut(fits);
@@ -255,12 +293,8 @@ impl Listing {
         }
         let mut listing = match open(guest, number) {
             Ok(listing) => listing,
-            Err(error) => {
-                if let Some(what) = lacks::of(&error) {
-                    return Err(Over::Lacks(what).into());
-                }
-                return Ok(Err(errno::IO));
-            }
+            Err(Errno::NOMEM) => return Ok(Err(errno::NOMEM)),
+            Err(_) => return Ok(Err(errno::IO)),
         };
         while listing.next < cookie {
             match listing.peek() {
@@ -309,7 +343,7 @@ impl Listing {
                     AtFlags::SYMLINK_NOFOLLOW,
                 ) {
                     Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                    Err(rustix::io::Errno::NOENT) => continue,
+                    Err(Errno::NOENT) => continue,
                     Err(_) => FileType::Unknown,
                 },
                 known => known,
@@ -343,7 +377,7 @@ fn open(guest: &mut Guest, number: u64) -> rustix::io::Result<Listing> {
             return Ok(Listing { dir, id, next: 0, entry: None });
         }
     }
-    Err(rustix::io::Errno::NOENT)
+    Err(Errno::NOENT)
 }
 
 /// Returns the number under which a guest knows a file, from device and number. As `wasmtime-wasi` makes it: a test holds

@@ -51,7 +51,8 @@ macro_rules! functions {
                             }
                             let (memory, guest) = memory(&mut caller)?;
                             let mut memory = GuestMemory::Unshared(memory);
-                            wasi::$path(&mut guest.wasi, &mut memory, $($path_arg),*).await
+                            let error = wasi::$path(&mut guest.wasi, &mut memory, $($path_arg),*).await?;
+                            Ok(guest.told(error))
                         })
                     },
                 )?,)*
@@ -62,7 +63,8 @@ macro_rules! functions {
                         Box::new(async move {
                             let (memory, guest) = memory(&mut caller)?;
                             let mut memory = GuestMemory::Unshared(memory);
-                            wasi::$waiting(&mut guest.wasi, &mut memory, $($wait_arg),*).await
+                            let error = wasi::$waiting(&mut guest.wasi, &mut memory, $($wait_arg),*).await?;
+                            Ok(guest.told(error))
                         })
                     },
                 )?,)*
@@ -85,6 +87,8 @@ macro_rules! functions {
 functions! {
     ours {
         fd_close(fd: i32) = files::fd_close;
+        path_link(fd: i32, flags: i32, path: i32, length: i32, new_fd: i32, new_path: i32, new_length: i32) = path_link;
+        path_rename(fd: i32, path: i32, length: i32, new_fd: i32, new_path: i32, new_length: i32) = path_rename;
         fd_readdir(fd: i32, buffer: i32, length: i32, cookie: i64, used: i32) = files::fd_readdir;
         fd_renumber(from: i32, to: i32) = files::fd_renumber;
         path_open(
@@ -99,13 +103,8 @@ functions! {
         path_filestat_set_times(
             fd: i32, flags: i32, path: i32, length: i32, accessed: i64, modified: i64, which: i32
         ) => length;
-        path_link(
-            fd: i32, flags: i32, path: i32, length: i32, new_fd: i32, new_path: i32, new_length: i32
-        ) => length, new_length;
         path_readlink(fd: i32, path: i32, length: i32, buffer: i32, buffer_length: i32, used: i32) => length;
         path_remove_directory(fd: i32, path: i32, length: i32) => length;
-        path_rename(fd: i32, path: i32, length: i32, new_fd: i32, new_path: i32, new_length: i32)
-            => length, new_length;
         path_symlink(target: i32, target_length: i32, fd: i32, path: i32, length: i32) => target_length, length;
         path_unlink_file(fd: i32, path: i32, length: i32) => length;
     }
@@ -165,6 +164,60 @@ async fn path_open(
     }
     let open = files::Open { fd, flags, path, length, open_flags, rights, inherited, fd_flags, opened };
     files::path_open(memory, guest, open).await
+}
+
+/// Gives a file a second name.
+#[allow(clippy::too_many_arguments)]
+async fn path_link(
+    memory: &mut [u8],
+    guest: &mut Guest,
+    fd: i32,
+    flags: i32,
+    path: i32,
+    length: i32,
+    new_fd: i32,
+    new_path: i32,
+    new_length: i32,
+) -> wasmtime::Result<i32> {
+    if are_too_long([length, new_length]) {
+        return Ok(errno::NAMETOOLONG);
+    }
+    let mut memory = GuestMemory::Unshared(memory);
+    let wasi = &mut guest.wasi;
+    let error =
+        wasi::path_link(wasi, &mut memory, fd, flags, path, length, new_fd, new_path, new_length).await?;
+    Ok(told_of_two(guest, error))
+}
+
+/// Gives a file another name.
+#[allow(clippy::too_many_arguments)]
+async fn path_rename(
+    memory: &mut [u8],
+    guest: &mut Guest,
+    fd: i32,
+    path: i32,
+    length: i32,
+    new_fd: i32,
+    new_path: i32,
+    new_length: i32,
+) -> wasmtime::Result<i32> {
+    if are_too_long([length, new_length]) {
+        return Ok(errno::NAMETOOLONG);
+    }
+    let mut memory = GuestMemory::Unshared(memory);
+    let wasi = &mut guest.wasi;
+    let error = wasi::path_rename(wasi, &mut memory, fd, path, length, new_fd, new_path, new_length).await?;
+    Ok(told_of_two(guest, error))
+}
+
+fn are_too_long(lengths: [i32; 2]) -> bool {
+    lengths.into_iter().any(|length| length as u32 > files::PATH_BYTES_MAX)
+}
+
+/// Returns the error of a call with two files. As `IO` WASI tells of those that are on two file systems, which no other
+/// Machine would make one.
+fn told_of_two(guest: &mut Guest, error: i32) -> i32 {
+    if error == errno::IO { error } else { guest.told(error) }
 }
 
 /// Returns the guest's memory and state, with what a call may allocate set anew, as `wasmtime-wasi` does.

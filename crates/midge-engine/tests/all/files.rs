@@ -100,3 +100,85 @@ fn a_sleep_ends_when_it_should_and_says_which_it_was() {
         assert_eq!(result(&with_folder(&body)), b"");
     }
 }
+
+/// A guest whose folder is `/proc/self`: what it reads of `mem` at 0, where nothing is, is `EIO` to every program. Then it
+/// does this.
+fn meets_a_broken_disk(then: &str) -> Finished {
+    let text = format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+          {HEAD}
+          (memory (export "memory") 16) (data (i32.const 200) "mem")
+          (func (export "_start") (local $n i32)
+            (if (call $open (i32.const 3) (i32.const 0) (i32.const 200) (i32.const 3)
+                  (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 100))
+              (then (unreachable)))
+            (i32.store (i32.const 0) (i32.const 300)) (i32.store (i32.const 4) (i32.const 8))
+            ;; 29 is EIO.
+            (if (i32.ne (call $fd_read (i32.load (i32.const 100)) (i32.const 0) (i32.const 1) (i32.const 8))
+                  (i32.const 29))
+              (then (loop $on (br $on))))
+            {then}))"#
+    );
+    let (_folder, _modules, module) = load(&text);
+    let mut attempt = attempt(module);
+    attempt.limits.time_ms = 30_000;
+    attempt.dirs = vec![Dir { host: "/proc/self".into(), guest: "/data".into(), read_only: true }];
+    run(attempt).0
+}
+
+#[test]
+fn an_attempt_that_does_not_complete_after_its_disk_failed_is_given_back_however_it_ends() {
+    for then in [
+        "(call $proc_exit (i32.const 1))",
+        "(call $proc_exit (i32.const 65)) (; it refuses the job ;)",
+        "(unreachable)",
+        "(drop (memory.grow (i32.const 10000))) (unreachable)",
+    ] {
+        let ended = meets_a_broken_disk(then);
+        let Outcome::HandedBack { lacks: Some(lacks) } = ended.outcome else {
+            panic!("{then}: it should have been given back: {ended:?}")
+        };
+        assert!(lacks.contains("a disk that can be read"), "{lacks}");
+    }
+}
+
+#[test]
+fn an_attempt_that_lives_with_a_failed_disk_ends_as_it_says() {
+    assert_eq!(
+        result(&meets_a_broken_disk("(call $write (i32.const 1) (i32.const 200) (i32.const 3))")),
+        b"mem"
+    );
+    assert_eq!(result(&meets_a_broken_disk("(call $proc_exit (i32.const 0))")), b"");
+    let snoozed = "(call $snooze (i64.const 5)) (call $proc_exit (i32.const 1))";
+    assert_eq!(meets_a_broken_disk(snoozed).outcome, Outcome::Snoozed { after_ms: 5 });
+    // What is over one of its own limits for sure is its own fault.
+    let floods = "(loop $on (call $write (i32.const 1) (i32.const 0) (i32.const 1000000)) (br $on))";
+    assert_eq!(cause(&meets_a_broken_disk(floods)), Cause::OverOutput);
+}
+
+#[test]
+fn a_guest_has_no_sockets_whatever_it_takes_for_one() {
+    let text = format!(
+        r#"(module
+          (import "wasi_snapshot_preview1" "sock_accept" (func $accept (param i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "sock_recv" (func $recv (param i32 i32 i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "sock_send" (func $send (param i32 i32 i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "sock_shutdown" (func $shutdown (param i32 i32) (result i32)))
+          {HEAD}
+          (memory (export "memory") 1)
+          (func (export "_start") (local $fd i32)
+            (i32.store (i32.const 0) (i32.const 64)) (i32.store (i32.const 4) (i32.const 8))
+            (loop $on
+              (if (i32.eqz (call $accept (local.get $fd) (i32.const 0) (i32.const 100))) (then (unreachable)))
+              (if (i32.eqz (call $recv (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 100) (i32.const 104)))
+                (then (unreachable)))
+              (if (i32.eqz (call $send (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const 100)))
+                (then (unreachable)))
+              (if (i32.eqz (call $shutdown (local.get $fd) (i32.const 0))) (then (unreachable)))
+              (local.set $fd (i32.add (local.get $fd) (i32.const 1)))
+              (br_if $on (i32.lt_u (local.get $fd) (i32.const 16))))))"#
+    );
+    assert_eq!(result(&run_guest(&text).0), b"");
+}

@@ -11,8 +11,20 @@ use tempfile::TempDir;
 
 /// `cat` copies stdin to stdout, `env` prints its env, `fail` logs and exits with 7, `spin` says so and never ends.
 ///
-/// `open` opens the file `a` of its folder, which is `data` beside the modules.
-const GUESTS: [(&str, &str); 5] = [
+/// `open` opens the file `a` of its folder, which is `data` beside the modules. `keep` makes a file `new` there, fills it
+/// until that fails, and exits with 51; where it cannot make it, with 50.
+const GUESTS: [(&str, &str); 6] = [
+    (
+        "keep",
+        r#"(i32.store (i32.const 64) (i32.const 0x0077656e))
+        (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 3)
+              (i32.const 1) (i64.const 66) (i64.const 0) (i32.const 0) (i32.const 128))
+          (then (call $proc_exit (i32.const 50))))
+        (i32.store (i32.const 0) (i32.const 0)) (i32.store (i32.const 4) (i32.const 60000))
+        (loop $on
+          (br_if $on (i32.eqz (call $fd_write (i32.load (i32.const 128)) (i32.const 0) (i32.const 1) (i32.const 8)))))
+        (call $proc_exit (i32.const 51))"#,
+    ),
     (
         "open",
         r#"(i32.store8 (i32.const 64) (i32.const 97))
@@ -91,8 +103,8 @@ fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
     let data = folder.join("data");
     std::fs::create_dir_all(&data).unwrap();
     std::fs::write(data.join("a"), "inside").unwrap();
-    let data = Folder { path: data.to_str().unwrap().to_owned(), read_only: true };
-    let dirs = BTreeMap::from_iter((name == "open").then(|| ("/data".to_owned(), data)));
+    let data = Folder { path: data.to_str().unwrap().to_owned(), read_only: name != "keep" };
+    let dirs = BTreeMap::from_iter(["open", "keep"].contains(&name).then(|| ("/data".to_owned(), data)));
     let file = format!("{name}.cwasm");
     std::fs::write(folder.join(&file), &code).unwrap();
     ModuleEntry {

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause};
 use midge_protocol::limits::OPEN_FILES_MAX;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use crate::server::{Host, Server};
@@ -92,12 +94,65 @@ fn a_job_whose_memory_cannot_be_had_is_given_back() {
 }
 
 #[test]
+fn attempts_that_meet_a_pipe_leave_no_thread_behind() {
+    let server = Server::start();
+    let pipe = server.folder.path().join("data/a");
+    std::fs::remove_file(&pipe).unwrap();
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let host = server.host(&["--wait", "forever"]);
+    let threads = || {
+        let folder = format!("/proc/{}/task", host.pid().as_raw_nonzero());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    let mut after_each = Vec::new();
+    for _ in 0..20 {
+        let opens = server.enqueue("open", "null");
+        let end = server.until("it is told that it is none of its business", |seen| seen.end(opens));
+        assert!(matches!(&end, Outcome::Failed(failure) if failure.cause == Cause::Trap), "{end:?}");
+        let good = server.enqueue("cat", "null");
+        server.until("a neighbour completes", |seen| seen.end(good));
+        after_each.push(threads());
+    }
+    assert_eq!(after_each[1], after_each[19], "{after_each:?}");
+}
+
+#[test]
 fn a_job_whose_folder_or_file_cannot_be_opened_for_want_of_descriptors_is_given_back() {
     // The manifest and the module are opened one after the other: one number is enough for them, and for the folder. The
     // file in it is what there is none for.
     for (room, word) in [(1, "file descriptors"), (0, "file descriptors")] {
         let (lacks, _) = without(|pid| limit(pid, Resource::Nofile, next_descriptor(pid) + room), "open");
         assert!(lacks.contains(word), "{lacks}");
+    }
+}
+
+/// Whether this user may mount something where nobody else sees it. Where not, a broken disk of the engine's tests has to do.
+fn can_mount() -> bool {
+    let mut try_it = Command::new("unshare");
+    try_it.args(["--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+    try_it.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_job_whose_folder_is_on_a_full_disk_is_given_back() {
+    if !can_mount() {
+        eprintln!("not tried: no mount namespace can be made here (unshare)");
+        return;
+    }
+    // No room for another file; and room for one, and not for what is in it.
+    for options in ["nr_inodes=1", "size=64k"] {
+        let server = Server::start();
+        let mount = format!("mount -t tmpfs -o {options} tmpfs \"$DATA\"");
+        let mut host = server.host_with_mounts(&mount, &["--wait", "forever"]);
+        let job = server.enqueue("keep", "null");
+        let lacks = server.until("it is given back", |seen| seen.lacks.first().cloned());
+        assert!(lacks.contains("space on its disk"), "{lacks}");
+        let (code, log) = server.until_exit(&mut host);
+        assert_eq!(code, Some(0), "{log}");
+        server.set(|seen| {
+            assert_eq!(seen.handed_back, [job]);
+            assert!(seen.left && seen.finished.is_empty(), "it is not spent: {log}");
+        });
     }
 }
 

@@ -96,6 +96,15 @@ impl Server {
         self.spawn(Command::new(env!("CARGO_BIN_EXE_midge-host")), flags)
     }
 
+    /// Starts one with mounts of its own, which a shell makes: `$DATA` is the folder of the guests that have one.
+    pub fn host_with_mounts(&self, script: &str, flags: &[&str]) -> Host {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount", "sh", "-ec"]);
+        unshare.arg(format!("{script}; exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_midge-host"));
+        unshare.env("DATA", self.folder.path().join("data"));
+        self.spawn(unshare, flags)
+    }
+
     /// Starts one that a shell makes ready.
     pub fn host_after(&self, script: &str, flags: &[&str]) -> Host {
         let mut shell = Command::new("sh");

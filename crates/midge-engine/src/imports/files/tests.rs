@@ -304,3 +304,57 @@ fn nothing_can_be_changed_in_a_folder_that_is_read_only() {
     // All can be read.
     assert_eq!(caller.list_whole(|_| {}).len(), 5);
 }
+
+#[test]
+fn what_the_machine_lacks_is_remembered_and_told_as_any_program_is_told() {
+    for (error, word) in [
+        (errno::NOSPC, "space on its disk"),
+        (errno::DQUOT, "space on its disk"),
+        (errno::NOMEM, "memory"),
+        (errno::IO, "a disk that can be read and written"),
+    ] {
+        let mut caller = Caller::new(FsPerms::ReadWrite);
+        assert_eq!(caller.guest.told(error), error);
+        let lacked = caller.guest.lacked.clone().unwrap();
+        assert!(lacked.contains(word) && lacked.contains("os error"), "{lacked}");
+        // The first of several is what the others may come of.
+        caller.guest.told(errno::NOMEM);
+        assert_eq!(caller.guest.lacked, Some(lacked));
+    }
+    let mut caller = Caller::new(FsPerms::ReadWrite);
+    for error in [errno::SUCCESS, errno::BADF, errno::INVAL, errno::MFILE, errno::NAMETOOLONG, PERM, 44] {
+        assert_eq!(caller.guest.told(error), error);
+    }
+    assert_eq!(caller.guest.lacked, None, "what is wrong everywhere is no lack of this Machine");
+}
+
+#[test]
+fn an_absolute_path_and_a_link_out_of_the_folder_lead_nowhere() {
+    let mut caller = Caller::new(FsPerms::ReadWrite);
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("secret"), "not for guests").unwrap();
+    let secret = outside.path().join("secret");
+    let secret = secret.to_str().unwrap();
+    std::os::unix::fs::symlink(secret, caller.path("absolute")).unwrap();
+    std::os::unix::fs::symlink(outside.path(), caller.path("folder")).unwrap();
+    let up = format!("{}{}", "../".repeat(20), &secret[1..]);
+    std::os::unix::fs::symlink(&up, caller.path("relative")).unwrap();
+    std::fs::create_dir(caller.path("sub")).unwrap();
+    for path in
+        [secret, "/etc/passwd", "absolute", "folder/secret", "relative", &up, "..", "../", "sub/../.."]
+    {
+        for rights in [READ, WRITE] {
+            let opened = caller.open(path, 0, rights);
+            assert!(opened.is_err(), "{path}: {opened:?}");
+        }
+    }
+    for path in [format!("{secret}-new"), "folder/new".to_owned(), "../new".to_owned()] {
+        assert!(caller.open(&path, CREATE, WRITE).is_err(), "{path}");
+    }
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    assert_eq!(caller.guest.lacked, None);
+    // A link that stays inside is one as any other.
+    std::fs::write(caller.path("sub/file"), "inside").unwrap();
+    std::os::unix::fs::symlink("sub/file", caller.path("inside")).unwrap();
+    assert!(caller.open("inside", 0, READ).is_ok());
+}

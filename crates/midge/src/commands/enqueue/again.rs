@@ -125,7 +125,7 @@ mod tests {
         assert!(refused(&["--backoff", "sidekik"]).contains("use `sidekiq`, `none`"));
         assert!(refused(&["--backoff-after", "over_tiem=none"]).contains("did you mean `over_time`?"));
         assert!(refused(&["--backoff-after", "trap"]).contains("is not CAUSE=BACKOFF"));
-        assert!(refused(&["--jitter-percent", "101"]).contains("0..=100"));
+        assert!(refused(&["--jitter-percent", "101"]).contains("use a whole number from 0 to 100"));
         assert!(refused(&["--expires-at", "9999-12-31T00:00:00Z"]).contains("to 9999-12-30T22:00:00.000Z"));
         for both in [
             ["--expires-in", "1h", "--expires-at", "2030-01-31T08:00:00Z"],
