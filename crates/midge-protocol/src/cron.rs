@@ -82,7 +82,7 @@ impl FromStr for Cron {
 
     fn from_str(text: &str) -> Result<Cron, InvalidCron> {
         // Cut, since it may come from anywhere and goes into messages.
-        read(text).map_err(|wrong| InvalidCron { given: text.chars().take(64).collect(), wrong })
+        read(text).map_err(|wrong| InvalidCron { given: crate::shown::cut(text), wrong })
     }
 }
 

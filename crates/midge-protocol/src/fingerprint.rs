@@ -24,11 +24,8 @@ impl FromStr for Fingerprint {
     fn from_str(text: &str) -> Result<Fingerprint, InvalidName> {
         let is_one = text.len() == 16 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
         let number = is_one.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-        number.map(Fingerprint).ok_or_else(|| InvalidName {
-            what: "fingerprint of a failure",
-            given: text.chars().take(64).collect(),
-            rule: "16 of 0-9 and a-f, as `midge failures` shows them",
-        })
+        let rule = "16 of 0-9 and a-f, as `midge failures` shows them";
+        number.map(Fingerprint).ok_or_else(|| InvalidName::new("fingerprint of a failure", text, rule))
     }
 }
 

@@ -6,10 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::Timestamp;
+use crate::{Timestamp, shown};
 
 /// The latest time with which an id can begin: it has 48 bits for that.
 const MILLIS_OF_ID_MAX: i64 = (1 << 48) - 1;
+const UUID_RULE: &str = "a UUID such as 0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// A job's id: a UUID (RFC 9562), of version 7 where midge makes it. Whoever enqueues makes it, so that an enqueue
 /// can be repeated.
@@ -70,11 +71,7 @@ impl FromStr for JobId {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<JobId, InvalidName> {
-        Uuid::parse_str(text).map(JobId).map_err(|_| InvalidName {
-            what: "job id",
-            given: text.chars().take(64).collect(),
-            rule: "a UUID such as 0190b3e4-7d5c-7c3a-9f00-0123456789ab",
-        })
+        Uuid::parse_str(text).map(JobId).map_err(|_| InvalidName::new("job id", text, UUID_RULE))
     }
 }
 
@@ -117,11 +114,7 @@ impl FromStr for BatchId {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<BatchId, InvalidName> {
-        Uuid::parse_str(text).map(BatchId).map_err(|_| InvalidName {
-            what: "batch id",
-            given: text.chars().take(64).collect(),
-            rule: "a UUID such as 0190b3e4-7d5c-7c3a-9f00-0123456789ab",
-        })
+        Uuid::parse_str(text).map(BatchId).map_err(|_| InvalidName::new("batch id", text, UUID_RULE))
     }
 }
 
@@ -178,18 +171,32 @@ pub struct Lease {
 
 /// The error of a name or an id that breaks the rule of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not a {what}: use {rule}")]
+#[error("`{given}` is not a {what}{}: use {rule}", has_bytes(*.too_long))]
 pub struct InvalidName {
     /// What the text should have been, such as "module name".
     pub what: &'static str,
-    /// The text, cut after 64 characters.
+    /// The text, cut after 64 characters, with three dots where it was.
     pub given: String,
+    /// The bytes of the text, where those are more than there may be.
+    pub too_long: Option<usize>,
     /// The rule that it breaks, in words for a message.
     pub rule: &'static str,
 }
 
+impl InvalidName {
+    /// Makes the error of a text that breaks a rule, whatever its length.
+    pub(crate) fn new(what: &'static str, given: &str, rule: &'static str) -> InvalidName {
+        // Cut, since it may come from the network and goes into messages.
+        InvalidName { what, given: shown::cut(given), too_long: None, rule }
+    }
+}
+
+fn has_bytes(too_long: Option<usize>) -> String {
+    too_long.map(|bytes| format!(", since it has {bytes} bytes")).unwrap_or_default()
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:expr, $rule:literal, $valid:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         #[serde(transparent)]
@@ -203,16 +210,11 @@ macro_rules! name {
             pub fn new(name: impl Into<String>) -> Result<$name, InvalidName> {
                 let name = name.into();
                 let valid: fn(&str) -> bool = $valid;
-                if valid(&name) {
-                    Ok($name(name))
-                } else {
-                    Err(InvalidName {
-                        what: $what,
-                        // Cut, since it may come from the network and goes into messages.
-                        given: name.chars().take(64).collect(),
-                        rule: $rule,
-                    })
+                if name.len() <= $max && valid(&name) {
+                    return Ok($name(name));
                 }
+                let too_long = (name.len() > $max).then_some(name.len());
+                Err(InvalidName { too_long, ..InvalidName::new($what, &name, $rule) })
             }
 
             /// Returns the name as text.
@@ -261,9 +263,7 @@ const NAME_LEN_MAX: usize = 63;
 /// A module's name also names its file, so it can hold no separator, no dot and nothing that needs quoting.
 fn is_plain_name(name: &str) -> bool {
     let ok = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'_';
-    name.len() <= NAME_LEN_MAX
-        && name.bytes().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && name.bytes().all(ok)
+    name.bytes().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) && name.bytes().all(ok)
 }
 
 name!(
@@ -271,6 +271,7 @@ name!(
     /// names files, so that it can never be a path.
     ModuleName,
     "module name",
+    NAME_LEN_MAX,
     "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
     is_plain_name
 );
@@ -278,6 +279,7 @@ name!(
     /// A queue's name, such as `default`: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit.
     QueueName,
     "queue name",
+    NAME_LEN_MAX,
     "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
     is_plain_name
 );
@@ -285,6 +287,7 @@ name!(
     /// A schedule's name, such as `nightly`: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit.
     ScheduleName,
     "schedule name",
+    NAME_LEN_MAX,
     "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
     is_plain_name
 );
@@ -293,6 +296,7 @@ name!(
     /// letter or digit. It is unique at the Machines API, which calls it `name`.
     MachineName,
     "Machine name",
+    NAME_LEN_MAX,
     "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
     is_plain_name
 );
@@ -300,8 +304,9 @@ name!(
     /// The id that the Machines API gave a Machine, such as `148ed21fe74e89`: 1 to 63 letters and digits.
     MachineId,
     "Machine id",
+    NAME_LEN_MAX,
     "1 to 63 of a-z, A-Z and 0-9",
-    |id| (1..=NAME_LEN_MAX).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_alphanumeric())
+    |id| !id.is_empty() && id.bytes().all(|c| c.is_ascii_alphanumeric())
 );
 
 name!(
@@ -309,8 +314,9 @@ name!(
     /// 128 bytes of text without control characters.
     JobKey,
     "key",
+    KEY_LEN_MAX,
     "1 to 128 bytes of text without control characters",
-    |key| (1..=KEY_LEN_MAX).contains(&key.len()) && !key.chars().any(char::is_control)
+    |key| !key.is_empty() && !key.chars().any(char::is_control)
 );
 
 /// The longest key, in bytes: one stands in the index of each job that waits with it.
@@ -322,7 +328,7 @@ impl JobKey {
     /// # Errors
     /// [`UnseenCharacter`] says which character nobody sees, and where.
     pub fn check_seen(&self) -> Result<(), UnseenCharacter> {
-        match crate::shown::first_unseen(&self.0) {
+        match shown::first_unseen(&self.0) {
             Some((at, character)) => Err(UnseenCharacter { at, character }),
             None => Ok(()),
         }
@@ -344,11 +350,12 @@ name!(
     /// its ends.
     Tag,
     "tag",
+    crate::limits::TAG_BYTES_MAX,
     "1 to 64 bytes of text that can be seen, with no space at its ends",
     |tag| {
-        (1..=crate::limits::TAG_BYTES_MAX).contains(&tag.len())
+        !tag.is_empty()
             && tag.trim() == tag
-            && crate::shown::first_unseen(tag).is_none()
+            && shown::first_unseen(tag).is_none()
     }
 );
 
@@ -418,6 +425,25 @@ mod tests {
         for good in ["a", "resize", "word-count_2", &"a".repeat(63)] {
             assert!(ModuleName::new(good).is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_said_to_be() {
+        let tag = Tag::new("x".repeat(65)).unwrap_err().to_string();
+        let shown = "x".repeat(64);
+        assert!(
+            tag.starts_with(&format!("`{shown}...` is not a tag, since it has 65 bytes: use 1 to 64")),
+            "{tag}"
+        );
+        // Few characters may be many bytes.
+        let tag = Tag::new("é".repeat(33)).unwrap_err().to_string();
+        assert!(tag.contains("é` is not a tag, since it has 66 bytes"), "{tag}");
+        let key = JobKey::new("k".repeat(129)).unwrap_err().to_string();
+        assert!(key.contains("...` is not a key, since it has 129 bytes: use 1 to 128"), "{key}");
+        let queue = QueueName::new("q".repeat(64)).unwrap_err().to_string();
+        assert!(queue.contains("is not a queue name, since it has 64 bytes: use 1 to 63"), "{queue}");
+        let queue = QueueName::new("A").unwrap_err().to_string();
+        assert!(queue.starts_with("`A` is not a queue name: use 1 to 63"), "{queue}");
     }
 
     #[test]

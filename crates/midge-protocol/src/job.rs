@@ -15,7 +15,7 @@ use crate::{
 
 /// The public states of a job, as in Oban and River.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum State {
     /// Waits for other jobs, or for a batch.
     Pending,
@@ -85,7 +85,7 @@ impl std::str::FromStr for State {
     }
 }
 
-objects!(Failure, Progress, Usage, AttemptLimits);
+objects!(State, AfterFailed, Failure, Progress, Usage, AttemptLimits);
 
 /// How an attempt failed: its cause for programs, and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,7 +250,7 @@ pub struct AttemptView {
 
 /// What becomes of a job where one that it is to run after was cancelled or discarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum AfterFailed {
     /// It is cancelled, and so are those that are to run after it, unless they say otherwise.
     #[default]

@@ -39,7 +39,12 @@ pub enum InvalidLabels {
     )]
     MetaTooLarge,
     /// A name of meta is none.
-    #[error("`meta` has the name `{}`: use 1 to {} bytes of text that can be seen", shown::name(.0), limits::TAG_BYTES_MAX)]
+    #[error(
+        "`meta` has the name `{}`, of {} bytes: use 1 to {} bytes of text that can be seen, with no space at its ends",
+        shown::line(&shown::cut(.0)),
+        .0.len(),
+        limits::TAG_BYTES_MAX
+    )]
     MetaName(String),
 }
 

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::cause::Cause;
 use crate::limits;
 use crate::manifest::{OutOfBounds, within};
+use crate::object::objects;
+use crate::shown;
 
 /// How often and how soon a job is tried again after a failure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +37,7 @@ pub struct RetryPolicy {
 /// As text, in `midge.toml` and for the command: `sidekiq`, `none`, `2s` (doubled up to an hour), `2s..1d` (doubled up to
 /// a day), `fixed 30s`, or a list such as `1s, 10s, 5m`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Backoff {
     /// `n⁴ + 15 + up to 10·(n + 1)` seconds after the n-th failure, counted from 0
     /// (Sidekiq's `lib/sidekiq/job_retry.rb`): 25 retries take about three weeks.
@@ -63,6 +65,8 @@ pub enum Backoff {
     /// No other attempt: the job is discarded at once.
     None,
 }
+
+objects!(Backoff);
 
 const WAIT_MAX_MS: u64 = limits::BACKOFF_WAIT_MAX.as_millis() as u64;
 
@@ -140,7 +144,7 @@ impl std::str::FromStr for Backoff {
     type Err = InvalidBackoff;
 
     fn from_str(text: &str) -> Result<Backoff, InvalidBackoff> {
-        parse(text).map_err(|why| InvalidBackoff { given: text.chars().take(64).collect(), why })
+        parse(text).map_err(|why| InvalidBackoff { given: shown::cut(text), why })
     }
 }
 

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 const INSTEAD: char = char::REPLACEMENT_CHARACTER;
 /// Names are cut to this: a message has room for several.
 const NAME_BYTES_MAX: usize = 100;
+/// What an error quotes of a text is cut to this: what was meant is seen by then.
+const GIVEN_CHARS_MAX: usize = 64;
 
 /// Returns text of several lines as it may be shown: a line's end and a tab stay.
 ///
@@ -66,6 +68,14 @@ pub fn first_unseen(text: &str) -> Option<(usize, char)> {
 pub fn name(name: &str) -> String {
     let kept = line(&name[..name.floor_char_boundary(NAME_BYTES_MAX)]).into_owned();
     if name.len() > NAME_BYTES_MAX { format!("{kept}... ({} bytes)", name.len()) } else { kept }
+}
+
+/// Returns a text that somebody gave for an error to quote: cut after 64 characters, with three dots where it was.
+pub fn cut(given: &str) -> String {
+    match given.char_indices().nth(GIVEN_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &given[..end]),
+        None => given.to_owned(),
+    }
 }
 
 /// Returns bytes of text as [`text`] does. What is no UTF-8 becomes `\u{fffd}`, too.
@@ -169,6 +179,12 @@ mod tests {
         assert_eq!(name("a\u{1b}[31m\r\n"), "a\u{fffd}[31m ");
         let long = "é".repeat(50_000);
         assert_eq!(name(&long), format!("{}... (100000 bytes)", "é".repeat(50)));
+    }
+
+    #[test]
+    fn what_an_error_quotes_is_seen_to_be_cut() {
+        assert_eq!(cut(&"é".repeat(64)), "é".repeat(64));
+        assert_eq!(cut(&"é".repeat(65)), format!("{}...", "é".repeat(64)));
     }
 
     #[test]

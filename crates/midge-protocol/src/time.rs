@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::shown;
+
 /// A point in time: milliseconds since the Unix epoch, between [`Timestamp::EARLIEST`] and [`Timestamp::LATEST`]. In
 /// JSON it is a text in UTC, as RFC 3339 has it, such as `2030-01-31T08:00:00.000Z`.
 ///
@@ -69,14 +71,40 @@ impl Timestamp {
 
 /// The error of a text that is no time, or one that is out of bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{given}` is not a time like 2030-01-31T08:00:00Z, from {} to {}",
-    Timestamp::EARLIEST,
-    Timestamp::LATEST
-)]
-pub struct InvalidTime {
-    /// The text, cut after 64 characters.
-    pub given: String,
+pub enum InvalidTime {
+    /// It is no time.
+    #[error(
+        "`{0}` is not a time like 2030-01-31T08:00:00Z, from {first} to {last}",
+        first = Timestamp::EARLIEST,
+        last = Timestamp::LATEST
+    )]
+    NoTime(String),
+    /// It is one, and sooner or later than midge can tell.
+    #[error(
+        "`{0}` {words}: use one from {first} to {last}",
+        words = OUT_OF_BOUNDS,
+        first = Timestamp::EARLIEST,
+        last = Timestamp::LATEST
+    )]
+    OutOfBounds(String),
+}
+
+/// What the error says of a time that is one and out of bounds, and of nothing else. serde keeps nothing but the text.
+const OUT_OF_BOUNDS: &str = "is a time out of bounds";
+
+impl InvalidTime {
+    /// Returns whether an error, of which there is only the text, is about a time that is one and out of bounds.
+    pub fn is_out_of_bounds(text: &str) -> bool {
+        text.contains(OUT_OF_BOUNDS)
+    }
+}
+
+/// Returns whether a text is a time in a year that has more than four digits, or a sign.
+fn is_of_a_far_year(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
+    // Of a year that has every day.
+    digits >= 4 && format!("2000{}", &unsigned[digits..]).parse::<jiff::Timestamp>().is_ok()
 }
 
 impl fmt::Display for Timestamp {
@@ -91,12 +119,16 @@ impl std::str::FromStr for Timestamp {
     /// Reads an RFC 3339 time such as `2030-01-31T08:00:00Z`. What is below a millisecond is left out.
     fn from_str(text: &str) -> Result<Timestamp, InvalidTime> {
         let any = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
-        text::read(text)
-            .or_else(any)
-            .filter(|millis| (Timestamp::EARLIEST.0..=Timestamp::LATEST.0).contains(millis))
-            .map(Timestamp)
-            // Cut, since it may come from the network and goes into messages.
-            .ok_or_else(|| InvalidTime { given: text.chars().take(64).collect() })
+        // Cut, since it may come from the network and goes into messages.
+        let given = || shown::cut(text);
+        match text::read(text).or_else(any) {
+            Some(millis) if (Timestamp::EARLIEST.0..=Timestamp::LATEST.0).contains(&millis) => {
+                Ok(Timestamp(millis))
+            }
+            Some(_) => Err(InvalidTime::OutOfBounds(given())),
+            None if is_of_a_far_year(text) => Err(InvalidTime::OutOfBounds(given())),
+            None => Err(InvalidTime::NoTime(given())),
+        }
     }
 }
 
@@ -178,8 +210,17 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_time_or_out_of_bounds_says_which_times_there_are() {
-        for text in ["9999-12-31T23:59:59Z", "-000001-01-01T00:00:00Z", "tomorrow", "", &"9".repeat(10_000)] {
+        let far = [
+            "9999-12-31T23:59:59Z",
+            "9999-12-30T22:00:00.001Z",
+            "-000001-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "+123456-02-29T00:00:00+02:00",
+        ];
+        let none = ["tomorrow", "", "é", "-", "2030", &"9".repeat(10_000)];
+        for (text, is_far) in far.into_iter().map(|text| (text, true)).chain(none.map(|text| (text, false))) {
             let error = text.parse::<Timestamp>().unwrap_err().to_string();
+            assert_eq!(InvalidTime::is_out_of_bounds(&error), is_far, "{error}");
             let says = "from 0000-01-01T00:00:00.000Z to 9999-12-30T22:00:00.000Z";
             assert!(error.contains(says) && error.len() < 250, "{error}");
         }

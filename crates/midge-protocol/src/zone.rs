@@ -42,7 +42,7 @@ pub fn zone(name: &str) -> Result<TimeZone, UnknownZone> {
         };
         let near = same.or_else(|| city().cloned());
         let near = near.or_else(|| nearest(name, all.iter().map(String::as_str)).map(str::to_owned));
-        UnknownZone { given: name.chars().take(64).collect(), nearest: near }
+        UnknownZone { given: crate::shown::cut(name), nearest: near }
     })
 }
 

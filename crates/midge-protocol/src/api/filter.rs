@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::job::{Cause, JobView, State};
 use crate::object::objects;
 use crate::{
-    BatchId, Fingerprint, InvalidName, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits,
+    BatchId, Fingerprint, InvalidName, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits, shown,
 };
 
-objects!(JobFilter);
+objects!(JobFilter, Sort);
 
 /// The query of `GET /v1/jobs`, and which jobs a sweep is for. A job is meant if it fits every field that is set.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ pub const PAGE_JOBS_DEFAULT: u32 = 50;
 
 /// The order of a list of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum Sort {
     /// By id, the highest first: the newest, where ids begin with their time.
     Newest,
@@ -122,11 +122,7 @@ impl FromStr for Cursor {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Cursor, InvalidName> {
-        let invalid = || InvalidName {
-            what: "point in a list",
-            given: text.chars().take(64).collect(),
-            rule: "the `next` of a page",
-        };
+        let invalid = || InvalidName::new("point in a list", text, "the `next` of a page");
         let Some((at, id)) = text.split_once('.') else {
             return text.parse().map(Cursor::Id).map_err(|_| invalid());
         };
@@ -160,7 +156,7 @@ pub fn cause(word: &str) -> Result<Cause, String> {
     let near = crate::nearest(word, Cause::KNOWN.iter().map(Cause::as_str));
     let hint = near.map(|near| format!("did you mean `{near}`?"));
     let hint = hint.unwrap_or_else(|| "use a word such as trap, 1 to 64 of a-z, 0-9 and `_`".to_owned());
-    let shown: String = word.chars().take(64).collect();
+    let shown = shown::cut(word);
     Err(format!("`{shown}` is no cause of a failure: {hint}"))
 }
 

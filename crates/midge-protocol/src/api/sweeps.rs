@@ -9,11 +9,11 @@ use crate::job::JobView;
 use crate::object::objects;
 use crate::{JobId, QueueName, Timestamp};
 
-objects!(SweepRequest, PriorityRequest, MoveRequest);
+objects!(Action, SweepRequest, PriorityRequest, MoveRequest);
 
 /// What a sweep does to each job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum Action {
     /// Runs ended jobs again, and waiting ones now. Completed ones are left alone unless the filter names their state.
     Retry,
@@ -143,9 +143,15 @@ mod tests {
         assert_eq!(read("\"retry\"").unwrap(), Action::Retry);
         assert_eq!(read(r#"{"priority": -5}"#).unwrap(), Action::Priority(-5));
         assert_eq!(read(r#"{"move": "mail"}"#).unwrap(), Action::Move("mail".parse().unwrap()));
-        for wrong in
-            ["\"priority\"", "\"restart\"", r#"{"priority": 128}"#, r#"{"move": "../x"}"#, "null", "[]"]
-        {
+        for wrong in [
+            "\"priority\"",
+            "\"restart\"",
+            r#"{"priority": 128}"#,
+            r#"{"move": "../x"}"#,
+            "null",
+            "[]",
+            r#"{"cancel": null}"#,
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

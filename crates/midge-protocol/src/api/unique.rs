@@ -26,7 +26,7 @@ pub struct Unique {
     pub on_conflict: OnConflict,
 }
 
-objects!(Unique);
+objects!(Unique, UniqueBy, UniqueState, OnConflict);
 
 impl Unique {
     /// Returns what two jobs have in common that are the same: where nobody says so, their module and args, or, with a
@@ -42,7 +42,7 @@ impl Unique {
 
 /// A part of a job that makes it the same as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum UniqueBy {
     /// The module it runs.
     Module,
@@ -56,7 +56,7 @@ pub enum UniqueBy {
 
 /// States in which a job can hold that it is unique, each of them one or more of the public ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum UniqueState {
     /// Scheduled, available or retryable.
     Waiting,
@@ -112,7 +112,7 @@ impl std::fmt::Display for UniqueStates {
 
 /// What an enqueue does where another job holds what the new one is to be the only one of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(remote = "Self", rename_all = "snake_case")]
 pub enum OnConflict {
     /// Nothing: the job that is there stays as it is.
     #[default]
