@@ -182,12 +182,17 @@ impl FlyMachines {
         let ambiguous = |source: BoxError| MachineError::Ambiguous { name: spec.name.clone(), source };
         let machine: Machine = decode(body).map_err(|e| ambiguous(e.into()))?;
         let id = MachineId::new(machine.id).map_err(|e| ambiguous(e.into()))?;
-        let Some(echo) = machine.config else { return Ok(id) };
         let sent = config_of(spec);
-        if echo.image != sent.image || echo.guest != sent.guest {
-            tracing::warn!(machine.id = %id, image = echo.image, guest = ?echo.guest, "the Machine differs from what was asked for");
-        }
-        let lost = lost(&sent, &echo);
+        let lost = match machine.config.or(machine.incomplete_config) {
+            Some(echo) => {
+                if echo.image != sent.image || echo.guest != sent.guest {
+                    tracing::warn!(machine.id = %id, image = echo.image, guest = ?echo.guest, "the Machine differs from what was asked for");
+                }
+                lost(&sent, &echo)
+            }
+            // With none it has no program either, as far as anybody can tell.
+            None => vec!["its config"],
+        };
         if lost.is_empty() {
             return Ok(id);
         }

@@ -200,6 +200,22 @@ async fn a_machine_that_came_out_without_what_was_sent_is_destroyed() {
 }
 
 #[tokio::test]
+async fn a_machine_of_which_only_an_id_came_out_is_destroyed_too() {
+    for config in [json!({}), json!({"config": null})] {
+        let stub = Stub::default();
+        let mut bare = json!({"id": "a1", "state": "created"});
+        bare.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        let client = stub.answer(200, bare).answer(200, json!({"ok": true})).client().await;
+        let error = client.create(&spec(), Launch::Now).await.unwrap_err();
+        assert!(
+            matches!(&error, MachineError::Invalid(why) if why == "the Machine came out without its config"),
+            "{error:?}"
+        );
+        assert_eq!(stub.asked()[1], "DELETE /v1/apps/jobs/machines/a1?force=true");
+    }
+}
+
+#[tokio::test]
 async fn a_spec_that_is_refused_is_never_sent() {
     let stub = Stub::default();
     let client = stub.client().await;
