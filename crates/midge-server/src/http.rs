@@ -36,6 +36,17 @@ pub(crate) use bodies::Bodies;
 use crate::midge::Midge;
 use crate::operations::JobContent;
 
+/// Reads JSON of a caller, such as a job of a file.
+///
+/// # Errors
+/// A text for people: which field is wrong, what it must be, and where it stands, as the API says it of a body.
+pub fn read_json<T: serde::de::DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(json).map_err(|error| {
+        let text = wrong::in_body::<T>(json, &error).text;
+        text.strip_prefix("the body ").map_or(text.clone(), |rest| format!("it {rest}"))
+    })
+}
+
 /// The longest that a caller may let an answer wait. It asks again after that.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 

@@ -106,6 +106,7 @@ mod start;
 pub use catalog::{Catalog, CatalogError};
 pub use clock::{Clock, SystemClock};
 pub use error::ServiceError;
+pub use http::read_json;
 pub use midge::Midge;
 pub use midge_core::Retention;
 pub use midge_listen::{ConnectionLimits, Connections, Counts, serve};

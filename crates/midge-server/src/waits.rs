@@ -27,7 +27,9 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
             ("after_batch", format!("it is to run when {when} of batch {batch}"))
         }
         WhyWaiting::ModuleNotServed => {
-            ("module_not_served", "no module of this name is served now".to_owned())
+            let text = "no module of this name is served now: add it to midge.toml, run `midge build` and start the server \
+                        with that, or cancel the job";
+            ("module_not_served", text.to_owned())
         }
         WhyWaiting::ModuleIsPaused(pause) => ("module_is_paused", paused("module", pause, now)),
         WhyWaiting::JobsAreHeld { jobs } => {
@@ -150,7 +152,11 @@ mod tests {
             (WhyWaiting::Scheduled { at: at(3_600) }, "scheduled for 13:05 UTC"),
             (WhyWaiting::Scheduled { at: at(86_400) }, "scheduled for 2026-11-27 12:05 UTC"),
             (WhyWaiting::TriedAgain { at: at(60) }, "tried again at 12:06 UTC"),
-            (WhyWaiting::ModuleNotServed, "no module of this name is served now"),
+            (
+                WhyWaiting::ModuleNotServed,
+                "no module of this name is served now: add it to midge.toml, run `midge build` and start the server with that, \
+                 or cancel the job",
+            ),
             (WhyWaiting::JobsAreHeld { jobs: 1 }, "1 job is held: a module is paused or not served"),
             (WhyWaiting::JobsAreHeld { jobs: 20 }, "20 jobs are held: a module is paused or not served"),
             (

@@ -15,7 +15,7 @@ use midge_store::StoreError;
 use serde::de::DeserializeOwned;
 
 use super::bodies::Held;
-use super::wrong;
+use super::wrong::{self, Wrong};
 use crate::error::ServiceError;
 use crate::midge::Midge;
 
@@ -37,6 +37,13 @@ impl Failed {
 
     pub(crate) fn invalid(error: impl Into<String>) -> Failed {
         Failed::new(StatusCode::BAD_REQUEST, "invalid", error)
+    }
+
+    /// Makes the answer to a request that has not the right form, or has it and a value that cannot be.
+    fn wrong(wrong: Wrong) -> Failed {
+        let status =
+            if wrong.is_out_of_bounds { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
+        Failed::new(status, "invalid", wrong.text)
     }
 
     pub(crate) fn not_found(error: impl Into<String>) -> Failed {
@@ -231,7 +238,7 @@ impl<T: DeserializeOwned> FromRequest<Midge> for Body<T> {
         let bytes: &[u8] = if held.bytes.is_empty() { b"{}" } else { &held.bytes };
         match serde_json::from_slice(bytes) {
             Ok(value) => Ok(Body { value, held }),
-            Err(error) => Err(Failed::invalid(wrong::in_body::<T>(bytes, &error))),
+            Err(error) => Err(Failed::wrong(wrong::in_body::<T>(bytes, &error))),
         }
     }
 }
@@ -243,12 +250,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = Failed;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Params<T>, Failed> {
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        if let Some(error) = wrong::no_text_in_query(&query) {
+            return Err(Failed::invalid(error));
+        }
         match Query::from_request_parts(parts, state).await {
             Ok(Query(value)) => Ok(Params(value)),
             Err(rejection) => {
                 // What it adds to its source is in axum's words.
                 let told = std::error::Error::source(&rejection).map(ToString::to_string);
-                Err(Failed::invalid(wrong::in_query(&told.unwrap_or_else(|| rejection.body_text()))))
+                let told = told.unwrap_or_else(|| rejection.body_text());
+                Err(Failed::wrong(wrong::in_query(&query, &told)))
             }
         }
     }
@@ -276,7 +288,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Number {
         let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
         let number = text.parse().ok().filter(|number| *number <= i64::MAX as u64);
         number.map(Number).ok_or_else(|| {
-            let shown: String = text.chars().take(64).collect();
+            let shown = midge_protocol::shown::cut(&text);
             Failed::invalid(format!("`{shown}` is not the number of a sweep: use one such as 7"))
         })
     }

@@ -296,6 +296,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bodies_of_callers_and_of_hosts_take_no_room_from_each_other() {
+        let bodies = Bodies {
+            callers: Room::new(MAX, MAX, SOON, NEVER),
+            hosts: Room::new(MAX, MAX, SOON, NEVER),
+            ..Bodies::default()
+        };
+        let largest = || Body::from(vec![7; MAX]);
+        let of_caller = bodies.callers.read(largest()).await.unwrap();
+        assert_eq!(status(bodies.callers.read(largest()).await), 503);
+        let of_host = bodies.read_of_host(&name("m1"), largest()).await.unwrap();
+        assert_eq!(status(bodies.read_of_host(&name("m2"), largest()).await), 503);
+        drop(of_caller);
+        assert_eq!(status(bodies.callers.read(largest()).await), 200, "whatever hosts hold");
+        drop(of_host);
+    }
+
+    #[tokio::test]
     async fn a_heartbeat_does_not_wait_for_large_bodies_of_other_hosts() {
         let bodies = Bodies { hosts: Room::new(MAX, 0, SOON, NEVER), ..Bodies::default() };
         let body = |bytes| Body::from(vec![7; bytes]);

@@ -4,7 +4,8 @@
 
 use std::borrow::Cow;
 
-use midge_protocol::{limits, nearest};
+use midge_protocol::api::PAGE_JOBS_MAX;
+use midge_protocol::{InvalidTime, Timestamp, limits, nearest};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_path_to_error::{Path, Segment};
@@ -14,35 +15,150 @@ const JOBS: &str = "jobs";
 /// What an id must be.
 const UUID: &str = "a UUID such as \"0190b3e4-7d5c-7c3a-9f00-0123456789ab\"";
 
-/// Says why a body is not what it should be.
-pub(super) fn in_body<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> String {
-    let at = format!("at line {} column {}", error.line(), error.column());
-    let told = error.to_string();
-    let told = told.strip_suffix(&format!(" {at}")).unwrap_or(&told);
-    if !error.is_data() {
-        return format!("the body is not JSON: {} {at}", syntax(told));
-    }
-    // Read once more, with an eye on where: most bodies are right, and need it not.
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut reader) else { return told.to_owned() };
-    let path = error.path();
-    match job_of(path).and_then(|index| id_of_job(bytes, index)) {
-        Some(id) => format!("{} {at}, in job {id}", field(&path.to_string(), told)),
-        // Of the body as a whole it is plain where it stands.
-        None if path.iter().next().is_none() && error.inner().column() == 0 => field(".", told),
-        None => format!("{} {at}", field(&path.to_string(), told)),
+/// What is wrong with a request.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    /// The field, what it is to be, and where it stands.
+    pub(super) text: String,
+    /// Whether a number or a time is one, and out of its bounds: the request has the right form.
+    pub(super) is_out_of_bounds: bool,
+}
+
+impl Wrong {
+    fn new(text: String, told: &str) -> Wrong {
+        let integer =
+            told.strip_prefix("invalid value: integer ").and_then(|rest| rest.rsplit_once(", expected "));
+        let is_out_of_bounds =
+            integer.is_some_and(|(_, expected)| is_whole(expected)) || InvalidTime::is_out_of_bounds(told);
+        Wrong { text, is_out_of_bounds }
     }
 }
 
+/// Says why a body is not what it should be.
+pub(super) fn in_body<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Wrong {
+    let at = format!("at line {} column {}", error.line(), error.column());
+    let told = error.to_string();
+    let told = told.strip_suffix(&format!(" {at}")).unwrap_or(&told);
+    // serde_json tells some of what is JSON, and is not what was asked for, as if it were none.
+    if !error.is_data() && serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
+        return Wrong::new(format!("the body is not JSON: {} {at}", syntax(told)), told);
+    }
+    // Read once more, with an eye on where: most bodies are right, and need it not.
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let Err(again) = serde_path_to_error::deserialize::<_, T>(&mut reader) else {
+        return Wrong::new(told.to_owned(), told);
+    };
+    let path = again.path();
+    let what = match half_of_a_pair(bytes, error) {
+        Some(escape) => format!(
+            "{} holds `{escape}`, which is half of a pair and no character: leave it out, or write both halves,",
+            named(&path.to_string())
+        ),
+        None => field(&path.to_string(), told),
+    };
+    let text = match job_of(path).and_then(|index| id_of_job(bytes, index)) {
+        Some(id) => format!("{what} {at}, in job {id}"),
+        // Of the body as a whole it is plain where it stands.
+        None if path.iter().next().is_none() && again.inner().column() == 0 => what,
+        None => format!("{what} {at}"),
+    };
+    Wrong::new(text, told)
+}
+
+/// Returns the escape that stands for no character, where an error is about one.
+fn half_of_a_pair<'a>(bytes: &'a [u8], error: &serde_json::Error) -> Option<&'a str> {
+    if !error.is_syntax() || !error.to_string().contains("hex escape") {
+        return None;
+    }
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n').take(error.line() - 1);
+    let at: usize = lines.map(<[u8]>::len).sum::<usize>() + error.column();
+    // It is found where it ends, or at what stands behind it and is not its other half.
+    let before = std::str::from_utf8(&bytes[..at.min(bytes.len())]).ok()?;
+    let is_half = |start: usize| {
+        let unit = bytes.get(start + 2..start + 6).and_then(|digits| std::str::from_utf8(digits).ok());
+        let unit = unit.and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        unit.is_some_and(|unit| (0xd800..0xe000).contains(&unit))
+    };
+    let start = before.rmatch_indices("\\u").map(|(start, _)| start).find(|start| is_half(*start))?;
+    std::str::from_utf8(&bytes[start..start + 6]).ok()
+}
+
 /// Says why a query is not what it should be, by what serde said of it, which begins with the parameter's name.
-pub(super) fn in_query(told: &str) -> String {
+pub(super) fn in_query(query: &str, told: &str) -> Wrong {
     let (name, told) = told.split_once(": ").unwrap_or((".", told));
-    format!("{} in the query", field(name, told))
+    let parameter = Parameter::all(query).find(|parameter| parameter.name == name);
+    let at = parameter.as_ref().map(|parameter| format!(" at byte {}", parameter.at)).unwrap_or_default();
+    let wrong = Wrong::new(format!("{} in the query{at}", field(name, told)), told);
+    let is_integer = |text: &str| {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let is_out_of_bounds = wrong.is_out_of_bounds
+        || is_no_number(told) && parameter.is_some_and(|parameter| is_integer(parameter.value));
+    Wrong { is_out_of_bounds, ..wrong }
+}
+
+/// Says which parameter of a query holds bytes that are no text, if one does.
+pub(super) fn no_text_in_query(query: &str) -> Option<String> {
+    Parameter::all(query)
+        .find(|parameter| !is_text(parameter.value) || !is_text(parameter.name))
+        .map(|parameter| format!("`{}` must be UTF-8 in the query at byte {}", parameter.name, parameter.at))
+}
+
+/// A parameter of a query as it is written there.
+struct Parameter<'a> {
+    name: &'a str,
+    value: &'a str,
+    /// Where the value begins, in bytes from 0.
+    at: usize,
+}
+
+impl Parameter<'_> {
+    fn all(query: &str) -> impl Iterator<Item = Parameter<'_>> {
+        let mut begin = 0;
+        query.split('&').map(move |pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let at = begin + (name.len() + 1).min(pair.len());
+            begin += pair.len() + 1;
+            Parameter { name, value, at }
+        })
+    }
+}
+
+/// Returns whether what a part of a query stands for is UTF-8.
+fn is_text(written: &str) -> bool {
+    let mut bytes = Vec::with_capacity(written.len());
+    let mut rest = written.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let escaped = behind.first_chunk::<2>().filter(|_| *first == b'%');
+        let escaped = escaped.and_then(|digits| std::str::from_utf8(digits).ok());
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    std::str::from_utf8(&bytes).is_ok()
+}
+
+/// Returns whether a text of a query was to be a number and is none, or none of the type.
+fn is_no_number(told: &str) -> bool {
+    ["invalid digit", "cannot parse integer", "number too large"].iter().any(|words| told.starts_with(words))
+}
+
+/// Calls the field at a path by its name; the body itself is at `.`.
+fn named(path: &str) -> String {
+    if matches!(path, "." | "?") { "the body".to_owned() } else { format!("`{path}`") }
 }
 
 /// Says what is wrong with the field at a path; the body itself is at `.`.
 fn field(path: &str, told: &str) -> String {
-    let what = if matches!(path, "." | "?") { "the body".to_owned() } else { format!("`{path}`") };
+    let what = named(path);
     for words in ["invalid type: ", "invalid value: "] {
         if let Some((given, expected)) =
             told.strip_prefix(words).and_then(|rest| rest.rsplit_once(", expected "))
@@ -71,9 +187,10 @@ fn field(path: &str, told: &str) -> String {
     if told.starts_with("UUID parsing failed") {
         return format!("{what} must be {UUID}");
     }
-    let not_a_number = ["invalid digit", "cannot parse integer", "number too large"];
-    if not_a_number.iter().any(|words| told.starts_with(words)) {
-        return format!("{what} must be a whole number, 0 or more, and not too large");
+    if is_no_number(told) {
+        let wanted =
+            whole_of(path).unwrap_or_else(|| "a whole number, 0 or more, and not too large".to_owned());
+        return format!("{what} must be {wanted}");
     }
     match what.as_str() {
         "the body" => told.to_owned(),
@@ -85,10 +202,19 @@ fn field(path: &str, told: &str) -> String {
 
 /// Returns what a whole number must be whose field has bounds of its own, narrower than those of its type.
 fn whole_of(path: &str) -> Option<String> {
-    let (least, most) = match path.rsplit('.').next()? {
+    let field = path.rsplit('.').next()?;
+    let millis = |longest: std::time::Duration| (1, longest.as_millis() as i64);
+    let (least, most) = match field.split('[').next()? {
         "max_attempts" => (1, i64::from(limits::ATTEMPTS_MAX)),
         "priority" => (i64::from(*limits::PRIORITIES.start()), i64::from(*limits::PRIORITIES.end())),
         "jitter_percent" => (0, 100),
+        "limit" => (1, i64::from(PAGE_JOBS_MAX)),
+        "time_limit_ms" => millis(limits::TIME_LIMIT_MAX),
+        "base_ms" | "cap_ms" | "wait_ms" | "waits_ms" => millis(limits::BACKOFF_WAIT_MAX),
+        "in_ms" | "expires_in_ms" | "retry_for_ms" | "for_ms" => {
+            let least = if field == "in_ms" { 0 } else { 1 };
+            return Some(format!("a whole number from {least} on, which ends by {}", Timestamp::LATEST));
+        }
         _ => return None,
     };
     Some(format!("a whole number from {least} to {most}"))
@@ -206,7 +332,7 @@ mod tests {
     use super::*;
 
     fn said<T: DeserializeOwned + std::fmt::Debug>(body: &str) -> String {
-        in_body::<T>(body.as_bytes(), &serde_json::from_str::<T>(body).unwrap_err())
+        in_body::<T>(body.as_bytes(), &serde_json::from_str::<T>(body).unwrap_err()).text
     }
 
     #[test]
@@ -219,7 +345,34 @@ mod tests {
                 r#""max_attempts": -1"#,
                 "`max_attempts` must be a whole number from 1 to 1000, not -1 at line 1",
             ),
-            (r#""in_ms": 1.5"#, "`in_ms` must be a whole number from 0 to 18446744073709551615, not 1.5 at"),
+            (
+                r#""in_ms": -5"#,
+                "`in_ms` must be a whole number from 0 on, which ends by 9999-12-30T22:00:00.000Z, not -5 at",
+            ),
+            (
+                r#""time_limit_ms": 1.5"#,
+                "`time_limit_ms` must be a whole number from 1 to 86400000, not 1.5 at",
+            ),
+            (
+                r#""backoff": 5"#,
+                "`backoff` must be one of \"sidekiq\", \"exponential\", \"fixed\", \"list\", \"none\", not 5 at line 1",
+            ),
+            (r#""backoff": {}"#, "not an empty object at line 1"),
+            (r#""backoff": "fixed""#, "`backoff` must be {\"fixed\": ...}, not \"fixed\" at"),
+            (r#""backoff": {"sidekiq": null}"#, "`backoff` must be \"sidekiq\" alone, not an object at"),
+            (r#""backoff": {"fixed": [5]}"#, "`backoff.fixed` must be an object, not a list at"),
+            (
+                r#""backoff": {"list": {"waits_ms": [-1]}}"#,
+                "`backoff.list.waits_ms[0]` must be a whole number from 1 to 2592000000, not -1",
+            ),
+            (r#""unique": {"on_conflict": 5}"#, "`unique.on_conflict` must be one of \"keep\", "),
+            (
+                r#""key": "a\ud800""#,
+                r"`key` holds `\ud800`, which is half of a pair and no character: leave it out, or write both halves, at line 1",
+            ),
+            (r#""tags": ["ok", "\udc00"]"#, r"`tags[1]` holds `\udc00`, which is half"),
+            (r#""meta": {"by": "\ud83dx"}"#, r"`meta.by` holds `\ud83d`, which is half"),
+            (r#""unique": {"text": "\n\ud83d\ud83d"}"#, r"`unique.text` holds `\ud83d`, which is half"),
             (r#""in_ms": "5""#, "not \"5\" at line 1"),
             (r#""priority": 1000"#, "`priority` must be a whole number from -100 to 100, not 1000 at"),
             (r#""queue": true"#, "`queue` must be a string, not true at"),
@@ -262,10 +415,15 @@ mod tests {
             ("", "the body is not JSON: it ends too early, at line 1 column 0"),
             ("hello", "the body is not JSON: there is no value at line 1 column 1"),
             (r#"{"module": "a""#, "the body is not JSON: it ends too early, at line 1 column 14"),
+            (r#"{"module": "a", "key": "\u12"}"#, "the body is not JSON: "),
             (r#"{"module": "a"} x"#, "the body is not JSON: there is more after its end at line 1 column 17"),
             ("{module: 1}", "the body is not JSON: a key is not in quotes at line 1 column 2"),
         ] {
-            assert_eq!(said::<EnqueueRequest>(body), says, "{body}");
+            assert!(
+                said::<EnqueueRequest>(body).starts_with(says),
+                "{body}: {}",
+                said::<EnqueueRequest>(body)
+            );
         }
     }
 
@@ -274,7 +432,7 @@ mod tests {
         for (told, says) in [
             (
                 "limit: invalid digit found in string",
-                "`limit` must be a whole number, 0 or more, and not too large in",
+                "`limit` must be a whole number from 1 to 1000 in the query at byte 10",
             ),
             (
                 "state: unknown variant `runing`, expected one of `running`, `completed`",
@@ -286,8 +444,41 @@ mod tests {
             ),
             ("queue: `A` is not a queue name: use a", "`queue`: `A` is not a queue name: use a in the query"),
         ] {
-            let said = in_query(told);
+            let said = in_query("a=1&limit=x&state=running", told).text;
             assert!(said.starts_with(says), "{said}");
+        }
+        assert_eq!(no_text_in_query("text=caf%c3%a9&key=a%zz%"), None);
+        assert_eq!(
+            no_text_in_query("a=1&text=a%ff"),
+            Some("`text` must be UTF-8 in the query at byte 9".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_number_or_a_time_that_is_one_and_cannot_be_has_the_right_form() {
+        let of = |body: &str| {
+            in_body::<EnqueueRequest>(
+                body.as_bytes(),
+                &serde_json::from_str::<EnqueueRequest>(body).unwrap_err(),
+            )
+        };
+        for (more, is_out_of_bounds) in [
+            (r#""priority": 128"#, true),
+            (r#""max_attempts": -1"#, true),
+            (r#""max_attempts": 4294967296"#, true),
+            (r#""max_attempts": 1.5"#, false),
+            (r#""max_attempts": "5""#, false),
+            (r#""scheduled_at": "9999-12-31T23:59:59Z""#, true),
+            (r#""scheduled_at": "noon""#, false),
+        ] {
+            let wrong = of(&format!(r#"{{"module": "hello", {more}}}"#));
+            assert_eq!(wrong.is_out_of_bounds, is_out_of_bounds, "{wrong:?}");
+        }
+        for (value, is_out_of_bounds) in
+            [("-1", true), ("99999999999", true), ("x", false), ("1e3", false), ("", false)]
+        {
+            let wrong = in_query(&format!("limit={value}"), "limit: invalid digit found in string");
+            assert_eq!(wrong.is_out_of_bounds, is_out_of_bounds, "{value}: {wrong:?}");
         }
     }
 

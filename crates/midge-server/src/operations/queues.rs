@@ -156,9 +156,9 @@ pub(super) fn pause(request: PauseRequest, now: Timestamp) -> Result<Pause, Serv
             ));
         }
         (None, Some(millis)) => Some(now.checked_after(Duration::from_millis(millis)).ok_or_else(|| {
-            let (latest, most) = (Timestamp::LATEST, Timestamp::LATEST.since(now).as_millis());
+            let latest = Timestamp::LATEST;
             ServiceError::Invalid(format!(
-                "`for_ms` is {millis}, which is after {latest}: use at most {most}"
+                "`for_ms` is {millis}, and no pause ends after {latest}: use less, so that it ends before that"
             ))
         })?),
         (until, None) => until,

@@ -154,14 +154,12 @@ fn view(
         None => None,
     };
     let queue = queue_of(catalog, entry).cloned();
-    let waits = |code: &str, text: String| Some(Waits { code: code.to_owned(), text });
+    // That its module is served, the manifest was asked when it was read.
     let waits = match &queue {
-        _ if catalog.module(&entry.module).is_err() => {
-            waits("module_not_served", format!("no module `{}` is served now: its ticks wait", entry.module))
-        }
-        Some(queue) if is_full(catalog.policy(queue).max_jobs, rows.jobs_waiting(queue)?, 1) => {
-            waits("queue_full", format!("queue `{queue}` is full: its ticks wait"))
-        }
+        Some(queue) if is_full(catalog.policy(queue).max_jobs, rows.jobs_waiting(queue)?, 1) => Some(Waits {
+            code: "queue_full".to_owned(),
+            text: format!("queue `{queue}` is full: its ticks wait"),
+        }),
         _ => None,
     };
     let next = schedule.next_runs(entry, &ticks, NEXT_RUNS, now);

@@ -31,6 +31,12 @@ pub const BACKOFFS: &[&str] = &[
     r#"{"list":{"waits_ms":[]}}"#,
     r#"{"list":{"waits_ms":[1,2592000000]}}"#,
     r#"{"fixed":{"wait_ms":1},"list":{"waits_ms":[1]}}"#,
+    r#"{"fixed":[5]}"#,
+    r#"{"list":[[1,2]]}"#,
+    r#"{"sidekiq":null}"#,
+    r#""fixed""#,
+    "{}",
+    "5",
 ];
 
 /// Values of `backoff_by_cause`.
@@ -41,6 +47,8 @@ pub const BY_CAUSE: &[&str] = &[
     r#"{"trap":"none","trap":"sidekiq"}"#,
     r#"{"refused":"sidekiq"}"#,
     r#"{"":"none"}"#,
+    r#"{"trap":{"fixed":[5]}}"#,
+    r#"[["trap","none"]]"#,
     r#"{"\u001b[31m":"none"}"#,
 ];
 
@@ -70,11 +78,11 @@ async fn what_cannot_be_is_refused_with_what_may() {
         ),
         (
             r#""expires_in_ms": 18446744073709551615"#,
-            "no job can expire after 9999-12-30T22:00:00.000Z: use at most 2",
+            "no job can expire after 9999-12-30T22:00:00.000Z: use less, so that it ends before that",
         ),
         (
             r#""retry_for_ms": 253402300800000"#,
-            "no job is tried again after 9999-12-30T22:00:00.000Z: use at most 2",
+            "no job is tried again after 9999-12-30T22:00:00.000Z: use less, so that it ends before that",
         ),
         (r#""retry_for_ms": 0"#, "use a later `retry_until`"),
         (

@@ -11,6 +11,7 @@ use midge_server::{Catalog, JobContent};
 use midge_store::{MemoryStore, SqliteStore};
 use serde_json::json;
 
+use crate::routes::{ROUTES, UNKNOWN};
 use crate::stage::{BEARER, HELLO, LATER, Server, done, running};
 
 #[tokio::test]
@@ -290,6 +291,13 @@ async fn the_page_shows_jobs_and_its_buttons_work_only_from_itself() {
 #[tokio::test]
 async fn with_a_token_nothing_opens_without_it() {
     let server = Server::with_token().await;
+    for (path, methods) in ROUTES {
+        let path = path.replace("ID", UNKNOWN);
+        for method in methods.split(',') {
+            let reply = server.send(method, &path, &[], "").await;
+            assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{method} {path}");
+        }
+    }
     for path in ["/", "/v1/jobs", "/v1/queues", "/v1/machines", "/v1/modules"] {
         let reply = server.send("GET", path, &[], "").await;
         assert_eq!(reply.status, StatusCode::UNAUTHORIZED, "{path}");

@@ -12,10 +12,25 @@ async fn no_job_is_scheduled_for_a_time_that_cannot_be_shown() {
     let server = Server::start().await;
     for millis in [253_402_300_800_000_u64, i64::MAX as u64, u64::MAX] {
         let reply = server.enqueue(format!(r#"{{"module": "hello", "in_ms": {millis}}}"#)).await;
-        reply.refused(422, "after 9999-12-30T22:00:00.000Z: use at most 2");
+        reply.refused(422, "after 9999-12-30T22:00:00.000Z: use less, so that it ends before that");
     }
-    let late = r#"{"module": "hello", "scheduled_at": "9999-12-31T23:59:59Z"}"#;
-    server.enqueue(late).await.refused(400, "to 9999-12-30T22:00:00.000Z");
+    let pause = r#"{"for_ms": 253402300800000}"#;
+    let reply = server.call("POST", "/v1/queues/default/pause", pause).await;
+    reply.refused(422, "after 9999-12-30T22:00:00.000Z: use less");
+    // Whether it is said as a span or as a time.
+    for at in ["scheduled_at", "expires_at", "retry_until"] {
+        let late = format!(r#"{{"module": "hello", "{at}": "9999-12-31T23:59:59Z"}}"#);
+        let reply = server.enqueue(late).await;
+        reply.refused(
+            422,
+            "is a time out of bounds: use one from 0000-01-01T00:00:00.000Z to 9999-12-30T22:00:00.000Z",
+        );
+    }
+    let pause = r#"{"until": "10000-01-01T00:00:00Z"}"#;
+    let reply = server.call("POST", "/v1/queues/default/pause", pause).await;
+    reply.refused(422, "`until`: `10000-01-01T00:00:00Z` is a time out of bounds");
+    let reply = server.get("/v1/jobs?since=9999-12-31T23:59:59Z").await;
+    reply.refused(422, "`since`: `9999-12-31T23:59:59Z` is a time out of bounds");
     let latest = server.enqueued(r#"{"module": "hello", "scheduled_at": "9999-12-30T22:00:00Z"}"#).await;
     let job: JobView = server.get(&format!("/v1/jobs/{latest}/wait")).await.parse();
     assert_eq!(job.scheduled_at, Timestamp::LATEST);
@@ -44,10 +59,58 @@ async fn a_list_is_no_request() {
 }
 
 #[tokio::test]
+async fn what_comes_with_a_word_is_an_object_and_a_word_alone_is_no_object() {
+    let server = Server::start().await;
+    for (more, says) in [
+        (r#""backoff": {"fixed": [5]}"#, "`backoff.fixed` must be an object, not a list"),
+        (
+            r#""backoff": {"exponential": [1000, 2000]}"#,
+            "`backoff.exponential` must be an object, not a list",
+        ),
+        (r#""backoff": {"list": [[1, 2]]}"#, "`backoff.list` must be an object, not a list"),
+        (r#""backoff": {"sidekiq": null}"#, "`backoff` must be \"sidekiq\" alone, not an object"),
+        (r#""backoff": 5"#, "`backoff` must be one of \"sidekiq\", "),
+        (r#""backoff": {}"#, "not an empty object"),
+        (
+            r#""backoff_by_cause": {"trap": {"fixed": [5]}}"#,
+            "`backoff_by_cause.trap.fixed` must be an object",
+        ),
+        (r#""backoff_by_cause": [["trap", "none"]]"#, "must be an object of at most"),
+        (r#""after_failed": {"wait": null}"#, "`after_failed` must be \"wait\" alone, not an object"),
+        (r#""after_failed": 5"#, "`after_failed` must be one of \"cancel\", \"go_on\", \"wait\", not 5"),
+        (r#""unique": {"on_conflict": {"keep": null}}"#, "`unique.on_conflict` must be \"keep\" alone"),
+        (r#""unique": {"by": [{"module": null}]}"#, "`unique.by[0]` must be \"module\" alone"),
+        (r#""unique": {"states": [{"waiting": null}]}"#, "`unique.states[0]` must be \"waiting\" alone"),
+    ] {
+        server.enqueue(format!(r#"{{"module": "hello", {more}}}"#)).await.refused(400, says);
+    }
+    for (sweep, says) in [
+        (r#""action": {"cancel": null}"#, "`action` must be \"cancel\" alone, not an object"),
+        (r#""action": "priority""#, "`action` must be {\"priority\": ...}, not \"priority\""),
+        (r#""action": "move""#, "`action` must be {\"move\": ...}, not \"move\""),
+        (
+            r#""action": 5"#,
+            "`action` must be one of \"retry\", \"cancel\", \"delete\", \"priority\", \"move\", not 5",
+        ),
+        (r#""action": ["priority", 5]"#, "`action` must be one of \"retry\", "),
+        (r#""action": {"move": 5}"#, "`action.move` must be a string, not 5"),
+        (
+            r#""action": "retry", "filter": {"state": {"running": null}}"#,
+            "`filter.state` must be \"running\" alone",
+        ),
+    ] {
+        server.call("POST", "/v1/sweeps", format!("{{{sweep}}}")).await.refused(400, says);
+    }
+    assert_eq!(server.get("/v1/jobs").await.json()["jobs"].as_array().unwrap().len(), 0);
+}
+
+#[tokio::test]
 async fn args_that_no_guest_could_read_are_refused_with_their_position() {
     let server = Server::start().await;
     let reply = server.enqueue(r#"{"module": "hello", "args": {"a": ["\ud800"]}}"#).await;
     reply.refused(422, r"`\ud800` at byte 8");
+    let reply = server.enqueue(r#"{"module": "hello", "key": "a\ud800"}"#).await;
+    reply.refused(400, r"`key` holds `\ud800`, which is half of a pair");
     let deep = format!(r#"{{"module": "hello", "args": {}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
     server.enqueue(&deep).await.refused(422, "nested deeper than 100 at byte 100");
     server.enqueued(r#"{"module": "hello", "args": {"a": ["\ud83d\ude00"]}}"#).await;
@@ -144,7 +207,14 @@ async fn a_failures_message_is_cut_and_its_wait_has_a_bound() {
 
 #[tokio::test]
 async fn a_failure_under_one_of_midges_own_words_is_a_failure() {
-    for cause in [Cause::Snoozed, Cause::HandedBack, Cause::MachineLost, Cause::Cancelled] {
+    for cause in [
+        Cause::Snoozed,
+        Cause::HandedBack,
+        Cause::MachineLost,
+        Cause::Cancelled,
+        Cause::Expired,
+        Cause::Unmet,
+    ] {
         let (server, mut host, attempt) = running().await;
         host.finish(attempt, Outcome::Failed(Failure::new(cause.clone(), "not mine to say"))).await;
         let ended = server.job(attempt.job).await.attempts.remove(0);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use midge_protocol::api::{ApiError, BulkEnqueued, Enqueued, JobDetail, JobPage, Machines, Queues};
+use midge_protocol::api::{
+    ApiError, BatchMade, BulkEnqueued, Enqueued, JobDetail, JobPage, Machines, Queues,
+};
 use midge_protocol::exchange::{Answer, AttemptRef, Finished, LogChunk, Outcome, Running, decode, encode};
 use midge_protocol::job::{Cause, Failure, Progress, State, Usage};
 use midge_protocol::manifest::QueuePolicy;
@@ -14,8 +16,9 @@ use midge_store::{MemoryStore, Store};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::stage::{Host, Reply, Server};
+use crate::stage::{Host, JSON, Reply, Server};
 
+const HOST: (&str, &str) = ("host", "localhost");
 /// Requests of one run.
 const REQUESTS: usize = 150;
 /// Seeds that are tried. One that once failed stays in the list.
@@ -327,6 +330,132 @@ async fn read_back(server: &Server, jobs: &BTreeMap<JobId, Option<String>>) {
     server.get("/v1/machines").await.parse::<Machines>();
 }
 
+/// An object of fields, each likely of its kind, and now and then of any.
+fn object(chance: &mut StdRng, fields: &[(&str, &[&str])]) -> String {
+    let mut written = Vec::new();
+    for (field, of_its_kind) in fields {
+        match chance.random_range(0..8) {
+            0..5 => written.push(format!("\"{field}\":{}", pick(chance, of_its_kind))),
+            5 => written.push(format!("\"{field}\":{}", value(chance))),
+            _ => {}
+        }
+    }
+    format!("{{{}}}", written.join(","))
+}
+
+const ACTIONS: &[&str] = &[
+    r#""retry""#,
+    r#""cancel""#,
+    r#""delete""#,
+    r#"{"priority":-100}"#,
+    r#"{"priority":127}"#,
+    r#"{"priority":128}"#,
+    r#"{"move":"default"}"#,
+    r#"{"move":"\u0000"}"#,
+    r#"{"cancel":null}"#,
+    r#""priority""#,
+];
+const FILTERS: &[&str] = &[
+    "{}",
+    "[]",
+    r#"{"state":"available"}"#,
+    r#"{"state":{"running":null}}"#,
+    r#"{"tag":"a","key":"acme"}"#,
+    r#"{"text":"","args":"a"}"#,
+    r#"{"limit":1}"#,
+    r#"{"since":"0000-01-01T00:00:00Z","until":"9999-12-30T22:00:00Z"}"#,
+    r#"{"until":"9999-12-31T00:00:00Z"}"#,
+];
+const CALLBACKS: &[&str] = &[
+    r#"{"module":"hello"}"#,
+    r#"{"module":"hello","in_ms":18446744073709551615}"#,
+    "{}",
+    "[]",
+    r#""hello""#,
+];
+
+/// Asks for all else that changes something, with extremes of each field.
+async fn ask_for_the_rest(server: &Server, chance: &mut StdRng, jobs: &[JobId]) {
+    let job = |chance: &mut StdRng| jobs[chance.random_range(0..jobs.len())];
+    let mut batch = None;
+    for _ in 0..REQUESTS {
+        let (path, body) = match chance.random_range(0..9) {
+            0 | 1 => {
+                let what =
+                    pick(chance, &["queues/default", "queues/none", "modules/hello", "schedules/nightly"]);
+                let reason = pick(chance, TEXTS).to_owned();
+                let fields: [(&str, &[&str]); 4] =
+                    [("reason", &[&reason]), ("by", TEXTS), ("until", TIMES), ("for_ms", NUMBERS)];
+                (format!("{what}/pause"), object(chance, &fields))
+            }
+            2 | 3 => {
+                let fields: [(&str, &[&str]); 4] = [
+                    ("action", ACTIONS),
+                    ("filter", FILTERS),
+                    ("dry_run", &["true", "false"]),
+                    ("all", &["true", "1"]),
+                ];
+                ("sweeps".to_owned(), object(chance, &fields))
+            }
+            4 => {
+                let fields: [(&str, &[&str]); 5] = [
+                    ("id", TEXTS),
+                    ("name", TEXTS),
+                    ("on_completed", CALLBACKS),
+                    ("on_ended", CALLBACKS),
+                    ("on_failure", CALLBACKS),
+                ];
+                ("batches".to_owned(), object(chance, &fields))
+            }
+            5 => {
+                let job = job(chance);
+                let numbers = ["-100", "100", "101", "-128", "128", "1.5"];
+                (format!("jobs/{job}/priority"), object(chance, &[("priority", &numbers)]))
+            }
+            6 => {
+                let job = job(chance);
+                (format!("jobs/{job}/move"), object(chance, &[("queue", TEXTS)]))
+            }
+            7 => {
+                let number = pick(chance, NUMBERS);
+                let path =
+                    pick(chance, &["schedules/nightly/run", "schedules/%00/run", "machines/none/drain"]);
+                match chance.random_range(0..2) {
+                    0 => (format!("sweeps/{number}/cancel"), String::new()),
+                    _ => (path.to_owned(), object(chance, &[("id", TEXTS)])),
+                }
+            }
+            _ => match batch {
+                Some(id) => (format!("batches/{id}/{}", pick(chance, &["close", "cancel"])), String::new()),
+                None => ("batches".to_owned(), r#"{"name":"\u202e"}"#.to_owned()),
+            },
+        };
+        let reply = server.call("POST", &format!("/v1/{path}"), body.clone()).await;
+        if answered(&reply, &format!("{path} {body}")) && path == "batches" {
+            batch = Some(reply.parse::<BatchMade>().id);
+        }
+    }
+    let long = "k".repeat(limits::IDEMPOTENCY_KEY_BYTES_MAX + 1);
+    let id = JobId::generate().to_string();
+    for header in
+        ["", " ", "order 17", "\"order 17\"", "\"", &id, "~", "18446744073709551616", "-1", "1.5", &long]
+    {
+        let headers = [HOST, JSON, ("idempotency-key", header)];
+        let reply = server.send("POST", "/v1/jobs", &headers, r#"{"module":"hello"}"#).await;
+        answered(&reply, header);
+        let events = format!("/v1/jobs/{id}/events");
+        let reply = server.send("GET", &events, &[HOST, ("last-event-id", header)], "").await;
+        assert!(!answered(&reply, header), "there is no such job");
+    }
+    for path in
+        ["jobs?limit=1000", "queues", "modules", "schedules", "machines", "sweeps", "batches?limit=1000"]
+    {
+        let reply = server.get(&format!("/v1/{path}")).await;
+        assert_eq!(reply.status, StatusCode::OK, "{path}: {:.300}", reply.text());
+    }
+    assert_eq!(server.get("/").await.status, StatusCode::OK);
+}
+
 async fn what_is_written_is_read_back(store: Arc<dyn Store>, seed: u64) {
     let mut chance = StdRng::seed_from_u64(seed);
     // One Machine runs all of them.
@@ -353,9 +482,11 @@ async fn what_is_written_is_read_back(store: Arc<dyn Store>, seed: u64) {
     }
     let page: JobPage = server.get("/v1/jobs?limit=1000").await.parse();
     let left: Vec<JobId> = page.jobs.iter().map(|job| job.id).collect();
-    let left =
+    let left: BTreeMap<JobId, Option<String>> =
         jobs.iter().filter(|(id, _)| left.contains(id)).map(|(id, args)| (*id, args.clone())).collect();
     read_back(&server, &left).await;
+    let left: Vec<JobId> = left.into_keys().collect();
+    ask_for_the_rest(&server, &mut chance, &left).await;
 }
 
 #[tokio::test]

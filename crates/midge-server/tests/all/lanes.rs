@@ -160,7 +160,11 @@ async fn what_cannot_be_is_refused_with_what_may() {
             format!(r#"{{"reason": "{long}"}}"#),
             "reason is 257 bytes, and at most 256",
         ),
-        ("/v1/queues/default/pause", r#"{"for_ms": 18446744073709551615}"#.to_owned(), "use at most 2"),
+        (
+            "/v1/queues/default/pause",
+            r#"{"for_ms": 18446744073709551615}"#.to_owned(),
+            "use less, so that it ends before that",
+        ),
         ("/v1/queues/default/pause", r#"{"until": "2020-01-01T00:00:00Z"}"#.to_owned(), "use a later time"),
         (
             "/v1/queues/default/pause",

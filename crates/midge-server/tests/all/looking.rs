@@ -85,7 +85,7 @@ async fn tags_and_meta_out_of_their_bounds_are_refused_with_the_field_and_what_m
         ("tags", json!(many), 422, "`tags` has more than 16"),
         ("tags", json!(["a", "b", "a"]), 422, "`tags[2]` is `a` once more"),
         ("tags", json!([""]), 400, "use 1 to 64 bytes of text that can be seen"),
-        ("tags", json!(["x".repeat(65)]), 400, "use 1 to 64 bytes"),
+        ("tags", json!(["x".repeat(65)]), 400, "is not a tag, since it has 65 bytes: use 1 to 64 bytes"),
         ("tags", json!(["x".repeat(1_000_000)]), 400, "use 1 to 64 bytes"),
         ("tags", json!(["a\u{202e}b"]), 400, "is not a tag"),
         ("tags", json!("a"), 400, "`tags` must be a list of tags"),

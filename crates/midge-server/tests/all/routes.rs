@@ -8,10 +8,10 @@ use crate::stage::{HELLO, JSON, LATER, Server};
 
 const HOST: (&str, &str) = ("host", "localhost");
 const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
-const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+pub const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-const ROUTES: [(&str, &str); 35] = [
+pub const ROUTES: [(&str, &str); 35] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
     ("/v1/jobs/count", "GET,HEAD"),
@@ -118,10 +118,28 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
         }
     }
     for query in [
-        "jobs?state=happy",
+        "jobs?limit=0",
         "jobs?limit=-1",
-        "jobs?limit=many",
+        "jobs?limit=1001",
         "jobs?limit=99999999999",
+        "jobs?since=9999-12-31T00:00:00Z",
+        "batches?limit=-1",
+        "failures?limit=-1",
+        "jobs/ID/log?attempt=-1",
+        "jobs/ID/log?attempt=4294967296",
+        "jobs/ID/wait?timeout_ms=-1",
+    ] {
+        let path = format!("/v1/{}", query.replace("ID", &id));
+        let reply = server.send("GET", &path, &[HOST], "").await;
+        let answer = (reply.status.as_u16(), reply.code());
+        assert_eq!(answer, (422, "invalid".to_owned()), "what has the right form and cannot be: {path}");
+    }
+    for query in [
+        "jobs?state=happy",
+        "jobs?limit=many",
+        "jobs?text=%ff",
+        "jobs?args=a%ff",
+        "jobs/count?text=%ff",
         "jobs?before=x",
         "jobs?queue=%ff",
         "jobs?module=..",
@@ -138,17 +156,14 @@ async fn every_route_answers_what_is_wrong_with_an_error_of_the_documented_form(
         "jobs?before=12.x",
         "jobs/count?tags=a",
         "jobs/count?limit=1",
-        "failures?limit=-1",
+        "failures?limit=x",
         "failures?module=..",
         "failures/xyz",
         "sweeps/x",
         "sweeps/-1",
         "sweeps/18446744073709551615",
         "jobs/ID/log?attempt=abc",
-        "jobs/ID/log?attempt=-1",
-        "jobs/ID/log?attempt=4294967296",
         "jobs/ID/log?attempts=1",
-        "jobs/ID/wait?timeout_ms=-1",
         "jobs/ID/wait?timeout_ms=soon",
         "jobs/ID/result?timeout_ms=1e3",
         "jobs/ID/result?timeout=1",

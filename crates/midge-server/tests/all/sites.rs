@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 
+use crate::routes::ROUTES;
 use crate::stage::{BEARER, JSON, LATER, Server};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -25,21 +26,19 @@ async fn a_page_of_another_site_changes_nothing_whatever_rights_its_visitor_has(
     let server = Server::with_token().await;
     let id = server.enqueued(LATER).await;
     let exchange = "/v1/machines/m/exchange";
-    for path in [
-        format!("/v1/jobs/{id}/cancel"),
-        format!("/v1/jobs/{id}/retry"),
-        "/v1/jobs".to_owned(),
-        "/v1/jobs/bulk".to_owned(),
-        exchange.to_owned(),
-    ] {
-        for foreign in FOREIGN {
+    let changes =
+        |methods: &'static str| methods.split(',').filter(|method| ["POST", "DELETE"].contains(method));
+    for (path, methods) in ROUTES.into_iter().chain([(exchange, "POST")]) {
+        let path = path.replace("ID", &id);
+        for (method, foreign) in changes(methods).flat_map(|method| FOREIGN.map(|foreign| (method, foreign)))
+        {
             for (right, kind) in [(BASIC, FORM), (BEARER, JSON), (BASIC, JSON)] {
                 let headers = [&[HOST, right, kind], foreign].concat();
-                let reply = server.send("POST", &path, &headers, "").await;
+                let reply = server.send(method, &path, &headers, "").await;
                 assert_eq!(
                     (reply.status, reply.code().as_str()),
                     (StatusCode::FORBIDDEN, "foreign_origin"),
-                    "{path} {headers:?}"
+                    "{method} {path} {headers:?}"
                 );
             }
         }

@@ -6,6 +6,7 @@ use axum::body::Body;
 use futures_util::stream;
 use midge_protocol::exchange;
 
+use crate::routes::{ROUTES, UNKNOWN};
 use crate::stage::{HELLO, JSON, Server};
 
 /// A body that nobody may ask for anything.
@@ -38,6 +39,14 @@ async fn no_body_of_a_stranger_is_read() {
         headers.extend(right.map(|right| ("authorization", right)));
         let reply = server.send("POST", path, &headers, unread()).await;
         assert_eq!(reply.status.as_u16(), status, "{path} {right:?}");
+    }
+    for (path, methods) in ROUTES {
+        let path = path.replace("ID", UNKNOWN);
+        for method in methods.split(',') {
+            let headers = [("host", "midge.example"), JSON, ("authorization", "Bearer guess")];
+            let reply = server.send(method, &path, &headers, unread()).await;
+            assert_eq!(reply.status.as_u16(), 401, "{method} {path}");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use midge_client::EnqueueRequest;
 use midge_protocol::api::{BatchEvent, BatchFilter, BatchRequest, BatchView, PAGE_JOBS_MAX};
 use midge_protocol::{BatchId, ModuleName, Timestamp, shown};
 
-use crate::arguments::ServerArgs;
+use crate::arguments::{ServerArgs, whole};
 use crate::connection::Answered;
 
 /// The width of a name in the table; `midge batches show` has all of it.
@@ -52,7 +52,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ListArgs {
     /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_JOBS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
     /// Only those whose id sorts before this one
     #[arg(long, value_name = "ID")]
@@ -241,7 +241,7 @@ fn parse_job(text: &str) -> Result<EnqueueRequest, String> {
     if let Ok(module) = text.parse::<ModuleName>() {
         return Ok(EnqueueRequest::new(module));
     }
-    serde_json::from_str(text)
+    midge_server::read_json(text.as_bytes())
         .map_err(|error| format!("use a module or a job such as {{\"module\": \"hello\"}}: {error}"))
 }
 
@@ -277,7 +277,10 @@ mod tests {
         assert_eq!(parse_job("report").unwrap().module.as_str(), "report");
         let job = parse_job(r#"{"module": "mail", "args": "ops", "priority": -1}"#).unwrap();
         assert_eq!((job.args.get(), job.priority), ("\"ops\"", -1));
-        assert!(parse_job(r#"{"modul": "mail"}"#).unwrap_err().contains("unknown field `modul`"));
+        let error = parse_job(r#"{"arg": 1}"#).unwrap_err();
+        assert!(error.contains("unknown field `arg`: did you mean `args`? at line 1 column 6"), "{error}");
+        let error = parse_job("[]").unwrap_err();
+        assert!(error.ends_with(": it must be an object, not a list"), "{error}");
     }
 
     #[test]

@@ -26,10 +26,10 @@ impl Asked<'_> {
             return Err(ServiceError::Invalid(format!("use one of `{at_name}` and `{millis_name}`")));
         }
         from.checked_after(Duration::from_millis(millis)).map(Some).ok_or_else(|| {
-            let (latest, most) = (Timestamp::LATEST, Timestamp::LATEST.since(from).as_millis());
-            let what = self.what;
+            // Not how much may be: that would be less by the time that somebody reads it.
+            let (what, latest) = (self.what, Timestamp::LATEST);
             ServiceError::Invalid(format!(
-                "`{millis_name}` is {millis}, and {what} after {latest}: use at most {most}"
+                "`{millis_name}` is {millis}, and {what} after {latest}: use less, so that it ends before that"
             ))
         })
     }

@@ -125,7 +125,7 @@ impl Lines {
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            let job = serde_json::from_slice(&line).with_context(|| {
+            let job = midge_server::read_json(&line).map_err(anyhow::Error::msg).with_context(|| {
                 format!("line {} is not a job such as {{\"module\": \"hello\"}}", self.number)
             })?;
             return Ok(Some((self.number, line.len(), job)));
