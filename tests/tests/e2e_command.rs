@@ -205,7 +205,7 @@ fn jobs_are_found_by_tag_and_failure_and_acted_on_all_at_once() {
     command(&server, &["jobs", "--tag", "a\u{202e}"], b"").fails(2, &["text that can be seen"]);
     command(&server, &["jobs", "--cause", "Trap"], b"").fails(2, &["did you mean `trap`?"]);
     let key = ["enqueue", "plain", "--key", "a\u{202e}b"];
-    command(&server, &key, b"").fails(1, &["`key` holds U+202E at byte 1"]);
+    command(&server, &key, b"").fails(1, &["`--key` holds U+202E at byte 1"]);
     command(&server, &["jobs", "cancel", "--json"], b"").fails(2, &["required"]);
 }
 

@@ -4,12 +4,45 @@ use std::time::Duration;
 
 use midge_protocol::Timestamp;
 
+/// The longest duration that is read: what begins now and lasts so long ends before the last time that midge can tell, for
+/// decades to come.
+const DURATION_DAYS_MAX: u64 = 2_900_000;
+
 /// Reads a duration such as `500ms`, `90s`, `10m`, `1h30m` or `7d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration: use one such as 500ms, 90s, 10m, 1h30m or 7d");
-    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
-    let days = jiff::SpanRelativeTo::days_are_24_hours();
-    span.to_duration(days).ok().and_then(|duration| Duration::try_from(duration).ok()).ok_or_else(wrong)
+    let given = midge_protocol::shown::cut(text);
+    let too_long = || format!("`{given}` is too long: the longest duration is {DURATION_DAYS_MAX}d");
+    match read_duration(text) {
+        Some(duration) if duration > Duration::from_secs(DURATION_DAYS_MAX * 86_400) => Err(too_long()),
+        Some(duration) => Ok(duration),
+        None if is_duration_of_any_length(text) => Err(too_long()),
+        None => Err(format!("`{given}` is not a duration: use one such as 500ms, 90s, 10m, 1h30m or 7d")),
+    }
+}
+
+/// Reads a duration that is longer than nothing, as [`parse_duration`] does.
+pub fn parse_some_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        none if none < Duration::from_millis(1) => Err("use 1ms or more, or leave it out".to_owned()),
+        some => Ok(some),
+    }
+}
+
+fn read_duration(text: &str) -> Option<Duration> {
+    let span: jiff::Span = text.parse().ok()?;
+    let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(duration).ok()
+}
+
+/// Returns whether a text is a duration but for its numbers, which may be larger than what is read.
+fn is_duration_of_any_length(text: &str) -> bool {
+    let mut short = String::new();
+    for c in text.chars() {
+        if !(c.is_ascii_digit() && short.ends_with('1')) {
+            short.push(if c.is_ascii_digit() { '1' } else { c });
+        }
+    }
+    text.len() > short.len() && read_duration(&short).is_some()
 }
 
 /// Returns a duration in two figures or so: `0.4 ms`, `85 ms`, `1.2 s`, `3m 20s`, `2h 5m`, `4d 3h`.
@@ -95,7 +128,17 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "10", "soon", "-5s", "5 parsecs", "1y"] {
+        for text in ["300000000000s", "99999999999999999999d", "1h 99999999999999999999m", "2900001d"] {
+            let error = parse_duration(text).unwrap_err();
+            assert_eq!(error, format!("`{text}` is too long: the longest duration is 2900000d"));
+        }
+        let last: Timestamp = "2050-01-01T00:00:00Z".parse().unwrap();
+        assert!(last.checked_after(parse_duration("2900000d").unwrap()).is_some());
+        assert!(parse_some_duration("0s").unwrap_err().starts_with("use 1ms or more"));
+        assert!(parse_some_duration("1us").is_err() && parse_some_duration("1ms").is_ok());
+        for text in
+            ["", "10", "soon", "-5s", "5 parsecs", "1y", "99999999999999999999", "-99999999999999999999d"]
+        {
             let error = parse_duration(text).unwrap_err();
             assert!(error.contains("use one such as"), "{error}");
         }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -116,6 +117,17 @@ pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
     if fits { Ok(limit) } else { Err("an attempt may take from 1ms to 24h".to_owned()) }
 }
 
+/// Returns what reads a whole number within bounds.
+pub(crate) fn whole<T: TryFrom<i64>>(
+    bounds: RangeInclusive<i64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse::<i64>().ok().filter(|number| bounds.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("use a whole number from {} to {}", bounds.start(), bounds.end()))
+    }
+}
+
 /// Reads a pair that is written `KEY=VALUE`.
 pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -194,6 +206,16 @@ mod tests {
         assert!(listen_address("[::]:0").is_ok());
         assert!(time_limit("0s").is_err() && time_limit("25h").is_err());
         assert_eq!(time_limit("24h"), Ok(limits::TIME_LIMIT_MAX));
+    }
+
+    #[test]
+    fn a_number_that_is_none_or_out_of_bounds_is_refused_with_what_may() {
+        let percent = whole::<u32>(0..=100);
+        assert_eq!((percent("0"), percent("100")), (Ok(0), Ok(100)));
+        for text in ["x", "", "-1", "101", "1.5", "99999999999999999999"] {
+            assert_eq!(percent(text).unwrap_err(), "use a whole number from 0 to 100", "{text}");
+        }
+        assert_eq!(whole::<i8>(-100..=100)("-100"), Ok(-100));
     }
 
     #[test]

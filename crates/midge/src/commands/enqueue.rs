@@ -22,7 +22,7 @@ use self::unique::UniqueArgs;
 pub(super) use self::wait::exit::NOT_ENDED;
 use self::wait::follow;
 pub(super) use self::wait::{Told, failed, wait};
-use crate::arguments::{ContentArgs, ServerArgs, key_value};
+use crate::arguments::{ContentArgs, ServerArgs, key_value, time_limit, whole};
 use crate::connection::Answered;
 
 /// Enqueue a job, and perhaps wait for its result
@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     /// Run it before others of its queue and key (less than 0) or behind them, from -100 to 100
-    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-100..=100))]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = whole::<i8>(-100..=100))]
     priority: i8,
     /// What it has in common with others that are limited together and take turns, such as a tenant
     #[arg(long)]
@@ -74,10 +74,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME=TEXT", value_parser = key_value)]
     meta: Vec<(String, String)>,
     /// How many attempts may be spent [default: the module's]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::ATTEMPTS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=i64::from(limits::ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
     /// How long an attempt may run [default: the module's]
-    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = time_limit)]
     time_limit: Option<Duration>,
     #[command(flatten)]
     again: AgainArgs,
@@ -119,7 +119,7 @@ impl Args {
             return bulk::enqueue(&client, file, self.batch.batch, self.json).await;
         }
         let request = self.request()?;
-        let enqueued = client.enqueue(&request).await.answered()?;
+        let enqueued = client.enqueue(&request).await.answered().map_err(in_flags)?;
         if let Some(conflict) = enqueued.conflict {
             note(format_args!("there is one like it already, {}: {conflict}", enqueued.id));
         }
@@ -161,6 +161,41 @@ impl Args {
         Ok(request)
     }
 }
+
+/// Names the flags in an error of the server, which names fields of the API.
+fn in_flags(error: anyhow::Error) -> anyhow::Error {
+    let told = error.to_string();
+    let named = FLAGS
+        .iter()
+        .fold(told.clone(), |text, (field, flag)| text.replace(&format!("`{field}`"), &format!("`{flag}`")));
+    if named == told { error } else { anyhow::anyhow!(named) }
+}
+
+/// The fields of the API that flags of this command fill, with those.
+const FLAGS: [(&str, &str); 22] = [
+    ("in_ms", "--in"),
+    ("scheduled_at", "--at"),
+    ("expires_at", "--expires-at"),
+    ("expires_in_ms", "--expires-in"),
+    ("retry_until", "--retry-until"),
+    ("retry_for_ms", "--retry-for"),
+    ("time_limit_ms", "--time-limit"),
+    ("max_attempts", "--max-attempts"),
+    ("backoff", "--backoff"),
+    ("backoff_by_cause", "--backoff-after"),
+    ("jitter_percent", "--jitter-percent"),
+    ("priority", "--priority"),
+    ("queue", "--queue"),
+    ("key", "--key"),
+    ("tags", "--tag"),
+    ("meta", "--meta"),
+    ("unique.by", "--unique"),
+    ("unique.text", "--unique-text"),
+    ("unique.states", "--unique-while"),
+    ("unique.for_ms", "--unique-for"),
+    ("after", "--after"),
+    ("batch", "--batch"),
+];
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -204,6 +239,32 @@ mod tests {
         let request = request("midge enqueue hello");
         let json = serde_json::to_value(&request).unwrap();
         assert_eq!(json, serde_json::json!({"id": request.id, "module": "hello", "args": null}));
+    }
+
+    #[test]
+    fn what_the_server_says_of_a_field_is_said_of_its_flag() {
+        let told =
+            "the job would expire at T, and it is T: use a later `expires_at` or a larger `expires_in_ms`";
+        let said = in_flags(anyhow::anyhow!(told)).to_string();
+        assert!(said.ends_with("use a later `--expires-at` or a larger `--expires-in`"), "{said}");
+        let other = in_flags(anyhow::anyhow!("there is no module `backof`")).to_string();
+        assert_eq!(other, "there is no module `backof`");
+    }
+
+    #[test]
+    fn a_span_that_cannot_be_is_refused_under_the_name_of_its_flag() {
+        for (flag, value, says) in [
+            ("--in", "300000000000s", "is too long: the longest duration is 2900000d"),
+            ("--in", "99999999999999999999d", "is too long: the longest duration is 2900000d"),
+            ("--expires-in", "0s", "use 1ms or more"),
+            ("--retry-for", "0s", "use 1ms or more"),
+            ("--unique-for", "0s", "use 1ms or more"),
+            ("--time-limit", "25h", "an attempt may take from 1ms to 24h"),
+        ] {
+            let error =
+                Cli::try_parse_from(["midge", "enqueue", "hello", flag, value]).unwrap_err().to_string();
+            assert!(error.contains(&format!("for '{flag} <DURATION>'")) && error.contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use midge_protocol::api::{Action, FailureGroup, FailuresFilter, JobFilter, PAGE_
 use midge_protocol::{Fingerprint, ModuleName, Timestamp, shown};
 
 use super::sweeps;
-use crate::arguments::ServerArgs;
+use crate::arguments::{ServerArgs, whole};
 use crate::connection::Answered;
 
 /// How much of a generation is shown in the table.
@@ -55,7 +55,7 @@ struct ListArgs {
     #[arg(long, value_name = "NAME")]
     module: Option<ModuleName>,
     /// How many groups
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_JOBS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
     /// Write JSON
     #[arg(long)]

@@ -21,7 +21,7 @@ pub(super) use self::filter::none_of;
 use self::filter::{FilterArgs, for_people};
 use super::enqueue::{self, Told};
 use super::follow::{LogTo, follow};
-use crate::arguments::ServerArgs;
+use crate::arguments::{ServerArgs, whole};
 use crate::connection::Answered;
 
 /// A server that is restarted while somebody follows is waited for, for about half a minute.
@@ -84,7 +84,7 @@ struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// How many
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_JOBS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
     /// Write JSON
     #[arg(long)]
@@ -115,7 +115,7 @@ struct IdArgs {
 #[derive(Debug, clap::Args)]
 struct PriorityArgs {
     /// The new priority, from -100 to 100; smaller first
-    #[arg(allow_hyphen_values = true, value_parser = clap::value_parser!(i8).range(-100..=100))]
+    #[arg(allow_hyphen_values = true, value_parser = whole::<i8>(-100..=100))]
     priority: i8,
     #[command(flatten)]
     act: ActArgs,
@@ -145,7 +145,7 @@ struct LogArgs {
     /// The job
     id: JobId,
     /// Which attempt [default: the last]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=i64::from(u32::MAX)))]
     attempt: Option<u32>,
     /// Go on with what comes, over all attempts, until the job has ended
     #[arg(long, short)]
@@ -270,6 +270,11 @@ pub(super) fn table(jobs: &[JobView], now: Timestamp) -> Table {
     table
 }
 
+/// Returns why a job waits.
+fn held(job: &JobView) -> String {
+    job.waits.as_ref().map(|waits| waits.text.clone()).unwrap_or_default()
+}
+
 /// Returns the words of a failure that matter first: of a Rust panic its message, without thread and place.
 fn gist(message: &str) -> &str {
     let panic = message.strip_prefix("thread '").and_then(|rest| rest.split_once("panicked at "));
@@ -302,12 +307,12 @@ fn remark(job: &JobView, now: Timestamp) -> String {
                 )
             }
             Some(failure) => format!("{}: {}", failure.cause, gist(&failure.message)),
-            None => String::new(),
+            None => held(job),
         },
         State::Completed => {
             job.result_bytes.map(|bytes| format!("result of {}", words::bytes(bytes))).unwrap_or_default()
         }
-        State::Pending => job.waits.as_ref().map(|waits| waits.text.clone()).unwrap_or_default(),
+        State::Pending => held(job),
         State::Cancelled => match &job.failure {
             Some(failure) if failure.cause == Cause::Unmet => failure.message.clone(),
             _ => String::new(),
@@ -335,6 +340,14 @@ mod tests {
     fn a_job_that_cannot_be_read_is_said_to_be_one() {
         let job = job(json!({"state": "discarded", "unreadable": "it is no JSON"}));
         assert_eq!(remark(&job, words::now()), "its row cannot be read: it is no JSON");
+    }
+
+    #[test]
+    fn a_job_that_is_due_is_shown_with_why_it_waits_where_it_did_not_fail() {
+        let waits =
+            json!({"code": "module_not_served", "text": "no module of this name is served now: add it"});
+        let due = job(json!({"state": "available", "waits": waits}));
+        assert_eq!(remark(&due, words::now()), "no module of this name is served now: add it");
     }
 
     #[test]

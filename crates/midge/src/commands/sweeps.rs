@@ -82,12 +82,17 @@ struct ListArgs {
 #[derive(Debug, clap::Args)]
 struct OneArgs {
     /// The sweep's number
+    #[arg(value_parser = parse_number)]
     number: u64,
     /// Write JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+fn parse_number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "use a number such as 7, as `midge sweeps` lists them".to_owned())
 }
 
 impl Args {

@@ -8,11 +8,12 @@ use midge_protocol::Timestamp;
 use midge_protocol::job::{Backoff, Cause, InvalidBackoff};
 
 use super::{millis, parse_time};
+use crate::arguments::whole;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AgainArgs {
     /// Discard it if it was not started so long from now
-    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, conflicts_with = "expires_at")]
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_some_duration, conflicts_with = "expires_at")]
     expires_in: Option<Duration>,
     /// Discard it if it was not started by this time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -24,10 +25,10 @@ pub(super) struct AgainArgs {
     #[arg(long, value_name = "CAUSE=BACKOFF", value_parser = parse_backoff_after)]
     backoff_after: Vec<(Cause, Backoff)>,
     /// How much chance adds to such a wait at most, in percent [default: the module's]
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", value_parser = whole::<u32>(0..=100))]
     jitter_percent: Option<u32>,
     /// Do not try it again so long after it was due first [default: the module's]
-    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, conflicts_with = "retry_until")]
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_some_duration, conflicts_with = "retry_until")]
     retry_for: Option<Duration>,
     /// Do not try it again after this time
     #[arg(long, value_name = "TIME", value_parser = parse_time)]

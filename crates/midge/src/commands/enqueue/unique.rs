@@ -20,7 +20,7 @@ pub(super) struct UniqueArgs {
     #[arg(long, value_name = "STATE", value_enum, value_delimiter = ',')]
     unique_while: Vec<While>,
     /// How long after its enqueue the other one counts at most
-    #[arg(long, value_name = "DURATION", value_parser = words::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_some_duration)]
     unique_for: Option<Duration>,
     /// What is done to the other one, if it waits
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Doing::Keep, hide_default_value = false)]
