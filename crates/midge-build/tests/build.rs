@@ -189,6 +189,21 @@ fn a_build_that_fails_leaves_what_was_there_before() {
 }
 
 #[test]
+fn of_an_import_with_a_long_name_no_more_is_told_than_people_read() {
+    let folder = Folder::with_modules(&["a"]);
+    let long = "x".repeat(100_000);
+    for (module, name) in [("env", &*long), (&long, "f"), ("wasi_snapshot_preview1", &long), ("midge", &long)]
+    {
+        let wasm = format!(
+            r#"(module (import "{module}" "{name}" (func)) (memory (export "memory") 1) (func (export "_start")))"#
+        );
+        folder.wasm("a", &wasm);
+        let error = folder.build().unwrap_err().to_string();
+        assert!(error.len() < 1_000 && error.contains("... (100000 bytes)"), "{}", error.len());
+    }
+}
+
+#[test]
 fn an_output_folder_that_cannot_be_written_is_told_and_left_as_it_is() {
     let folder = Folder::with_modules(&["a"]);
     let before = folder.build().unwrap().manifest;

@@ -160,6 +160,21 @@ fn what_is_no_file_is_refused_by_its_kind() {
 }
 
 #[test]
+fn a_database_that_may_not_be_written_is_refused_or_its_owner_may_write_it() {
+    let (_folder, path) = folder();
+    drop(SqliteStore::open(&path).unwrap());
+    fs::set_permissions(&path, Permissions::from_mode(0o444)).unwrap();
+    // Its owner may change that, and is who starts servers: as rights that are too wide, it is set right.
+    match SqliteStore::open(&path) {
+        Ok(store) => {
+            enqueue(&store, 1).unwrap();
+            assert_eq!(mode(&path), 0o600);
+        }
+        Err(error) => assert!(error.to_string().contains("read-only"), "{error}"),
+    }
+}
+
+#[test]
 fn an_empty_file_becomes_a_database() {
     let (_folder, path) = folder();
     fs::write(&path, "").unwrap();
