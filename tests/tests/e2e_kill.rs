@@ -66,7 +66,7 @@ fn requested(number: usize) -> EnqueueRequest {
         return request;
     }
     let states = UniqueStates([UniqueState::Waiting, UniqueState::Running, UniqueState::Completed].into());
-    request.unique(Unique { text: Some(number.to_string()), states, ..Unique::default() })
+    request.unique(Unique { text: Some(number.to_string()), states: Some(states), ..Unique::default() })
 }
 
 fn work_of(number: usize) -> EnqueueRequest {

@@ -15,7 +15,7 @@ pub(super) fn draw(chance: &mut Chance, now: Timestamp) -> Option<UniqueHold> {
     if chance.below(3) > 0 {
         return None;
     }
-    let mut states = UniqueStates::default();
+    let mut states = OnConflict::Keep.states();
     match chance.below(4) {
         0 => states = UniqueStates([UniqueState::Waiting].into()),
         1 => states.0.extend([UniqueState::Completed, UniqueState::Cancelled]),

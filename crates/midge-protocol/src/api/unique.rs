@@ -17,8 +17,10 @@ pub struct Unique {
     /// [`UNIQUE_TEXT_BYTES_MAX`](crate::limits::UNIQUE_TEXT_BYTES_MAX) bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// The states in which a job holds it, `waiting` among them. A job that leaves them gives it up for good.
-    pub states: UniqueStates,
+    /// The states in which a job holds it, `waiting` among them; [`Unique::states`] where this is missing. A job that leaves
+    /// them gives it up for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub states: Option<UniqueStates>,
     /// The milliseconds from the enqueue for which a job holds it at most; without a bound where this is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
@@ -37,6 +39,11 @@ impl Unique {
             (None, None) => [UniqueBy::Module, UniqueBy::Args].into(),
             (None, Some(_)) => BTreeSet::new(),
         }
+    }
+
+    /// Returns the states in which a job holds it: where nobody says so, those of [`OnConflict::states`].
+    pub fn states(&self) -> UniqueStates {
+        self.states.clone().unwrap_or_else(|| self.on_conflict.states())
     }
 }
 
@@ -92,16 +99,10 @@ impl UniqueState {
     }
 }
 
-/// The states in which a job holds that it is unique; by default until it has ended.
+/// The states in which a job holds that it is unique.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UniqueStates(pub BTreeSet<UniqueState>);
-
-impl Default for UniqueStates {
-    fn default() -> UniqueStates {
-        UniqueStates([UniqueState::Waiting, UniqueState::Running].into())
-    }
-}
 
 impl std::fmt::Display for UniqueStates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -126,6 +127,19 @@ pub enum OnConflict {
     ReplaceAndPushBack,
 }
 
+impl OnConflict {
+    /// Returns the states in which a job holds that it is unique where nobody says so. What is to change the job that is there
+    /// can do so only while that waits: a change that comes when it runs is for the next one.
+    pub fn states(self) -> UniqueStates {
+        UniqueStates(match self {
+            OnConflict::Keep => [UniqueState::Waiting, UniqueState::Running].into(),
+            OnConflict::Replace | OnConflict::PushBack | OnConflict::ReplaceAndPushBack => {
+                [UniqueState::Waiting].into()
+            }
+        })
+    }
+}
+
 /// What became of the job that was there: of one that did not wait any more nothing but `kept`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,5 +162,26 @@ impl std::fmt::Display for Conflict {
             Conflict::PushedBack => "pushed back",
             Conflict::ReplacedAndPushedBack => "given the new args and pushed back",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_change_the_job_that_is_there_leaves_alone_the_one_that_runs() {
+        let states = |json| serde_json::from_str::<Unique>(json).unwrap().states().to_string();
+        for (json, is) in [
+            ("{}", "waiting or running"),
+            (r#"{"on_conflict": "keep"}"#, "waiting or running"),
+            (r#"{"on_conflict": "replace"}"#, "waiting"),
+            (r#"{"on_conflict": "push_back"}"#, "waiting"),
+            (r#"{"on_conflict": "replace_and_push_back"}"#, "waiting"),
+            (r#"{"on_conflict": "push_back", "states": ["waiting", "running"]}"#, "waiting or running"),
+            (r#"{"states": ["waiting"]}"#, "waiting"),
+        ] {
+            assert_eq!(states(json), is, "{json}");
+        }
     }
 }

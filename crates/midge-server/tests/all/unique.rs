@@ -179,3 +179,19 @@ async fn an_idempotency_key_does_what_an_id_does() {
     let bulk = post("/v1/jobs/bulk", "k", r#"{"jobs": [{"module": "hello"}]}"#).await.text();
     assert!(bulk.contains("give each of `jobs` its own `id`"), "{bulk}");
 }
+
+#[tokio::test]
+async fn a_change_that_comes_while_the_job_runs_gets_a_job_of_its_own() {
+    for on_conflict in ["replace", "push_back", "replace_and_push_back"] {
+        let mut server = Server::start().await;
+        let unique = format!(r#""unique": {{"text": "index", "on_conflict": "{on_conflict}"}}"#);
+        let first = enqueue(&server, &format!(r#""args": 1, {unique}"#)).await;
+        assert_eq!(enqueue(&server, &format!(r#""args": 2, {unique}"#)).await.id, first.id, "it waits");
+        let mut host = server.host().await;
+        assert_eq!(host.claim(1).await.jobs[0].attempt.job, first.id);
+        let second = enqueue(&server, &format!(r#""args": 3, {unique}"#)).await;
+        assert!(second.new && second.conflict.is_none(), "{on_conflict}: {second:?}");
+        let third = enqueue(&server, &format!(r#""args": 4, {unique}"#)).await;
+        assert_eq!(third.id, second.id, "of those that wait there is one");
+    }
+}

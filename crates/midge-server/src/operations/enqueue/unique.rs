@@ -23,7 +23,7 @@ pub(super) fn hold(
     let asked =
         Asked { at: ("", None), millis: ("unique.for_ms", unique.for_ms), what: "no job can be unique" };
     let until = asked.time(now)?;
-    Ok(Some(UniqueHold { key: key(request, unique, queue), states: unique.states.clone(), until }))
+    Ok(Some(UniqueHold { key: key(request, unique, queue), states: unique.states(), until }))
 }
 
 fn check(unique: &Unique) -> Result<(), String> {
@@ -43,8 +43,9 @@ fn check(unique: &Unique) -> Result<(), String> {
     if unique.for_ms == Some(0) {
         return Err("`unique.for_ms` is 0: use 1 or more, or leave it out".to_owned());
     }
-    if !unique.states.0.contains(&UniqueState::Waiting) {
-        let named = if unique.states.0.is_empty() { "no state" } else { "states without `waiting`" };
+    let states = unique.states();
+    if !states.0.contains(&UniqueState::Waiting) {
+        let named = if states.0.is_empty() { "no state" } else { "states without `waiting`" };
         return Err(format!(
             "`unique.states` names {named}, and a job waits first: name `waiting`, and what of `running`, `completed`, \
              `cancelled` and `discarded` follows"
@@ -225,7 +226,7 @@ mod tests {
     #[test]
     fn a_rule_over_nothing_is_refused() {
         let states = |states: &[UniqueState]| Unique {
-            states: UniqueStates(states.iter().copied().collect()),
+            states: Some(UniqueStates(states.iter().copied().collect())),
             ..Unique::default()
         };
         for (unique, says) in [

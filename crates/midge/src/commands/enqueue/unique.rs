@@ -16,7 +16,7 @@ pub(super) struct UniqueArgs {
     /// The same by a text of one's own, beside what --unique says
     #[arg(long, value_name = "TEXT")]
     unique_text: Option<String>,
-    /// The states in which the other one counts [default: waiting,running]
+    /// The states in which the other one counts [default: waiting,running; only waiting where it is to be changed]
     #[arg(long, value_name = "STATE", value_enum, value_delimiter = ',')]
     unique_while: Vec<While>,
     /// How long after its enqueue the other one counts at most
@@ -81,10 +81,7 @@ impl UniqueArgs {
         said.then(|| Unique {
             by: by.map(|by| by.iter().map(|by| by.part()).collect()),
             text: self.unique_text.clone(),
-            states: match self.unique_while.is_empty() {
-                true => UniqueStates::default(),
-                false => UniqueStates(states.collect()),
-            },
+            states: (!self.unique_while.is_empty()).then(|| UniqueStates(states.collect())),
             for_ms: self.unique_for.map(millis),
             on_conflict,
         })
@@ -118,9 +115,8 @@ mod tests {
     #[test]
     fn what_is_said_of_unique_jobs_is_what_is_asked_for() {
         use serde_json::json;
-        let usual = json!(["waiting", "running"]);
         assert_eq!(unique("--queue q"), json!(null));
-        assert_eq!(unique("--unique"), json!({"states": usual, "on_conflict": "keep"}));
+        assert_eq!(unique("--unique"), json!({"on_conflict": "keep"}));
         assert_eq!(
             unique(
                 "--unique=module,key --unique-while waiting,completed --unique-for 1h --on-conflict replace"
@@ -129,7 +125,7 @@ mod tests {
         );
         assert_eq!(
             unique("--unique-text nightly --on-conflict replace-and-push-back"),
-            json!({"text": "nightly", "states": usual, "on_conflict": "replace_and_push_back"})
+            json!({"text": "nightly", "on_conflict": "replace_and_push_back"})
         );
     }
 }
