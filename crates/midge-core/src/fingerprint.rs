@@ -5,6 +5,8 @@
 use midge_protocol::job::Failure;
 use midge_protocol::{Fingerprint, ModuleName};
 
+use crate::job::NOT_TRIED_AGAIN;
+
 /// How much of a message is looked at: what is said at its beginning.
 const MESSAGE_BYTES_MAX: usize = 512;
 /// Stands for what differs from job to job.
@@ -15,7 +17,9 @@ const QUOTED: &str = "'#'";
 /// Returns what a failure has in common with those that are alike.
 pub(crate) fn fingerprint(module: &ModuleName, failure: &Failure) -> Fingerprint {
     let mut hash = Fnv::default();
-    for part in [module.as_str(), failure.cause.as_str(), &without_values(&failure.message)] {
+    // Whether it was the last is the job's, and no other failure.
+    let message = failure.message.rsplit_once(NOT_TRIED_AGAIN).map_or(&*failure.message, |(said, _)| said);
+    for part in [module.as_str(), failure.cause.as_str(), &without_values(message)] {
         hash.add(part.as_bytes());
         // No part holds it, so that no two lists of parts are the same bytes.
         hash.add(&[0]);

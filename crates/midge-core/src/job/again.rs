@@ -8,6 +8,9 @@ use midge_protocol::{AttemptNumber, Timestamp, limits};
 use super::{Change, Ending, Job, JobRefused, JobState};
 use crate::backoff;
 
+/// What a failure says besides, before a time, where it is only for the time that there is no other attempt.
+pub(crate) const NOT_TRIED_AGAIN: &str = "; not tried again: the next attempt would be due after ";
+
 impl Job {
     /// Returns when the next attempt is due after one that failed; nothing where it was the last.
     ///
@@ -26,7 +29,7 @@ impl Job {
         let wait = backoff(&self.retry, &failure.cause, spent, jitter)?;
         let due = now.after(failure.retry_after_ms.map_or(wait, Duration::from_millis));
         let Some(until) = self.retry_until.filter(|until| due > *until) else { return Some(due) };
-        let why = format!("; not tried again: the next attempt would be due after {until}");
+        let why = format!("{NOT_TRIED_AGAIN}{until}");
         let room = limits::MESSAGE_BYTES_MAX.saturating_sub(why.len());
         failure.message.truncate(failure.message.floor_char_boundary(room));
         failure.message.push_str(&why);

@@ -32,6 +32,15 @@ fn a_failure_whose_next_attempt_would_be_after_retry_until_is_the_last() {
 }
 
 #[test]
+fn the_last_failure_is_alike_to_those_that_were_tried_again() {
+    let job = with(|new| new.retry_until = Some(later(1_000)));
+    let tried_again = after_failure(&job, Cause::Exit, NOW).fingerprint();
+    let last = after_failure(&job, Cause::Exit, later(1));
+    assert!(last.ended_at().is_some());
+    assert_eq!((last.fingerprint(), tried_again.is_some()), (tried_again, true));
+}
+
+#[test]
 fn what_is_not_spent_goes_on_after_retry_until() {
     let job = with(|new| new.retry_until = Some(NOW));
     let running = claimed(&job, "m1", later(1));
