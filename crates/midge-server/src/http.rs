@@ -24,7 +24,7 @@ use midge_protocol::api::{
     PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::JobView;
-use midge_protocol::{AttemptNumber, MachineName, ModuleName, QueueName, ScheduleName};
+use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, ScheduleName};
 use serde::Deserialize;
 
 pub(crate) use access::check_form;
@@ -115,7 +115,7 @@ async fn enqueue(
 ) -> Result<Json<Enqueued>, Failed> {
     let mut request = body.value;
     if let Some(id) = idempotency::id_named(&headers, &body.held.bytes)? {
-        request.id = id;
+        request.id = JobId::from_bytes(id);
     }
     Ok(Json(midge.enqueue(request).await?))
 }
@@ -125,7 +125,10 @@ async fn enqueue_bulk(
     headers: HeaderMap,
     body: Body<BulkRequest>,
 ) -> Result<Json<BulkEnqueued>, Failed> {
-    idempotency::none_named(&headers)?;
+    idempotency::none_named(
+        &headers,
+        "give each of `jobs` its own `id`, a UUID, and repeat the request as it is",
+    )?;
     Ok(Json(BulkEnqueued { jobs: midge.enqueue_all(body.value.jobs).await? }))
 }
 
@@ -197,7 +200,11 @@ async fn cancel(State(midge): State<Midge>, Id(id): Id) -> Result<Json<JobView>,
     Ok(Json(midge.cancel(id).await?))
 }
 
-async fn retry(State(midge): State<Midge>, Id(id): Id) -> Result<Json<JobView>, Failed> {
+async fn retry(State(midge): State<Midge>, Id(id): Id, headers: HeaderMap) -> Result<Json<JobView>, Failed> {
+    idempotency::none_named(
+        &headers,
+        "look at the job's state before you repeat it, as it may have run again",
+    )?;
     Ok(Json(midge.retry(id).await?))
 }
 
@@ -248,9 +255,14 @@ async fn resume_schedule(
 async fn run_schedule(
     State(midge): State<Midge>,
     Name(name): Name<ScheduleName>,
+    headers: HeaderMap,
     body: Body<RunRequest>,
 ) -> Result<Json<Enqueued>, Failed> {
-    Ok(Json(midge.run_schedule(name, body.value).await?))
+    let mut request = body.value;
+    if let Some(id) = idempotency::id_named(&headers, &body.held.bytes)? {
+        request.id = JobId::from_bytes(id);
+    }
+    Ok(Json(midge.run_schedule(name, request).await?))
 }
 
 async fn machines(State(midge): State<Midge>) -> Result<Response, Failed> {

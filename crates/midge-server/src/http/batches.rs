@@ -2,17 +2,24 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use midge_protocol::BatchId;
 use midge_protocol::api::{BatchFilter, BatchMade, BatchPage, BatchRequest, BatchView};
 
 use super::answer::{Body, Failed, Name, Params};
+use super::idempotency;
 use crate::midge::Midge;
 
 pub(super) async fn make(
     State(midge): State<Midge>,
+    headers: HeaderMap,
     body: Body<BatchRequest>,
 ) -> Result<Json<BatchMade>, Failed> {
-    Ok(Json(midge.make_batch(body.value).await?))
+    let mut request = body.value;
+    if let Some(id) = idempotency::id_named(&headers, &body.held.bytes)? {
+        request.id = BatchId::from_bytes(id);
+    }
+    Ok(Json(midge.make_batch(request).await?))
 }
 
 pub(super) async fn list(

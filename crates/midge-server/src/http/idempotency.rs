@@ -1,4 +1,4 @@
-//! The header `Idempotency-Key`, which does for an enqueue what an id in its body does.
+//! The header `Idempotency-Key`, which does for a request what an id in its body does.
 
 use axum::http::{HeaderMap, HeaderName};
 use midge_protocol::{JobId, limits};
@@ -11,7 +11,7 @@ use super::answer::Failed;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Returns the id that a request's header names; nothing where it has none.
-pub(super) fn id_named(headers: &HeaderMap, body: &[u8]) -> Result<Option<JobId>, Failed> {
+pub(super) fn id_named(headers: &HeaderMap, body: &[u8]) -> Result<Option<[u8; 16]>, Failed> {
     #[derive(Deserialize)]
     struct IdOnly {
         id: Option<IgnoredAny>,
@@ -35,28 +35,27 @@ pub(super) fn id_named(headers: &HeaderMap, body: &[u8]) -> Result<Option<JobId>
     Ok(Some(id_of(key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key))))
 }
 
-/// Refuses the header where many jobs are enqueued at once.
-pub(super) fn none_named(headers: &HeaderMap) -> Result<(), Failed> {
+/// Refuses the header where a request has no id that it could stand for, and is another one if it is repeated. `instead` says
+/// what to do.
+pub(super) fn none_named(headers: &HeaderMap, instead: &str) -> Result<(), Failed> {
     match headers.contains_key(IDEMPOTENCY_KEY) {
-        true => Err(Failed::invalid(
-            "`Idempotency-Key` is for one job: give each of `jobs` its own `id`, a UUID, and repeat the request as it is",
-        )),
+        true => Err(Failed::invalid(format!("`Idempotency-Key` is not for this request: {instead}"))),
         false => Ok(()),
     }
 }
 
 /// Returns the id of a key: itself where it is a UUID; else one of version 8 (RFC 9562), from a hash that nobody can make
 /// collide.
-fn id_of(key: &str) -> JobId {
-    if let Ok(id) = key.parse() {
-        return id;
+fn id_of(key: &str) -> [u8; 16] {
+    if let Ok(id) = key.parse::<JobId>() {
+        return *id.as_bytes();
     }
     let hash = Sha256::digest(key.as_bytes());
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&hash[..16]);
     bytes[6] = 0x80 | bytes[6] & 0x0f;
     bytes[8] = 0x80 | bytes[8] & 0x3f;
-    JobId::from_bytes(bytes)
+    bytes
 }
 
 #[cfg(test)]
@@ -66,10 +65,11 @@ mod tests {
     #[test]
     fn a_key_is_an_id_and_always_the_same() {
         let uuid = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
-        assert_eq!(id_of(uuid).to_string(), uuid);
-        let id = id_of("order 17").to_string();
-        assert_eq!(id, id_of("order 17").to_string());
-        assert_ne!(id, id_of("order 18").to_string());
+        let id_of = |key| JobId::from_bytes(id_of(key)).to_string();
+        assert_eq!(id_of(uuid), uuid);
+        let id = id_of("order 17");
+        assert_eq!(id, id_of("order 17"));
+        assert_ne!(id, id_of("order 18"));
         let version_and_variant = (&id[14..15], matches!(&id[19..20], "8" | "9" | "a" | "b"));
         assert_eq!(version_and_variant, ("8", true), "{id}");
     }

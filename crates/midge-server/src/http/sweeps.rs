@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use midge_protocol::Fingerprint;
 use midge_protocol::api::{
@@ -11,6 +12,7 @@ use midge_protocol::api::{
 use midge_protocol::job::JobView;
 
 use super::answer::{Body, Failed, Id, Name, Number, Params};
+use super::idempotency;
 use crate::midge::Midge;
 
 pub(super) async fn count(
@@ -44,7 +46,12 @@ pub(super) async fn move_job(
 }
 
 /// Begins a sweep, or says what it would do.
-pub(super) async fn begin(State(midge): State<Midge>, body: Body<SweepRequest>) -> Result<Response, Failed> {
+pub(super) async fn begin(
+    State(midge): State<Midge>,
+    headers: HeaderMap,
+    body: Body<SweepRequest>,
+) -> Result<Response, Failed> {
+    idempotency::none_named(&headers, "look in `GET /v1/sweeps` whether it has begun before you repeat it")?;
     if body.value.dry_run {
         return Ok(Json(midge.dry_run(body.value).await?).into_response());
     }

@@ -12,6 +12,7 @@ mod follow;
 mod lanes;
 mod looking;
 mod modules;
+mod repeated;
 mod retention;
 mod routes;
 mod rules;
