@@ -1,7 +1,7 @@
 //! One thing that is done to all jobs that fit a filter, in steps: what it does to each, and how far it is.
 
 use midge_protocol::api::{Action, Cursor, JobCount, JobFilter, NotDone, SweepView};
-use midge_protocol::job::State;
+use midge_protocol::job::{Cause, State};
 use midge_protocol::{JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -43,12 +43,14 @@ pub enum Acted {
 pub fn act(action: &Action, filter: &JobFilter, job: &Job, now: Timestamp) -> Result<Acted, JobRefused> {
     let phase = job.phase();
     let (is_for, event) = match action {
-        // Who wants completed jobs to run again says so, and who wants pending ones to start without waiting for others.
+        // Who wants completed jobs to run again says so, and who wants pending ones to start without waiting for others. What a
+        // batch was to run and did not is nothing that went wrong.
         Action::Retry => {
             let is_for = match phase {
                 Phase::Running => false,
                 Phase::Completed => filter.state == Some(State::Completed),
                 Phase::Pending => filter.state == Some(State::Pending),
+                Phase::Cancelled => !is_uncalled(job),
                 _ => true,
             };
             (is_for, JobEvent::RetryAsked)
@@ -85,6 +87,11 @@ pub fn search_for(action: &Action, filter: &JobFilter, now: Timestamp) -> JobSea
     search
 }
 
+/// Returns whether a job is a batch's callback whose time did not come.
+fn is_uncalled(job: &Job) -> bool {
+    job.links.callback.is_some() && job.failure.as_ref().is_some_and(|failure| failure.cause == Cause::Unmet)
+}
+
 /// Returns what an action makes of a job whose row cannot be read: it can be deleted, and nothing else.
 ///
 /// # Errors
@@ -106,6 +113,7 @@ impl Sweep {
             fitted,
             found: 0,
             done: 0,
+            asked: 0,
             could_not: 0,
             first_not: Vec::new(),
             started_at: now,
@@ -141,6 +149,8 @@ impl Sweep {
             Ok(Acted::Left) => Acted::Left,
             Ok(acted) => {
                 self.view.done += 1;
+                let asks = matches!(&acted, Acted::Changed(job) if job.phase() == Phase::Running);
+                self.view.asked += u64::from(asks);
                 acted
             }
             Err(refused) => {
@@ -213,7 +223,8 @@ pub fn sweeps_over(sweeps: &[Sweep]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use midge_protocol::QueueName;
+    use midge_protocol::api::BatchEvent;
+    use midge_protocol::{BatchId, QueueName};
 
     use super::*;
     use crate::filter::tests::jobs;
@@ -261,6 +272,24 @@ mod tests {
     }
 
     #[test]
+    fn a_callback_whose_time_did_not_come_is_retried_by_its_id_only() {
+        let batch = crate::Batch::new(BatchId::from_bytes([1; 16]), 1, String::new(), 0, NOW);
+        let job = jobs().into_iter().find(|job| job.phase() == Phase::Pending).unwrap();
+        let callback = job.clone().called_by(&batch, BatchEvent::Failure);
+        let after = |job: &Job, event| job.apply(event, NOW).unwrap().job;
+        let unmet = JobEvent::Unmet { why: "no job was discarded".into() };
+        let uncalled = after(&callback, unmet.clone());
+        for state in [None, Some(State::Cancelled)] {
+            let filter = JobFilter { state, ..JobFilter::default() };
+            let retried = |job: &Job| act(&Action::Retry, &filter, job, NOW) != Ok(Acted::Left);
+            assert!(!retried(&uncalled));
+            assert!(retried(&after(&job, unmet.clone())), "one that was after another is no callback");
+            assert!(retried(&after(&callback, JobEvent::CancelAsked)), "somebody cancelled it");
+        }
+        assert!(uncalled.apply(JobEvent::RetryAsked, NOW).is_ok(), "who names it means it");
+    }
+
+    #[test]
     fn what_would_change_nothing_is_left() {
         assert_eq!(states_that_are("changed", &Action::Priority(0), &JobFilter::default()), []);
         let here = Action::Move(QueueName::default_queue());
@@ -279,6 +308,16 @@ mod tests {
         assert_eq!((sweep.view.found, sweep.view.done, sweep.view.could_not), (21, 1, 20));
         assert_eq!(sweep.view.first_not.len(), NOT_DONE_MAX);
         assert_eq!(sweep.view.first_not[0].why, "the job is running: cancel it first");
+    }
+
+    #[test]
+    fn a_job_that_runs_is_asked_to_stop_and_counted_apart() {
+        let mut sweep = Sweep::new(1, Action::Cancel, JobFilter::default(), JobCount::default(), NOW);
+        for job in jobs() {
+            sweep.meets(&job, NOW);
+        }
+        let waiting = jobs().iter().filter(|job| job.phase().is_waiting()).count() as u64;
+        assert_eq!((sweep.view.done, sweep.view.asked), (waiting + 1, 1));
     }
 
     #[test]

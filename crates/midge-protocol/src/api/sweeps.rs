@@ -15,7 +15,8 @@ objects!(Action, SweepRequest, PriorityRequest, MoveRequest);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", rename_all = "snake_case")]
 pub enum Action {
-    /// Runs ended jobs again, and waiting ones now. Completed ones are left alone unless the filter names their state.
+    /// Runs ended jobs again, and waiting ones now. Completed and pending ones are left alone unless the filter names their
+    /// state, and so are callbacks of batches whose time did not come.
     Retry,
     /// Cancels jobs that wait or run.
     Cancel,
@@ -95,6 +96,10 @@ pub struct SweepView {
     pub found: u64,
     /// The number of jobs to which it was done.
     pub done: u64,
+    /// Of those, the number of jobs that ran and were asked to stop. They end when their hosts have heard of it, and may complete
+    /// before.
+    #[serde(default)]
+    pub asked: u64,
     /// The number of jobs to which it could not be done.
     pub could_not: u64,
     /// The first of those.

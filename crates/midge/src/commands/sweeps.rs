@@ -117,7 +117,8 @@ impl Args {
                 if json {
                     say_json(&sweep)?;
                 } else {
-                    say(format_args!("sweep {number} {}", how_far(&sweep)))?;
+                    let jobs = words::count(sweep.done as usize, "job");
+                    say(format_args!("sweep {number} {}: done to {jobs}", has(&sweep)))?;
                 }
             }
         }
@@ -135,13 +136,14 @@ async fn list(args: ListArgs) -> Result<()> {
         return Ok(());
     }
     let now = words::now();
-    let mut table = Table::new(&["SWEEP", "ACTION", "STARTED", "IS", ">DONE", ">COULD NOT", "OF JOBS WITH"]);
+    let mut table =
+        Table::new(&["SWEEP", "ACTION", "STARTED", "STATE", ">DONE", ">COULD NOT", "OF JOBS WITH"]);
     for sweep in &sweeps.sweeps {
         table.row([
             sweep.id.to_string(),
             sweep.action.to_string(),
             words::relative(sweep.started_at, now),
-            is(sweep).to_owned(),
+            state(sweep).to_owned(),
             sweep.done.to_string(),
             sweep.could_not.to_string(),
             first_line(&filter(sweep)),
@@ -161,8 +163,11 @@ fn show(sweep: &SweepView, now: Timestamp) -> Result<()> {
         ("done", sweep.done.to_string()),
         ("could not", sweep.could_not.to_string()),
         ("started", time(sweep.started_at)),
-        ("is", is(sweep).to_owned()),
+        ("state", state(sweep).to_owned()),
     ];
+    if sweep.asked > 0 {
+        facts.push(("asked", format!("{} that ran to stop", words::count(sweep.asked as usize, "job"))));
+    }
     facts.extend(sweep.ended_at.map(|at| ("ended", time(at))));
     for (name, value) in facts {
         say(format_args!("{} {value}", bold(format_args!("{name:<9}"))))?;
@@ -170,11 +175,19 @@ fn show(sweep: &SweepView, now: Timestamp) -> Result<()> {
     say_not_done(&sweep.first_not, sweep.could_not)
 }
 
-fn is(sweep: &SweepView) -> &'static str {
+fn state(sweep: &SweepView) -> &'static str {
     match sweep.ended_at {
         None => "going on",
         Some(_) if sweep.cancelled => "cancelled",
-        Some(_) => "through",
+        Some(_) => "ended",
+    }
+}
+
+fn has(sweep: &SweepView) -> &'static str {
+    match sweep.ended_at {
+        None => "goes on",
+        Some(_) if sweep.cancelled => "is cancelled",
+        Some(_) => "has ended",
     }
 }
 
@@ -184,10 +197,6 @@ fn filter(sweep: &SweepView) -> String {
         return "anything: all of them".to_owned();
     }
     pairs.iter().map(|(name, value)| format!("{name}={}", shown::line(value))).collect::<Vec<_>>().join(" ")
-}
-
-fn how_far(sweep: &SweepView) -> String {
-    format!("is {}: done to {}", is(sweep), words::count(sweep.done as usize, "job"))
 }
 
 fn say_not_done(first: &[NotDone], all: u64) -> Result<()> {
@@ -234,13 +243,38 @@ fn would_do(action: &Action) -> String {
     }
 }
 
-fn did(action: &Action, jobs: &str) -> String {
-    match action {
+fn did(sweep: &SweepView) -> String {
+    let jobs = words::count(sweep.done.saturating_sub(sweep.asked) as usize, "job");
+    match &sweep.action {
+        Action::Cancel if sweep.asked > 0 => {
+            format!(
+                "cancelled {jobs}, and asked {} to stop: those may complete before they hear of it",
+                running(sweep.asked)
+            )
+        }
         Action::Retry => format!("retried {jobs}"),
         Action::Cancel => format!("cancelled {jobs}"),
         Action::Delete => format!("deleted {jobs}"),
         Action::Priority(priority) => format!("gave priority {priority} to {jobs}"),
         Action::Move(queue) => format!("moved {jobs} into {queue}"),
+    }
+}
+
+fn running(jobs: u64) -> String {
+    if jobs == 1 { "1 that runs".to_owned() } else { format!("{jobs} that run") }
+}
+
+/// Returns why a sweep may have left jobs alone.
+fn why_left(action: &Action) -> &'static str {
+    match action {
+        Action::Retry => {
+            "they run, have completed, wait for others (`--state` means those all the same) or are callbacks of batches \
+             whose time did not come"
+        }
+        Action::Cancel => "they have ended, or are being cancelled already",
+        Action::Delete => "they run",
+        Action::Priority(_) => "they do not wait, or have that priority already",
+        Action::Move(_) => "they do not wait, or are in that queue already",
     }
 }
 
@@ -273,13 +307,11 @@ async fn wait(client: &Client, begun: SweepView, json: bool) -> Result<ExitCode>
     } else if sweep.found == 0 && !sweep.cancelled {
         note(none_of(client, &sweep.filter).await?);
     } else {
-        note(did(&sweep.action, &words::count(sweep.done as usize, "job")));
+        note(did(&sweep));
         let left = sweep.found.saturating_sub(sweep.done + sweep.could_not);
         if left > 0 {
-            note(format_args!(
-                "left {} alone: it is not for their state",
-                words::count(left as usize, "job")
-            ));
+            let jobs = words::count(left as usize, "job");
+            note(format_args!("left {jobs} alone: {}", why_left(&sweep.action)));
         }
         if sweep.cancelled {
             note(format_args!("sweep {id} was cancelled before it was through"));
@@ -287,4 +319,25 @@ async fn wait(client: &Client, begun: SweepView, json: bool) -> Result<ExitCode>
         say_not_done(&sweep.first_not, sweep.could_not)?;
     }
     Ok(if sweep.could_not == 0 && !sweep.cancelled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn jobs_that_were_only_asked_to_stop_are_not_said_to_be_cancelled() {
+        let sweep = |done, asked| -> SweepView {
+            serde_json::from_value(json!({
+                "id": 7, "action": "cancel", "filter": {}, "fitted": {"jobs": done, "exact": true},
+                "found": done, "done": done, "asked": asked, "could_not": 0, "started_at": "2030-01-01T00:00:00Z",
+            }))
+            .unwrap()
+        };
+        assert_eq!(did(&sweep(5, 0)), "cancelled 5 jobs");
+        assert!(did(&sweep(5, 2)).starts_with("cancelled 3 jobs, and asked 2 that run to stop"));
+        assert!(did(&sweep(1, 1)).starts_with("cancelled 0 jobs, and asked 1 that runs to stop"));
+    }
 }
