@@ -10,7 +10,9 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, QueueName, Timestamp, limits};
 
 use crate::fleet::{Fleet, Trouble};
-use crate::{Callback, Hold, Job, JobCounts, JobState, Lane, Machine, MachineState, Phase, QueueRow};
+use crate::{
+    Callback, DependencyEnd, Hold, Job, JobCounts, JobState, Lane, Machine, MachineState, Phase, QueueRow,
+};
 
 /// Why a job that waits does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +31,8 @@ pub enum WhyWaiting {
     AfterJobs {
         /// The number of them.
         jobs: u64,
-        /// The first few of them.
-        first: Vec<JobId>,
+        /// The first few of them, each with how it ended where it has, and did not complete.
+        first: Vec<(JobId, Option<DependencyEnd>)>,
     },
     /// It is a callback of a batch, whose time has not come.
     AfterBatch(Callback),
@@ -69,6 +71,8 @@ pub enum WhyWaiting {
         /// The time from which one may begin again.
         next: Timestamp,
     },
+    /// Each key with jobs of the queue that are due has as many running as it may, or its rate allows no more.
+    KeysAreAtLimit,
     /// A place is free: some Machine is about to take it.
     PlaceIsFree,
     /// A Machine is being made or started.
@@ -197,11 +201,13 @@ impl<'a> Outlook<'a> {
         Some(WhyWaiting::QueueIsAtRate { next })
     }
 
-    /// Returns why jobs of a queue that are due do not start; nothing where none is.
+    /// Returns why jobs of a queue that are due do not start; nothing where none is. `keys_are_full` says that no job without
+    /// a key is due, and no key has room.
     pub fn queue(
         &mut self,
         queue: &QueueName,
         counts: &JobCounts,
+        keys_are_full: bool,
         policy: impl FnOnce() -> QueuePolicy,
     ) -> Option<WhyWaiting> {
         if counts.in_state(State::Available) == 0 {
@@ -210,6 +216,9 @@ impl<'a> Outlook<'a> {
         Some(match self.in_queue(queue, false, policy) {
             WhyWaiting::QueueIsPaused(pause) => WhyWaiting::QueueIsPaused(pause),
             _ if counts.in_line() == 0 => WhyWaiting::JobsAreHeld { jobs: counts.phase(Phase::Held) },
+            why @ (WhyWaiting::QueueIsAtLimit { .. } | WhyWaiting::QueueIsAtRate { .. }) => why,
+            // No Machine is made for them, and none takes them.
+            _ if keys_are_full => WhyWaiting::KeysAreAtLimit,
             why => why,
         })
     }

@@ -90,6 +90,7 @@ mod settle;
 mod waiters;
 mod waits;
 
+mod keys;
 mod midge;
 
 mod error;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use midge_core::{Callback, WhyWaiting};
+use midge_core::{Callback, DependencyEnd, WhyWaiting};
 use midge_protocol::api::{BatchEvent, Pause};
 use midge_protocol::job::Waits;
 use midge_protocol::{JobId, Timestamp};
@@ -50,6 +50,9 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
         WhyWaiting::KeyIsAtRate { next } => {
             ("key_is_at_rate", format!("its key keeps to its rate: the next begins {}", soon(*next, now)))
         }
+        WhyWaiting::KeysAreAtLimit => {
+            ("keys_are_at_limit", "each key whose jobs are due is at its limit or its rate".to_owned())
+        }
         WhyWaiting::PlaceIsFree => {
             ("place_is_free", "a place is free: a Machine is about to take it".to_owned())
         }
@@ -73,13 +76,19 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
     Waits { code: code.to_owned(), text }
 }
 
-fn after_jobs(number: u64, first: &[JobId]) -> String {
-    let ids = first.iter().map(JobId::to_string).collect::<Vec<_>>().join(", ");
+fn after_jobs(number: u64, first: &[(JobId, Option<DependencyEnd>)]) -> String {
+    let told = |(id, end): &(JobId, Option<DependencyEnd>)| match end {
+        Some(DependencyEnd::Discarded) => format!("{id} (discarded: retry it)"),
+        Some(DependencyEnd::Cancelled) => format!("{id} (cancelled: retry it)"),
+        Some(DependencyEnd::Completed | DependencyEnd::Deleted) | None => id.to_string(),
+    };
+    let ids = first.iter().map(told).collect::<Vec<_>>().join(", ");
     let more = match number.saturating_sub(first.len() as u64) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("it is to run after {} that did not complete yet: {ids}{more}", jobs(number))
+    let have = if number == 1 { "has" } else { "have" };
+    format!("it is to run after {} that {have} not completed: {ids}{more}", jobs(number))
 }
 
 fn paused(what: &str, pause: &Pause, now: Timestamp) -> String {
@@ -160,12 +169,16 @@ mod tests {
             (WhyWaiting::JobsAreHeld { jobs: 1 }, "1 job is held: a module is paused or not served"),
             (WhyWaiting::JobsAreHeld { jobs: 20 }, "20 jobs are held: a module is paused or not served"),
             (
-                WhyWaiting::AfterJobs { jobs: 1, first: vec![JobId::from_bytes([1; 16])] },
-                "it is to run after 1 job that did not complete yet: 01010101-0101-0101-0101-010101010101",
+                WhyWaiting::AfterJobs { jobs: 1, first: vec![(JobId::from_bytes([1; 16]), None)] },
+                "it is to run after 1 job that has not completed: 01010101-0101-0101-0101-010101010101",
             ),
             (
-                WhyWaiting::AfterJobs { jobs: 9, first: vec![JobId::from_bytes([1; 16])] },
-                "it is to run after 9 jobs that did not complete yet: 01010101-0101-0101-0101-010101010101 and 8 more",
+                WhyWaiting::AfterJobs {
+                    jobs: 9,
+                    first: vec![(JobId::from_bytes([1; 16]), Some(DependencyEnd::Discarded))],
+                },
+                "it is to run after 9 jobs that have not completed: 01010101-0101-0101-0101-010101010101 (discarded: \
+                 retry it) and 8 more",
             ),
             (
                 WhyWaiting::AfterBatch(Callback {
@@ -174,6 +187,7 @@ mod tests {
                 }),
                 "it is to run when all jobs have completed of batch 01010101-0101-0101-0101-010101010101",
             ),
+            (WhyWaiting::KeysAreAtLimit, "each key whose jobs are due is at its limit or its rate"),
             (WhyWaiting::PlaceIsFree, "a place is free: a Machine is about to take it"),
             (WhyWaiting::MachineStarts, "a Machine is starting"),
             (

@@ -62,7 +62,7 @@ fn a_module_that_is_not_served_is_the_reason_whatever_the_machines_do() {
     let of_queue = |outlook: &mut Outlook<'_>, jobs: &[Job]| {
         let mut counts = JobCounts::default();
         jobs.iter().for_each(|job| counts.add(job, NOW));
-        outlook.queue(&job().queue, &counts, QueuePolicy::default)
+        outlook.queue(&job().queue, &counts, false, QueuePolicy::default)
     };
     let held = job().apply(JobEvent::Held, NOW).unwrap().job;
     assert_eq!(of_queue(&mut outlook, &[]), None);
@@ -199,6 +199,33 @@ fn a_job_of_a_paused_queue_or_one_at_its_limit_says_so_before_anything_of_machin
         let rows = [(QueueName::default_queue(), (row, running))].into();
         let mut outlook = Outlook::new(&[], &rows, "g1", 9, NOW);
         assert_eq!(outlook.why(&job(), None, None, || policy.clone()), Some(expected));
+    }
+}
+
+#[test]
+fn a_queue_whose_keys_have_no_room_says_so_whatever_its_machines_do() {
+    let fresh = job();
+    let held = job().apply(JobEvent::Held, NOW).unwrap().job;
+    let counts = |job| {
+        let mut counts = JobCounts::default();
+        (0..2).for_each(|_| counts.add(job, NOW));
+        counts
+    };
+    let pause = Pause { since: NOW, until: None, reason: String::new(), by: String::new() };
+    let paused = QueueRow { pause: Some(pause.clone()), ..QueueRow::default() };
+    let policy = QueuePolicy { max_running: Some(3), ..QueuePolicy::default() };
+    let free = [(machine("m", MachineState::Up, NOW), 0)];
+    for (row, running, job, full, expected) in [
+        (QueueRow::default(), 0, &fresh, true, WhyWaiting::KeysAreAtLimit),
+        (QueueRow::default(), 0, &fresh, false, WhyWaiting::PlaceIsFree),
+        (QueueRow::default(), 3, &fresh, true, WhyWaiting::QueueIsAtLimit { running: 3, max: 3 }),
+        (QueueRow::default(), 0, &held, true, WhyWaiting::JobsAreHeld { jobs: 2 }),
+        (paused, 0, &fresh, true, WhyWaiting::QueueIsPaused(pause)),
+    ] {
+        let rows = [(QueueName::default_queue(), (row, running))].into();
+        let mut outlook = Outlook::new(&free, &rows, "g1", 9, NOW);
+        let why = outlook.queue(&QueueName::default_queue(), &counts(job), full, || policy.clone());
+        assert_eq!(why, Some(expected));
     }
 }
 

@@ -11,9 +11,8 @@ use midge_core::{
 };
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
-use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
-use midge_store::{LanesCome, Rows, Store, StoreError};
+use midge_store::{Rows, Store, StoreError};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -26,11 +25,9 @@ use super::{Act, Context, Decided};
 use crate::clock::Clock;
 use crate::expiry::discard_expired;
 use crate::held::Holds;
+use crate::keys::keys_room;
 use crate::secret;
 use crate::settle::{IN_A_ROUND, settle as settle_ends};
-
-/// Lanes that are looked at to plan Machines. With so many, there is work for more Machines than a round begins.
-const LANES_MAX: usize = 256;
 
 /// Looks and plans, and writes down what is about to be done.
 pub async fn decide(
@@ -179,7 +176,7 @@ impl Round<'_> {
             startable = due.min(row.room(&policy, running, self.now));
             room_at = row.room_at(&policy, running, self.now);
             if startable > 0 && policy.limits_keys() {
-                let (keys_room, next_turn) = self.keys_room(&queue, &policy)?;
+                let (keys_room, next_turn) = keys_room(self.rows, &queue, &policy, self.now)?;
                 startable = startable.min(keys_room);
                 room_at = room_at.or(next_turn.map(Turn::comes));
             }
@@ -198,22 +195,6 @@ impl Round<'_> {
         // One that is resumed by time is looked at then, whether jobs are due or not: it may keep Machines warm.
         let resumes = row.paused(self.now).and_then(|pause| pause.until);
         Ok((demand, [room_at, resumes].into_iter().flatten().min()))
-    }
-
-    /// Returns how many jobs of a queue its keys leave room for (of more than a few, that there are very many), and the
-    /// next turn of a key.
-    fn keys_room(
-        &mut self,
-        queue: &QueueName,
-        policy: &QueuePolicy,
-    ) -> Result<(u64, Option<Turn>), StoreError> {
-        let LanesCome { lanes, next, .. } = self.rows.lanes_come(queue, self.now, LANES_MAX)?;
-        let keyless = self.rows.jobs_due(queue, None, self.now, LINE_HEAD)?.len();
-        if lanes.len() == LANES_MAX || keyless == LINE_HEAD {
-            return Ok((u64::MAX, next));
-        }
-        let room = lanes.iter().map(|lane| lane.room(policy, self.now).min(lane.waiting));
-        Ok((room.fold(keyless as u64, u64::saturating_add), next))
     }
 
     /// Counts the suspects that are about to need a Machine each.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_core::{Change, Job, JobEvent, Lane, Machine, ModuleRow, Outlook, Phase, QueueRow, WhyWaiting};
+use midge_core::{
+    Change, DependencyEnd, Job, JobEvent, Lane, Machine, ModuleRow, Outlook, Phase, QueueRow, WhyWaiting,
+};
 use midge_protocol::api::{JobCount, JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
 use midge_protocol::{AttemptNumber, JobId, JobKey, ModuleName, QueueName, Timestamp};
@@ -173,7 +175,9 @@ impl Midge {
                 }
             }
             for job in pending {
-                world.pending.insert(job, rows.dependencies(job, DEPENDENCIES_TOLD)?);
+                let (number, first) = rows.dependencies(job, DEPENDENCIES_TOLD)?;
+                let first = first.into_iter().map(|id| Ok((id, end_of(rows, id)?)));
+                world.pending.insert(job, (number, first.collect::<Result<_, StoreError>>()?));
             }
             Ok::<_, ServiceError>(world)
         });
@@ -368,8 +372,17 @@ struct World {
     lanes: BTreeMap<(QueueName, JobKey), Lane>,
     /// The rows of modules.
     modules: BTreeMap<ModuleName, ModuleRow>,
-    /// How many jobs each pending one waits for, and the first of them.
-    pending: BTreeMap<JobId, (u64, Vec<JobId>)>,
+    /// How many jobs each pending one waits for, and the first of them, each with how it ended.
+    pending: BTreeMap<JobId, (u64, Vec<(JobId, Option<DependencyEnd>)>)>,
+}
+
+/// Returns how a job ended that others wait for; nothing where it has not, or its row cannot be read.
+fn end_of(rows: &mut dyn Rows, id: JobId) -> Result<Option<DependencyEnd>, StoreError> {
+    match rows.jobs(&[id]) {
+        Ok(jobs) => Ok(jobs.into_iter().flatten().next().and_then(|job| DependencyEnd::of(job.phase()))),
+        Err(StoreError::Unreadable(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Sleeps until a time; where there is none, for ever.

@@ -1,6 +1,6 @@
 //! What can be asked about queues.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use midge_core::{JobCounts, Outlook, QueueRow};
@@ -9,18 +9,28 @@ use midge_protocol::job::State;
 use midge_protocol::{QueueName, Timestamp, limits, nearest};
 
 use crate::error::ServiceError;
+use crate::keys::keys_room;
 use crate::midge::Midge;
 use crate::waits::waits;
 
 impl Midge {
     /// Returns the queues that are declared or hold jobs.
     pub async fn queues(&self) -> Result<Queues, ServiceError> {
-        let now = self.inner.clock.now();
+        let (now, catalog) = (self.inner.clock.now(), self.inner.catalog.get());
+        let served = catalog.clone();
         let read = midge_store::read(&*self.inner.store, move |rows| {
-            Ok::<_, ServiceError>((rows.job_counts(now)?, rows.machines()?, rows.queues()?))
+            let counts = rows.job_counts(now)?;
+            let mut keys_are_full = BTreeSet::new();
+            for (name, counts) in &counts {
+                let policy = served.policy(name);
+                let may = counts.in_line() > 0 && policy.limits_keys();
+                if may && keys_room(rows, name, &policy, now)?.0 == 0 {
+                    keys_are_full.insert(name.clone());
+                }
+            }
+            Ok::<_, ServiceError>((counts, keys_are_full, rows.machines()?, rows.queues()?))
         });
-        let (counts, machines, mut rows) = read.await?;
-        let catalog = self.inner.catalog.get();
+        let (counts, keys_are_full, machines, mut rows) = read.await?;
         let mut names = catalog.queues();
         names.extend(counts.keys().cloned());
         // One that is paused is shown although it is empty and declared nowhere.
@@ -40,8 +50,10 @@ impl Midge {
         let queues = names.into_iter().map(|name| {
             let counts = counts.get(&name).cloned().unwrap_or_default();
             let jobs = State::ALL.into_iter().map(|state| (state, counts.in_state(state))).collect();
+            let full = keys_are_full.contains(&name);
+            let why = outlook.queue(&name, &counts, full, || catalog.policy(&name));
             QueueView {
-                waits: outlook.queue(&name, &counts, || catalog.policy(&name)).map(|why| waits(&why, now)),
+                waits: why.map(|why| waits(&why, now)),
                 policy: catalog.policy(&name),
                 pause: rows.get(&name).and_then(|(row, _)| row.paused(now)).cloned(),
                 jobs,

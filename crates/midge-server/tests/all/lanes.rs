@@ -77,6 +77,8 @@ async fn limits_of_queue_and_key_hold_and_a_slot_is_free_when_its_job_ends() {
         let code = if job["key"] == "acme" { "key_is_at_limit" } else { "queue_is_at_limit" };
         assert_eq!(job["waits"]["code"], code, "{job}");
     }
+    let queues = server.get("/v1/queues").await.json();
+    assert_eq!(queues["queues"][0]["waits"]["code"], "queue_is_at_limit");
     host.finish(held.remove("t1").unwrap(), done("ok")).await;
     assert_eq!(claimed(&mut host, &mut held, 9).await, ["n2"], "acme has its one");
     host.finish(held.remove("a1").unwrap(), done("ok")).await;
@@ -284,4 +286,18 @@ async fn any_number_of_keys_is_put_anew_a_few_in_a_round() {
     assert_eq!(rounds, 3);
     let next = round(&store, &hourly, &clock).await.1;
     assert_eq!(next, Some(at(3_600_000)), "each is looked at when its rate allows it");
+}
+
+#[tokio::test]
+async fn a_queue_whose_waiting_jobs_are_all_of_keys_without_room_says_so() {
+    let policy = QueuePolicy { max_running_per_key: Some(1), ..QueuePolicy::default() };
+    let mut server = server(policy).await;
+    enqueue(&server, &[("a1", ACME), ("a2", ACME), ("a3", ACME)]).await;
+    let mut host = server.host().await;
+    let mut held = Held::new();
+    assert_eq!(claimed(&mut host, &mut held, 9).await, ["a1"]);
+    let waits = async || server.get("/v1/queues").await.json()["queues"][0]["waits"]["code"].clone();
+    assert_eq!(waits().await, "keys_are_at_limit");
+    enqueue(&server, &[("t1", TINY)]).await;
+    assert_eq!(waits().await, "place_is_free");
 }
