@@ -5,6 +5,7 @@
 
 mod batches;
 mod looking;
+mod serving;
 
 use std::convert::Infallible;
 use std::sync::LazyLock;
@@ -21,7 +22,7 @@ use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
 use midge_protocol::api::{
-    ApiError, BatchPage, Failures, JobDetail, JobPage, Machines, ModuleView, Modules, Queues, Schedules,
+    ApiError, BatchPage, Failures, JobDetail, JobPage, Machines, Modules, Queues, Schedules, Sweeps,
 };
 use midge_protocol::job::{AfterFailed, JobView, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
@@ -29,15 +30,16 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
-use self::looking::{FAILURES_SHOWN_MAX, failures_table, filtered, labels};
+use self::looking::{FAILURES_SHOWN_MAX, failures_table, filtered, home, labels, link, sweeps_table};
+use self::serving::{machines_table, modules_table, queues_table, schedules_table};
 use crate::http::{self, check_form};
 
 /// How much of an answer of the API a page takes in.
 const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How many schedules a page shows.
-const SCHEDULES_SHOWN_MAX: usize = 100;
 /// How many of the jobs that one is to run after a page shows.
 const AFTER_SHOWN_MAX: usize = 20;
+/// How often a page is asked for again that shows how all is just now.
+const REFRESH_SECONDS: u32 = 10;
 /// How much of a log or a result a page shows.
 const SHOWN_BYTES_MAX: usize = 64 * 1024;
 
@@ -157,7 +159,7 @@ async fn overview(
 ) -> Result<Response, Response> {
     let base = uri.path().trim_end_matches('/');
     if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-        return filtered(&api, base, query, &visitor).await;
+        return filtered(&api, base, query, &uri, &visitor).await;
     }
     let queues: Queues = api.get("/v1/queues", &visitor).await?;
     let mut held = api.get::<Modules>("/v1/modules", &visitor).await?.modules;
@@ -169,20 +171,22 @@ async fn overview(
     let machines: Machines = api.get("/v1/machines", &visitor).await?;
     let schedules: Schedules = api.get("/v1/schedules", &visitor).await?;
     let batches: BatchPage = api.get("/v1/batches?limit=25", &visitor).await?;
+    let sweeps: Sweeps = api.get("/v1/sweeps", &visitor).await?;
     let body = html! {
-        section { h2 { "Queues" } (queues_table(&queues)) }
-        @if !held.is_empty() { section { h2 { "Modules that start no jobs" } (modules_table(&held)) } }
+        section { h2 { "Queues" } (queues_table(base, &queues)) }
+        @if !held.is_empty() { section { h2 { "Modules that start no jobs" } (modules_table(base, &held)) } }
         section { h2 { "Machines, " (queues.machines) " of " (queues.max_machines) } (machines_table(&machines)) }
         @if !schedules.schedules.is_empty() { section { h2 { "Schedules" } (schedules_table(base, &schedules)) } }
-        @if !failures.failures.is_empty() { section { h2 { "Failures" } (failures_table(&failures)) } }
+        @if !failures.failures.is_empty() { section { h2 { "Failures" } (failures_table(base, &failures)) } }
         @if !batches.batches.is_empty() { section { h2 { "Batches" } (batches::table(base, &batches.batches)) } }
         @if !failed.jobs.is_empty() { section { h2 { "Discarded jobs" } (jobs_table(base, &failed.jobs)) } }
         @if !retrying.jobs.is_empty() {
             section { h2 { "Jobs to be tried again" } (jobs_table(base, &retrying.jobs)) }
         }
+        @if !sweeps.sweeps.is_empty() { section { h2 { "Sweeps" } (sweeps_table(&sweeps)) } }
         section { h2 { "Recent jobs" } (jobs_table(base, &recent.jobs)) }
     };
-    Ok(frame("midge", base, &body).into_response())
+    Ok(live("midge", base, &body).into_response())
 }
 
 async fn job(
@@ -275,126 +279,6 @@ async fn act(
     Ok(Redirect::to(page).into_response())
 }
 
-fn modules_table(modules: &[ModuleView]) -> Markup {
-    html! {
-        table {
-            thead { tr { th { "module" } th.n { "held jobs" } th { "why" } } }
-            @for module in modules {
-                tr {
-                    td { (module.name) }
-                    td.n { (module.held) }
-                    td {
-                        @match &module.pause {
-                            Some(pause) if module.entry.is_some() => {
-                                "paused"
-                                @if !pause.by.is_empty() { " by " (shown::line(&pause.by)) }
-                                @if let Some(until) = pause.until { " until " (time(until)) }
-                                @if !pause.reason.is_empty() { ": " (shown::line(&pause.reason)) }
-                            }
-                            _ => "not served",
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn queues_table(queues: &Queues) -> Markup {
-    html! {
-        table {
-            thead {
-                tr {
-                    th { "queue" }
-                    @for state in JobState::ALL { th.n { (state) } }
-                    th.n { "oldest waits" }
-                    th.n { "Machines" }
-                    th { "why jobs wait" }
-                }
-            }
-            @for queue in &queues.queues {
-                tr {
-                    td {
-                        (queue.name)
-                        @if queue.pause.is_some() { " " span.state { "paused" } }
-                        @if !queue.declared { " " span.state { "not declared" } }
-                    }
-                    @for state in JobState::ALL { td.n { (queue.jobs.get(&state).unwrap_or(&0)) } }
-                    td.n { @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) } @else { "–" } }
-                    td.n { (queue.machines) " of " (queue.policy.max_machines) }
-                    td.says { @if let Some(waits) = &queue.waits { (shown::line(&waits.text)) } }
-                }
-            }
-        }
-    }
-}
-
-fn schedules_table(base: &str, schedules: &Schedules) -> Markup {
-    html! {
-        table {
-            thead {
-                tr {
-                    th { "schedule" } th { "module" } th { "when" } th { "next" } th { "last job" } th { "note" }
-                }
-            }
-            @for schedule in schedules.schedules.iter().take(SCHEDULES_SHOWN_MAX) {
-                tr {
-                    td { (schedule.name) }
-                    td { (schedule.module) }
-                    td { (shown::line(&schedule.cron)) " " (shown::line(&schedule.zone)) }
-                    td { @if let Some(next) = schedule.next.first() { (time(next.due)) } @else { "–" } }
-                    td {
-                        @if let Some(last) = &schedule.last {
-                            @match last.state {
-                                Some(state) => { a href={ (base) "/jobs/" (last.job) } { (badge(state)) } }
-                                None => "deleted",
-                            }
-                        } @else { "–" }
-                    }
-                    td.says {
-                        @if let Some(pause) = &schedule.pause {
-                            "paused since " (time(pause.since))
-                            @if let Some(until) = pause.until { " until " (time(until)) }
-                            @if !pause.by.is_empty() { " by " (shown::line(&pause.by)) }
-                            @if !pause.reason.is_empty() { ": " (shown::line(&pause.reason)) }
-                        } @else if let Some(waits) = &schedule.waits { (shown::line(&waits.text)) }
-                    }
-                }
-            }
-        }
-        @if schedules.schedules.len() > SCHEDULES_SHOWN_MAX {
-            p.quiet { "and " (schedules.schedules.len() - SCHEDULES_SHOWN_MAX) " more: " code { "midge schedules" } }
-        }
-    }
-}
-
-fn machines_table(machines: &Machines) -> Markup {
-    html! {
-        @if machines.machines.is_empty() { p.quiet { "none: there is no work" } } @else {
-            table {
-                thead {
-                    tr {
-                        th { "Machine" } th { "id" } th { "queue" } th { "state" } th { "since" }
-                        th.n { "runs" } th.n { "attempts" } th { "note" }
-                    }
-                }
-                @for machine in machines.machines.iter().take(50) {
-                    tr {
-                        td { (machine.name) }
-                        td { @if let Some(id) = &machine.id { (id) } }
-                        td { (machine.queue) }
-                        td { (shown::line(&machine.state)) }
-                        td { (time(machine.since)) }
-                        td.n { (machine.running) }
-                        td.n { (machine.attempts) }
-                        td { @if let Some(note) = &machine.note { (shown::line(note)) } }
-                    }
-                }
-            }
-        }
-    }
-}
-
 fn jobs_table(base: &str, jobs: &[JobView]) -> Markup {
     html! {
         @if jobs.is_empty() { p.quiet { "none yet" } } @else {
@@ -408,13 +292,14 @@ fn jobs_table(base: &str, jobs: &[JobView]) -> Markup {
                 @for job in jobs {
                     tr {
                         td { a href={ (base) "/jobs/" (job.id) } { code { (job.id) } } }
-                        td { (job.module) }
-                        td { (job.queue) }
-                        td { (badge(job.state)) }
+                        td { (link(base, "module", &job.module)) }
+                        td { (link(base, "queue", &job.queue)) }
+                        td { a href={ (home(base)) "?state=" (job.state) } { (badge(job.state)) } }
                         td.n { (job.attempt) }
                         td { (time(job.enqueued_at)) }
                         td.says { (says(job)) }
-                        td { (buttons(base, job)) }
+                        // One that completed is run again by who looks at it, and not in passing.
+                        td { @if job.state != JobState::Completed { (buttons(base, job)) } }
                     }
                 }
             }
@@ -445,7 +330,7 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
     html! {
         table.facts {
             tr { th { "id" } td { code { (job.id) } } }
-            tr { th { "queue" } td { (job.queue) } }
+            tr { th { "queue" } td { (link(base, "queue", &job.queue)) } }
             @if let Some(key) = &job.key { tr { th { "key" } td { (shown::line(key.as_str())) } } }
             (labels(job))
             @if job.priority != 0 { tr { th { "priority" } td { (job.priority) } } }
@@ -563,17 +448,27 @@ fn duration(millis: u64) -> String {
 }
 
 fn frame(title: &str, base: &str, body: &Markup) -> Response {
+    framed(title, base, None, body)
+}
+
+/// A page that is asked for again every so often by itself: one on which nothing is read for long or chosen.
+fn live(title: &str, base: &str, body: &Markup) -> Response {
+    framed(title, base, Some(REFRESH_SECONDS), body)
+}
+
+fn framed(title: &str, base: &str, refresh: Option<u32>, body: &Markup) -> Response {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
+                @if let Some(seconds) = refresh { meta http-equiv="refresh" content=(seconds); }
                 title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                header { h1 { a href=(if base.is_empty() { "/" } else { base }) { "midge" } } p.quiet { "times are UTC" } }
+                header { h1 { a href=(home(base)) { "midge" } } p.quiet { "times are UTC" } }
                 main { (body) }
             }
         }

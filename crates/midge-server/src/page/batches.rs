@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use midge_protocol::api::{BatchEvent, BatchView, JobPage, Queues};
 use midge_protocol::{BatchId, shown};
 
-use super::{Api, Visitor, bad_request, frame, jobs_table, time};
+use super::{Api, Visitor, bad_request, frame, jobs_table, live, time};
 
 /// The page of one batch, with the newest of its jobs.
 pub(super) async fn batch(
@@ -34,12 +34,19 @@ pub(super) async fn batch(
     let title =
         if batch.name.is_empty() { "batch".to_owned() } else { shown::line(&batch.name).into_owned() };
     let body = html! {
-        section { h2 { (title) " " span.state { (batch.state) } } (facts(base, &batch)) }
-        section { h2 { "Jobs, " (batch.total) " in all" } (table(base, std::slice::from_ref(&batch))) }
+        section {
+            h2 { (title) " " span.state { (batch.state) } @if batch.cancelled { " cancelled" } }
+            (facts(base, &batch))
+        }
+        section {
+            h2 { "Jobs, " (batch.total) " in all" }
+            table { thead { tr { (counts_heads()) } } tr { (counts(&batch)) } }
+        }
         @if !failed.jobs.is_empty() { section { h2 { "Discarded jobs" } (jobs_table(base, &failed.jobs)) } }
         section { h2 { "Newest jobs" } (jobs_table(base, &recent.jobs)) }
     };
-    Ok(frame(&title, base, &body).into_response())
+    let page = if batch.ended_at.is_some() { frame } else { live };
+    Ok(page(&title, base, &body).into_response())
 }
 
 /// A link to the page of a batch.
@@ -53,8 +60,7 @@ pub(super) fn table(base: &str, batches: &[BatchView]) -> Markup {
         table {
             thead {
                 tr {
-                    th { "batch" } th { "name" } th { "state" } th.n { "jobs" } th.n { "pending" } th.n { "waiting" }
-                    th.n { "running" } th.n { "completed" } th.n { "cancelled" } th.n { "discarded" } th { "made" }
+                    th { "batch" } th { "name" } th { "state" } th.n { "jobs" } (counts_heads()) th { "made" }
                 }
             }
             @for batch in batches {
@@ -63,16 +69,26 @@ pub(super) fn table(base: &str, batches: &[BatchView]) -> Markup {
                     td { (shown::line(&batch.name)) }
                     td { span.state { (batch.state) } @if batch.cancelled { " cancelled" } }
                     td.n { (batch.total) }
-                    td.n { (batch.jobs.pending) }
-                    td.n { (batch.jobs.waiting) }
-                    td.n { (batch.jobs.running) }
-                    td.n { (batch.jobs.completed) }
-                    td.n { (batch.jobs.cancelled) }
-                    td.n { (batch.jobs.discarded) }
+                    (counts(batch))
                     td { (time(batch.created_at)) }
                 }
             }
         }
+    }
+}
+
+fn counts_heads() -> Markup {
+    html! {
+        th.n { "pending" } th.n { "waiting" } th.n { "running" } th.n { "completed" } th.n { "cancelled" }
+        th.n { "discarded" }
+    }
+}
+
+fn counts(batch: &BatchView) -> Markup {
+    let jobs = &batch.jobs;
+    html! {
+        td.n { (jobs.pending) } td.n { (jobs.waiting) } td.n { (jobs.running) } td.n { (jobs.completed) }
+        td.n { (jobs.cancelled) } td.n { (jobs.discarded) }
     }
 }
 

@@ -1,13 +1,19 @@
 //! The parts of the dashboard by which one finds jobs: failures that are alike, and the jobs that fit a filter.
 
+use std::fmt::Display;
+
+use axum::extract::Query;
+use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
-use midge_protocol::api::{Failures, JobPage};
+use midge_protocol::api::{Failures, JobFilter, JobPage, Sweeps};
 use midge_protocol::job::JobView;
 use midge_protocol::shown;
 
 use super::{Api, Visitor, frame, jobs_table, time};
 
+/// Sweeps that a page shows.
+const SWEEPS_SHOWN_MAX: usize = 5;
 /// Groups of failures that a page shows.
 pub(super) const FAILURES_SHOWN_MAX: usize = 20;
 
@@ -16,13 +22,16 @@ pub(super) async fn filtered(
     api: &Api,
     base: &str,
     query: &str,
+    uri: &Uri,
     visitor: &Visitor,
 ) -> Result<Response, Response> {
     let page: JobPage = api.get(&format!("/v1/jobs?{query}"), visitor).await?;
+    // The API took it, so that it can be read.
+    let filter = Query::<JobFilter>::try_from_uri(uri).map(|Query(filter)| filter).unwrap_or_default();
     let parts = || query.split('&').filter(|part| !part.starts_with("before=")).collect::<Vec<_>>().join("&");
     let body = html! {
         section {
-            h2 { "Jobs with " (shown::line(query)) }
+            h2 { (title(filter)) }
             (jobs_table(base, &page.jobs))
             @if page.stopped_early { p.quiet { "So many jobs were looked at as one page may: there may be more." } }
             @if let Some(next) = page.next {
@@ -33,8 +42,33 @@ pub(super) async fn filtered(
     Ok(frame("jobs", base, &body).into_response())
 }
 
+/// Returns what a page of jobs shows, in words.
+fn title(filter: JobFilter) -> String {
+    // Of a page there are these, and of the jobs the others.
+    let filter = JobFilter { sort: None, before: None, limit: None, ..filter };
+    match in_words(&filter) {
+        said if said.is_empty() => "Jobs".to_owned(),
+        said => format!("Jobs with {said}"),
+    }
+}
+
+fn in_words(filter: &JobFilter) -> String {
+    let pairs = filter.pairs().into_iter().map(|(name, value)| format!("{name} {}", shown::line(&value)));
+    pairs.collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the path of the first page.
+pub(super) fn home(base: &str) -> &str {
+    if base.is_empty() { "/" } else { base }
+}
+
+/// A link to the jobs that have a name, such as of a queue, in a field of a filter.
+pub(super) fn link(base: &str, field: &str, name: impl Display) -> Markup {
+    html! { a href={ (home(base)) "?" (field) "=" (name) } { (name) } }
+}
+
 /// Shows groups of failures, each with a link to its jobs.
-pub(super) fn failures_table(failures: &Failures) -> Markup {
+pub(super) fn failures_table(base: &str, failures: &Failures) -> Markup {
     html! {
         table {
             thead {
@@ -45,9 +79,9 @@ pub(super) fn failures_table(failures: &Failures) -> Markup {
             }
             @for group in &failures.failures {
                 tr {
-                    td { a href={ "?failure=" (group.fingerprint) } { code { (group.fingerprint) } } }
+                    td { a href={ (home(base)) "?failure=" (group.fingerprint) } { code { (group.fingerprint) } } }
                     td.n { (group.count) }
-                    td { (group.module) }
+                    td { (link(base, "module", &group.module)) }
                     td { (group.cause) }
                     td { (time(group.last_seen)) }
                     td { (time(group.first_seen)) }
@@ -56,6 +90,38 @@ pub(super) fn failures_table(failures: &Failures) -> Markup {
             }
         }
         @if failures.more { p.quiet { "and more: " code { "midge failures" } } }
+    }
+}
+
+/// Shows the sweeps that were begun last.
+pub(super) fn sweeps_table(sweeps: &Sweeps) -> Markup {
+    html! {
+        table {
+            thead {
+                tr {
+                    th { "sweep" } th { "action" } th { "started" } th { "state" } th.n { "done" } th.n { "could not" }
+                    th { "of jobs with" }
+                }
+            }
+            @for sweep in sweeps.sweeps.iter().take(SWEEPS_SHOWN_MAX) {
+                tr {
+                    td { (sweep.id) }
+                    td { (sweep.action) }
+                    td { (time(sweep.started_at)) }
+                    td {
+                        @match sweep.ended_at {
+                            None => "going on",
+                            Some(_) if sweep.cancelled => "cancelled",
+                            Some(_) => "ended",
+                        }
+                    }
+                    td.n { (sweep.done) }
+                    td.n { (sweep.could_not) }
+                    td.says { (in_words(&sweep.filter)) }
+                }
+            }
+        }
+        @if sweeps.sweeps.len() > SWEEPS_SHOWN_MAX { p.quiet { "and more: " code { "midge sweeps" } } }
     }
 }
 

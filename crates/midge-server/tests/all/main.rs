@@ -12,6 +12,7 @@ mod follow;
 mod lanes;
 mod looking;
 mod modules;
+mod pages;
 mod repeated;
 mod retention;
 mod routes;

@@ -1,0 +1,158 @@
+//! The parts of the dashboard that say what serves jobs: queues, modules, Machines and schedules.
+
+use maud::{Markup, html};
+use midge_protocol::MachineName;
+use midge_protocol::api::{MachineView, Machines, ModuleView, Pause, Queues, Schedules};
+use midge_protocol::job::State as JobState;
+use midge_protocol::shown::line;
+
+use super::looking::{home, link};
+use super::{badge, duration, time};
+
+/// How many schedules a page shows.
+const SCHEDULES_SHOWN_MAX: usize = 100;
+/// How many Machines a page shows, and of those that are gone.
+const MACHINES_SHOWN_MAX: usize = 50;
+const GONE_SHOWN_MAX: usize = 5;
+
+pub(super) fn modules_table(base: &str, modules: &[ModuleView]) -> Markup {
+    html! {
+        table {
+            thead { tr { th { "module" } th.n { "held jobs" } th { "why" } } }
+            @for module in modules {
+                tr {
+                    td { (link(base, "module", &module.name)) }
+                    td.n { (module.held) }
+                    td {
+                        @match &module.pause {
+                            Some(pause) if module.entry.is_some() => (paused(pause)),
+                            _ => "not served",
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn paused(pause: &Pause) -> Markup {
+    html! {
+        "paused since " (time(pause.since))
+        @if !pause.by.is_empty() { " by " (line(&pause.by)) }
+        @if let Some(until) = pause.until { " until " (time(until)) }
+        @if !pause.reason.is_empty() { ": " (line(&pause.reason)) }
+    }
+}
+
+pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
+    html! {
+        table {
+            thead {
+                tr {
+                    th { "queue" }
+                    @for state in JobState::ALL { th.n { (state) } }
+                    th.n { "oldest waits" }
+                    th.n { "Machines" }
+                    th { "why jobs wait" }
+                }
+            }
+            @for queue in &queues.queues {
+                tr {
+                    td {
+                        (link(base, "queue", &queue.name))
+                        @if queue.pause.is_some() { " " span.state { "paused" } }
+                        @if !queue.declared { " " span.state { "not declared" } }
+                    }
+                    @for state in JobState::ALL {
+                        td.n {
+                            @match queue.jobs.get(&state).unwrap_or(&0) {
+                                0 => "0",
+                                number => {
+                                    a href={ (home(base)) "?queue=" (queue.name) "&state=" (state) } { (number) }
+                                }
+                            }
+                        }
+                    }
+                    td.n { @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) } @else { "–" } }
+                    td.n { (queue.machines) " of " (queue.policy.max_machines) }
+                    td.says {
+                        @if let Some(waits) = &queue.waits { (line(&waits.text)) }
+                        @else if let Some(pause) = &queue.pause { (paused(pause)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn schedules_table(base: &str, schedules: &Schedules) -> Markup {
+    html! {
+        table {
+            thead {
+                tr {
+                    th { "schedule" } th { "module" } th { "when" } th { "next" } th { "last job" } th { "note" }
+                }
+            }
+            @for schedule in schedules.schedules.iter().take(SCHEDULES_SHOWN_MAX) {
+                tr {
+                    td { (schedule.name) }
+                    td { (link(base, "module", &schedule.module)) }
+                    td { (line(&schedule.cron)) " " (line(&schedule.zone)) }
+                    td { @if let Some(next) = schedule.next.first() { (time(next.due)) } @else { "–" } }
+                    td {
+                        @if let Some(last) = &schedule.last {
+                            @match last.state {
+                                Some(state) => { a href={ (base) "/jobs/" (last.job) } { (badge(state)) } }
+                                None => "deleted",
+                            }
+                        } @else { "–" }
+                    }
+                    td.says {
+                        @if let Some(pause) = &schedule.pause { (paused(pause)) }
+                        @else if let Some(waits) = &schedule.waits { (line(&waits.text)) }
+                    }
+                }
+            }
+        }
+        @if schedules.schedules.len() > SCHEDULES_SHOWN_MAX {
+            p.quiet { "and " (schedules.schedules.len() - SCHEDULES_SHOWN_MAX) " more: " code { "midge schedules" } }
+        }
+    }
+}
+
+pub(super) fn machines_table(machines: &Machines) -> Markup {
+    // They are the newest first.
+    let gone: Vec<&MachineName> = machines
+        .machines
+        .iter()
+        .filter(|machine| machine.state == "gone")
+        .map(|machine| &machine.name)
+        .collect();
+    let hidden = gone.get(GONE_SHOWN_MAX..).unwrap_or_default();
+    let shown = |machine: &MachineView| !hidden.contains(&&machine.name);
+    html! {
+        @if machines.machines.is_empty() { p.quiet { "none: there is no work" } } @else {
+            table {
+                thead {
+                    tr {
+                        th { "Machine" } th { "id" } th { "queue" } th { "state" } th { "since" }
+                        th.n { "runs" } th.n { "attempts" } th { "note" }
+                    }
+                }
+                @for machine in machines.machines.iter().filter(|m| shown(m)).take(MACHINES_SHOWN_MAX) {
+                    tr {
+                        td { (machine.name) }
+                        td { @if let Some(id) = &machine.id { (id) } }
+                        td { (machine.queue) }
+                        td { (line(&machine.state)) }
+                        td { (time(machine.since)) }
+                        td.n { (machine.running) }
+                        td.n { (machine.attempts) }
+                        td { @if let Some(note) = &machine.note { (line(note)) } }
+                    }
+                }
+            }
+            @if !hidden.is_empty() { p.quiet { "and " (hidden.len()) " more that are gone: " code { "midge machines --all" } } }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the dashboard shows, and what it leaves out.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use midge_core::{Machine, MachineState};
+use midge_protocol::Timestamp;
+use midge_protocol::manifest::QueuePolicy;
+use midge_store::conformance::fixtures::machine;
+use midge_store::{MemoryStore, StoreError, write};
+
+use super::stage::{HELLO, Server, done};
+
+#[tokio::test]
+async fn a_list_says_which_jobs_it_has_as_people_write_it() {
+    let server = Server::start().await;
+    let page = server.get("/?text=no%20row&state=discarded&limit=5").await.text();
+    assert!(page.contains("Jobs with state discarded, text no row"), "{page}");
+    assert!(server.get("/?limit=5").await.text().contains("<h2>Jobs</h2>"));
+    let hostile = server.get("/?text=%3Cb%3E%E2%80%AE").await.text();
+    assert!(hostile.contains("text &lt;b&gt;\u{fffd}"), "{hostile}");
+}
+
+#[tokio::test]
+async fn names_lead_to_their_jobs() {
+    let server = Server::start().await;
+    server.enqueued(HELLO).await;
+    let page = server.get("/").await.text();
+    for link in
+        ["?queue=default\"", "?module=hello\"", "?state=available\"", "?queue=default&amp;state=available\""]
+    {
+        assert!(page.contains(&format!("href=\"/{link}")), "{link} is not in {page}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_completed_is_not_run_again_in_passing() {
+    let mut server = Server::start().await;
+    let id = server.enqueued(HELLO).await;
+    let button = format!("action=\"/jobs/{id}/retry\"");
+    server.post(&format!("/v1/jobs/{id}/cancel")).await;
+    assert!(server.get("/").await.text().contains(&button));
+    server.post(&format!("/v1/jobs/{id}/retry")).await;
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    host.finish(attempt, done("ok")).await;
+    assert!(!server.get("/").await.text().contains(&button));
+    assert!(server.get(&format!("/jobs/{id}")).await.text().contains(&button), "who looks at it may");
+}
+
+#[tokio::test]
+async fn of_machines_that_are_gone_the_last_few_are_shown() {
+    let store = Arc::new(MemoryStore::new());
+    // What is gone for long is forgotten.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let since = Timestamp::from_millis(now as i64);
+    write(&*store, move |rows| {
+        for number in 10..20 {
+            let gone = machine(&format!("m{number}"));
+            rows.put_machine(&Machine { state: MachineState::Gone, since, ..gone })?;
+        }
+        Ok::<_, StoreError>(())
+    })
+    .await
+    .unwrap();
+    let server = Server::on(store, QueuePolicy::default()).await;
+    let page = server.get("/").await.text();
+    assert_eq!((10..20).filter(|number| page.contains(&format!(">m{number}<"))).count(), 5);
+    assert!(page.contains("and 5 more that are gone"), "{page}");
+}
+
+#[tokio::test]
+async fn what_shows_how_all_is_just_now_is_asked_for_again_by_itself() {
+    let server = Server::start().await;
+    let id = server.enqueued(HELLO).await;
+    let refreshes = async |path: &str| server.get(path).await.text().contains("http-equiv=\"refresh\"");
+    assert!(refreshes("/").await);
+    assert!(!refreshes(&format!("/jobs/{id}")).await, "one reads a log");
+    assert!(!refreshes("/?state=available").await);
+}
+
+#[tokio::test]
+async fn sweeps_are_shown_with_the_jobs_that_are_meant() {
+    let server = Server::start().await;
+    let sweep = r#"{"action": "cancel", "filter": {"tag": "a b"}}"#;
+    server.call("POST", "/v1/sweeps", sweep.to_owned()).await;
+    let page = server.get("/").await.text();
+    assert!(page.contains("<h2>Sweeps</h2>") && page.contains("tag a b"), "{page}");
+}
+
+#[tokio::test]
+async fn a_paused_queue_says_why_also_where_nothing_waits() {
+    let server = Server::start().await;
+    let pause = r#"{"by": "Ada", "reason": "a repair"}"#;
+    server.call("POST", "/v1/queues/default/pause", pause.to_owned()).await;
+    let page = server.get("/").await.text();
+    assert!(page.contains(" by Ada: a repair"), "{page}");
+}
