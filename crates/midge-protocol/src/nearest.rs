@@ -9,8 +9,8 @@ const NAME_BYTES_MAX: usize = 256;
 /// Returns the known name that was probably meant by one that does not exist, if one is like it at all.
 ///
 /// At most two letters of five may be wrong, missing, too many or swapped (Damerau-Levenshtein distance, by the length
-/// of the longer name), whatever the order of a name's parts: `jobs_max` is `max_jobs`. Of two names that are equally
-/// like it, it is the first in the order of the alphabet.
+/// of the longer name), whatever the order of a name's parts: `jobs_max` is `max_jobs`. A name that goes on after it is
+/// preferred to others, and of two names that are equally like it the first in the order of the alphabet.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // None of ours is as long, and to compare takes as long as both are.
     if name.len() > NAME_BYTES_MAX {
@@ -20,7 +20,10 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .into_iter()
         .map(|known| (alike(name, known), known))
         .filter(|(alike, _)| *alike >= ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
+        .max_by(|a, b| {
+            let goes_on = |known: &str| known.starts_with(name);
+            goes_on(a.1).cmp(&goes_on(b.1)).then(a.0.total_cmp(&b.0)).then(b.1.cmp(a.1))
+        })
         .map(|(_, known)| known)
 }
 
@@ -57,6 +60,13 @@ mod tests {
         for (slip, meant) in table {
             assert_eq!(nearest(slip, ["another-name", meant]), Some(meant), "{slip}");
         }
+    }
+
+    #[test]
+    fn who_left_out_the_end_of_a_name_meant_that_one() {
+        assert_eq!(nearest("expires_in", ["expires_at", "expires_in_ms"]), Some("expires_in_ms"));
+        assert_eq!(nearest("retry_for", ["retry_fox", "retry_for_ms"]), Some("retry_for_ms"));
+        assert_eq!(nearest("e", ["expires_in_ms"]), None);
     }
 
     #[test]
