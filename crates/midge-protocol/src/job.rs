@@ -414,7 +414,7 @@ impl JobView {
     /// nothing where that is not known.
     pub fn retries(&self) -> Option<String> {
         let mut words = self.backoff.as_ref()?.to_string();
-        if let Some(percent) = self.jitter_percent {
+        if let Some(percent) = self.jitter_percent.filter(|percent| *percent > 0) {
             words += &format!(" plus up to {percent} %");
         }
         for (cause, backoff) in &self.backoff_by_cause {

@@ -145,7 +145,7 @@ async fn what_was_asked_for_is_shown_and_what_was_not_is_the_modules() {
     assert_eq!(job.backoff_by_cause, [(Cause::Trap, Backoff::None)].into());
     let latest = Some(Timestamp::LATEST);
     assert_eq!((job.jitter_percent, job.retry_until, job.expires_at), (Some(0), latest, latest));
-    let words = "1ms, 30d plus up to 0 %; none after trap; until 9999-12-30T22:00:00.000Z";
+    let words = "1ms, 30d; none after trap; until 9999-12-30T22:00:00.000Z";
     assert_eq!(job.retries().as_deref(), Some(words));
     let page = server.get(&format!("/jobs/{id}")).await.text();
     assert!(page.contains(words) && page.contains("start by"), "{page}");
