@@ -219,8 +219,11 @@ impl From<NoRoom> for ServiceError {
     }
 }
 
+/// How what is added to midge.toml is served.
+const BUILD: &str = "run `midge build`, and start the server again";
+
 fn declare_or(name: &QueueName, nearest: &Option<String>) -> String {
-    let declare = format!("declare it in midge.toml as [queues.{name}] and run `midge build`");
+    let declare = format!("declare it in midge.toml as [queues.{name}], {BUILD}");
     match nearest {
         Some(nearest) => format!(": did you mean `{nearest}`? If not, {declare}"),
         None => format!(": {declare}"),
@@ -230,13 +233,13 @@ fn declare_or(name: &QueueName, nearest: &Option<String>) -> String {
 fn schedule_hint(name: &ScheduleName, nearest: &Option<String>) -> String {
     match nearest {
         Some(nearest) => format!(": did you mean `{nearest}`?"),
-        None => format!(": declare it in midge.toml as [schedules.{name}] and run `midge build`"),
+        None => format!(": declare it in midge.toml as [schedules.{name}], {BUILD}"),
     }
 }
 
 fn did_you_mean(nearest: &Option<String>) -> String {
     match nearest {
         Some(name) => format!(": did you mean `{name}`?"),
-        None => ": add it to midge.toml and run `midge build`".to_owned(),
+        None => format!(": add it to midge.toml, {BUILD}"),
     }
 }
