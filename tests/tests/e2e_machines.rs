@@ -321,7 +321,7 @@ fn a_machine_is_drained_by_hand_and_a_paused_queue_is_waited_for() {
     let id = server.enqueue("nap", Value::Null);
     let machine = server.running(id).machine.unwrap().to_string();
     let drained = run(server.midge(&["machines", "drain", &machine, "--wait"]), b"").ok();
-    assert!(drained.text().contains("is drained: it runs 1 job"), "{}", drained.text());
+    assert!(drained.text().contains("drains: it runs 1 job"), "{}", drained.text());
     assert_eq!((server.job(id).state, server.detail(id).attempts.len()), (State::Completed, 1));
     eventually("another is warm", || {
         let machines = server.machines();
@@ -335,7 +335,7 @@ fn a_machine_is_drained_by_hand_and_a_paused_queue_is_waited_for() {
     server.running(id);
     let pause = ["queues", "pause", "default", "--wait"];
     run(server.midge(&[&pause[..], &["--timeout", "1ms"]].concat()), b"")
-        .fails(5, &["1 job of default still run"]);
+        .fails(5, &["1 job of default still runs"]);
     run(server.midge(&pause), b"").ok();
     assert_eq!(server.job(id).state, State::Completed);
 }

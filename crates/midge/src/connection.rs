@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 use midge_client::{Client, ClientError};
-use midge_protocol::shown;
+use midge_protocol::{nearest, shown};
 
 use crate::arguments::{ServerArgs, given};
 
@@ -20,6 +20,11 @@ impl ServerArgs {
             None => client,
         })
     }
+}
+
+/// Returns the end of a message that says that nothing has a name, with the nearest that something has.
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, known).map(|nearest| format!(": did you mean `{nearest}`?")).unwrap_or_default()
 }
 
 /// Turns an error of a client into one that says to a person what to do.

@@ -131,9 +131,7 @@ impl Midge {
             let lane = job.key.as_ref().and_then(|key| lanes.get(&(job.queue.clone(), key.clone())));
             let why = match (pending.get(&job.id), job.links.callback) {
                 (Some(_), Some(callback)) => Some(WhyWaiting::AfterBatch(callback)),
-                (Some((jobs, first)), None) => {
-                    Some(WhyWaiting::AfterJobs { jobs: *jobs, first: first.clone() })
-                }
+                (Some(after_jobs), None) => Some(after_jobs.clone()),
                 (None, _) => outlook.why(job, hold, lane, || catalog.policy(&job.queue)),
             };
             JobView { waits: why.map(|why| waits(&why, now)), ..job.view(now) }
@@ -175,9 +173,10 @@ impl Midge {
                 }
             }
             for job in pending {
-                let (number, first) = rows.dependencies(job, DEPENDENCIES_TOLD)?;
+                let (jobs, first) = rows.dependencies(job, DEPENDENCIES_TOLD)?;
                 let first = first.into_iter().map(|id| Ok((id, end_of(rows, id)?)));
-                world.pending.insert(job, (number, first.collect::<Result<_, StoreError>>()?));
+                let first = first.collect::<Result<_, StoreError>>()?;
+                world.pending.insert(job, WhyWaiting::AfterJobs { jobs, first });
             }
             Ok::<_, ServiceError>(world)
         });
@@ -372,8 +371,8 @@ struct World {
     lanes: BTreeMap<(QueueName, JobKey), Lane>,
     /// The rows of modules.
     modules: BTreeMap<ModuleName, ModuleRow>,
-    /// How many jobs each pending one waits for, and the first of them, each with how it ended.
-    pending: BTreeMap<JobId, (u64, Vec<(JobId, Option<DependencyEnd>)>)>,
+    /// Which jobs each pending one waits for.
+    pending: BTreeMap<JobId, WhyWaiting>,
 }
 
 /// Returns how a job ended that others wait for; nothing where it has not, or its row cannot be read.

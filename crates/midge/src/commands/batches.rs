@@ -192,7 +192,7 @@ fn table(batches: &[BatchView], now: Timestamp) -> Table {
         table.row([
             batch.id.to_string(),
             cut(&batch.name, NAME_WIDTH_MAX),
-            batch.state.to_string(),
+            state(batch),
             batch.total.to_string(),
             (jobs.waiting + jobs.pending).to_string(),
             jobs.running.to_string(),
@@ -205,14 +205,17 @@ fn table(batches: &[BatchView], now: Timestamp) -> Table {
     table
 }
 
+fn state(batch: &BatchView) -> String {
+    format!("{}{}", batch.state, if batch.cancelled { ", cancelled" } else { "" })
+}
+
 fn facts(batch: &BatchView, now: Timestamp) -> Vec<(&'static str, String)> {
     let time = |at: Timestamp| format!("{at} ({})", words::relative(at, now));
     let mut facts = vec![("batch", batch.id.to_string())];
     if !batch.name.is_empty() {
         facts.push(("name", shown::line(&batch.name).into_owned()));
     }
-    let cancelled = if batch.cancelled { ", cancelled" } else { "" };
-    facts.push(("state", format!("{}{cancelled}", batch.state)));
+    facts.push(("state", state(batch)));
     let jobs = &batch.jobs;
     let numbers = [
         (jobs.pending, "pending"),

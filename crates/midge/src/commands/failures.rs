@@ -169,5 +169,11 @@ async fn act(action: Action, args: ActArgs) -> Result<ExitCode> {
     let ActArgs { fingerprint, dry_run, json, server } = args;
     let client = server.client()?;
     let filter = JobFilter { failure: Some(fingerprint), ..JobFilter::default() };
+    // Jobs may be there longer than their group is remembered.
+    if let Err(unknown) = client.failure(fingerprint).await.answered()
+        && client.count_jobs(&filter).await.answered()?.jobs == 0
+    {
+        return Err(unknown);
+    }
     sweeps::sweep(&client, SweepRequest { action, filter, dry_run, all: false }, json).await
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
-use midge_cli::output::{note, say, say_json, say_table, show_error};
+use anyhow::{Result, ensure};
+use midge_cli::output::{dim, note, say, say_json, say_table, show_error};
 use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_protocol::api::MachineView;
@@ -13,8 +13,10 @@ use midge_protocol::{MachineName, QueueName, Timestamp, shown};
 
 use super::pause::Waiting;
 use crate::arguments::ServerArgs;
-use crate::connection::Answered;
+use crate::connection::{Answered, did_you_mean};
 
+/// How many of those that are gone are listed.
+const GONE_SHOWN_MAX: usize = 5;
 /// How often one looks whether drained Machines are gone.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -22,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
-Without a subcommand it lists those that are there, and those that went away lately.
+Without a subcommand it lists those that are there, and the last few that went away.
 
 Examples:
   midge machines
@@ -46,7 +48,10 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// Write JSON
+    /// Also all of those that went away lately, and not only the last few
+    #[arg(long)]
+    all: bool,
+    /// Write JSON of all of them
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -55,7 +60,7 @@ struct ListArgs {
 
 #[derive(Debug, clap::Args)]
 struct DrainArgs {
-    /// The Machines, by midge's names for them
+    /// The Machines, by their names or ids
     #[arg(required_unless_present = "queue", conflicts_with = "queue")]
     names: Vec<MachineName>,
     /// All Machines that serve this queue now
@@ -77,26 +82,48 @@ impl Args {
 }
 
 async fn list(args: ListArgs) -> Result<ExitCode> {
-    let machines = args.server.client()?.machines().await.answered()?;
-    let table = table(&machines.machines, words::now());
+    let mut machines = args.server.client()?.machines().await.answered()?;
     if args.json {
         say_json(&machines)?;
-    } else if table.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let hidden = if args.all { 0 } else { hide_gone(&mut machines.machines) };
+    let table = table(&machines.machines, words::now());
+    if table.is_empty() {
         note("there are no Machines: they are started when there is work");
     } else {
         say_table(table)?;
     }
+    if hidden > 0 {
+        note(dim(format_args!("{hidden} more are gone: use --all to see them")));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves out those that are gone, but for the last few. Returns how many. They are the newest first.
+fn hide_gone(machines: &mut Vec<MachineView>) -> usize {
+    let (mut gone, before) = (0, machines.len());
+    machines.retain(|machine| {
+        gone += usize::from(is_gone(machine));
+        !is_gone(machine) || gone <= GONE_SHOWN_MAX
+    });
+    before - machines.len()
 }
 
 async fn drain(args: DrainArgs) -> Result<ExitCode> {
     let client = args.server.client()?;
-    let mut names = args.names;
+    let all = client.machines().await.answered()?.machines;
+    let mut names: Vec<MachineName> = args.names.into_iter().map(|given| named(given, &all)).collect();
     if let Some(queue) = args.queue {
-        let all = client.machines().await.answered()?.machines;
         let of_queue = all.into_iter().filter(|machine| machine.queue == queue && !is_gone(machine));
         names.extend(of_queue.map(|machine| machine.name));
         if names.is_empty() {
+            let known = client.queues().await.answered()?.queues;
+            ensure!(
+                known.iter().any(|known| known.name == queue),
+                "there is no queue `{queue}`{}",
+                did_you_mean(queue.as_str(), known.iter().map(|known| known.name.as_str()))
+            );
             note(format_args!("no Machine serves queue {queue}"));
         }
     }
@@ -104,8 +131,11 @@ async fn drain(args: DrainArgs) -> Result<ExitCode> {
     for name in names {
         match client.drain_machine(&name).await.answered() {
             Ok(machine) => {
-                let jobs = words::count(machine.running as usize, "job");
-                say(format_args!("{name} is drained: it runs {jobs}"))?;
+                let jobs = match machine.running {
+                    0 => "nothing".to_owned(),
+                    running => words::count(running as usize, "job"),
+                };
+                say(format_args!("{name} drains: it runs {jobs}"))?;
                 drained.insert(name);
             }
             Err(error) => {
@@ -118,9 +148,24 @@ async fn drain(args: DrainArgs) -> Result<ExitCode> {
         let there = client.machines().await.answered()?.machines;
         let is_there = |machine: &&MachineView| drained.contains(&machine.name) && !is_gone(machine);
         let left = there.iter().filter(is_there).count();
-        Ok((left > 0).then(|| format!("{} still there", words::count(left, "drained Machine"))))
+        let are = if left == 1 { "is" } else { "are" };
+        Ok((left > 0).then(|| format!("{} {are} still there", words::count(left, "Machine"))))
     });
-    Ok(gone.await?.unwrap_or(code))
+    if let Some(not_ended) = gone.await? {
+        return Ok(not_ended);
+    }
+    if args.waiting.wait {
+        drained.iter().try_for_each(|name| say(format_args!("{name} is gone")))?;
+    }
+    Ok(code)
+}
+
+/// Returns the name of the Machine that was meant, by its name or its id.
+fn named(given: MachineName, machines: &[MachineView]) -> MachineName {
+    let has_id = |machine: &&MachineView| machine.id.as_ref().is_some_and(|id| id.as_str() == given.as_str());
+    let by_name = machines.iter().any(|machine| machine.name == given);
+    let by_id = machines.iter().find(has_id).filter(|_| !by_name);
+    by_id.map_or(given, |machine| machine.name.clone())
 }
 
 fn is_gone(machine: &MachineView) -> bool {

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use midge_cli::output::{say, say_json, say_table};
 use midge_cli::table::Table;
+use midge_protocol::ModuleName;
 use midge_protocol::api::ModuleView;
-use midge_protocol::{ModuleName, shown};
 
-use super::pause::{Pausing, said};
+use super::pause::{Pausing, paused, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -121,10 +121,7 @@ fn starts_jobs(module: &ModuleView) -> String {
         return "no, it is not served".to_owned();
     }
     let Some(pause) = &module.pause else { return "yes".to_owned() };
-    let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
-    let until = pause.until.map_or(String::new(), |until| format!(" until {until}"));
-    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
-    shown::line(&format!("no, it is paused{by}{until}{reason}")).to_string()
+    format!("no, it is {}", paused(pause))
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Pausing {
 pub(super) struct Waiting {
     /// Wait until nothing of it runs any more
     #[arg(long)]
-    wait: bool,
+    pub(super) wait: bool,
     /// Give up waiting after so long
     #[arg(long, value_name = "DURATION", value_parser = words::parse_duration, requires = "wait")]
     timeout: Option<Duration>,
@@ -62,7 +62,7 @@ impl Waiting {
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         while let Some(left) = look().await? {
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                note(format_args!("{left}: the time is over, and it goes on"));
+                note(format_args!("the time is over, and {left}"));
                 return Ok(Some(ExitCode::from(NOT_ENDED)));
             }
             let until = Instant::now() + every;
@@ -92,6 +92,14 @@ pub(super) fn said(name: impl std::fmt::Display, paused: &Paused, resume: &str) 
     format!("{name} is paused {until}{replaced}")
 }
 
+/// Says that something is paused, by whom, until when, and why.
+pub(super) fn paused(pause: &Pause) -> String {
+    let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
+    let until = pause.until.map(|until| format!(" until {until}")).unwrap_or_default();
+    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
+    shown::line(&format!("paused{by}{until}{reason}")).into_owned()
+}
+
 /// Tells of a pause that another has replaced.
 fn before(pause: &Pause) -> String {
     let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
@@ -113,6 +121,15 @@ mod tests {
         let second = Paused { pause: pause.clone(), replaced: Some(pause) };
         let told = "mail is paused until `resume`, in place of a pause by Ada without an end: mine";
         assert_eq!(said("mail", &second, "resume"), told);
+    }
+
+    #[test]
+    fn a_pause_is_told_with_what_is_known_of_it() {
+        let now = Timestamp::from_millis(0);
+        let mut pause = Pause { since: now, until: None, reason: String::new(), by: String::new() };
+        assert_eq!(paused(&pause), "paused");
+        pause = Pause { until: Some(now), reason: "a\u{1b}b".into(), by: "Ada".into(), ..pause };
+        assert_eq!(paused(&pause), "paused by Ada until 1970-01-01T00:00:00.000Z: a\u{fffd}b");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use midge_protocol::api::QueueView;
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, shown};
 
-use super::pause::{Pausing, Waiting, said};
+use super::pause::{Pausing, Waiting, paused, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -107,8 +107,8 @@ async fn list(args: ListArgs) -> Result<()> {
         if let Some(waits) = &queue.waits {
             let hint = if waits.code == "jobs_are_held" { " (`midge modules` says which)" } else { "" };
             say(format_args!("{} waits: {}{hint}", queue.name, shown::line(&waits.text)))?;
-        } else if queue.pause.is_some() {
-            say(format_args!("{} is paused", queue.name))?;
+        } else if let Some(pause) = &queue.pause {
+            say(format_args!("{} is {}", queue.name, paused(pause)))?;
         }
     }
     Ok(())
@@ -116,16 +116,23 @@ async fn list(args: ListArgs) -> Result<()> {
 
 async fn pause(args: PauseArgs) -> Result<ExitCode> {
     let client = args.server.client()?;
-    let paused = client.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
-    say(said(&args.name, &paused, &format!("midge queues resume {}", args.name)))?;
+    let pause = client.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
+    say(said(&args.name, &pause, &format!("midge queues resume {}", args.name)))?;
     let still = args.waiting.until(LOOK_EVERY, async || {
         let queues = client.queues().await.answered()?.queues;
         let queue = queues.iter().find(|queue| queue.name == args.name);
         let running = queue.and_then(|queue| queue.jobs.get(&State::Running)).copied().unwrap_or(0);
         let jobs = words::count(usize::try_from(running).unwrap_or(usize::MAX), "job");
-        Ok((running > 0).then(|| format!("{jobs} of {} still run", args.name)))
+        let run = if running == 1 { "runs" } else { "run" };
+        Ok((running > 0).then(|| format!("{jobs} of {} still {run}", args.name)))
     });
-    Ok(still.await?.unwrap_or(ExitCode::SUCCESS))
+    if let Some(code) = still.await? {
+        return Ok(code);
+    }
+    if args.waiting.wait {
+        say(format_args!("nothing of {} runs any more", args.name))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn table(queues: &[QueueView]) -> Table {

@@ -10,7 +10,7 @@ use midge_cli::words;
 use midge_protocol::api::{RunRequest, ScheduleView};
 use midge_protocol::{JobId, ScheduleName, Timestamp, shown};
 
-use super::pause::{Pausing, said};
+use super::pause::{Pausing, paused, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -156,13 +156,10 @@ fn table(schedules: &[ScheduleView], now: Timestamp) -> Table {
 
 /// Returns why a schedule does not run, where that is so.
 fn remark(schedule: &ScheduleView) -> Option<String> {
-    let Some(pause) = &schedule.pause else {
-        return schedule.waits.as_ref().map(|waits| waits.text.clone());
-    };
-    let by = if pause.by.is_empty() { String::new() } else { format!(" by {}", pause.by) };
-    let until = pause.until.map(|until| format!(" until {until}")).unwrap_or_default();
-    let reason = if pause.reason.is_empty() { String::new() } else { format!(": {}", pause.reason) };
-    Some(format!("paused{by}{until}{reason}"))
+    match &schedule.pause {
+        Some(pause) => Some(paused(pause)),
+        None => schedule.waits.as_ref().map(|waits| waits.text.clone()),
+    }
 }
 
 fn facts(schedule: &ScheduleView, now: Timestamp) -> Vec<(&'static str, String)> {
@@ -174,6 +171,10 @@ fn facts(schedule: &ScheduleView, now: Timestamp) -> Vec<(&'static str, String)>
         ("missed", schedule.missed.as_str().to_owned()),
         ("args", shown::line(&schedule.args.to_string()).into_owned()),
     ];
+    if schedule.jitter_ms > 0 {
+        let most = words::duration(Duration::from_millis(schedule.jitter_ms));
+        facts.push(("jitter", format!("up to {most} after a tick; the next times have it")));
+    }
     if schedule.priority != 0 {
         facts.push(("priority", schedule.priority.to_string()));
     }
@@ -227,5 +228,15 @@ mod tests {
         let waits = json!({"waits": {"code": "queue_full", "text": "queue `a` is full: its ticks wait"}});
         assert_eq!(remark(&schedule(waits)).unwrap(), "queue `a` is full: its ticks wait");
         assert_eq!(remark(&schedule(json!({}))), None);
+    }
+
+    #[test]
+    fn a_schedule_is_shown_with_its_jitter_where_it_has_one() {
+        let jitter = |millis| {
+            let facts = facts(&schedule(json!({"jitter_ms": millis})), words::now());
+            facts.into_iter().find(|(name, _)| *name == "jitter").map(|(_, jitter)| jitter)
+        };
+        assert!(jitter(600_000).unwrap().starts_with("up to 10m "), "{:?}", jitter(600_000));
+        assert_eq!(jitter(0), None);
     }
 }

@@ -5,10 +5,10 @@ use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::api::{JobFilter, Sort};
 use midge_protocol::job::{Cause, State};
-use midge_protocol::{BatchId, Fingerprint, JobKey, ModuleName, QueueName, Tag, Timestamp, api, nearest};
+use midge_protocol::{BatchId, Fingerprint, JobKey, ModuleName, QueueName, Tag, Timestamp, api};
 
 use crate::commands::enqueue::parse_time;
-use crate::connection::Answered;
+use crate::connection::{Answered, did_you_mean};
 
 /// The flags that say which jobs are meant: those that fit all that are given.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -38,10 +38,10 @@ pub(crate) struct FilterArgs {
     /// Only jobs that failed alike, as `midge failures` lists them
     #[arg(long, value_name = "FINGERPRINT")]
     failure: Option<Fingerprint>,
-    /// Only jobs that were made since then: a time such as 2030-01-31T08:00:00Z, or so long ago, such as 2h
+    /// Only jobs whose ids begin with a time since then: 2030-01-31T08:00:00Z, or so long ago, such as 2h; ids that midge makes do, those of an Idempotency-Key do not
     #[arg(long, value_name = "TIME|DURATION", value_parser = time_or_ago)]
     since: Option<Timestamp>,
-    /// Only jobs that were made before then
+    /// Only jobs whose ids begin with a time before then, as above
     #[arg(long, value_name = "TIME|DURATION", value_parser = time_or_ago)]
     until: Option<Timestamp>,
     /// Only jobs whose last attempt failed since then
@@ -121,7 +121,7 @@ pub(crate) async fn none_of(client: &Client, filter: &JobFilter) -> Result<Strin
 }
 
 fn no_jobs<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let hint = nearest(name, known).map(|nearest| format!(": did you mean `{nearest}`?")).unwrap_or_default();
+    let hint = did_you_mean(name, known);
     format!("there is no {what} `{name}`, and there are no jobs of it{hint}")
 }
 
