@@ -40,6 +40,13 @@ pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Writes a job's result to stdout. On a terminal its last line ends, so that the prompt stands below it.
+pub fn write_result(bytes: &[u8]) -> Result<()> {
+    write_bytes(bytes)?;
+    let is_open = bytes.last().is_some_and(|byte| *byte != b'\n');
+    if is_open && io::stdout().is_terminal() { write_bytes(b"\n") } else { Ok(()) }
+}
+
 /// Writes a guest's bytes to stderr, under the same rule as [`write_bytes`].
 pub fn note_bytes(bytes: &[u8]) -> Result<()> {
     crate::progress::above(|| {

@@ -95,9 +95,26 @@ pub(crate) fn tell(answer: &clap::Error) -> ExitCode {
         let _ = answer.print();
     } else {
         // It repeats what was typed, which may be anything: its text is shown, without clap's own colours.
-        output::show_wrong(answer.to_string().trim_end());
+        output::show_wrong(in_words(answer).trim_end());
     }
     ExitCode::from(answer.exit_code() as u8)
+}
+
+/// What may be said in place of an argument that is missing, beside how clap writes that.
+const OTHERWISE: [(&str, &str); 2] = [
+    ("\n  <IDS>...\n", "or flags that say which jobs are meant, such as `--state discarded`, or `--all`"),
+    ("\n  <NAMES>...\n", "or `--queue NAME` for all Machines of a queue"),
+];
+
+/// Returns what is wrong with a command line, with what may be said in place of an argument that is missing.
+fn in_words(answer: &clap::Error) -> String {
+    let mut words = answer.to_string();
+    if answer.kind() == clap::error::ErrorKind::MissingRequiredArgument {
+        for (missing, otherwise) in OTHERWISE {
+            words = words.replace(missing, &format!("{missing}  {otherwise}\n"));
+        }
+    }
+    words
 }
 
 #[cfg(test)]
@@ -232,6 +249,17 @@ mod tests {
         {
             assert!(parse(line).is_ok(), "{line}");
         }
+    }
+
+    #[test]
+    fn who_names_nothing_hears_what_may_be_said_instead() {
+        let wrong = |line: &str| in_words(&read(line.split(' ').map(OsString::from)).unwrap_err());
+        for verb in ["cancel", "retry", "delete", "move slow", "priority 1"] {
+            let told = wrong(&format!("midge jobs {verb}"));
+            assert!(told.contains("such as `--state discarded`, or `--all`"), "{told}");
+        }
+        let told = wrong("midge machines drain");
+        assert!(told.contains("or `--queue NAME`"), "{told}");
     }
 
     #[test]

@@ -43,7 +43,7 @@ Examples:
   midge enqueue import --key acme --priority -5
   midge enqueue sync --unique --in 5m --on-conflict push-back
   midge enqueue mail --tag customer:42 --meta by=Ada
-  midge enqueue report --after 0190b3e4-7d5c-7c3a-9f00-0123456789ab --after-failed go_on
+  midge enqueue report --after 0190b3e4-7d5c-7c3a-9f00-0123456789ab --after-failed go-on
   midge enqueue --jsonl jobs.jsonl --batch $(midge batches new)
   midge enqueue --jsonl jobs.jsonl        where each line is such as {\"module\": \"hello\"}")]
 pub(crate) struct Args {

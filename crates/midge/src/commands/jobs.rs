@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::{dim, note, say, say_json, say_table, state, write_bytes};
+use midge_cli::output::{dim, note, say, say_json, say_table, state, write_bytes, write_result};
 use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_client::{Client, Position};
@@ -180,7 +180,7 @@ impl Args {
                 write_bytes(&log)?;
             }
             Command::Result(args) => {
-                write_bytes(&args.server.client()?.result_bytes(args.id).await.answered()?)?;
+                write_result(&args.server.client()?.result_bytes(args.id).await.answered()?)?;
             }
             Command::Wait(args) => {
                 let client = args.server.client()?;
@@ -203,8 +203,11 @@ impl Args {
 /// Writes a log as it comes, from the last attempt on or from the one that was named.
 async fn follow_log(args: LogArgs) -> Result<()> {
     let client = args.server.client()?;
-    let last = client.wait(args.id, Some(Duration::ZERO)).await.answered()?.attempt;
-    let from = Position::before(args.attempt.map_or(last, AttemptNumber));
+    let job = client.wait(args.id, Some(Duration::ZERO)).await.answered()?;
+    if let Some(waits) = &job.waits {
+        note(dim(format_args!("{} waits: {}", job.module, shown::line(&waits.text))));
+    }
+    let from = Position::before(args.attempt.map_or(job.attempt, AttemptNumber));
     let job = follow(&client.tries(FOLLOW_TRIES), args.id, from, LogTo::Stdout).await?;
     let why = job.failure.as_ref().map(|failure| format!(": {}: {}", failure.cause, failure.message));
     note(dim(format_args!("{} is {}{}", job.module, job.state, shown::line(&why.unwrap_or_default()))));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use indicatif::ProgressBar;
-use midge_cli::output::{bold, dim, note, say_json, write_bytes};
+use midge_cli::output::{bold, dim, note, say_json, write_result};
 use midge_cli::progress::{is_drawn, spinner, style};
 use midge_cli::words;
 use midge_client::{Client, Position};
@@ -86,7 +86,7 @@ async fn end(client: &Client, job: &JobView, json: bool, log: Log) -> Result<Exi
         say_json(&client.job(id).await.answered()?)?;
     }
     match job.state {
-        State::Completed if !json => write_bytes(&client.result_bytes(id).await.answered()?)?,
+        State::Completed if !json => write_result(&client.result_bytes(id).await.answered()?)?,
         State::Discarded | State::Cancelled => show_failure(client, job, log).await,
         _ => {}
     }
