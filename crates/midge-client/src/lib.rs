@@ -66,4 +66,6 @@ pub use error::{BoxError, ClientError, WaitError};
 pub use follow::Follow;
 pub use midge_protocol::api::EnqueueRequest;
 pub use midge_protocol::news::{JobNews, Position};
-pub use midge_protocol::{JobId, JobKey, MachineName, ModuleName, QueueName, Secret, Tag, Timestamp};
+pub use midge_protocol::{
+    JobId, JobKey, MachineName, ModuleName, QueueName, ScheduleName, Secret, Tag, Timestamp,
+};
