@@ -202,6 +202,8 @@ fn jobs_are_found_by_tag_and_failure_and_acted_on_all_at_once() {
     let shown = run(&["sweeps", "show", "3"]);
     assert!(shown.text().contains("delete") && shown.text().contains(&fingerprint), "{}", shown.text());
     command(&server, &["sweeps", "show", "9"], b"").fails(1, &["there is no sweep 9"]);
+    let unknown = ["failures", "retry", "deadbeefdeadbeef"];
+    command(&server, &unknown, b"").fails(1, &["no failure deadbeefdeadbeef was seen"]);
     command(&server, &["jobs", "--tag", "a\u{202e}"], b"").fails(2, &["text that can be seen"]);
     command(&server, &["jobs", "--cause", "Trap"], b"").fails(2, &["did you mean `trap`?"]);
     let key = ["enqueue", "plain", "--key", "a\u{202e}b"];

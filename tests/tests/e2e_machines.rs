@@ -322,6 +322,7 @@ fn a_machine_is_drained_by_hand_and_a_paused_queue_is_waited_for() {
     let machine = server.running(id).machine.unwrap().to_string();
     let drained = run(server.midge(&["machines", "drain", &machine, "--wait"]), b"").ok();
     assert!(drained.text().contains("drains: it runs 1 job"), "{}", drained.text());
+    assert!(drained.text().contains(&format!("{machine} is gone")), "{}", drained.text());
     assert_eq!((server.job(id).state, server.detail(id).attempts.len()), (State::Completed, 1));
     eventually("another is warm", || {
         let machines = server.machines();
@@ -330,6 +331,8 @@ fn a_machine_is_drained_by_hand_and_a_paused_queue_is_waited_for() {
     });
     run(server.midge(&["machines", "drain", &machine]), b"").fails(1, &["is gone already"]);
     run(server.midge(&["machines", "drain", "--queue", "default"]), b"").ok();
+    run(server.midge(&["machines", "drain", "--queue", "defualt"]), b"")
+        .fails(1, &["there is no queue `defualt`: did you mean `default`?"]);
 
     let id = server.enqueue("nap", Value::Null);
     server.running(id);

@@ -364,7 +364,7 @@ pub struct QueueView {
     pub policy: QueuePolicy,
     /// The number of jobs in each state.
     pub jobs: BTreeMap<State, u64>,
-    /// How long the job that is due longest has waited, in milliseconds.
+    /// How long the job that is due longest has waited, in milliseconds; nothing where none is due, or all of those are held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_waits_ms: Option<u64>,
     /// Why those of its jobs that are available do not start, where there are any.

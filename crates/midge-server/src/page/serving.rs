@@ -73,7 +73,11 @@ pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
                             }
                         }
                     }
-                    td.n { @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) } @else { "–" } }
+                    td.n {
+                        @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) }
+                        @else if queue.jobs.get(&JobState::Available).is_some_and(|jobs| *jobs > 0) { "held" }
+                        @else { "–" }
+                    }
                     td.n { (queue.machines) " of " (queue.policy.max_machines) }
                     td.says {
                         @if let Some(waits) = &queue.waits { (line(&waits.text)) }

@@ -135,6 +135,12 @@ async fn pause(args: PauseArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Returns what is said of the longest wait where no job waits in line: those that are available all the same are held.
+fn held_or_none(queue: &QueueView) -> &'static str {
+    let available = queue.jobs.get(&State::Available).copied().unwrap_or(0);
+    if available > 0 { "held" } else { "-" }
+}
+
 fn table(queues: &[QueueView]) -> Table {
     let mut table = Table::new(&[
         "QUEUE",
@@ -162,7 +168,7 @@ fn table(queues: &[QueueView]) -> Table {
             jobs(State::Completed),
             jobs(State::Cancelled),
             jobs(State::Discarded),
-            oldest.unwrap_or_else(|| "-".to_owned()),
+            oldest.unwrap_or_else(|| held_or_none(queue).to_owned()),
             format!("{} of {}", queue.machines, queue.policy.max_machines),
         ]);
     }
