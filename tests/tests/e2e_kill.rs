@@ -11,11 +11,12 @@ use std::time::Duration;
 use midge_client::{Client, EnqueueRequest};
 use midge_core::tick_job;
 use midge_protocol::api::{
-    JobDetail, JobFilter, PAGE_JOBS_MAX, PauseRequest, Unique, UniqueState, UniqueStates,
+    BatchCounts, BatchEvent, BatchRequest, BatchState, JobDetail, JobFilter, PAGE_JOBS_MAX, PauseRequest,
+    Unique, UniqueState, UniqueStates,
 };
 use midge_protocol::job::{Cause, State};
 use midge_protocol::manifest::{Rate, ScheduleEntry, Wait};
-use midge_protocol::{JobId, JobKey, QueueName, ScheduleName, Timestamp, limits};
+use midge_protocol::{BatchId, JobId, JobKey, QueueName, ScheduleName, Timestamp, limits};
 use midge_tests::support::{
     Chaos, DEADLINE, Flylet, Guest, Modules, Server, block_on, eventually, eventually_within, hosts_of,
     request,
@@ -24,12 +25,17 @@ use serde_json::{Value, json};
 
 const JOBS: usize = 2_000;
 /// Jobs in one enqueue, and how many enqueues may be ahead of the jobs' ends: killers shall find both under way.
-const BATCH_JOBS: usize = 25;
-const BATCHES_AHEAD: usize = 6;
+const BULK_JOBS: usize = 25;
+const BULKS_AHEAD: usize = 6;
+/// One of so many enqueues is a batch.
+const BATCH_EVERY: usize = 4;
 /// Peace comes after so many strikes at the latest.
 const STRIKES_MAX: u32 = 45;
 /// An enqueue and a wait outlive any absence of their server.
 const TRIES: u32 = 60;
+
+/// The queue of what follows the batches.
+const CALLBACKS: &str = "callbacks";
 
 /// A job as it was asked for: its number decides which.
 struct Asked {
@@ -77,25 +83,55 @@ fn work_of(number: usize) -> EnqueueRequest {
     }
 }
 
-/// Enqueues all jobs, a few ahead of those that have ended.
-fn enqueue_all(client: &Client) -> Vec<Asked> {
-    let mut asked: Vec<Asked> = Vec::new();
+/// Returns the numbers of the jobs that a job is to run after: one of ten runs after two before it.
+fn runs_after(number: usize) -> Option<[usize; 2]> {
+    (number % 10 == 9).then(|| [number - 9, number - 5])
+}
+
+/// A batch, and what follows it.
+fn requested_batch(number: usize) -> BatchRequest {
+    let queue = QueueName::new(CALLBACKS).unwrap();
+    let callback = || request("hello", json!({"name": "all"})).queue(queue.clone());
+    let batch = BatchRequest::new(number.to_string());
+    BatchEvent::ALL.into_iter().fold(batch, |batch, when| batch.on(when, callback()))
+}
+
+/// Enqueues all jobs, a few ahead of those that have ended. Returns them, and the batches of some.
+fn enqueue_all(client: &Client) -> (Vec<Asked>, Vec<BatchId>) {
+    let (mut asked, mut batches): (Vec<Asked>, Vec<BatchId>) = (Vec::new(), Vec::new());
     while asked.len() < JOBS {
-        let numbers: Vec<usize> = (asked.len()..JOBS).take(BATCH_JOBS).collect();
+        let numbers: Vec<usize> = (asked.len()..JOBS).take(BULK_JOBS).collect();
+        let bulk = asked.len() / BULK_JOBS;
+        let batch = bulk.is_multiple_of(BATCH_EVERY).then(|| requested_batch(bulk));
+        let batch = batch.map(|request| block_on(client.make_batch(&request)).unwrap().id);
+        let mut requests: Vec<EnqueueRequest> = Vec::new();
+        for &number in &numbers {
+            let id = |other: usize| {
+                other.checked_sub(asked.len()).map_or_else(|| asked[other].id, |index| requests[index].id)
+            };
+            let request = runs_after(number)
+                .into_iter()
+                .flatten()
+                .fold(requested(number), |request, other| request.after(id(other)));
+            requests.push(batch.map_or(request.clone(), |batch| request.batch(batch)));
+        }
         let enqueued =
-            block_on(client.enqueue_all(numbers.iter().map(|&number| requested(number)).collect()));
-        let enqueued = enqueued.unwrap().into_iter().map(|enqueued| enqueued.id);
+            block_on(client.enqueue_all(requests)).unwrap().into_iter().map(|enqueued| enqueued.id);
         let new: Vec<Asked> = enqueued.zip(numbers).map(|(id, number)| Asked { id, number }).collect();
+        if let Some(batch) = batch {
+            block_on(client.close_batch(batch)).unwrap();
+            batches.push(batch);
+        }
         for unique in new.iter().filter(|asked| asked.number.is_multiple_of(7)) {
             let other = block_on(client.enqueue(&requested(unique.number))).unwrap();
             assert_eq!((other.id, other.new), (unique.id, false), "{} is there twice", unique.number);
         }
         asked.extend(new);
-        if let Some(before) = asked.len().checked_sub(BATCHES_AHEAD * BATCH_JOBS) {
+        if let Some(before) = asked.len().checked_sub(BULKS_AHEAD * BULK_JOBS) {
             block_on(client.wait(asked[before].id, None)).unwrap();
         }
     }
-    asked
+    (asked, batches)
 }
 
 /// Returns every job of a queue that a server lists.
@@ -147,6 +183,35 @@ fn completed_once(client: &Client, asked: &Asked) -> u32 {
     lost
 }
 
+/// Checks that a job began only when those that it is to run after had completed.
+fn began_after_others(client: &Client, asked: &[Asked], number: usize) {
+    let attempts = |number: usize| block_on(client.job(asked[number].id)).unwrap().attempts;
+    let first = attempts(number).swap_remove(0);
+    for other in runs_after(number).into_iter().flatten() {
+        let last = attempts(other).pop().unwrap();
+        assert!(first.started_at >= last.ended_at, "{number} did not wait for {other}: {first:?}, {last:?}");
+    }
+}
+
+/// Checks that a batch ended with all of its jobs, and what follows it ran once, and then.
+fn ended_once(client: &Client, batch: BatchId) {
+    let view = block_on(client.batch(batch)).unwrap();
+    let counts = BatchCounts { completed: BULK_JOBS as u64, ..BatchCounts::default() };
+    assert_eq!((view.state, view.jobs), (BatchState::Ended, counts), "{view:?}");
+    for (when, callback) in &view.callbacks {
+        let detail = block_on(client.job(*callback)).unwrap();
+        let results = detail.attempts.iter().filter(|attempt| attempt.failure.is_none()).count();
+        let right = match when {
+            BatchEvent::Failure => detail.job.state == State::Cancelled && detail.attempts.is_empty(),
+            BatchEvent::Completed | BatchEvent::Ended => {
+                let first = detail.attempts.first().map(|attempt| attempt.started_at);
+                detail.job.state == State::Completed && results == 1 && first >= view.ended_at
+            }
+        };
+        assert!(right, "{when:?} of {view:?}: {detail:#?}");
+    }
+}
+
 /// A schedule that ticks each second, in a queue of its own.
 fn each_second() -> ScheduleEntry {
     let entry = json!({"module": "hello", "args": {"name": "tick"}, "queue": "ticks", "cron": "* * * * * *"});
@@ -189,6 +254,7 @@ fn whatever_is_killed_every_job_completes_once() {
         policy.rate_per_key = Some(Rate { jobs: 200, per_ms: 1_000, burst: 50 });
     });
     let modules = modules.queue("ticks", |policy| policy.max_machines = 1);
+    let modules = modules.queue(CALLBACKS, |policy| policy.max_machines = 1);
     let schedule = ScheduleName::new("ticks").unwrap();
     modules.change(|manifest| manifest.schedules = [(schedule.clone(), each_second())].into());
     let mut flylet = Flylet::start();
@@ -207,16 +273,19 @@ fn whatever_is_killed_every_job_completes_once() {
         }
     }
     println!("killed {:?}", chaos.kills());
-    let asked = enqueuing.join().unwrap();
+    let (asked, batches) = enqueuing.join().unwrap();
     block_on(client.pause_schedule(&schedule, &PauseRequest::default())).unwrap();
     eventually("all jobs have ended", || (open_jobs(&client) == 0).then_some(()));
 
     let ids: BTreeSet<JobId> = asked.iter().map(|asked| asked.id).collect();
-    let listed = listed(&client, "default");
-    assert_eq!((listed.len(), listed.into_iter().collect()), (JOBS, ids), "seed {seed}");
+    let in_default = listed(&client, "default");
+    assert_eq!((in_default.len(), in_default.into_iter().collect()), (JOBS, ids), "seed {seed}");
     let lost: u32 = asked.iter().map(|asked| completed_once(&client, asked)).sum();
     println!("{JOBS} jobs completed, {lost} attempts were lost, {} ticks", ticked_once_each_second(&client));
     assert!(lost > 0, "seed {seed}");
+    (0..JOBS).for_each(|number| began_after_others(&client, &asked, number));
+    batches.iter().for_each(|batch| ended_once(&client, *batch));
+    assert_eq!(listed(&client, CALLBACKS).len(), batches.len() * BatchEvent::ALL.len());
 
     eventually("all Machines go", || server.live_machines().is_empty().then_some(()));
     eventually("flylet has the one that is made ahead", || (flylet.machines() == 1).then_some(()));
