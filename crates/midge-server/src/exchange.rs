@@ -112,7 +112,7 @@ pub async fn exchange(
         };
         let mut session = Session::begin(rows, row, machine, &context, now)?;
         session.report(&request)?;
-        session.settle()?;
+        session.pass_on()?;
         if newest {
             session.resend(&request)?;
             session.claim(request.room)?;

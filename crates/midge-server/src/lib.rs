@@ -83,10 +83,10 @@ mod catalog;
 mod clock;
 mod expiry;
 mod held;
+mod pass_on;
 mod room;
 mod secret;
 mod settings;
-mod settle;
 mod waiters;
 mod waits;
 

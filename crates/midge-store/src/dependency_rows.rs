@@ -18,26 +18,26 @@ pub trait DependencyRows {
     fn dependencies(&mut self, job: JobId, limit: usize) -> Result<(u64, Vec<JobId>), StoreError>;
 
     /// Deletes a dependency that was found: its job does not wait for the one that ended any more.
-    fn delete_dependency(&mut self, of: &Settling, dependent: &Dependent) -> Result<(), StoreError>;
+    fn delete_dependency(&mut self, of: &UntoldEnd, dependent: &Dependent) -> Result<(), StoreError>;
 
     /// Returns the oldest end of which somebody is still to be told. Fast enough for every round.
-    fn next_settling(&mut self) -> Result<Option<Settling>, StoreError>;
+    fn next_untold_end(&mut self) -> Result<Option<UntoldEnd>, StoreError>;
 
     /// Finds at most `limit` jobs that are still to be told of an end, in the order in which they began to wait for it.
     /// Those that cannot be read are left out, and, in a transaction that writes,
     /// [discarded](midge_core::UnreadableJob::discarded).
-    fn dependents(&mut self, of: &Settling, limit: usize) -> Result<Vec<Dependent>, StoreError>;
+    fn dependents(&mut self, of: &UntoldEnd, limit: usize) -> Result<Vec<Dependent>, StoreError>;
 
     /// Writes that all are told of an end whose dependencies have numbers up to `told`.
-    fn put_told(&mut self, of: &Settling, told: u64) -> Result<(), StoreError>;
+    fn put_told(&mut self, of: &UntoldEnd, told: u64) -> Result<(), StoreError>;
 
     /// Deletes an end of which all are told.
-    fn delete_settling(&mut self, of: &Settling) -> Result<(), StoreError>;
+    fn delete_untold_end(&mut self, of: &UntoldEnd) -> Result<(), StoreError>;
 }
 
 /// The end of a job, of which those are to be told that waited for it then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settling {
+pub struct UntoldEnd {
     /// Numbers ends, in the order in which they are told.
     pub row: u64,
     /// The job that ended or was deleted.

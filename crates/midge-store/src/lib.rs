@@ -13,7 +13,7 @@ mod sqlite;
 mod work;
 
 pub use batch_rows::BatchRows;
-pub use dependency_rows::{DependencyRows, Dependent, Settling};
+pub use dependency_rows::{DependencyRows, Dependent, UntoldEnd};
 pub use memory::MemoryStore;
 pub use rows::{
     Content, ContentRows, FailureRows, FoundJobs, JobRows, JobSearch, LaneRows, LanesCome, MachineRows, Rows,

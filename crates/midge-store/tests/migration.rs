@@ -209,10 +209,10 @@ fn read_what_is_rare(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
     all.push(format!("held: {:?} {:?}", rows.modules_held()?, rows.jobs_held(&module("hello"), 100)?));
     all.push(format!("batches: {:?}", rows.batches_listed(None, 10)?));
     all.push(format!("of a batch: {:?}", rows.jobs_of_batch(BatchId::from_bytes([7; 16]), None, 100)?));
-    let settling = rows.next_settling()?;
-    all.push(format!("settling: {:?}", settling.as_ref().map(|settling| (settling.job, settling.end))));
-    if let Some(settling) = settling {
-        all.push(format!("dependents: {:?}", rows.dependents(&settling, 10)?));
+    let untold = rows.next_untold_end()?;
+    all.push(format!("untold: {:?}", untold.as_ref().map(|untold| (untold.job, untold.end))));
+    if let Some(untold) = untold {
+        all.push(format!("dependents: {:?}", rows.dependents(&untold, 10)?));
     }
     Ok(all)
 }

@@ -205,16 +205,16 @@ fn an_unreadable_job_keeps_none_waiting_that_is_to_run_after_it() {
     let found = run(write(&store, |rows| rows.jobs_due(&queue("default"), None, at(10), 10))).unwrap();
     assert!(found.is_empty(), "{found:?}");
     let (told, dependents) = run(write(&store, |rows| {
-        let told = rows.next_settling()?.expect("it was discarded");
+        let told = rows.next_untold_end()?.expect("it was discarded");
         let dependents = rows.dependents(&told, 10)?;
-        rows.delete_settling(&told)?;
+        rows.delete_untold_end(&told)?;
         Ok::<_, StoreError>((told, dependents))
     }))
     .unwrap();
     assert_eq!((told.job, told.end), (id(1), DependencyEnd::Discarded));
     assert_eq!(dependents.iter().map(|dependent| dependent.job.id).collect::<Vec<_>>(), [id(4)]);
     // The other one cannot be read either, so it is discarded in turn.
-    let told = run(read(&store, |rows| rows.next_settling())).unwrap().unwrap();
+    let told = run(read(&store, |rows| rows.next_untold_end())).unwrap().unwrap();
     assert_eq!((told.job, told.end), (id(2), DependencyEnd::Discarded));
     assert_eq!(run(read(&store, |rows| rows.dependencies(id(2), 10))).unwrap(), (0, vec![]));
 }

@@ -26,8 +26,8 @@ use crate::clock::Clock;
 use crate::expiry::discard_expired;
 use crate::held::Holds;
 use crate::keys::keys_room;
+use crate::pass_on::{IN_A_ROUND, pass_on};
 use crate::secret;
-use crate::settle::{IN_A_ROUND, settle as settle_ends};
 
 /// Looks and plans, and writes down what is about to be done.
 pub async fn decide(
@@ -58,11 +58,11 @@ pub async fn decide(
         // No Machine is wanted for what will not be started any more.
         round.decided.ended.extend(discard_expired(round.rows, &context.catalog.generation, now)?);
         // Their jobs are due from here on, too.
-        let settled = settle_ends(round.rows, IN_A_ROUND, now)?;
-        round.decided.ended.extend(settled.ended);
-        round.decided.news.extend(settled.news);
-        round.decided.returned.extend(settled.queues);
-        round.decided.tell.extend(settled.tell);
+        let passed_on = pass_on(round.rows, IN_A_ROUND, now)?;
+        round.decided.ended.extend(passed_on.ended);
+        round.decided.news.extend(passed_on.news);
+        round.decided.returned.extend(passed_on.queues);
+        round.decided.tell.extend(passed_on.tell);
         let holds = Holds::read(round.rows, &context.catalog, now)?;
         let (queues, more_held) = holds.release(round.rows)?;
         round.decided.returned.extend(queues);
@@ -71,7 +71,7 @@ pub async fn decide(
         enqueue_ticks(round.rows, &context.catalog, now)?;
         round.plan(sights.strays, &holds)?;
         // What ended in this round may have been waited for.
-        if more_held || round.rows.next_settling()?.is_some() || round.rows.batch_to_act()?.is_some() {
+        if more_held || round.rows.next_untold_end()?.is_some() || round.rows.batch_to_act()?.is_some() {
             round.decided.next_due = Some(now);
         }
         Ok(round.decided)

@@ -9,7 +9,7 @@ use midge_protocol::{JobId, Lease, Timestamp};
 use midge_store::{Rows, StoreError};
 
 use super::{Context, Exchanged};
-use crate::settle::{AT_ONCE, settle};
+use crate::pass_on::{AT_ONCE, pass_on};
 
 pub(super) struct Session<'a> {
     pub(super) rows: &'a mut dyn Rows,
@@ -25,8 +25,8 @@ pub(super) struct Session<'a> {
     pub(super) carried: Carried,
     /// Whether an attempt ended: its job may have stood in the way of others, where the queue has a limit.
     slot_freed: bool,
-    /// How many of the jobs that ended are dealt with by [`Session::settle`].
-    settled: usize,
+    /// How many of the jobs that ended are dealt with by [`Session::pass_on`].
+    passed_on: usize,
     pub(super) done: Exchanged,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Session<'a> {
             leased,
             carried: Carried::default(),
             slot_freed: false,
-            settled: 0,
+            passed_on: 0,
             done: Exchanged::default(),
         })
     }
@@ -74,17 +74,17 @@ impl<'a> Session<'a> {
     }
 
     /// Tells a few of those that wait for jobs that ended, before the claim: this Machine may take them.
-    pub(super) fn settle(&mut self) -> Result<(), StoreError> {
+    pub(super) fn pass_on(&mut self) -> Result<(), StoreError> {
         if has_watched(&self.done.ended) {
-            let settled = settle(self.rows, AT_ONCE, self.now)?;
+            let passed_on = pass_on(self.rows, AT_ONCE, self.now)?;
             // The dispatcher tells the others, and counts those that are due now.
-            self.done.changed |= settled.more || !settled.queues.is_empty();
-            self.done.ended.extend(settled.ended);
-            self.done.news.extend(settled.news);
-            self.done.returned.extend(settled.queues);
-            self.done.tell.extend(settled.tell);
+            self.done.changed |= passed_on.more || !passed_on.queues.is_empty();
+            self.done.ended.extend(passed_on.ended);
+            self.done.news.extend(passed_on.news);
+            self.done.returned.extend(passed_on.queues);
+            self.done.tell.extend(passed_on.tell);
         }
-        self.settled = self.done.ended.len();
+        self.passed_on = self.done.ended.len();
         Ok(())
     }
 
@@ -108,7 +108,7 @@ impl<'a> Session<'a> {
         let limited = policy.max_running.is_some() || policy.max_running_per_key.is_some();
         done.unblocked |= self.slot_freed && limited;
         // Of what ended since, the dispatcher tells.
-        done.changed |= has_watched(&done.ended[self.settled..]);
+        done.changed |= has_watched(&done.ended[self.passed_on..]);
         done.answer.drain = self.machine.is_to_drain();
         done.queue = Some(self.machine.queue);
         Ok(done)

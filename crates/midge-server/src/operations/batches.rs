@@ -15,7 +15,7 @@ use super::enqueue::{Accepted, accept_as, write_as};
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
-use crate::settle::{AT_ONCE, settle};
+use crate::pass_on::{AT_ONCE, pass_on};
 
 impl Midge {
     /// Makes a batch, which is open: jobs can be added until it is closed. When this returns, it is durable, and so are the
@@ -109,11 +109,11 @@ impl Midge {
         let changed = midge_store::write(&*self.inner.store, move |rows| {
             let batch = one_batch(rows, id)?;
             rows.put_batch(&change(&batch, now)?)?;
-            let settled = settle(rows, AT_ONCE, now)?;
-            Ok::<_, ServiceError>((one_batch(rows, id)?.view(), settled))
+            let passed_on = pass_on(rows, AT_ONCE, now)?;
+            Ok::<_, ServiceError>((one_batch(rows, id)?.view(), passed_on))
         });
-        let (batch, settled) = changed.await?;
-        self.tell_settled(settled);
+        let (batch, passed_on) = changed.await?;
+        self.tell_passed_on(passed_on);
         Ok(batch)
     }
 }

@@ -17,8 +17,8 @@ use super::enqueue::after::asked_for;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
+use crate::pass_on::{AT_ONCE, PassedOn, pass_on};
 use crate::room::Room;
-use crate::settle::{AT_ONCE, Settled, settle};
 use crate::waits::waits;
 
 /// How many of the jobs that one waits for are told as the reason.
@@ -311,21 +311,21 @@ impl Midge {
                 Err(error) => return Err(error),
             }
             rows.delete_job(id)?;
-            Ok::<_, ServiceError>(settle(rows, AT_ONCE, now)?)
+            Ok::<_, ServiceError>(pass_on(rows, AT_ONCE, now)?)
         });
-        self.tell_settled(deleted.await?);
+        self.tell_passed_on(deleted.await?);
         self.inner.waiters.jobs.wake(&id);
         Ok(())
     }
 
     /// Wakes who waits for what came of the end of a job that others are to run after.
-    pub(super) fn tell_settled(&self, settled: Settled) {
+    pub(super) fn tell_passed_on(&self, passed_on: PassedOn) {
         let inner = &self.inner;
-        inner.tell_ended(&settled.ended);
-        inner.waiters.news.wake_each(&settled.news);
-        settled.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
-        settled.queues.iter().for_each(|queue| inner.waiters.queues.wake(queue));
-        if settled.more || !settled.queues.is_empty() {
+        inner.tell_ended(&passed_on.ended);
+        inner.waiters.news.wake_each(&passed_on.news);
+        passed_on.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
+        passed_on.queues.iter().for_each(|queue| inner.waiters.queues.wake(queue));
+        if passed_on.more || !passed_on.queues.is_empty() {
             inner.waiters.dispatcher.notify_one();
         }
     }
@@ -350,11 +350,11 @@ impl Midge {
             let Change { job, .. } = change(rows, &before, now)?;
             rows.put_jobs(std::slice::from_ref(&job))?;
             let ended = job.ended_at().is_some() && job.links.is_watched();
-            let settled = if ended { settle(rows, AT_ONCE, now)? } else { Settled::default() };
-            Ok::<_, ServiceError>((job, settled))
+            let passed_on = if ended { pass_on(rows, AT_ONCE, now)? } else { PassedOn::default() };
+            Ok::<_, ServiceError>((job, passed_on))
         });
-        let (job, settled) = happened.await?;
-        self.tell_settled(settled);
+        let (job, passed_on) = happened.await?;
+        self.tell_passed_on(passed_on);
         inner.tell_changed(&job);
         inner.waiters.dispatcher.notify_one();
         Ok(job.view(now))

@@ -260,7 +260,7 @@ async fn very_many_that_wait_for_one_job_are_told_in_steps() {
         loop {
             let decided = dispatcher::decide(&store, &api, &context, &Hands::default()).await.unwrap();
             rounds += 1;
-            if read(&store, |rows| rows.next_settling()).await.unwrap().is_none() {
+            if read(&store, |rows| rows.next_untold_end()).await.unwrap().is_none() {
                 break;
             }
             assert_eq!(decided.next_due, Some(at(0)), "the next round comes at once");

@@ -6,7 +6,7 @@ use midge_protocol::job::AfterFailed;
 
 use super::Kept;
 use super::fixtures::{after, ask, at, cancelled, completed, discarded, id, job, put, queue, running};
-use crate::{Dependent, Settling, Store, StoreError, write};
+use crate::{Dependent, Store, StoreError, UntoldEnd, write};
 
 /// A job that others wait for.
 fn waited_for(number: u128) -> Job {
@@ -28,16 +28,16 @@ async fn waits_for(store: &dyn Store, number: u128) -> Result<(u64, Vec<JobId>),
     ask(store, move |rows| rows.dependencies(id(number), 10)).await
 }
 
-async fn next(store: &dyn Store) -> Result<Option<Settling>, StoreError> {
-    ask(store, |rows| rows.next_settling()).await
+async fn next(store: &dyn Store) -> Result<Option<UntoldEnd>, StoreError> {
+    ask(store, |rows| rows.next_untold_end()).await
 }
 
 /// The end that is to be told next; there is one.
-async fn some_end(store: &dyn Store) -> Result<Settling, StoreError> {
+async fn some_end(store: &dyn Store) -> Result<UntoldEnd, StoreError> {
     Ok(next(store).await?.expect("somebody is to be told of an end"))
 }
 
-async fn dependents(store: &dyn Store, of: Settling, limit: usize) -> Result<Vec<Dependent>, StoreError> {
+async fn dependents(store: &dyn Store, of: UntoldEnd, limit: usize) -> Result<Vec<Dependent>, StoreError> {
     ask(store, move |rows| rows.dependents(&of, limit)).await
 }
 
@@ -108,7 +108,7 @@ pub async fn those_that_wait_for_a_job_are_told_how_it_ended(store: &dyn Store) 
         let first = found[0].clone();
         write(store, move |rows| {
             rows.delete_dependency(&told, &first)?;
-            rows.delete_settling(&told)
+            rows.delete_untold_end(&told)
         })
         .await?;
     }
@@ -141,7 +141,7 @@ pub async fn those_that_began_to_wait_later_wait_for_another_end(store: &dyn Sto
     // It ends once more before all are told: both ends are told, the older one first.
     put(store, &[completed(&retried, at(9))]).await?;
     assert_eq!(some_end(store).await?, told);
-    write(store, move |rows| rows.delete_settling(&told)).await?;
+    write(store, move |rows| rows.delete_untold_end(&told)).await?;
     let told = some_end(store).await?;
     assert_eq!(told.end, DependencyEnd::Completed);
     assert_eq!(ids(&dependents(store, told, 10).await?), [id(14), id(13), id(11)]);
@@ -158,7 +158,7 @@ pub async fn those_that_wait_for_a_job_are_told_that_it_is_deleted(store: &dyn S
     let told = some_end(store).await?;
     assert_eq!((told.job, told.end), (id(1), DependencyEnd::Deleted));
     assert_eq!(ids(&dependents(store, told, 10).await?), [id(11)]);
-    write(store, move |rows| rows.delete_settling(&told)).await?;
+    write(store, move |rows| rows.delete_untold_end(&told)).await?;
     let queue = stays.queue.clone();
     write(store, move |rows| rows.delete_ended(&queue, midge_core::Phase::Discarded, at(6), 10)).await?;
     let told = some_end(store).await?;

@@ -6,7 +6,7 @@ use midge_core::{DependencyEnd, Job, Phase};
 use midge_protocol::JobId;
 
 use super::rows::MemoryRows;
-use crate::{DependencyRows, Dependent, Settling, StoreError};
+use crate::{DependencyRows, Dependent, StoreError, UntoldEnd};
 
 impl DependencyRows for MemoryRows<'_> {
     fn put_dependencies(&mut self, job: JobId, on: &[JobId]) -> Result<(), StoreError> {
@@ -25,17 +25,17 @@ impl DependencyRows for MemoryRows<'_> {
         Ok((on.len() as u64, on.into_iter().take(limit).map(|(_, on)| on).collect()))
     }
 
-    fn delete_dependency(&mut self, of: &Settling, dependent: &Dependent) -> Result<(), StoreError> {
+    fn delete_dependency(&mut self, of: &UntoldEnd, dependent: &Dependent) -> Result<(), StoreError> {
         self.access.to_write()?;
         self.remove_dependency(dependent.job.id, of.job, dependent.row);
         Ok(())
     }
 
-    fn next_settling(&mut self) -> Result<Option<Settling>, StoreError> {
-        Ok(self.tables.settling.values().next().copied())
+    fn next_untold_end(&mut self) -> Result<Option<UntoldEnd>, StoreError> {
+        Ok(self.tables.untold_ends.values().next().copied())
     }
 
-    fn dependents(&mut self, of: &Settling, limit: usize) -> Result<Vec<Dependent>, StoreError> {
+    fn dependents(&mut self, of: &UntoldEnd, limit: usize) -> Result<Vec<Dependent>, StoreError> {
         if of.told >= of.until {
             return Ok(Vec::new());
         }
@@ -48,15 +48,15 @@ impl DependencyRows for MemoryRows<'_> {
         Ok(found.collect())
     }
 
-    fn put_told(&mut self, of: &Settling, told: u64) -> Result<(), StoreError> {
+    fn put_told(&mut self, of: &UntoldEnd, told: u64) -> Result<(), StoreError> {
         self.access.to_write()?;
-        self.set(|tables| &mut tables.settling, of.row, Some(Settling { told, ..*of }));
+        self.set(|tables| &mut tables.untold_ends, of.row, Some(UntoldEnd { told, ..*of }));
         Ok(())
     }
 
-    fn delete_settling(&mut self, of: &Settling) -> Result<(), StoreError> {
+    fn delete_untold_end(&mut self, of: &UntoldEnd) -> Result<(), StoreError> {
         self.access.to_write()?;
-        self.set(|tables| &mut tables.settling, of.row, None);
+        self.set(|tables| &mut tables.untold_ends, of.row, None);
         Ok(())
     }
 }
@@ -87,7 +87,7 @@ impl MemoryRows<'_> {
         let last = self.tables.dependents.range((job, 0)..=(job, u64::MAX)).next_back();
         let Some(until) = last.map(|((_, row), _)| *row) else { return };
         let row = self.number();
-        self.set(|tables| &mut tables.settling, row, Some(Settling { row, job, end, told: 0, until }));
+        self.set(|tables| &mut tables.untold_ends, row, Some(UntoldEnd { row, job, end, told: 0, until }));
     }
 
     /// What a job waits for, each with the number of the dependency.

@@ -14,7 +14,7 @@ use midge_protocol::{
     Timestamp,
 };
 
-use crate::{Content, Settling};
+use crate::{Content, UntoldEnd};
 
 /// All rows.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ pub(super) struct Tables {
     /// The jobs that wait for a job, by the numbers of their dependencies.
     pub(super) dependents: BTreeMap<(JobId, u64), JobId>,
     /// Ends of which somebody is to be told, by their numbers.
-    pub(super) settling: BTreeMap<u64, Settling>,
+    pub(super) untold_ends: BTreeMap<u64, UntoldEnd>,
     /// The last number that a dependency or such an end was given.
     pub(super) numbered: u64,
     pub(super) contents: BTreeMap<(JobId, Content), Bytes>,

@@ -1,4 +1,5 @@
-//! A transaction on SQLite: dependencies.
+//! A transaction on SQLite: dependencies. Ends of which somebody is to be told are in the table `settling`: what they were
+//! called when it was made.
 
 use midge_core::{DependencyEnd, Job, Phase};
 use midge_protocol::JobId;
@@ -7,7 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use super::decode::id;
 use super::read::read_job;
 use super::rows::SqliteRows;
-use crate::{DependencyRows, Dependent, Settling, StoreError};
+use crate::{DependencyRows, Dependent, StoreError, UntoldEnd};
 
 impl DependencyRows for SqliteRows<'_> {
     fn put_dependencies(&mut self, job: JobId, on: &[JobId]) -> Result<(), StoreError> {
@@ -36,7 +37,7 @@ impl DependencyRows for SqliteRows<'_> {
         Ok((number as u64, first))
     }
 
-    fn delete_dependency(&mut self, _: &Settling, dependent: &Dependent) -> Result<(), StoreError> {
+    fn delete_dependency(&mut self, _: &UntoldEnd, dependent: &Dependent) -> Result<(), StoreError> {
         self.writing(|rows| {
             let sql = "DELETE FROM dependencies WHERE row = ?1";
             rows.connection.prepare_cached(sql)?.execute([dependent.row as i64])?;
@@ -44,13 +45,13 @@ impl DependencyRows for SqliteRows<'_> {
         })
     }
 
-    fn next_settling(&mut self) -> Result<Option<Settling>, StoreError> {
+    fn next_untold_end(&mut self) -> Result<Option<UntoldEnd>, StoreError> {
         let sql = "SELECT row, job, how, told, until FROM settling ORDER BY row LIMIT 1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let number = |column| row.get::<_, i64>(column).map(|number| number as u64);
-        Ok(Some(Settling {
+        Ok(Some(UntoldEnd {
             row: number(0)?,
             job: id(row.get_ref(1)?)?,
             end: end(row.get(2)?)?,
@@ -59,7 +60,7 @@ impl DependencyRows for SqliteRows<'_> {
         }))
     }
 
-    fn dependents(&mut self, of: &Settling, limit: usize) -> Result<Vec<Dependent>, StoreError> {
+    fn dependents(&mut self, of: &UntoldEnd, limit: usize) -> Result<Vec<Dependent>, StoreError> {
         let connection = self.connection;
         let sql = "SELECT dependencies.row, jobs.row, jobs.body,
                        EXISTS (SELECT 1 FROM dependencies AS others INDEXED BY dependencies_of
@@ -94,7 +95,7 @@ impl DependencyRows for SqliteRows<'_> {
         Ok(found)
     }
 
-    fn put_told(&mut self, of: &Settling, told: u64) -> Result<(), StoreError> {
+    fn put_told(&mut self, of: &UntoldEnd, told: u64) -> Result<(), StoreError> {
         self.writing(|rows| {
             let sql = "UPDATE settling SET told = ?2 WHERE row = ?1";
             rows.connection.prepare_cached(sql)?.execute([of.row as i64, told as i64])?;
@@ -102,7 +103,7 @@ impl DependencyRows for SqliteRows<'_> {
         })
     }
 
-    fn delete_settling(&mut self, of: &Settling) -> Result<(), StoreError> {
+    fn delete_untold_end(&mut self, of: &UntoldEnd) -> Result<(), StoreError> {
         self.writing(|rows| {
             let sql = "DELETE FROM settling WHERE row = ?1";
             rows.connection.prepare_cached(sql)?.execute([of.row as i64])?;

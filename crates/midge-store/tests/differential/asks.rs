@@ -58,7 +58,7 @@ impl Author {
             }
             16 => step("attempts", move |rows| rows.attempts(job)),
             17 => step("dependencies", move |rows| rows.dependencies(job, limit)),
-            _ => step("next_settling dependents", move |rows| next_end(rows, limit)),
+            _ => step("next_untold_end dependents", move |rows| next_end(rows, limit)),
         }
     }
 

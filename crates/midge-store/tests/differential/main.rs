@@ -169,7 +169,7 @@ fn counts(rows: &mut dyn Rows, now: Timestamp) -> Result<String, StoreError> {
 
 /// The end that is told next, and those that are still to be told, as they are compared: each store has numbers of its own.
 fn next_end(rows: &mut dyn Rows, limit: usize) -> Result<String, StoreError> {
-    let Some(next) = rows.next_settling()? else { return Ok("all are told".to_owned()) };
+    let Some(next) = rows.next_untold_end()? else { return Ok("all are told".to_owned()) };
     let dependents = rows.dependents(&next, limit)?;
     let dependents: Vec<_> = dependents.iter().map(|found| (&found.job, found.waits_for_others)).collect();
     Ok(format!("{} {:?}: {dependents:?}", next.job, next.end))

@@ -119,20 +119,20 @@ impl Author {
                 })
             }
             3 => step("delete_dependency", move |rows| {
-                let Some(end) = rows.next_settling()? else { return Ok(0) };
+                let Some(end) = rows.next_untold_end()? else { return Ok(0) };
                 let found = rows.dependents(&end, 3)?;
                 found.iter().skip(which).try_for_each(|dependent| rows.delete_dependency(&end, dependent))?;
                 Ok(found.len())
             }),
             4 => step("put_told", move |rows| {
-                let Some(end) = rows.next_settling()? else { return Ok(0) };
+                let Some(end) = rows.next_untold_end()? else { return Ok(0) };
                 let found = rows.dependents(&end, 3)?;
                 let last = found.get(which).map_or(end.told, |dependent| dependent.row);
                 rows.put_told(&end, last)?;
                 Ok(found.len())
             }),
-            _ => step("delete_settling", move |rows| match rows.next_settling()? {
-                Some(end) => rows.delete_settling(&end),
+            _ => step("delete_untold_end", move |rows| match rows.next_untold_end()? {
+                Some(end) => rows.delete_untold_end(&end),
                 None => Ok(()),
             }),
         }

@@ -5,7 +5,7 @@
 
 use midge_core::{Batch, CancelJobs, Dependency, Job, JobEvent};
 use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
-use midge_store::{Rows, Settling, StoreError};
+use midge_store::{Rows, StoreError, UntoldEnd};
 
 /// Jobs that are told by the transaction that ends a job: a chain goes on at once.
 pub(crate) const AT_ONCE: usize = 100;
@@ -14,7 +14,7 @@ pub(crate) const IN_A_ROUND: usize = 1_000;
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Settled {
+pub(crate) struct PassedOn {
     /// Jobs that ended: what they waited for did not happen, or their batch is cancelled.
     pub(crate) ended: Vec<Job>,
     /// Jobs that have not ended, and whose state is another.
@@ -28,38 +28,38 @@ pub(crate) struct Settled {
 }
 
 /// Tells at most `limit` jobs of what they wait for, or cancels them with their batch.
-pub(crate) fn settle(rows: &mut dyn Rows, limit: usize, now: Timestamp) -> Result<Settled, StoreError> {
-    let mut settled = Settled::default();
+pub(crate) fn pass_on(rows: &mut dyn Rows, limit: usize, now: Timestamp) -> Result<PassedOn, StoreError> {
+    let mut passed_on = PassedOn::default();
     let mut room = limit;
     loop {
-        let told = if let Some(end) = rows.next_settling()? {
+        let told = if let Some(end) = rows.next_untold_end()? {
             if room == 0 {
                 break;
             }
-            settled.tell_dependents(rows, &end, room, now)?
+            passed_on.tell_dependents(rows, &end, room, now)?
         } else if let Some(batch) = rows.batch_to_act()? {
             if room == 0 {
                 break;
             }
-            settled.act_on(rows, &batch, room, now)?
+            passed_on.act_on(rows, &batch, room, now)?
         } else {
-            settled.finish();
-            return Ok(settled);
+            passed_on.finish();
+            return Ok(passed_on);
         };
         // Whoever waits for those that ended by this is told by another turn of the loop.
         room = room.saturating_sub(told.max(1));
     }
-    settled.more = true;
-    settled.finish();
-    Ok(settled)
+    passed_on.more = true;
+    passed_on.finish();
+    Ok(passed_on)
 }
 
-impl Settled {
+impl PassedOn {
     /// Tells jobs how one ended that they are to run after. Returns how many.
     fn tell_dependents(
         &mut self,
         rows: &mut dyn Rows,
-        end: &Settling,
+        end: &UntoldEnd,
         room: usize,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
@@ -78,7 +78,7 @@ impl Settled {
         }
         match told.last() {
             Some(last) if told.len() == room => rows.put_told(end, last.row)?,
-            _ => rows.delete_settling(end)?,
+            _ => rows.delete_untold_end(end)?,
         }
         self.write(rows, changed)?;
         Ok(told.len())
