@@ -4,8 +4,8 @@
 //!
 //! - Where the clock skips readings, fixed times among them tick together, right after the gap.
 //! - Where it shows readings twice, fixed times tick the first time only.
-//! - An interval ticks as often as the clock shows its readings, and right after a gap, but never sooner after its last tick
-//!   than on a usual day: so every 15 minutes is every 15 minutes over either change.
+//! - An interval ticks as often as the clock shows its readings, but never sooner after its last tick than on a usual day: so
+//!   every 15 minutes is every 15 minutes over either change. Where a gap hides all readings of a day, it ticks right after.
 
 use jiff::civil::{Date, DateTime, Weekday};
 use jiff::tz::{Offset, TimeZone};
@@ -121,19 +121,47 @@ impl Ticks {
     fn ticks_at_begin(&self, stretch: &Stretch) -> bool {
         let Some((begin, before)) = stretch.begin else { return false };
         let (skipped, shown) = (before.to_datetime(begin), stretch.offset.to_datetime(begin));
-        let fits = shown > skipped && self.reading_from(skipped).is_some_and(|reading| reading < shown);
-        fits && (!self.cron.interval || self.is_late_enough(skipped, before, begin))
+        if shown <= skipped {
+            return false;
+        }
+        if !self.cron.interval {
+            return self.reading_from(skipped).is_some_and(|reading| reading < shown);
+        }
+        // A tick that is near is enough.
+        self.skips_a_day(skipped, shown)
+            && self.is_late_enough(skipped, before, begin)
+            && self
+                .reading_from(shown)
+                .is_none_or(|next| next.duration_since(shown).as_secs() >= self.usual_seconds())
     }
 
-    /// Returns whether a reading is a tick, and not the second showing of one.
+    /// Returns whether a gap hides all readings of a day.
+    fn skips_a_day(&self, skipped: DateTime, shown: DateTime) -> bool {
+        let (Some(first), Some(last)) = (self.second_from(0), self.second_until(86_399)) else {
+            return false;
+        };
+        let is_hidden = |date: Date| {
+            at_second(date, first).is_some_and(|first| first >= skipped)
+                && at_second(date, last).is_some_and(|last| last < shown)
+        };
+        let mut dates = skipped.date().series(1.day()).take_while(|date| *date <= shown.date());
+        dates.any(|date| self.fits(date) && is_hidden(date))
+    }
+
+    /// Returns whether a reading is a tick: a fixed time the first time that it is shown, an interval where its last tick is
+    /// as long ago as on a usual day.
     fn counts(&self, stretch: &Stretch, reading: DateTime, at: Moment) -> bool {
         let Some((begin, before)) = stretch.begin else { return true };
         let end = before.to_datetime(begin);
-        reading >= end || self.cron.interval && self.is_late_enough(end, before, at)
+        if self.cron.interval { self.is_late_enough(end, before, at) } else { reading >= end }
     }
 
     /// Returns whether a time is as far from the last reading before a change as an interval's ticks are on a usual day.
     fn is_late_enough(&self, end: DateTime, offset: Offset, at: Moment) -> bool {
+        // No interval is longer than an hour: mostly, the change is long ago.
+        if offset.to_timestamp(end).is_ok_and(|end| at.duration_since(end).as_secs() >= 3_600) {
+            return true;
+        }
         let last = end.checked_sub(1.second()).ok().and_then(|end| self.reading_until(end));
         let last = last.and_then(|last| offset.to_timestamp(last).ok());
         last.is_none_or(|last| at.duration_since(last).as_secs() >= self.usual_seconds())

@@ -170,21 +170,176 @@ fn an_interval_loses_nothing_and_doubles_nothing_over_either_change() {
 }
 
 #[test]
-fn an_interval_longer_than_the_change_keeps_its_distance() {
-    // Half an hour forward: what would have been 2:00 is 2:30.
-    assert_eq!(
-        shown("@hourly", "Australia/Lord_Howe", "2026-10-03T14:30:00Z", "2026-10-03T17:00:00Z"),
-        ["04 01:00 +1030", "04 02:30 +11", "04 03:00 +11", "04 04:00 +11"]
-    );
-    // Half an hour back: 1:45 comes twice and is no hour apart.
-    assert_eq!(
-        shown("45 * * * *", "Australia/Lord_Howe", "2026-04-04T13:30:00Z", "2026-04-04T16:30:00Z"),
-        ["05 00:45 +11", "05 01:45 +11", "05 02:45 +1030"]
-    );
-    assert_eq!(
-        shown("*/20 * * * *", "Australia/Lord_Howe", "2026-04-04T14:20:00Z", "2026-04-04T15:40:00Z"),
-        ["05 01:20 +11", "05 01:40 +11", "05 01:40 +1030", "05 02:00 +1030"]
-    );
+fn an_interval_that_does_not_fit_the_change_keeps_its_distance() {
+    let table: &[Case] = &[
+        // Half an hour forward, from 2:00 to 2:30: 2:45 is only half an hour after 1:45.
+        (
+            "0 * * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T14:20:00Z",
+            "2026-10-03T17:00:00Z",
+            &["04 01:00 +1030", "04 03:00 +11", "04 04:00 +11"],
+        ),
+        (
+            "45 * * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T14:20:00Z",
+            "2026-10-03T17:00:00Z",
+            &["04 01:45 +1030", "04 03:45 +11"],
+        ),
+        (
+            "*/40 * * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T14:50:00Z",
+            "2026-10-03T16:00:00Z",
+            &["04 01:40 +1030", "04 02:40 +11", "04 03:00 +11"],
+        ),
+        (
+            "0,50 * * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T15:00:00Z",
+            "2026-10-03T16:00:00Z",
+            &["04 01:50 +1030", "04 02:50 +11", "04 03:00 +11"],
+        ),
+        // Half an hour back: 1:45 comes twice and is no hour apart.
+        (
+            "45 * * * *",
+            "Australia/Lord_Howe",
+            "2026-04-04T13:30:00Z",
+            "2026-04-04T16:30:00Z",
+            &["05 00:45 +11", "05 01:45 +11", "05 02:45 +1030"],
+        ),
+        (
+            "*/20 * * * *",
+            "Australia/Lord_Howe",
+            "2026-04-04T14:20:00Z",
+            "2026-04-04T15:40:00Z",
+            &["05 01:20 +11", "05 01:40 +11", "05 01:40 +1030", "05 02:00 +1030"],
+        ),
+    ];
+    for (cron, zone, from, until, expected) in table {
+        assert_eq!(shown(cron, zone, from, until), *expected, "{cron} in {zone}");
+    }
+}
+
+#[test]
+fn an_interval_is_made_up_for_only_where_a_gap_hides_all_times_of_a_day() {
+    let table: &[Case] = &[
+        // Two hours, from 1:00 to 3:00.
+        (
+            "10 1-4 * * *",
+            "Antarctica/Troll",
+            "2027-03-28T00:20:00Z",
+            "2027-03-28T12:00:00Z",
+            &["28 03:10 +02", "28 04:10 +02"],
+        ),
+        (
+            "*/10 1-2 * * *",
+            "Antarctica/Troll",
+            "2027-03-28T00:20:00Z",
+            "2027-03-29T00:00:00Z",
+            &[
+                "28 03:00 +02",
+                "29 01:00 +02",
+                "29 01:10 +02",
+                "29 01:20 +02",
+                "29 01:30 +02",
+                "29 01:40 +02",
+                "29 01:50 +02",
+                "29 02:00 +02",
+            ],
+        ),
+        (
+            "*/20 2-2 * * *",
+            "Europe/Berlin",
+            "2026-03-29T00:00:00Z",
+            "2026-03-29T12:00:00Z",
+            &["29 03:00 CEST"],
+        ),
+        (
+            "*/20 1-2 * * *",
+            "Europe/Berlin",
+            "2026-03-29T00:00:00Z",
+            "2026-03-29T12:00:00Z",
+            &["29 01:00 CET", "29 01:20 CET", "29 01:40 CET"],
+        ),
+        ("30 2-3 * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", "2026-03-29T12:00:00Z", &["29 03:30 CEST"]),
+        (
+            "*/15 2-2 * * *",
+            "Australia/Lord_Howe",
+            "2026-10-03T14:20:00Z",
+            "2026-10-04T12:00:00Z",
+            &["04 02:30 +11", "04 02:45 +11"],
+        ),
+        // A day that was left out, as a fixed time has it, unless a time is near.
+        (
+            "*/30 2-2 * * *",
+            "Pacific/Apia",
+            "2011-12-29T12:30:00Z",
+            "2011-12-30T12:15:00Z",
+            &["29 02:30 -10", "31 00:00 +14", "31 02:00 +14"],
+        ),
+        (
+            "45 * * * *",
+            "Pacific/Apia",
+            "2011-12-30T09:00:00Z",
+            "2011-12-30T12:00:00Z",
+            &["29 23:45 -10", "31 00:45 +14", "31 01:45 +14"],
+        ),
+        (
+            "5-59/30 0-20 * * *",
+            "Pacific/Apia",
+            "2011-12-30T06:30:00Z",
+            "2011-12-30T11:00:00Z",
+            &["29 20:35 -10", "31 00:05 +14", "31 00:35 +14"],
+        ),
+    ];
+    for (cron, zone, from, until, expected) in table {
+        assert_eq!(shown(cron, zone, from, until), *expected, "{cron} in {zone}");
+    }
+}
+
+#[test]
+fn no_interval_ticks_sooner_after_its_last_tick_than_on_a_usual_day() {
+    let years = [
+        ("Australia/Lord_Howe", "2026"),
+        ("Antarctica/Troll", "2026"),
+        ("America/St_Johns", "2026"),
+        ("Africa/Casablanca", "2026"),
+        ("Europe/Berlin", "2026"),
+        ("America/Sao_Paulo", "2018"),
+        ("Pacific/Apia", "2011"),
+        // From 23:30 to midnight, in the middle of the year.
+        ("Asia/Pyongyang", "2018"),
+    ];
+    let crons = [
+        "0 * * * *",
+        "45 * * * *",
+        "*/40 * * * *",
+        "0,50 * * * *",
+        "*/7 * * * *",
+        "29,31 * * * *",
+        "10 1-4 * * *",
+        "*/30 1-3 * * *",
+        "50 2-2 * * *",
+        "5-59/20 0-22 * * *",
+        "30 23-23 * * *",
+    ];
+    for (zone, year) in years {
+        for cron in crons {
+            let ticks = ticks(cron, zone);
+            let usual = Duration::from_secs(ticks.usual_seconds() as u64);
+            let (from, until) = (format!("{year}-01-01T00:00:00Z"), format!("{year}-12-31T23:59:59Z"));
+            let times = both_ways(&ticks, time(&from), time(&until));
+            assert!(times.windows(2).all(|two| two[1].since(two[0]) >= usual), "{cron} in {zone}");
+            let skipped = times.iter().filter(|at| {
+                let at = Moment::from_millisecond(at.as_millis()).unwrap();
+                let reading = at.to_zoned(ticks.zone.clone()).datetime();
+                ticks.reading_from(reading) != Some(reading)
+            });
+            assert!(skipped.count() <= 1, "{cron} in {zone}");
+        }
+    }
 }
 
 #[test]
