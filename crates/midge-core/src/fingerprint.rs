@@ -37,7 +37,10 @@ fn without_values(message: &str) -> String {
             '"' | '\'' | '`' => quoted(rest, first, kept.chars().next_back()),
             _ => None,
         };
-        if let Some(end) = end {
+        if let Some(end) = in_brackets(rest) {
+            kept.push_str(ANY);
+            rest = &rest[end..];
+        } else if let Some(end) = end {
             kept.push_str(QUOTED);
             rest = &rest[end..];
         } else if first.is_whitespace() || first.is_control() {
@@ -46,7 +49,7 @@ fn without_values(message: &str) -> String {
             }
             rest = &rest[first.len_utf8()..];
         } else if is_part(first) {
-            let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+            let end = word_end(rest);
             word(&rest[..end], &mut kept);
             rest = &rest[end..];
         } else {
@@ -68,6 +71,29 @@ fn quoted(text: &str, quote: char, before: Option<char>) -> Option<usize> {
 /// Returns whether a character is part of a word, an id, an address or a path: those are kept or left out as a whole.
 fn is_part(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '/' | '@' | '+' | '%' | '\\')
+}
+
+/// Returns where a word ends. A comma between digits is part of a number.
+fn word_end(text: &str) -> usize {
+    let mut last = None;
+    let is_in = |c: char, next: Option<char>| {
+        let before: Option<char> = last.replace(c);
+        is_part(c) || c == ',' && [before, next].iter().all(|c| c.is_some_and(char::is_numeric))
+    };
+    let ends = text.chars().zip(text.chars().map(Some).skip(1).chain([None]));
+    ends.scan(is_in, |is_in, (c, next)| is_in(c, next).then_some(c.len_utf8())).sum()
+}
+
+/// Returns where an address of IPv6 that stands in brackets ends, with its port.
+fn in_brackets(text: &str) -> Option<usize> {
+    let (address, rest) = text.strip_prefix('[')?.split_once(']')?;
+    let address = address.split('%').next().unwrap_or_default();
+    if address.matches(':').count() < 2 || !address.split(':').all(is_group) {
+        return None;
+    }
+    let port = rest.strip_prefix(':').unwrap_or_default();
+    let digits = port.bytes().take_while(u8::is_ascii_digit).count();
+    Some(text.len() - rest.len() + if digits > 0 { digits + 1 } else { 0 })
 }
 
 /// Keeps a word, or what is left of it without its values.
@@ -100,9 +126,12 @@ fn is_path(word: &str) -> bool {
 
 /// An address of IPv6, or hours, minutes and seconds.
 fn is_address(word: &str) -> bool {
-    word.matches(':').count() > 1
-        && word.bytes().any(|c| c.is_ascii_digit())
-        && word.split(':').all(|part| part.is_empty() || is_hex(part))
+    word.matches(':').count() > 1 && word.bytes().any(|c| c.is_ascii_digit()) && word.split(':').all(is_group)
+}
+
+/// A part of an address of IPv6, which may end with one of IPv4.
+fn is_group(text: &str) -> bool {
+    text.is_empty() || is_hex(text) || text.bytes().all(|c| c.is_ascii_digit() || c == b'.')
 }
 
 fn is_hex(text: &str) -> bool {
@@ -111,6 +140,10 @@ fn is_hex(text: &str) -> bool {
 
 /// Keeps a word without a colon: as it is, or without its digits, or not at all where it is an id.
 fn plain(word: &str, kept: &mut String) {
+    // A sign is part of a number, and so is the point before it.
+    let unsigned = word.strip_prefix(['-', '+']).unwrap_or(word);
+    let unsigned = unsigned.strip_prefix('.').unwrap_or(unsigned);
+    let word = if unsigned.starts_with(char::is_numeric) { unsigned } else { word };
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let hex = word.strip_prefix("0x").or_else(|| word.strip_prefix("0X")).unwrap_or(word);
     let parts_are_hex = word.split('-').all(is_hex) && digits > 0;
@@ -119,17 +152,38 @@ fn plain(word: &str, kept: &mut String) {
         kept.push_str(ANY);
         return;
     }
-    let mut in_number = false;
-    for c in word.chars() {
-        // The point of a number is part of it.
-        let is_number = c.is_numeric() || c == '.' && in_number;
-        if !is_number {
-            kept.push(c);
-        } else if !in_number {
+    let mut rest = word;
+    while let Some(first) = rest.chars().next() {
+        let end = number_end(rest);
+        if end > 0 {
             kept.push_str(ANY);
+            rest = &rest[end..];
+        } else {
+            kept.push(first);
+            rest = &rest[first.len_utf8()..];
         }
-        in_number = is_number;
     }
+}
+
+/// Returns where a number ends that a text begins with: its points, what groups its digits, and its exponent are part of it.
+fn number_end(text: &str) -> usize {
+    let digits = |text: &str| text.find(|c: char| !c.is_numeric()).unwrap_or(text.len());
+    let mut end = digits(text);
+    while end > 0 {
+        let rest = &text[end..];
+        let skipped = match rest.chars().next() {
+            Some('.' | '_' | ',') => 1,
+            Some('e' | 'E') if rest[1..].starts_with(['-', '+']) => 2,
+            Some('e' | 'E') => 1,
+            _ => break,
+        };
+        let more = digits(&rest[skipped..]);
+        if more == 0 && !rest.starts_with('.') {
+            break;
+        }
+        end += skipped + more;
+    }
+    end
 }
 
 /// FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>: small, and the same for ever. Nobody gains by making two texts
@@ -166,6 +220,14 @@ mod tests {
             ("timeout after 30 s", "timeout after 1200 s"),
             ("took 1.5 s", "took 20.25 s"),
             ("took 1.5 s", "took 2 s"),
+            ("took 1.5e-7 s", "took 2 s"),
+            ("at x=-3.5", "at x=.25"),
+            ("1e-5 is too little", "6.02E+23 is too little"),
+            ("1,000 rows", "1_000 rows"),
+            ("1,000 rows", "7 rows"),
+            ("wrote 1_000ms", "wrote 12ms"),
+            ("rows [1,2,3]", "rows [+17]"),
+            ("sum -1,234,567.89.", "sum 0."),
             ("user 42 not found", "user 7 not found"),
             ("user42 not found", "user7 not found"),
             ("no row 0190b3e4-7d5c-7c3a-9f00-0123456789ab", "no row ffffffff-0000-4000-8000-00000000000a"),
@@ -173,6 +235,9 @@ mod tests {
             ("at 0xdeadbeef1", "at 0x1"),
             ("connect to 10.0.0.1:5432 refused", "connect to 192.168.17.200:80 refused"),
             ("connect to [fdaa:0:1::3]:443 refused", "connect to [2001:db8::a7]:8443 refused"),
+            ("connect to [fdaa:0:1::3]:443 refused", "connect to 10.0.0.7:25 refused"),
+            ("connect to [::]:443 refused", "connect to [fe80::1%eth0] refused"),
+            ("connect to [::ffff:10.0.0.7]:80 refused", "connect to ::1 refused"),
             ("no such file: /data/in/1.png", "no such file: /srv/other/photo.jpeg"),
             ("GET https://example.com/a?b=1 failed", "GET https://example.org/x?b=22 failed"),
             ("mail to ada@example.com bounced", "mail to grace@example.org bounced"),
@@ -242,6 +307,9 @@ mod tests {
             ("added a face to the cafe", "added a face to the cafe"),
             ("don't say \"no", "don't say \"no"),
             ("and/or", "and/or"),
+            ("steps 1, 2 and -3", "steps #, # and #"),
+            ("a-b, +c, -d, 3,x 4_y", "a-b, +c, -d, #,x #_y"),
+            ("error in [std::io]: no", "error in [std::io]: no"),
         ] {
             assert_eq!(without_values(message), left, "{message}");
         }
@@ -255,9 +323,32 @@ mod tests {
 
     #[test]
     fn any_text_has_one() {
-        for text in
-            ["\u{0}\u{202e}", "'", "\"", "`é`", "é", ":::", "...", "#", "1", "-", "/", "\\", "a:", ":a", "@"]
-        {
+        for text in [
+            "\u{0}\u{202e}",
+            "[",
+            "[::",
+            "[:]:",
+            "1e",
+            "1e-",
+            "1,",
+            "1,é",
+            "-.",
+            "٣,٣",
+            "'",
+            "\"",
+            "`é`",
+            "é",
+            ":::",
+            "...",
+            "#",
+            "1",
+            "-",
+            "/",
+            "\\",
+            "a:",
+            ":a",
+            "@",
+        ] {
             of(text);
             of(&text.repeat(10_000));
         }
