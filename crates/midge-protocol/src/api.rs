@@ -20,7 +20,7 @@ pub use self::args::{InvalidArgs, check_args};
 pub use self::batches::{
     BatchCounts, BatchEvent, BatchFilter, BatchMade, BatchPage, BatchRequest, BatchState, BatchView,
 };
-pub use self::failures::{FailureGroup, Failures, FailuresFilter};
+pub use self::failures::{FailureGroup, Failures, FailuresCursor, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
 pub use self::sweeps::{

@@ -95,6 +95,7 @@ macro_rules! conformance {
             labels::tags_are_forgotten_with_work_that_fails
             labels::pages_neither_repeat_nor_skip_while_jobs_come_in
             failures::groups_are_found_as_written_the_last_seen_first
+            failures::groups_are_listed_page_by_page
             failures::groups_that_were_seen_long_ago_are_deleted
             failures::a_new_group_takes_the_place_of_the_oldest
             failures::a_failure_is_counted_with_the_change_that_brought_it

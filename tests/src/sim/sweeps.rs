@@ -106,7 +106,7 @@ impl World {
             let view = &sweep.view;
             ensure(view.done + view.could_not <= view.found, || format!("it counts wrong: {sweep:?}"))?;
         }
-        let groups = self.store.look(|rows| rows.failure_groups(None, usize::MAX));
+        let groups = self.store.look(|rows| rows.failure_groups(None, None, usize::MAX));
         for group in &groups {
             self.trace.count("groups of failures");
             ensure(group.first_seen <= group.last_seen && group.count > 0, || {

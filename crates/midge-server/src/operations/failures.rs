@@ -1,7 +1,9 @@
 //! What can be asked about failures that are alike.
 
 use midge_protocol::Fingerprint;
-use midge_protocol::api::{FailureGroup, Failures, FailuresFilter, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX};
+use midge_protocol::api::{
+    FailureGroup, Failures, FailuresCursor, FailuresFilter, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX,
+};
 
 use crate::error::ServiceError;
 use crate::midge::Midge;
@@ -18,12 +20,15 @@ impl Midge {
         }
         let limit = limit as usize;
         let read = midge_store::read(&*self.inner.store, move |rows| {
-            rows.failure_groups(filter.module.as_ref(), limit + 1)
+            rows.failure_groups(filter.module.as_ref(), filter.before, limit + 1)
         });
         let mut failures = read.await?;
         let more = failures.len() > limit;
         failures.truncate(limit);
-        Ok(Failures { failures, more })
+        let point =
+            |group: &FailureGroup| FailuresCursor { at: group.last_seen, fingerprint: group.fingerprint };
+        let next = failures.last().filter(|_| more).map(point);
+        Ok(Failures { failures, next })
     }
 
     /// Returns the failures of one fingerprint.

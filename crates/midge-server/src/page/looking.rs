@@ -89,7 +89,7 @@ pub(super) fn failures_table(base: &str, failures: &Failures) -> Markup {
                 }
             }
         }
-        @if failures.more { p.quiet { "and more: " code { "midge failures" } } }
+        @if failures.next.is_some() { p.quiet { "and more: " code { "midge failures" } } }
     }
 }
 

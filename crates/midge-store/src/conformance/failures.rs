@@ -1,7 +1,7 @@
 //! Rules about groups of failures, and about sweeps.
 
 use midge_core::{FAILURE_GROUPS_MAX, Job, JobEvent, Sweep};
-use midge_protocol::api::{Action, Cursor, FailureGroup, JobCount, JobFilter};
+use midge_protocol::api::{Action, Cursor, FailureGroup, FailuresCursor, JobCount, JobFilter};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{Cause, Failure};
 use midge_protocol::{Fingerprint, Lease, ModuleName, Timestamp};
@@ -26,7 +26,7 @@ fn group(number: u64, last_seen: i64) -> FailureGroup {
 }
 
 async fn groups(store: &dyn Store, of: Option<ModuleName>, limit: usize) -> Result<Vec<u64>, StoreError> {
-    let groups = ask(store, move |rows| rows.failure_groups(of.as_ref(), limit)).await?;
+    let groups = ask(store, move |rows| rows.failure_groups(of.as_ref(), None, limit)).await?;
     Ok(groups.iter().map(|group| group.fingerprint.0).collect())
 }
 
@@ -46,6 +46,31 @@ pub async fn groups_are_found_as_written_the_last_seen_first(store: &dyn Store) 
     assert_eq!(groups(store, Some(module("hello")), 10).await?, [2]);
     write(store, |rows| rows.put_failure_group(&group(2, 40))).await?;
     assert_eq!(groups(store, None, 10).await?, [2, 1, u64::MAX]);
+    Ok(())
+}
+
+/// Pages of groups have each of them once, also of those that were seen at the same time.
+pub async fn groups_are_listed_page_by_page(store: &dyn Store) -> Kept {
+    let numbers = [0, 1, 2, 3, i64::MAX as u64, u64::MAX, u64::MAX - 1];
+    write(store, move |rows| {
+        numbers.iter().try_for_each(|number| rows.put_failure_group(&group(*number, (number % 2) as i64)))
+    })
+    .await?;
+    for of in [None, Some(module("hello")), Some(module("resize"))] {
+        let all = groups(store, of.clone(), 20).await?;
+        for limit in 1..=all.len() {
+            let (mut found, mut before) = (Vec::new(), None);
+            loop {
+                let module = of.clone();
+                let page =
+                    ask(store, move |rows| rows.failure_groups(module.as_ref(), before, limit)).await?;
+                let Some(last) = page.last() else { break };
+                before = Some(FailuresCursor { at: last.last_seen, fingerprint: last.fingerprint });
+                found.extend(page.iter().map(|group| group.fingerprint.0));
+            }
+            assert_eq!(found, all, "in pages of {limit}");
+        }
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use midge_core::{FAILURE_GROUPS_MAX, Job, Sweep};
-use midge_protocol::api::{Cursor, FailureGroup, JobCount};
+use midge_protocol::api::{Cursor, FailureGroup, FailuresCursor, JobCount};
 use midge_protocol::{Fingerprint, ModuleName, Timestamp};
 
 use super::rows::MemoryRows;
@@ -79,13 +79,20 @@ impl FailureRows for MemoryRows<'_> {
     fn failure_groups(
         &mut self,
         module: Option<&ModuleName>,
+        before: Option<FailuresCursor>,
         limit: usize,
     ) -> Result<Vec<FailureGroup>, StoreError> {
-        let groups = self.tables().failures.values();
-        let mut groups: Vec<FailureGroup> =
-            groups.filter(|group| module.is_none_or(|module| group.module == *module)).cloned().collect();
         // As numbers with a sign, by which another store sorts them.
-        groups.sort_by_key(|group| std::cmp::Reverse((group.last_seen, group.fingerprint.0 as i64)));
+        let point = |at: Timestamp, fingerprint: Fingerprint| (at, fingerprint.0 as i64);
+        let place = |group: &FailureGroup| point(group.last_seen, group.fingerprint);
+        let before = before.map(|before| point(before.at, before.fingerprint));
+        let is_meant = |group: &&FailureGroup| {
+            module.is_none_or(|module| group.module == *module)
+                && before.is_none_or(|before| place(group) < before)
+        };
+        let mut groups: Vec<FailureGroup> =
+            self.tables().failures.values().filter(is_meant).cloned().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(place(group)));
         groups.truncate(limit);
         Ok(groups)
     }

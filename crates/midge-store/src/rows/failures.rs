@@ -1,7 +1,7 @@
 //! Rows of failures that are alike, and of sweeps.
 
 use midge_core::Sweep;
-use midge_protocol::api::FailureGroup;
+use midge_protocol::api::{FailureGroup, FailuresCursor};
 use midge_protocol::{Fingerprint, ModuleName, Timestamp};
 
 use crate::StoreError;
@@ -11,10 +11,11 @@ pub trait FailureRows {
     /// Finds the group of a fingerprint.
     fn failure_group(&mut self, fingerprint: Fingerprint) -> Result<Option<FailureGroup>, StoreError>;
 
-    /// Finds at most `limit` groups, of a module or of all, the one that was seen last first.
+    /// Finds at most `limit` groups, of a module or of all, that come after a point, the one that was seen last first.
     fn failure_groups(
         &mut self,
         module: Option<&ModuleName>,
+        before: Option<FailuresCursor>,
         limit: usize,
     ) -> Result<Vec<FailureGroup>, StoreError>;
 

@@ -1,7 +1,7 @@
 //! A transaction on SQLite: groups of failures, and sweeps.
 
 use midge_core::{FAILURE_GROUPS_MAX, Sweep};
-use midge_protocol::api::FailureGroup;
+use midge_protocol::api::{FailureGroup, FailuresCursor};
 use midge_protocol::{Fingerprint, ModuleName, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
@@ -21,12 +21,17 @@ impl FailureRows for SqliteRows<'_> {
     fn failure_groups(
         &mut self,
         module: Option<&ModuleName>,
+        before: Option<FailuresCursor>,
         limit: usize,
     ) -> Result<Vec<FailureGroup>, StoreError> {
         let sql =
-            "SELECT body FROM failures INDEXED BY failures_by_time ORDER BY last_seen DESC, fingerprint DESC";
+            "SELECT body FROM failures INDEXED BY failures_by_time WHERE (last_seen, fingerprint) < (?1, ?2)
+                   ORDER BY last_seen DESC, fingerprint DESC";
+        // No group was seen as late as that.
+        let first = (i64::MAX, i64::MAX);
+        let before = before.map_or(first, |before| (before.at.as_millis(), before.fingerprint.0 as i64));
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query(before)?;
         let mut groups = Vec::new();
         while groups.len() < limit
             && let Some(row) = rows.next()?

@@ -1,7 +1,7 @@
 //! What a history asks.
 
 use midge_core::{Phase, StateFilter, Stretch};
-use midge_protocol::api::Cursor;
+use midge_protocol::api::{Cursor, FailuresCursor};
 use midge_protocol::job::State;
 use midge_protocol::{JobId, ScheduleName, Timestamp};
 use midge_store::conformance::fixtures::{at, id, machine_name, module};
@@ -128,7 +128,9 @@ impl Author {
             }
             15 => {
                 let of = self.one_of(2).then(|| module(self.pick(&MODULES)));
-                step("failure_groups", move |rows| rows.failure_groups(of.as_ref(), limit))
+                let (at, fingerprint) = (self.time(), self.fingerprint());
+                let before = self.one_of(2).then_some(FailuresCursor { at, fingerprint });
+                step("failure_groups", move |rows| rows.failure_groups(of.as_ref(), before, limit))
             }
             _ => {
                 let number = self.below(3);

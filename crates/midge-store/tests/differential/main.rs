@@ -154,7 +154,7 @@ fn everything(rows: &mut dyn Rows) -> Result<String, StoreError> {
     line(format!("{:?} {:?}", rows.modules()?, rows.schedules()?));
     line(format!("{:?} {:?} {:?}", rows.setting("id")?, rows.setting("é")?, rows.modules_held()?));
     line(format!("{:?}", rows.batches_listed(None, usize::MAX)?));
-    line(format!("{:?} {:?}", rows.failure_groups(None, usize::MAX)?, rows.sweeps()?));
+    line(format!("{:?} {:?}", rows.failure_groups(None, None, usize::MAX)?, rows.sweeps()?));
     line(next_end(rows, usize::MAX)?);
     line(counts(rows, at(0))?);
     Ok(all)

@@ -6,7 +6,9 @@ use anyhow::Result;
 use midge_cli::output::{bold, dim, note, say, say_json, say_table};
 use midge_cli::table::{Table, cut, first_line};
 use midge_cli::words;
-use midge_protocol::api::{Action, FailureGroup, FailuresFilter, JobFilter, PAGE_JOBS_MAX, SweepRequest};
+use midge_protocol::api::{
+    Action, FailureGroup, FailuresCursor, FailuresFilter, JobFilter, PAGE_JOBS_MAX, SweepRequest,
+};
 use midge_protocol::{Fingerprint, ModuleName, Timestamp, shown};
 
 use super::sweeps;
@@ -57,6 +59,9 @@ struct ListArgs {
     /// How many groups
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
+    /// Only groups after this point of the list: the `next` of the page before
+    #[arg(long, value_name = "NEXT")]
+    before: Option<FailuresCursor>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -110,7 +115,7 @@ impl Args {
 }
 
 async fn list(args: ListArgs) -> Result<()> {
-    let filter = FailuresFilter { module: args.module, limit: Some(args.limit) };
+    let filter = FailuresFilter { module: args.module, before: args.before, limit: Some(args.limit) };
     let failures = args.server.client()?.failures(&filter).await.answered()?;
     if args.json {
         return say_json(&failures);
@@ -135,8 +140,8 @@ async fn list(args: ListArgs) -> Result<()> {
         ]);
     }
     say_table(table)?;
-    if failures.more {
-        note(dim("there are more: use --limit or --module"));
+    if let Some(next) = failures.next {
+        note(dim(format_args!("there are more: --before={next}")));
     }
     Ok(())
 }
