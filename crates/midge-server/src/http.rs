@@ -114,10 +114,12 @@ async fn enqueue(
     body: Body<EnqueueRequest>,
 ) -> Result<Json<Enqueued>, Failed> {
     let mut request = body.value;
-    if let Some(id) = idempotency::id_named(&headers, &body.held.bytes)? {
+    let named = idempotency::id_named(&headers, &body.held.bytes)?;
+    if let Some(id) = named {
         request.id = JobId::from_bytes(id);
     }
-    Ok(Json(midge.enqueue(request).await?))
+    let enqueued = midge.enqueue(request).await;
+    Ok(Json(enqueued.map_err(|error| idempotency::failed(error, named.is_some()))?))
 }
 
 async fn enqueue_bulk(
@@ -259,10 +261,12 @@ async fn run_schedule(
     body: Body<RunRequest>,
 ) -> Result<Json<Enqueued>, Failed> {
     let mut request = body.value;
-    if let Some(id) = idempotency::id_named(&headers, &body.held.bytes)? {
+    let named = idempotency::id_named(&headers, &body.held.bytes)?;
+    if let Some(id) = named {
         request.id = JobId::from_bytes(id);
     }
-    Ok(Json(midge.run_schedule(name, request).await?))
+    let enqueued = midge.run_schedule(name, request).await;
+    Ok(Json(enqueued.map_err(|error| idempotency::failed(error, named.is_some()))?))
 }
 
 async fn machines(State(midge): State<Midge>) -> Result<Response, Failed> {

@@ -16,10 +16,12 @@ pub(super) async fn make(
     body: Body<BatchRequest>,
 ) -> Result<Json<BatchMade>, Failed> {
     let mut request = body.value;
-    if let Some(id) = idempotency::id_named(&headers, &body.held.bytes)? {
+    let named = idempotency::id_named(&headers, &body.held.bytes)?;
+    if let Some(id) = named {
         request.id = BatchId::from_bytes(id);
     }
-    Ok(Json(midge.make_batch(request).await?))
+    let made = midge.make_batch(request).await;
+    Ok(Json(made.map_err(|error| idempotency::failed(error, named.is_some()))?))
 }
 
 pub(super) async fn list(

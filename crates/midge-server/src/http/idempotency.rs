@@ -1,12 +1,13 @@
 //! The header `Idempotency-Key`, which does for a request what an id in its body does.
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use midge_protocol::{JobId, limits};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
 use super::answer::Failed;
+use crate::error::ServiceError;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -33,6 +34,21 @@ pub(super) fn id_named(headers: &HeaderMap, body: &[u8]) -> Result<Option<[u8; 1
     // As a string of structured fields (RFC 8941) it stands between quotes.
     let key = value.to_str().unwrap_or_default();
     Ok(Some(id_of(key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key))))
+}
+
+/// Makes the answer to an error: where the header named the id, it speaks of the header.
+pub(super) fn failed(error: ServiceError, is_named: bool) -> Failed {
+    let conflict = |what: &str, id: String| {
+        let error = format!(
+            "`Idempotency-Key` was used before, for {what} {id} with other content: use another key for a new {what}"
+        );
+        Failed::new(StatusCode::CONFLICT, "conflict", error)
+    };
+    match error {
+        ServiceError::Conflict(id) if is_named => conflict("job", id.to_string()),
+        ServiceError::BatchConflict(id) if is_named => conflict("batch", id.to_string()),
+        error => error.into(),
+    }
 }
 
 /// Refuses the header where a request has no id that it could stand for, and is another one if it is repeated. `instead` says

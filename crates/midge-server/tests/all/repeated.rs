@@ -33,7 +33,11 @@ async fn what_makes_something_is_the_same_under_its_key() {
     let again: BatchMade = post(&server, "/v1/batches", "import 17", batch).await.parse();
     assert_eq!((first.new, again.new), (true, false));
     assert_eq!((again.id, again.callbacks), (first.id, first.callbacks));
-    assert_eq!(post(&server, "/v1/batches", "import 17", "{}").await.code(), "conflict");
+    let other = post(&server, "/v1/batches", "import 17", "{}").await;
+    other.refused(409, "`Idempotency-Key` was used before");
+    post(&server, "/v1/jobs", "order 17", r#"{"module": "hello"}"#).await.json();
+    let other = post(&server, "/v1/jobs", "order 17", r#"{"module": "hello", "args": 1}"#).await;
+    other.refused(409, "use another key for a new job");
     for body in ["", "{}"] {
         let path = "/v1/schedules/yearly/run";
         let key = format!("run {body}");
