@@ -99,6 +99,17 @@ impl InvalidTime {
     }
 }
 
+/// Returns whether a clock can be that far from UTC: RFC 3339 has hours up to 23 and minutes up to 59.
+fn has_offset_of_a_clock(text: &str) -> bool {
+    let time = text.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
+    let Some((_, offset)) = time.split_once(['+', '-']) else { return true };
+    let is_within = |digits: &str, most: u8| {
+        digits.get(..2).and_then(|digits| digits.parse::<u8>().ok()).is_none_or(|number| number <= most)
+    };
+    let minutes = offset.get(2..).map_or("", |rest| rest.strip_prefix(':').unwrap_or(rest));
+    is_within(offset, 23) && is_within(minutes, 59)
+}
+
 /// Returns whether a text is a time in a year that has more than four digits, or a sign.
 fn is_of_a_far_year(text: &str) -> bool {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -118,7 +129,10 @@ impl std::str::FromStr for Timestamp {
 
     /// Reads an RFC 3339 time such as `2030-01-31T08:00:00Z`. What is below a millisecond is left out.
     fn from_str(text: &str) -> Result<Timestamp, InvalidTime> {
-        let any = || text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+        let any = || match has_offset_of_a_clock(text) {
+            true => text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond),
+            false => None,
+        };
         // Cut, since it may come from the network and goes into messages.
         let given = || shown::cut(text);
         match text::read(text).or_else(any) {
@@ -126,7 +140,9 @@ impl std::str::FromStr for Timestamp {
                 Ok(Timestamp(millis))
             }
             Some(_) => Err(InvalidTime::OutOfBounds(given())),
-            None if is_of_a_far_year(text) => Err(InvalidTime::OutOfBounds(given())),
+            None if has_offset_of_a_clock(text) && is_of_a_far_year(text) => {
+                Err(InvalidTime::OutOfBounds(given()))
+            }
             None => Err(InvalidTime::NoTime(given())),
         }
     }
@@ -206,6 +222,28 @@ mod tests {
         let left = Timestamp::LATEST.since(now);
         assert_eq!(now.checked_after(left), Some(Timestamp::LATEST));
         assert_eq!(Timestamp::LATEST.since(Timestamp::EARLIEST).as_millis(), 315_569_426_400_000);
+    }
+
+    #[test]
+    fn an_offset_is_one_that_a_clock_can_have() {
+        let at = |offset: &str| format!("2030-01-31T08:00:00{offset}").parse::<Timestamp>();
+        for (offset, same) in [
+            ("+00:00", "2030-01-31T08:00:00Z"),
+            ("-00:00", "2030-01-31T08:00:00Z"),
+            ("+23:59", "2030-01-30T08:01:00Z"),
+            ("-23:59", "2030-02-01T07:59:00Z"),
+        ] {
+            assert_eq!(at(offset), same.parse(), "{offset}");
+        }
+        for offset in
+            ["+24:00", "-24:00", "+25:00", "-25:59", "+00:60", "+23:99", "+99:99", "+2500", "-24", "+", "-1"]
+        {
+            let error = at(offset).unwrap_err().to_string();
+            assert!(error.contains("is not a time like"), "{error}");
+        }
+        assert!(
+            "12345-01-31T08:00:00+25:00".parse::<Timestamp>().unwrap_err().to_string().contains("not a time")
+        );
     }
 
     #[test]
