@@ -116,7 +116,7 @@ impl Cause {
                     format!("use {}", tried_again().map(Cause::as_str).collect::<Vec<_>>().join(", "))
                 }
             };
-            NotTriedAgain { given: Cause::from(word), hint }
+            NotTriedAgain { given: crate::shown::cut(word), hint }
         })
     }
 }
@@ -125,8 +125,8 @@ impl Cause {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is no cause after which a job is tried again: {hint}")]
 pub struct NotTriedAgain {
-    /// The word, cut and cleaned.
-    pub given: Cause,
+    /// The word, cut after 64 characters.
+    pub given: String,
     /// What may have been meant.
     pub hint: String,
 }
@@ -198,6 +198,8 @@ mod tests {
         assert_eq!(Cause::tried_again("over_time"), Ok(Cause::OverTime));
         let says = |word: &str| Cause::tried_again(word).unwrap_err().to_string();
         assert!(says("over_tiem").ends_with("did you mean `over_time`?"));
+        assert!(says("A B").starts_with("`A B` is no cause"), "{}", says("A B"));
+        assert!(says(&"x".repeat(500)).contains(&format!("`{}...` is", "x".repeat(64))));
         for word in ["refused", "snoozed", "handed_back", "machine_lost", "cancelled", "expired", "", "error"]
         {
             assert!(says(word).contains("use exit, trap, "), "{}", says(word));

@@ -4,6 +4,8 @@
 
 use std::str::FromStr;
 
+use crate::shown::cut;
+
 /// The longest expression, in bytes: a full list of every field is shorter.
 const CRON_BYTES_MAX: usize = 512;
 const MONTHS: [&str; 12] =
@@ -82,7 +84,7 @@ impl FromStr for Cron {
 
     fn from_str(text: &str) -> Result<Cron, InvalidCron> {
         // Cut, since it may come from anywhere and goes into messages.
-        read(text).map_err(|wrong| InvalidCron { given: crate::shown::cut(text), wrong })
+        read(text).map_err(|wrong| InvalidCron { given: cut(text), wrong })
     }
 }
 
@@ -95,6 +97,7 @@ fn read(text: &str) -> Result<Cron, String> {
         let found = NICKNAMES.iter().find(|(nickname, _)| *nickname == name);
         let (_, fields) = found.ok_or_else(|| {
             let known: Vec<&str> = NICKNAMES.iter().map(|(nickname, _)| *nickname).collect();
+            let name = cut(&name);
             format!("there is no `{name}`: use one of {}, or five fields", known.join(", "))
         })?;
         return read(fields);
@@ -146,7 +149,7 @@ fn read(text: &str) -> Result<Cron, String> {
         return Err(format!(
             "at character {}, the day of the month: no month that it names has a day `{}`",
             day.0 + 1,
-            day.1
+            cut(day.1)
         ));
     }
     Ok(cron)
@@ -189,7 +192,7 @@ fn field(field: &Field, part: Part<'_>) -> Result<u64, String> {
 /// Reads one item of a list: `*`, a value or a range, with a step where there is one.
 fn item(field: &Field, (at, text): Part<'_>) -> Result<u64, String> {
     let wrong = |at: usize, found: &str, expected: &str| {
-        format!("at character {}, the {}: `{found}` is not {expected}", at + 1, field.name)
+        format!("at character {}, the {}: `{}` is not {expected}", at + 1, field.name, cut(found))
     };
     let (range, step) = match text.split_once('/') {
         Some((range, step)) => (range, Some((at + range.chars().count() + 1, step))),
@@ -238,9 +241,10 @@ fn value(field: &Field, at: usize, text: &str) -> Result<u32, String> {
             _ => String::new(),
         };
         format!(
-            "at character {}, the {}: `{text}` is not a number from {} to {}{names}, or `*`",
+            "at character {}, the {}: `{}` is not a number from {} to {}{names}, or `*`",
             at + 1,
             field.name,
+            cut(text),
             field.least,
             field.most
         )
@@ -287,6 +291,26 @@ mod tests {
         }
         for text in ["30 2 * * *", "0 2,3 * * *", "0 */2 * * *", "@daily", "0 0-22/2 * * *"] {
             assert!(!cron(text).interval, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_quoted_no_further_than_it_needs_to_be_seen() {
+        let long = "1".repeat(490);
+        let every_day = ["30"; 150].join(",");
+        for text in [
+            format!("{long} * * * *"),
+            format!("{long}/2 * * * *"),
+            format!("*/{long} * * * *"),
+            format!("5-{long} * * * *"),
+            format!("{:0>400}-1 * * * *", 2),
+            format!("0 0 * {long} *"),
+            format!("@{long}"),
+            format!("0 0 {every_day} 2 *"),
+            long.clone(),
+        ] {
+            let error = text.parse::<Cron>().unwrap_err().to_string();
+            assert!(error.len() < 400, "{error}");
         }
     }
 

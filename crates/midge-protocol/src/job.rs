@@ -80,7 +80,7 @@ impl std::str::FromStr for State {
     fn from_str(text: &str) -> Result<State, String> {
         State::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
             let words = State::ALL.map(State::as_str).join(", ");
-            format!("`{text}` is not a job state: use one of {words}")
+            format!("`{}` is not a job state: use one of {words}", crate::shown::cut(text))
         })
     }
 }

@@ -374,7 +374,10 @@ impl std::str::FromStr for Wait {
             Ok(seconds) if (0.0..=limits::WAIT_MAX.as_secs_f64()).contains(&seconds) => {
                 Ok(Wait::Millis((seconds * 1000.0) as u64))
             }
-            _ => Err(format!("`{text}` is not a wait: use seconds, from 0 to 86400, or `forever`")),
+            _ => Err(format!(
+                "`{}` is not a wait: use seconds, from 0 to 86400, or `forever`",
+                crate::shown::cut(text)
+            )),
         }
     }
 }
