@@ -30,7 +30,7 @@ pub use self::unique::{Conflict, OnConflict, Unique, UniqueBy, UniqueState, Uniq
 use crate::job::{AfterFailed, AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::labels::{read_meta, read_tags};
 use crate::manifest::{ModuleEntry, QueuePolicy};
-use crate::object::objects;
+use crate::object::{objects, or_default};
 use crate::{
     AttemptNumber, AttemptRange, BatchId, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Tag,
     Timestamp, limits,
@@ -62,7 +62,7 @@ pub struct EnqueueRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_ms: Option<u64>,
     /// How soon the job is run among those of its queue and key: [`limits::PRIORITIES`], smaller first, by default 0.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "or_default")]
     pub priority: i8,
     /// What the job has in common with others that are limited together and take turns with the rest, such as a tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,10 +107,10 @@ pub struct EnqueueRequest {
     pub retry_for_ms: Option<u64>,
     /// Jobs that have to complete before this one is run, at most [`limits::AFTER_MAX`]: each is there already, or comes
     /// earlier in the same bulk.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
     pub after: Vec<JobId>,
     /// What becomes of this job where one of those does not complete: by default it is cancelled.
-    #[serde(default, skip_serializing_if = "AfterFailed::is_default")]
+    #[serde(default, skip_serializing_if = "AfterFailed::is_default", deserialize_with = "or_default")]
     pub after_failed: AfterFailed,
     /// The batch that the job is one of. It has to be open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -392,8 +392,10 @@ fn yes() -> bool {
 #[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct PauseRequest {
     /// Why, for people.
+    #[serde(deserialize_with = "or_default")]
     pub reason: String,
     /// Who paused it, for people.
+    #[serde(deserialize_with = "or_default")]
     pub by: String,
     /// The time at which it goes on by itself. Refused together with `for_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -91,6 +91,14 @@ pub(crate) fn read_tags<'de, D: Deserializer<'de>>(tags: D) -> Result<Vec<Tag>, 
             f.write_str("a list of tags")
         }
 
+        fn visit_none<E: serde::de::Error>(self) -> Result<Vec<Tag>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, tags: D) -> Result<Vec<Tag>, D::Error> {
+            tags.deserialize_seq(self)
+        }
+
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Tag>, A::Error> {
             let mut tags = Vec::new();
             while tags.len() <= limits::TAGS_MAX {
@@ -101,7 +109,7 @@ pub(crate) fn read_tags<'de, D: Deserializer<'de>>(tags: D) -> Result<Vec<Tag>, 
             Ok(tags)
         }
     }
-    tags.deserialize_seq(Tags)
+    tags.deserialize_option(Tags)
 }
 
 /// Reads meta, each name once. What is beyond its bound is not kept.
@@ -112,6 +120,14 @@ pub(crate) fn read_meta<'de, D: Deserializer<'de>>(meta: D) -> Result<BTreeMap<S
 
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("an object of texts")
+        }
+
+        fn visit_none<E: serde::de::Error>(self) -> Result<BTreeMap<String, String>, E> {
+            Ok(BTreeMap::new())
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, meta: D) -> Result<BTreeMap<String, String>, D::Error> {
+            meta.deserialize_map(self)
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BTreeMap<String, String>, A::Error> {
@@ -129,7 +145,7 @@ pub(crate) fn read_meta<'de, D: Deserializer<'de>>(meta: D) -> Result<BTreeMap<S
             Ok(meta)
         }
     }
-    meta.deserialize_map(Meta)
+    meta.deserialize_option(Meta)
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 use std::fmt;
 
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, IntoDeserializer, MapAccess, Unexpected,
-    VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, IntoDeserializer, MapAccess,
+    Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
@@ -30,6 +30,15 @@ macro_rules! objects {
 }
 
 pub(crate) use objects;
+
+/// Reads a field that may be left out: `null` is as if it were, of whatever type it is.
+pub(crate) fn or_default<'de, T, D>(field: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(field)?.unwrap_or_default())
+}
 
 /// A deserializer that takes an object for a struct, and no list; and a word, or an object of one word, for an enum.
 pub(crate) struct FromObject<D>(pub(crate) D);
@@ -207,7 +216,15 @@ impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for Object<V> {
 
 #[cfg(test)]
 mod tests {
+    use serde::de::DeserializeOwned;
     use serde::{Deserialize, Serialize};
+    use serde_json::Value;
+
+    use crate::api::{
+        BatchFilter, BatchRequest, BulkRequest, EnqueueRequest, FailuresFilter, JobFilter, MoveRequest,
+        PauseRequest, PriorityRequest, RunRequest, SweepRequest, Unique,
+    };
+    use crate::job::Backoff;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(remote = "Self", rename_all = "snake_case", deny_unknown_fields)]
@@ -218,6 +235,58 @@ mod tests {
     }
 
     objects!(Shape);
+
+    /// Returns the names of a request's fields, as the error of one that there is not has them.
+    fn fields<T: DeserializeOwned>(json: &Value) -> Vec<String> {
+        let mut json = json.clone();
+        json["?"] = true.into();
+        let error = serde_json::from_value::<T>(json).err().expect("there is no such field").to_string();
+        let (_, names) = error.split_once(", expected ").expect("it names those that there are");
+        names.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    fn null_is_as_if_left_out<T: Serialize + DeserializeOwned>(json: &str) {
+        let least: Value = serde_json::from_str(json).unwrap();
+        let shown = |json: Value| {
+            let mut shown = serde_json::to_value(serde_json::from_value::<T>(json)?).unwrap();
+            // A new one each time.
+            if least.get("id").is_none() {
+                shown.as_object_mut().unwrap().remove("id");
+            }
+            Ok::<Value, serde_json::Error>(shown)
+        };
+        let expected = shown(least.clone()).unwrap();
+        for field in fields::<T>(&least) {
+            let mut with_null = least.clone();
+            with_null[&field] = Value::Null;
+            let read = shown(with_null);
+            match least.get(&field) {
+                Some(_) => assert!(read.is_err(), "{field} in {json}"),
+                None => assert_eq!(read.unwrap(), expected, "{field} in {json}"),
+            }
+        }
+    }
+
+    #[test]
+    fn null_is_as_if_a_field_were_left_out_in_every_request() {
+        null_is_as_if_left_out::<EnqueueRequest>(r#"{"module": "hello"}"#);
+        null_is_as_if_left_out::<BulkRequest>(r#"{"jobs": []}"#);
+        null_is_as_if_left_out::<BatchRequest>("{}");
+        null_is_as_if_left_out::<SweepRequest>(r#"{"action": "retry"}"#);
+        null_is_as_if_left_out::<JobFilter>("{}");
+        null_is_as_if_left_out::<FailuresFilter>("{}");
+        null_is_as_if_left_out::<BatchFilter>("{}");
+        null_is_as_if_left_out::<PriorityRequest>(r#"{"priority": 1}"#);
+        null_is_as_if_left_out::<MoveRequest>(r#"{"queue": "mail"}"#);
+        null_is_as_if_left_out::<PauseRequest>("{}");
+        null_is_as_if_left_out::<RunRequest>("{}");
+        null_is_as_if_left_out::<Unique>("{}");
+        let backoff = |json: &str| serde_json::from_str::<Backoff>(json).unwrap();
+        assert_eq!(
+            backoff(r#"{"exponential": {"base_ms": 1, "cap_ms": null}}"#),
+            backoff(r#"{"exponential": {"base_ms": 1}}"#)
+        );
+    }
 
     #[test]
     fn an_enum_is_a_word_or_an_object_of_its_word_to_what_comes_with_it() {

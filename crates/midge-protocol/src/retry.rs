@@ -48,7 +48,7 @@ pub enum Backoff {
         #[serde(alias = "first_ms")]
         base_ms: u64,
         /// The longest wait, in milliseconds: an hour where this is missing.
-        #[serde(default = "cap_default")]
+        #[serde(default = "cap_default", deserialize_with = "cap_or_default")]
         cap_ms: u64,
     },
     /// The same wait each time, plus up to a tenth.
@@ -69,6 +69,10 @@ pub enum Backoff {
 objects!(Backoff);
 
 const WAIT_MAX_MS: u64 = limits::BACKOFF_WAIT_MAX.as_millis() as u64;
+
+fn cap_or_default<'de, D: Deserializer<'de>>(cap: D) -> Result<u64, D::Error> {
+    Ok(Option::deserialize(cap)?.unwrap_or_else(cap_default))
+}
 
 fn cap_default() -> u64 {
     limits::BACKOFF_CAP_DEFAULT.as_millis() as u64

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::EnqueueRequest;
-use crate::object::objects;
+use crate::object::{objects, or_default};
 use crate::{BatchId, JobId, Timestamp};
 
 objects!(BatchRequest);
@@ -15,10 +15,10 @@ objects!(BatchRequest);
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct BatchRequest {
     /// The batch's id, by default a new one. Who sets it can repeat the request: the same id and content is the same batch.
-    #[serde(default = "BatchId::generate")]
+    #[serde(default = "BatchId::generate", deserialize_with = "id_or_new")]
     pub id: BatchId,
     /// What it is, for people; at most [`crate::limits::BATCH_NAME_BYTES_MAX`] bytes.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "or_default")]
     pub name: String,
     /// A job that is run when all of its jobs have completed. It is pending until then, as are the other two, and names
     /// neither a batch nor jobs to run after.
@@ -30,6 +30,10 @@ pub struct BatchRequest {
     /// A job that is run when the first of its jobs is discarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<Box<EnqueueRequest>>,
+}
+
+fn id_or_new<'de, D: Deserializer<'de>>(id: D) -> Result<BatchId, D::Error> {
+    Ok(Option::deserialize(id)?.unwrap_or_else(BatchId::generate))
 }
 
 impl BatchRequest {

@@ -88,6 +88,6 @@ pub struct LastRun {
 #[serde(remote = "Self", deny_unknown_fields)]
 pub struct RunRequest {
     /// The job's id, by default a new one. Who sets it can repeat the request.
-    #[serde(default = "JobId::generate")]
+    #[serde(default = "JobId::generate", deserialize_with = "super::id_or_new")]
     pub id: JobId,
 }

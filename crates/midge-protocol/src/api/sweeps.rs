@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{JobCount, JobFilter};
 use crate::job::JobView;
-use crate::object::objects;
+use crate::object::{objects, or_default};
 use crate::{JobId, QueueName, Timestamp};
 
 objects!(Action, SweepRequest, PriorityRequest, MoveRequest);
@@ -47,13 +47,13 @@ pub struct SweepRequest {
     /// What is done to each job: `"retry"`, `"cancel"`, `"delete"`, `{"priority": -5}` or `{"move": "mail"}`.
     pub action: Action,
     /// Which jobs are meant. Its `sort`, `before` and `limit` are of pages, and must not be set.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub filter: JobFilter,
     /// Whether nothing is to be done but to say how many jobs it would be.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", deserialize_with = "or_default")]
     pub dry_run: bool,
     /// Whether a filter that means every job is meant so.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", deserialize_with = "or_default")]
     pub all: bool,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::objects;
+use crate::object::{objects, or_default};
 
 /// `unique` of a request: while a job holds this, another enqueue of the same adds none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,6 +25,7 @@ pub struct Unique {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
     /// What another enqueue does to the job that holds it.
+    #[serde(deserialize_with = "or_default")]
     pub on_conflict: OnConflict,
 }
 
