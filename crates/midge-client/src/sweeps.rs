@@ -79,9 +79,10 @@ impl Client {
 
     /// Returns groups of failures that are alike, the one that was seen last first.
     pub async fn failures(&self, filter: &FailuresFilter) -> Result<Failures, ClientError> {
-        let call =
-            Call::get(&["failures"]).query("module", filter.module.as_ref()).query("limit", filter.limit);
-        self.ask(call).await
+        // Every field by name: one that is added and not sent does not compile.
+        let FailuresFilter { module, before, limit } = filter;
+        let call = Call::get(&["failures"]).query("module", module.as_ref());
+        self.ask(call.query("before", *before).query("limit", *limit)).await
     }
 
     /// Returns the failures of one fingerprint.

@@ -10,7 +10,9 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use midge_client::{Client, ClientError, EnqueueRequest, JobNews, Position, WaitError};
-use midge_protocol::api::{BatchEvent, BatchFilter, BatchRequest, BatchState, BulkRequest, JobFilter};
+use midge_protocol::api::{
+    BatchEvent, BatchFilter, BatchRequest, BatchState, BulkRequest, FailuresFilter, JobFilter,
+};
 use midge_protocol::{BatchId, JobId, ModuleName, Secret};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -257,7 +259,7 @@ async fn a_typed_result_is_read_from_a_completed_job_only() {
 
 #[tokio::test]
 async fn a_filter_travels_in_the_query() {
-    let (stub, client) = Stub::answering([(200, json!({"jobs": []}))]).await;
+    let (stub, client) = Stub::answering([(200, json!({"jobs": []})), (200, json!({"failures": []}))]).await;
     let filter = JobFilter {
         state: Some("discarded".parse().unwrap()),
         module: Some(module("hello")),
@@ -266,6 +268,13 @@ async fn a_filter_travels_in_the_query() {
     };
     assert_eq!(client.jobs(&filter).await.unwrap().jobs, []);
     assert_eq!(stub.asked()[0].path_and_query, "/under/a/path/v1/jobs?state=discarded&module=hello&limit=7");
+    let before = Some("7.0c3fa51b22d07e94".parse().unwrap());
+    let filter = FailuresFilter { module: Some(module("hello")), before, limit: Some(7) };
+    assert_eq!(client.failures(&filter).await.unwrap().failures, []);
+    assert_eq!(
+        stub.asked()[1].path_and_query,
+        "/under/a/path/v1/failures?module=hello&before=7.0c3fa51b22d07e94&limit=7"
+    );
 }
 
 #[tokio::test]
