@@ -20,6 +20,7 @@ pub struct Process {
     name: String,
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,
+    readers: [JoinHandle<()>; 2],
 }
 
 impl Process {
@@ -29,9 +30,11 @@ impl Process {
         let mut child = piped.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let output = Arc::new(Mutex::new(Vec::new()));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        keep(stdout.expect("stdout is piped"), Arc::clone(&output));
-        keep(stderr.expect("stderr is piped"), Arc::clone(&output));
-        Process { name: name.to_owned(), child, output }
+        let readers = [
+            keep(stdout.expect("stdout is piped"), Arc::clone(&output)),
+            keep(stderr.expect("stderr is piped"), Arc::clone(&output)),
+        ];
+        Process { name: name.to_owned(), child, output, readers }
     }
 
     /// Returns its process id.
@@ -70,15 +73,19 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself. Then its output is all that it wrote.
     pub fn ended(&mut self) -> ExitStatus {
         self.ended_within(DEADLINE)
     }
 
-    /// Waits until it ends by itself, at most for so long.
+    /// Waits as [`Process::ended`] does, at most for so long.
     pub fn ended_within(&mut self, deadline: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
-        eventually_within(deadline, &what, || self.child.try_wait().unwrap())
+        let status = eventually_within(deadline, &what, || self.child.try_wait().unwrap());
+        // What it wrote at its end is read beside it.
+        let read = || self.readers.iter().all(JoinHandle::is_finished).then_some(());
+        eventually_within(deadline, &format!("the output of {} ends", self.name), read);
+        status
     }
 }
 
@@ -147,7 +154,7 @@ pub(super) fn run_within(deadline: Duration, mut command: Command, stdin: &[u8])
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
     let (stdout, stderr) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
-    let reading = [
+    let readers = [
         keep(child.stdout.take().expect("stdout is piped"), Arc::clone(&stdout)),
         keep(child.stderr.take().expect("stderr is piped"), Arc::clone(&stderr)),
     ];
@@ -155,9 +162,9 @@ pub(super) fn run_within(deadline: Duration, mut command: Command, stdin: &[u8])
     let bytes = stdin.to_owned();
     // It need not read all of it.
     let writing = std::thread::spawn(move || drop(input.write_all(&bytes)));
-    let mut process = Process { name, child, output: Arc::clone(&stderr) };
+    let mut process = Process { name, child, output: Arc::clone(&stderr), readers };
     let status = process.ended_within(deadline);
-    reading.into_iter().chain([writing]).for_each(|thread| thread.join().unwrap());
+    writing.join().unwrap();
     let stdout = std::mem::take(&mut *stdout.lock().unwrap());
     Ran { code: status.code(), stdout, stderr: process.output() }
 }
