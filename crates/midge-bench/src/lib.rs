@@ -29,7 +29,7 @@ use self::report::{Earlier, Report, Row};
 /// Measure boot latency, dispatch, throughput and memory on this computer
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each takes less than three minutes, makes its own guests, server and database in a temporary
+Each takes some minutes, makes its own guests, server and database in a temporary
 folder (set TMPDIR for another disk), and names what it would compare with but does not find.
 Figures of a busy computer are those of a busy computer: the load is in the report.
 
