@@ -81,7 +81,7 @@ impl Rounds {
     }
 
     /// Returns when the next round is to begin.
-    pub fn next_at(&self) -> Timestamp {
+    fn next_at(&self) -> Timestamp {
         let wanted = if self.hinted { self.begun_at } else { self.due_at };
         wanted.max(self.begun_at.after(ROUND_GAP))
     }
