@@ -110,12 +110,16 @@ fn has_offset_of_a_clock(text: &str) -> bool {
     is_within(offset, 23) && is_within(minutes, 59)
 }
 
-/// Returns whether a text is a time in a year that has more than four digits, or a sign.
+/// Returns whether a text that could not be read would be a time in a year like its own that is near: its year is far,
+/// then, and has more than four digits, a sign, or an end that is too late.
 fn is_of_a_far_year(text: &str) -> bool {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let digits = unsigned.bytes().take_while(u8::is_ascii_digit).count();
-    // Of a year that has every day.
-    digits >= 4 && format!("2000{}", &unsigned[digits..]).parse::<jiff::Timestamp>().is_ok()
+    let (year, rest) = unsigned.split_at(digits);
+    let last_four = digits.checked_sub(4).and_then(|first| year[first..].parse::<u16>().ok());
+    // The calendar is the same after 400 years, and so after 10,000.
+    let near = last_four.map(|year| 1600 + year % 400);
+    near.is_some_and(|year| format!("{year}{rest}").parse::<jiff::Timestamp>().is_ok())
 }
 
 impl fmt::Display for Timestamp {
@@ -254,8 +258,21 @@ mod tests {
             "-000001-01-01T00:00:00Z",
             "10000-01-01T00:00:00Z",
             "+123456-02-29T00:00:00+02:00",
+            "-0004-02-29T00:00:00Z",
         ];
-        let none = ["tomorrow", "", "é", "-", "2030", &"9".repeat(10_000)];
+        let none = [
+            "tomorrow",
+            "",
+            "é",
+            "-",
+            "2030",
+            &"9".repeat(10_000),
+            "2030-02-29T08:00:00Z",
+            "2100-02-29T08:00:00Z",
+            "2030-04-31T08:00:00Z",
+            "9999-02-29T08:00:00Z",
+            "10001-02-29T08:00:00Z",
+        ];
         for (text, is_far) in far.into_iter().map(|text| (text, true)).chain(none.map(|text| (text, false))) {
             let error = text.parse::<Timestamp>().unwrap_err().to_string();
             assert_eq!(InvalidTime::is_out_of_bounds(&error), is_far, "{error}");
