@@ -28,6 +28,7 @@ const SUBSCRIPTIONS_MAX: u32 = 1024;
 /// Numbers of WASI's errors.
 pub(super) mod errno {
     pub(in super::super) const SUCCESS: i32 = 0;
+    pub(in super::super) const ACCES: i32 = 2;
     pub(in super::super) const BADF: i32 = 8;
     pub(in super::super) const DQUOT: i32 = 19;
     pub(in super::super) const FAULT: i32 = 21;
@@ -36,9 +37,11 @@ pub(super) mod errno {
     pub(in super::super) const MFILE: i32 = 33;
     pub(in super::super) const NAMETOOLONG: i32 = 37;
     pub(in super::super) const NFILE: i32 = 41;
+    pub(in super::super) const NOENT: i32 = 44;
     pub(in super::super) const NOMEM: i32 = 48;
     pub(in super::super) const NOSPC: i32 = 51;
     pub(in super::super) const NOTSUP: i32 = 58;
+    pub(in super::super) const PERM: i32 = 63;
 }
 
 /// Numbers of WASI's types of files.
@@ -293,8 +296,7 @@ impl Listing {
         }
         let mut listing = match open(guest, number) {
             Ok(listing) => listing,
-            Err(Errno::NOMEM) => return Ok(Err(errno::NOMEM)),
-            Err(_) => return Ok(Err(errno::IO)),
+            Err(error) => return Ok(Err(number_of(error))),
         };
         while listing.next < cookie {
             match listing.peek() {
@@ -329,7 +331,7 @@ impl Listing {
     fn read(&mut self) -> Result<Option<Vec<u8>>, i32> {
         loop {
             let Some(found) = self.dir.read() else { return Ok(None) };
-            let found = found.map_err(|_| errno::IO)?;
+            let found = found.map_err(number_of)?;
             let name = found.file_name().to_bytes();
             // Names of WASI are UTF-8: a guest could not name what has another one, and all else is there for it.
             if name == b"." || name == b".." || std::str::from_utf8(name).is_err() {
@@ -338,7 +340,7 @@ impl Listing {
             let file_type = match found.file_type() {
                 // Some filesystems do not say.
                 FileType::Unknown => match rustix::fs::statat(
-                    self.dir.fd().map_err(|_| errno::IO)?,
+                    self.dir.fd().map_err(number_of)?,
                     found.file_name(),
                     AtFlags::SYMLINK_NOFOLLOW,
                 ) {
@@ -378,6 +380,18 @@ fn open(guest: &mut Guest, number: u64) -> rustix::io::Result<Listing> {
         }
     }
     Err(Errno::NOENT)
+}
+
+/// Returns WASI's number of an error that listing a folder ended with. What is wrong on every Machine must not be told as
+/// `IO`, which is taken for a lack of this one.
+fn number_of(error: Errno) -> i32 {
+    match error {
+        Errno::ACCESS => errno::ACCES,
+        Errno::NOENT => errno::NOENT,
+        Errno::NOMEM => errno::NOMEM,
+        Errno::PERM => errno::PERM,
+        _ => errno::IO,
+    }
 }
 
 /// Returns the number under which a guest knows a file, from device and number. As `wasmtime-wasi` makes it: a test holds

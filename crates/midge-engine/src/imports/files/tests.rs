@@ -24,7 +24,6 @@ const WRITE: i64 = 1 << 6;
 const CREATE: i32 = 1;
 const TRUNCATE: i32 = 8;
 const FOLLOW: i32 = 1;
-const PERM: i32 = 63;
 
 /// A guest without code: what it would call is called by the test.
 struct Caller {
@@ -245,7 +244,7 @@ fn nothing_can_be_changed_in_a_folder_that_is_read_only() {
         ("new", CREATE, READ),
         ("folder/new", CREATE, READ | WRITE),
     ] {
-        assert_eq!(caller.open(name, flags, rights), Err(PERM), "{name} {flags} {rights}");
+        assert_eq!(caller.open(name, flags, rights), Err(errno::PERM), "{name} {flags} {rights}");
     }
     let fd = caller.open("file", 0, READ).unwrap();
     let folder = caller.open("folder", 0, READ).unwrap();
@@ -290,12 +289,12 @@ fn nothing_can_be_changed_in_a_folder_that_is_read_only() {
         ("symlink", block_on(wasi::path_symlink(wasi, memory, PATH, file, FOLDER, OTHER, new)).unwrap()),
     ];
     for (what, error) in errors {
-        assert!([PERM, errno::BADF].contains(&error), "{what}: {error}");
+        assert!([errno::PERM, errno::BADF].contains(&error), "{what}: {error}");
     }
     let name = caller.write(PATH, "folder");
     let mut memory = GuestMemory::Unshared(&mut caller.memory);
     let removed = wasi::path_remove_directory(&mut caller.guest.wasi, &mut memory, FOLDER, PATH, name);
-    assert_eq!(block_on(removed).unwrap(), PERM);
+    assert_eq!(block_on(removed).unwrap(), errno::PERM);
     let after = std::fs::metadata(caller.path("file")).unwrap();
     assert_eq!(before.modified().unwrap(), after.modified().unwrap());
     assert_eq!(std::fs::read(caller.path("file")).unwrap(), b"as it was");
@@ -322,10 +321,34 @@ fn what_the_machine_lacks_is_remembered_and_told_as_any_program_is_told() {
         assert_eq!(caller.guest.lacked, Some(lacked));
     }
     let mut caller = Caller::new(FsPerms::ReadWrite);
-    for error in [errno::SUCCESS, errno::BADF, errno::INVAL, errno::MFILE, errno::NAMETOOLONG, PERM, 44] {
+    for error in [
+        errno::SUCCESS,
+        errno::BADF,
+        errno::INVAL,
+        errno::MFILE,
+        errno::NAMETOOLONG,
+        errno::PERM,
+        errno::NOENT,
+    ] {
         assert_eq!(caller.guest.told(error), error);
     }
     assert_eq!(caller.guest.lacked, None, "what is wrong everywhere is no lack of this Machine");
+}
+
+#[test]
+fn a_folder_that_may_not_be_listed_or_is_gone_is_no_lack_of_this_machine() {
+    let mut caller = Caller::new(FsPerms::ReadWrite);
+    for (error, number) in
+        [(Errno::ACCESS, errno::ACCES), (Errno::PERM, errno::PERM), (Errno::NOENT, errno::NOENT)]
+    {
+        assert_eq!(caller.guest.told(number_of(error)), number);
+    }
+    std::fs::remove_dir(caller.folder.path()).unwrap();
+    let names = caller.list(0).into_iter().map(|entry| entry.name).collect::<Vec<_>>();
+    assert_eq!(names, [".", ".."]);
+    assert_eq!(caller.guest.lacked, None);
+    caller.guest.told(number_of(Errno::IO));
+    assert!(caller.guest.lacked.is_some());
 }
 
 #[test]
