@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Result;
 use midge_cli::output::{note, say, say_json};
 use midge_cli::words;
-use midge_client::EnqueueRequest;
+use midge_client::{ClientError, EnqueueRequest};
 use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits};
 
 use self::again::AgainArgs;
@@ -164,11 +164,16 @@ impl Args {
 
 /// Names the flags in an error of the server, which names fields of the API.
 fn in_flags(error: anyhow::Error) -> anyhow::Error {
-    let told = error.to_string();
-    let named = FLAGS
-        .iter()
-        .fold(told.clone(), |text, (field, flag)| text.replace(&format!("`{field}`"), &format!("`{flag}`")));
-    if named == told { error } else { anyhow::anyhow!(named) }
+    // All others are about what has a name, which may be that of a field.
+    let is_of_a_field =
+        error.downcast_ref::<ClientError>().is_some_and(|error| error.code() == Some("invalid"));
+    if !is_of_a_field {
+        return error;
+    }
+    let in_flag = |text: String, (field, flag): &(&str, &str)| {
+        text.replace(&format!("`{field}`"), &format!("`{flag}`"))
+    };
+    anyhow::anyhow!(FLAGS.iter().fold(error.to_string(), in_flag))
 }
 
 /// The fields of the API that flags of this command fill, with those.
@@ -208,6 +213,7 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use midge_protocol::api::ApiError;
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -242,13 +248,22 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_says_of_a_field_is_said_of_its_flag() {
+    fn what_the_server_says_of_a_field_is_said_of_its_flag_and_a_name_stays_what_it_is() {
+        let said = |code: &str, error: &str| {
+            let error = ApiError { code: code.to_owned(), error: error.to_owned() };
+            in_flags(ClientError::Refused { status: 422, error }.into()).to_string()
+        };
         let told =
             "the job would expire at T, and it is T: use a later `expires_at` or a larger `expires_in_ms`";
-        let said = in_flags(anyhow::anyhow!(told)).to_string();
-        assert!(said.ends_with("use a later `--expires-at` or a larger `--expires-in`"), "{said}");
-        let other = in_flags(anyhow::anyhow!("there is no module `backof`")).to_string();
-        assert_eq!(other, "there is no module `backof`");
+        let named = said("invalid", told);
+        assert!(named.ends_with("use a later `--expires-at` or a larger `--expires-in`"), "{named}");
+        for (code, told) in [
+            ("unknown_queue", "there is no queue `priority`"),
+            ("unknown_module", "there is no module `backoff`: did you mean `batch`?"),
+            ("queue_full", "queue `key` is full"),
+        ] {
+            assert_eq!(said(code, told), told);
+        }
     }
 
     #[test]
