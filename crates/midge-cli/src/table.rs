@@ -52,7 +52,8 @@ impl Table {
         let Some((_, before)) = widths.split_last() else { return };
         let left = width_max.saturating_sub(before.iter().map(|width| width + GAP).sum()).max(LAST_WIDTH_MIN);
         for cell in self.rows.iter_mut().filter_map(|row| row.last_mut()).filter(|cell| width(cell) > left) {
-            *cell = cut(cell, left);
+            // Without its codes of colours: cut, they would be text.
+            *cell = cut(&anstream::adapter::strip_str(cell).to_string(), left);
         }
     }
 
@@ -147,6 +148,17 @@ mod tests {
         assert_eq!(table.to_string().lines().nth(1), Some("hello   nothing that was asked fo…"));
         table.fit(0);
         assert_eq!(table.to_string().lines().nth(1), Some("hello   nothing that was asked…"));
+    }
+
+    #[test]
+    fn a_last_column_that_has_a_colour_is_cut_as_one_that_has_none() {
+        let mut table = Table::new(&["NOTE"]);
+        table.row([crate::output::bold("nothing that was asked for is there")]);
+        table.row([crate::output::bold("nothing that was asked f")]);
+        table.fit(24);
+        let lines: Vec<String> = table.to_string().lines().skip(1).map(str::to_owned).collect();
+        assert_eq!(lines[0], "nothing that was asked…");
+        assert_eq!(lines[1], crate::output::bold("nothing that was asked f"));
     }
 
     #[test]
