@@ -191,12 +191,14 @@ pub(crate) async fn nothing_here(OriginalUri(uri): OriginalUri) -> Failed {
 /// The answer to a method that a path does not have. Which it has, the router adds in `Allow`.
 pub(crate) async fn not_allowed(method: Method, OriginalUri(uri): OriginalUri) -> Failed {
     let mut segments = uri.path().rsplit('/');
-    if let (Some(id), Some("jobs")) = (segments.next(), segments.next())
+    // All three: the whole API may be mounted at `/jobs`.
+    if let (Some(id), Some("jobs"), Some("v1")) = (segments.next(), segments.next(), segments.next())
         && !["bulk", "count"].contains(&id)
         && id.parse::<JobId>().is_err()
     {
+        let shown = midge_protocol::shown::cut(id);
         return Failed::not_found(format!(
-            "`{id}` is no id of a job, and nothing else is there: see docs/api.md"
+            "`{shown}` is no id of a job, and nothing else is there: see docs/api.md"
         ));
     }
     let error = format!("{} takes no {method}: the header `Allow` says what it takes", uri.path());

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use midge_protocol::limits::{self, ENQUEUE_BODY_BYTES_MAX, EXCHANGE_BODY_BYTES_MAX};
 use midge_protocol::{JobId, exchange};
+use tower::ServiceExt;
 
 use crate::stage::{HELLO, JSON, LATER, Server};
 
@@ -87,6 +88,19 @@ async fn a_path_of_which_nothing_is_known_is_an_error_as_any_other() {
         }
         let reply = server.send("HEAD", path, &[HOST], "").await;
         assert_eq!((reply.status, reply.body.len()), (StatusCode::NOT_FOUND, 0), "HEAD {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_below_which_all_is_mounted_is_not_taken_for_a_route() {
+    let server = Server::start().await;
+    let mounted = axum::Router::new().nest("/jobs", server.midge.router());
+    for (path, status) in
+        [("/jobs/healthz", StatusCode::METHOD_NOT_ALLOWED), ("/jobs/v1/jobs/healthz", StatusCode::NOT_FOUND)]
+    {
+        let request = axum::http::Request::post(path).header(HOST.0, HOST.1).header(JSON.0, JSON.1);
+        let answer = mounted.clone().oneshot(request.body(axum::body::Body::empty()).unwrap());
+        assert_eq!(answer.await.unwrap().status(), status, "{path}");
     }
 }
 
