@@ -237,6 +237,7 @@ fn show_dry_run(action: &Action, dry_run: &DryRun) -> Result<()> {
 
 fn would_do(action: &Action) -> String {
     match action {
+        Action::Cancel => "cancel, or ask to stop where they run".to_owned(),
         Action::Priority(priority) => format!("give priority {priority} to"),
         Action::Move(queue) => format!("move into {queue}"),
         action => action.to_string(),
@@ -268,8 +269,8 @@ fn running(jobs: u64) -> String {
 fn why_left(action: &Action) -> &'static str {
     match action {
         Action::Retry => {
-            "they run, have completed, wait for others (`--state` means those all the same) or are callbacks of batches \
-             whose time did not come"
+            "they run; or have completed or wait for others, which `--state completed` or `--state pending` would mean; \
+             or are callbacks of batches whose time did not come"
         }
         Action::Cancel => "they have ended, or are being cancelled already",
         Action::Delete => "they run",
