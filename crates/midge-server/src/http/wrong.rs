@@ -213,7 +213,10 @@ fn whole_of(path: &str) -> Option<String> {
         "base_ms" | "cap_ms" | "wait_ms" | "waits_ms" => millis(limits::BACKOFF_WAIT_MAX),
         "in_ms" | "expires_in_ms" | "retry_for_ms" | "for_ms" => {
             let least = if field == "in_ms" { 0 } else { 1 };
-            return Some(format!("a whole number from {least} on, which ends by {}", Timestamp::LATEST));
+            return Some(format!(
+                "a whole number of milliseconds, {least} or more, that leads to no later time than {}",
+                Timestamp::LATEST
+            ));
         }
         _ => return None,
     };
@@ -347,7 +350,8 @@ mod tests {
             ),
             (
                 r#""in_ms": -5"#,
-                "`in_ms` must be a whole number from 0 on, which ends by 9999-12-30T22:00:00.000Z, not -5 at",
+                "`in_ms` must be a whole number of milliseconds, 0 or more, that leads to no later time than \
+                 9999-12-30T22:00:00.000Z, not -5 at",
             ),
             (
                 r#""time_limit_ms": 1.5"#,
