@@ -8,8 +8,6 @@ use midge_protocol::{
 };
 use midge_store::StoreError;
 
-use crate::room::NoRoom;
-
 /// Why something that was asked for is not done. Every text says what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -207,15 +205,6 @@ fn attempts_of(begun: u32) -> String {
         0 => "none was begun yet".to_owned(),
         1 => "only attempt 1 was begun".to_owned(),
         last => format!("attempts 1 to {last} were begun"),
-    }
-}
-
-impl From<NoRoom> for ServiceError {
-    fn from(why: NoRoom) -> ServiceError {
-        match why {
-            NoRoom::Full { queue, max } => ServiceError::QueueFull { queue, max },
-            NoRoom::NoQueue(name) => ServiceError::UnknownQueue { name, nearest: None },
-        }
     }
 }
 

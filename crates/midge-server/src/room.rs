@@ -7,6 +7,7 @@ use midge_protocol::QueueName;
 use midge_store::{Rows, StoreError};
 
 use crate::catalog::Catalog;
+use crate::error::ServiceError;
 
 /// How many more jobs may wait in queues, as jobs take room in one transaction, which writes them after that.
 pub(crate) struct Room<'a> {
@@ -14,35 +15,28 @@ pub(crate) struct Room<'a> {
     left: BTreeMap<QueueName, u64>,
 }
 
-/// Why a job cannot come into a queue.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoRoom {
-    #[error("queue `{queue}` is full: {max} jobs wait; try again later, or raise its max_jobs")]
-    Full { queue: QueueName, max: u64 },
-    /// Another manifest is served since somebody looked.
-    #[error("there is no queue `{0}` any more")]
-    NoQueue(QueueName),
-}
-
 impl Room<'_> {
     pub(crate) fn new(catalog: &Catalog) -> Room<'_> {
         Room { catalog, left: BTreeMap::new() }
     }
 
-    /// Takes room for a job that is about to become another, if it needs any.
+    /// Takes room for a job that is about to become another, if it needs any; or returns why it cannot come into the queue:
+    /// another manifest may be served since somebody looked.
     pub(crate) fn take(
         &mut self,
         rows: &mut dyn Rows,
         before: &Job,
         after: &Job,
-    ) -> Result<Result<(), NoRoom>, StoreError> {
+    ) -> Result<Result<(), ServiceError>, StoreError> {
         let queue = &after.queue;
         if !needs_room(before, after) {
             return Ok(Ok(()));
         }
         // One that runs again stays where it was, as those do that wait there.
-        if before.queue != *queue && self.catalog.takes_jobs(queue).is_err() {
-            return Ok(Err(NoRoom::NoQueue(queue.clone())));
+        if before.queue != *queue
+            && let Err(nearest) = self.catalog.takes_jobs(queue)
+        {
+            return Ok(Err(ServiceError::UnknownQueue { name: queue.clone(), nearest }));
         }
         let max = self.catalog.policy(queue).max_jobs;
         let left = match self.left.get_mut(queue) {
@@ -53,7 +47,7 @@ impl Room<'_> {
             }
         };
         if *left == 0 {
-            return Ok(Err(NoRoom::Full { queue: queue.clone(), max }));
+            return Ok(Err(ServiceError::QueueFull { queue: queue.clone(), max }));
         }
         *left -= 1;
         Ok(Ok(()))
