@@ -56,7 +56,7 @@ fn machines_come_with_the_work_and_go_after_it() {
     eventually("flylet has none either", || (flylet.machines() == 0).then_some(()));
     let machines = eventually("the server has heard that they are gone", || {
         let machines = server.machines();
-        machines.iter().all(|machine| machine.state == "gone").then_some(machines)
+        machines.iter().all(|machine| machine.is_gone()).then_some(machines)
     });
     assert_eq!((machines.len(), machines[0].attempts), (1, 1));
     assert_eq!(descendants(flylet.pid(), "midge-host"), [0; 0]);
@@ -169,7 +169,7 @@ fn a_job_whose_machines_are_killed_again_and_again_is_discarded_in_the_end() {
         signal(the_host(server.pid()), Signal::KILL);
         eventually("the Machine is gone", || {
             let machines = server.machines();
-            machines.iter().any(|m| m.name == machine && m.state == "gone").then_some(())
+            machines.iter().any(|m| m.name == machine && m.is_gone()).then_some(())
         });
     }
     let job = server.ended(id);

@@ -93,7 +93,7 @@ impl Lab {
         let deadline = Instant::now() + MACHINES_TIME_MAX;
         loop {
             let mut machines = self.serving.midge.machines().await?.machines;
-            machines.retain(|machine| machine.queue == *queue && machine.state != "gone");
+            machines.retain(|machine| machine.queue == *queue && !machine.is_gone());
             if right(&machines) {
                 return Ok(());
             }

@@ -128,7 +128,7 @@ async fn stop_machines(midge: &Midge, machines: &dyn Machines) {
         Ok(views) => views.machines,
         Err(error) => return tracing::warn!(%error, "cannot list the Machines"),
     };
-    let there = views.iter().filter(|view| !matches!(view.state.as_str(), "gone" | "ready"));
+    let there = views.iter().filter(|view| !view.is_gone() && view.state != "ready");
     let ids: Vec<MachineId> = there.clone().filter_map(|view| view.id.clone()).collect();
     let running: u32 = there.map(|view| view.running).sum();
     if running > 0 {

@@ -5,6 +5,7 @@ mod base64_option;
 mod batches;
 mod failures;
 mod filter;
+mod machines;
 mod schedules;
 mod sweeps;
 mod unique;
@@ -22,6 +23,7 @@ pub use self::batches::{
 };
 pub use self::failures::{FailureGroup, Failures, FailuresCursor, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
+pub use self::machines::{MachineView, Machines};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
 pub use self::sweeps::{
     Action, DryRun, MoveRequest, NotDone, PriorityRequest, SweepRequest, SweepView, Sweeps,
@@ -32,8 +34,7 @@ use crate::labels::{read_meta, read_tags};
 use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::object::{objects, or_default};
 use crate::{
-    AttemptNumber, AttemptRange, BatchId, JobId, JobKey, MachineId, MachineName, ModuleName, QueueName, Tag,
-    Timestamp, limits,
+    AttemptNumber, AttemptRange, BatchId, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits,
 };
 
 /// `POST /v1/jobs`: a request to run a module.
@@ -381,6 +382,13 @@ pub struct QueueView {
     pub declared: bool,
 }
 
+impl QueueView {
+    /// Returns whether jobs of the queue are due and none of them is in line: each is held until its module starts jobs again.
+    pub fn all_due_are_held(&self) -> bool {
+        self.oldest_waits_ms.is_none() && self.jobs.get(&State::Available).is_some_and(|jobs| *jobs > 0)
+    }
+}
+
 /// What older servers do not say of a queue.
 fn yes() -> bool {
     true
@@ -474,41 +482,6 @@ pub struct Queues {
     pub max_machines: u32,
 }
 
-/// A Machine as `GET /v1/machines` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MachineView {
-    /// midge's name for it.
-    pub name: MachineName,
-    /// The Machines API's id, once there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<MachineId>,
-    /// The queue that it serves.
-    pub queue: QueueName,
-    /// The Machine's state in a word, such as `up`.
-    pub state: String,
-    /// The time from which it has been in that state, or of the last answer to a call about it.
-    pub since: Timestamp,
-    /// The time at which its host was last heard of, to about a second; nothing before the first time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub heard_at: Option<Timestamp>,
-    /// The number of jobs that run in the Machine.
-    pub running: u32,
-    /// The number of attempts that the Machine was given in all.
-    pub attempts: u64,
-    /// The generation it was made from.
-    pub generation: String,
-    /// Why it went away or failed, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-/// The answer of `GET /v1/machines`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Machines {
-    /// All Machines, newest first, with those that went away in the last minutes.
-    pub machines: Vec<MachineView>,
-}
-
 /// Every error of the API, with the HTTP status that fits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{error}")]
@@ -571,6 +544,23 @@ mod tests {
             assert!(error.contains("invalid type: sequence"), "{error}");
         }
         assert_eq!(serde_json::from_str::<BulkRequest>(r#"{"jobs": []}"#).unwrap().jobs.len(), 0);
+    }
+
+    #[test]
+    fn jobs_that_are_due_and_not_in_line_are_held() {
+        let queue = |available: u64, oldest_waits_ms: Option<u64>| QueueView {
+            name: QueueName::default_queue(),
+            policy: QueuePolicy::default(),
+            jobs: [(State::Available, available)].into(),
+            oldest_waits_ms,
+            waits: None,
+            pause: None,
+            machines: 0,
+            declared: true,
+        };
+        assert!(queue(2, None).all_due_are_held());
+        assert!(!queue(2, Some(5)).all_due_are_held() && !queue(0, None).all_due_are_held());
+        assert!(!QueueView { jobs: BTreeMap::new(), ..queue(0, None) }.all_due_are_held());
     }
 
     #[test]

@@ -115,6 +115,17 @@ pub struct SweepView {
     pub cancelled: bool,
 }
 
+impl SweepView {
+    /// Returns how it stands with the sweep, in words for people.
+    pub fn state(&self) -> &'static str {
+        match self.ended_at {
+            None => "going on",
+            Some(_) if self.cancelled => "cancelled",
+            Some(_) => "ended",
+        }
+    }
+}
+
 /// The answer of `GET /v1/sweeps`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sweeps {

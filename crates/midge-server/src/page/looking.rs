@@ -108,13 +108,7 @@ pub(super) fn sweeps_table(sweeps: &Sweeps) -> Markup {
                     td { (sweep.id) }
                     td { (sweep.action) }
                     td { (time(sweep.started_at)) }
-                    td {
-                        @match sweep.ended_at {
-                            None => "going on",
-                            Some(_) if sweep.cancelled => "cancelled",
-                            Some(_) => "ended",
-                        }
-                    }
+                    td { (sweep.state()) }
                     td.n { (sweep.done) }
                     td.n { (sweep.could_not) }
                     td.says { (in_words(&sweep.filter)) }

@@ -75,7 +75,7 @@ pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
                     }
                     td.n {
                         @if let Some(millis) = queue.oldest_waits_ms { (duration(millis)) }
-                        @else if queue.jobs.get(&JobState::Available).is_some_and(|jobs| *jobs > 0) { "held" }
+                        @else if queue.all_due_are_held() { "held" }
                         @else { "–" }
                     }
                     td.n { (queue.machines) " of " (queue.policy.max_machines) }
@@ -126,12 +126,8 @@ pub(super) fn schedules_table(base: &str, schedules: &Schedules) -> Markup {
 
 pub(super) fn machines_table(machines: &Machines) -> Markup {
     // They are the newest first.
-    let gone: Vec<&MachineName> = machines
-        .machines
-        .iter()
-        .filter(|machine| machine.state == "gone")
-        .map(|machine| &machine.name)
-        .collect();
+    let gone: Vec<&MachineName> =
+        machines.machines.iter().filter(|machine| machine.is_gone()).map(|machine| &machine.name).collect();
     let hidden = gone.get(GONE_SHOWN_MAX..).unwrap_or_default();
     let shown = |machine: &MachineView| !hidden.contains(&&machine.name);
     html! {

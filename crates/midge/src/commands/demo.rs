@@ -168,7 +168,7 @@ impl Args {
         say(format_args!("pictures, reports and other results are in {}", bold(path(folder))))?;
         let machines =
             if self.exit { wait_for_machines(client).await? } else { client.machines().await?.machines };
-        let gone = machines.iter().filter(|machine| is_gone(machine)).count();
+        let gone = machines.iter().filter(|machine| machine.is_gone()).count();
         let started = words::count(machines.len(), "Machine");
         say(format_args!("{started} started for them, {gone} gone again"))?;
         if gone < machines.len() {
@@ -278,17 +278,13 @@ async fn keep_result(
     Ok((detail, Some(result)))
 }
 
-fn is_gone(machine: &MachineView) -> bool {
-    machine.state == "gone"
-}
-
 /// Waits until all Machines have gone, and returns them; gives up on those that do not.
 async fn wait_for_machines(client: &Client) -> Result<Vec<MachineView>> {
     let waiting = spinner("waiting for the Machines to go away");
     let deadline = Instant::now() + MACHINES_TIME_MAX;
     loop {
         let machines = client.machines().await?.machines;
-        if machines.iter().all(is_gone) || Instant::now() > deadline {
+        if machines.iter().all(MachineView::is_gone) || Instant::now() > deadline {
             waiting.finish_and_clear();
             return Ok(machines);
         }

@@ -104,8 +104,8 @@ async fn list(args: ListArgs) -> Result<ExitCode> {
 fn hide_gone(machines: &mut Vec<MachineView>) -> usize {
     let (mut gone, before) = (0, machines.len());
     machines.retain(|machine| {
-        gone += usize::from(is_gone(machine));
-        !is_gone(machine) || gone <= GONE_SHOWN_MAX
+        gone += usize::from(machine.is_gone());
+        !machine.is_gone() || gone <= GONE_SHOWN_MAX
     });
     before - machines.len()
 }
@@ -115,7 +115,7 @@ async fn drain(args: DrainArgs) -> Result<ExitCode> {
     let all = client.machines().await.answered()?.machines;
     let mut names: Vec<MachineName> = args.names.into_iter().map(|given| named(given, &all)).collect();
     if let Some(queue) = args.queue {
-        let of_queue = all.into_iter().filter(|machine| machine.queue == queue && !is_gone(machine));
+        let of_queue = all.into_iter().filter(|machine| machine.queue == queue && !machine.is_gone());
         names.extend(of_queue.map(|machine| machine.name));
         if names.is_empty() {
             let known = client.queues().await.answered()?.queues;
@@ -146,7 +146,7 @@ async fn drain(args: DrainArgs) -> Result<ExitCode> {
     }
     let gone = args.waiting.until(LOOK_EVERY, async || {
         let there = client.machines().await.answered()?.machines;
-        let is_there = |machine: &&MachineView| drained.contains(&machine.name) && !is_gone(machine);
+        let is_there = |machine: &&MachineView| drained.contains(&machine.name) && !machine.is_gone();
         let left = there.iter().filter(is_there).count();
         let are = if left == 1 { "is" } else { "are" };
         Ok((left > 0).then(|| format!("{} {are} still there", words::count(left, "Machine"))))
@@ -166,10 +166,6 @@ fn named(given: MachineName, machines: &[MachineView]) -> MachineName {
     let by_name = machines.iter().any(|machine| machine.name == given);
     let by_id = machines.iter().find(has_id).filter(|_| !by_name);
     by_id.map_or(given, |machine| machine.name.clone())
-}
-
-fn is_gone(machine: &MachineView) -> bool {
-    machine.state == "gone"
 }
 
 fn table(machines: &[MachineView], now: Timestamp) -> Table {

@@ -135,12 +135,6 @@ async fn pause(args: PauseArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns what is said of the longest wait where no job waits in line: those that are available all the same are held.
-fn held_or_none(queue: &QueueView) -> &'static str {
-    let available = queue.jobs.get(&State::Available).copied().unwrap_or(0);
-    if available > 0 { "held" } else { "-" }
-}
-
 fn table(queues: &[QueueView]) -> Table {
     let mut table = Table::new(&[
         "QUEUE",
@@ -157,7 +151,11 @@ fn table(queues: &[QueueView]) -> Table {
     ]);
     for queue in queues {
         let jobs = |state| queue.jobs.get(&state).copied().unwrap_or(0).to_string();
-        let oldest = queue.oldest_waits_ms.map(|ms| words::duration(Duration::from_millis(ms)));
+        let oldest = match queue.oldest_waits_ms {
+            Some(millis) => words::duration(Duration::from_millis(millis)),
+            None if queue.all_due_are_held() => "held".to_owned(),
+            None => "-".to_owned(),
+        };
         table.row([
             queue.name.to_string(),
             jobs(State::Available),
@@ -168,7 +166,7 @@ fn table(queues: &[QueueView]) -> Table {
             jobs(State::Completed),
             jobs(State::Cancelled),
             jobs(State::Discarded),
-            oldest.unwrap_or_else(|| held_or_none(queue).to_owned()),
+            oldest,
             format!("{} of {}", queue.machines, queue.policy.max_machines),
         ]);
     }

@@ -143,7 +143,7 @@ async fn list(args: ListArgs) -> Result<()> {
             sweep.id.to_string(),
             sweep.action.to_string(),
             words::relative(sweep.started_at, now),
-            state(sweep).to_owned(),
+            sweep.state().to_owned(),
             sweep.done.to_string(),
             sweep.could_not.to_string(),
             first_line(&filter(sweep)),
@@ -163,7 +163,7 @@ fn show(sweep: &SweepView, now: Timestamp) -> Result<()> {
         ("done", sweep.done.to_string()),
         ("could not", sweep.could_not.to_string()),
         ("started", time(sweep.started_at)),
-        ("state", state(sweep).to_owned()),
+        ("state", sweep.state().to_owned()),
     ];
     if sweep.asked > 0 {
         facts.push(("asked", format!("{} that ran to stop", words::count(sweep.asked as usize, "job"))));
@@ -173,14 +173,6 @@ fn show(sweep: &SweepView, now: Timestamp) -> Result<()> {
         say(format_args!("{} {value}", bold(format_args!("{name:<9}"))))?;
     }
     say_not_done(&sweep.first_not, sweep.could_not)
-}
-
-fn state(sweep: &SweepView) -> &'static str {
-    match sweep.ended_at {
-        None => "going on",
-        Some(_) if sweep.cancelled => "cancelled",
-        Some(_) => "ended",
-    }
 }
 
 fn has(sweep: &SweepView) -> &'static str {

@@ -43,8 +43,7 @@ impl Generations {
     /// Deletes generations that are neither served, nor used by a Machine, nor of the last few.
     pub(super) fn tidy(&self, served: &str, machines: &[MachineView]) {
         let used = |name: &str| {
-            name == served
-                || machines.iter().any(|machine| machine.generation == name && machine.state != "gone")
+            name == served || machines.iter().any(|machine| machine.generation == name && !machine.is_gone())
         };
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut found: Vec<(SystemTime, String)> = entries
