@@ -119,11 +119,8 @@ async fn drain(args: DrainArgs) -> Result<ExitCode> {
         names.extend(of_queue.map(|machine| machine.name));
         if names.is_empty() {
             let known = client.queues().await.answered()?.queues;
-            ensure!(
-                known.iter().any(|known| known.name == queue),
-                "there is no queue `{queue}`{}",
-                did_you_mean(queue.as_str(), known.iter().map(|known| known.name.as_str()))
-            );
+            let known: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
+            ensure!(known.contains(&queue.as_str()), no_queue(queue.as_str(), &known));
             note(format_args!("no Machine serves queue {queue}"));
         }
     }
@@ -160,6 +157,16 @@ async fn drain(args: DrainArgs) -> Result<ExitCode> {
     Ok(code)
 }
 
+/// Returns the error of a queue that there is not.
+fn no_queue(name: &str, known: &[&str]) -> String {
+    match did_you_mean(name, known.iter().copied()) {
+        hint if hint.is_empty() => {
+            format!("there is no queue `{name}`: `midge queues` lists those that there are")
+        }
+        hint => format!("there is no queue `{name}`{hint}"),
+    }
+}
+
 /// Returns the name of the Machine that was meant, by its name or its id.
 fn named(given: MachineName, machines: &[MachineView]) -> MachineName {
     let has_id = |machine: &&MachineView| machine.id.as_ref().is_some_and(|id| id.as_str() == given.as_str());
@@ -186,4 +193,16 @@ fn table(machines: &[MachineView], now: Timestamp) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_is_not_there_is_told_with_the_nearest_or_where_they_are_listed() {
+        assert_eq!(no_queue("mial", &["mail"]), "there is no queue `mial`: did you mean `mail`?");
+        let listed = "there is no queue `nope`: `midge queues` lists those that there are";
+        assert_eq!(no_queue("nope", &["mail"]), listed);
+    }
 }
