@@ -2,7 +2,7 @@
 
 use midge_core::Job;
 use midge_protocol::JobId;
-use rusqlite::{Row, params};
+use rusqlite::{Row, ToSql, params};
 
 use super::batches::BatchChanges;
 use super::columns::{Columns, columns};
@@ -129,26 +129,7 @@ impl SqliteRows<'_> {
                            ranked, unique_key, tags, cause, fingerprint, failed_at, batch)
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
                        ON CONFLICT (id) DO NOTHING";
-            self.connection.prepare_cached(sql)?.execute(params![
-                id.as_bytes(),
-                queue,
-                module,
-                phase,
-                due,
-                machine,
-                ended_at,
-                body,
-                rare.expires_at,
-                rare.key,
-                rare.priority,
-                rare.is_ranked(),
-                rare.unique_key,
-                rare.tags,
-                rare.cause,
-                rare.fingerprint,
-                rare.failed_at,
-                rare.batch
-            ])?
+            self.put_all(sql, id.as_bytes(), columns, body)?
         };
         Ok((inserted == 1).then(|| self.connection.last_insert_rowid()))
     }
@@ -185,19 +166,32 @@ impl SqliteRows<'_> {
             self.connection.prepare_cached(sql)?.execute(values)?;
             return Ok(());
         }
-        let sql = "UPDATE jobs SET phase = ?2, due = ?3, machine = ?4, ended_at = ?5, body = ?6, queue = ?7, module = ?8,
+        let sql = "UPDATE jobs SET queue = ?2, module = ?3, phase = ?4, due = ?5, machine = ?6, ended_at = ?7, body = ?8,
                        expires_at = ?9, key = ?10, priority = ?11, ranked = ?12, unique_key = ?13, tags = ?14, cause = ?15,
                        fingerprint = ?16, failed_at = ?17, batch = ?18
                    WHERE row = ?1";
-        self.connection.prepare_cached(sql)?.execute(params![
-            row,
-            phase,
-            due,
+        self.put_all(sql, row, after, body)?;
+        Ok(())
+    }
+
+    /// Runs a statement with what names a job's row, and all that is to stand there. Returns how many rows it wrote.
+    fn put_all(
+        &self,
+        sql: &str,
+        named: impl ToSql,
+        columns: &Columns<'_>,
+        body: &str,
+    ) -> Result<usize, StoreError> {
+        let Columns { queue, module, phase, due, machine, ended_at, rare } = columns;
+        Ok(self.connection.prepare_cached(sql)?.execute(params![
+            named,
+            queue,
+            module,
+            *phase as i64,
+            due.as_millis(),
             machine,
             ended_at,
             body,
-            queue,
-            module,
             rare.expires_at,
             rare.key,
             rare.priority,
@@ -208,8 +202,7 @@ impl SqliteRows<'_> {
             rare.fingerprint,
             rare.failed_at,
             rare.batch
-        ])?;
-        Ok(())
+        ])?)
     }
 
     /// Deletes a job's row and all that belongs to it. It is not counted any more.
