@@ -103,9 +103,9 @@ impl Gate<'_> {
 /// Returns the jobs that the Machine gets, of lanes whose turn has come, `heads`, in the order of their turns. `emptier`
 /// are the Machines that are [`emptier`] than it.
 ///
-/// A job that has expired is never among them. Lanes take turns: each gives one job, and then has its turn behind all others. So it does not matter how many jobs a
-/// key has. Within a lane it is [`claim_order`]. None of the limits of the queue or of a key is exceeded: what has no room
-/// is passed by, and looked at again when it may have some.
+/// A job that has expired is never among them. Lanes take turns: each gives one job, and then has its turn behind all
+/// others. So it does not matter how many jobs a key has. Within a lane it is [`claim_order`]. None of the limits of the
+/// queue or of a key is exceeded: what has no room is passed by, and looked at again when it may have some.
 ///
 /// A suspect needs a Machine for itself:
 /// * A Machine that is empty gets the suspect that is first in line, and nothing else.

@@ -147,8 +147,8 @@ impl<'a> Outlook<'a> {
         Outlook { fleet, present, generation, max_machines, now, rows, queues: BTreeMap::new() }
     }
 
-    /// Returns why a job waits; nothing where it does not, or where it is pending, of which the store's rows say why. `hold` says why its module starts none, `lane` is the row of its
-    /// key, and `policy` is its queue's.
+    /// Returns why a job waits; nothing where it does not, or where it is pending, of which the store's rows say why. `hold`
+    /// says why its module starts none, `lane` is the row of its key, and `policy` is its queue's.
     pub fn why(
         &mut self,
         job: &Job,

@@ -274,7 +274,7 @@ pub(super) fn table(jobs: &[JobView], now: Timestamp) -> Table {
 }
 
 /// Returns why a job waits.
-fn held(job: &JobView) -> String {
+fn why_it_waits(job: &JobView) -> String {
     job.waits.as_ref().map(|waits| waits.text.clone()).unwrap_or_default()
 }
 
@@ -310,12 +310,12 @@ fn remark(job: &JobView, now: Timestamp) -> String {
                 )
             }
             Some(failure) => format!("{}: {}", failure.cause, gist(&failure.message)),
-            None => held(job),
+            None => why_it_waits(job),
         },
         State::Completed => {
             job.result_bytes.map(|bytes| format!("result of {}", words::bytes(bytes))).unwrap_or_default()
         }
-        State::Pending => held(job),
+        State::Pending => why_it_waits(job),
         State::Cancelled => match &job.failure {
             Some(failure) if failure.cause == Cause::Unmet => failure.message.clone(),
             _ => String::new(),

@@ -38,7 +38,8 @@ pub(crate) struct FilterArgs {
     /// Only jobs that failed alike, as `midge failures` lists them
     #[arg(long, value_name = "FINGERPRINT")]
     failure: Option<Fingerprint>,
-    /// Only jobs whose ids begin with a time since then: 2030-01-31T08:00:00Z, or so long ago, such as 2h; ids that midge makes do, those of an Idempotency-Key do not
+    /// Only jobs whose ids begin with a time since then: 2030-01-31T08:00:00Z, or so long ago, such as 2h; ids that midge
+    /// makes do, those of an Idempotency-Key do not
     #[arg(long, value_name = "TIME|DURATION", value_parser = time_or_ago)]
     since: Option<Timestamp>,
     /// Only jobs whose ids begin with a time before then, as above
