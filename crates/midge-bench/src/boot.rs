@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use midge_cli::stop::StopSignal;
+use midge_cli::words;
 use serde::Serialize;
 
 use self::phases::PhaseFigures;
@@ -58,7 +59,7 @@ pub(super) struct Args {
     /// is started, by default 5 times
     #[arg(
         long, value_name = "N", default_value = "200", default_value_if("vm", "true", vm::RUNS),
-        value_parser = clap::value_parser!(u32).range(1..=10_000)
+        value_parser = words::whole::<u32>(1..=10_000)
     )]
     pub(super) runs: u32,
     /// Also draw where the time goes, as SVG
@@ -115,8 +116,7 @@ impl Row for Figures {
 
     fn cells(&self) -> Vec<String> {
         let cache = self.cache.as_str().to_owned();
-        let mut cells =
-            vec![self.program.clone(), cache, or_dash(self.module_bytes, midge_cli::words::bytes)];
+        let mut cells = vec![self.program.clone(), cache, or_dash(self.module_bytes, words::bytes)];
         for (spread, ratio) in [(self.first, self.first_to_floor), (self.exit, self.exit_to_floor)] {
             cells.extend([
                 or_dash(spread, |s| millis(s.p10_us)),

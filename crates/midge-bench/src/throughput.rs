@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use midge_cli::progress::spinner;
 use midge_cli::stop::StopSignal;
+use midge_cli::words;
 use midge_client::EnqueueRequest;
 use midge_protocol::QueueName;
 use serde::Serialize;
@@ -52,7 +53,7 @@ Examples:
   midge bench throughput --backlog-max 10000")]
 pub(super) struct Args {
     /// The largest backlog to measure at, of 10,000, 100,000 and 1,000,000 waiting jobs, each beside one of 1,000
-    #[arg(long, value_name = "N", default_value = "1000000")]
+    #[arg(long, value_name = "N", default_value = "1000000", value_parser = words::whole::<u64>(0..=i64::MAX))]
     backlog_max: u64,
 }
 
@@ -81,7 +82,7 @@ impl Row for Figures {
             format!("{:.0}", self.a_second),
             or_dash(self.ratio, |ratio| format!("{:.0} %", ratio * 100.0)),
             format!("{:.0} us", self.cpu_us_each),
-            midge_cli::words::bytes(self.written_bytes_each as u64),
+            words::bytes(self.written_bytes_each as u64),
         ]
     }
 

@@ -1,5 +1,6 @@
 //! Durations, sizes and counts as people read and write them.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use midge_protocol::Timestamp;
@@ -43,6 +44,17 @@ fn is_duration_of_any_length(text: &str) -> bool {
         }
     }
     text.len() > short.len() && read_duration(&short).is_some()
+}
+
+/// Returns what reads a whole number within bounds, as an argument.
+pub fn whole<T: TryFrom<i64>>(
+    bounds: RangeInclusive<i64>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse::<i64>().ok().filter(|number| bounds.contains(number));
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.ok_or_else(|| format!("use a whole number from {} to {}", bounds.start(), bounds.end()))
+    }
 }
 
 /// Returns a duration in two figures or so: `0.4 ms`, `85 ms`, `1.2 s`, `3m 20s`, `2h 5m`, `4d 3h`.
@@ -106,6 +118,16 @@ pub fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_is_none_or_out_of_bounds_is_refused_with_what_may() {
+        let percent = whole::<u32>(0..=100);
+        assert_eq!((percent("0"), percent("100")), (Ok(0), Ok(100)));
+        for text in ["x", "", "-1", "101", "1.5", "99999999999999999999"] {
+            assert_eq!(percent(text).unwrap_err(), "use a whole number from 0 to 100", "{text}");
+        }
+        assert_eq!(whole::<i8>(-5..=5)("-5"), Ok(-5));
+    }
 
     #[test]
     fn a_time_is_shown_by_the_clocks_of_a_zone() {

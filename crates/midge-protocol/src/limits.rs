@@ -115,6 +115,8 @@ pub const KEEP_MAX: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
 pub const PRIORITIES: std::ops::RangeInclusive<i8> = -100..=100;
 /// How long a job waits to be worth one step of priority: one that waited an hour longer goes first.
 pub const PRIORITY_STEP: Duration = Duration::from_secs(60 * 60);
+/// How much chance adds to a wait at most, in percent: as much again.
+pub const JITTER_PERCENT_MAX: u32 = 100;
 /// A text that makes jobs the same: it is hashed, and kept nowhere.
 pub const UNIQUE_TEXT_BYTES_MAX: usize = 1024;
 /// The header `Idempotency-Key`: printable ASCII.

@@ -102,7 +102,7 @@ impl RetryPolicy {
             backoff.check(&format!("backoff_by_cause.{cause}"))?;
         }
         if let Some(percent) = self.jitter_percent {
-            within("`jitter_percent`".to_owned(), percent.into(), 0..=100)?;
+            within("`jitter_percent`".to_owned(), percent.into(), 0..=limits::JITTER_PERCENT_MAX.into())?;
         }
         if let Some(millis) = self.retry_for_ms {
             within("`retry_for`".to_owned(), millis, 1..=limits::RETRY_FOR_MAX.as_millis() as u64)?;

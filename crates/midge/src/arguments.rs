@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -117,15 +116,10 @@ pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
     if fits { Ok(limit) } else { Err("an attempt may take from 1ms to 24h".to_owned()) }
 }
 
-/// Returns what reads a whole number within bounds.
-pub(crate) fn whole<T: TryFrom<i64>>(
-    bounds: RangeInclusive<i64>,
-) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
-    move |text| {
-        let number = text.parse::<i64>().ok().filter(|number| bounds.contains(number));
-        let number = number.and_then(|number| T::try_from(number).ok());
-        number.ok_or_else(|| format!("use a whole number from {} to {}", bounds.start(), bounds.end()))
-    }
+/// Reads the priority of a job.
+pub(crate) fn priority(text: &str) -> Result<i8, String> {
+    let (first, last) = limits::PRIORITIES.into_inner();
+    words::whole(first.into()..=last.into())(text)
 }
 
 /// Reads a pair that is written `KEY=VALUE`.
@@ -209,13 +203,11 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_none_or_out_of_bounds_is_refused_with_what_may() {
-        let percent = whole::<u32>(0..=100);
-        assert_eq!((percent("0"), percent("100")), (Ok(0), Ok(100)));
-        for text in ["x", "", "-1", "101", "1.5", "99999999999999999999"] {
-            assert_eq!(percent(text).unwrap_err(), "use a whole number from 0 to 100", "{text}");
+    fn a_priority_is_one_that_a_job_can_have() {
+        assert_eq!((priority("-100"), priority("100")), (Ok(-100), Ok(100)));
+        for text in ["-101", "101", "x"] {
+            assert_eq!(priority(text).unwrap_err(), "use a whole number from -100 to 100");
         }
-        assert_eq!(whole::<i8>(-100..=100)("-100"), Ok(-100));
     }
 
     #[test]

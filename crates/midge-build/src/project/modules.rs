@@ -135,7 +135,7 @@ fn fits(
 fn retry(section: &Section<'_>) -> Result<RetryPolicy, ConfigError> {
     let default = RetryPolicy::default();
     let attempts = section.number("max_attempts", 1..=u64::from(limits::ATTEMPTS_MAX))?;
-    let jitter = section.number("jitter_percent", 0..=100)?;
+    let jitter = section.number("jitter_percent", 0..=u64::from(limits::JITTER_PERCENT_MAX))?;
     let retry_for = within(section, "retry_for", RETRY_FORS, duration, show_duration)?;
     let by_cause = section.section("backoff_by_cause")?;
     let mut backoff_by_cause = BTreeMap::new();

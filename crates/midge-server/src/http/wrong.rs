@@ -207,7 +207,7 @@ fn whole_of(path: &str) -> Option<String> {
     let (least, most) = match field.split('[').next()? {
         "max_attempts" => (1, i64::from(limits::ATTEMPTS_MAX)),
         "priority" => (i64::from(*limits::PRIORITIES.start()), i64::from(*limits::PRIORITIES.end())),
-        "jitter_percent" => (0, 100),
+        "jitter_percent" => (0, i64::from(limits::JITTER_PERCENT_MAX)),
         "limit" => (1, i64::from(PAGE_JOBS_MAX)),
         "time_limit_ms" => millis(limits::TIME_LIMIT_MAX),
         "base_ms" | "cap_ms" | "wait_ms" | "waits_ms" => millis(limits::BACKOFF_WAIT_MAX),

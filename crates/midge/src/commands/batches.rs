@@ -10,7 +10,7 @@ use midge_client::EnqueueRequest;
 use midge_protocol::api::{BatchEvent, BatchFilter, BatchRequest, BatchView, PAGE_JOBS_MAX};
 use midge_protocol::{BatchId, ModuleName, Timestamp, shown};
 
-use crate::arguments::{ServerArgs, whole};
+use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
 /// The width of a name in the table; `midge batches show` has all of it.
@@ -52,7 +52,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ListArgs {
     /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = words::whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
     /// Only those whose id sorts before this one
     #[arg(long, value_name = "ID")]

@@ -22,7 +22,7 @@ use self::unique::UniqueArgs;
 pub(super) use self::wait::exit::NOT_ENDED;
 use self::wait::follow;
 pub(super) use self::wait::{Told, failed, wait};
-use crate::arguments::{ContentArgs, ServerArgs, key_value, time_limit, whole};
+use crate::arguments::{ContentArgs, ServerArgs, key_value, priority, time_limit};
 use crate::connection::Answered;
 
 /// Enqueue a job, and perhaps wait for its result
@@ -62,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     at: Option<Timestamp>,
     /// Run it before others of its queue and key (less than 0) or behind them, from -100 to 100
-    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = whole::<i8>(-100..=100))]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = priority)]
     priority: i8,
     /// What it has in common with others that are limited together and take turns, such as a tenant
     #[arg(long)]
@@ -74,7 +74,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME=TEXT", value_parser = key_value)]
     meta: Vec<(String, String)>,
     /// How many attempts may be spent [default: the module's]
-    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=i64::from(limits::ATTEMPTS_MAX)))]
+    #[arg(long, value_name = "N", value_parser = words::whole::<u32>(1..=i64::from(limits::ATTEMPTS_MAX)))]
     max_attempts: Option<u32>,
     /// How long an attempt may run [default: the module's]
     #[arg(long, value_name = "DURATION", value_parser = time_limit)]

@@ -12,7 +12,7 @@ use midge_protocol::api::{
 use midge_protocol::{Fingerprint, ModuleName, Timestamp, shown};
 
 use super::sweeps;
-use crate::arguments::{ServerArgs, whole};
+use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
 /// How much of a generation is shown in the table.
@@ -57,7 +57,7 @@ struct ListArgs {
     #[arg(long, value_name = "NAME")]
     module: Option<ModuleName>,
     /// How many groups
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = words::whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
     /// Only groups after this point of the list: the `next` of the page before
     #[arg(long, value_name = "NEXT")]

@@ -21,7 +21,7 @@ pub(super) use self::filter::none_of;
 use self::filter::{FilterArgs, for_people};
 use super::enqueue::{self, Told};
 use super::follow::{LogTo, follow};
-use crate::arguments::{ServerArgs, whole};
+use crate::arguments::{ServerArgs, priority};
 use crate::connection::Answered;
 
 /// A server that is restarted while somebody follows is waited for, for about half a minute.
@@ -84,7 +84,7 @@ struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// How many
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = words::whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
     /// Write JSON
     #[arg(long)]
@@ -115,7 +115,7 @@ struct IdArgs {
 #[derive(Debug, clap::Args)]
 struct PriorityArgs {
     /// The new priority, from -100 to 100; smaller first
-    #[arg(allow_hyphen_values = true, value_parser = whole::<i8>(-100..=100))]
+    #[arg(allow_hyphen_values = true, value_parser = priority)]
     priority: i8,
     #[command(flatten)]
     act: ActArgs,
@@ -145,7 +145,7 @@ struct LogArgs {
     /// The job
     id: JobId,
     /// Which attempt [default: the last]
-    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=i64::from(u32::MAX)))]
+    #[arg(long, value_name = "N", value_parser = words::whole::<u32>(1..=i64::from(u32::MAX)))]
     attempt: Option<u32>,
     /// Go on with what comes, over all attempts, until the job has ended
     #[arg(long, short)]

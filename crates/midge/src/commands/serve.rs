@@ -23,7 +23,7 @@ use midge_store::{MemoryStore, Store};
 use self::kept::Kept;
 pub(super) use self::kept::copy_modules;
 use super::start_log;
-use crate::arguments::{given, listen_address, secret, whole};
+use crate::arguments::{given, listen_address, secret};
 use crate::config::{FlyMachine, fly_machine};
 
 /// Run a server: queue, dispatcher, HTTP API and dashboard
@@ -57,7 +57,7 @@ pub(crate) struct Args {
     host_program: Option<PathBuf>,
     /// The most Machines of all queues together [default: what midge.toml says, or else what its queues may have, and
     /// at least 20]
-    #[arg(long, value_name = "N", env = "MIDGE_MAX_MACHINES", value_parser = whole::<u32>(1..=i64::from(limits::SERVER_MACHINES_MAX)))]
+    #[arg(long, value_name = "N", env = "MIDGE_MAX_MACHINES", value_parser = words::whole::<u32>(1..=i64::from(limits::SERVER_MACHINES_MAX)))]
     max_machines: Option<u32>,
     /// How long completed and cancelled jobs are kept, where their queue does not say
     #[arg(long, value_name = "DURATION", default_value = "1d", value_parser = words::parse_duration)]

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use midge_cli::words;
 use midge_client::EnqueueRequest;
-use midge_protocol::Timestamp;
 use midge_protocol::job::{Backoff, Cause, InvalidBackoff};
+use midge_protocol::{Timestamp, limits};
 
 use super::{millis, parse_time};
-use crate::arguments::whole;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct AgainArgs {
@@ -25,7 +24,7 @@ pub(super) struct AgainArgs {
     #[arg(long, value_name = "CAUSE=BACKOFF", value_parser = parse_backoff_after)]
     backoff_after: Vec<(Cause, Backoff)>,
     /// How much chance adds to such a wait at most, in percent [default: the module's]
-    #[arg(long, value_name = "PERCENT", value_parser = whole::<u32>(0..=100))]
+    #[arg(long, value_name = "PERCENT", value_parser = words::whole::<u32>(0..=i64::from(limits::JITTER_PERCENT_MAX)))]
     jitter_percent: Option<u32>,
     /// Do not try it again so long after it was due first [default: the module's]
     #[arg(long, value_name = "DURATION", value_parser = words::parse_some_duration, conflicts_with = "retry_until")]
