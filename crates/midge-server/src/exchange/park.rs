@@ -25,15 +25,16 @@ impl Midge {
         let Hub { machines, queues, .. } = &inner.waiters;
         let wakes = || (machines.wakes(), queues.wakes());
         let (of_machines, of_queues) = wakes();
-        // With the one below.
-        let mut at_the_look = Some((of_machines + 1, of_queues));
         let mut done = inner.exchange(&name, &secret_hash, &request).await?;
+        let replaces = !done.answer.left && !done.stale && !done.again;
+        // With the one below.
+        let mut at_the_look = Some((of_machines + u64::from(replaces), of_queues));
         // One that is said again waits beside the first.
         let machine = if done.again { machines.notifier(&name) } else { Arc::default() };
         if done.answer.left {
             // The Machine's older request, still parked, looks again and is told so too.
             machines.wake(&name);
-        } else if !done.stale && !done.again {
+        } else if replaces {
             // The older one sees that this one is newer, and is answered empty.
             machines.replace(&name, &machine);
         }

@@ -13,6 +13,7 @@ mod lanes;
 mod looking;
 mod modules;
 mod pages;
+mod parked;
 mod repeated;
 mod retention;
 mod routes;
