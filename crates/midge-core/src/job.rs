@@ -384,7 +384,8 @@ impl Job {
                 Ok(change.ended(Ending::Completed { result_bytes }, now))
             }
             Outcome::Failed(mut failure) => {
-                let next = self.tried_again(&mut failure, jitter, now);
+                // Of one that is cancelled it is not for the time that it is not tried again.
+                let next = if cancel { None } else { self.tried_again(&mut failure, jitter, now) };
                 let change = self.attempt_ended(Some(failure), Spent::Yes, usage, now).cleared();
                 Ok(match next {
                     _ if cancel => change.ended(Ending::Cancelled, now),

@@ -32,6 +32,16 @@ fn a_failure_whose_next_attempt_would_be_after_retry_until_is_the_last() {
 }
 
 #[test]
+fn a_job_that_is_cancelled_is_not_said_to_be_out_of_time() {
+    let job = with(|new| new.retry_until = Some(later(1)));
+    let cancelled = claimed(&job, "m1", NOW).apply(JobEvent::CancelAsked, NOW).unwrap().job;
+    let job = finish(&cancelled, "m1", 1, failed(Cause::Exit), later(2)).unwrap().job;
+    assert_eq!(job.state_at(NOW), State::Cancelled);
+    let says = job.failure.unwrap().message;
+    assert!(!says.contains("not tried again"), "{says}");
+}
+
+#[test]
 fn the_last_failure_is_alike_to_those_that_were_tried_again() {
     let job = with(|new| new.retry_until = Some(later(1_000)));
     let tried_again = after_failure(&job, Cause::Exit, NOW).fingerprint();
