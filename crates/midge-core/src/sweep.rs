@@ -131,7 +131,7 @@ impl Sweep {
     /// Returns the search for its next jobs. What fails after it began comes before the point at which it began: so it does
     /// not meet a job again that it had run, and ends.
     pub fn search(&self, now: Timestamp) -> JobSearch {
-        let search = JobSearch::of(&self.view.filter, now);
+        let search = search_for(&self.view.action, &self.view.filter, now);
         let first = || {
             let at = self.view.started_at.after(std::time::Duration::from_millis(1));
             search.by_failure.then_some(Cursor::Failed { at, id: JobId::from_bytes([0; 16]) })
@@ -269,6 +269,20 @@ mod tests {
         }
         assert_eq!(states_that_are("refused", &Action::Delete, &all), [Running]);
         assert_eq!(states_that_are("left", &Action::Delete, &all), []);
+    }
+
+    #[test]
+    fn an_action_looks_at_all_jobs_that_it_does_not_leave() {
+        let elsewhere = Action::Move(QueueName::new("elsewhere").unwrap());
+        for action in [Action::Retry, Action::Cancel, Action::Delete, Action::Priority(9), elsewhere] {
+            for state in [None].into_iter().chain(State::ALL.map(Some)) {
+                let filter = JobFilter { state, ..JobFilter::default() };
+                for job in jobs().iter().filter(|job| state.is_none_or(|state| job.state_at(NOW) == state)) {
+                    let is_left = act(&action, &filter, job, NOW) == Ok(Acted::Left);
+                    assert!(is_left || search_for(&action, &filter, NOW).matches(job), "{action} {job:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -90,7 +90,8 @@ pub struct SweepView {
     pub action: Action,
     /// Which jobs are meant.
     pub filter: JobFilter,
-    /// The number of jobs that fitted the filter when it began, as far as they were counted.
+    /// The number of jobs that fitted the filter when it began and were in a state that the action is for, as far as they
+    /// were counted.
     pub fitted: JobCount,
     /// The number of jobs that were found so far, those among them that were left as they were.
     pub found: u64,

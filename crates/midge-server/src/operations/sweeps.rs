@@ -1,6 +1,6 @@
 //! What can be asked of jobs that wait, and of all jobs that fit a filter: sweeps.
 
-use midge_core::{Acted, JobEvent, JobSearch, SWEEPS_OPEN_MAX, Sweep, act, search_for, sweeps_over};
+use midge_core::{Acted, JobEvent, SWEEPS_OPEN_MAX, Sweep, act, search_for, sweeps_over};
 use midge_protocol::api::{
     Action, Cursor, DryRun, JobCount, JobFilter, NotDone, SweepRequest, SweepView, Sweeps,
 };
@@ -81,7 +81,7 @@ impl Midge {
                 rows.delete_sweep(over)?;
             }
             let id = sweeps.iter().map(|sweep| sweep.view.id).max().unwrap_or(0) + 1;
-            let fitted = rows.jobs_counted(&JobSearch::of(&request.filter, now), now)?;
+            let fitted = rows.jobs_counted(&search_for(&request.action, &request.filter, now), now)?;
             let sweep = Sweep::new(id, request.action, request.filter, fitted, now);
             rows.put_sweep(&sweep)?;
             Ok(sweep.view)
