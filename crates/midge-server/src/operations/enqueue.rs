@@ -7,7 +7,7 @@ mod unique;
 use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Job, Links, NewJob, is_full};
-use midge_protocol::api::{EnqueueRequest, Enqueued, check_args};
+use midge_protocol::api::{EnqueueRequest, Enqueued, Unique, check_args};
 use midge_protocol::{JobId, JobKey, Labels, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 use xxhash_rust::xxh3::Xxh3;
@@ -215,7 +215,7 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
     let set = [
         ("priority", (*priority != 0).then(|| priority.to_string())),
         ("key", key.as_ref().map(JobKey::to_string)),
-        ("unique", unique.as_ref().map(|unique| format!("{unique:?}"))),
+        ("unique", unique.as_ref().map(what_is_unique)),
         ("tags", (!tags.is_empty()).then(|| format!("{tags:?}"))),
         ("meta", (!meta.is_empty()).then(|| format!("{meta:?}"))),
         ("expires_at", expires_at.map(|at| at.to_string())),
@@ -236,6 +236,16 @@ fn content_hash(request: &EnqueueRequest) -> u64 {
         }
     }
     hash.digest()
+}
+
+/// Returns what a request asks to be the only one of, as it is hashed: by what it means, and as an earlier release wrote it,
+/// which had the states in every request.
+fn what_is_unique(unique: &Unique) -> String {
+    let Unique { by, text, states: _, for_ms, on_conflict } = unique;
+    let states = unique.states();
+    format!(
+        "Unique {{ by: {by:?}, text: {text:?}, states: {states:?}, for_ms: {for_ms:?}, on_conflict: {on_conflict:?} }}"
+    )
 }
 
 /// What was written.
@@ -369,5 +379,21 @@ pub(crate) fn no_more_queues(
     match new.into_iter().find(|queue| there.insert(queue) && there.len() > max) {
         Some(queue) => Err(ServiceError::TooManyQueues { name: queue.clone(), max }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unique_is_hashed_by_what_it_means_as_earlier_releases_wrote_it() {
+        let read = |json| what_is_unique(&serde_json::from_str(json).unwrap());
+        let written = "Unique { by: None, text: None, states: UniqueStates({Waiting, Running}), for_ms: None, on_conflict: Keep }";
+        assert_eq!(read("{}"), written);
+        assert_eq!(read(r#"{"states":["running","waiting"]}"#), written);
+        let replace = read(r#"{"on_conflict":"replace"}"#);
+        assert_eq!(replace, read(r#"{"on_conflict":"replace","states":["waiting"]}"#));
+        assert_ne!(replace, read("{}"));
     }
 }
