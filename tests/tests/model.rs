@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 
 use midge_core::{
     Claim, Ending, Gate, InLane, Job, JobEvent, JobState, Lane, LaneHead, Links, Machine, MachineEnd,
-    MachineState, NewJob, QueueRow, Turn, admit,
+    MachineState, NewJob, QueueRow, Turn, admit, in_turn,
 };
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, Failure, RetryPolicy, State};
@@ -360,16 +360,12 @@ impl TwoLanesState {
         let queue = self.queue.clone();
         let last_turn = lanes.iter().filter_map(|lane| lane.turn).max();
         let gate = Gate { policy, row: &queue, running: self.running(|_| true), last_turn };
-        let before = lanes.iter().take_while(|lane| lane.turn.is_some_and(|turn| turn <= queue.turn)).count();
         let head = |lane: Lane| {
             let jobs = self.waiting(Some(&lane.key));
             LaneHead { lane: Some(lane), jobs, next_due: None, is_whole: true }
         };
-        let mut heads: Vec<LaneHead> = lanes.into_iter().map(head).collect();
-        let keyless = self.waiting(None);
-        if !keyless.is_empty() {
-            heads.insert(before, LaneHead { lane: None, jobs: keyless, next_due: None, is_whole: true });
-        }
+        let keyless = LaneHead { lane: None, jobs: self.waiting(None), next_due: None, is_whole: true };
+        let heads = in_turn(&queue, lanes.into_iter().map(head).collect(), keyless);
         let admission = admit(&claim, &gate, 0, &heads, NOW);
         for id in &admission.jobs {
             let index = self.jobs.iter().position(|job| job.id == *id).expect("it waits");

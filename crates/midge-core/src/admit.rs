@@ -68,6 +68,17 @@ pub struct LaneHead {
     pub is_whole: bool,
 }
 
+/// Puts the jobs without a key among the lanes, which are in the order of their turns: at the turn that the queue has for
+/// them, which is its row's. They have none where there is no such job.
+pub fn in_turn(row: &QueueRow, mut lanes: Vec<LaneHead>, keyless: LaneHead) -> Vec<LaneHead> {
+    if !keyless.jobs.is_empty() {
+        let turn = |head: &LaneHead| head.lane.as_ref().and_then(|lane| lane.turn);
+        let is_before = |head: &&LaneHead| turn(head).is_some_and(|turn| turn <= row.turn);
+        lanes.insert(lanes.iter().take_while(is_before).count(), keyless);
+    }
+    lanes
+}
+
 /// What a claim comes to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Admission {

@@ -61,8 +61,8 @@ mod why;
 pub mod exchange;
 
 pub use admit::{
-    Admission, Claim, Gate, LINE_HEAD, LaneHead, admit, claim_order, emptier, is_full, may_leave, needs_room,
-    room_for_new,
+    Admission, Claim, Gate, LINE_HEAD, LaneHead, admit, claim_order, emptier, in_turn, is_full, may_leave,
+    needs_room, room_for_new,
 };
 pub use backoff::{backoff, in_vain_wait};
 pub use batch::{Batch, BatchRefused, Callback, CancelJobs};

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_core::{Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, Turn, admit, emptier, may_leave};
+use midge_core::{
+    Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, Turn, admit, emptier, in_turn, may_leave,
+};
 use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, QueueName};
@@ -142,12 +144,8 @@ impl Session<'_> {
         }
         let jobs = self.rows.jobs_due(queue, None, now, each)?;
         let is_whole = jobs.len() < each;
-        let before =
-            lanes.iter().take_while(|lane| lane.turn.is_some_and(|turn| turn <= gate.row.turn)).count();
-        if !jobs.is_empty() {
-            heads.insert(before, LaneHead { lane: None, jobs, next_due: None, is_whole });
-        }
-        Ok(heads)
+        let keyless = LaneHead { lane: None, jobs, next_due: None, is_whole };
+        Ok(in_turn(gate.row, heads, keyless))
     }
 
     /// Leases the jobs that were admitted, in their order, as many as fit into the answer.
