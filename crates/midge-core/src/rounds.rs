@@ -1,13 +1,17 @@
-//! When the dispatcher's rounds come.
+//! When the dispatcher's rounds come, and which of them look at the Machines.
 
 use std::time::Duration;
 
 use midge_protocol::Timestamp;
 
-/// With Machines to look at, a round comes at least this often: it is how soon a dead one is noticed.
-const ROUND_EVERY: Duration = Duration::from_secs(1);
-/// However many hints there are, rounds come no closer than this: each looks at all Machines, and speaks for all hints
-/// before it. The first hint after a quiet time is not held up.
+/// With Machines there, the Machines API is asked this often what they do: it is how soon a dead one is noticed. Fly's API
+/// answers one list a second, and for a short time three.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After a call to the Machines API a look comes earlier, to see what came of it: no closer to the one before than this, and
+/// the next ones twice as far apart each.
+const LOOK_GAP: Duration = Duration::from_millis(100);
+/// However many hints there are, rounds come no closer than this: each goes by all rows, and speaks for all hints before
+/// it. The first hint after a quiet time is not held up.
 const ROUND_GAP: Duration = Duration::from_millis(5);
 /// Without Machines, only time can bring work that nobody announced.
 const IDLE_ROUND_EVERY: Duration = Duration::from_secs(10);
@@ -22,6 +26,10 @@ pub struct Rounds {
     due_at: Timestamp,
     /// Whether something may have changed since the last round began.
     hinted: bool,
+    /// When a round last looked at the Machines; nothing where none has.
+    looked_at: Option<Timestamp>,
+    /// How long after that the next look is.
+    look_gap: Duration,
 }
 
 /// What a round found, as far as the next one depends on it.
@@ -29,7 +37,7 @@ pub struct Rounds {
 pub enum Found {
     /// Nothing: the store failed.
     Failed,
-    /// The store and the Machines API were asked, and this is what there is.
+    /// This is what there is.
     Seen {
         /// Whether there are Machines that may change by themselves.
         machines: bool,
@@ -41,30 +49,42 @@ pub enum Found {
 impl Rounds {
     /// Makes the timetable of a dispatcher that starts: its first round is due at once.
     pub fn new(now: Timestamp) -> Rounds {
-        Rounds { begun_at: now, due_at: now, hinted: false }
+        Rounds { begun_at: now, due_at: now, hinted: false, looked_at: None, look_gap: LOOK_EVERY }
     }
 
-    /// Takes note that a round begins. What is hinted from now on is for the next one.
-    pub fn begin(&mut self, now: Timestamp) {
+    /// Takes note that a round begins. What is hinted from now on is for the next one. Returns whether it looks at the
+    /// Machines: most rounds are hinted by new jobs, and go by what is known.
+    pub fn begin(&mut self, now: Timestamp) -> bool {
         self.begun_at = now;
         self.hinted = false;
+        let looks = self.look_at().is_none_or(|at| at <= now);
+        if looks {
+            self.looked_at = Some(now);
+            self.look_gap = LOOK_EVERY.min(self.look_gap * 2);
+        }
+        looks
     }
 
     /// Takes what the round found.
     pub fn end(&mut self, found: Found, now: Timestamp) {
-        let wait = match found {
-            Found::Failed => ROUND_AFTER_FAILURE,
+        self.due_at = match found {
+            Found::Failed => now.after(ROUND_AFTER_FAILURE),
             Found::Seen { machines, next_due } => {
-                let every = if machines { ROUND_EVERY } else { IDLE_ROUND_EVERY };
-                next_due.map_or(every, |due| due.since(now)).min(every)
+                let look_at = self.look_at().filter(|_| machines || self.look_gap < LOOK_EVERY);
+                let idle = now.after(IDLE_ROUND_EVERY);
+                [look_at, next_due].into_iter().flatten().fold(idle, Timestamp::min)
             }
         };
-        self.due_at = now.after(wait);
     }
 
     /// Takes note that there may be something to decide.
     pub fn hint(&mut self) {
         self.hinted = true;
+    }
+
+    /// Takes note that a call to the Machines API has ended, which is a hint.
+    pub fn call_ended(&mut self) {
+        (self.hinted, self.look_gap) = (true, LOOK_GAP);
     }
 
     /// Returns whether the next round comes as soon as the gap is over: another hint would change nothing.
@@ -76,6 +96,7 @@ impl Rounds {
     pub fn wait(&mut self, now: Timestamp) -> Duration {
         if now < self.begun_at {
             (self.begun_at, self.due_at) = (now, now);
+            self.looked_at = self.looked_at.map(|at| at.min(now));
         }
         self.next_at().since(now)
     }
@@ -84,6 +105,11 @@ impl Rounds {
     fn next_at(&self) -> Timestamp {
         let wanted = if self.hinted { self.begun_at } else { self.due_at };
         wanted.max(self.begun_at.after(ROUND_GAP))
+    }
+
+    /// Returns from when on a round looks at the Machines; nothing where the next one does.
+    fn look_at(&self) -> Option<Timestamp> {
+        self.looked_at.map(|at| at.after(self.look_gap))
     }
 }
 
@@ -135,7 +161,41 @@ mod tests {
         assert!(rounds.next_at() < after(500), "after a quiet time the gap is long over");
         rounds.begin(after(500));
         rounds.end(Found::Seen { machines: true, next_due: None }, after(501));
-        assert_eq!(rounds.next_at(), after(1_501));
+        assert_eq!(rounds.next_at(), after(1_000), "a look comes a second after the one before");
+    }
+
+    #[test]
+    fn however_many_hints_there_are_the_machines_are_looked_at_once_a_second() {
+        let mut rounds = Rounds::new(NOW);
+        let mut looks = Vec::new();
+        for millis in 5..3_500 {
+            rounds.hint();
+            if rounds.wait(after(millis)).is_zero() {
+                if rounds.begin(after(millis)) {
+                    looks.push(millis);
+                }
+                rounds.end(Found::Seen { machines: true, next_due: None }, after(millis));
+            }
+        }
+        assert_eq!(looks, [5, 1_005, 2_005, 3_005]);
+    }
+
+    #[test]
+    fn what_came_of_a_call_is_looked_for_soon_and_of_many_together() {
+        let mut rounds = ended(Found::Seen { machines: true, next_due: None });
+        let mut looks = Vec::new();
+        for millis in 1..2_000 {
+            if millis <= 300 {
+                rounds.call_ended();
+            }
+            if rounds.wait(after(millis)).is_zero() {
+                if rounds.begin(after(millis)) {
+                    looks.push(millis);
+                }
+                rounds.end(Found::Seen { machines: true, next_due: None }, after(millis));
+            }
+        }
+        assert_eq!(looks, [100, 200, 300, 500, 900, 1_700]);
     }
 
     #[test]

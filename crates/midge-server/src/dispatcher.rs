@@ -42,6 +42,8 @@ pub struct Context {
     pub owner: String,
     /// The time at which this server began to listen: no lease runs out until one lease after it.
     pub up_since: Timestamp,
+    /// Whether the round asks the Machines API what Machines there are. One that does not goes by the rows.
+    pub looks: bool,
     /// Seeds the names and secrets of the round's new Machines.
     pub seed: u64,
 }
@@ -118,8 +120,8 @@ async fn run_rounds(inner: &Arc<Inner>) {
     loop {
         // What was hinted before a round is for that round.
         inner.waiters.dispatcher.notified().now_or_never();
-        rounds.begin(inner.clock.now());
-        let found = one_round(inner, &mut even_since, &mut acts).await.unwrap_or_else(|error| {
+        let looks = rounds.begin(inner.clock.now());
+        let found = one_round(inner, looks, &mut even_since, &mut acts).await.unwrap_or_else(|error| {
             tracing::error!(%error, "a round of the dispatcher failed; it will be tried again");
             Found::Failed
         });
@@ -136,7 +138,7 @@ async fn run_rounds(inner: &Arc<Inner>) {
                 // What a call brought may be what the next round waits for.
                 Some(done) = acts.join_next() => {
                     report(inner, done);
-                    rounds.hint();
+                    rounds.call_ended();
                 }
                 _ = stopping.wait_for(|stopping| *stopping) => break,
             }
@@ -151,6 +153,7 @@ async fn run_rounds(inner: &Arc<Inner>) {
 
 async fn one_round(
     inner: &Arc<Inner>,
+    looks: bool,
     even_since: &mut Timestamp,
     acts: &mut JoinSet<Result<Released, StoreError>>,
 ) -> Result<Found, StoreError> {
@@ -160,6 +163,7 @@ async fn one_round(
         fork: inner.fork.clone(),
         owner: inner.owner.clone(),
         up_since: inner.up_since,
+        looks,
         seed: rand::random(),
     };
     let decided = decide(&*inner.store, &*inner.machines, &context, &*inner.clock).await?;

@@ -15,8 +15,9 @@ use super::world::World;
 
 /// What people had in mind when faults stopped is done within this, and the server is back.
 const PEOPLE_STOP_WITHIN: Duration = Duration::from_secs(180);
-/// Every job ends within this after the faults have: the longest waits are those between attempts.
-const ALL_END_WITHIN: Duration = Duration::from_secs(3_600);
+/// Every job ends within this after the faults have: the longest waits are those between attempts, and for the one Machine
+/// of a queue that makes a new one for each job, which takes some seconds since Machines are looked at once a second.
+const ALL_END_WITHIN: Duration = Duration::from_secs(2 * 3_600);
 /// A job that was not started in time is discarded within this: longer than rounds without Machines are apart.
 const ALL_EXPIRE_WITHIN: Duration = Duration::from_secs(15);
 /// Who waits for a job that has failed is started by hand after this.

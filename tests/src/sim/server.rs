@@ -175,7 +175,6 @@ impl World {
 
     /// A round begins.
     pub(super) fn round_begins(&mut self, epoch: u64, round: u64) -> Result<(), Broken> {
-        let context = self.round_context();
         let (store, calls, clock) = (self.store.clone(), self.calls.clone(), self.clock.clone());
         let now = self.told();
         let Some(server) = &mut self.server else { return Ok(()) };
@@ -186,18 +185,20 @@ impl World {
             self.next_round();
             return Ok(());
         }
-        server.rounds.begin(now);
+        let looks = server.rounds.begin(now);
         if let Err(failed) = at_once(dispatcher::follow_clock(&*store, &*clock, &mut server.even_since)) {
             self.decided(Err(failed));
             return Ok(());
         }
+        let context = self.round_context(looks);
+        let Some(server) = &mut self.server else { return Ok(()) };
         server.deciding = Some(Box::pin(async move {
             dispatcher::decide(&*store, &*calls, &context.ok_or(gone())?, &*clock).await
         }));
         self.poll_server()
     }
 
-    fn round_context(&mut self) -> Option<dispatcher::Context> {
+    fn round_context(&mut self, looks: bool) -> Option<dispatcher::Context> {
         let catalog = Arc::new(self.catalog());
         let seed = self.chance.number();
         let server = self.server.as_ref()?;
@@ -212,6 +213,7 @@ impl World {
             fork,
             owner: server.owner.clone(),
             up_since: server.up_since,
+            looks,
             seed,
         })
     }
@@ -236,7 +238,7 @@ impl World {
 
     /// A decided call begins.
     pub(super) fn act_begins(&mut self, epoch: u64, act: u64) -> Result<(), Broken> {
-        let context = self.round_context();
+        let context = self.round_context(false);
         let (store, calls, clock) = (self.store.clone(), self.calls.clone(), self.clock.clone());
         let Some(server) = self.server.as_mut().filter(|_| epoch == self.epoch) else { return Ok(()) };
         let Some(act) = server.decided.remove(&act) else { return Ok(()) };
@@ -262,7 +264,11 @@ impl World {
             server.deciding = None;
             self.decided(decided);
         } else if acted > 0 {
-            self.hint();
+            server.rounds.call_ended();
+            if server.deciding.is_none() {
+                self.next_round();
+            }
+            self.wake_parked();
         }
         self.send_calls();
         if !running.is_empty() {

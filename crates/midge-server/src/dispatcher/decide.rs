@@ -17,7 +17,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::change::{change, forget_unreadable};
-use super::look::look;
+use super::look::{Sights, look};
 use super::schedules::enqueue_ticks;
 use super::settle::{self, settle};
 use super::spec::{machine_name, machine_spec};
@@ -36,9 +36,8 @@ pub async fn decide(
     context: &Context,
     clock: &dyn Clock,
 ) -> Result<Decided, StoreError> {
-    let known = midge_store::read(store, |rows| rows.machines()).await?;
     let looked_at = clock.now();
-    let sights = look(machines, &known, context).await;
+    let sights = if context.looks { look(store, machines, context).await? } else { Sights::default() };
     let mut context = context.clone();
     let now = clock.now();
     // After the time is read: a step that came with it is known by then.
@@ -52,9 +51,11 @@ pub async fn decide(
             lanes_room: settle::LANES_MAX,
             decided: Decided::default(),
         };
-        // Their jobs are due from here on, which the plan counts.
-        let released = forget_unreadable(round.rows, now)?;
-        (round.decided.ended, round.decided.news) = (released.ended, released.returned);
+        if context.looks {
+            // Their jobs are due from here on, which the plan counts.
+            let released = forget_unreadable(round.rows, now)?;
+            (round.decided.ended, round.decided.news) = (released.ended, released.returned);
+        }
         // No Machine is wanted for what will not be started any more.
         round.decided.ended.extend(discard_expired(round.rows, &context.catalog.generation, now)?);
         // Their jobs are due from here on, too.

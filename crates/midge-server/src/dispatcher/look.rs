@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{Machine, MachineState, Sight};
+use midge_core::{MachineState, Sight};
 use midge_machines::{Label, MachineError, Machines, Seen, SeenState};
 use midge_protocol::{MachineId, MachineName};
+use midge_store::{Store, StoreError};
 
 use super::Context;
 use super::spec::OWNER_KEY;
@@ -16,19 +17,25 @@ pub(super) struct Sights {
     pub(super) strays: Vec<MachineId>,
 }
 
-pub(super) async fn look(machines: &dyn Machines, known: &[(Machine, u32)], context: &Context) -> Sights {
+/// Asks the Machines API, where there are rows of Machines.
+pub(super) async fn look(
+    store: &dyn Store,
+    machines: &dyn Machines,
+    context: &Context,
+) -> Result<Sights, StoreError> {
+    let known = midge_store::read(store, |rows| rows.machines()).await?;
     let mut sights = Sights::default();
     // Rows of Machines that are gone count: what was given up may be made late, and only a list shows it.
     if known.is_empty() {
-        return sights;
+        return Ok(sights);
     }
     let present =
         known.iter().map(|(machine, _)| machine).filter(|machine| machine.state != MachineState::Gone);
     let seen = match machines.list(&Label::new(OWNER_KEY, &context.owner)).await {
         Ok(seen) => seen,
         Err(error) => {
-            tracing::warn!(%error, "cannot list the Machines; the next round asks again");
-            return sights;
+            tracing::warn!(%error, "cannot list the Machines; the next look asks again");
+            return Ok(sights);
         }
     };
     let mut by_name: BTreeMap<&str, &Seen> = seen.iter().map(|seen| (seen.name.as_str(), seen)).collect();
@@ -50,7 +57,7 @@ pub(super) async fn look(machines: &dyn Machines, known: &[(Machine, u32)], cont
         .filter(|seen| seen.reachable && !seen.state.is_gone())
         .map(|seen| seen.id.clone())
         .collect();
-    sights
+    Ok(sights)
 }
 
 fn sight(seen: &Seen) -> Sight {

@@ -35,6 +35,21 @@ async fn round(store: &dyn Store, api: &Api, context: &dispatcher::Context, cloc
 }
 
 #[tokio::test]
+async fn a_round_that_does_not_look_makes_what_is_missing_and_asks_the_machines_api_nothing_else() {
+    let (store, clock) = (MemoryStore::new(), Hands::default());
+    put(&store, &[job(1, "default", 0)]).await.unwrap();
+    let (api, _hosts) = Api::new(made);
+    let looks = context(catalog("g1", &[], ServerPolicy::default()));
+    let does_not = dispatcher::Context { looks: false, ..looks.clone() };
+    for made in [1, 0] {
+        assert_eq!(round(&store, &api, &does_not, &clock).await, made);
+        assert_eq!((api.creates(), api.lists()), (1, 0));
+    }
+    assert_eq!(round(&store, &api, &looks, &clock).await, 0);
+    assert_eq!((api.creates(), api.lists()), (1, 1));
+}
+
+#[tokio::test]
 async fn sixty_queue_names_make_no_more_machines_than_the_server_may_have_nor_does_another_server() {
     let (store, clock) = (MemoryStore::new(), Hands::default());
     put(&store, &(0..60).map(|n| job(n, &format!("q{n}"), 0)).collect::<Vec<_>>()).await.unwrap();

@@ -71,6 +71,11 @@ impl Api {
     pub fn creates(&self) -> usize {
         self.asked.lock().unwrap().specs.len()
     }
+
+    /// Returns how many lists were asked for since the last create.
+    pub fn lists(&self) -> usize {
+        self.asked.lock().unwrap().lists
+    }
 }
 
 fn seen(id: &str, name: String, state: SeenState, label: Option<&Label>) -> Seen {
@@ -175,7 +180,14 @@ impl Clock for Hands {
 /// What a round of the dispatcher is given, where there is no server.
 pub fn context(catalog: Catalog) -> dispatcher::Context {
     let owner = "store".to_owned();
-    dispatcher::Context { catalog: Arc::new(catalog), fork: fork(), owner, up_since: at(0), seed: 0 }
+    dispatcher::Context {
+        catalog: Arc::new(catalog),
+        fork: fork(),
+        owner,
+        up_since: at(0),
+        looks: true,
+        seed: 0,
+    }
 }
 
 /// A whole server.
