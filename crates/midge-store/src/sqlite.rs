@@ -11,7 +11,7 @@
 //! | `readers` | the threads that read | `connection`, `health`, `queued`, `rows` |
 //! | `checker` | the thread that looks over all pages | `connection`, `health` |
 //! | `health` | whether the file can still be used | `connection`, `file` |
-//! | `connection` | opening a file, and leading it to the newest schema | `file` |
+//! | `connection` | opening a file, and leading it to the newest schema | `file`, `counts` |
 //! | `file` | the file itself: its locks, its mode, whether it is still there | |
 //! | `queued` | work on its way to a thread and back | |
 //! | `jobs` | finding, writing, deleting jobs | `put`, `unique`, `ended`, `search`, `batches`, `read`, `rows`, `counts` |

@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::SqliteSettings;
+use super::counts::Counts;
 use super::file::{DatabaseFile, LOG_BYTES_KEPT, WHO_MAY_WRITE};
 use crate::StoreError;
 
@@ -22,6 +23,8 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
 ];
+/// The first schema whose numbers say where among all ids the jobs in line are.
+const WITH_SPANS: usize = 6;
 const PAGE_BYTES: u32 = 4096;
 /// SQLite's way to a file that this process has alone: the index of the log is in its memory, where nobody can cut, delete
 /// or overwrite it, and no other program opens the database meanwhile.
@@ -111,7 +114,7 @@ pub(super) fn open_writer(file: &DatabaseFile, settings: &SqliteSettings) -> Res
         let pages = i64::try_from(bytes / u64::from(PAGE_BYTES)).unwrap_or(i64::MAX).max(1);
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())).map_err(explained)?;
     }
-    migrate(&mut connection, version).map_err(explained)?;
+    migrate(&mut connection, version, path)?;
     // The first thing that is read opens the log, which has to be there from now on.
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(explained)?;
     Ok(connection)
@@ -170,19 +173,24 @@ fn schema_of(connection: &Connection, path: &Path) -> Result<usize, StoreError> 
 }
 
 /// Leads a database to the newest schema, in one transaction: whatever ends it half way, the old one is still there.
-fn migrate(connection: &mut Connection, version: usize) -> rusqlite::Result<()> {
+fn migrate(connection: &mut Connection, version: usize, path: &Path) -> Result<(), StoreError> {
     if version == SCHEMAS.len() {
         return Ok(());
     }
-    connection.pragma_update(None, "temp_store", MIGRATION_TEMP_STORE)?;
-    let transaction = connection.transaction()?;
+    let explained = |error| explain(path, error);
+    connection.pragma_update(None, "temp_store", MIGRATION_TEMP_STORE).map_err(explained)?;
+    let transaction = connection.transaction().map_err(explained)?;
     for schema in &SCHEMAS[version..] {
-        transaction.execute_batch(schema)?;
+        transaction.execute_batch(schema).map_err(explained)?;
     }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", SCHEMAS.len() as i64)?;
-    transaction.commit()?;
-    connection.pragma_update(None, "temp_store", TEMP_STORE)
+    if version < WITH_SPANS {
+        Counts::find_in_line(&transaction)?;
+    }
+    let set = |name: &str, number: i64| transaction.pragma_update(None, name, number).map_err(explained);
+    set("application_id", APPLICATION_ID.into())?;
+    set("user_version", SCHEMAS.len() as i64)?;
+    transaction.commit().map_err(explained)?;
+    connection.pragma_update(None, "temp_store", TEMP_STORE).map_err(explained)
 }
 
 /// Says in words for people why a database cannot be opened.

@@ -25,9 +25,9 @@ use midge_core::{JobCounts, JobSearch, Phase, StateFilter};
 use midge_protocol::{JobId, ModuleName, QueueName, Timestamp};
 use rusqlite::{Connection, params};
 
-use self::line::Line;
+use self::line::{InLine, Line};
 pub(super) use self::spans::{IdSpan, Spans};
-use super::decode::{name, phase, text};
+use super::decode::{id, name, phase, text};
 use crate::StoreError;
 
 /// How far the horizon may fall behind the writes: long enough that not every write looks for jobs that became due.
@@ -38,7 +38,8 @@ pub(super) struct Counts {
     horizon: Timestamp,
     /// No waiting job becomes due after the horizon and before this.
     soonest: Timestamp,
-    /// Whether there may be jobs with a key or a priority, which `jobs_waiting` has apart. Most databases have none.
+    /// Whether there may be jobs in line with a key or a priority, which `jobs_waiting` has apart, or lanes. Most databases
+    /// have none.
     pub(super) has_ranked: bool,
     /// One for each queue and module that have had jobs. None is ever removed: `index` and `undo` point into it.
     lines: Vec<Line>,
@@ -71,7 +72,7 @@ impl Counts {
             .prepare_cached("SELECT at FROM horizon WHERE one = 1")?
             .query_row([], |row| Ok(Timestamp::from_millis(row.get(0)?)))?;
         let has_ranked = connection
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM ranked)")?
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM ranked) OR EXISTS (SELECT 1 FROM lanes)")?
             .query_row([], |row| row.get(0))?;
         let (lines, index, undo) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut counts = Counts { horizon, soonest: horizon, has_ranked, lines, index, undo };
@@ -85,6 +86,24 @@ impl Counts {
             counts.lines[line].read(row)?;
         }
         Ok(counts)
+    }
+
+    /// Finds where among all ids the jobs in line are, and writes it: an earlier schema did not say.
+    pub(super) fn find_in_line(connection: &Connection) -> Result<(), StoreError> {
+        let mut counts = Counts::load(connection)?;
+        counts.lines.iter_mut().for_each(|line| line.spans = InLine::default());
+        let sql = "SELECT queue, module, phase, id FROM jobs INDEXED BY jobs_waiting WHERE phase <= 1";
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let line = counts.line(text(row.get_ref(0)?)?, text(row.get_ref(1)?)?)?;
+            let line = &mut counts.lines[line];
+            if let Some(spans) = line.spans.of(phase(row.get(2)?)?) {
+                spans.count(&id(row.get_ref(3)?)?, 1);
+                line.changed = true;
+            }
+        }
+        counts.flush(connection)
     }
 
     /// Counts a job that is written (`by` 1) or no longer there as it was (`by` -1).

@@ -61,7 +61,7 @@ CREATE TABLE dependencies (
 ) STRICT;
 CREATE INDEX dependencies_of ON dependencies (job);
 CREATE INDEX dependencies_on ON dependencies (on_job);
--- midge_store::UntoldEnd: ends of jobs of which those are to be told that waited for them. `how` is
+-- midge_store::Settling: ends of jobs of which those are to be told that waited for them. `how` is
 -- midge_core::DependencyEnd.
 CREATE TABLE settling (
     row INTEGER PRIMARY KEY AUTOINCREMENT,
