@@ -16,7 +16,7 @@ use crate::rows::changed_at;
 use crate::work::Access;
 use crate::{FoundJobs, JobRows, JobSearch, StoreError};
 
-/// What is read of a job that may be written: [`Collected`] notes it.
+/// What is read of a job that may be written: [`SqliteRows::note_read`] notes it.
 macro_rules! jobs {
     ($rest:literal) => {
         concat!("SELECT jobs.row, jobs.body, jobs.phase, jobs.due FROM ", $rest)
@@ -257,7 +257,10 @@ impl SqliteRows<'_> {
 
     /// Finds the priorities that waiting jobs of a key have, or those without one that have a priority: a few, each by a
     /// look at the index.
-    fn priorities(&self, queue: &QueueName, key: Option<&JobKey>) -> Result<Vec<i64>, StoreError> {
+    fn priorities(&mut self, queue: &QueueName, key: Option<&JobKey>) -> Result<Vec<i64>, StoreError> {
+        if !self.counts()?.has_ranked {
+            return Ok(Vec::new());
+        }
         let sql = "SELECT min(priority) FROM ranked WHERE queue = ?1 AND key = ?2 AND priority > ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let (mut found, mut after) = (Vec::new(), i64::MIN);

@@ -25,6 +25,9 @@ impl LaneRows for SqliteRows<'_> {
         now: Timestamp,
         limit: usize,
     ) -> Result<LanesCome, StoreError> {
+        if !self.counts()?.has_ranked {
+            return Ok(LanesCome::default());
+        }
         let sql =
             "SELECT queue, key, waiting, running, turn, is_full, bucket FROM lanes INDEXED BY lanes_by_turn
                    WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 ORDER BY turn, key";
