@@ -177,6 +177,36 @@ impl JobSearch {
         *self == JobSearch { state, queue, module, before, ..JobSearch::default() }
     }
 
+    /// Returns the search by which the same jobs are counted, whose order does not matter: each that was discarded has failed.
+    pub fn to_count(&self) -> JobSearch {
+        let by_failure = self.by_failure && self.state.phases != [Phase::Discarded];
+        JobSearch { by_failure, before: None, ..self.clone() }
+    }
+
+    /// Returns the part of the search by which a store finds jobs: those of one tag, batch or key, or that failed in one way,
+    /// in a stretch of time. It passes by all others, and looks at these.
+    pub fn narrowest(&self) -> JobSearch {
+        let JobSearch { made, failed, by_failure, before, .. } = self.clone();
+        let by_id = JobSearch { made, by_failure, before, ..JobSearch::default() };
+        let by_failure = JobSearch { failed, made: Stretch::default(), ..by_id.clone() };
+        match self {
+            JobSearch { by_failure: true, failure: Some(failure), .. } => {
+                JobSearch { failure: Some(*failure), ..by_failure }
+            }
+            JobSearch { by_failure: true, cause: Some(cause), .. } => {
+                JobSearch { cause: Some(cause.clone()), ..by_failure }
+            }
+            JobSearch { by_failure: true, state, .. } => {
+                let state = StateFilter { phases: state.phases.clone(), ..StateFilter::default() };
+                JobSearch { state, ..by_failure }
+            }
+            JobSearch { tag: Some(tag), .. } => JobSearch { tag: Some(tag.clone()), ..by_id },
+            JobSearch { batch: Some(batch), .. } => JobSearch { batch: Some(*batch), ..by_id },
+            JobSearch { key: Some(key), .. } => JobSearch { key: Some(key.clone()), ..by_id },
+            _ => by_id,
+        }
+    }
+
     /// Returns the point in the list of the search at which a job stands.
     pub fn point_of(&self, job: &Job) -> Cursor {
         match job.failed_at() {

@@ -91,6 +91,7 @@ macro_rules! conformance {
             listing::pages_follow_one_another_without_gap_or_repeat
             labels::every_search_finds_and_counts_exactly_what_fits
             labels::a_search_stops_early_and_goes_on_from_there
+            labels::few_jobs_are_found_at_once_behind_many_newer_ones
             labels::a_job_is_found_by_the_tags_that_it_has_now
             labels::tags_are_forgotten_with_work_that_fails
             labels::pages_neither_repeat_nor_skip_while_jobs_come_in

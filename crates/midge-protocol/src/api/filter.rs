@@ -178,9 +178,11 @@ impl JobFilter {
         *self == JobFilter { sort, before, limit, ..JobFilter::default() }
     }
 
-    /// Returns the order of the list: as it is asked for, else by failures where the filter is about those.
+    /// Returns the order of the list: as it is asked for, else by failures where the filter is about those. Of jobs that were
+    /// discarded each has failed.
     pub fn sort(&self) -> Sort {
-        let failures = self.cause.is_some()
+        let failures = self.state == Some(State::Discarded)
+            || self.cause.is_some()
             || self.failure.is_some()
             || self.failed_since.is_some()
             || self.failed_until.is_some()
@@ -351,6 +353,8 @@ mod tests {
     fn who_looks_for_failures_sees_the_newest_failure_first() {
         let cause = JobFilter { cause: Some(Cause::Trap), ..JobFilter::default() };
         assert_eq!((cause.sort(), JobFilter::default().sort()), (Sort::Failed, Sort::Newest));
+        let of_state = |state| JobFilter { state: Some(state), ..JobFilter::default() }.sort();
+        assert_eq!((of_state(State::Discarded), of_state(State::Completed)), (Sort::Failed, Sort::Newest));
         assert_eq!(JobFilter { sort: Some(Sort::Newest), ..cause }.sort(), Sort::Newest);
     }
 

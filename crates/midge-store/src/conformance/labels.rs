@@ -1,15 +1,15 @@
 //! Rules about finding the jobs that people mean, by whatever they know of them, and counting them.
 
-use midge_core::{Job, JobEvent, JobSearch, StateFilter, Stretch};
+use midge_core::{Job, JobEvent, JobSearch, Phase, StateFilter, Stretch};
 use midge_protocol::api::{Cursor, JobCount};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{Cause, Failure, State};
-use midge_protocol::{JobId, JobKey, Tag, Timestamp};
+use midge_protocol::{BatchId, JobId, JobKey, Tag, Timestamp};
 
 use super::Kept;
 use super::fixtures::{
-    Chance, after, ask, at, cancelled, completed, discarded, finished, id, job, job_of, module, put, queue,
-    running,
+    Chance, after, ask, at, cancelled, completed, discarded, failed, finished, id, job, job_of, module, put,
+    queue, running,
 };
 use crate::{Content, FoundJobs, Store, StoreError, write};
 
@@ -178,6 +178,39 @@ pub async fn a_search_stops_early_and_goes_on_from_there(store: &dyn Store) -> K
     let (all, pages) = pages(store, &search, 10).await?;
     assert_eq!(all, [id(11_999), id(6_000), id(3)]);
     assert!(pages > 2, "it looked at 12,000 jobs in {pages} pages");
+    Ok(())
+}
+
+/// However many others are newer, a page of the few jobs of a tag, a key, a batch or a cause is found at once.
+pub async fn few_jobs_are_found_at_once_behind_many_newer_ones(store: &dyn Store) -> Kept {
+    let mut old = job(1, "default", 0);
+    old.labels.tags = [tag("rare")].into();
+    old.key = Some(key("rare"));
+    old.links.batch = Some(BatchId::from_bytes([7; 16]));
+    let failed_before = discarded(&job(2, "default", 0), at(1));
+    let others = (10..5_500).map(|number| failed(&job(number, "default", 0), at(2)));
+    put(store, &[old.clone(), failed_before.clone()]).await?;
+    put(store, &others.collect::<Vec<_>>()).await?;
+    let by_failure = JobSearch { by_failure: true, ..JobSearch::default() };
+    for (search, found) in [
+        (JobSearch { tag: old.labels.tags.first().cloned(), ..JobSearch::default() }, &old),
+        (JobSearch { key: old.key.clone(), ..JobSearch::default() }, &old),
+        (JobSearch { batch: old.links.batch, ..JobSearch::default() }, &old),
+        (JobSearch { cause: Some(Cause::Refused), ..by_failure.clone() }, &failed_before),
+        (JobSearch { failure: failed_before.fingerprint(), ..by_failure.clone() }, &failed_before),
+        (
+            JobSearch {
+                state: StateFilter { phases: vec![Phase::Discarded], ..StateFilter::default() },
+                ..by_failure
+            },
+            &failed_before,
+        ),
+    ] {
+        assert_eq!(pages(store, &search, 10).await?, (vec![found.id], 1), "{search:?}");
+        let asked = search.clone();
+        let counted = ask(store, move |rows| rows.jobs_counted(&asked, at(60))).await?;
+        assert_eq!(counted, JobCount { jobs: 1, exact: true }, "{search:?}");
+    }
     Ok(())
 }
 

@@ -15,7 +15,8 @@ impl MemoryRows<'_> {
     pub(super) fn find(&mut self, search: &JobSearch, limit: usize) -> Result<FoundJobs, StoreError> {
         let mut found = FoundJobs::default();
         let mut looked_at = 0;
-        for job in self.in_order(search) {
+        let narrowest = search.narrowest();
+        for job in self.in_order(search).into_iter().filter(|job| narrowest.matches(job)) {
             if found.jobs.len() == limit {
                 break;
             }
@@ -34,7 +35,7 @@ impl MemoryRows<'_> {
 
     /// Counts all jobs that fit.
     pub(super) fn count(&mut self, search: &JobSearch) -> Result<JobCount, StoreError> {
-        let search = JobSearch { before: None, ..search.clone() };
+        let search = search.to_count();
         let mut jobs = 0;
         for job in self.in_order(&search) {
             jobs += u64::from(search.matches(&job) && self.fits_args(&search, &job)?);

@@ -208,13 +208,14 @@ pub(super) fn count(
     search: &JobSearch,
     now: Timestamp,
 ) -> Result<JobCount, StoreError> {
-    let search = JobSearch { before: None, ..search.clone() };
+    let search = search.to_count();
     if search.is_plain() {
         let connection = rows.connection;
         let jobs = rows.counts()?.fitting(connection, &search, now)?;
         return Ok(JobCount { jobs, exact: true });
     }
-    if walks_have_nothing_else(&search) {
+    // Every job of the walks fits then; only of ids that were not made by a clock the time is not known.
+    if search.made.is_all() && search == search.narrowest() {
         let mut jobs = 0;
         for walk in walks(&search) {
             let sql = format!("SELECT count(*) FROM ({} LIMIT {})", walk.count, JOBS_COUNTED_MAX + 1 - jobs);
@@ -232,26 +233,4 @@ pub(super) fn count(
     let found = find(rows, &search, JOBS_LOOKED_AT_MAX)?;
     let jobs = found.jobs.len();
     Ok(JobCount { jobs: jobs as u64, exact: found.stopped_at.is_none() && jobs < JOBS_LOOKED_AT_MAX })
-}
-
-/// Returns whether every job of the walks fits: there is no field that they do not go by.
-fn walks_have_nothing_else(search: &JobSearch) -> bool {
-    let mut walked = JobSearch::default();
-    if search.by_failure {
-        (walked.by_failure, walked.failed) = (true, search.failed);
-        if search.failure.is_some() {
-            walked.failure = search.failure;
-        } else if search.cause.is_some() {
-            walked.cause = search.cause.clone();
-        } else {
-            walked.state.phases = search.state.phases.clone();
-        }
-    } else if search.tag.is_some() {
-        walked.tag = search.tag.clone();
-    } else if search.batch.is_some() {
-        walked.batch = search.batch;
-    } else {
-        walked.key = search.key.clone();
-    }
-    *search == walked
 }

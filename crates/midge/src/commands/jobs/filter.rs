@@ -96,7 +96,7 @@ impl FilterArgs {
 
 /// Returns the filter of a list for people: who looks at jobs that failed sees the newest failure first.
 pub(super) fn for_people(filter: JobFilter) -> JobFilter {
-    let failed = matches!(filter.state, Some(State::Discarded | State::Retryable));
+    let failed = filter.state == Some(State::Retryable);
     JobFilter { sort: failed.then_some(Sort::Failed).or(filter.sort), ..filter }
 }
 
