@@ -14,6 +14,9 @@ pub use self::ticks::Ticks;
 
 /// A tick that is dealt with this late is not missed: as long as a deploy takes, or a restart.
 const LATE_MAX: Duration = Duration::from_secs(5 * 60);
+/// How far beyond now ticks may have been dealt with: a clock that is put back by less goes on when it comes there, so that
+/// no tick is dealt with twice.
+const AHEAD_MAX: Duration = Duration::from_secs(60 * 60);
 /// The state of a schedule that is not served any more is kept for so long, in case a deploy is taken back.
 const REMOVED_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -73,11 +76,13 @@ impl Schedule {
     }
 
     /// Returns the state under what is served now, with its pause ended where the end has come. A schedule with other ticks
-    /// than before, or one that comes back, has missed none: its ticks count from now on.
+    /// than before, or one that comes back, has missed none: its ticks count from now on. So do those of one that a clock has
+    /// dealt with which was ahead by more than an hour.
     #[must_use]
     pub fn served(&self, entry: &ScheduleEntry, ticks: &Ticks, now: Timestamp) -> Schedule {
         let mut served = self.clone();
-        if self.clock != clock(entry) || self.removed.is_some() {
+        let is_ahead = self.done > now.after(AHEAD_MAX);
+        if self.clock != clock(entry) || self.removed.is_some() || is_ahead {
             let next = ticks.after(now);
             served = Schedule { clock: clock(entry), done: now, next, removed: None, ..served };
         }

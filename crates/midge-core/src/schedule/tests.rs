@@ -40,6 +40,22 @@ fn a_tick_brings_its_job_also_a_little_late() {
 }
 
 #[test]
+fn ticks_that_a_clock_far_ahead_has_dealt_with_count_from_when_it_was_put_right() {
+    let (entry, ticks) = hourly(Missed::All);
+    let now = time("2026-11-26T10:30:00Z");
+    let looked_at = |at| {
+        let schedule = Schedule::new(name("a"), &entry, &ticks, time("2026-11-26T10:00:00Z"));
+        schedule.due(&entry, &ticks, 1_000, time(at)).1.served(&entry, &ticks, now)
+    };
+    let far = looked_at("2028-11-26T12:00:00Z");
+    assert_eq!((far.done, far.next), (now, Some(time("2026-11-26T11:00:00Z"))));
+    // A clock that was a little ahead comes there soon, and no tick is dealt with twice meanwhile.
+    let near = looked_at("2026-11-26T11:30:00Z");
+    assert_eq!(near.next, Some(time("2026-11-26T12:00:00Z")));
+    assert_eq!(near.due(&entry, &ticks, 1_000, time("2026-11-26T11:10:00Z")).0, []);
+}
+
+#[test]
 fn missed_ticks_are_skipped_or_made_up_for_by_one_or_by_all_up_to_a_bound() {
     let late = "2026-11-26T14:30:00Z";
     assert_eq!(hours(Missed::Skip, 60, late), [""; 0]);

@@ -15,12 +15,18 @@ use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::operations::enqueue::{accept, write};
 
-/// What the store remembers of the schedules as a whole: the generation under which they were looked at last.
+/// What the store remembers of the schedules as a whole: the generation under which they were looked at last; nothing that is
+/// one where they are to be looked at again.
 const LOOKED_AT: &str = "schedules-of";
 /// Jobs of ticks in one round: one transaction, which others wait for.
 const TICKS_MAX: usize = 2_000;
 /// A schedule whose job is refused, such as by a full queue, is tried again after this.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
+
+/// Has the next round look at all schedules, since the clock may have been put back.
+pub(super) fn look_again(rows: &mut dyn Rows) -> Result<(), StoreError> {
+    rows.put_setting(LOOKED_AT, "")
+}
 
 /// Enqueues the jobs of the ticks that have come.
 pub(super) fn enqueue_ticks(

@@ -5,6 +5,8 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{QueueName, Timestamp};
 use midge_store::{Rows, StoreError};
 
+use super::schedules::look_again;
+
 /// Lanes that are put anew in one transaction: others wait for it.
 pub(super) const LANES_MAX: usize = 500;
 
@@ -51,8 +53,10 @@ fn first_due(rows: &mut dyn Rows, lane: &Lane, now: Timestamp) -> Result<Option<
     }
 }
 
-/// Notes that the lanes of all queues are to be put anew, since the clock may have been put back.
+/// Notes that the lanes of all queues are to be put anew, and schedules to be looked at, since the clock may have been put
+/// back.
 pub(super) fn unsettle(rows: &mut dyn Rows, now: Timestamp) -> Result<(), StoreError> {
+    look_again(rows)?;
     let mut queues = rows.queues()?;
     for queue in rows.job_counts(now)?.into_keys() {
         if !queues.contains_key(&queue) && !rows.lanes_after(&queue, None, 1)?.is_empty() {

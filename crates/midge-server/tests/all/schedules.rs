@@ -193,3 +193,15 @@ async fn a_job_of_a_tick_is_in_its_lane_and_has_its_whole_time_to_be_started_als
     let lane = read(&rounds.store, move |rows| rows.lane(&queue("default"), &key)).await.unwrap();
     assert_eq!(lane.unwrap().waiting, 60);
 }
+
+#[tokio::test]
+async fn a_schedule_goes_on_when_a_clock_that_was_far_ahead_is_put_right() {
+    let rounds = Rounds::begin(QueuePolicy::default(), every_minute()).await;
+    let days = 2 * 24 * 60 * 60;
+    rounds.look_after(days).await;
+    rounds.clock.advance(-days * 1_000);
+    dispatcher::take_over(&rounds.store, at(0), "id".to_owned()).await.unwrap();
+    assert_eq!(rounds.look_after(0).await, second(60));
+    rounds.look_after(60).await;
+    assert!(rounds.ticks().await.contains(&60));
+}
