@@ -44,12 +44,12 @@ pub fn act(action: &Action, filter: &JobFilter, job: &Job, now: Timestamp) -> Re
     let phase = job.phase();
     let (is_for, event) = match action {
         // Who wants completed jobs to run again says so, and who wants pending ones to start without waiting for others. What a
-        // batch was to run and did not is nothing that went wrong.
+        // batch is to run waits for nothing else than its time, and what it did not run is nothing that went wrong.
         Action::Retry => {
             let is_for = match phase {
                 Phase::Running => false,
                 Phase::Completed => filter.state == Some(State::Completed),
-                Phase::Pending => filter.state == Some(State::Pending),
+                Phase::Pending => filter.state == Some(State::Pending) && job.links.callback.is_none(),
                 Phase::Cancelled => !is_uncalled(job),
                 _ => true,
             };
@@ -292,6 +292,8 @@ mod tests {
         let callback = job.clone().called_by(&batch, BatchEvent::Failure);
         let after = |job: &Job, event| job.apply(event, NOW).unwrap().job;
         let unmet = JobEvent::Unmet { why: "no job was discarded".into() };
+        let pending = JobFilter { state: Some(State::Pending), ..JobFilter::default() };
+        assert_eq!(act(&Action::Retry, &pending, &callback, NOW), Ok(Acted::Left), "its batch goes on");
         let uncalled = after(&callback, unmet.clone());
         for state in [None, Some(State::Cancelled)] {
             let filter = JobFilter { state, ..JobFilter::default() };
