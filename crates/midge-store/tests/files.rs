@@ -267,6 +267,23 @@ fn what_a_lost_file_held_is_saved_beside_it() {
 }
 
 #[test]
+fn a_file_that_is_lost_again_is_saved_again_with_what_came_between() {
+    let (_folder, path) = folder();
+    let store = SqliteStore::open(&path).unwrap();
+    enqueue(&store, 1).unwrap();
+    fs::rename(&path, beside(&path, "-away")).unwrap();
+    assert!(matches!(enqueue(&store, 2), Err(StoreError::Lost { .. })));
+    let saved = |number| beside(&path, &format!("-saved-{number}"));
+    eventually("the first is saved", || saved(1).exists().then_some(()));
+    fs::rename(beside(&path, "-away"), &path).unwrap();
+    enqueue(&store, 2).unwrap();
+    fs::remove_file(&path).unwrap();
+    drop(store);
+    let store = SqliteStore::open(&saved(2)).unwrap();
+    assert!(has(&store, 1).unwrap() && has(&store, 2).unwrap());
+}
+
+#[test]
 fn a_file_that_is_back_is_used_again() {
     let (_folder, path) = folder();
     let store = SqliteStore::open(&path).unwrap();

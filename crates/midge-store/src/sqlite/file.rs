@@ -322,8 +322,9 @@ fn check_left_behind(path: &Path) -> Result<(), StoreError> {
     let why = match newest.map(|path| path.display().to_string()) {
         Some(saved) if bytes > 0 => format!(
             "there is nothing in it, and beside it is what was saved of a database that was there, {saved}, and a log, \
-             {log}, of {bytes} bytes: put the database back; or delete the log, and then `mv {saved} {database}` to go \
-             on with what was saved, or move that away too to begin anew"
+             {log}, of {bytes} bytes, in which may be jobs that came after that: put the database back; or give them up \
+             and delete the log, and then `mv {saved} {database}` to go on with what was saved, or move that away too to \
+             begin anew"
         ),
         Some(saved) => format!(
             "there is nothing in it, and beside it is what was saved of a database that was lost, {saved}: `mv {saved} \

@@ -46,21 +46,26 @@ impl Health {
             self.damaged(why);
             return News::None;
         }
-        let mut known = self.known();
         match found {
-            Ok(()) if known.lost => {
-                known.lost = false;
-                let path = self.file.path().display();
-                tracing::warn!(%path, "the database is where it was again, and is read and written again");
+            Ok(()) => self.is_there(),
+            Err(error) => {
+                let mut known = self.known();
+                if !known.lost {
+                    known.lost = true;
+                    tracing::error!("{error}");
+                    return News::Lost;
+                }
             }
-            Err(error) if !known.lost => {
-                known.lost = true;
-                tracing::error!("{error}");
-                return News::Lost;
-            }
-            _ => {}
         }
         News::None
+    }
+
+    /// Takes note that the file is where it was. The next time that it is lost is another one.
+    fn is_there(&self) {
+        if std::mem::take(&mut self.known().lost) {
+            let path = self.file.path().display();
+            tracing::warn!(%path, "the database is where it was again, and is read and written again");
+        }
     }
 
     /// Fails where the file is not where it was.
@@ -71,7 +76,9 @@ impl Health {
     /// Fails where the file is not where it was, or is damaged.
     pub(super) fn to_write(&self) -> Result<(), StoreError> {
         self.is_whole()?;
-        self.file.check()
+        self.file.check()?;
+        self.is_there();
+        Ok(())
     }
 
     /// Fails where it is known that the database is damaged, or is not where it was and still is not. Where nothing is known it
