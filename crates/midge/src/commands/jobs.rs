@@ -12,7 +12,7 @@ use midge_cli::output::{dim, note, say, say_json, say_table, state, write_bytes,
 use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_client::{Client, Position};
-use midge_protocol::api::{Action, JobFilter, JobPage, PAGE_JOBS_MAX};
+use midge_protocol::api::{Action, Cursor, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::{Cause, JobView, State};
 use midge_protocol::{AttemptNumber, JobId, QueueName, Timestamp, shown};
 
@@ -86,6 +86,9 @@ struct ListArgs {
     /// How many
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = words::whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
+    /// Only jobs after this point of the list: the `next` of the page before
+    #[arg(long, value_name = "NEXT")]
+    before: Option<Cursor>,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -216,10 +219,15 @@ async fn follow_log(args: LogArgs) -> Result<()> {
 
 async fn list(args: ListArgs) -> Result<()> {
     let client = args.server.client()?;
-    let filter = JobFilter { limit: Some(args.limit), ..for_people(args.filter.filter()) };
+    let filter =
+        JobFilter { limit: Some(args.limit), before: args.before, ..for_people(args.filter.filter()) };
     let page = pages(&client, &filter).await?;
     if args.json {
         return say_json(&page);
+    }
+    if page.jobs.is_empty() && !page.stopped_early && args.before.is_some() {
+        note("no more jobs");
+        return Ok(());
     }
     if page.jobs.is_empty() && !page.stopped_early {
         note(none_of(&client, &filter).await?);
@@ -230,8 +238,8 @@ async fn list(args: ListArgs) -> Result<()> {
     }
     if page.stopped_early {
         note(dim("looked at many jobs and stopped: there may be more, so say more of those that are meant"));
-    } else if page.next.is_some() {
-        note(dim("there are more: use --limit, or say more of those that are meant"));
+    } else if let Some(next) = page.next {
+        note(dim(format_args!("there are more: --before={next}")));
     }
     Ok(())
 }
