@@ -233,3 +233,59 @@ fn read<T: DeserializeOwned + Default>(what: &str, name: &str, body: rusqlite::t
         T::default()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use midge_core::Job;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::JobRows;
+    use crate::conformance::fixtures::{at, job, queue};
+    use crate::sqlite::SqliteSettings;
+    use crate::sqlite::connection::open_writer;
+    use crate::sqlite::file::DatabaseFile;
+    use crate::sqlite::rows::Guard;
+
+    /// How many steps SQLite's machine makes to find the first jobs of the lanes that come next.
+    fn steps(jobs: u128, lanes: u128) -> u64 {
+        let folder = TempDir::new().unwrap();
+        let file = DatabaseFile::open(&folder.path().join("midge.db")).unwrap();
+        let mut connection = open_writer(&file, &SqliteSettings::default()).unwrap();
+        let mut counts = None;
+        let of_lane = |number| Job {
+            key: JobKey::new(&format!("key-{}", number % lanes)).ok(),
+            ..job(number, "default", number as i64)
+        };
+        connection.execute_batch("BEGIN").unwrap();
+        let all: Vec<Job> = (0..jobs).map(of_lane).collect();
+        SqliteRows::to_write(&connection, &mut counts, Guard::Transaction).put_jobs(&all).unwrap();
+        let made = Arc::new(AtomicU64::new(0));
+        let counter = made.clone();
+        let count = move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        connection.progress_handler(1, Some(count)).unwrap();
+        let mut rows = SqliteRows::to_write(&connection, &mut counts, Guard::Transaction);
+        let (default, now) = (queue("default"), at(jobs as i64));
+        let come = rows.lanes_come(&default, now, 8).unwrap().lanes;
+        assert_eq!(come.len(), 8);
+        for lane in come {
+            assert_eq!(rows.jobs_due(&default, Some(&lane.key), now, 1).unwrap().len(), 1);
+        }
+        made.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn the_next_jobs_are_found_in_as_many_steps_however_many_wait_in_however_many_lanes() {
+        let few = steps(1_000, 10);
+        for (jobs, lanes) in [(20_000, 10), (20_000, 5_000)] {
+            let many = steps(jobs, lanes);
+            assert!(many <= few + few / 10, "{many} steps with {jobs} jobs in {lanes} lanes, {few} with few");
+        }
+    }
+}
