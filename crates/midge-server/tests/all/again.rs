@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use midge_core::{Job, Machine};
-use midge_protocol::api::{BatchRequest, BulkRequest, EnqueueRequest, Enqueued, JobDetail};
+use midge_protocol::api::{Enqueued, JobDetail};
 use midge_protocol::job::{Backoff, Cause, JobView, State};
 use midge_protocol::manifest::ServerPolicy;
 use midge_protocol::{JobId, Secret, Timestamp};
@@ -188,25 +188,6 @@ async fn a_job_that_nobody_starts_is_discarded_and_who_waits_is_told() {
     assert_eq!(failure.message, format!("it was to be started by {}, and was not", job.expires_at.unwrap()));
     let retried: JobView = server.post(&format!("/v1/jobs/{id}/retry")).await.parse();
     assert_eq!((retried.state, retried.expires_at), (State::Available, None));
-}
-
-#[test]
-fn every_request_in_the_document_about_queues_is_one() {
-    let text = include_str!("../../../../docs/queues.md");
-    let examples: Vec<&str> =
-        text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!examples.is_empty());
-    for example in examples {
-        let asked: serde_json::Value = serde_json::from_str(example).unwrap();
-        let read = match asked {
-            asked if asked.get("jobs").is_some() => serde_json::from_str::<BulkRequest>(example).map(|_| ()),
-            asked if asked.get("module").is_some() => {
-                serde_json::from_str::<EnqueueRequest>(example).map(|_| ())
-            }
-            _ => serde_json::from_str::<BatchRequest>(example).map(|_| ()),
-        };
-        read.unwrap_or_else(|error| panic!("{error}\n{example}"));
-    }
 }
 
 fn job(number: u128, expires_at: Option<Timestamp>) -> Job {

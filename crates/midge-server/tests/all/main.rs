@@ -6,6 +6,7 @@ mod api;
 mod batches;
 mod bounds;
 mod capacity;
+mod documents;
 mod drain;
 mod extremes;
 mod follow;
