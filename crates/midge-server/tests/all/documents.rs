@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::stage::{self, JSON, Reply, Server, done};
 
-const API: &str = include_str!("../../../../docs/api.md");
+pub const API: &str = include_str!("../../../../docs/api.md");
 const QUEUES: &str = include_str!("../../../../docs/queues.md");
 /// The id that documents give to what has one, and the address that they call.
 const ID: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
@@ -24,7 +24,7 @@ fn blocks(text: &str) -> Vec<(&str, &str)> {
 }
 
 /// Returns the code that stands in the lines of a document, outside of its blocks.
-fn spans(text: &str) -> Vec<&str> {
+pub fn spans(text: &str) -> Vec<&str> {
     let mut spans = Vec::new();
     for mut rest in text.split("\n```").step_by(2) {
         while let Some(begin) = rest.find('`') {

@@ -2,6 +2,7 @@
 
 mod after;
 mod again;
+mod answers;
 mod api;
 mod batches;
 mod bounds;
