@@ -44,13 +44,18 @@ pub fn act(action: &Action, filter: &JobFilter, job: &Job, now: Timestamp) -> Re
     let phase = job.phase();
     let (is_for, event) = match action {
         // Who wants completed jobs to run again says so, and who wants pending ones to start without waiting for others. What a
-        // batch is to run waits for nothing else than its time, and what it did not run is nothing that went wrong.
+        // batch is to run waits for nothing else than its time, and what it did not run is nothing that went wrong. Nor is a
+        // job that was to follow another: with that one retried, it would run at once.
         Action::Retry => {
             let is_for = match phase {
                 Phase::Running => false,
                 Phase::Completed => filter.state == Some(State::Completed),
                 Phase::Pending => filter.state == Some(State::Pending) && job.links.callback.is_none(),
-                Phase::Cancelled => !is_uncalled(job),
+                Phase::Cancelled if is_unmet(job) => {
+                    let is_meant =
+                        filter.state == Some(State::Cancelled) || filter.cause == Some(Cause::Unmet);
+                    is_meant && job.links.callback.is_none()
+                }
                 _ => true,
             };
             (is_for, JobEvent::RetryAsked)
@@ -87,9 +92,9 @@ pub fn search_for(action: &Action, filter: &JobFilter, now: Timestamp) -> JobSea
     search
 }
 
-/// Returns whether a job is a batch's callback whose time did not come.
-fn is_uncalled(job: &Job) -> bool {
-    job.links.callback.is_some() && job.failure.as_ref().is_some_and(|failure| failure.cause == Cause::Unmet)
+/// Returns whether a job was cancelled because what it waited for did not happen.
+fn is_unmet(job: &Job) -> bool {
+    job.failure.as_ref().is_some_and(|failure| failure.cause == Cause::Unmet)
 }
 
 /// Returns what an action makes of a job whose row cannot be read: it can be deleted, and nothing else.
@@ -299,7 +304,7 @@ mod tests {
             let filter = JobFilter { state, ..JobFilter::default() };
             let retried = |job: &Job| act(&Action::Retry, &filter, job, NOW) != Ok(Acted::Left);
             assert!(!retried(&uncalled));
-            assert!(retried(&after(&job, unmet.clone())), "one that was after another is no callback");
+            assert_eq!(retried(&after(&job, unmet.clone())), state.is_some(), "one that was after another");
             assert!(retried(&after(&callback, JobEvent::CancelAsked)), "somebody cancelled it");
         }
         assert!(uncalled.apply(JobEvent::RetryAsked, NOW).is_ok(), "who names it means it");

@@ -261,8 +261,8 @@ fn running(jobs: u64) -> String {
 fn why_left(action: &Action) -> &'static str {
     match action {
         Action::Retry => {
-            "they run; or have completed or wait for others, which `--state completed` or `--state pending` would mean; \
-             or are callbacks of batches whose time did not come"
+            "they run; or have completed, wait for others or were cancelled with what they were to follow, which `--state \
+             completed`, `pending` or `cancelled` would mean; or are callbacks of batches whose time did not come"
         }
         Action::Cancel => "they have ended, or are being cancelled already",
         Action::Delete => "they run",
