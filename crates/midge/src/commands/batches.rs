@@ -215,7 +215,9 @@ fn facts(batch: &BatchView, now: Timestamp) -> Vec<(&'static str, String)> {
     if !batch.name.is_empty() {
         facts.push(("name", shown::line(&batch.name).into_owned()));
     }
-    facts.push(("state", state(batch)));
+    let is_open = batch.closed_at.is_none() && !batch.cancelled;
+    let waits = if is_open { ": it ends when it is closed, by `midge batches close`" } else { "" };
+    facts.push(("state", format!("{}{waits}", state(batch))));
     let jobs = &batch.jobs;
     let numbers = [
         (jobs.pending, "pending"),
