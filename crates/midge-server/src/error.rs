@@ -69,15 +69,20 @@ pub enum ServiceError {
     /// The id belongs to a job that was enqueued with other content.
     #[error("job {0} is already there with other content: make a new id for a new job")]
     Conflict(JobId),
-    /// The queue holds as many waiting jobs as it may.
+    /// So many jobs wait in the queue that the new ones have no room until some of them have begun.
     #[error(
-        "queue `{queue}` is full: {max} jobs wait; try again later, or raise its max_jobs or max_machines"
+        "queue `{queue}` {}; try again later, or raise its max_jobs or max_machines",
+        no_room(*.max, *.waiting, *.new)
     )]
     QueueFull {
-        /// The queue that is full.
+        /// The queue that has no room.
         queue: QueueName,
         /// The most jobs that may wait in the queue.
         max: u64,
+        /// The jobs that wait in it.
+        waiting: u64,
+        /// The jobs that were to wait there too, all or none: no more than `max`.
+        new: u64,
     },
     /// There is no sweep of that number.
     #[error("there is no sweep {0}: it never was, or ended so long ago that it is forgotten")]
@@ -197,6 +202,15 @@ fn refused(refused: &JobRefused) -> String {
         JobRefused::Ended(state) => format!(" is {state} already"),
         JobRefused::Running => " is running: cancel it first".to_owned(),
         other => format!(": {other}"),
+    }
+}
+
+fn no_room(max: u64, waiting: u64, new: u64) -> String {
+    match max.saturating_sub(waiting) {
+        0 => format!("is full: {waiting} jobs wait"),
+        room => {
+            format!("has room for {room} more, and these are {new} jobs: {waiting} wait, of at most {max}")
+        }
     }
 }
 

@@ -1,23 +1,47 @@
-//! The room of queues, for jobs that come to wait in one: by a retry, or out of another queue.
+//! The room of queues, for jobs that come to wait in one: new ones, by a retry, or out of another queue.
 
 use std::collections::BTreeMap;
 
-use midge_core::{Job, needs_room, room_for_new};
+use midge_core::{Job, is_full, needs_room};
 use midge_protocol::QueueName;
 use midge_store::{Rows, StoreError};
 
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 
-/// How many more jobs may wait in queues, as jobs take room in one transaction, which writes them after that.
+/// Refuses so many new jobs where they find no room in a queue in which so many wait. More than may ever wait there at once
+/// need no second try.
+pub(crate) fn check_room(
+    catalog: &Catalog,
+    queue: &QueueName,
+    waiting: u64,
+    new: u64,
+) -> Result<(), ServiceError> {
+    let max = catalog.policy(queue).max_jobs;
+    if !is_full(max, waiting, new) {
+        return Ok(());
+    }
+    if !is_full(max, 0, new) {
+        return Err(ServiceError::QueueFull { queue: queue.clone(), max, waiting, new });
+    }
+    let none_fits = format!("[queues.{queue}] has a max_jobs of {max}");
+    Err(ServiceError::Invalid(match max {
+        0 => format!("{none_fits}, so that it takes no job: raise it, or use another queue"),
+        _ => format!(
+            "{none_fits}, and {new} jobs at once never fit into it: enqueue fewer at once, or raise it"
+        ),
+    }))
+}
+
+/// How many jobs wait in queues, as jobs take room in one transaction, which writes them after that.
 pub(crate) struct Room<'a> {
     catalog: &'a Catalog,
-    left: BTreeMap<QueueName, u64>,
+    waiting: BTreeMap<QueueName, u64>,
 }
 
 impl Room<'_> {
     pub(crate) fn new(catalog: &Catalog) -> Room<'_> {
-        Room { catalog, left: BTreeMap::new() }
+        Room { catalog, waiting: BTreeMap::new() }
     }
 
     /// Takes room for a job that is about to become another, if it needs any; or returns why it cannot come into the queue:
@@ -38,18 +62,15 @@ impl Room<'_> {
         {
             return Ok(Err(ServiceError::UnknownQueue { name: queue.clone(), nearest }));
         }
-        let max = self.catalog.policy(queue).max_jobs;
-        let left = match self.left.get_mut(queue) {
-            Some(left) => left,
+        let waiting = match self.waiting.get_mut(queue) {
+            Some(waiting) => waiting,
             None => {
-                let left = room_for_new(max, rows.jobs_waiting(queue)?);
-                self.left.entry(queue.clone()).or_insert(left)
+                let waiting = rows.jobs_waiting(queue)?;
+                self.waiting.entry(queue.clone()).or_insert(waiting)
             }
         };
-        if *left == 0 {
-            return Ok(Err(ServiceError::QueueFull { queue: queue.clone(), max }));
-        }
-        *left -= 1;
-        Ok(Ok(()))
+        let checked = check_room(self.catalog, queue, *waiting, 1);
+        *waiting += u64::from(checked.is_ok());
+        Ok(checked)
     }
 }

@@ -6,7 +6,7 @@ mod unique;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use midge_core::{Job, Links, NewJob, is_full};
+use midge_core::{Job, Links, NewJob};
 use midge_protocol::api::{EnqueueRequest, Enqueued, Unique, check_args};
 use midge_protocol::{JobId, JobKey, Labels, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
@@ -17,6 +17,7 @@ use self::again::Asked;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
+use crate::room::check_room;
 
 /// A request that is in order, with all that the manifest adds to it.
 pub(crate) struct Accepted {
@@ -322,11 +323,8 @@ pub(crate) fn write_as(
         answers.insert(job.id, enqueued);
     }
     for (queue, new) in &queues {
-        let max = catalog.policy(queue).max_jobs;
         let waiting = rows.jobs_waiting(queue)? - there.get(queue).copied().unwrap_or(0);
-        if is_full(max, waiting, *new) {
-            return Err(ServiceError::QueueFull { queue: queue.clone(), max });
-        }
+        check_room(catalog, queue, waiting, *new)?;
     }
     let (mut jobs, requests): (Vec<Job>, Vec<EnqueueRequest>) = many.into_iter().unzip();
     dependencies.mark(&mut jobs);

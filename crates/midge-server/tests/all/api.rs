@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use midge_protocol::JobId;
+use midge_protocol::api::BulkEnqueued;
 use midge_protocol::exchange::{self, Outcome, Running};
 use midge_protocol::job::{Cause, Failure};
 use midge_protocol::manifest::QueuePolicy;
@@ -247,6 +248,38 @@ async fn a_full_queue_refuses_and_keeps_what_it_has() {
     let reply = server.enqueue(HELLO).await;
     assert_eq!((reply.status, reply.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "queue_full"));
     assert_eq!(server.get("/v1/queues").await.json()["queues"][0]["jobs"]["available"], 2);
+}
+
+#[tokio::test]
+async fn of_a_bulk_it_is_said_whether_its_jobs_ever_fit_into_their_queue() {
+    let policy = QueuePolicy { max_jobs: 3, max_machines: 0, ..QueuePolicy::default() };
+    let server = Server::on(Arc::new(MemoryStore::new()), policy).await;
+    let bulk = |jobs: usize| {
+        let body = format!(r#"{{"jobs": [{}]}}"#, vec![HELLO; jobs].join(","));
+        server.call("POST", "/v1/jobs/bulk", body)
+    };
+    let never = bulk(4).await;
+    assert!(!never.headers.contains_key("retry-after"));
+    never.refused(
+        422,
+        "[queues.default] has a max_jobs of 3, and 4 jobs at once never fit into it: enqueue fewer",
+    );
+    bulk(2).await.parse::<BulkEnqueued>();
+    let later = bulk(3).await;
+    assert_eq!((later.code().as_str(), later.header("retry-after")), ("queue_full", "1"));
+    later.refused(
+        429,
+        "`default` has room for 1 more, and these are 3 jobs: 2 wait, of at most 3; try again later",
+    );
+    bulk(1).await.parse::<BulkEnqueued>();
+    server.enqueue(HELLO).await.refused(429, "queue `default` is full: 3 jobs wait; try again later");
+}
+
+#[tokio::test]
+async fn a_queue_that_takes_no_job_does_not_ask_for_another_try() {
+    let policy = QueuePolicy { max_jobs: 0, ..QueuePolicy::default() };
+    let server = Server::on(Arc::new(MemoryStore::new()), policy).await;
+    server.enqueue(HELLO).await.refused(422, "[queues.default] has a max_jobs of 0, so that it takes no job");
 }
 
 #[tokio::test]
