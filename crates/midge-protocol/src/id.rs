@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use uuid::Uuid;
+use uuid::{NoContext, Uuid};
 
 use crate::{Timestamp, shown};
 
@@ -19,9 +20,10 @@ const UUID_RULE: &str = "a UUID such as 0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 pub struct JobId(Uuid);
 
 impl JobId {
-    /// Makes a new id, of version 7, from the system's clock and randomness.
+    /// Makes a new id, of version 7, from the system's clock and randomness. Where that clock is before 1970, the id begins
+    /// with the first time that one can.
     pub fn generate() -> JobId {
-        JobId(Uuid::now_v7())
+        JobId(version_7(SystemTime::now()))
     }
 
     /// Takes a UUID of any version as an id.
@@ -82,9 +84,9 @@ impl FromStr for JobId {
 pub struct BatchId(Uuid);
 
 impl BatchId {
-    /// Makes a new id, of version 7, from the system's clock and randomness.
+    /// Makes a new id as [`JobId::generate`] does.
     pub fn generate() -> BatchId {
-        BatchId(Uuid::now_v7())
+        BatchId(version_7(SystemTime::now()))
     }
 
     /// Returns the 16 bytes of the id, in the order that sorts as its text does.
@@ -116,6 +118,15 @@ impl FromStr for BatchId {
     fn from_str(text: &str) -> Result<BatchId, InvalidName> {
         Uuid::parse_str(text).map(BatchId).map_err(|_| InvalidName::new("batch id", text, UUID_RULE))
     }
+}
+
+/// Makes a UUID of version 7. `uuid` panics where the clock is before the time with which the first one begins.
+fn version_7(now: SystemTime) -> Uuid {
+    if now < SystemTime::UNIX_EPOCH {
+        return Uuid::new_v7(uuid::Timestamp::from_unix(NoContext, 0, 0));
+    }
+    // Reads the clock once more: ids of one process follow one another.
+    Uuid::now_v7()
 }
 
 /// The number of one attempt at a job. Numbers start at 1, only rise, and are never used again; 0 means "not tried
@@ -463,3 +474,12 @@ mod tests {
         assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(..)");
     }
 }
+    #[test]
+    fn a_clock_before_1970_makes_ids_that_begin_with_1970() {
+        let before = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(86_400);
+        let [one, other] = [version_7(before), version_7(before)].map(JobId);
+        assert_eq!(one.time(), Some(Timestamp::from_millis(0)));
+        assert_ne!(one, other);
+        assert!(one < JobId::generate());
+    }
+

@@ -1,6 +1,7 @@
 //! Starts and ends a server, and mounts what it serves.
 
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use axum::Router;
 use midge_machines::Machines;
@@ -27,6 +28,9 @@ pub enum StartError {
     /// The token of [`Access::Token`] is empty, or cannot be sent in a header of HTTP, so that nobody could ever show it.
     #[error("the token is empty, or holds what no HTTP header can carry: use visible characters of ASCII")]
     Token,
+    /// The system's clock is before 1970, where neither the date of an answer nor an id can be.
+    #[error("the system's clock says a time before 1970: set it, and start again")]
+    Clock,
 }
 
 impl Midge {
@@ -34,7 +38,7 @@ impl Midge {
     ///
     /// # Errors
     /// [`StartError::Store`] where the store cannot be read or written, [`StartError::Token`] where nobody could show the
-    /// token.
+    /// token, [`StartError::Clock`] where the system's clock is before 1970.
     ///
     /// # Examples
     /// With a store of its own in a file, and an orderly end: first HTTP stops, then the server, then the file is
@@ -125,6 +129,7 @@ impl Midge {
         {
             return Err(StartError::Token);
         }
+        check_clock(SystemTime::now())?;
         let clock = Arc::new(SystemClock::new());
         let up_since = clock.now();
         let new_id = format!("{:016x}", rand::rng().next_u64());
@@ -174,5 +179,25 @@ impl Midge {
             // A dispatcher that panicked has said so already.
             let _ = dispatcher.await;
         }
+    }
+}
+
+/// Refuses a clock with which each connection would end in a panic: HTTP writes no date before 1970.
+fn check_clock(now: SystemTime) -> Result<(), StartError> {
+    if now < SystemTime::UNIX_EPOCH { Err(StartError::Clock) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_server_does_not_start_with_a_clock_before_1970() {
+        let second = Duration::from_secs(1);
+        let error = check_clock(SystemTime::UNIX_EPOCH - second).unwrap_err().to_string();
+        assert_eq!(error, "the system's clock says a time before 1970: set it, and start again");
+        assert!(check_clock(SystemTime::UNIX_EPOCH).is_ok());
     }
 }
