@@ -117,8 +117,8 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::InUse`] where another store has the file, under whatever name; [`StoreError::NotOurs`] where it is
     /// no database of midge's; [`StoreError::Newer`] where a newer midge made it; [`StoreError::Damaged`] where its pages
-    /// are not what they must be; [`StoreError::CannotOpen`] where it is no file, cannot be written, or has a second
-    /// hard link. A file that is refused is left as it is.
+    /// are not what they must be; [`StoreError::CannotOpen`] where it is no file, cannot be written, for want of room too, or
+    /// has a second hard link. A file that is refused is left as it is.
     ///
     /// # Examples
     /// ```

@@ -38,6 +38,9 @@ fn main() {
         Trial::test("a_full_disk_loses_nothing", a_full_disk_loses_nothing).with_ignored_flag(!can_mount()),
         Trial::test("a_refused_store_leaves_the_locks_of_the_first", a_refused_store_leaves_the_locks),
         Trial::test("a_limit_of_files_is_a_full_disk", a_limit_of_files_is_a_full_disk),
+        Trial::test("on_a_full_disk_the_file_that_cannot_be_opened_is_named", a_full_disk_names_the_file)
+            .with_ignored_flag(!can_mount()),
+        Trial::test("with_a_limit_of_files_the_file_that_cannot_be_opened_is_named", a_limit_names_the_file),
         Trial::test("a_read_only_file_system_is_refused_with_what_to_do", a_read_only_file_system_is_refused)
             .with_ignored_flag(!can_mount()),
         Trial::test("a_mount_of_a_file_is_no_way_to_a_second_store", a_mount_is_no_way_to_a_second_store)
@@ -208,6 +211,30 @@ fn a_full_disk_loses_nothing() -> Result<(), Failed> {
     let folder = TempDir::new()?;
     let script = r#"mount -t tmpfs -o size=8m tmpfs "$1"; exec "$2" child fill "$1/midge.db""#;
     with_mounts(script, folder.path())?;
+    Ok(())
+}
+
+/// What is said of a database for which there is no room.
+const NO_ROOM: &str = "there is no room to write it: its disk is full";
+
+fn a_full_disk_names_the_file() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let script = r#"mount -t tmpfs -o size=8m tmpfs "$1"
+        dd if=/dev/zero of="$1/ballast" bs=4k 2>"$1/said" || true
+        exec "$2" child refused "$1/midge.db""#;
+    let said = with_mounts(script, folder.path())?;
+    assert!(said.contains("/midge.db: ") && said.contains(NO_ROOM), "{said}");
+    Ok(())
+}
+
+fn a_limit_names_the_file() -> Result<(), Failed> {
+    let folder = TempDir::new()?;
+    let path = folder.path().join("midge.db");
+    let script = r#"trap '' XFSZ; ulimit -f 4; exec "$1" child refused "$2""#;
+    let this = std::env::current_exe()?;
+    let output = Command::new("sh").args(["-ec", script, "sh"]).arg(this).arg(&path).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    assert!(said.contains("/midge.db: ") && said.contains(NO_ROOM), "{said}");
     Ok(())
 }
 

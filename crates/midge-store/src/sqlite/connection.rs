@@ -184,7 +184,7 @@ fn migrate(connection: &mut Connection, version: usize, path: &Path) -> Result<(
         transaction.execute_batch(schema).map_err(explained)?;
     }
     if version < WITH_SPANS {
-        Counts::find_in_line(&transaction)?;
+        Counts::find_in_line(&transaction).map_err(|error| no_room_for(path, error))?;
     }
     let set = |name: &str, number: i64| transaction.pragma_update(None, name, number).map_err(explained);
     set("application_id", APPLICATION_ID.into())?;
@@ -193,8 +193,24 @@ fn migrate(connection: &mut Connection, version: usize, path: &Path) -> Result<(
     connection.pragma_update(None, "temp_store", TEMP_STORE).map_err(explained)
 }
 
+/// Says of a full disk which file it was to hold, in place of what an open store says.
+fn no_room_for(path: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Full => StoreError::CannotOpen {
+            path: path.display().to_string(),
+            why: "there is no room to write it: its disk is full, or a limit of files (`ulimit -f`) or a quota is reached; make \
+                  room, or name a file on another disk"
+                .to_owned(),
+        },
+        other => other,
+    }
+}
+
 /// Says in words for people why a database cannot be opened.
 fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
+    if error.sqlite_error_code() == Some(ErrorCode::DiskFull) || has_no_room(&error) {
+        return no_room_for(path, StoreError::Full);
+    }
     let path = path.display().to_string();
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => StoreError::NotOurs {
@@ -203,7 +219,6 @@ fn explain(path: &Path, error: rusqlite::Error) -> StoreError {
                 .to_owned(),
         },
         Some(ErrorCode::DatabaseCorrupt) => StoreError::Damaged { why: format!("{path}: {error}") },
-        Some(ErrorCode::DiskFull) => StoreError::Full,
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => StoreError::CannotOpen {
             path,
             why: format!("it cannot be written, or the files beside it, where SQLite keeps its log ({error}): {WHO_MAY_WRITE}"),
