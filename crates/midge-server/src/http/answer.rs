@@ -240,6 +240,7 @@ impl<T: DeserializeOwned> FromRequest<Midge> for Body<T> {
         let bytes: &[u8] = if held.bytes.is_empty() { b"{}" } else { &held.bytes };
         match serde_json::from_slice(bytes) {
             Ok(value) => Ok(Body { value, held }),
+            Err(error) if held.bytes.is_empty() => Err(Failed::invalid(wrong::without_body(&error))),
             Err(error) => Err(Failed::wrong(wrong::in_body::<T>(bytes, &error))),
         }
     }

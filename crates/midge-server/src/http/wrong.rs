@@ -65,6 +65,13 @@ pub(super) fn in_body<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Err
     Wrong::new(text, told)
 }
 
+/// Says why there has to be a body, by what serde said of an empty object in its place.
+pub(super) fn without_body(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let told = told.split_once(" at line ").map_or(told.as_str(), |(told, _)| told);
+    format!("the body is empty, and {}: send an object of JSON", field(".", told))
+}
+
 /// Returns the escape that stands for no character, where an error is about one.
 fn half_of_a_pair<'a>(bytes: &'a [u8], error: &serde_json::Error) -> Option<&'a str> {
     if !error.is_syntax() || !error.to_string().contains("hex escape") {
@@ -429,6 +436,15 @@ mod tests {
                 said::<EnqueueRequest>(body)
             );
         }
+    }
+
+    #[test]
+    fn a_body_that_has_to_be_there_is_said_to_be_empty() {
+        let error = serde_json::from_str::<EnqueueRequest>("{}").unwrap_err();
+        assert_eq!(
+            without_body(&error),
+            "the body is empty, and `module` is missing: send an object of JSON"
+        );
     }
 
     #[test]

@@ -251,6 +251,25 @@ async fn a_full_queue_refuses_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_left_out_is_said_to_be_empty_where_it_has_to_be_there() {
+    let server = Server::start().await;
+    let id = server.enqueued(LATER).await;
+    for (path, field) in [
+        ("/v1/jobs".to_owned(), "module"),
+        ("/v1/jobs/bulk".to_owned(), "jobs"),
+        ("/v1/sweeps".to_owned(), "action"),
+        (format!("/v1/jobs/{id}/priority"), "priority"),
+        (format!("/v1/jobs/{id}/move"), "queue"),
+    ] {
+        let says = format!("the body is empty, and `{field}` is missing: send an object of JSON");
+        server.post(&path).await.refused(400, &says);
+    }
+    for path in ["/v1/queues/default/pause", "/v1/batches"] {
+        assert_eq!(server.post(path).await.status, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn of_a_bulk_it_is_said_whether_its_jobs_ever_fit_into_their_queue() {
     let policy = QueuePolicy { max_jobs: 3, max_machines: 0, ..QueuePolicy::default() };
     let server = Server::on(Arc::new(MemoryStore::new()), policy).await;
