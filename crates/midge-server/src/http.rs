@@ -30,8 +30,9 @@ use serde::Deserialize;
 pub(crate) use access::check_form;
 use answer::{Body, Id, Name, Params};
 pub(crate) use answer::{Failed, not_allowed, nothing_here, with_headers};
-use before::Before;
+pub(crate) use before::Before;
 pub(crate) use bodies::Bodies;
+pub(crate) use site::check_once;
 
 use crate::midge::Midge;
 use crate::operations::JobContent;

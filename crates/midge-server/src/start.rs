@@ -161,7 +161,8 @@ impl Midge {
     pub fn router(&self) -> Router {
         let api = http::api(self.clone());
         let pages = page::routes(api.clone());
-        pages.merge(api).fallback(page::nothing_here).layer(MapResponseLayer::new(http::with_headers))
+        let on_all = (MapResponseLayer::new(http::with_headers), http::Before(http::check_once));
+        pages.merge(api).fallback(page::nothing_here).layer(on_all)
     }
 
     /// Serves other modules from now on: Machines of the generation before get no more jobs, and go.

@@ -12,11 +12,11 @@ use tower::{Layer, Service};
 
 /// A layer that asks whether to answer a request in place of its route.
 #[derive(Debug, Clone)]
-pub(super) struct Before<F>(pub(super) F);
+pub(crate) struct Before<F>(pub(crate) F);
 
 /// A route behind [`Before`].
 #[derive(Debug, Clone)]
-pub(super) struct Behind<F, S> {
+pub(crate) struct Behind<F, S> {
     look: F,
     route: S,
 }

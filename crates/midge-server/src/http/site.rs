@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, Method, header};
 use axum::response::{IntoResponse, Response};
 
 use super::access::{Refusal, text};
+use super::answer::Failed;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -63,6 +64,27 @@ pub(super) fn split_port(host: &str) -> (&str, Option<&str>) {
         }
         _ => (host, None),
     }
+}
+
+/// The headers by which a request is judged: whoever stands between a sender and this server may go by the other one of two.
+const ONCE: [(HeaderName, &str); 6] = [
+    (header::HOST, "Host"),
+    (header::ORIGIN, "Origin"),
+    (SEC_FETCH_SITE, "Sec-Fetch-Site"),
+    (header::CONTENT_TYPE, "Content-Type"),
+    (header::AUTHORIZATION, "Authorization"),
+    (HeaderName::from_static("last-event-id"), "Last-Event-ID"),
+];
+
+/// Turns away what has a header twice by which it is judged.
+pub(crate) fn check_once(request: &Request) -> Option<Response> {
+    let headers = request.headers();
+    // Each is counted as often as it is there.
+    if headers.len() == headers.keys_len() {
+        return None;
+    }
+    let (_, twice) = ONCE.into_iter().find(|(name, _)| headers.get_all(name).iter().nth(1).is_some())?;
+    Some(Failed::invalid(format!("the header `{twice}` is there twice: send it once")).into_response())
 }
 
 /// Turns away what a page of another site sent, if it may change something. What is read it cannot see anyway.

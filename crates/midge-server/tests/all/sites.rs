@@ -54,6 +54,34 @@ async fn a_page_of_another_site_changes_nothing_whatever_rights_its_visitor_has(
 }
 
 #[tokio::test]
+async fn a_header_by_which_a_request_is_judged_is_there_once() {
+    let server = Server::with_token().await;
+    let id = server.enqueued(LATER).await;
+    let own = ("sec-fetch-site", "same-origin");
+    let (origin, event) = (("origin", "https://midge.example"), ("last-event-id", "1.0.0"));
+    let cancel = format!("/v1/jobs/{id}/cancel");
+    let press = format!("/jobs/{id}/cancel");
+    for (name, other) in [
+        ("Host", "evil.example"),
+        ("Origin", "http://evil.example"),
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Content-Type", "text/plain"),
+        ("Authorization", "Bearer other"),
+        ("Last-Event-ID", "2.0.0"),
+    ] {
+        let once = [HOST, BEARER, JSON, own, origin, event];
+        let also = [&once[..], &[(name, other)]].concat();
+        for (method, path) in
+            [("POST", cancel.as_str()), ("POST", &press), ("GET", "/v1/jobs"), ("GET", "/"), ("GET", "/x")]
+        {
+            let reply = server.send(method, path, &also, "").await;
+            reply.refused(400, &format!("the header `{name}` is there twice: send it once"));
+        }
+    }
+    assert_eq!(server.state(&id).await, "scheduled");
+}
+
+#[tokio::test]
 async fn programs_and_our_own_pages_are_not_taken_for_another_site() {
     let server = Server::with_token().await;
     let own: [&[(&str, &str)]; 5] = [
