@@ -334,13 +334,20 @@ name!(
 const KEY_LEN_MAX: usize = 128;
 
 impl JobKey {
-    /// Checks that all of the key can be seen. What is enqueued anew must be; a key that an earlier release took stays one.
+    /// Checks that all of the key can be seen: it has no space at its ends either. What is enqueued anew must be; a key that
+    /// an earlier release took stays one.
     ///
     /// # Errors
     /// [`UnseenCharacter`] says which character nobody sees, and where.
     pub fn check_seen(&self) -> Result<(), UnseenCharacter> {
-        match shown::first_unseen(&self.0) {
-            Some((at, character)) => Err(UnseenCharacter { at, character }),
+        let JobKey(key) = self;
+        if let Some((at, character)) = shown::first_unseen(key) {
+            return Err(UnseenCharacter { at, character, is_space: false });
+        }
+        let first = key.char_indices().next();
+        let at_an_end = first.into_iter().chain(key.char_indices().next_back());
+        match at_an_end.into_iter().find(|(_, character)| character.is_whitespace()) {
+            Some((at, character)) => Err(UnseenCharacter { at, character, is_space: true }),
             None => Ok(()),
         }
     }
@@ -348,12 +355,18 @@ impl JobKey {
 
 /// The error of a text with a character that nobody sees, or that changes how others are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("holds U+{:04X} at byte {at}, which nobody sees: leave it out", u32::from(*.character))]
+#[error(
+    "holds U+{:04X} at byte {at}, {}: leave it out",
+    u32::from(*.character),
+    if *.is_space { "a space at its beginning or end" } else { "which nobody sees" }
+)]
 pub struct UnseenCharacter {
     /// Where it is, in bytes from 0.
     pub at: usize,
     /// The character.
     pub character: char,
+    /// Whether it is a space that is seen only where something stands on both sides of it.
+    pub is_space: bool,
 }
 
 name!(
@@ -439,6 +452,25 @@ mod tests {
     }
 
     #[test]
+    fn a_new_key_has_no_space_at_its_ends() {
+        let seen = |key: &str| JobKey::new(key).unwrap().check_seen().map_err(|error| error.to_string());
+        for (key, says) in [
+            (" ", "holds U+0020 at byte 0, a space at its beginning or end: leave it out"),
+            ("\u{a0}", "holds U+00A0 at byte 0, a space"),
+            ("acme ", "holds U+0020 at byte 4, a space"),
+            ("é\u{3000}", "holds U+3000 at byte 2, a space"),
+            ("\u{2003}acme", "holds U+2003 at byte 0, a space"),
+            ("a\u{200b}", "holds U+200B at byte 1, which nobody sees: leave it out"),
+        ] {
+            let error = seen(key).unwrap_err();
+            assert!(error.starts_with(says), "{key:?}: {error}");
+        }
+        for key in ["a", "acme corp", "a\u{a0}b"] {
+            assert_eq!(seen(key), Ok(()), "{key:?}");
+        }
+    }
+
+    #[test]
     fn a_text_that_is_too_long_is_said_to_be() {
         let tag = Tag::new("x".repeat(65)).unwrap_err().to_string();
         let shown = "x".repeat(64);
@@ -470,11 +502,6 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_does_not_show_itself() {
-        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(..)");
-    }
-}
-    #[test]
     fn a_clock_before_1970_makes_ids_that_begin_with_1970() {
         let before = SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(86_400);
         let [one, other] = [version_7(before), version_7(before)].map(JobId);
@@ -483,3 +510,8 @@ mod tests {
         assert!(one < JobId::generate());
     }
 
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(..)");
+    }
+}

@@ -166,6 +166,7 @@ const WRONG_SCHEDULES: &[(&str, &str)] = &[
         "module = \"send\"\ncron = \"@daily\"\npriority = -101",
         "6: `priority` must be a whole number from -100 to 100, not `-101`",
     ),
+    ("module = \"send\"\ncron = \"@daily\"\nkey = \"acme \"", "6: it holds U+0020 at byte 4, a space at its"),
     ("module = \"send\"\ncron = \"@daily\"\nkey = \"\"", "6: `` is not a key: use 1 to 128 bytes of text"),
     (
         "module = \"send\"\ncron = \"@daily\"\nexpires_in = \"0s\"",

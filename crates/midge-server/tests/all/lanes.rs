@@ -144,6 +144,8 @@ async fn what_cannot_be_is_refused_with_what_may() {
         (r#""priority": 0.5"#, "0.5"),
         (r#""key": """#, "1 to 128 bytes of text without control characters"),
         (r#""key": "a\u0007b""#, "1 to 128 bytes of text without control characters"),
+        (r#""key": " ""#, "`key` holds U+0020 at byte 0, a space at its beginning or end: leave it out"),
+        (r#""key": "acme\u00a0""#, "`key` holds U+00A0 at byte 4, a space"),
         (&format!(r#""key": "{long}""#), "1 to 128 bytes of text without control characters"),
         (r#""prioritty": 1"#, "did you mean `priority`?"),
     ] {
