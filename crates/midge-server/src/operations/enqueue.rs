@@ -294,7 +294,7 @@ pub(crate) fn write_as(
                 let unknown = |nearest| ServiceError::UnknownQueue { name: name.clone(), nearest };
                 let takes = catalog.takes_jobs(name).map_err(unknown);
                 takes
-                    .and_then(|()| again::not_too_late(&new, now))
+                    .and_then(|()| again::not_too_late(&new, &request, now))
                     .map_err(|error| of_many(index, id, error))?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;

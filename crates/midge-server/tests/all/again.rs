@@ -65,9 +65,17 @@ async fn what_cannot_be_is_refused_with_what_may() {
     let server = server().await;
     let list = vec!["1"; 101].join(",");
     for (more, says) in [
-        (r#""expires_in_ms": 0"#, "the job would expire at "),
-        (r#""expires_at": "2020-01-01T00:00:00Z""#, "use a later `expires_at` or a larger `expires_in_ms`"),
-        (r#""expires_in_ms": 1000, "in_ms": 1000"#, "use a later `expires_at`, or an earlier `scheduled_at`"),
+        (r#""expires_in_ms": 0"#, ": use a larger `expires_in_ms`"),
+        (r#""expires_at": "2020-01-01T00:00:00Z""#, ": use a later `expires_at`"),
+        (r#""expires_in_ms": 1000, "in_ms": 1000"#, ": use a larger `expires_in_ms`, or a smaller `in_ms`"),
+        (
+            r#""expires_in_ms": 1000, "scheduled_at": "2090-01-01T00:00:00Z""#,
+            ": use a larger `expires_in_ms`, or an earlier `scheduled_at`",
+        ),
+        (
+            r#""expires_at": "2090-01-01T00:00:00Z", "in_ms": 3000000000000"#,
+            ": use a later `expires_at`, or a smaller `in_ms`",
+        ),
         (
             r#""expires_at": "2090-01-01T00:00:00Z", "scheduled_at": "2090-01-01T00:00:01Z""#,
             "the job would expire at 2090-01-01T00:00:00.000Z, and is not to run before 2090-01-01T00:00:01.000Z",
@@ -84,7 +92,15 @@ async fn what_cannot_be_is_refused_with_what_may() {
             r#""retry_for_ms": 253402300800000"#,
             "no job is tried again after 9999-12-30T22:00:00.000Z: use less, so that it ends before that",
         ),
-        (r#""retry_for_ms": 0"#, "use a later `retry_until`"),
+        (r#""retry_for_ms": 0"#, "`retry_for_ms` is 0: use 1 or more, or \"none\" as the job's `backoff`"),
+        (
+            r#""retry_for_ms": 0, "after": ["0190b3e4-7d5c-7c3a-9f00-0123456789ab"]"#,
+            "`retry_for_ms` is 0: use 1 or more",
+        ),
+        (
+            r#""retry_until": "2090-01-01T00:00:00Z", "in_ms": 3000000000000"#,
+            "use a later `retry_until`, or a smaller `in_ms`",
+        ),
         (
             r#""retry_until": "2020-01-01T00:00:00Z""#,
             "use a later `retry_until`, or \"none\" as its `backoff`",

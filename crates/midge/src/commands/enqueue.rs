@@ -253,10 +253,9 @@ mod tests {
             let error = ApiError { code: code.to_owned(), error: error.to_owned() };
             in_flags(ClientError::Refused { status: 422, error }.into()).to_string()
         };
-        let told =
-            "the job would expire at T, and it is T: use a later `expires_at` or a larger `expires_in_ms`";
+        let told = "the job would expire at T, and is not to run before T: use a larger `expires_in_ms`, or a smaller `in_ms`";
         let named = said("invalid", told);
-        assert!(named.ends_with("use a later `--expires-at` or a larger `--expires-in`"), "{named}");
+        assert!(named.ends_with("use a larger `--expires-in`, or a smaller `--in`"), "{named}");
         for (code, told) in [
             ("unknown_queue", "there is no queue `priority`"),
             ("unknown_module", "there is no module `backoff`: did you mean `batch`?"),

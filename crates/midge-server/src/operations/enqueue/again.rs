@@ -83,6 +83,11 @@ pub(super) fn retry(
         millis: ("retry_for_ms", request.retry_for_ms),
         what: "no job is tried again",
     };
+    if request.retry_for_ms == Some(0) {
+        return Err(ServiceError::Invalid(
+            "`retry_for_ms` is 0: use 1 or more, or \"none\" as the job's `backoff`".to_owned(),
+        ));
+    }
     let until = asked.time(due)?;
     if waits && request.retry_until.is_none() {
         // It is not known when the job will be due: from then on it is a time.
@@ -94,30 +99,41 @@ pub(super) fn retry(
 
 /// Refuses a new job that could not be started or not be tried again. One that is there already is the same job, however
 /// late its request is repeated.
-pub(super) fn not_too_late(new: &NewJob, now: Timestamp) -> Result<(), ServiceError> {
+pub(super) fn not_too_late(
+    new: &NewJob,
+    request: &EnqueueRequest,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
     let invalid = |text: String| Err(ServiceError::Invalid(text));
+    // Of two fields for one time, that which was sent.
+    let earlier = match request.in_ms {
+        Some(_) => "a smaller `in_ms`",
+        None => "an earlier `scheduled_at`",
+    };
     if let Some(at) = new.expires_at {
+        let later = match request.expires_in_ms {
+            Some(_) => "a larger `expires_in_ms`",
+            None => "a later `expires_at`",
+        };
         if at <= now {
-            return invalid(format!(
-                "the job would expire at {at}, and it is {now}: use a later `expires_at` or a larger `expires_in_ms`"
-            ));
+            return invalid(format!("the job would expire at {at}, and it is {now}: use {later}"));
         }
         if at <= new.due {
             return invalid(format!(
-                "the job would expire at {at}, and is not to run before {}: use a later `expires_at`, or an earlier \
-                 `scheduled_at`",
+                "the job would expire at {at}, and is not to run before {}: use {later}, or {earlier}",
                 new.due
             ));
         }
     }
+    // A span for that begins when the job is due, and is not empty: only a time can be too early.
     match new.retry_until {
         Some(until) if until <= now => invalid(format!(
             "the job would be tried again until {until}, and it is {now}: use a later `retry_until`, or \"none\" as \
              its `backoff`"
         )),
         Some(until) if until <= new.due => invalid(format!(
-            "the job would be tried again until {until}, and is not to run before {}: use a later `retry_until`, or an \
-             earlier `scheduled_at`",
+            "the job would be tried again until {until}, and is not to run before {}: use a later `retry_until`, or \
+             {earlier}",
             new.due
         )),
         _ => Ok(()),
