@@ -257,7 +257,7 @@ mod tests {
         let mut connection = open_writer(&file, &SqliteSettings::default()).unwrap();
         let mut counts = None;
         let of_lane = |number| Job {
-            key: JobKey::new(&format!("key-{}", number % lanes)).ok(),
+            key: JobKey::new(format!("key-{}", number % lanes)).ok(),
             ..job(number, "default", number as i64)
         };
         connection.execute_batch("BEGIN").unwrap();
