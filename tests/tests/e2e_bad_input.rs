@@ -93,7 +93,7 @@ fn the_command_says_the_same_and_exits_with_1() {
     ran(&["hello", "--in", "300000000000s"])
         .fails(2, &["'--in <DURATION>'", "the longest duration is 2900000d"]);
     ran(&["hello", "--in", "1h", "--expires-in", "1m"])
-        .fails(1, &["use a later `--expires-at`, or an earlier `--at`"]);
+        .fails(1, &["use a larger `--expires-in`, or a smaller `--in`"]);
     ran(&["hello", "--at", "9999-12-31T23:59:59Z"]).fails(2, &["to 9999-12-30T22:00:00.000Z"]);
     ran(&["hello", "--max-attempts", "1001"]).fails(2, &["use a whole number from 1 to 1000"]);
     ran(&["hello", "--tag", &"x".repeat(65)]).fails(2, &["is not a tag, since it has 65 bytes: use 1 to 64"]);
