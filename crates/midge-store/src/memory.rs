@@ -9,6 +9,7 @@ mod failures;
 mod rows;
 mod tables;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -22,12 +23,18 @@ use crate::{ReadWork, Store, StoreError, WriteWork};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
+    changes: AtomicU64,
 }
 
 impl MemoryStore {
     /// Makes an empty store.
     pub fn new() -> MemoryStore {
         MemoryStore::default()
+    }
+
+    /// Returns how many transactions have written anything: where it is the same as before, the rows are.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -39,8 +46,12 @@ impl MemoryStore {
         let mut tables = self.lock();
         let mut rows = MemoryRows::new(&mut tables, access);
         let outcome = work::run(work, &mut rows);
-        if outcome.is_err() {
-            rows.undo();
+        match &outcome {
+            Ok(()) if rows.has_written() => {
+                self.changes.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(()) => {}
+            Err(_) => rows.undo(),
         }
         outcome
     }

@@ -52,7 +52,7 @@ pub(super) struct Ledger {
     cleared: u64,
     /// When attempts began, by queue and by key.
     starts: BTreeMap<(QueueName, Option<JobKey>), Vec<Timestamp>>,
-    writes: u64,
+    changes: u64,
     /// How many Machines there were, or may have been.
     present: u32,
     pub(super) ticked: Ticked,
@@ -425,11 +425,11 @@ fn is_kept_as(said: &Outcome, kept: &AttemptView) -> bool {
 impl World {
     /// Checks everything, if anything was written since the last time.
     pub(super) fn check(&mut self) -> Result<(), Broken> {
-        if self.ledger.writes == self.store.writes() {
+        if self.ledger.changes == self.store.changes() {
             return Ok(());
         }
-        self.ledger.writes = self.store.writes();
-        self.check_jobs(self.ledger.writes.is_multiple_of(ALL_EVERY))
+        self.ledger.changes = self.store.changes();
+        self.check_jobs(self.ledger.changes.is_multiple_of(ALL_EVERY))
     }
 
     /// Checks jobs and Machines: of the jobs those that changed, or all.

@@ -34,6 +34,11 @@ impl<'a> MemoryRows<'a> {
         MemoryRows { tables, access, undo: Vec::new() }
     }
 
+    /// Returns whether anything was written.
+    pub(super) fn has_written(&self) -> bool {
+        !self.undo.is_empty()
+    }
+
     /// Undoes everything, last first.
     pub(super) fn undo(self) {
         for undo in self.undo.into_iter().rev() {
