@@ -104,6 +104,15 @@ impl Flylet {
         self.fleet.get(id).map(|machine| machine.log.lines()).unwrap_or_default()
     }
 
+    /// Waits until a program of a Machine has written a line that holds the text, and returns all that [`log`](Self::log)
+    /// does; nothing where there is no such Machine.
+    pub async fn log_with(&self, id: &MachineId, text: &str) -> Vec<String> {
+        match self.fleet.get(id) {
+            Some(machine) => machine.log.with(text).await,
+            None => Vec::new(),
+        }
+    }
+
     /// Kills every Machine, waits until they are dead, and stops listening.
     pub async fn shutdown(mut self) {
         self.halt.send_replace(true);

@@ -1,7 +1,10 @@
 //! The last lines that a Machine's programs wrote.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
+
+use tokio::sync::Notify;
 
 /// What one looks at when a host did not come up. All else is in the jobs' own logs.
 const LINES_MAX: usize = 200;
@@ -10,7 +13,10 @@ pub(crate) const LINE_BYTES_MAX: usize = 2 * 1024;
 
 /// A ring of lines.
 #[derive(Debug, Default)]
-pub(crate) struct ProcessLog(Mutex<VecDeque<String>>);
+pub(crate) struct ProcessLog {
+    lines: Mutex<VecDeque<String>>,
+    pushed: Notify,
+}
 
 impl ProcessLog {
     pub(crate) fn push(&self, line: String) {
@@ -19,6 +25,22 @@ impl ProcessLog {
             lines.pop_front();
         }
         lines.push_back(line);
+        drop(lines);
+        self.pushed.notify_waiters();
+    }
+
+    /// Waits until a line holds the text, and returns all lines.
+    pub(crate) async fn with(&self, text: &str) -> Vec<String> {
+        loop {
+            let mut pushed = pin!(self.pushed.notified());
+            // From here on no line is missed.
+            pushed.as_mut().enable();
+            let lines = self.lines();
+            if lines.iter().any(|line| line.contains(text)) {
+                return lines;
+            }
+            pushed.await;
+        }
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
@@ -30,7 +52,7 @@ impl ProcessLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

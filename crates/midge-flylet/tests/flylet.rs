@@ -8,6 +8,8 @@ use midge_flylet::{Flylet, FlyletError, FlyletSettings};
 use midge_machines::{FlyMachines, Label, Launch, MachineError, MachineSpec, Machines, SeenState};
 use midge_protocol::manifest::MachineSize;
 use midge_protocol::{MachineId, MachineName, Secret};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -43,15 +45,7 @@ impl Bed {
 
     /// Waits until a Machine has written a line, and returns all it wrote.
     async fn wrote(&self, id: &MachineId, line: &str) -> Vec<String> {
-        let wrote = async {
-            loop {
-                let lines = self.flylet.log(id);
-                if lines.iter().any(|found| found.contains(line)) {
-                    return lines;
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
+        let wrote = self.flylet.log_with(id, line);
         tokio::time::timeout(DEADLINE, wrote).await.expect("the Machine writes the line")
     }
 
@@ -88,15 +82,15 @@ fn spec(name: &str, script: &str) -> MachineSpec {
     }
 }
 
-/// Waits until a process is no more, or a zombie that its new parent has not yet noticed.
+/// Waits until a process has ended.
 async fn ends(pid: &str) {
-    let stat = PathBuf::from("/proc").join(pid).join("stat");
-    let gone = async {
-        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, gone).await.expect("the process ends");
+    let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+    let ended = tokio::task::spawn_blocking(move || {
+        let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return true };
+        let deadline = Timespec::try_from(DEADLINE).unwrap();
+        rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&deadline)).unwrap() == 1
+    });
+    assert!(ended.await.unwrap(), "the process ends");
 }
 
 const ENDLESS: &str = "exec sleep 86400";
