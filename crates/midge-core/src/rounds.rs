@@ -10,9 +10,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After a call to the Machines API a look comes earlier, to see what came of it: no closer to the one before than this, and
 /// the next ones twice as far apart each.
 const LOOK_GAP: Duration = Duration::from_millis(100);
-/// However many hints there are, rounds come no closer than this: each goes by all rows, and speaks for all hints before
-/// it. The first hint after a quiet time is not held up.
+/// However many hints there are, one round comes in this time: each goes by all rows, and speaks for all hints before it.
 const ROUND_GAP: Duration = Duration::from_millis(5);
+/// Rounds that were not needed for so long may come at once: one look, the ends of its calls and the job that waited for
+/// them do not hold each other up.
+const ROUND_SLACK: Duration = Duration::from_millis(15);
 /// Without Machines, only time can bring work that nobody announced.
 const IDLE_ROUND_EVERY: Duration = Duration::from_secs(10);
 /// After a round that the store failed.
@@ -22,6 +24,8 @@ const ROUND_AFTER_FAILURE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy)]
 pub struct Rounds {
     begun_at: Timestamp,
+    /// When the gaps of all rounds until now are over.
+    gaps_over_at: Timestamp,
     /// When the next round comes without a hint.
     due_at: Timestamp,
     /// Whether something may have changed since the last round began.
@@ -49,13 +53,21 @@ pub enum Found {
 impl Rounds {
     /// Makes the timetable of a dispatcher that starts: its first round is due at once.
     pub fn new(now: Timestamp) -> Rounds {
-        Rounds { begun_at: now, due_at: now, hinted: false, looked_at: None, look_gap: LOOK_EVERY }
+        Rounds {
+            begun_at: now,
+            gaps_over_at: now,
+            due_at: now,
+            hinted: false,
+            looked_at: None,
+            look_gap: LOOK_EVERY,
+        }
     }
 
     /// Takes note that a round begins. What is hinted from now on is for the next one. Returns whether it looks at the
     /// Machines: most rounds are hinted by new jobs, and go by what is known.
     pub fn begin(&mut self, now: Timestamp) -> bool {
         self.begun_at = now;
+        self.gaps_over_at = self.gaps_over_at.max(now).after(ROUND_GAP);
         self.hinted = false;
         let looks = self.look_at().is_none_or(|at| at <= now);
         if looks {
@@ -95,7 +107,7 @@ impl Rounds {
     /// Returns how long it is until the next round. One comes soon where the clock was put back since the last.
     pub fn wait(&mut self, now: Timestamp) -> Duration {
         if now < self.begun_at {
-            (self.begun_at, self.due_at) = (now, now);
+            (self.begun_at, self.gaps_over_at, self.due_at) = (now, now, now);
             self.looked_at = self.looked_at.map(|at| at.min(now));
         }
         self.next_at().since(now)
@@ -104,7 +116,7 @@ impl Rounds {
     /// Returns when the next round is to begin.
     fn next_at(&self) -> Timestamp {
         let wanted = if self.hinted { self.begun_at } else { self.due_at };
-        wanted.max(self.begun_at.after(ROUND_GAP))
+        wanted.max(self.gaps_over_at.before(ROUND_SLACK))
     }
 
     /// Returns from when on a round looks at the Machines; nothing where the next one does.
@@ -149,16 +161,29 @@ mod tests {
         let mut rounds = ended(Found::Seen { machines: true, next_due: None });
         let long_before = Timestamp::from_millis(5);
         assert_eq!(rounds.wait(NOW), Duration::from_millis(1_000));
-        assert_eq!(rounds.wait(long_before), Duration::from_millis(5));
-        assert_eq!(rounds.wait(long_before.after(Duration::from_millis(5))), Duration::ZERO);
+        assert_eq!(rounds.wait(long_before), Duration::ZERO);
     }
 
     #[test]
-    fn a_hint_is_not_held_up_and_many_come_no_closer_than_the_gap() {
+    fn a_few_hints_are_not_held_up_and_many_bring_a_round_every_gap() {
+        let mut rounds = ended(Found::Seen { machines: true, next_due: None });
+        let mut begun = Vec::new();
+        for millis in 1..1_000 {
+            rounds.hint();
+            if rounds.wait(after(millis)).is_zero() {
+                rounds.begin(after(millis));
+                rounds.end(Found::Seen { machines: true, next_due: None }, after(millis));
+                begun.push(millis);
+            }
+        }
+        assert_eq!(begun[..6], [1, 2, 3, 5, 10, 15]);
+        assert_eq!(begun.len(), 3 + 199, "a second has two hundred gaps");
+    }
+
+    #[test]
+    fn a_hint_after_a_quiet_time_changes_nothing_about_the_next_look() {
         let mut rounds = ended(Found::Seen { machines: true, next_due: None });
         rounds.hint();
-        assert_eq!(rounds.next_at(), after(5));
-        assert!(rounds.next_at() < after(500), "after a quiet time the gap is long over");
         rounds.begin(after(500));
         rounds.end(Found::Seen { machines: true, next_due: None }, after(501));
         assert_eq!(rounds.next_at(), after(1_000), "a look comes a second after the one before");
@@ -206,6 +231,6 @@ mod tests {
         rounds.hint();
         rounds.end(Found::Seen { machines: false, next_due: None }, after(2));
         assert!(rounds.is_hinted());
-        assert_eq!(rounds.next_at(), after(5));
+        assert_eq!(rounds.wait(after(2)), Duration::ZERO);
     }
 }
