@@ -48,7 +48,9 @@ pub struct HostSide {
     wait: Wait,
     seq: u64,
     attempts: BTreeMap<AttemptRef, Entry>,
-    recent: VecDeque<AttemptRef>,
+    /// Attempts whose ends were heard, each with the last request before that. Who answers a later one knows the end: what it
+    /// grants under the same name is of another job, enqueued under the id of one that was deleted.
+    recent: VecDeque<(AttemptRef, u64)>,
     flights: Vec<Flight>,
     failures: u32,
     retry_at: Option<Timestamp>,
@@ -219,7 +221,8 @@ impl HostSide {
         let must_go = self.must_go();
         for grant in answer.jobs {
             let attempt = grant.attempt;
-            if self.attempts.contains_key(&attempt) || self.recent.contains(&attempt) {
+            let was_here = self.recent.iter().any(|(ended, last)| *ended == attempt && seq <= *last);
+            if was_here || self.attempts.contains_key(&attempt) {
                 continue;
             }
             let finished = must_go.then(|| handed_back(attempt, self.lacks.clone()));
@@ -483,7 +486,7 @@ impl HostSide {
         for attempt in flight.ended {
             if self.attempts.remove(&attempt).is_some() {
                 todos.push(Todo::Forget(attempt));
-                self.recent.push_back(attempt);
+                self.recent.push_back((attempt, self.seq));
             }
         }
         self.recent.drain(..self.recent.len().saturating_sub(RECENT_MAX));
