@@ -29,6 +29,9 @@ impl ApiMachine {
 
     fn seen(&self, id: &MachineId, at: Timestamp) -> Option<Seen> {
         let (updated_at, state, exit) = self.past.iter().rev().find(|(since, ..)| *since <= at)?;
+        if state.is_gone() {
+            return None;
+        }
         Some(Seen {
             id: id.clone(),
             name: self.spec.name.to_string(),
@@ -79,9 +82,9 @@ impl Api {
 
     /// Returns a list as it was at a time.
     pub(super) fn list(&self, label: &Label, at: Timestamp) -> Vec<Seen> {
-        let seen = self.machines.iter().filter_map(|(id, machine)| machine.seen(id, at));
-        seen.filter(|seen| !seen.state.is_gone() && seen.metadata.get(&label.key) == Some(&label.value))
-            .collect()
+        let labelled = |machine: &ApiMachine| machine.spec.metadata.get(&label.key) == Some(&label.value);
+        let ours = self.machines.iter().filter(|(_, machine)| labelled(machine));
+        ours.filter_map(|(id, machine)| machine.seen(id, at)).collect()
     }
 
     /// Returns all Machines that are not destroyed.

@@ -4,6 +4,7 @@
 //! what comes of it is what would have come of the fault.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use midge_core::{Job, JobState, Links, QueueRow, Schedule};
 use midge_protocol::api::Pause;
@@ -92,7 +93,7 @@ impl World {
         &mut self,
         sender: &Sender,
         request: &Request,
-        catalog: &mut Catalog,
+        catalog: &mut Arc<Catalog>,
     ) -> Before {
         let (mut before, now) = (Before::default(), self.now);
         let (Some(fault), name) = (self.fault, sender.name.clone()) else { return before };
@@ -103,7 +104,7 @@ impl World {
         match fault {
             Fault::LimitReadOutside => {
                 let read = self.remembered.running.insert(queue.clone(), running).unwrap_or(running);
-                let policy = catalog.manifest.queues.get_mut(&queue);
+                let policy = Arc::make_mut(catalog).manifest.queues.get_mut(&queue);
                 if let Some(max) = policy.and_then(|policy| policy.max_running.as_mut()) {
                     // What is free by what was read, beside those that run by now.
                     *max = max.saturating_add(u32::try_from(running.saturating_sub(read)).unwrap_or(0));

@@ -289,7 +289,7 @@ impl World {
         people_s.chain(schedules::modules()).collect()
     }
 
-    fn serves_all(&self) -> bool {
+    pub(super) fn serves_all(&self) -> bool {
         self.quiet || !self.generation.is_multiple_of(3)
     }
 

@@ -41,6 +41,9 @@ fn entry() -> ModuleEntry {
     }
 }
 
+/// What a catalog is made of: the generation, the most Machines, and whether it has all modules and no schedule.
+pub(super) type MadeOf = (u64, u32, bool, bool);
+
 type Running<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
 /// Runs a future that has nothing to wait for.
@@ -199,7 +202,7 @@ impl World {
     }
 
     fn round_context(&mut self, looks: bool) -> Option<dispatcher::Context> {
-        let catalog = Arc::new(self.catalog());
+        let catalog = self.catalog();
         let seed = self.chance.number();
         let server = self.server.as_ref()?;
         let fork = Fork {
@@ -218,7 +221,16 @@ impl World {
         })
     }
 
-    pub(super) fn catalog(&self) -> Catalog {
+    /// Returns what is deployed. It is made anew only where that is another.
+    pub(super) fn catalog(&mut self) -> Arc<Catalog> {
+        let of: MadeOf = (self.generation, self.max_machines, self.serves_all(), self.schedules.is_empty());
+        let made = self.catalog_made.take().filter(|(made_of, _)| *made_of == of);
+        let (_, catalog) =
+            self.catalog_made.insert(made.unwrap_or_else(|| (of, Arc::new(self.new_catalog()))));
+        catalog.clone()
+    }
+
+    fn new_catalog(&self) -> Catalog {
         Catalog {
             manifest: Manifest {
                 format: manifest::FORMAT,
@@ -362,7 +374,7 @@ impl World {
         let mut catalog = self.catalog();
         let jitter = self.chance.fraction();
         let before = self.spoil_before(sender, request, &mut catalog);
-        let context = exchange::Context { catalog: Arc::new(catalog), jitter };
+        let context = exchange::Context { catalog, jitter };
         let (name, hash) = (sender.name.clone(), sender.secret_hash.clone());
         let (store, now) = (self.store.clone(), self.told());
         let exchange = || {

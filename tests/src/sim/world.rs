@@ -8,6 +8,7 @@ use midge_machines::SeenExit;
 use midge_protocol::exchange::{Answer, AttemptRef, Outcome, Request};
 use midge_protocol::manifest::{QueuePolicy, ScheduleEntry};
 use midge_protocol::{BatchId, BootId, JobId, MachineId, QueueName, ScheduleName, Timestamp};
+use midge_server::Catalog;
 use midge_server::exchange::Denied;
 
 use super::after::Asked;
@@ -22,7 +23,7 @@ use super::ledger::{Broken, Ledger};
 use super::messages::Sender;
 use super::people::{Paused, draw_max_machines, draw_policies};
 use super::schedules;
-use super::server::Server;
+use super::server::{MadeOf, Server};
 use super::store::FlakyStore;
 use super::trace::{STEPS, Summary, Trace, Violation};
 
@@ -110,6 +111,8 @@ pub(super) struct World {
     /// Which life of the server this is: what an earlier one waited for is void.
     pub(super) epoch: u64,
     pub(super) generation: u64,
+    /// What is deployed, as it was made last.
+    pub(super) catalog_made: Option<(MadeOf, Arc<Catalog>)>,
     pub(super) ledger: Ledger,
 }
 
@@ -140,6 +143,7 @@ impl World {
             server: None,
             epoch: 0,
             generation: 1,
+            catalog_made: None,
             ledger: Ledger::default(),
             chance,
         }
