@@ -15,8 +15,8 @@ use midge_tests::sim::{Fault, Summary, Violation, run};
 
 /// Seeds that once found a bug. They stay, though the world may have changed so much that they find it no more: the
 /// rules that they found are told again in `midge-server`'s `tests/all/rules.rs`.
-const SEEDS: &[u64] = &[15, 658, 1976];
-/// Seeds of every run of the tests: as many as take a minute and a half of two processors.
+const SEEDS: &[u64] = &[15, 300, 658, 1976];
+/// Seeds of every run of the tests: as many as take a minute of two processors.
 const SEEDS_USUAL: Range<u64> = 0..2_200;
 /// So many of them are to be of [`LONG_STEPS`] at least. The others are short on purpose: what a busy system mends by chance,
 /// one with few jobs must mend too.
@@ -34,6 +34,7 @@ const MUST_HAPPEN: &[&str] = &[
     "attempts given twice",
     "attempts that could not begin",
     "batches cancelled",
+    "batches pruned",
     "batches that ended",
     "batches that failed",
     "callbacks that ran",
@@ -45,6 +46,7 @@ const MUST_HAPPEN: &[&str] = &[
     "crashes by guests",
     "crashes of the server",
     "deploys",
+    "enqueues that were given up",
     "hosts cut off",
     "hosts denied",
     "hosts that hung",
@@ -54,11 +56,15 @@ const MUST_HAPPEN: &[&str] = &[
     "hosts told to stop",
     "jobs cancelled",
     "jobs completed",
+    "jobs deleted by hand",
+    "jobs deleted by sweeps",
     "jobs discarded",
     "jobs that expired",
     "jobs that lost Machines",
     "groups of failures",
+    "jobs pruned",
     "jobs that no batch took",
+    "jobs that ran and were not deleted",
     "jobs that were held",
     "jobs that waited for others",
     "jobs that were not tried again",
@@ -68,6 +74,7 @@ const MUST_HAPPEN: &[&str] = &[
     "pauses",
     "pauses of modules",
     "poison that was found",
+    "queues that were full",
     "requests without an answer",
     "retries by hand",
     "schedules paused",
@@ -75,6 +82,7 @@ const MUST_HAPPEN: &[&str] = &[
     "stale requests",
     "suspects that were cleared",
     "sweeps",
+    "sweeps that found no room",
     "ticks",
     "unique jobs that met another",
 ];

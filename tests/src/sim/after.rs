@@ -9,10 +9,11 @@ use midge_protocol::api::Conflict;
 use midge_protocol::job::{AfterFailed, Cause};
 use midge_protocol::{JobId, Timestamp};
 use midge_server::ServiceError;
-use midge_store::{Content, Rows, StoreError};
+use midge_store::{Content, Rows};
 
 use super::ledger::{Broken, ensure};
 use super::people::args_of;
+use super::room::{self, Policies};
 use super::unique;
 use super::world::{Event, World};
 
@@ -34,9 +35,15 @@ pub(super) struct Put {
     pub(super) taken: bool,
 }
 
-/// Writes a new job as an enqueue does. One whose dependencies or batch are not there is refused; one that its batch does not
-/// take is of none.
-pub(super) fn put(rows: &mut dyn Rows, asked: Asked, now: Timestamp) -> Result<Put, StoreError> {
+/// Writes a new job as an enqueue does. One whose dependencies or batch are not there is refused, and so is one that finds
+/// no room; one that its batch does not take is of none.
+pub(super) fn put(
+    rows: &mut dyn Rows,
+    asked: Asked,
+    policies: &Policies,
+    now: Timestamp,
+) -> Result<Put, ServiceError> {
+    let has_room = room::check(rows, policies, &asked.job.queue, 1);
     let (id, on_conflict) = (asked.job.id, unique::on_conflict(&asked.job));
     let put = |rows: &mut dyn Rows, job: NewJob| {
         midge_server::put_new(rows, Job::new(job, now), &asked.after, on_conflict, now)
@@ -48,9 +55,12 @@ pub(super) fn put(rows: &mut dyn Rows, asked: Asked, now: Timestamp) -> Result<P
         }
         met => (met, true),
     };
-    let met = met.map_err(|error| StoreError::Failed(error.to_string()))?;
+    let met = met?;
     let of = match met {
-        None => Some(id),
+        None => {
+            has_room?;
+            Some(id)
+        }
         Some((there, Conflict::Replaced | Conflict::ReplacedAndPushedBack)) => Some(there),
         Some((_, Conflict::Kept | Conflict::PushedBack)) => None,
     };
@@ -91,6 +101,13 @@ impl After {
         }
     }
 
+    /// Takes note that a job was deleted, which is its end for those that it had not completed for.
+    pub(super) fn deleted(&mut self, job: &Job) {
+        if job.phase() != Phase::Completed {
+            self.ends.entry(job.id).or_default().insert(DependencyEnd::Deleted);
+        }
+    }
+
     /// Takes note of how a job ended.
     pub(super) fn note(&mut self, job: &Job) {
         if let Some(end) = DependencyEnd::of(job.phase()) {
@@ -120,7 +137,10 @@ impl After {
                 format!("{} does not run, and nothing that it waits for has failed: {job:?}", job.id)
             })?;
             self.unmet.insert(job.id);
-            return ensure(*then == AfterFailed::Cancel, || format!("{} was to run anyway: {job:?}", job.id));
+            // Nobody can retry what was deleted.
+            let gone = || after.iter().any(|id| ended(id, |end| *end == DependencyEnd::Deleted));
+            let is_not_to = *then == AfterFailed::Cancel || *then == AfterFailed::Wait && gone();
+            return ensure(is_not_to, || format!("{} was to run anyway: {job:?}", job.id));
         }
         // It was cancelled by hand, or has expired.
         if job.ended_at().is_some() || by_hand {

@@ -1,7 +1,7 @@
 //! Batches in the simulated world, and what must always be true of them: each ends once, its numbers are those of its jobs,
 //! and its callbacks run when they may.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use midge_core::{Batch, Callback, Job, NewJob, Phase};
@@ -13,6 +13,7 @@ use midge_store::{Content, StoreError};
 use super::after::Asked;
 use super::ledger::{Broken, ensure};
 use super::people::args_of;
+use super::room;
 use super::world::{Event, World};
 
 /// Batches of a run.
@@ -29,11 +30,34 @@ pub(super) struct AskedBatch {
 #[derive(Default)]
 pub(super) struct Batches {
     rows: BTreeMap<BatchId, Batch>,
+    /// Their jobs that were deleted, each as it ended.
+    deleted: BTreeMap<BatchId, Vec<Phase>>,
+    /// Those that were deleted, or never made.
+    gone: BTreeSet<BatchId>,
+    ended: u64,
+    failed: u64,
     /// Callbacks that went on, not by hand.
     ran: u64,
 }
 
 impl Batches {
+    pub(super) fn is_there(&self, id: BatchId) -> bool {
+        self.rows.contains_key(&id)
+    }
+
+    /// Returns whether a batch will never be there again.
+    pub(super) fn is_gone(&self, id: BatchId) -> bool {
+        self.gone.contains(&id)
+    }
+
+    /// A job was deleted: one that had not ended counts as cancelled.
+    pub(super) fn job_deleted(&mut self, job: &Job) {
+        if let Some(batch) = job.links.batch {
+            let phase = if job.ended_at().is_some() { job.phase() } else { Phase::Cancelled };
+            self.deleted.entry(batch).or_default().push(phase);
+        }
+    }
+
     /// Checks a batch against what it was before, and against all of its jobs as they are now.
     fn check(&mut self, batch: Batch, counts: BatchCounts) -> Result<(), Broken> {
         ensure(batch.counts == counts, || format!("{batch:?} has jobs that come to {counts:?}"))?;
@@ -47,6 +71,11 @@ impl Batches {
             let early = ended_now(before) && (batch.closed_at.is_none() || counts.unended() > 0);
             ensure(!early, || format!("it ended before its jobs had: {batch:?}"))?;
         }
+        let before = self.rows.get(&batch.id);
+        self.ended +=
+            u64::from(before.is_none_or(|before| before.ended_at.is_none()) && batch.ended_at.is_some());
+        self.failed +=
+            u64::from(before.is_none_or(|before| before.failed_at.is_none()) && batch.failed_at.is_some());
         self.rows.insert(batch.id, batch);
         Ok(())
     }
@@ -64,7 +93,9 @@ impl Batches {
         if by_hand || !waited || job.phase() == Phase::Pending {
             return Ok(());
         }
-        let batch = &now[&batch];
+        let Some(batch) = now.get(&batch) else {
+            return Err(Broken(format!("a callback goes on, and its batch is deleted: {job:?}")));
+        };
         let unmet = job.failure.as_ref().is_some_and(|failure| failure.cause == Cause::Unmet);
         if job.ended_at().is_some() && !unmet {
             return Ok(());
@@ -131,24 +162,36 @@ impl World {
 
     /// Somebody makes a batch, as the API does it. Without an answer, it is repeated.
     pub(super) fn make_batch(&mut self, asked: AskedBatch) -> Result<(), Broken> {
-        let (now, new) = (self.told(), asked.clone());
-        let done = self.ask(move |rows| {
+        let (now, new, policies) = (self.told(), asked.clone(), self.policies.clone());
+        let done = self.ask_for(move |rows| {
             if rows.batch(new.id)?.is_some() {
                 return Ok(());
             }
             let mut batch = Batch::new(new.id, rows.last_batch_number()? + 1, String::new(), 0, now);
+            let mut brings: BTreeMap<&QueueName, u64> = BTreeMap::new();
+            for (_, job) in &new.callbacks {
+                *brings.entry(&job.queue).or_default() += 1;
+            }
+            for (queue, callbacks) in brings {
+                room::check(rows, &policies, queue, callbacks)?;
+            }
             for (when, job) in new.callbacks {
                 let job = Job::new(job, now).called_by(&batch, when);
                 rows.put_content(job.id, Content::Args, args_of(job.id).as_bytes())?;
                 rows.put_jobs(std::slice::from_ref(&job))?;
                 batch.callbacks.insert(when, job.id);
             }
-            rows.put_batch(&batch)
+            Ok(rows.put_batch(&batch)?)
         })?;
-        match done {
+        let refused = self.refused(&done)?;
+        match done.and_then(Result::ok) {
             Some(()) => {
                 self.trace.say(self.now, format_args!("batch {} is made", asked.id));
                 asked.callbacks.iter().for_each(|(_, job)| self.ledger.enqueued(job.id));
+            }
+            None if self.gives_up(refused) => {
+                self.ledger.batches.gone.insert(asked.id);
+                asked.callbacks.iter().for_each(|(_, job)| self.ledger.deletions.is_never(job.id));
             }
             None => self.after(Duration::from_secs(3), Event::MakeBatch(Box::new(asked))),
         }
@@ -175,6 +218,7 @@ impl World {
                     self.trace.count("batches cancelled");
                 }
             }
+            None if self.ledger.batches.is_gone(id) => {}
             None => self.after(Duration::from_secs(3), Event::AskBatch { id, cancel }),
         }
         Ok(())
@@ -188,8 +232,25 @@ impl World {
 
     /// Checks batches, after all of their jobs.
     pub(super) fn check_batches(&mut self, batches: BTreeMap<BatchId, Batch>) -> Result<(), Broken> {
+        let over: Vec<Batch> = self
+            .ledger
+            .batches
+            .rows
+            .values()
+            .filter(|batch| !batches.contains_key(&batch.id))
+            .cloned()
+            .collect();
+        for batch in over {
+            self.check_batch_is_over(&batch)?;
+            self.ledger.batches.rows.remove(&batch.id);
+            self.ledger.batches.gone.insert(batch.id);
+            self.trace.count("batches pruned");
+        }
         for (id, batch) in batches {
             let mut counted = Batch::new(id, 0, String::new(), 0, self.now);
+            for phase in self.ledger.batches.deleted.get(&id).into_iter().flatten() {
+                counted.count(None, Some(*phase));
+            }
             for job in self.ledger.jobs().filter(|job| job.links.batch == Some(id)) {
                 counted.count(None, Some(job.phase()));
             }
@@ -203,11 +264,10 @@ impl World {
         let batches = &self.ledger.batches;
         let open = batches.rows.values().find(|batch| batch.ended_at.is_none());
         ensure(open.is_none(), || format!("{open:?} never ends"))?;
-        let failed = batches.rows.values().filter(|batch| batch.failed_at.is_some()).count();
         for (what, number) in [
-            ("batches that ended", batches.rows.len()),
-            ("batches that failed", failed),
-            ("callbacks that ran", batches.ran as usize),
+            ("batches that ended", batches.ended),
+            ("batches that failed", batches.failed),
+            ("callbacks that ran", batches.ran),
         ] {
             for _ in 0..number {
                 self.trace.count(what);

@@ -8,13 +8,15 @@ use midge_core::{Ending, Job, JobState, Lane, Machine, MachineState, ModuleRow, 
 use midge_protocol::exchange::{Grant, Outcome};
 use midge_protocol::job::{AttemptView, Backoff, Cause, Failure};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Timestamp, limits};
+use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp, limits};
 use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::after::{After, Asked};
 use super::batches::Batches;
+use super::deletes::Deletions;
 use super::host::{Key, log_text, words};
 use super::people::POISON;
+use super::room::Arrivals;
 use super::schedules::Ticked;
 use super::unique::Singles;
 use super::world::World;
@@ -58,6 +60,7 @@ pub(super) struct Ledger {
     pub(super) ticked: Ticked,
     pub(super) after: After,
     pub(super) batches: Batches,
+    pub(super) deletions: Deletions,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
     /// When each was last heard of, whatever clock the server has; and when the server began.
@@ -80,6 +83,14 @@ impl Ledger {
     /// An enqueue was answered: the job must be there from now on.
     pub(super) fn enqueued(&mut self, id: JobId) {
         self.enqueued.insert(id);
+    }
+
+    /// A job is deleted: if it comes again, it is a new one.
+    pub(super) fn forget(&mut self, id: JobId) {
+        self.known.remove(&id);
+        self.enqueued.remove(&id);
+        self.crashes.remove(&id);
+        self.allowances.remove(&id);
     }
 
     /// The server begins to listen.
@@ -163,6 +174,10 @@ impl Ledger {
 
     pub(super) fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.known.values().map(|(job, _)| job)
+    }
+
+    pub(super) fn job(&self, id: JobId) -> Option<&Job> {
+        self.known.get(&id).map(|(job, _)| job)
     }
 
     /// Returns a job that has not ended.
@@ -445,6 +460,9 @@ impl World {
             .look(|rows| Ok((rows.jobs_listed(&JobSearch::default(), usize::MAX)?, rows.machines()?)));
         let jobs: Vec<Job> = jobs.into_iter().map(|job| job.expect("rows in memory can be read")).collect();
         let there: BTreeSet<JobId> = jobs.iter().map(|job| job.id).collect();
+        let told = self.told();
+        let deleted = self.ledger.check_deleted(&there, &self.policies, told)?;
+        self.check_nothing_is_left(deleted)?;
         if let Some(lost) = self.ledger.enqueued.iter().find(|id| !there.contains(id)) {
             return Err(Broken(format!("{lost} is lost")));
         }
@@ -466,22 +484,22 @@ impl World {
             }
             Ok(queues)
         });
-        let told = self.told();
         let (modules, served) = (self.store.look(|rows| rows.modules()), self.served());
         rows.iter().for_each(|row| self.ledger.after.note(&row.job));
         let batches = self.batches();
+        let held = |module: &ModuleName| {
+            ModuleRow::hold(modules.get(module), served.contains(module), told).is_some()
+        };
+        let mut arrivals = Arrivals::default();
         for row in rows {
             let known = self.ledger.known.get(&row.job.id).map(|(before, _)| before);
             let by_hand = self.ledger.retried.contains(&row.job.id);
             self.ledger.batches.check_callback(known, &row.job, by_hand, &batches)?;
             let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
             if row.job.attempt > before {
-                let hold =
-                    ModuleRow::hold(modules.get(&row.job.module), served.contains(&row.job.module), told);
-                ensure(hold.is_none(), || {
-                    format!("{} began, and its module does not: {hold:?}", row.job.id)
-                })?;
+                ensure(!held(&row.job.module), || format!("{} began, and its module does not", row.job.id))?;
             }
+            arrivals.note(known, &row.job);
             if row.job.phase() == Phase::Held {
                 self.trace.count("jobs that were held");
             }
@@ -492,6 +510,7 @@ impl World {
             self.ledger.check_silence(&row.job, &row.attempts, self.now)?;
             self.ledger.check_job(row)?;
         }
+        self.ledger.check_arrivals(&arrivals, &self.policies)?;
         for (name, (_, lanes)) in &queues {
             let policy = self.policies.get(name).cloned().unwrap_or_default();
             self.ledger.check_queue(name, &policy, lanes)?;

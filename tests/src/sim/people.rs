@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{JobEvent, Links, ModuleRow, NewJob, QueueRow};
+use midge_core::{JobEvent, Links, ModuleRow, NewJob, QueueRow, needs_room};
 use midge_protocol::api::Pause;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
 use midge_protocol::manifest::{QueuePolicy, Rate, Wait};
@@ -14,8 +14,9 @@ use midge_store::{Rows, StoreError};
 use super::after::{self, Asked, Put};
 use super::chance::Chance;
 use super::ledger::Broken;
+use super::room::Then;
 use super::world::{Event, World};
-use super::{schedules, unique};
+use super::{deletes, room, schedules, unique};
 
 /// A module that some images are without.
 const GONE_AT_TIMES: &str = "at_times";
@@ -28,6 +29,9 @@ pub(super) enum Paused {
     Queue(QueueName),
     Module(ModuleName),
 }
+
+/// So long ago some jobs are due when they are enqueued.
+const DUE_BEFORE_MS: u64 = 4 * 3_600_000;
 
 /// The module whose guest takes its Machine down.
 pub(super) const POISON: &str = "poison";
@@ -58,7 +62,10 @@ fn limited(policy: QueuePolicy, chance: &mut Chance) -> QueuePolicy {
     let rate = |jobs: u32, burst: u32| Rate { jobs, per_ms: 10_000, burst };
     let rates =
         [some(20).map(|jobs| rate(jobs + 4, jobs.div_ceil(3))), some(9).map(|jobs| rate(jobs + 1, jobs))];
-    QueuePolicy { max_running, max_running_per_key, rate: rates[0], rate_per_key: rates[1], ..policy }
+    let max_jobs = some(6).map_or(policy.max_jobs, u64::from);
+    let keep = deletes::draw_keep(chance);
+    let [rate, rate_per_key] = rates;
+    QueuePolicy { max_running, max_running_per_key, rate, rate_per_key, max_jobs, keep, ..policy }
 }
 
 /// Draws how many Machines the server may have: often fewer than there are queues, and than its queues may have.
@@ -123,6 +130,10 @@ impl World {
                 let retried = at + self.chance.millis(0, 30_000);
                 self.after(retried, Event::Ask { job: new.job.id, retry: true });
             }
+            if self.chance.below(10) == 0 {
+                let deleted = at + self.chance.millis(0, 60_000);
+                self.after(deleted, Event::Delete { job: new.job.id });
+            }
             self.after(at, Event::Enqueue(Box::new(new)));
         }
         let modules = MODULES.map(|name| Paused::Module(module(name)));
@@ -155,8 +166,12 @@ impl World {
             false => MODULES[self.chance.below(2) as usize],
         };
         let retry = self.draw_retry();
-        let delay = if self.chance.below(4) == 0 { self.chance.millis(0, 60_000) } else { Duration::ZERO };
-        let due = self.now.after(delay);
+        let due = match self.chance.below(8) {
+            0 | 1 => enqueued_at.after(self.chance.millis(0, 60_000)),
+            // It was to be enqueued long ago: longer than a few steps of priority are worth.
+            2 => enqueued_at.before(self.chance.millis(0, DUE_BEFORE_MS)),
+            _ => enqueued_at,
+        };
         NewJob {
             id: JobId::from_bytes(bytes),
             module: module(name),
@@ -298,14 +313,15 @@ impl World {
         let (now, id) = (self.told(), new.job.id);
         self.ledger.singles.asked(&new.job);
         self.ledger.asks_after(&mut new);
-        let asked = new.clone();
-        let done = self.ask(move |rows| {
+        let (asked, policies) = (new.clone(), self.policies.clone());
+        let done = self.ask_for(move |rows| {
             if rows.jobs(&[id])?.pop().flatten().is_some() {
                 return Ok(None);
             }
-            after::put(rows, asked, now).map(Some)
+            after::put(rows, asked, &policies, now).map(Some)
         })?;
-        match done {
+        let refused = self.refused(&done)?;
+        match done.and_then(Result::ok) {
             Some(Some(Put { met: Some((there, conflict)), .. })) => {
                 self.trace.say(self.now, format_args!("{id} is not enqueued: {there} is {conflict}"));
                 self.trace.count("unique jobs that met another");
@@ -318,8 +334,18 @@ impl World {
                 self.trace.say(self.now, format_args!("{id} is enqueued in {}", new.job.queue));
                 self.ledger.enqueued(id);
             }
+            None if self.gives_up(refused) => {
+                self.trace.say(self.now, format_args!("{id} is given up"));
+                self.trace.count("enqueues that were given up");
+                self.ledger.deletions.is_never(id);
+            }
             // Perhaps one that it is to run after is not there yet.
-            None => self.after(Duration::from_secs(3), Event::Enqueue(Box::new(new))),
+            None => {
+                if refused == Then::Alone {
+                    new.job.links.batch = None;
+                }
+                self.after(Duration::from_secs(3), Event::Enqueue(Box::new(new)));
+            }
         }
         Ok(())
     }
@@ -329,14 +355,20 @@ impl World {
         let now = self.told();
         let event = if retry { JobEvent::RetryAsked } else { JobEvent::CancelAsked };
         self.ledger.retried = retry.then_some(id).into_iter().collect();
-        let changed = self.ask(move |rows| {
+        let policies = self.policies.clone();
+        let changed = self.ask_for(move |rows| {
             let Some(job) = rows.jobs(&[id])?.pop().flatten() else { return Ok(false) };
             let Ok(change) = job.apply(event, now) else { return Ok(false) };
+            if needs_room(&job, &change.job) {
+                room::check(rows, &policies, &job.queue, 1)?;
+            }
             rows.put_jobs(std::slice::from_ref(&change.job))?;
             // The dispatcher tells those that wait for it.
             Ok(true)
         })?;
         self.ledger.retried.clear();
+        self.refused(&changed)?;
+        let changed = changed.and_then(Result::ok);
         if let (true, Some(true)) = (retry, changed) {
             self.ledger.has_new_allowance(id);
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Polled, Poll, Waker};
+use std::time::Duration;
 
 use midge_core::exchange::Parked;
 use midge_core::{Found, Rounds};
@@ -15,8 +16,8 @@ use midge_protocol::manifest::{self, Manifest, ModuleEntry, ServerPolicy};
 use midge_protocol::{QueueName, Timestamp, limits};
 use midge_server::dispatcher::{self, Act, Decided};
 use midge_server::exchange::{self, ExchangeError, Exchanged};
-use midge_server::{Catalog, Fork};
-use midge_store::{Store, StoreError};
+use midge_server::{Catalog, Fork, ServiceError};
+use midge_store::{Rows, Store, StoreError};
 
 use super::faults::Fault;
 use super::host::key;
@@ -114,6 +115,7 @@ impl World {
         });
         self.next_round();
         self.sweep_goes_on();
+        self.after(Duration::ZERO, Event::Prune { epoch: self.epoch });
     }
 
     /// The process ends without a word. Only the store is left.
@@ -452,18 +454,26 @@ impl World {
     /// Does what the API does for people: in one transaction. Returns nothing where the server or the store is away.
     pub(super) fn ask<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut dyn midge_store::Rows) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&mut dyn Rows) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<Option<T>, Broken> {
+        Ok(self.ask_for(|rows| Ok(work(rows)?))?.and_then(Result::ok))
+    }
+
+    /// Does what the API does for people, as [`World::ask`], where the API may refuse it.
+    pub(super) fn ask_for<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut dyn Rows) -> Result<T, ServiceError> + Send + 'static,
+    ) -> Result<Option<Result<T, ServiceError>>, Broken> {
         if self.server.is_none() {
             return Ok(None);
         }
         let store: &dyn Store = &*self.store;
-        let done = at_once(midge_store::write(store, work)).ok();
+        let done = at_once(midge_store::write(store, work));
         self.check()?;
-        if done.is_some() {
+        if done.is_ok() {
             self.hint();
         }
-        Ok(done)
+        Ok(Some(done).filter(|done| !matches!(done, Err(ServiceError::Store(_)))))
     }
 }
 

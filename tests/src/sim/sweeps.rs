@@ -68,6 +68,9 @@ impl World {
         let search = JobSearch { before: None, ..JobSearch::of(&next.view.filter, now) };
         let fits = self.ledger.jobs().filter(|job| search.matches(job)).map(|job| job.id);
         self.ledger.retried = fits.filter(|_| retries).collect();
+        if next.view.action == Action::Delete {
+            self.sweep_may_delete(&next.view.filter, next.view.started_at, now);
+        }
         let catalog = self.catalog();
         let store = self.store.clone();
         let swept = at_once(dispatcher::sweep_step(&*store, &catalog, now));
@@ -78,15 +81,20 @@ impl World {
         }
         self.check()?;
         self.ledger.retried.clear();
+        self.ledger.deletions.asked.clear();
+        self.check_sweep_had_no_room(&next.view)?;
         match swept {
             Ok(Some(swept)) => {
                 let ids: Vec<_> = swept.changed.iter().map(|job| job.id).collect();
                 let of = format_args!("{} of sweep {}: {ids:?}", next.view.action, next.view.id);
                 self.trace.say(self.now, of);
+                for _ in &swept.deleted {
+                    self.trace.count("jobs deleted by sweeps");
+                }
                 for _ in &swept.changed {
                     self.trace.count("jobs that were swept");
                 }
-                if !swept.changed.is_empty() {
+                if !swept.changed.is_empty() || !swept.deleted.is_empty() {
                     self.hint();
                 }
                 self.sweep_goes_on();
@@ -117,7 +125,8 @@ impl World {
     }
 
     fn draw_action(&mut self) -> Action {
-        match self.chance.below(6) {
+        match self.chance.below(7) {
+            6 => Action::Delete,
             0 | 1 => Action::Retry,
             2 => Action::Cancel,
             3 => Action::Priority(self.chance.below(7) as i8 - 3),

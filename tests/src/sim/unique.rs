@@ -70,6 +70,12 @@ impl Singles {
         }
     }
 
+    /// A job was deleted, and keeps nobody out any more.
+    pub(super) fn deleted(&mut self, job: JobId) {
+        self.holds.remove(&job);
+        self.seen.remove(&job);
+    }
+
     /// Checks that there is no second job of any key, beside those whose time was over.
     pub(super) fn check(&mut self, now: Timestamp) -> Result<(), Broken> {
         let mut holders: BTreeMap<UniqueKey, JobId> = BTreeMap::new();

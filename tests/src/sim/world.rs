@@ -8,8 +8,8 @@ use midge_machines::SeenExit;
 use midge_protocol::exchange::{Answer, AttemptRef, Outcome, Request};
 use midge_protocol::manifest::{QueuePolicy, ScheduleEntry};
 use midge_protocol::{BatchId, BootId, JobId, MachineId, QueueName, ScheduleName, Timestamp};
-use midge_server::Catalog;
 use midge_server::exchange::Denied;
+use midge_server::{Catalog, Retention};
 
 use super::after::Asked;
 use super::api::Api;
@@ -17,6 +17,7 @@ use super::batches::AskedBatch;
 use super::calls::{Answered, Call, Calls};
 use super::chance::{Chance, Faults};
 use super::clock::SimClock;
+use super::deletes;
 use super::faults::{Fault, Remembered};
 use super::host::{Host, Key};
 use super::ledger::{Broken, Ledger};
@@ -39,6 +40,8 @@ pub(super) enum Event {
     Drain,
     Sweep,
     SweepStep { epoch: u64 },
+    Delete { job: JobId },
+    Prune { epoch: u64 },
     MakeBatch(Box<AskedBatch>),
     AskBatch { id: BatchId, cancel: bool },
     Deploy,
@@ -113,6 +116,8 @@ pub(super) struct World {
     pub(super) generation: u64,
     /// What is deployed, as it was made last.
     pub(super) catalog_made: Option<(MadeOf, Arc<Catalog>)>,
+    /// How long ended jobs are kept, where their queue does not say.
+    pub(super) retention: Retention,
     pub(super) ledger: Ledger,
 }
 
@@ -144,6 +149,7 @@ impl World {
             epoch: 0,
             generation: 1,
             catalog_made: None,
+            retention: deletes::draw_retention(&mut chance),
             ledger: Ledger::default(),
             chance,
         }
@@ -200,6 +206,8 @@ impl World {
             Event::Drain => return self.drain_a_machine(),
             Event::Sweep => return self.sweep(),
             Event::SweepStep { epoch } => return self.sweep_step(epoch),
+            Event::Delete { job } => return self.delete(job),
+            Event::Prune { epoch } => return self.prune(epoch),
             Event::MakeBatch(asked) => return self.make_batch(*asked),
             Event::AskBatch { id, cancel } => return self.ask_of_batch(id, cancel),
             Event::Deploy => self.deploy(),
