@@ -119,7 +119,7 @@ impl Checks {
         let missing: Vec<MissingImport> = imports
             .filter_map(|(module, name, entity)| {
                 let hint = self.problem(types, module, name, entity)?;
-                Some(MissingImport { name: format!("{}.{}", shown::name(module), shown::name(name)), hint })
+                Some(MissingImport { name: format!("{}.{}", shown::cut(module), shown::cut(name)), hint })
             })
             .collect();
         if missing.is_empty() { Ok(()) } else { Err(WasmError::Imports(missing)) }
@@ -137,7 +137,7 @@ impl Checks {
         match self.offered.get(&(module.to_owned(), name.to_owned())) {
             Some(offered) if *offered == wanted => None,
             Some(offered) => {
-                let wanted = shown::name(&wanted);
+                let wanted = shown::cut(&wanted);
                 Some(Some(format!("`{name}` is imported as `{wanted}`, but it is `{offered}`")))
             }
             None => Some(self.hint(module, name)),
@@ -160,7 +160,7 @@ impl Checks {
             return Some(format!("jobs have one thread: build it for {GUEST_TARGET} (not -threads)"));
         }
         if module == "env" {
-            let name = shown::name(name);
+            let name = shown::cut(name);
             return Some(format!(
                 "`{name}` is a symbol that no library defined when it was linked, or a function of another host"
             ));

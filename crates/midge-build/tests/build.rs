@@ -199,7 +199,7 @@ fn of_an_import_with_a_long_name_no_more_is_told_than_people_read() {
         );
         folder.wasm("a", &wasm);
         let error = folder.build().unwrap_err().to_string();
-        assert!(error.len() < 1_000 && error.contains("... (100000 bytes)"), "{}", error.len());
+        assert!(error.len() < 1_000 && error.contains("..."), "{}", error.len());
     }
 }
 

@@ -144,7 +144,7 @@ fn trapped(error: &wasmtime::Error, guest: &mut Guest) -> Failure {
     };
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
         let named = backtrace.frames().iter().filter_map(|frame| frame.func_name()).take(FRAMES_NAMED);
-        let names: Vec<String> = named.map(shown::name).collect();
+        let names: Vec<String> = named.map(shown::cut).collect();
         if !names.is_empty() {
             what = format!("{what} in {}", names.join(", called by "));
         }

@@ -227,8 +227,8 @@ fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
             Ok(given) => {
                 let (wanted, given) = (type_text(&import.ty()), type_text(&given.ty(&store)));
                 if wanted != given {
-                    let (module, name) = (shown::name(import.module()), shown::name(import.name()));
-                    let (wanted, given) = (shown::name(&wanted), shown::name(&given));
+                    let (module, name) = (shown::cut(import.module()), shown::cut(import.name()));
+                    let (wanted, given) = (shown::cut(&wanted), shown::cut(&given));
                     return Err(Unfit::WrongImport { module, name, wanted, given });
                 }
             }
@@ -240,7 +240,7 @@ fn check_imports(linker: &Linker<Guest>, module: &Module) -> Result<(), Unfit> {
 fn unknown(linker: &Linker<Guest>, store: &mut Store<Guest>, module: &str, name: &str) -> Unfit {
     let names: Vec<&str> = linker.iter(store).filter(|(m, ..)| *m == module).map(|(_, n, _)| n).collect();
     let nearest = midge_protocol::nearest(name, names).map(str::to_owned);
-    Unfit::UnknownImport { module: shown::name(module), name: shown::name(name), nearest }
+    Unfit::UnknownImport { module: shown::cut(module), name: shown::cut(name), nearest }
 }
 
 fn type_text(ty: &ExternType) -> String {

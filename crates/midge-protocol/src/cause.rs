@@ -199,7 +199,7 @@ mod tests {
         let says = |word: &str| Cause::tried_again(word).unwrap_err().to_string();
         assert!(says("over_tiem").ends_with("did you mean `over_time`?"));
         assert!(says("A B").starts_with("`A B` is no cause"), "{}", says("A B"));
-        assert!(says(&"x".repeat(500)).contains(&format!("`{}...` is", "x".repeat(64))));
+        assert!(says(&"x".repeat(500)).contains(&format!("`{}...` is", "x".repeat(100))));
         for word in ["refused", "snoozed", "handed_back", "machine_lost", "cancelled", "expired", "", "error"]
         {
             assert!(says(word).contains("use exit, trap, "), "{}", says(word));

@@ -473,11 +473,7 @@ mod tests {
     #[test]
     fn a_text_that_is_too_long_is_said_to_be() {
         let tag = Tag::new("x".repeat(65)).unwrap_err().to_string();
-        let shown = "x".repeat(64);
-        assert!(
-            tag.starts_with(&format!("`{shown}...` is not a tag, since it has 65 bytes: use 1 to 64")),
-            "{tag}"
-        );
+        assert!(tag.contains("x` is not a tag, since it has 65 bytes: use 1 to 64"), "{tag}");
         // Few characters may be many bytes.
         let tag = Tag::new("é".repeat(33)).unwrap_err().to_string();
         assert!(tag.contains("é` is not a tag, since it has 66 bytes"), "{tag}");

@@ -41,7 +41,7 @@ pub enum InvalidLabels {
     /// A name of meta is none.
     #[error(
         "`meta` has the name `{}`, of {} bytes: use 1 to {} bytes of text that can be seen, with no space at its ends",
-        shown::line(&shown::cut(.0)),
+        shown::cut(.0),
         .0.len(),
         limits::TAG_BYTES_MAX
     )]
@@ -137,7 +137,7 @@ pub(crate) fn read_meta<'de, D: Deserializer<'de>>(meta: D) -> Result<BTreeMap<S
                 // An empty name and text count, too: there is no end of them.
                 bytes += (name.len() + text.len()).max(1);
                 if meta.contains_key(&name) {
-                    return Err(A::Error::custom(format!("`{}` is there twice", shown::name(&name))));
+                    return Err(A::Error::custom(format!("`{}` is there twice", shown::cut(&name))));
                 }
                 meta.insert(name, text);
             }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::job::{AttemptView, JobView, Progress};
-use crate::{AttemptNumber, JobId};
+use crate::{AttemptNumber, JobId, shown};
 
 /// One thing that a follower of a job is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -212,7 +212,7 @@ impl FromStr for Position {
             let stage = stage(parts.next())?;
             parts.next().is_none().then_some(Position { attempt, offset, stage })
         };
-        read().ok_or_else(|| InvalidPosition(text.chars().take(40).collect()))
+        read().ok_or_else(|| InvalidPosition(shown::cut(text)))
     }
 }
 

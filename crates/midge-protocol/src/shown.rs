@@ -6,10 +6,8 @@ use std::borrow::Cow;
 
 /// Stands where something was that does not belong into shown text.
 const INSTEAD: char = char::REPLACEMENT_CHARACTER;
-/// Names are cut to this: a message has room for several.
-const NAME_BYTES_MAX: usize = 100;
-/// What an error quotes of a text is cut to this: what was meant is seen by then.
-const GIVEN_CHARS_MAX: usize = 64;
+/// What a message quotes is cut to this: what was meant is seen by then, and there is room for several.
+const QUOTED_BYTES_MAX: usize = 100;
 
 /// Returns text of several lines as it may be shown: a line's end and a tab stay.
 ///
@@ -64,18 +62,11 @@ pub fn first_unseen(text: &str) -> Option<(usize, char)> {
     text.char_indices().find(|(_, c)| !is_shown(*c, last.replace(*c)) || matches!(c, '\n' | '\t'))
 }
 
-/// Returns a name that a module brings, such as that of an import, as [`line()`] does, cut to what a message can hold.
-pub fn name(name: &str) -> String {
-    let kept = line(&name[..name.floor_char_boundary(NAME_BYTES_MAX)]).into_owned();
-    if name.len() > NAME_BYTES_MAX { format!("{kept}... ({} bytes)", name.len()) } else { kept }
-}
-
-/// Returns a text that somebody gave for an error to quote: cut after 64 characters, with three dots where it was.
-pub fn cut(given: &str) -> String {
-    match given.char_indices().nth(GIVEN_CHARS_MAX) {
-        Some((end, _)) => format!("{}...", &given[..end]),
-        None => given.to_owned(),
-    }
+/// Returns a text of somebody else's for a message to quote, such as what was given or a name that a module brings: as
+/// [`line()`] does, cut after 100 bytes, with three dots where it was.
+pub fn cut(text: &str) -> String {
+    let kept = line(&text[..text.floor_char_boundary(QUOTED_BYTES_MAX)]).into_owned();
+    if text.len() > QUOTED_BYTES_MAX { format!("{kept}...") } else { kept }
 }
 
 /// Returns bytes of text as [`text`] does. What is no UTF-8 becomes `\u{fffd}`, too.
@@ -174,17 +165,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_shown_as_it_is_but_for_what_a_message_cannot_hold() {
-        assert_eq!(name("fd_write"), "fd_write");
-        assert_eq!(name("a\u{1b}[31m\r\n"), "a\u{fffd}[31m ");
-        let long = "é".repeat(50_000);
-        assert_eq!(name(&long), format!("{}... (100000 bytes)", "é".repeat(50)));
-    }
-
-    #[test]
-    fn what_an_error_quotes_is_seen_to_be_cut() {
-        assert_eq!(cut(&"é".repeat(64)), "é".repeat(64));
-        assert_eq!(cut(&"é".repeat(65)), format!("{}...", "é".repeat(64)));
+    fn what_a_message_quotes_is_a_line_and_is_seen_to_be_cut() {
+        assert_eq!(cut("fd_write"), "fd_write");
+        assert_eq!(cut("a\u{1b}[31m\r\n"), "a\u{fffd}[31m ");
+        assert_eq!(cut(&"é".repeat(50)), "é".repeat(50));
+        assert_eq!(cut(&"é".repeat(51)), format!("{}...", "é".repeat(50)));
+        assert_eq!(cut(&format!("a{}", "é".repeat(50_000))), format!("a{}...", "é".repeat(49)));
     }
 
     #[test]

@@ -14,11 +14,11 @@ const GRACE: &str = "MIDGE_GRACE";
 pub fn check_env_name(name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if name.is_empty() || !name.chars().all(plain) || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(format!("`{}` is not a name for env: use letters, digits and `_`", shown::name(name)));
+        return Err(format!("`{}` is not a name for env: use letters, digits and `_`", shown::cut(name)));
     }
     // Among them is the Machine's secret, which a guest must never see.
     if name.starts_with("MIDGE_") {
-        return Err(format!("`{}`: names that begin with MIDGE_ are midge's own", shown::name(name)));
+        return Err(format!("`{}`: names that begin with MIDGE_ are midge's own", shown::cut(name)));
     }
     Ok(())
 }
@@ -64,12 +64,12 @@ pub fn check_folder(path: &str) -> Result<(), String> {
         return Err(format!("a path of {} bytes: {} is the most", path.len(), limits::PATH_BYTES_MAX));
     }
     if shown::line(path) != path {
-        return Err(format!("`{}` holds a character that cannot be seen: leave it out", shown::name(path)));
+        return Err(format!("`{}` holds a character that cannot be seen: leave it out", shown::cut(path)));
     }
     if !is_plain {
         return Err(format!(
             "`{}` is not a path such as `/srv/data`: it begins with `/`, does not end with one, and has no `.`, `..` or `//`",
-            shown::name(path)
+            shown::cut(path)
         ));
     }
     Ok(())
