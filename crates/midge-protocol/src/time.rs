@@ -79,6 +79,14 @@ pub enum InvalidTime {
         last = Timestamp::LATEST
     )]
     NoTime(String),
+    /// It is a day, and no time of it.
+    #[error(
+        "`{0}` is a day and no time: say the hour too, and its offset from UTC, such as {0}T08:00:00Z or {0}T08:00:00+01:00"
+    )]
+    Day(String),
+    /// It is a time of whatever clock.
+    #[error("`{0}` does not say its offset from UTC: use {0}Z where it is UTC, or such as {0}+01:00")]
+    NoOffset(String),
     /// It is one, and sooner or later than midge can tell.
     #[error(
         "`{0}` {words}: use one from {first} to {last}",
@@ -97,6 +105,14 @@ impl InvalidTime {
     pub fn is_out_of_bounds(text: &str) -> bool {
         text.contains(OUT_OF_BOUNDS)
     }
+}
+
+/// A text that lacks its offset only is no longer than this: a time to the nanosecond.
+const LENGTH_MAX: usize = "2030-01-31T08:00:00.000000000".len();
+
+/// Returns whether a text with what it lacks would be a time.
+fn would_be_one(text: &str) -> bool {
+    text.parse::<jiff::Timestamp>().is_ok()
 }
 
 /// Returns whether a clock can be that far from UTC: RFC 3339 has hours up to 23 and minutes up to 59.
@@ -146,6 +162,12 @@ impl std::str::FromStr for Timestamp {
             Some(_) => Err(InvalidTime::OutOfBounds(given())),
             None if has_offset_of_a_clock(text) && is_of_a_far_year(text) => {
                 Err(InvalidTime::OutOfBounds(given()))
+            }
+            None if text.len() <= LENGTH_MAX && would_be_one(&format!("{text}T00:00:00Z")) => {
+                Err(InvalidTime::Day(given()))
+            }
+            None if text.len() <= LENGTH_MAX && would_be_one(&format!("{text}Z")) => {
+                Err(InvalidTime::NoOffset(given()))
             }
             None => Err(InvalidTime::NoTime(given())),
         }
@@ -248,6 +270,27 @@ mod tests {
         assert!(
             "12345-01-31T08:00:00+25:00".parse::<Timestamp>().unwrap_err().to_string().contains("not a time")
         );
+    }
+
+    #[test]
+    fn a_time_without_its_hour_or_its_offset_says_what_it_lacks() {
+        let error = |text: &str| text.parse::<Timestamp>().unwrap_err().to_string();
+        let day = error("2026-11-27");
+        assert!(day.starts_with("`2026-11-27` is a day and no time"), "{day}");
+        assert!(day.ends_with("such as 2026-11-27T08:00:00Z or 2026-11-27T08:00:00+01:00"), "{day}");
+        for text in ["2026-11-27T08:00:00", "2026-11-27 08:00", "2026-11-27T08:00:00.000000001"] {
+            let error = error(text);
+            let says = format!(
+                "does not say its offset from UTC: use {text}Z where it is UTC, or such as {text}+01:00"
+            );
+            assert!(error.ends_with(&says), "{error}");
+            for whole in [format!("{text}Z"), format!("{text}+01:00")] {
+                assert!(whole.parse::<Timestamp>().is_ok(), "{whole}");
+            }
+        }
+        for text in ["2026-02-30", "2026", "2026-11-27T25:00:00"] {
+            assert!(error(text).contains("is not a time like"), "{text}");
+        }
     }
 
     #[test]

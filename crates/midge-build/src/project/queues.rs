@@ -14,6 +14,9 @@ use super::units::{duration, show_duration};
 const SIZES: [(&str, &[u64], u64, u64); 2] =
     [("shared", &[1, 2, 4, 6, 8], 256, 2048), ("performance", &[1, 2, 4, 6, 8, 10, 12, 14, 16], 2048, 8192)];
 const MEMORY_STEP_MIB: u64 = 256;
+/// What a rate and a size look like, for who wrote something else.
+const RATE_SUCH_AS: &str = "{ jobs = 10, per = \"1s\" }";
+const SIZE_SUCH_AS: &str = "{ cpus = 2, memory_mib = 1024 }";
 
 pub(super) fn server(section: &Section<'_>) -> Result<ServerPolicy, ConfigError> {
     section.only(&["max_machines", "only_declared_queues"])?;
@@ -75,7 +78,10 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
             cancelled_ms: kept(section, "keep_cancelled")?,
             discarded_ms: kept(section, "keep_discarded")?,
         },
-        size: size(&section.section("size")?)?,
+        size: match section.inline("size", SIZE_SUCH_AS)? {
+            Some(section) => size(&section)?,
+            None => MachineSize::default(),
+        },
     };
     let places_set = section.number("jobs_per_machine", 0..=u64::MAX)?;
     if policy.single_use && places_set.is_some_and(|places| places > 1) {
@@ -103,10 +109,7 @@ fn kept(section: &Section<'_>, key: &str) -> Result<Option<u64>, ConfigError> {
 }
 
 fn rate(queue: &Section<'_>, key: &str) -> Result<Option<Rate>, ConfigError> {
-    if !queue.names().any(|name| name == key) {
-        return Ok(None);
-    }
-    let section = queue.section(key)?;
+    let Some(section) = queue.inline(key, RATE_SUCH_AS)? else { return Ok(None) };
     section.only(&["jobs", "per", "burst"])?;
     let jobs = section.number("jobs", 1..=u64::from(u32::MAX))?;
     let period =
@@ -114,9 +117,7 @@ fn rate(queue: &Section<'_>, key: &str) -> Result<Option<Rate>, ConfigError> {
     let per =
         section.parsed("per", "a duration such as \"1s\", \"5m\" or \"1h\", from 1ms to 720h", period)?;
     let (Some(jobs), Some(per)) = (jobs, per) else {
-        return Err(
-            section.wrong(format!("`{key}` needs `jobs` and `per`, such as {{ jobs = 10, per = \"1s\" }}"))
-        );
+        return Err(section.wrong(format!("`{key}` needs `jobs` and `per`, such as {RATE_SUCH_AS}")));
     };
     let per_ms = per.as_millis() as u64;
     let most = per_ms.saturating_mul(1_000);

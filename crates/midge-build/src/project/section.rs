@@ -82,6 +82,15 @@ impl<'a> Section<'a> {
         Ok(Section { source: self.source, name, table: Some(table), at: found.span().start })
     }
 
+    /// Returns the section under a key that is mostly written in one line, such as `such_as`; nothing where there is none.
+    pub(super) fn inline(&self, key: &str, such_as: &str) -> Result<Option<Section<'a>>, ConfigError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) if value.get_ref().as_table().is_some() => self.section(key).map(Some),
+            Some(value) => Err(self.expected(value, &format!("`{key}` must be such as {such_as}"))),
+        }
+    }
+
     pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, ConfigError> {
         self.read(key, "a string in quotes", |value| value.as_str())
     }

@@ -253,7 +253,15 @@ const MALFORMED: &[(&str, &str)] = &[
         "[queues.a]\nrate_per_key = { jobs = 2_000, per = \"1ms\" }",
         "2: `jobs` must be at most 1000 in that time: leave the rate out where there is none",
     ),
-    ("[queues.a]\nrate = 5", "2: `queues.a.rate` must be a section like [queues.a.rate], not `5`"),
+    ("[queues.a]\nrate = \"10/s\"", "2: `rate` must be such as { jobs = 10, per = \"1s\" }, not `\"10/s\"`"),
+    (
+        "[queues.a]\nrate_per_key = 5",
+        "2: `rate_per_key` must be such as { jobs = 10, per = \"1s\" }, not `5`",
+    ),
+    (
+        "[queues.a]\nsize = \"small\"",
+        "2: `size` must be such as { cpus = 2, memory_mib = 1024 }, not `\"small\"`",
+    ),
     (
         "[modules.a]\nwasm = \"a\"\nattempts_max = 3",
         "3: unknown key `attempts_max` in [modules.a]: did you mean `max_attempts`?",

@@ -1,6 +1,7 @@
 //! `midge build`: from midge.toml to compiled modules.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,7 +10,7 @@ use midge_cli::build::{Builder, project};
 use midge_cli::output::{dim, note, path, say, say_table};
 use midge_cli::table::Table;
 use midge_cli::words;
-use midge_protocol::manifest::Manifest;
+use midge_protocol::manifest::{Manifest, ModuleEntry};
 use midge_protocol::{ModuleName, shown};
 
 /// Build the modules that midge.toml lists
@@ -47,8 +48,25 @@ impl Args {
                 "`{name}` of module `{module}` is not in [env]: its Machine has to have it, as a secret of Fly"
             )));
         }
+        for (module, folder) in folders_not_here(&built.manifest.modules) {
+            note(dim(format_args!(
+                "folder {} of module `{module}` is not on this computer: the Machines of its jobs have to have it, or they fail \
+                 as `not_loadable`",
+                shown::cut(folder)
+            )));
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Returns the folders of Machines that guests see and that are not on this computer, whose Machines may be elsewhere.
+fn folders_not_here(
+    modules: &BTreeMap<ModuleName, ModuleEntry>,
+) -> impl Iterator<Item = (&ModuleName, &str)> {
+    let all = modules
+        .iter()
+        .flat_map(|(module, entry)| entry.dirs.values().map(move |folder| (module, folder.path.as_str())));
+    all.filter(|(_, path)| !Path::new(path).is_dir())
 }
 
 /// Returns the env that guests see only where their Machine has it from elsewhere.
@@ -70,4 +88,35 @@ fn table(built: &Built) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use midge_protocol::QueueName;
+    use midge_protocol::manifest::Folder;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_on_this_computer_is_told_with_its_module() {
+        let here = tempfile::tempdir().unwrap();
+        let gone = here.path().join("gone");
+        let folder = |path: &Path| Folder { path: path.display().to_string(), read_only: false };
+        let entry = ModuleEntry {
+            file: "send.cwasm".to_owned(),
+            size: 1,
+            sha256: String::new(),
+            xxh3: String::new(),
+            source_sha256: String::new(),
+            queue: QueueName::default_queue(),
+            limits: Default::default(),
+            retry: Default::default(),
+            env: Vec::new(),
+            dirs: [("/here".to_owned(), folder(here.path())), ("/gone".to_owned(), folder(&gone))].into(),
+        };
+        let name = ModuleName::new("send").unwrap();
+        let modules = BTreeMap::from([(name.clone(), entry)]);
+        let told: Vec<_> = folders_not_here(&modules).collect();
+        assert_eq!(told, [(&name, gone.to_str().unwrap())]);
+    }
 }

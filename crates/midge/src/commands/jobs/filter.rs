@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use midge_cli::words;
-use midge_client::Client;
+use midge_client::{Client, ClientError};
 use midge_protocol::api::{JobFilter, Sort};
 use midge_protocol::job::{Cause, State};
 use midge_protocol::{BatchId, Fingerprint, JobKey, ModuleName, QueueName, Tag, Timestamp, api};
@@ -114,6 +114,20 @@ pub(crate) async fn none_of(client: &Client, filter: &JobFilter) -> Result<Strin
             return Ok(no_jobs("queue", queue.as_str(), known.iter().map(|queue| queue.name.as_str())));
         }
     }
+    for named in [
+        match filter.batch {
+            Some(batch) => client.batch(batch).await.err(),
+            None => None,
+        },
+        match filter.failure {
+            Some(failure) => client.failure(failure).await.err(),
+            None => None,
+        },
+    ] {
+        if let Some(ClientError::Refused { error, .. }) = named {
+            return Ok(error.error);
+        }
+    }
     if let Some(Cause::Unknown(_)) = &filter.cause {
         let word = filter.cause.as_ref().map_or("", Cause::as_str);
         return Ok(no_jobs("known cause", word, Cause::KNOWN.iter().map(Cause::as_str)));
@@ -147,7 +161,7 @@ mod tests {
         let hour = words::now().since(time_or_ago("1h").unwrap());
         assert!(hour >= Duration::from_secs(3_600) && hour < Duration::from_secs(3_700));
         assert_eq!(time_or_ago("2030-01-31T08:00:00Z"), parse_time("2030-01-31T08:00:00Z"));
-        assert!(time_or_ago("2030-01-31").unwrap_err().contains("is not a time"));
+        assert!(time_or_ago("2030-01-31").unwrap_err().contains("is a day and no time"));
         let error = time_or_ago("yesterday").unwrap_err();
         assert!(error.contains("a duration") && error.contains("or a time"), "{error}");
     }
