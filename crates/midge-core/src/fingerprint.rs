@@ -1,6 +1,7 @@
 //! Which failures are alike: those of one module and cause whose messages say the same of different things.
 //!
-//! Of a message's first line, what differs from job to job is left out: numbers, ids, addresses, and what is quoted.
+//! Of a message's first line, what differs from job to job is left out: numbers, ids, addresses, paths, and what is quoted. Of
+//! a Rust program's panic the file in which it was is kept: what it says may be the same of two, such as of an `unwrap`.
 
 use midge_protocol::job::Failure;
 use midge_protocol::{Fingerprint, ModuleName};
@@ -9,6 +10,8 @@ use crate::job::NOT_TRIED_AGAIN;
 
 /// How much of a message is looked at: what is said at its beginning.
 const MESSAGE_BYTES_MAX: usize = 512;
+/// How much of the path of a file is kept: a package, its `src`, and the file.
+const FILE_PARTS_KEPT: usize = 3;
 /// Stands for what differs from job to job.
 const ANY: &str = "#";
 /// Stands for what is quoted.
@@ -30,8 +33,54 @@ pub(crate) fn fingerprint(module: &ModuleName, failure: &Failure) -> Fingerprint
 /// Returns the first line of a message without what differs from job to job.
 fn without_values(message: &str) -> String {
     let line = message.trim_start().lines().next().unwrap_or_default();
-    let mut rest = &line[..line.floor_char_boundary(MESSAGE_BYTES_MAX)];
-    let mut kept = String::with_capacity(rest.len());
+    let line = &line[..line.floor_char_boundary(MESSAGE_BYTES_MAX)];
+    let mut kept = String::with_capacity(line.len());
+    match panic(line) {
+        Some(Panic { before, file, after }) => {
+            keep(before, &mut kept);
+            keep_file(file, &mut kept);
+            // Its line and column are others with the next deploy.
+            kept.push(':');
+            kept.push_str(ANY);
+            keep(after, &mut kept);
+        }
+        None => keep(line, &mut kept),
+    }
+    kept.trim_end().to_owned()
+}
+
+/// A panic of a Rust program, as that or its job's SDK tells of it.
+struct Panic<'a> {
+    before: &'a str,
+    file: &'a str,
+    /// What follows the place.
+    after: &'a str,
+}
+
+/// Takes apart the first line of a panic: `panicked at src/main.rs:3:5: no such width`, with the thread before it or not.
+fn panic(line: &str) -> Option<Panic<'_>> {
+    const AT: &str = "panicked at ";
+    let at = line.find(AT).filter(|at| *at == 0 || line.starts_with("thread '"))? + AT.len();
+    let (before, rest) = line.split_at(at);
+    let end = rest.find(": ").or_else(|| rest.strip_suffix(':').map(str::len))?;
+    let (place, after) = rest.split_at(end);
+    let mut parts = place.rsplitn(3, ':');
+    let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
+    let is_place = is_number(parts.next()) && is_number(parts.next());
+    Some(Panic { before, file: parts.next().filter(|_| is_place)?, after })
+}
+
+/// Keeps the end of a path, which is the same on each computer that builds the program, without numbers and ids.
+fn keep_file(path: &str, kept: &mut String) {
+    let parts: Vec<&str> = path.split(['/', '\\']).filter(|part| !part.is_empty()).collect();
+    for (index, part) in parts[parts.len().saturating_sub(FILE_PARTS_KEPT)..].iter().enumerate() {
+        kept.push_str(if index > 0 { "/" } else { "" });
+        plain(part, kept);
+    }
+}
+
+/// Keeps a text without what differs from job to job.
+fn keep(mut rest: &str, kept: &mut String) {
     while let Some(first) = rest.chars().next() {
         let end = match first {
             '"' | '\'' | '`' => quoted(rest, first, kept.chars().next_back()),
@@ -50,14 +99,13 @@ fn without_values(message: &str) -> String {
             rest = &rest[first.len_utf8()..];
         } else if is_part(first) {
             let end = word_end(rest);
-            word(&rest[..end], &mut kept);
+            word(&rest[..end], kept);
             rest = &rest[end..];
         } else {
             kept.push(first);
             rest = &rest[first.len_utf8()..];
         }
     }
-    kept.trim_end().to_owned()
 }
 
 /// Returns where a quotation that begins here ends. An apostrophe within a word begins none.
@@ -287,6 +335,47 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_known_by_its_file_and_by_what_it_says() {
+        let none = "called `Option::unwrap()` on a `None` value";
+        let at = |place: &str, says: &str| of(&format!("panicked at {place}: {says}"));
+        let ours = at("jobs/resize/src/main.rs:3:5", none);
+        for same in [
+            at("jobs/resize/src/main.rs:104:17", none),
+            at("/srv/app/jobs/resize/src/main.rs:3:5", none),
+            at("jobs\\resize\\src\\main.rs:3:5", none),
+        ] {
+            assert_eq!(ours, same);
+        }
+        for other in [
+            at("jobs/resize/src/photo.rs:3:5", none),
+            at("jobs/mail/src/main.rs:3:5", none),
+            at("jobs/resize/src/main.rs:3:5", "index out of bounds"),
+            of(none),
+        ] {
+            assert_ne!(ours, other);
+        }
+        for (message, left) in [
+            (
+                "thread 'main' (1) panicked at a/b/src/main.rs:3:5: no width 7",
+                "thread '#' (#) panicked at b/src/main.rs:#: no width #",
+            ),
+            (
+                "thread 'main' (1) panicked at a/b/src/main.rs:3:5:\nno",
+                "thread '#' (#) panicked at b/src/main.rs:#:",
+            ),
+            (
+                "panicked at /srv/cargo/registry/src/index.crates.io-1949cf8c6b5b557f/png-0.17.1/src/lib.rs:1:2: no",
+                "panicked at png-#/src/lib.rs:#: no",
+            ),
+            ("it panicked at a/b/c.rs:3:5: no", "it panicked at #: no"),
+            ("panicked at the disco: no", "panicked at the disco: no"),
+            ("panicked at ", "panicked at"),
+        ] {
+            assert_eq!(without_values(message), left, "{message}");
+        }
+    }
+
+    #[test]
     fn module_and_cause_are_part_of_it() {
         let failure = Failure::new(Cause::Exit, "no");
         let module = |name: &str| ModuleName::new(name).unwrap();
@@ -348,6 +437,8 @@ mod tests {
             "a:",
             ":a",
             "@",
+            "panicked at :1:1: ",
+            "panicked at /:1:1:",
         ] {
             of(text);
             of(&text.repeat(10_000));

@@ -7,7 +7,7 @@ use midge_cli::output::{bold, dim, note, say, say_json, say_table};
 use midge_cli::table::{Table, cut, first_line};
 use midge_cli::words;
 use midge_protocol::api::{
-    Action, FailureGroup, FailuresCursor, FailuresFilter, JobFilter, PAGE_JOBS_MAX, SweepRequest,
+    Action, FailureGroup, FailuresCursor, FailuresFilter, JobCount, JobFilter, PAGE_JOBS_MAX, SweepRequest,
 };
 use midge_protocol::{Fingerprint, ModuleName, Timestamp, shown};
 
@@ -99,11 +99,13 @@ impl Args {
         match self.command.unwrap_or(Command::List(self.list)) {
             Command::List(args) => list(args).await?,
             Command::Show(ShowArgs { fingerprint, json, server }) => {
-                let group = server.client()?.failure(fingerprint).await.answered()?;
+                let client = server.client()?;
+                let group = client.failure(fingerprint).await.answered()?;
                 if json {
                     say_json(&group)?;
                 } else {
-                    show(&group, words::now())?;
+                    let filter = JobFilter { failure: Some(fingerprint), ..JobFilter::default() };
+                    show(&group, client.count_jobs(&filter).await.answered()?, words::now())?;
                 }
             }
             Command::Retry(args) => return act(Action::Retry, args).await,
@@ -146,7 +148,7 @@ async fn list(args: ListArgs) -> Result<()> {
     Ok(())
 }
 
-fn show(group: &FailureGroup, now: Timestamp) -> Result<()> {
+fn show(group: &FailureGroup, open: JobCount, now: Timestamp) -> Result<()> {
     let time = |at: Timestamp, generation: &str| {
         format!("{at} ({}) in generation {}", words::relative(at, now), shown::line(generation))
     };
@@ -155,6 +157,7 @@ fn show(group: &FailureGroup, now: Timestamp) -> Result<()> {
         ("module", group.module.to_string()),
         ("cause", group.cause.to_string()),
         ("count", group.count.to_string()),
+        ("open", format!("{open}: jobs that failed so last, and are neither completed nor deleted since")),
         ("first", time(group.first_seen, &group.first_generation)),
         ("last", time(group.last_seen, &group.last_generation)),
         ("example", format!("{}, see `midge jobs show {}`", group.job, group.job)),
