@@ -410,6 +410,18 @@ pub struct JobView {
 }
 
 impl JobView {
+    /// Returns the failure with which the job ended; nothing where it has not ended, or for another reason: one that somebody
+    /// cancelled while it waited may have failed before.
+    pub fn ended_by(&self) -> Option<&Failure> {
+        let failure = self.failure.as_ref()?;
+        let is_its_end = match self.state {
+            State::Discarded => true,
+            State::Cancelled => matches!(failure.cause, Cause::Cancelled | Cause::Unmet),
+            _ => false,
+        };
+        is_its_end.then_some(failure)
+    }
+
     /// Returns in words how the job is tried again, such as `sidekiq; none after trap; until 2030-01-31T08:00:00.000Z`;
     /// nothing where that is not known.
     pub fn retries(&self) -> Option<String> {

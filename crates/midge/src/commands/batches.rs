@@ -1,14 +1,17 @@
 //! `midge batches`: groups of jobs, and what to do about them.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use midge_cli::output::{dim, note, say, say_json, say_table};
 use midge_cli::table::{Table, cut};
 use midge_cli::words;
-use midge_client::EnqueueRequest;
+use midge_client::{Client, EnqueueRequest};
 use midge_protocol::api::{BatchEvent, BatchFilter, BatchRequest, BatchView, PAGE_JOBS_MAX};
-use midge_protocol::{BatchId, ModuleName, Timestamp, shown};
+use midge_protocol::job::{Cause, JobView, State};
+use midge_protocol::{BatchId, JobId, ModuleName, Timestamp, shown};
 
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
@@ -113,11 +116,16 @@ impl Args {
             None => list(self.list).await?,
             Some(Command::List(args)) => list(args).await?,
             Some(Command::Show(args)) => {
-                let batch = args.server.client()?.batch(args.id).await.answered()?;
+                let client = args.server.client()?;
+                let batch = client.batch(args.id).await.answered()?;
                 if args.json {
                     say_json(&batch)?;
                 } else {
-                    for (name, value) in facts(&batch, words::now()) {
+                    let mut callbacks = BTreeMap::new();
+                    for job in batch.callbacks.values() {
+                        callbacks.extend(callback(&client, *job).await?.map(|callback| (*job, callback)));
+                    }
+                    for (name, value) in facts(&batch, &callbacks, words::now()) {
                         say(format_args!("{} {value}", dim(format_args!("{name:<12}"))))?;
                     }
                 }
@@ -209,7 +217,30 @@ fn state(batch: &BatchView) -> String {
     format!("{}{}", batch.state, if batch.cancelled { ", cancelled" } else { "" })
 }
 
-fn facts(batch: &BatchView, now: Timestamp) -> Vec<(&'static str, String)> {
+/// Looks at the job that is a callback; nothing where it is deleted.
+async fn callback(client: &Client, job: JobId) -> Result<Option<JobView>> {
+    match client.wait(job, Some(Duration::ZERO)).await {
+        Err(error) if error.code() == Some("no_such_job") => Ok(None),
+        answer => Ok(Some(answer.answered()?)),
+    }
+}
+
+/// Says whether a callback was called, and what became of its job.
+fn called(job: JobId, callback: Option<&JobView>) -> String {
+    let Some(callback) = callback else { return format!("{job}, which is deleted") };
+    let is_unmet = callback.failure.as_ref().is_some_and(|failure| failure.cause == Cause::Unmet);
+    match callback.state {
+        State::Pending => format!("{job}, not called yet"),
+        State::Cancelled if is_unmet => format!("{job}, not called: its time did not come"),
+        state => format!("{job}, called: it is {state}"),
+    }
+}
+
+fn facts(
+    batch: &BatchView,
+    callbacks: &BTreeMap<JobId, JobView>,
+    now: Timestamp,
+) -> Vec<(&'static str, String)> {
     let time = |at: Timestamp| format!("{at} ({})", words::relative(at, now));
     let mut facts = vec![("batch", batch.id.to_string())];
     if !batch.name.is_empty() {
@@ -236,7 +267,8 @@ fn facts(batch: &BatchView, now: Timestamp) -> Vec<(&'static str, String)> {
     facts.extend(batch.failed_at.map(|at| ("failed", time(at))));
     facts.extend(batch.ended_at.map(|at| ("ended", time(at))));
     for when in BatchEvent::ALL {
-        facts.extend(batch.callbacks.get(&when).map(|job| (when.field(), job.to_string())));
+        let callback = batch.callbacks.get(&when);
+        facts.extend(callback.map(|job| (when.field(), called(*job, callbacks.get(job)))));
     }
     facts
 }
@@ -270,11 +302,32 @@ mod tests {
         let job = "0190b3e4-7d5c-7c3a-9f00-0123456789ac";
         let jobs = json!({"completed": 2, "discarded": 1});
         let more = json!({"jobs": jobs, "total": 3, "callbacks": {"ended": job}, "name": "a\u{1b}b"});
-        let facts = facts(&batch(more), words::now());
+        let facts = facts(&batch(more), &BTreeMap::new(), words::now());
         let fact = |name| facts.iter().find(|(fact, _)| *fact == name).unwrap().1.as_str();
         assert_eq!(fact("jobs"), "3: 2 completed, 1 discarded");
-        assert_eq!((fact("on_ended"), fact("name")), (job, "a\u{fffd}b"));
+        let deleted = format!("{job}, which is deleted");
+        assert_eq!((fact("on_ended"), fact("name")), (&*deleted, "a\u{fffd}b"));
         assert!(facts.iter().all(|(fact, _)| *fact != "closed"));
+    }
+
+    #[test]
+    fn a_callback_is_shown_with_whether_it_was_called() {
+        let said = |state: &str, cause: Option<&str>| {
+            let mut job = json!({
+                "id": "0190b3e4-7d5c-7c3a-9f00-0123456789ac", "module": "mail", "queue": "default", "state": state,
+                "attempt": 0, "spent": 0, "max_attempts": 25, "enqueued_at": "2030-01-01T00:00:00Z",
+                "scheduled_at": "2030-01-01T00:00:00Z",
+            });
+            if let Some(cause) = cause {
+                job["failure"] = json!({"cause": cause, "message": ""});
+            }
+            let job: JobView = serde_json::from_value(job).unwrap();
+            called(job.id, Some(&job)).split_once(", ").unwrap().1.to_owned()
+        };
+        assert_eq!(said("pending", None), "not called yet");
+        assert_eq!(said("completed", None), "called: it is completed");
+        assert_eq!(said("cancelled", Some("unmet")), "not called: its time did not come");
+        assert_eq!(said("cancelled", Some("trap")), "called: it is cancelled");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_client::{Client, Position};
 use midge_protocol::api::{Action, Cursor, JobFilter, JobPage, PAGE_JOBS_MAX};
-use midge_protocol::job::{Cause, JobView, State};
+use midge_protocol::job::{Failure, JobView, State};
 use midge_protocol::{AttemptNumber, JobId, QueueName, Timestamp, shown};
 
 use self::act::{ActArgs, act};
@@ -212,7 +212,7 @@ async fn follow_log(args: LogArgs) -> Result<()> {
     }
     let from = Position::before(args.attempt.map_or(job.attempt, AttemptNumber));
     let job = follow(&client.tries(FOLLOW_TRIES), args.id, from, LogTo::Stdout).await?;
-    let why = job.failure.as_ref().map(|failure| format!(": {}: {}", failure.cause, failure.message));
+    let why = job.ended_by().map(|failure| format!(": {}: {}", failure.cause, failure.message));
     note(dim(format_args!("{} is {}{}", job.module, job.state, shown::line(&why.unwrap_or_default()))));
     Ok(())
 }
@@ -288,8 +288,14 @@ fn why_it_waits(job: &JobView) -> String {
 
 /// Returns the words of a failure that matter first: of a Rust panic its message, without thread and place.
 fn gist(message: &str) -> &str {
-    let panic = message.strip_prefix("thread '").and_then(|rest| rest.split_once("panicked at "));
-    panic.and_then(|(_, rest)| rest.split_once(": ")).map_or(message, |(_, said)| said)
+    let thread = message.strip_prefix("thread '").and_then(|rest| rest.split_once("panicked at "));
+    let panic = thread.map(|(_, place)| place).or_else(|| message.strip_prefix("panicked at "));
+    panic.and_then(|place| place.split_once(": ")).map_or(message, |(_, said)| said)
+}
+
+/// Returns a failure in a few words.
+fn said(failure: &Failure) -> String {
+    format!("{}: {}", failure.cause, gist(&failure.message))
 }
 
 /// Returns what there is to say about a job beside its state.
@@ -308,26 +314,21 @@ fn remark(job: &JobView, now: Timestamp) -> String {
             None => String::new(),
         },
         State::Scheduled => words::relative(job.scheduled_at, now),
-        State::Available | State::Retryable | State::Discarded => match &job.failure {
-            Some(failure) if job.state == State::Retryable => {
-                format!(
-                    "{}; {}: {}",
-                    words::relative(job.scheduled_at, now),
-                    failure.cause,
-                    gist(&failure.message)
-                )
-            }
-            Some(failure) => format!("{}: {}", failure.cause, gist(&failure.message)),
-            None => why_it_waits(job),
+        State::Retryable => {
+            let when = words::relative(job.scheduled_at, now);
+            job.failure.as_ref().map_or(when.clone(), |failure| format!("{when}; {}", said(failure)))
+        }
+        State::Available => match (why_it_waits(job), &job.failure) {
+            (why, Some(failure)) if why.is_empty() => format!("failed before: {}", said(failure)),
+            (why, Some(failure)) => format!("{why}; failed before: {}", said(failure)),
+            (why, None) => why,
         },
+        State::Discarded => job.ended_by().map(said).unwrap_or_default(),
         State::Completed => {
             job.result_bytes.map(|bytes| format!("result of {}", words::bytes(bytes))).unwrap_or_default()
         }
         State::Pending => why_it_waits(job),
-        State::Cancelled => match &job.failure {
-            Some(failure) if failure.cause == Cause::Unmet => failure.message.clone(),
-            _ => String::new(),
-        },
+        State::Cancelled => job.ended_by().map(|failure| failure.message.clone()).unwrap_or_default(),
     }
 }
 
@@ -362,11 +363,30 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_attempt_failed_of_is_not_said_of_a_job_as_if_it_were_now() {
+        let failure = json!({"cause": "exit", "message": "no luck"});
+        let of = |state: &str, more: Value| {
+            let mut job = json!({"state": state, "failure": failure});
+            job.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            remark(&self::job(job), words::now())
+        };
+        let waits = json!({"waits": {"code": "machine_starts", "text": "a Machine starts"}});
+        assert_eq!(of("available", waits), "a Machine starts; failed before: exit: no luck");
+        assert_eq!(of("available", json!({})), "failed before: exit: no luck");
+        assert_eq!(of("discarded", json!({})), "exit: no luck");
+        assert!(of("retryable", json!({})).ends_with("; exit: no luck"));
+        assert_eq!(of("cancelled", json!({})), "");
+        let unmet = json!({"failure": {"cause": "unmet", "message": "job x was discarded"}});
+        assert_eq!(of("cancelled", unmet), "job x was discarded");
+    }
+
+    #[test]
     fn a_panic_is_told_by_its_message() {
         assert_eq!(
             gist("thread 'main' (1) panicked at src/main.rs:3:5: no such width: 0"),
             "no such width: 0"
         );
+        assert_eq!(gist("panicked at src/main.rs:3:5: no such width: 0"), "no such width: 0");
         assert_eq!(gist("exited with 3: no"), "exited with 3: no");
     }
 

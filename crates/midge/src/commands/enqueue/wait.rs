@@ -203,9 +203,10 @@ fn describe(job: &JobView) -> String {
     format!("{} {}{attempt}{progress}", job.module, job.state)
 }
 
+/// Says how a job ended without a result.
 async fn show_failure(client: &Client, job: &JobView, log: Log) {
     let attempts = words::count(job.spent as usize, "attempt");
-    match &job.failure {
+    match job.ended_by() {
         Some(failure) => note(format_args!(
             "{}: {}: {} {}",
             bold(format_args!("{} was {}", job.module, job.state)),

@@ -127,7 +127,14 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
         fact("result", &format_args!("{}, see `midge jobs result {}`", words::bytes(bytes), job.id));
     }
     if let Some(failure) = &job.failure {
-        fact("failure", &format_args!("{}: {}", failure.cause, shown::text(&failure.message)));
+        let said = format!("{}: {}", failure.cause, shown::text(&failure.message));
+        let before = match (job.ended_by(), job.failed) {
+            (None, Some(failed)) => {
+                format!(" {}", dim(format_args!("(the last failure, {})", words::relative(failed.at, now))))
+            }
+            _ => String::new(),
+        };
+        fact("failure", &format_args!("{said}{before}"));
     }
     if let Some(fingerprint) = job.failed.and_then(|failed| failed.fingerprint) {
         fact("alike", &format_args!("{fingerprint}, see `midge failures show {fingerprint}`"));
@@ -198,6 +205,24 @@ mod tests {
             let facts = facts(&job, "null", words::now());
             let (_, said) = facts.iter().find(|(fact, _)| *fact == name).unwrap();
             assert!(said.ends_with("Ada: \u{fffd}[2J\u{fffd}a INFO all is well"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_that_did_not_end_the_job_is_said_to_be_the_last_one_before() {
+        let failed = |state| {
+            job(json!({
+                "state": state, "failure": {"cause": "exit", "message": "no luck"},
+                "failed": {"at": "2030-01-01T00:00:00Z"},
+            }))
+        };
+        let said = |state| {
+            let facts = facts(&failed(state), "null", "2030-01-01T01:00:00Z".parse().unwrap());
+            facts.into_iter().find(|(name, _)| *name == "failure").unwrap().1
+        };
+        assert_eq!(said("discarded"), "exit: no luck");
+        for state in ["cancelled", "available", "running"] {
+            assert!(said(state).contains("(the last failure, "), "{}", said(state));
         }
     }
 
