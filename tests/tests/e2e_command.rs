@@ -42,10 +42,31 @@ fn enqueue_prints_the_id_and_with_wait_the_result_to_the_byte() {
     );
     let ran = ran.ok();
     let small = image::load_from_memory_with_format(&ran.stdout, ImageFormat::Png).unwrap();
-    assert_eq!((small.width(), small.height(), ran.stderr.as_str()), (32, 24, ""));
+    assert_eq!((small.width(), small.height()), (32, 24));
+    // Who is interrupted while waiting knows the job.
+    let id = ran.stderr.strip_prefix("job ").expect("the id comes first").trim_end();
+    assert!(command(&server, &["jobs", "result", id], b"").ok().stdout == ran.stdout, "{}", ran.stderr);
 
     let counted = command(&server, &["enqueue", "wordcount", "--input", "-", "--wait"], b"a b\nc\n").ok();
     assert_eq!(counted.text(), r#"{"lines":2,"words":3,"bytes":6}"#);
+}
+
+#[test]
+fn what_has_no_such_name_or_nothing_to_do_is_said() {
+    let server = server();
+    let batch = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+    command(&server, &["queues", "resume", "defualt"], b"").fails(1, &["did you mean `default`?"]);
+    assert_eq!(
+        command(&server, &["queues", "resume", "default"], b"").ok().text(),
+        "default was not paused\n"
+    );
+    assert_eq!(command(&server, &["modules", "resume", "hello"], b"").ok().text(), "hello was not paused\n");
+    command(&server, &["modules", "pause", "hello", "--wait"], b"").ok();
+    assert_eq!(command(&server, &["modules", "resume", "hello"], b"").ok().text(), "hello goes on\n");
+    let says = "there is no Machine `nope`: `midge machines` lists those that there are";
+    command(&server, &["machines", "drain", "nope"], b"").fails(1, &[says]);
+    let none = command(&server, &["jobs", "--batch", batch], b"").ok();
+    assert!(none.stderr.contains(&format!("there is no batch {batch}")), "{}", none.stderr);
 }
 
 #[test]

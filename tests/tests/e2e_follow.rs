@@ -73,7 +73,9 @@ fn a_log_is_followed_while_the_job_runs_and_until_it_has_ended() {
 fn enqueue_with_follow_writes_the_log_beside_the_result_and_exits_as_wait_does() {
     let server = server();
     let few = run(server.midge(&["enqueue", "few", "--follow"]), b"").ok();
-    assert_eq!((few.text(), few.stderr.as_str()), ("done", "tick\ntick\ntick\n"));
+    let (id, log) = few.stderr.split_once('\n').expect("the id comes first");
+    assert!(id.starts_with("job "), "{id}");
+    assert_eq!((few.text(), log), ("done", "tick\ntick\ntick\n"));
     let fails = run(server.midge(&["enqueue", "fails", "--follow"]), b"");
     let fails = fails.fails(3, &["attempt 1 failed: exit", "fails was discarded: exit"]);
     assert_eq!((fails.stderr.matches("tick\n").count(), fails.stdout.len()), (2, 0), "{}", fails.stderr);

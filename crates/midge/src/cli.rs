@@ -64,9 +64,45 @@ pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap
     let mut matches = command().try_get_matches_from(&line).map_err(|error| {
         // Its usage lists what is set by variables, as if that had to be said. Hidden, it does not.
         let plain = command_without_variables().try_get_matches_from(&line);
-        plain.err().filter(|plain| error.use_stderr() && plain.kind() == error.kind()).unwrap_or(error)
+        let plain = plain.err().filter(|plain| error.use_stderr() && plain.kind() == error.kind());
+        with_tip(plain.unwrap_or(error), &line)
     })?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
+}
+
+/// Adds to an error what may be said instead, where clap has no near name to offer: which subcommands there are, or the flag
+/// of which the unknown one is a value.
+fn with_tip(mut error: clap::Error, line: &[OsString]) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let given = |error: &clap::Error, kind| match error.get(kind) {
+        Some(ContextValue::String(given)) => given.clone(),
+        _ => String::new(),
+    };
+    let top = command();
+    let within = line
+        .iter()
+        .filter_map(|word| word.to_str())
+        .fold(&top, |command, word| command.find_subcommand(word).unwrap_or(command));
+    let tip = match error.kind() {
+        ErrorKind::InvalidSubcommand if error.get(ContextKind::SuggestedSubcommand).is_none() => {
+            let names = within.get_subcommands().map(clap::Command::get_name);
+            format!("the subcommands are {}", names.collect::<Vec<_>>().join(", "))
+        }
+        ErrorKind::UnknownArgument => {
+            let given = given(&error, ContextKind::InvalidArg);
+            let has = |arg: &&clap::Arg| {
+                arg.get_possible_values()
+                    .iter()
+                    .any(|value| given.strip_prefix("--") == Some(value.get_name()))
+            };
+            let mut flags = within.get_arguments().filter(has).filter_map(clap::Arg::get_long);
+            let Some(flag) = flags.next() else { return error };
+            format!("use `--{flag} {}`", given.trim_start_matches('-'))
+        }
+        _ => return error,
+    };
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    error
 }
 
 /// Returns what the command line may say. Its help does not show what variables are set to: that may be a secret, or text
@@ -263,6 +299,22 @@ mod tests {
     }
 
     #[test]
+    fn who_says_an_unknown_word_hears_which_there_are() {
+        let told = parse("midge jobs tail").unwrap_err();
+        assert!(told.contains("tip: the subcommands are list, show, log, result, wait, count, "), "{told}");
+        let told = parse("midge queues show mail").unwrap_err();
+        assert!(told.contains("tip: the subcommands are list, pause, resume"), "{told}");
+        assert!(parse("midge foo").unwrap_err().contains("the subcommands are demo, new, dev, "));
+        let told = parse("midge jobs shw").unwrap_err();
+        assert!(told.contains("'show'") && !told.contains("the subcommands are"), "{told}");
+        let told = parse("midge enqueue sync --push-back").unwrap_err();
+        assert!(
+            told.contains("tip: use `--on-conflict push-back`") && told.matches("tip:").count() == 1,
+            "{told}"
+        );
+    }
+
+    #[test]
     fn machines_lists_unless_told_otherwise() {
         for line in [
             "midge machines",
@@ -277,6 +329,7 @@ mod tests {
             assert!(parse(&format!("midge machines {line}")).is_err(), "{line}");
         }
         assert!(parse("midge queues pause mail --wait --timeout 1m").is_ok());
+        assert!(parse("midge modules pause mail --wait --timeout 1m").is_ok());
     }
 
     #[test]

@@ -27,6 +27,22 @@ pub(crate) fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>)
     nearest(name, known).map(|nearest| format!(": did you mean `{nearest}`?")).unwrap_or_default()
 }
 
+/// Returns the error of a name that nothing of a kind has: with the nearest that something has, or else with the command that
+/// lists them.
+pub(crate) fn no_such<'a>(
+    what: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+    listed_by: &str,
+) -> anyhow::Error {
+    match did_you_mean(name, known) {
+        hint if hint.is_empty() => {
+            anyhow!("there is no {what} `{name}`: `{listed_by}` lists those that there are")
+        }
+        hint => anyhow!("there is no {what} `{name}`{hint}"),
+    }
+}
+
 /// Turns an error of a client into one that says to a person what to do.
 pub(crate) trait Answered<T> {
     /// Returns the answer, or the error; where no server answers it says how to start or name one.
@@ -51,5 +67,17 @@ impl<T> Answered<T> for Result<T, ClientError> {
             }
             other => Ok(other?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_nothing_has_is_told_with_the_nearest_or_where_they_are_listed() {
+        let told = |name| no_such("queue", name, ["mail"].into_iter(), "midge queues").to_string();
+        assert_eq!(told("mial"), "there is no queue `mial`: did you mean `mail`?");
+        assert_eq!(told("nope"), "there is no queue `nope`: `midge queues` lists those that there are");
     }
 }

@@ -29,8 +29,8 @@ use crate::connection::Answered;
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("waits").args(["wait", "follow"]).multiple(true))]
 #[command(after_help = "\
-Prints the job's id. With --wait, writes the job's result to stdout, and each attempt that
-fails meanwhile to stderr; with --follow the job's log as well, as it comes. It exits with 0 if the job completed, 3 if it was discarded,
+Prints the job's id. With --wait, writes the id to stderr at once, the job's result to stdout, and
+each attempt that fails meanwhile to stderr; with --follow the job's log as well, as it comes. It exits with 0 if the job completed, 3 if it was discarded,
 4 if it was cancelled, and 5 if --timeout is over before; 1 is an error of the command itself,
 and 2 a wrong command line.
 
@@ -122,6 +122,10 @@ impl Args {
         let enqueued = client.enqueue(&request).await.answered().map_err(in_flags)?;
         if let Some(conflict) = enqueued.conflict {
             note(format_args!("there is one like it already, {}: {conflict}", enqueued.id));
+        }
+        if self.follow || self.wait {
+            // Who is interrupted while waiting knows which job it was.
+            note(format_args!("job {}", enqueued.id));
         }
         if self.follow {
             return follow(&client, enqueued.id, self.timeout, self.json).await;

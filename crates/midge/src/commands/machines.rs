@@ -13,7 +13,7 @@ use midge_protocol::{MachineName, QueueName, Timestamp, shown};
 
 use super::pause::Waiting;
 use crate::arguments::ServerArgs;
-use crate::connection::{Answered, did_you_mean};
+use crate::connection::{Answered, no_such};
 
 /// How many of those that are gone are listed.
 const GONE_SHOWN_MAX: usize = 5;
@@ -113,18 +113,30 @@ fn hide_gone(machines: &mut Vec<MachineView>) -> usize {
 async fn drain(args: DrainArgs) -> Result<ExitCode> {
     let client = args.server.client()?;
     let all = client.machines().await.answered()?.machines;
-    let mut names: Vec<MachineName> = args.names.into_iter().map(|given| named(given, &all)).collect();
+    let (mut code, mut drained) = (ExitCode::SUCCESS, BTreeSet::new());
+    let mut names = Vec::new();
+    for given in args.names {
+        match named(given, &all) {
+            Ok(name) => names.push(name),
+            Err(unknown) => {
+                show_error(&unknown);
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
     if let Some(queue) = args.queue {
         let of_queue = all.into_iter().filter(|machine| machine.queue == queue && !machine.is_gone());
         names.extend(of_queue.map(|machine| machine.name));
         if names.is_empty() {
             let known = client.queues().await.answered()?.queues;
-            let known: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
-            ensure!(known.contains(&queue.as_str()), no_queue(queue.as_str(), &known));
+            let mut names = known.iter().map(|known| known.name.as_str());
+            ensure!(
+                names.clone().any(|name| name == queue.as_str()),
+                no_such("queue", queue.as_str(), names.by_ref(), "midge queues")
+            );
             note(format_args!("no Machine serves queue {queue}"));
         }
     }
-    let (mut code, mut drained) = (ExitCode::SUCCESS, BTreeSet::new());
     for name in names {
         match client.drain_machine(&name).await.answered() {
             Ok(machine) => {
@@ -157,22 +169,15 @@ async fn drain(args: DrainArgs) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// Returns the error of a queue that there is not.
-fn no_queue(name: &str, known: &[&str]) -> String {
-    match did_you_mean(name, known.iter().copied()) {
-        hint if hint.is_empty() => {
-            format!("there is no queue `{name}`: `midge queues` lists those that there are")
-        }
-        hint => format!("there is no queue `{name}`{hint}"),
-    }
-}
-
 /// Returns the name of the Machine that was meant, by its name or its id.
-fn named(given: MachineName, machines: &[MachineView]) -> MachineName {
+fn named(given: MachineName, machines: &[MachineView]) -> Result<MachineName> {
     let has_id = |machine: &&MachineView| machine.id.as_ref().is_some_and(|id| id.as_str() == given.as_str());
-    let by_name = machines.iter().any(|machine| machine.name == given);
-    let by_id = machines.iter().find(has_id).filter(|_| !by_name);
-    by_id.map_or(given, |machine| machine.name.clone())
+    if machines.iter().any(|machine| machine.name == given) {
+        return Ok(given);
+    }
+    let there = machines.iter().filter(|machine| !machine.is_gone()).map(|machine| machine.name.as_str());
+    let unknown = || no_such("Machine", given.as_str(), there, "midge machines");
+    machines.iter().find(has_id).map(|machine| machine.name.clone()).ok_or_else(unknown)
 }
 
 fn table(machines: &[MachineView], now: Timestamp) -> Table {
@@ -193,16 +198,4 @@ fn table(machines: &[MachineView], now: Timestamp) -> Table {
         ]);
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_queue_that_is_not_there_is_told_with_the_nearest_or_where_they_are_listed() {
-        assert_eq!(no_queue("mial", &["mail"]), "there is no queue `mial`: did you mean `mail`?");
-        let listed = "there is no queue `nope`: `midge queues` lists those that there are";
-        assert_eq!(no_queue("nope", &["mail"]), listed);
-    }
 }

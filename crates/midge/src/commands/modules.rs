@@ -6,9 +6,10 @@ use anyhow::Result;
 use midge_cli::output::{say, say_json, say_table};
 use midge_cli::table::Table;
 use midge_protocol::ModuleName;
-use midge_protocol::api::ModuleView;
+use midge_protocol::api::{JobFilter, ModuleView};
+use midge_protocol::job::State;
 
-use super::pause::{Pausing, paused, said};
+use super::pause::{Pausing, Waiting, paused, resumed, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -23,6 +24,7 @@ long as such jobs are there.
 Examples:
   midge modules
   midge modules pause report --reason 'wrong totals' --for 2h
+  midge modules pause report --wait      come back when nothing of it runs any more
   midge modules resume report")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -57,6 +59,8 @@ struct PauseArgs {
     #[command(flatten)]
     pausing: Pausing,
     #[command(flatten)]
+    waiting: Waiting,
+    #[command(flatten)]
     server: ServerArgs,
 }
 
@@ -72,16 +76,12 @@ impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         match self.command.unwrap_or(Command::List(self.list)) {
             Command::List(args) => list(args).await?,
-            Command::Pause(args) => {
-                let request = args.pausing.request();
-                let pause = args.server.client()?.pause_module(&args.name, &request).await.answered()?;
-                say(said(&args.name, &pause, &format!("midge modules resume {}", args.name)))?;
-            }
+            Command::Pause(args) => return pause(args).await,
             Command::Resume(args) => {
                 let client = args.server.client()?;
+                let before = client.modules().await.answered()?.modules;
                 client.resume_module(&args.name).await.answered()?;
-                let modules = client.modules().await.answered()?.modules;
-                say(resumed(&args.name, &modules))?;
+                say(became(&args.name, &before))?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -105,14 +105,21 @@ async fn list(args: ListArgs) -> Result<()> {
     say_table(table)
 }
 
-/// Says what has become of a module whose pause has ended.
-fn resumed(name: &ModuleName, modules: &[ModuleView]) -> String {
-    let is_served = modules.iter().any(|module| module.name == *name && module.entry.is_some());
-    match is_served {
-        true => format!("{name} goes on"),
-        false => {
-            format!("{name} is not paused, and not served either: its jobs start when it is deployed again")
-        }
+async fn pause(args: PauseArgs) -> Result<ExitCode> {
+    let client = args.server.client()?;
+    let pause = client.pause_module(&args.name, &args.pausing.request()).await.answered()?;
+    say(said(&args.name, &pause, &format!("midge modules resume {}", args.name)))?;
+    let running =
+        JobFilter { state: Some(State::Running), module: Some(args.name.clone()), ..JobFilter::default() };
+    let look = async || Ok(client.count_jobs(&running).await.answered()?.jobs);
+    args.waiting.until_none_runs(&args.name, look).await
+}
+
+/// Says what has become of a module that was to go on; `before` are the modules as they were.
+fn became(name: &ModuleName, before: &[ModuleView]) -> String {
+    match before.iter().find(|module| module.name == *name) {
+        Some(module) if module.entry.is_some() => resumed(name, module.pause.as_ref()),
+        _ => format!("{name} is not paused, and not served either: its jobs start when it is deployed again"),
     }
 }
 
@@ -135,7 +142,7 @@ mod tests {
         let name = ModuleName::new("old").unwrap();
         let not_served: ModuleView = serde_json::from_value(json!({"name": "old", "held": 3})).unwrap();
         for modules in [vec![not_served], vec![]] {
-            assert!(resumed(&name, &modules).contains("not served"));
+            assert!(became(&name, &modules).contains("not served"));
         }
     }
 }

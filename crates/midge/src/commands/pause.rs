@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use midge_cli::output::note;
+use midge_cli::output::{note, say};
 use midge_cli::words;
 use midge_protocol::Timestamp;
 use midge_protocol::api::{Pause, PauseRequest, Paused};
@@ -12,6 +12,9 @@ use midge_protocol::shown;
 use tokio::time::Instant;
 
 use super::enqueue::{NOT_ENDED, parse_time};
+
+/// How often one looks whether jobs of what is paused still run.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why something is paused, by whom, and until when.
 #[derive(Debug, clap::Args)]
@@ -72,6 +75,30 @@ impl Waiting {
     }
 }
 
+impl Waiting {
+    /// Waits, if that was asked for, until no job of what is paused runs any more: `running` looks how many do. Returns what
+    /// to exit with.
+    pub(super) async fn until_none_runs(
+        &self,
+        name: impl std::fmt::Display,
+        mut running: impl AsyncFnMut() -> Result<u64>,
+    ) -> Result<ExitCode> {
+        let still = self.until(LOOK_EVERY, async || {
+            let running = running().await?;
+            let jobs = words::count(usize::try_from(running).unwrap_or(usize::MAX), "job");
+            let run = if running == 1 { "runs" } else { "run" };
+            Ok((running > 0).then(|| format!("{jobs} of {name} still {run}")))
+        });
+        if let Some(code) = still.await? {
+            return Ok(code);
+        }
+        if self.wait {
+            say(format_args!("nothing of {name} runs any more"))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 fn parse_length(text: &str) -> Result<Duration, String> {
     match words::parse_duration(text)? {
         short if short < Duration::from_millis(1) => {
@@ -90,6 +117,14 @@ pub(super) fn said(name: impl std::fmt::Display, paused: &Paused, resume: &str) 
     let replaced =
         paused.replaced.as_ref().map_or(String::new(), |pause| format!(", in place of {}", before(pause)));
     format!("{name} is paused {until}{replaced}")
+}
+
+/// Says what became of something that was to go on, by the pause that it was in.
+pub(super) fn resumed(name: impl std::fmt::Display, before: Option<&Pause>) -> String {
+    match before {
+        Some(_) => format!("{name} goes on"),
+        None => format!("{name} was not paused"),
+    }
 }
 
 /// Says that something is paused, by whom, until when, and why.
@@ -121,6 +156,14 @@ mod tests {
         let second = Paused { pause: pause.clone(), replaced: Some(pause) };
         let told = "mail is paused until `resume`, in place of a pause by Ada without an end: mine";
         assert_eq!(said("mail", &second, "resume"), told);
+    }
+
+    #[test]
+    fn what_was_not_paused_is_not_said_to_go_on() {
+        let pause =
+            Pause { since: Timestamp::from_millis(0), until: None, reason: String::new(), by: String::new() };
+        assert_eq!(resumed("mail", Some(&pause)), "mail goes on");
+        assert_eq!(resumed("mail", None), "mail was not paused");
     }
 
     #[test]

@@ -11,12 +11,9 @@ use midge_protocol::api::QueueView;
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, shown};
 
-use super::pause::{Pausing, Waiting, paused, said};
+use super::pause::{Pausing, Waiting, paused, resumed, said};
 use crate::arguments::ServerArgs;
-use crate::connection::Answered;
-
-/// How often one looks whether jobs of a paused queue still run.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+use crate::connection::{Answered, no_such};
 
 /// List the queues, pause one, and let it go on
 #[derive(Debug, clap::Args)]
@@ -82,10 +79,7 @@ impl Args {
         match self.command.unwrap_or(Command::List(self.list)) {
             Command::List(args) => list(args).await?,
             Command::Pause(args) => return pause(args).await,
-            Command::Resume(args) => {
-                args.server.client()?.resume_queue(&args.name).await.answered()?;
-                say(format_args!("{} goes on", args.name))?;
-            }
+            Command::Resume(args) => resume(args).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -118,21 +112,23 @@ async fn pause(args: PauseArgs) -> Result<ExitCode> {
     let client = args.server.client()?;
     let pause = client.pause_queue(&args.name, &args.pausing.request()).await.answered()?;
     say(said(&args.name, &pause, &format!("midge queues resume {}", args.name)))?;
-    let still = args.waiting.until(LOOK_EVERY, async || {
+    let look = async || {
         let queues = client.queues().await.answered()?.queues;
         let queue = queues.iter().find(|queue| queue.name == args.name);
-        let running = queue.and_then(|queue| queue.jobs.get(&State::Running)).copied().unwrap_or(0);
-        let jobs = words::count(usize::try_from(running).unwrap_or(usize::MAX), "job");
-        let run = if running == 1 { "runs" } else { "run" };
-        Ok((running > 0).then(|| format!("{jobs} of {} still {run}", args.name)))
-    });
-    if let Some(code) = still.await? {
-        return Ok(code);
-    }
-    if args.waiting.wait {
-        say(format_args!("nothing of {} runs any more", args.name))?;
-    }
-    Ok(ExitCode::SUCCESS)
+        Ok(queue.and_then(|queue| queue.jobs.get(&State::Running)).copied().unwrap_or(0))
+    };
+    args.waiting.until_none_runs(&args.name, look).await
+}
+
+async fn resume(args: ResumeArgs) -> Result<()> {
+    let client = args.server.client()?;
+    let queues = client.queues().await.answered()?.queues;
+    let Some(queue) = queues.iter().find(|queue| queue.name == args.name) else {
+        let known = queues.iter().map(|queue| queue.name.as_str());
+        return Err(no_such("queue", args.name.as_str(), known, "midge queues"));
+    };
+    client.resume_queue(&args.name).await.answered()?;
+    say(resumed(&args.name, queue.pause.as_ref()))
 }
 
 fn table(queues: &[QueueView]) -> Table {

@@ -10,7 +10,7 @@ use midge_cli::words;
 use midge_protocol::api::{RunRequest, ScheduleView};
 use midge_protocol::{JobId, ScheduleName, Timestamp, shown};
 
-use super::pause::{Pausing, paused, said};
+use super::pause::{Pausing, paused, resumed, said};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
 
@@ -106,8 +106,10 @@ impl Args {
                 say(said(&args.name, &pause, &format!("midge schedules resume {}", args.name)))?;
             }
             Some(Command::Resume(args)) => {
-                args.server.client()?.resume_schedule(&args.name).await.answered()?;
-                say(format_args!("{} goes on", args.name))?;
+                let client = args.server.client()?;
+                let before = client.schedule(&args.name).await.answered()?.pause;
+                client.resume_schedule(&args.name).await.answered()?;
+                say(resumed(&args.name, before.as_ref()))?;
             }
             Some(Command::Run(args)) => {
                 let request = RunRequest { id: JobId::generate() };

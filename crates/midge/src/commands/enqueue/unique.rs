@@ -9,6 +9,7 @@ use midge_protocol::api::{OnConflict, Unique, UniqueBy, UniqueState, UniqueState
 use super::millis;
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("is_unique").args(["unique", "unique_text"]).multiple(true))]
 pub(super) struct UniqueArgs {
     /// Enqueue it only if there is no other like it: by what they have in common [without a value: module,args]
     #[arg(long, value_name = "BY", value_enum, value_delimiter = ',', num_args = 0..=1, require_equals = true)]
@@ -17,14 +18,14 @@ pub(super) struct UniqueArgs {
     #[arg(long, value_name = "TEXT")]
     unique_text: Option<String>,
     /// The states in which the other one counts [default: waiting,running; only waiting where it is to be changed]
-    #[arg(long, value_name = "STATE", value_enum, value_delimiter = ',')]
+    #[arg(long, value_name = "STATE", value_enum, value_delimiter = ',', requires = "is_unique")]
     unique_while: Vec<While>,
     /// How long after its enqueue the other one counts at most
-    #[arg(long, value_name = "DURATION", value_parser = words::parse_some_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = words::parse_some_duration, requires = "is_unique")]
     unique_for: Option<Duration>,
-    /// What is done to the other one, if it waits
-    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Doing::Keep, hide_default_value = false)]
-    on_conflict: Doing,
+    /// What is done to the other one, if it waits [default: keep]
+    #[arg(long, value_name = "WHAT", value_enum, requires = "is_unique")]
+    on_conflict: Option<Doing>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -57,19 +58,15 @@ enum Doing {
 }
 
 impl UniqueArgs {
-    /// Returns what a request says; nothing where no option of it was used.
+    /// Returns what a request says; nothing where it is not to be unique.
     pub(super) fn unique(&self) -> Option<Unique> {
-        let on_conflict = match self.on_conflict {
+        let on_conflict = match self.on_conflict.unwrap_or(Doing::Keep) {
             Doing::Keep => OnConflict::Keep,
             Doing::Replace => OnConflict::Replace,
             Doing::PushBack => OnConflict::PushBack,
             Doing::ReplaceAndPushBack => OnConflict::ReplaceAndPushBack,
         };
-        let said = self.unique.is_some()
-            || self.unique_text.is_some()
-            || !self.unique_while.is_empty()
-            || self.unique_for.is_some()
-            || on_conflict != OnConflict::Keep;
+        let said = self.unique.is_some() || self.unique_text.is_some();
         let by = self.unique.as_ref().filter(|by| !by.is_empty());
         let states = self.unique_while.iter().map(|state| match state {
             While::Waiting => UniqueState::Waiting,
@@ -127,5 +124,16 @@ mod tests {
             unique("--unique-text nightly --on-conflict replace-and-push-back"),
             json!({"text": "nightly", "on_conflict": "replace_and_push_back"})
         );
+    }
+
+    #[test]
+    fn what_is_said_of_the_other_one_needs_what_makes_it_unique() {
+        for more in
+            ["--on-conflict push-back", "--on-conflict keep", "--unique-for 1h", "--unique-while waiting"]
+        {
+            let line = format!("midge enqueue hello {more}");
+            let error = Cli::try_parse_from(line.split_whitespace()).unwrap_err().to_string();
+            assert!(error.contains("--unique[=<BY>]|--unique-text <TEXT>"), "{error}");
+        }
     }
 }
