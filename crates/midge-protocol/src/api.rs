@@ -452,6 +452,10 @@ pub struct Paused {
 pub struct Modules {
     /// All modules that are served, paused, or have jobs that are held; in the order of their names.
     pub modules: Vec<ModuleView>,
+    /// What is served now: the image's digest on Fly, a hash of the manifest elsewhere. Machines that were made from another
+    /// generation get no more jobs.
+    #[serde(default)]
+    pub generation: String,
 }
 
 /// A module, as the API shows it.

@@ -162,8 +162,7 @@ async fn overview(
         return filtered(&api, base, query, &uri, &visitor).await;
     }
     let queues: Queues = api.get("/v1/queues", &visitor).await?;
-    let mut held = api.get::<Modules>("/v1/modules", &visitor).await?.modules;
-    held.retain(|module| module.entry.is_none() || module.pause.is_some());
+    let modules: Modules = api.get("/v1/modules", &visitor).await?;
     let recent: JobPage = api.get("/v1/jobs?limit=25", &visitor).await?;
     let failed: JobPage = api.get("/v1/jobs?state=discarded&sort=failed&limit=25", &visitor).await?;
     let retrying: JobPage = api.get("/v1/jobs?state=retryable&sort=failed&limit=25", &visitor).await?;
@@ -174,7 +173,9 @@ async fn overview(
     let sweeps: Sweeps = api.get("/v1/sweeps", &visitor).await?;
     let body = html! {
         section { h2 { "Queues" } (queues_table(base, &queues)) }
-        @if !held.is_empty() { section { h2 { "Modules that start no jobs" } (modules_table(base, &held)) } }
+        @if !modules.modules.is_empty() {
+            section { h2 { "Modules, generation " (shown::cut(&modules.generation)) } (modules_table(base, &modules)) }
+        }
         section { h2 { "Machines, " (queues.machines) " of " (queues.max_machines) } (machines_table(&machines)) }
         @if !schedules.schedules.is_empty() { section { h2 { "Schedules" } (schedules_table(base, &schedules)) } }
         @if !failures.failures.is_empty() { section { h2 { "Failures" } (failures_table(base, &failures)) } }
@@ -228,7 +229,13 @@ async fn job(
             (facts(base, &detail))
         }
         @if let Some(failure) = &detail.job.failure {
-            section { h2 { "Why it failed: " (failure.cause) } pre.bad { (shown::text(&failure.message)) } }
+            section {
+                h2 {
+                    @if detail.job.ended_by().is_some() { "Why it ended: " } @else { "The last attempt that failed: " }
+                    (failure.cause)
+                }
+                pre.bad { (shown::text(&failure.message)) }
+            }
         }
         section { h2 { "Attempts" } (attempts_table(&detail)) }
         @if let Some(range) = detail.forgotten_attempts {
@@ -319,7 +326,12 @@ fn says(job: &JobView) -> String {
         let of = if progress.total > 0 { format!("/{}", progress.total) } else { String::new() };
         return format!("{}{of} {}", progress.done, shown::line(&progress.message));
     }
-    match &job.failure {
+    // Of a job that is due or runs an earlier attempt failed, and one that was cancelled ended for another reason.
+    let failure = match job.state {
+        JobState::Retryable => job.failure.as_ref(),
+        _ => job.ended_by(),
+    };
+    match failure {
         Some(failure) => format!("{}: {}", failure.cause, shown::line(&failure.message)),
         None => job.waits.as_ref().map_or(String::new(), |waits| shown::line(&waits.text).into_owned()),
     }

@@ -28,7 +28,7 @@ impl Midge {
             pause: rows.get(name).and_then(|row| row.paused(now)).cloned(),
             held: held.get(name).copied().unwrap_or(0),
         });
-        Ok(Modules { modules: modules.collect() })
+        Ok(Modules { modules: modules.collect(), generation: catalog.generation.clone() })
     }
 
     /// Has no job of a module start, in whatever queue: what runs ends, and what is due waits. One that is paused already

@@ -2,36 +2,58 @@
 
 use maud::{Markup, html};
 use midge_protocol::MachineName;
-use midge_protocol::api::{MachineView, Machines, ModuleView, Pause, Queues, Schedules};
+use midge_protocol::api::{MachineView, Machines, ModuleView, Modules, Pause, Queues, Schedules};
 use midge_protocol::job::State as JobState;
 use midge_protocol::shown::line;
 
 use super::looking::{home, link};
 use super::{badge, duration, time};
 
+/// How many modules a page shows.
+const MODULES_SHOWN_MAX: usize = 100;
 /// How many schedules a page shows.
 const SCHEDULES_SHOWN_MAX: usize = 100;
 /// How many Machines a page shows, and of those that are gone.
 const MACHINES_SHOWN_MAX: usize = 50;
 const GONE_SHOWN_MAX: usize = 5;
 
-pub(super) fn modules_table(base: &str, modules: &[ModuleView]) -> Markup {
+pub(super) fn modules_table(base: &str, modules: &Modules) -> Markup {
+    // Those that start no jobs first: somebody may have to do something about them.
+    let mut shown: Vec<&ModuleView> = modules.modules.iter().collect();
+    shown.sort_by_key(|module| module.entry.is_some() && module.pause.is_none());
+    let hidden = shown.len().saturating_sub(MODULES_SHOWN_MAX);
     html! {
         table {
-            thead { tr { th { "module" } th.n { "held jobs" } th { "why" } } }
-            @for module in modules {
+            thead {
+                tr {
+                    th { "module" } th { "queue" } th.n { "size" } th.n { "time limit" } th.n { "memory limit" }
+                    th.n { "held jobs" } th { "starts jobs" }
+                }
+            }
+            @for module in &shown[..shown.len() - hidden] {
                 tr {
                     td { (link(base, "module", &module.name)) }
+                    @match &module.entry {
+                        Some(entry) => {
+                            td { (link(base, "queue", &entry.queue)) }
+                            td.n { (entry.size.div_ceil(1024)) " KiB" }
+                            td.n { (duration(entry.limits.time_ms)) }
+                            td.n { (entry.limits.memory_bytes / (1024 * 1024)) " MiB" }
+                        }
+                        None => { td { "–" } td.n { "–" } td.n { "–" } td.n { "–" } }
+                    }
                     td.n { (module.held) }
-                    td {
-                        @match &module.pause {
-                            Some(pause) if module.entry.is_some() => (paused(pause)),
-                            _ => "not served",
+                    td.says {
+                        @match (&module.entry, &module.pause) {
+                            (None, _) => "no, it is not served",
+                            (Some(_), Some(pause)) => { "no, it is " (paused(pause)) }
+                            (Some(_), None) => "yes",
                         }
                     }
                 }
             }
         }
+        @if hidden > 0 { p.quiet { "and " (hidden) " more: " code { "midge modules" } } }
     }
 }
 
@@ -102,7 +124,13 @@ pub(super) fn schedules_table(base: &str, schedules: &Schedules) -> Markup {
                     td { (schedule.name) }
                     td { (link(base, "module", &schedule.module)) }
                     td { (line(&schedule.cron)) " " (line(&schedule.zone)) }
-                    td { @if let Some(next) = schedule.next.first() { (time(next.due)) } @else { "–" } }
+                    td {
+                        @if schedule.next.is_empty() { "–" }
+                        @for (index, next) in schedule.next.iter().enumerate() {
+                            @if index > 0 { br; }
+                            (time(next.due))
+                        }
+                    }
                     td {
                         @if let Some(last) = &schedule.last {
                             @match last.state {

@@ -314,7 +314,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         ("POST /v1/batches/{id}/close", json(batch())),
         ("POST /v1/batches/{id}/cancel", json(batch())),
         ("GET /v1/queues", json(Queues { queues: vec![queue()], machines: 1, max_machines: 1 })),
-        ("GET /v1/modules", json(Modules { modules: vec![module()] })),
+        ("GET /v1/modules", json(Modules { modules: vec![module()], generation: "g1".to_owned() })),
         ("GET /v1/machines", json(Machines { machines: vec![machine()] })),
         ("POST /v1/machines/{name}/drain", json(machine())),
         ("GET /v1/schedules", json(Schedules { schedules: vec![schedule()] })),

@@ -40,7 +40,7 @@ async fn a_paused_module_starts_nothing_and_goes_on_when_it_is_resumed() {
         (&modules["modules"][0]["held"], &modules["modules"][0]["pause"]["reason"]),
         (&1.into(), &"wrong totals".into())
     );
-    assert!(server.get("/").await.text().contains("Modules that start no jobs"));
+    assert!(server.get("/").await.text().contains("no, it is paused since"));
 
     assert_eq!(server.post("/v1/modules/hello/resume").await.status, StatusCode::NO_CONTENT);
     let mut request = host.request(1);

@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use midge_core::{Machine, MachineState};
 use midge_protocol::Timestamp;
+use midge_protocol::exchange::Outcome;
+use midge_protocol::job::{Cause, Failure};
 use midge_protocol::manifest::QueuePolicy;
 use midge_store::conformance::fixtures::machine;
 use midge_store::{MemoryStore, StoreError, write};
@@ -86,6 +88,35 @@ async fn sweeps_are_shown_with_the_jobs_that_are_meant() {
     server.call("POST", "/v1/sweeps", sweep.to_owned()).await;
     let page = server.get("/").await.text();
     assert!(page.contains("<h2>Sweeps</h2>") && page.contains("tag a b"), "{page}");
+}
+
+#[tokio::test]
+async fn modules_are_shown_with_their_limits_and_whether_they_start_jobs() {
+    let server = Server::start().await;
+    let page = server.get("/").await.text();
+    assert!(page.contains("<h2>Modules, generation ") && page.contains("time limit"), "{page}");
+    let row = |page: &str| {
+        let rows = page.split("<tr>").filter(|row| row.contains("?module=hello\"") && row.contains(" MiB"));
+        rows.collect::<String>()
+    };
+    assert!(row(&page).contains(">yes<"), "{page}");
+    server.call("POST", "/v1/modules/hello/pause", r#"{"reason": "wrong totals"}"#.to_owned()).await;
+    let page = server.get("/").await.text();
+    assert!(row(&page).contains("no, it is paused since") && row(&page).contains(": wrong totals"), "{page}");
+}
+
+#[tokio::test]
+async fn what_a_job_failed_of_before_is_not_said_to_have_ended_it() {
+    let mut server = Server::start().await;
+    let id = server.enqueued(HELLO).await;
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    host.finish(attempt, Outcome::Failed(Failure::new(Cause::Exit, "no luck"))).await;
+    assert!(server.get("/").await.text().contains("exit: no luck"), "it waits to be tried again for that");
+    server.post(&format!("/v1/jobs/{id}/cancel")).await;
+    assert!(!server.get("/?state=cancelled").await.text().contains("no luck"));
+    let page = server.get(&format!("/jobs/{id}")).await.text();
+    assert!(page.contains("The last attempt that failed: exit"), "{page}");
 }
 
 #[tokio::test]

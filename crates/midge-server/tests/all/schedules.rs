@@ -44,6 +44,10 @@ async fn a_schedule_is_listed_with_its_next_five_runs() {
     let next: Vec<String> = yearly.next.iter().map(|next| next.tick.to_string()).collect();
     assert!(next.len() == 5 && next.iter().all(|tick| tick.ends_with("-01-01T00:00:00.000Z")), "{next:?}");
     assert_eq!((&yearly.last, &yearly.pause), (&None, &None));
+    let page = server.get("/").await.text();
+    for next in &yearly.next {
+        assert!(page.contains(&format!("datetime=\"{}\"", next.due)), "{} is not in {page}", next.due);
+    }
 }
 
 #[tokio::test]
