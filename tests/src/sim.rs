@@ -9,6 +9,7 @@ mod api;
 mod batches;
 mod calls;
 mod chance;
+mod checkpoints;
 mod clock;
 mod deletes;
 mod faults;

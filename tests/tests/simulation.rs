@@ -80,6 +80,8 @@ const MUST_HAPPEN: &[&str] = &[
     "schedules paused",
     "schedules resumed",
     "stale requests",
+    "states that are safe",
+    "states that were found",
     "suspects that were cleared",
     "sweeps",
     "sweeps that found no room",

@@ -37,6 +37,8 @@ pub struct Attempt {
     pub args: String,
     /// The bytes that the guest reads from stdin. Where there are none, it reads the args there.
     pub input: Option<Bytes>,
+    /// What an attempt before this one saved last.
+    pub saved: Option<Bytes>,
     /// More arguments behind the args, for somebody who runs a module by hand.
     pub guest_args: Vec<String>,
     /// The guest's environment beside midge's own variables. Names that begin with `MIDGE_` are left out.
@@ -71,7 +73,8 @@ impl Attempt {
         };
         let limits = self.limits;
         let pre = &self.module.pre;
-        let guest = Guest::new(wasi, Arc::clone(shared), limits.memory_bytes);
+        let mut guest = Guest::new(wasi, Arc::clone(shared), limits.memory_bytes);
+        guest.saved = self.saved;
         let mut store = Store::new(pre.module().engine(), guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(|store| {

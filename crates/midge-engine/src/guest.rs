@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use midge_protocol::limits::TABLE_ELEMENTS_MAX;
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::WasiCtxBuilder;
@@ -27,6 +28,8 @@ pub(crate) struct Guest {
     pub(crate) error: Option<String>,
     pub(crate) retry_after_ms: Option<u64>,
     pub(crate) snooze_ms: Option<u64>,
+    /// What this attempt saved last, or one before it.
+    pub(crate) saved: Option<Bytes>,
 }
 
 /// A growth past a limit.
@@ -53,6 +56,7 @@ impl Guest {
             error: None,
             retry_after_ms: None,
             snooze_ms: None,
+            saved: None,
         }
     }
 

@@ -3,8 +3,11 @@
 mod files;
 mod wasi;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use midge_protocol::job::Progress;
-use midge_protocol::limits::{MESSAGE_BYTES_MAX, PUT_OFF_MAX, RANDOM_BYTES_MAX};
+use midge_protocol::limits::{MESSAGE_BYTES_MAX, PUT_OFF_MAX, RANDOM_BYTES_MAX, SAVED_BYTES_MAX};
 use midge_protocol::shown;
 use wasmtime::{Caller, Engine, Extern, ExternType, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::I32Exit;
@@ -19,7 +22,7 @@ pub(crate) use files::Files;
 
 /// The name under which midge's own imports are declared.
 const MIDGE: &str = "midge";
-const MIDGE_NAMES: &[&str] = &["progress", "error", "retry_after", "snooze"];
+const MIDGE_NAMES: &[&str] = &["progress", "error", "retry_after", "snooze", "save", "saved"];
 /// Functions of WASI that are midge's own.
 const WASI_NAMES: &[&str] = &["random_get", "proc_exit"];
 /// Randomness is made in pieces of this size, so that a stop is seen between them.
@@ -111,6 +114,10 @@ fn define(linker: &mut Linker<Guest>, module: &str, name: &str) -> wasmtime::Res
         (MIDGE, "snooze") => linker.func_wrap(module, name, |mut caller: Caller<'_, Guest>, ms: i64| {
             caller.data_mut().snooze_ms = Some(bounded_ms(ms));
         })?,
+        (MIDGE, "save") => linker.func_wrap_async(module, name, |caller, (ptr, len): (i32, i32)| {
+            Box::new(save(caller, ptr, len))
+        })?,
+        (MIDGE, "saved") => linker.func_wrap(module, name, saved)?,
         _ => return Ok(()),
     };
     Ok(())
@@ -158,14 +165,44 @@ fn random_get(mut caller: Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Re
     Ok(errno::SUCCESS)
 }
 
+/// Returns 0 once the state is safe, and 1 where it is too large to be.
+async fn save(mut caller: Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Result<i32> {
+    let state = read(&mut caller, "a state", ptr, len)?;
+    if state.len() > SAVED_BYTES_MAX {
+        return Ok(1);
+    }
+    let state = Bytes::copy_from_slice(state);
+    let shared = Arc::clone(&caller.data().shared);
+    shared.go_on()?;
+    shared.save(state.clone()).await;
+    caller.data_mut().saved = Some(state);
+    Ok(0)
+}
+
+/// Copies as much as there is room for, and returns the length of all; -1 where nothing was saved.
+fn saved(mut caller: Caller<'_, Guest>, ptr: i32, room: i32) -> wasmtime::Result<i32> {
+    let (memory, guest) = memory(&mut caller)?;
+    let Some(state) = &guest.saved else { return Ok(-1) };
+    let to = slice(ptr, room)
+        .and_then(|range| memory.get_mut(range))
+        .ok_or_else(|| wasmtime::Error::msg("the room for a state reaches beyond the guest's memory"))?;
+    let copied = state.len().min(to.len());
+    to[..copied].copy_from_slice(&state[..copied]);
+    Ok(i32::try_from(state.len()).expect("a state has its bound"))
+}
+
 /// Reads a message of the guest, cut to its bound and made valid UTF-8.
 fn read_text(caller: &mut Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Result<String> {
-    let (memory, _) = memory(caller)?;
-    let bytes = slice(ptr, len)
-        .and_then(|range| memory.get(range))
-        .ok_or_else(|| wasmtime::Error::msg("a message reaches beyond the guest's memory"))?;
+    let bytes = read(caller, "a message", ptr, len)?;
     let bytes = &bytes[..bytes.len().min(MESSAGE_BYTES_MAX)];
     Ok(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn read<'a>(caller: &'a mut Caller<'_, Guest>, what: &str, ptr: i32, len: i32) -> wasmtime::Result<&'a [u8]> {
+    let (memory, _) = memory(caller)?;
+    slice(ptr, len)
+        .and_then(|range| memory.get(range))
+        .ok_or_else(|| wasmtime::Error::msg(format!("{what} reaches beyond the guest's memory")))
 }
 
 fn slice(ptr: i32, len: i32) -> Option<std::ops::Range<usize>> {

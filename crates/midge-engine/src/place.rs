@@ -268,6 +268,7 @@ mod tests {
             module,
             args: "null".to_owned(),
             input: None,
+            saved: None,
             guest_args: Vec::new(),
             env: Vec::new(),
             dirs: Vec::new(),

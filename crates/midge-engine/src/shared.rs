@@ -48,6 +48,16 @@ impl Control {
     pub fn take_progress(&self) -> Option<Progress> {
         lock(&self.shared.progress).take()
     }
+
+    /// Returns what the guest saves, unless that was returned before. It waits for [`Control::saved`].
+    pub fn take_saving(&self) -> Option<Bytes> {
+        lock(&self.shared.saving).take()
+    }
+
+    /// Lets the guest go on: what it saved is safe.
+    pub fn saved(&self) {
+        self.shared.saved.notify_one();
+    }
 }
 
 /// The shared state itself.
@@ -60,6 +70,10 @@ pub(crate) struct Shared {
     news: News,
     log: Mutex<Log>,
     progress: Mutex<Option<Progress>>,
+    /// What the guest saves, until somebody takes it to the server.
+    saving: Mutex<Option<Bytes>>,
+    /// Wakes the guest that saves.
+    saved: Notify,
     memory_peak_bytes: AtomicU64,
 }
 
@@ -91,6 +105,8 @@ impl Shared {
             news,
             log: Mutex::default(),
             progress: Mutex::default(),
+            saving: Mutex::default(),
+            saved: Notify::new(),
             memory_peak_bytes: AtomicU64::new(0),
         }
     }
@@ -147,6 +163,15 @@ impl Shared {
         *lock(&self.progress) = Some(progress);
         if let News::Tell(changed) = &self.news {
             changed.notify_one();
+        }
+    }
+
+    /// Has a state saved, and waits until it is safe. Where an attempt is run by hand, there is nobody to keep it.
+    pub(crate) async fn save(&self, state: Bytes) {
+        if let News::Tell(changed) = &self.news {
+            *lock(&self.saving) = Some(state);
+            changed.notify_one();
+            self.saved.notified().await;
         }
     }
 

@@ -49,7 +49,10 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
             Some(ended) = host.ends.join_next() => {
                 host.ended(ended.context("a wait for an end panicked")?);
             }
-            () = changed.notified() => host.side.has_news(host.places.take_progress()),
+            () = changed.notified() => {
+                host.side.has_news(host.places.take_progress());
+                host.places.take_saving().into_iter().for_each(|(attempt, state)| host.side.save(attempt, state));
+            }
             () = clock.sleep_until(wake_at) => {}
             () = signals.next() => {
                 if std::mem::replace(&mut stopping, true) {
@@ -184,6 +187,7 @@ impl Host {
         match todo {
             Todo::Cancel(attempt) => self.places.stop(attempt, Stop::Cancelled),
             Todo::Forget(attempt) => self.places.forget(attempt),
+            Todo::Saved(attempt) => self.places.saved(attempt),
             Todo::Begin(grant) => {
                 let attempt = grant.attempt;
                 match self.places.begin(*grant) {

@@ -52,7 +52,7 @@ impl Places {
         }
     }
 
-    /// Returns what is notified whenever a guest has written to its log or told its progress.
+    /// Returns what is notified whenever a guest has written to its log, told its progress or saves something.
     pub fn changed(&self) -> Arc<Notify> {
         Arc::clone(&self.changed)
     }
@@ -72,6 +72,7 @@ impl Places {
             queue: grant.queue,
             args: grant.args,
             input: grant.input,
+            saved: grant.saved,
             guest_args: Vec::new(),
             env,
             dirs: dirs(&module),
@@ -147,6 +148,19 @@ impl Places {
     /// Returns a piece of an attempt's log.
     pub fn log(&self, attempt: AttemptRef, offset: u64, bytes_max: usize) -> Bytes {
         self.controls.get(&attempt).map(|control| control.log_from(offset, bytes_max)).unwrap_or_default()
+    }
+
+    /// Returns what guests save and was not taken yet. Each waits for [`Places::saved`].
+    pub fn take_saving(&self) -> Vec<(AttemptRef, Bytes)> {
+        let saving = self.controls.iter();
+        saving.filter_map(|(attempt, control)| Some((*attempt, control.take_saving()?))).collect()
+    }
+
+    /// Lets the guest of an attempt go on: what it saved is safe.
+    pub fn saved(&self, attempt: AttemptRef) {
+        if let Some(control) = self.controls.get(&attempt) {
+            control.saved();
+        }
     }
 
     /// Returns the progress that attempts made and that was not taken yet.

@@ -37,6 +37,7 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
         args: settings.args,
         input: input()?,
         guest_args: settings.guest_args,
+        saved: None,
         env,
         dirs: dirs(&module).into_iter().chain(settings.dirs).collect(),
         limits,

@@ -17,7 +17,7 @@ use crate::object::objects;
 use crate::{AttemptNumber, BootId, JobId, ModuleName, QueueName, limits};
 
 /// The version of the exchange that this release speaks.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// The header that carries [`PROTOCOL`], in requests and answers.
 pub const PROTOCOL_HEADER: &str = "midge-protocol";
 /// The content type of both bodies.
@@ -47,25 +47,39 @@ pub struct Request {
     /// Pieces of the logs of attempts that run or ended.
     #[serde(default)]
     pub log: Vec<LogChunk>,
+    /// States that guests saved. Each waits until an answer to a request that held it arrives.
+    #[serde(default)]
+    pub saved: Vec<Saved>,
 }
 
 impl Request {
     /// Checks that a request says no more than a host can have to say.
     ///
     /// # Errors
-    /// [`Malformed`] where more than [`limits::EXCHANGE_REPORTS_MAX`] attempts or pieces of logs are reported.
+    /// [`Malformed`] where more than [`limits::EXCHANGE_REPORTS_MAX`] attempts, pieces of logs or states are reported, or a
+    /// state is larger than [`limits::SAVED_BYTES_MAX`].
     pub fn check(&self) -> Result<(), Malformed> {
         let max = limits::EXCHANGE_REPORTS_MAX;
-        for (what, count) in
-            [("running", self.running.len()), ("finished", self.finished.len()), ("log", self.log.len())]
-        {
+        let counts = [
+            ("running", self.running.len()),
+            ("finished", self.finished.len()),
+            ("log", self.log.len()),
+            ("saved", self.saved.len()),
+        ];
+        for (what, count) in counts {
             if count > max {
                 return Err(Malformed(format!(
                     "`{what}` has {count} entries, and at most {max} are allowed"
                 )));
             }
         }
-        Ok(())
+        let max = limits::SAVED_BYTES_MAX;
+        match self.saved.iter().map(|saved| saved.state.len()).find(|bytes| *bytes > max) {
+            Some(bytes) => {
+                Err(Malformed(format!("`saved` has a state of {bytes} bytes, and at most {max} are allowed")))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -149,6 +163,16 @@ pub struct LogChunk {
     pub bytes: Bytes,
 }
 
+/// What the guest of an attempt saved, for itself and for the attempts after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct Saved {
+    /// The attempt whose guest saved it.
+    pub attempt: AttemptRef,
+    /// The state, which takes the place of the one before. At most [`limits::SAVED_BYTES_MAX`].
+    pub state: Bytes,
+}
+
 /// What a server answers in one exchange: what to begin, what to stop, and whether to leave.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(remote = "Self")]
@@ -196,11 +220,14 @@ pub struct Grant {
     /// Bytes for stdin. Where there are none, stdin is the args.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<Bytes>,
+    /// What an attempt before this one saved last; nothing where none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<Bytes>,
     /// The time and memory that the attempt may use.
     pub limits: AttemptLimits,
 }
 
-objects!(Request, AttemptRef, Running, Finished, LogChunk, Answer, Grant);
+objects!(Request, AttemptRef, Running, Finished, LogChunk, Saved, Answer, Grant);
 
 /// Writes a request or an answer.
 pub fn encode<T: Serialize>(message: &T) -> Bytes {
@@ -254,12 +281,38 @@ mod tests {
     }
 
     #[test]
+    fn no_state_is_larger_than_its_bound() {
+        let attempt = AttemptRef { job: JobId::from_bytes([1; 16]), attempt: AttemptNumber(1) };
+        let request = |bytes| Request {
+            saved: vec![Saved { attempt, state: vec![0; bytes].into() }],
+            ..nothing_said()
+        };
+        assert_eq!(request(limits::SAVED_BYTES_MAX).check(), Ok(()));
+        let error = request(limits::SAVED_BYTES_MAX + 1).check().unwrap_err().to_string();
+        assert!(error.contains("65537 bytes, and at most 65536"), "{error}");
+    }
+
+    #[test]
     fn nothing_follows_a_message() {
         let whole = encode(&Answer { drain: true, ..Answer::default() });
         assert!(decode::<Answer>(&whole).is_ok());
         for more in [&[0xc0][..], &[0xc1], b"x", &whole] {
             let error = decode::<Answer>(&[&whole, more].concat()).unwrap_err().to_string();
             assert!(error.contains("goes on after the message"), "{error}");
+        }
+    }
+
+    fn nothing_said() -> Request {
+        Request {
+            boot: BootId(1),
+            seq: 1,
+            room: 1,
+            wait_ms: 0,
+            leaving: false,
+            running: Vec::new(),
+            finished: Vec::new(),
+            log: Vec::new(),
+            saved: Vec::new(),
         }
     }
 
@@ -282,25 +335,17 @@ mod tests {
         is_no_list(&AttemptLimits::default());
         is_no_list(&Running { attempt, progress: Some(progress) });
         is_no_list(&LogChunk { attempt, offset: 0, bytes: Bytes::new() });
+        is_no_list(&Saved { attempt, state: Bytes::new() });
         is_no_list(&Finished { attempt, outcome: Outcome::Failed(failure), usage: Usage::default() });
         is_no_list(&Answer::default());
-        let request = Request {
-            boot: BootId(1),
-            seq: 1,
-            room: 1,
-            wait_ms: 0,
-            leaving: false,
-            running: Vec::new(),
-            finished: Vec::new(),
-            log: Vec::new(),
-        };
-        is_no_list(&request);
+        is_no_list(&nothing_said());
         is_no_list(&Grant {
             attempt,
             module: ModuleName::new("hello").unwrap(),
             queue: QueueName::default_queue(),
             args: "null".to_owned(),
             input: None,
+            saved: None,
             limits: AttemptLimits::default(),
         });
         #[derive(Serialize)]

@@ -8,6 +8,8 @@ pub const ARGS_BYTES_MAX: usize = 64 * 1024;
 pub const INPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A result is held in memory by host and server while it is reported.
 pub const RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What an attempt may save for those after it: it travels with each save, and with each attempt that begins.
+pub const SAVED_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of an attempt's stderr. More is cut and marked, never a failure.
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
 /// What is kept of an error message or a progress message.

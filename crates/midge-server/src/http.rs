@@ -62,6 +62,7 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/jobs/{id}/wait", get(wait))
         .route("/v1/jobs/{id}/result", get(result))
         .route("/v1/jobs/{id}/input", get(input))
+        .route("/v1/jobs/{id}/saved", get(saved))
         .route("/v1/jobs/{id}/log", get(log))
         .route("/v1/jobs/{id}/events", get(events::follow))
         .route("/v1/jobs/{id}/cancel", post(cancel))
@@ -182,6 +183,10 @@ async fn result(
 
 async fn input(State(midge): State<Midge>, Id(id): Id) -> Result<Response, Failed> {
     bytes(midge.content(id, JobContent::Input).await?)
+}
+
+async fn saved(State(midge): State<Midge>, Id(id): Id) -> Result<Response, Failed> {
+    bytes(midge.content(id, JobContent::Saved).await?)
 }
 
 #[derive(Debug, Deserialize)]

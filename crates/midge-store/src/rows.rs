@@ -436,6 +436,8 @@ pub enum Content {
     Result = 2,
     /// The jobs that the job was enqueued to run after: 16 bytes of each id, one after the other.
     After = 3,
+    /// What its attempts saved last, for the next one.
+    Saved = 4,
 }
 
 /// Jobs that fit a search.

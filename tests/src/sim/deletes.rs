@@ -97,6 +97,7 @@ impl Ledger {
             self.after.deleted(job);
             self.batches.job_deleted(job);
             self.singles.deleted(job.id);
+            self.checkpoints.deleted(job.id);
             self.forget(job.id);
             self.deletions.gone.insert(job.id);
         }

@@ -255,6 +255,7 @@ impl World {
                 running: Vec::new(),
                 finished: vec![finished],
                 log: Vec::new(),
+                saved: Vec::new(),
             };
             self.exchange(&holder, &report)?;
         }

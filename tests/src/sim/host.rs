@@ -40,6 +40,8 @@ pub(super) struct Host {
     places: usize,
     /// Guests that run.
     guests: BTreeSet<Key>,
+    /// Guests that wait until what they saved is safe, and the number of that.
+    saving: BTreeMap<Key, u64>,
     /// Logs of attempts that ended and are not forgotten.
     ended_logs: BTreeMap<Key, Bytes>,
     /// Requests that were neither answered nor failed.
@@ -68,6 +70,7 @@ impl Host {
             side: HostSide::new(boot, wait, now),
             places: value("MIDGE_PLACES")?.parse().map_err(|e| format!("MIDGE_PLACES: {e}"))?,
             guests: BTreeSet::new(),
+            saving: BTreeMap::new(),
             ended_logs: BTreeMap::new(),
             under_way: BTreeSet::new(),
             stopping: false,
@@ -108,11 +111,25 @@ impl Host {
         self.guests.contains(&key)
     }
 
+    /// A guest saves something, unless it waits already.
+    pub(super) fn guest_saves(&mut self, key: Key, number: u64, state: Bytes) {
+        if self.guests.contains(&key) && !self.saving.contains_key(&key) {
+            self.saving.insert(key, number);
+            self.side.save(of(key), state);
+        }
+    }
+
+    /// What a guest saved is safe. Returns the number of that, where it runs still.
+    pub(super) fn is_safe(&mut self, key: Key) -> Option<u64> {
+        self.saving.remove(&key)
+    }
+
     /// A guest ends, or is stopped. Returns whether it ran.
     pub(super) fn guest_ends(&mut self, key: Key, outcome: Outcome, now: Timestamp) -> bool {
         if !self.guests.remove(&key) {
             return false;
         }
+        self.saving.remove(&key);
         self.ended_logs.insert(key, log_text(key));
         let usage = Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1 };
         self.side.ended(Finished { attempt: of(key), outcome, usage }, now);

@@ -13,6 +13,7 @@ use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::after::{After, Asked};
 use super::batches::Batches;
+use super::checkpoints::Checkpoints;
 use super::deletes::Deletions;
 use super::host::{Key, log_text, words};
 use super::people::POISON;
@@ -61,6 +62,7 @@ pub(super) struct Ledger {
     pub(super) after: After,
     pub(super) batches: Batches,
     pub(super) deletions: Deletions,
+    pub(super) checkpoints: Checkpoints,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
     /// When each was last heard of, whatever clock the server has; and when the server began.
@@ -135,6 +137,7 @@ impl Ledger {
     /// A host begins an attempt.
     pub(super) fn begun(&mut self, key: Key, grant: &Grant) -> Result<(), Broken> {
         self.begun.insert(key);
+        self.checkpoints.given(grant)?;
         let is_right = match self.ticked.has(key.0) {
             true => grant.args == "null",
             false => self.singles.may_have(key.0, &grant.args),

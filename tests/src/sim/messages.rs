@@ -165,6 +165,13 @@ impl World {
         for todo in todos {
             match todo {
                 Todo::Begin(grant) => self.granted(id, &grant)?,
+                Todo::Saved(attempt) => {
+                    let number = self.hosts.get_mut(id).and_then(|host| host.is_safe(key(attempt)));
+                    if let Some(number) = number {
+                        self.trace.count("states that are safe");
+                        self.ledger.checkpoints.is_safe(key(attempt), number);
+                    }
+                }
                 Todo::Cancel(attempt) => self.guest_stops(id, key(attempt), Outcome::Cancelled),
                 Todo::Forget(attempt) => {
                     if let Some(host) = self.hosts.get_mut(id) {
@@ -201,6 +208,9 @@ impl World {
         }
         let boot = host.boot;
         self.ledger.begun(key, grant)?;
+        if grant.saved.is_some() {
+            self.trace.count("states that were found");
+        }
         let (outcome, lasts) = self.draw_guest(key);
         self.trace.say(now, format_args!("{id} begins {} for {} ms", words(key), lasts.as_millis()));
         if self.chance.below(3) == 0 {
@@ -240,7 +250,7 @@ impl World {
         (outcome, lasts)
     }
 
-    /// A guest says how far it is.
+    /// A guest saves something and says how far it is.
     pub(super) fn guest_speaks(
         &mut self,
         id: &MachineId,
@@ -251,6 +261,8 @@ impl World {
         if !host.runs(key(attempt)) {
             return Ok(());
         }
+        let (number, state) = self.ledger.checkpoints.next(key(attempt));
+        host.guest_saves(key(attempt), number, state);
         host.side.has_news([(attempt, Progress { done: 1, total: 2, message: words(key(attempt)) })]);
         self.host_acts(id)
     }

@@ -119,6 +119,7 @@ fn attempt(module: &Arc<Loaded>) -> Attempt {
         args: "null".to_owned(),
         input: None,
         guest_args: Vec::new(),
+        saved: None,
         env: Vec::new(),
         dirs: Vec::new(),
         limits: module.entry.limits,

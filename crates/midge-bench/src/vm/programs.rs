@@ -157,6 +157,7 @@ mod tests {
             args: "null".to_owned(),
             input: None,
             guest_args: Vec::new(),
+            saved: None,
             env: Vec::new(),
             dirs: Vec::new(),
             limits: module.entry.limits,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use midge_protocol::exchange::Grant;
 use midge_protocol::limits;
 
-/// What one answer carries, by the args and inputs of its grants. Those that are sent again count like new ones: an answer
+/// What one answer carries, by the args, inputs and states of its grants. Those that are sent again count like new ones: an answer
 /// over [`limits::EXCHANGE_BODY_BYTES_MAX`] would be lost each time, and take more with it each time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Carried {
@@ -20,7 +20,9 @@ impl Carried {
 
     /// Takes note of a grant that went in.
     pub fn add(&mut self, grant: &Grant) {
-        self.bytes += grant.args.len() + grant.input.as_ref().map_or(0, Bytes::len);
+        let Grant { args, input, saved, .. } = grant;
+        let bytes = [input, saved].into_iter().flatten().map(Bytes::len);
+        self.bytes += args.len() + bytes.sum::<usize>();
     }
 }
 
@@ -40,13 +42,15 @@ mod tests {
             queue: QueueName::default_queue(),
             args: "x".repeat(args),
             input: (input > 0).then(|| Bytes::from(vec![0; input])),
+            saved: None,
             limits: AttemptLimits::default(),
         }
     }
 
     #[test]
     fn the_largest_grants_fit_a_body_whatever_came_before_them() {
-        let largest = grant(limits::ARGS_BYTES_MAX, limits::INPUT_BYTES_MAX);
+        let state = Some(vec![0; limits::SAVED_BYTES_MAX].into());
+        let largest = Grant { saved: state, ..grant(limits::ARGS_BYTES_MAX, limits::INPUT_BYTES_MAX) };
         let mut carried = Carried::default();
         assert!(carried.has_room(), "the first always goes in");
         carried.add(&grant(0, limits::EXCHANGE_INPUT_BYTES_GOAL - 1));

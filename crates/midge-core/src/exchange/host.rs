@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_protocol::exchange::{Answer, AttemptRef, Finished, Grant, LogChunk, Outcome, Request, Running};
+use midge_protocol::exchange::{
+    Answer, AttemptRef, Finished, Grant, LogChunk, Outcome, Request, Running, Saved,
+};
 use midge_protocol::job::{Progress, Usage};
 use midge_protocol::manifest::Wait;
 use midge_protocol::{BootId, Timestamp, limits};
@@ -80,6 +82,8 @@ struct Entry {
     /// How many bytes of its log the server has.
     log_told: u64,
     progress: Option<Progress>,
+    /// What the guest saves, until the server has it: the guest waits for that.
+    saving: Option<Bytes>,
 }
 
 /// A request under way.
@@ -90,6 +94,7 @@ struct Flight {
     ended: Vec<AttemptRef>,
     log: Vec<(AttemptRef, u64)>,
     progress: Vec<(AttemptRef, Progress)>,
+    saved: Vec<AttemptRef>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +144,8 @@ pub enum Todo {
     Cancel(AttemptRef),
     /// Forget this attempt: the server knows all about it.
     Forget(AttemptRef),
+    /// Let the guest of this attempt go on: the server has what it saved.
+    Saved(AttemptRef),
 }
 
 impl HostSide {
@@ -193,7 +200,7 @@ impl HostSide {
             (self.no_room_until, self.has_news, self.news_at) = (None, true, None);
         }
         let room = if self.takes_nothing_more() || self.no_room_until.is_some() { 0 } else { room };
-        let kind = if self.has_ended() || self.is_news_due(now) {
+        let kind = if self.has_ended() || self.is_saving() || self.is_news_due(now) {
             Kind::Speaks
         } else if self.is_leaving_due(now) {
             Kind::Leaves
@@ -226,13 +233,15 @@ impl HostSide {
                 continue;
             }
             let finished = must_go.then(|| handed_back(attempt, self.lacks.clone()));
-            self.attempts.insert(attempt, Entry { finished, log_told: 0, progress: None });
+            self.attempts.insert(attempt, Entry { finished, log_told: 0, progress: None, saving: None });
             if !must_go {
                 todos.push(Todo::Begin(Box::new(grant)));
             }
         }
         let running =
             |attempt: &AttemptRef| self.attempts.get(attempt).is_some_and(|entry| entry.finished.is_none());
+        // What a guest saved that has no right to it any more may not have been written.
+        todos.retain(|todo| !matches!(todo, Todo::Saved(attempt) if answer.cancel.contains(attempt)));
         todos.extend(answer.cancel.into_iter().filter(running).map(Todo::Cancel));
         if kind == Some(Kind::Leaves) && !self.left && self.attempts.is_empty() {
             // A warm Machine, or one that a job is meant for. One that must go has nothing to stay for.
@@ -268,7 +277,8 @@ impl HostSide {
             self.lacks(lacks.clone());
         }
         if let Some(entry) = self.attempts.get_mut(&finished.attempt) {
-            entry.finished = Some(finished);
+            // Who was stopped while it saved does not hear of it.
+            (entry.finished, entry.saving) = (Some(finished), None);
         }
         self.idle_since = now;
     }
@@ -307,6 +317,13 @@ impl HostSide {
             if let Some(entry) = self.attempts.get_mut(&attempt) {
                 entry.progress = Some(progress);
             }
+        }
+    }
+
+    /// Takes what the guest of an attempt saves. It waits until [`Todo::Saved`] says that the server has it.
+    pub fn save(&mut self, attempt: AttemptRef, state: Bytes) {
+        if let Some(entry) = self.attempts.get_mut(&attempt).filter(|entry| entry.finished.is_none()) {
+            entry.saving = Some(state);
         }
     }
 
@@ -377,6 +394,10 @@ impl HostSide {
         self.attempts.values().any(|entry| entry.finished.is_some())
     }
 
+    fn is_saving(&self) -> bool {
+        self.attempts.values().any(|entry| entry.saving.is_some())
+    }
+
     /// Returns when log and progress may be told next; nothing where at once.
     fn news_after(&self) -> Option<Timestamp> {
         let every = if self.followed { FOLLOWED_NEWS_EVERY } else { NEWS_EVERY };
@@ -426,8 +447,14 @@ impl HostSide {
         log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
     ) -> Request {
         self.seq += 1;
-        let mut flight =
-            Flight { seq: self.seq, kind, ended: Vec::new(), log: Vec::new(), progress: Vec::new() };
+        let mut flight = Flight {
+            seq: self.seq,
+            kind,
+            ended: Vec::new(),
+            log: Vec::new(),
+            progress: Vec::new(),
+            saved: Vec::new(),
+        };
         let mut request = Request {
             boot: self.boot,
             seq: self.seq,
@@ -437,6 +464,7 @@ impl HostSide {
             running: Vec::new(),
             finished: Vec::new(),
             log: Vec::new(),
+            saved: Vec::new(),
         };
         let mut left = Left { bytes: CARRIED_BYTES_MAX, is_short: false };
         let speaks = kind == Kind::Speaks;
@@ -454,6 +482,11 @@ impl HostSide {
                 let progress = entry.progress.clone().filter(fits);
                 flight.progress.extend(progress.clone().map(|progress| (attempt, progress)));
                 request.running.push(Running { attempt, progress });
+                let fits = |state: &Bytes| speaks && left.take(state.len());
+                if let Some(state) = entry.saving.clone().filter(fits) {
+                    request.saved.push(Saved { attempt, state });
+                    flight.saved.push(attempt);
+                }
             }
         }
         if speaks {
@@ -500,6 +533,12 @@ impl HostSide {
                 && entry.progress.as_ref() == Some(&progress)
             {
                 entry.progress = None;
+            }
+        }
+        for attempt in flight.saved {
+            // One that ended meanwhile waits for nothing.
+            if self.attempts.get_mut(&attempt).is_some_and(|entry| entry.saving.take().is_some()) {
+                todos.push(Todo::Saved(attempt));
             }
         }
         flight.kind

@@ -52,6 +52,7 @@ mod tests {
             running: Vec::new(),
             finished: Vec::new(),
             log: Vec::new(),
+            saved: Vec::new(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! What a guest sees, and what is seen of it while it runs.
 
 use bytes::Bytes;
-use midge_engine::{Dir, Place, Stop};
+use midge_engine::{Attempt, Dir, Place, Stop};
+use midge_protocol::exchange::Outcome;
 use midge_protocol::limits::LOG_BYTES_MAX;
 
 use crate::support::*;
@@ -137,6 +138,80 @@ fn log_and_progress_are_seen_while_the_guest_runs() {
     wait(running);
 }
 
+/// A guest that begins with `hello` at 64.
+fn with_hello(body: &str) -> String {
+    guest(body).replace(
+        "(memory (export \"memory\") 1)",
+        "(memory (export \"memory\") 2) (data (i32.const 64) \"hello\")",
+    )
+}
+
+#[test]
+fn a_guest_that_saves_waits_until_that_is_safe_and_finds_it_then() {
+    let body = "(if (i32.ne (call $saved (i32.const 0) (i32.const 0)) (i32.const -1)) (then unreachable))
+        (if (call $save (i32.const 64) (i32.const 5)) (then unreachable))
+        (if (i32.ne (call $saved (i32.const 200) (i32.const 3)) (i32.const 5)) (then unreachable))
+        (call $write (i32.const 1) (i32.const 200) (i32.const 5))";
+    let (_folder, _modules, module) = load(&with_hello(body));
+    let place = Place::start(0).unwrap();
+    let attempt = attempt(module);
+    let changed = attempt.changed.clone();
+    let running = place.run(attempt);
+    let control = running.control();
+    let state = block_on(async {
+        loop {
+            changed.notified().await;
+            if let Some(state) = control.take_saving() {
+                return state;
+            }
+        }
+    });
+    assert_eq!((&state[..], control.take_saving()), (&b"hello"[..], None));
+    assert!(!place.is_free(), "it waits");
+    control.saved();
+    assert_eq!(result(&wait(running)), b"hel\0\0", "as much as there is room for is copied");
+}
+
+#[test]
+fn a_guest_that_waits_for_what_it_saves_can_be_stopped() {
+    let (_folder, _modules, module) = load(&with_hello("(drop (call $save (i32.const 64) (i32.const 5)))"));
+    let place = Place::start(0).unwrap();
+    let attempt = attempt(module);
+    let changed = attempt.changed.clone();
+    let running = place.run(attempt);
+    block_on(changed.notified());
+    running.control().stop(Stop::Cancelled);
+    assert_eq!(wait(running).outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn a_state_that_is_too_large_is_not_saved_and_one_beyond_the_memory_is_a_trap() {
+    let body = "(if (i32.ne (call $save (i32.const 0) (i32.const 65537)) (i32.const 1)) (then unreachable))
+        (if (i32.ne (call $saved (i32.const 0) (i32.const 0)) (i32.const -1)) (then unreachable))";
+    assert_eq!(result(&run_guest(&with_hello(body)).0), b"");
+    for body in [
+        "(drop (call $save (i32.const 131071) (i32.const 2)))",
+        "(drop (call $save (i32.const -1) (i32.const -1)))",
+    ] {
+        let (ended, _) = run_guest(&with_hello(body));
+        let Outcome::Failed(failure) = &ended.outcome else { panic!("{ended:?}") };
+        assert!(failure.message.contains("a state reaches beyond the guest's memory"), "{failure:?}");
+    }
+}
+
+#[test]
+fn an_attempt_finds_what_one_before_it_saved() {
+    let body = "(call $write (i32.const 1) (i32.const 200) (call $saved (i32.const 200) (i32.const 100)))";
+    let (_folder, _modules, module) = load(&with_hello(body));
+    let place = Place::start(0).unwrap();
+    let attempt = Attempt { saved: Some("before".into()), ..attempt(module) };
+    assert_eq!(result(&wait(place.run(attempt))), b"before");
+    let beyond = "(drop (call $saved (i32.const 131071) (i32.const 9)))";
+    let (_folder, _modules, module) = load(&with_hello(beyond));
+    let attempt = Attempt { saved: Some("before".into()), ..self::attempt(module) };
+    assert!(matches!(wait(place.run(attempt)).outcome, Outcome::Failed(_)));
+}
+
 #[test]
 fn a_flooded_log_is_cut_and_marked_and_no_failure() {
     let body = "(local $n i32)
@@ -153,7 +228,7 @@ fn a_flooded_log_is_cut_and_marked_and_no_failure() {
 fn the_import_list_is_what_guests_get() {
     let imports = midge_engine::imports();
     let find = |module: &str, name: &str| imports.iter().find(|i| i.module == module && i.name == name);
-    for name in ["progress", "retry_after", "snooze", "error"] {
+    for name in ["progress", "retry_after", "snooze", "error", "save", "saved"] {
         assert!(find("midge", name).is_some(), "{name}");
     }
     let write = find("wasi_snapshot_preview1", "fd_write").unwrap();

@@ -26,6 +26,8 @@ pub const HEAD: &str = r#"
   (import "midge" "retry_after" (func $retry_after (param i64)))
   (import "midge" "snooze" (func $snooze (param i64)))
   (import "midge" "error" (func $error (param i32 i32)))
+  (import "midge" "save" (func $save (param i32 i32) (result i32)))
+  (import "midge" "saved" (func $saved (param i32 i32) (result i32)))
   (func $write (param $fd i32) (param $ptr i32) (param $len i32)
     (i32.store (i32.const 0) (local.get $ptr))
     (i32.store (i32.const 4) (local.get $len))
@@ -142,6 +144,7 @@ pub fn attempt(module: Arc<Loaded>) -> Attempt {
         args: r#"{"width":320}"#.to_owned(),
         input: None,
         guest_args: Vec::new(),
+        saved: None,
         env: Vec::new(),
         dirs: Vec::new(),
         limits: AttemptLimits { time_ms: 300_000, memory_bytes: 1 << 20 },

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 ///
 /// `open` opens the file `a` of its folder, which is `data` beside the modules. `keep` makes a file `new` there, fills it
 /// until that fails, and exits with 51; where it cannot make it, with 50.
-const GUESTS: [(&str, &str); 6] = [
+const GUESTS: [(&str, &str); 7] = [
     (
         "keep",
         r#"(i32.store (i32.const 64) (i32.const 0x0077656e))
@@ -57,6 +57,12 @@ const GUESTS: [(&str, &str); 6] = [
         "spin",
         r#"(call $progress (i64.const 1) (i64.const 2) (i32.const 0) (i32.const 0)) (loop $on (br $on))"#,
     ),
+    (
+        "save",
+        r#"(call $write (i32.const 1) (i32.const 128) (call $saved (i32.const 128) (i32.const 64)))
+        (i64.store (i32.const 64) (i64.const 0x64657661735f6f73)) (; "so_saved" ;)
+        (if (call $save (i32.const 64) (i32.const 8)) (then unreachable))"#,
+    ),
 ];
 
 const HEAD: &str = r#"
@@ -68,6 +74,8 @@ const HEAD: &str = r#"
   (import "wasi_snapshot_preview1" "path_open"
     (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
   (import "midge" "progress" (func $progress (param i64 i64 i32 i32)))
+  (import "midge" "save" (func $save (param i32 i32) (result i32)))
+  (import "midge" "saved" (func $saved (param i32 i32) (result i32)))
   (func $write (param $fd i32) (param $ptr i32) (param $len i32)
     (i32.store (i32.const 0) (local.get $ptr))
     (i32.store (i32.const 4) (local.get $len))

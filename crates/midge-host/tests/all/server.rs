@@ -29,6 +29,8 @@ pub struct Seen {
     pub refuses: Option<u16>,
     /// Takes what is reported, but drops so many answers.
     pub loses: usize,
+    /// Drops so many answers to guests that save.
+    pub loses_saves: usize,
     newest: u64,
     pub requests: Vec<Request>,
     pub finished: Vec<Finished>,
@@ -85,6 +87,7 @@ impl Server {
             queue: QueueName::default_queue(),
             args: args.to_owned(),
             input: None,
+            saved: None,
             limits,
         };
         self.set(|seen| seen.waiting.push(grant));
@@ -266,6 +269,10 @@ impl Seen {
             answer.left = true;
             self.left = true;
         }
+        if !request.saved.is_empty() && self.loses_saves > 0 {
+            self.loses_saves -= 1;
+            return Err(StatusCode::BAD_GATEWAY);
+        }
         let says = !answer.jobs.is_empty() || !answer.cancel.is_empty() || answer.left;
         if says && self.loses > 0 {
             self.loses -= 1;
@@ -276,8 +283,12 @@ impl Seen {
 
     /// Gives a job that waits an input.
     pub fn give_input(&mut self, attempt: AttemptRef, input: Vec<u8>) {
-        let grant = self.waiting.iter_mut().find(|grant| grant.attempt == attempt).unwrap();
-        grant.input = Some(input.into());
+        self.waiting_for(attempt).input = Some(input.into());
+    }
+
+    /// What a job that waits is to be given.
+    pub fn waiting_for(&mut self, attempt: AttemptRef) -> &mut Grant {
+        self.waiting.iter_mut().find(|grant| grant.attempt == attempt).unwrap()
     }
 
     /// The end of an attempt, once it is reported.

@@ -112,6 +112,23 @@ fn a_running_attempt_is_cancelled_while_its_neighbour_completes() {
 }
 
 #[test]
+fn what_a_guest_saves_is_told_before_it_goes_on_and_again_where_an_answer_is_lost() {
+    let server = Server::start();
+    server.set(|seen| seen.loses_saves = 1);
+    let saving = server.enqueue("save", "null");
+    server.set(|seen| seen.waiting_for(saving).saved = Some("before".into()));
+    let _host = server.host(&[]);
+    let outcome = server.until("it ends", |seen| seen.end(saving));
+    assert_eq!(outcome, Outcome::Completed { result: "before".into() });
+    server.set(|seen| {
+        let saves = seen.requests.iter().filter(|request| !request.saved.is_empty());
+        let saves: Vec<_> =
+            saves.map(|request| (&request.saved[0].state[..], request.finished.len())).collect();
+        assert_eq!(saves, [(&b"so_saved"[..], 0); 2]);
+    });
+}
+
+#[test]
 fn progress_is_told_while_the_guest_runs() {
     let server = Server::start();
     let spinning = server.enqueue("spin", "null");

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use midge_core::{
     Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, Turn, admit, emptier, in_turn, may_leave,
 };
 use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{JobId, QueueName};
+use midge_protocol::{AttemptNumber, JobId, QueueName};
 use midge_store::{Content, LanesCome, StoreError};
 
 use super::session::Session;
@@ -30,7 +31,9 @@ impl Session<'_> {
             // What does not fit is not listed the next time either.
             let unlisted = self.apply(job.id, JobEvent::Unlisted { lease })?;
             if unlisted.is_none() && self.carried.has_room() {
-                self.give(&job)?;
+                // A host that was started again runs the same attempt again.
+                let saved = self.rows.content(job.id, Content::Saved)?;
+                self.give(&job, saved)?;
             }
         }
         Ok(())
@@ -159,21 +162,24 @@ impl Session<'_> {
             }
             let event = JobEvent::Claimed { machine: self.machine.name.clone() };
             let Ok(change) = job.apply(event, self.now) else { break };
-            self.give(&change.job)?;
+            // Of a first attempt there is none before it.
+            let is_first = change.job.attempt == AttemptNumber(1);
+            let saved = if is_first { None } else { self.rows.content(job.id, Content::Saved)? };
+            self.give(&change.job, saved)?;
             claimed.push(change.job);
         }
         Ok(claimed)
     }
 
     /// Puts the grant of a leased job into the answer.
-    fn give(&mut self, job: &Job) -> Result<(), StoreError> {
-        let grant = self.grant(job)?;
+    fn give(&mut self, job: &Job, saved: Option<Bytes>) -> Result<(), StoreError> {
+        let grant = self.grant(job, saved)?;
         self.carried.add(&grant);
         self.done.answer.jobs.push(grant);
         Ok(())
     }
 
-    fn grant(&mut self, job: &Job) -> Result<Grant, StoreError> {
+    fn grant(&mut self, job: &Job, saved: Option<Bytes>) -> Result<Grant, StoreError> {
         let args = self.rows.content(job.id, Content::Args)?.unwrap_or_default();
         Ok(Grant {
             attempt: reference(job),
@@ -181,6 +187,7 @@ impl Session<'_> {
             queue: job.queue.clone(),
             args: String::from_utf8_lossy(&args).into_owned(),
             input: self.rows.content(job.id, Content::Input)?,
+            saved,
             limits: job.limits,
         })
     }

@@ -1,4 +1,4 @@
-//! What a host reports: logs, ends of attempts, and what still runs.
+//! What a host reports: logs, states that were saved, ends of attempts, and what still runs.
 
 use midge_core::{Job, JobEvent, MachineEvent, Phase, kept_of_log};
 use midge_protocol::exchange::{AttemptRef, Finished, Outcome, Request};
@@ -15,6 +15,11 @@ impl Session<'_> {
                 let kept = kept_of_log(chunk.offset, &chunk.bytes);
                 self.rows.append_log(chunk.attempt.job, chunk.attempt.attempt, chunk.offset, kept)?;
                 self.done.news.push(chunk.attempt.job);
+            }
+        }
+        for saved in &request.saved {
+            if self.is_leased(saved.attempt) {
+                self.rows.put_content(saved.attempt.job, Content::Saved, &saved.state)?;
             }
         }
         for finished in &request.finished {

@@ -33,6 +33,8 @@ pub enum JobContent {
     Input,
     /// The bytes that its guest wrote to stdout in the attempt that completed.
     Result,
+    /// What its attempts saved last, for the next one.
+    Saved,
 }
 
 impl Midge {
@@ -247,6 +249,7 @@ impl Midge {
             JobContent::Args => (Content::Args, "args"),
             JobContent::Input => (Content::Input, "input"),
             JobContent::Result => (Content::Result, "result"),
+            JobContent::Saved => (Content::Saved, "saved state"),
         };
         midge_store::read(&*self.inner.store, move |rows| {
             one_job(rows, id)?;

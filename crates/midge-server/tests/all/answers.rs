@@ -338,9 +338,10 @@ fn answers() -> Vec<(&'static str, Value)> {
 }
 
 /// The calls that answer no JSON.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "GET /v1/jobs/{id}/result",
     "GET /v1/jobs/{id}/input",
+    "GET /v1/jobs/{id}/saved",
     "GET /v1/jobs/{id}/log",
     "GET /v1/jobs/{id}/events",
     "DELETE /v1/jobs/{id}",

@@ -7,6 +7,7 @@ mod api;
 mod batches;
 mod bounds;
 mod capacity;
+mod checkpoints;
 mod documents;
 mod drain;
 mod extremes;

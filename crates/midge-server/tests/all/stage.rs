@@ -418,6 +418,7 @@ pub fn request(seq: u64, room: u32) -> exchange::Request {
         running: Vec::new(),
         finished: Vec::new(),
         log: Vec::new(),
+        saved: Vec::new(),
     }
 }
 

@@ -126,7 +126,10 @@ pub(super) fn put(
         return Ok(Enqueued { id: new.id, new: true, conflict: None });
     };
     if matches!(conflict, Conflict::Replaced | Conflict::ReplacedAndPushedBack) {
-        rows.delete_content(id, Content::Input)?;
+        // What an attempt saved was about the args of before.
+        for content in [Content::Input, Content::Saved] {
+            rows.delete_content(id, content)?;
+        }
         put_contents(rows, id, request)?;
     }
     Ok(Enqueued { id, new: false, conflict: Some(conflict) })
