@@ -6,7 +6,7 @@ use std::io::Cursor;
 use image::{ImageFormat, Rgb, RgbImage};
 use midge_protocol::job::{Cause, Failure, State};
 use midge_protocol::{AttemptNumber, limits};
-use midge_tests::support::{Modules, Server, block_on, eventually, request};
+use midge_tests::support::{Modules, Server, Signal, block_on, eventually, http, request, signal_host};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -40,6 +40,24 @@ fn hello_greets() {
     assert!(attempt.scheduled_at <= attempt.started_at && attempt.started_at <= attempt.ended_at);
     let usage = attempt.usage.unwrap();
     assert!(usage.ran_us > 0 && usage.memory_peak_bytes >= 64 * 1024, "{usage:?}");
+}
+
+#[test]
+fn stages_go_on_in_another_machine_where_the_one_that_was_killed_was() {
+    let server = server();
+    let id = server.enqueue("stages", json!({"stages": 5, "pause_ms": 150}));
+    let first = eventually("two stages are done", || {
+        let job = server.job(id);
+        let done = job.progress.as_ref().map_or(0, |progress| progress.done);
+        job.machine.filter(|_| done >= 2)
+    });
+    signal_host(&first, Signal::KILL);
+    let done: Vec<Value> = serde_json::from_slice(&server.result(id)).unwrap();
+    let attempts: Vec<u64> = done.iter().map(|done| done["attempt"].as_u64().unwrap()).collect();
+    assert!(attempts.len() == 5 && attempts.is_sorted() && attempts[..2] == [1, 1], "{attempts:?}");
+    assert_eq!((attempts[4], &done[4]["key"]), (2, &json!(format!("{id}/stage 5"))));
+    let saved = http("GET", &format!("{}/v1/jobs/{id}/saved", server.url()), &[("Host", "127.0.0.1")], b"");
+    assert!(saved.text().starts_with(r#"{"steps":{"stage 1":"#), "{}", saved.text());
 }
 
 #[test]

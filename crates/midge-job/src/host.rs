@@ -25,6 +25,16 @@ pub(crate) fn error(message: &str) {
     imports::error(message);
 }
 
+/// Saves a state, and waits until it is safe. Returns whether it was small enough.
+pub(crate) fn save(state: &[u8]) -> bool {
+    imports::save(state)
+}
+
+/// Returns what was saved last.
+pub(crate) fn saved() -> Option<Vec<u8>> {
+    imports::saved()
+}
+
 fn clamp(value: u128) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -38,6 +48,8 @@ mod imports {
             pub(in super::super) safe fn retry_after(ms: i64);
             pub(in super::super) safe fn snooze(ms: i64);
             pub(super) fn error(message: *const u8, length: usize);
+            pub(super) fn save(state: *const u8, length: usize) -> i32;
+            pub(super) fn saved(room: *mut u8, length: usize) -> i32;
         }
     }
 
@@ -51,6 +63,25 @@ mod imports {
     pub(super) fn error(message: &str) {
         // SAFETY: as in `progress`.
         unsafe { midge::error(message.as_ptr(), message.len()) }
+    }
+
+    pub(super) fn save(state: &[u8]) -> bool {
+        // SAFETY: as in `progress`, of bytes.
+        unsafe { midge::save(state.as_ptr(), state.len()) == 0 }
+    }
+
+    pub(super) fn saved() -> Option<Vec<u8>> {
+        let mut state = Vec::new();
+        loop {
+            // SAFETY: address and length are of bytes that nothing else has, which the host writes during the call.
+            let length = unsafe { midge::saved(state.as_mut_ptr(), state.len()) };
+            let length = usize::try_from(length).ok()?;
+            if length <= state.len() {
+                state.truncate(length);
+                return Some(state);
+            }
+            state.resize(length, 0);
+        }
     }
 }
 
@@ -71,4 +102,6 @@ mod imports {
     pub(super) fn error(message: &str) {
         eprintln!("midge: failed: {message}");
     }
+
+    pub(super) use crate::testing::{save, saved};
 }

@@ -33,6 +33,7 @@
 //!   `null`), [`Bytes`] are written as they are. stdout is the result, so a job must not print to it.
 //! - **Log**: stderr, by `eprintln!`.
 //! - **Progress**: [`progress`].
+//! - **State**: [`save`] and [`saved`], or [`step`] by step: what survives this attempt.
 //! - **Failure**: an error, which is written to the log with all its causes. `?` works on every standard error when the
 //!   function returns [`Result`]; other error types may be returned too if they can be shown. Unless it says otherwise
 //!   it is tried again as the module's retry policy has it: see [`Error`] for the other ways. A panic is a failure too.
@@ -72,8 +73,7 @@
 //! # Without this crate
 //! Any `wasm32-wasip1` command is a job: `argv` is the module's name and the args; stdin is the input, or the args
 //! where there is none; stdout, stderr and the exit code (0; 65 for "do not retry"; anything else for failure) do the
-//! rest. What this crate adds are four imports from the module `midge`, which any language can declare, all
-//! without a result:
+//! rest. What this crate adds are imports from the module `midge`, which any language can declare:
 //!
 //! | import | meaning |
 //! |---|---|
@@ -81,12 +81,15 @@
 //! | `retry_after(ms: i64)` | if this attempt fails, wait so long before the next |
 //! | `snooze(ms: i64)` | this attempt ends without result and is not spent; run again after so long |
 //! | `error(message: i32, length: i32)` | why this attempt fails, in a line |
+//! | `save(state: i32, length: i32) -> i32` | keeps a state for the next attempts: 0, or 1 where it is too large |
+//! | `saved(room: i32, length: i32) -> i32` | copies what was saved last; returns how long all of it is, or -1 |
 //!
-//! A message is UTF-8 at an address in the guest's memory.
+//! A message is UTF-8 at an address in the guest's memory, a state is bytes there.
 
 mod outcome;
 
 mod attempt;
+mod checkpoint;
 mod error;
 mod input;
 mod run;
@@ -96,6 +99,7 @@ mod host;
 pub mod testing;
 
 pub use attempt::{attempt, deadline, job_id, progress, queue, time_left};
+pub use checkpoint::{save, saved, step, step_key};
 pub use error::{Disposition, Error, Result};
 pub use input::{InputReader, input, input_reader};
 pub use outcome::{Bytes, Output};

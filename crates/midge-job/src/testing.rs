@@ -5,6 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::de::DeserializeOwned;
+
+/// What hosts keep at most, as `docs/abi.md` has it.
+const SAVED_BYTES_MAX: usize = 64 * 1024;
+
 /// What a job under test finds: its input, the number of its attempt, its queue, its id and its deadline.
 ///
 /// ```
@@ -18,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     input: Option<Arc<[u8]>>,
+    saved: Option<Vec<u8>>,
     variables: HashMap<&'static str, String>,
 }
 
@@ -72,6 +78,47 @@ impl Given {
         let _back = Back(GIVEN.replace(self));
         job()
     }
+
+    /// Calls `job` on this thread, and returns what it returned together with what it did beside.
+    ///
+    /// ```
+    /// use midge_job::testing::Given;
+    ///
+    /// let first = Given::new().observe(|| midge_job::step("count", || midge_job::Result::Ok(41)));
+    /// assert_eq!(first.returned.as_ref().unwrap(), &41);
+    /// // The next attempt finds that step done.
+    /// let second = first.next_attempt().run(|| midge_job::step("count", || midge_job::Result::Ok(0)));
+    /// assert_eq!(second.unwrap(), 41);
+    /// ```
+    pub fn observe<T>(self, job: impl FnOnce() -> T) -> Observed<T> {
+        let _back = Back(GIVEN.replace(self));
+        let returned = job();
+        Observed { returned, given: GIVEN.with_borrow(Given::clone) }
+    }
+}
+
+/// What a job under test returned, and what it did beside, by [`Given::observe`].
+#[derive(Debug)]
+pub struct Observed<T> {
+    /// What the job returned.
+    pub returned: T,
+    given: Given,
+}
+
+impl<T> Observed<T> {
+    /// Returns what the job [saved](crate::save) last, or found saved.
+    ///
+    /// # Panics
+    /// Where it is not of the type.
+    pub fn saved<S: DeserializeOwned>(&self) -> Option<S> {
+        self.given.clone().run(|| crate::saved().expect("what was saved is of the type that is asked for"))
+    }
+
+    /// Returns what the next attempt at the job finds: the same, with what this one saved.
+    pub fn next_attempt(&self) -> Given {
+        let number = self.given.clone().run(crate::attempt);
+        self.given.clone().attempt(number + 1)
+    }
 }
 
 /// Puts back what was given before, also when the job panics.
@@ -85,6 +132,18 @@ impl Drop for Back {
 
 pub(crate) fn input() -> Option<Arc<[u8]>> {
     GIVEN.with_borrow(|given| given.input.clone())
+}
+
+pub(crate) fn save(state: &[u8]) -> bool {
+    let fits = state.len() <= SAVED_BYTES_MAX;
+    if fits {
+        GIVEN.with_borrow_mut(|given| given.saved = Some(state.to_vec()));
+    }
+    fits
+}
+
+pub(crate) fn saved() -> Option<Vec<u8>> {
+    GIVEN.with_borrow(|given| given.saved.clone())
 }
 
 pub(crate) fn variable(name: &str) -> Option<String> {
