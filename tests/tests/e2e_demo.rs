@@ -17,6 +17,7 @@ fn the_demo_ends_well_and_leaves_what_its_jobs_made() {
         "render",
         "flaky",
         "plain",
+        "stages",
         "wordcount",
         "spin",
         "sleep",

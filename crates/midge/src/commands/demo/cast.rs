@@ -94,6 +94,12 @@ pub(super) fn cast() -> Vec<Part> {
             completed("plain.json", |result| json_of(result)["input_bytes"] == 4),
         ),
         part(
+            "stages",
+            json!({"stages": 3}),
+            Input::None,
+            completed("stages.json", |result| json_of(result)[2]["attempt"] == 1),
+        ),
+        part(
             "wordcount",
             json!(null),
             Input::Bytes(text.into()),
