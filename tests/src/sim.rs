@@ -25,6 +25,7 @@ mod server;
 mod store;
 mod sweeps;
 mod trace;
+mod turns;
 mod unique;
 mod world;
 

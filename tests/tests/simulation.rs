@@ -204,6 +204,16 @@ fn a_claim_from_a_paused_queue_is_found() {
 }
 
 #[test]
+fn lanes_that_do_not_take_turns_are_found_to_be_passed_by() {
+    is_found(Fault::LanesInOneOrder, &["was served before"]);
+}
+
+#[test]
+fn a_priority_that_no_wait_makes_up_for_is_found_to_go_before_an_older_job() {
+    is_found(Fault::AgeingForgotten, &["began before"]);
+}
+
+#[test]
 fn an_end_that_is_counted_twice_in_its_batch_is_found_to_be_of_no_job() {
     is_found(Fault::BatchCountedTwice, &["has jobs that come to"]);
 }

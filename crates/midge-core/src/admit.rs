@@ -132,7 +132,9 @@ pub fn admit(
     let room = gate.room(claim, now);
     let mut lanes: Vec<Offer<'_>> = heads.iter().map(|head| Offer::new(head, gate.policy, now)).collect();
     let mut line: VecDeque<usize> = (0..lanes.len()).collect();
-    let (mut admitted, mut passed, mut last_turn) = (Vec::new(), 0, gate.last_turn);
+    // The jobs without a key are a lane as well: whoever is served is behind them, too.
+    let keyless_came = Some(gate.row.turn).filter(|turn| *turn <= Turn::until(now));
+    let (mut admitted, mut passed, mut last_turn) = (Vec::new(), 0, gate.last_turn.max(keyless_came));
     let mut keyless_turn = None;
     while admitted.len() < room
         && let Some(index) = line.pop_front()

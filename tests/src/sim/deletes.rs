@@ -17,8 +17,6 @@ use super::room::Policies;
 use super::server::at_once;
 use super::world::{Event, World};
 
-/// How often the server looks for old jobs.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Jobs that it deletes in one transaction: few, so that there are several.
 const PRUNED_AT_ONCE: usize = 3;
 /// The longest that a job is kept where it is not kept for good.
@@ -98,6 +96,7 @@ impl Ledger {
             self.batches.job_deleted(job);
             self.singles.deleted(job.id);
             self.checkpoints.deleted(job.id);
+            self.turns.deleted(job);
             self.forget(job.id);
             self.deletions.gone.insert(job.id);
         }
@@ -170,7 +169,9 @@ impl World {
         if self.server.is_none() || epoch != self.epoch {
             return Ok(());
         }
-        self.after(PRUNE_EVERY, Event::Prune { epoch });
+        // The server has a timetable for it, on which nothing hangs: it may come at any time.
+        let again = self.chance.millis(0, 2 * KEEP_MS_MAX);
+        self.after(again, Event::Prune { epoch });
         let (now, retention, catalog) = (self.told(), self.retention, self.catalog());
         let over = at_once(midge_store::read(&*self.store, move |rows| {
             let queues = rows.job_counts(now)?.into_keys();

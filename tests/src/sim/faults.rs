@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use midge_core::{Job, JobState, Links, QueueRow, Schedule};
+use midge_core::{Job, JobState, Lane, Links, QueueRow, Schedule, Turn};
 use midge_protocol::api::Pause;
 use midge_protocol::exchange::{Outcome, Request};
 use midge_protocol::job::Cause;
@@ -40,6 +40,10 @@ pub enum Fault {
     BatchCountedTwice,
     /// A claim does not look whether its queue is paused.
     PausedQueueClaims,
+    /// Keys do not take turns: their lanes are always looked at in the same order, those without a key last.
+    LanesInOneOrder,
+    /// How long a job has waited does not count against its priority: a step is worth more than any wait.
+    AgeingForgotten,
 }
 
 /// What a fault remembers from one exchange to the next.
@@ -55,7 +59,12 @@ pub(super) struct Before {
     pause: Option<(QueueName, Pause)>,
     /// The jobs whose attempts end with the exchange, as they were.
     running: Vec<Job>,
+    /// The jobs whose priorities count too much.
+    too_good: Vec<JobId>,
 }
+
+/// A step of priority counts so much more where ageing is forgotten: a day.
+const STEPS_FOR_ONE: i8 = 24;
 
 impl World {
     /// Returns the jobs that run, if the fault of this run is that they are forgotten when their Machine is lost.
@@ -122,6 +131,8 @@ impl World {
                     self.put_queue(queue, QueueRow { pause: None, ..row });
                 }
             }
+            Fault::LanesInOneOrder => self.puts_lanes_in_order(queue, row),
+            Fault::AgeingForgotten => before.too_good = self.ageing_is_forgotten(&queue),
             Fault::DoubleFinish | Fault::BatchCountedTwice => {
                 let ids: Vec<_> = request.finished.iter().map(|finished| finished.attempt.job).collect();
                 let jobs = self.store.look(move |rows| rows.jobs(&ids)).into_iter().flatten();
@@ -142,6 +153,7 @@ impl World {
             let row = self.store.look(move |rows| rows.queue(&of));
             self.put_queue(queue, QueueRow { pause: Some(pause), ..row });
         }
+        self.ageing_counts_again(before.too_good);
         let ids: Vec<_> = before.running.iter().map(|job| job.id).collect();
         let after = self.store.look(move |rows| rows.jobs(&ids));
         let ended = before.running.into_iter().zip(after);
@@ -158,6 +170,38 @@ impl World {
         let is_again = !again.is_empty();
         self.store.tamper(move |rows| rows.put_jobs(&again));
         is_again
+    }
+
+    /// Gives the lanes whose turn has come the turns of their places in the alphabet.
+    fn puts_lanes_in_order(&mut self, queue: QueueName, row: QueueRow) {
+        let (of, now) = (queue.clone(), self.told());
+        self.store.tamper(move |rows| {
+            let mut lanes = rows.lanes_come(&of, now, usize::MAX)?.lanes;
+            lanes.sort_by(|a, b| a.key.cmp(&b.key));
+            let in_order = (0..).zip(lanes).map(|(place, lane)| Lane { turn: Some(Turn(place)), ..lane });
+            rows.put_lanes(&in_order.collect::<Vec<_>>(), now)
+        });
+        self.put_queue(queue, QueueRow { turn: Turn::until(now), ..row });
+    }
+
+    /// Has the priorities of a queue's waiting jobs count more than any wait. Returns whose those are.
+    fn ageing_is_forgotten(&self, queue: &QueueName) -> Vec<JobId> {
+        let waiting = |job: &&Job| job.queue == *queue && job.phase().is_in_line();
+        let ids: Vec<JobId> = self.ledger.jobs().filter(waiting).map(|job| job.id).collect();
+        self.set_priorities(ids.clone(), |priority| priority * STEPS_FOR_ONE);
+        ids
+    }
+
+    fn ageing_counts_again(&self, too_good: Vec<JobId>) {
+        self.set_priorities(too_good, |priority| priority / STEPS_FOR_ONE);
+    }
+
+    fn set_priorities(&self, ids: Vec<JobId>, set: fn(i8) -> i8) {
+        self.store.tamper(move |rows| {
+            let jobs = rows.jobs(&ids)?.into_iter().flatten();
+            let jobs = jobs.map(|job| Job { priority: set(job.priority), ..job });
+            rows.put_jobs(&jobs.collect::<Vec<_>>())
+        });
     }
 
     /// Has jobs been there that nobody saw: their batches have counted them.

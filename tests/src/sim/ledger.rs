@@ -19,6 +19,7 @@ use super::host::{Key, log_text, words};
 use super::people::POISON;
 use super::room::Arrivals;
 use super::schedules::Ticked;
+use super::turns::Turns;
 use super::unique::Singles;
 use super::world::World;
 
@@ -63,6 +64,7 @@ pub(super) struct Ledger {
     pub(super) batches: Batches,
     pub(super) deletions: Deletions,
     pub(super) checkpoints: Checkpoints,
+    pub(super) turns: Turns,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
     /// When each was last heard of, whatever clock the server has; and when the server began.
@@ -125,6 +127,7 @@ impl Ledger {
     /// The server's clock was put back: what began before is of another time.
     pub(super) fn clock_was_put_back(&mut self) {
         self.starts.clear();
+        self.turns.clock_was_put_back();
     }
 
     /// Somebody asks for a job, perhaps again: what that is to run after is as it was when it came.
@@ -493,6 +496,7 @@ impl World {
         let held = |module: &ModuleName| {
             ModuleRow::hold(modules.get(module), served.contains(module), told).is_some()
         };
+        self.check_turns(rows.iter().map(|row| &row.job), &queues, &held)?;
         let mut arrivals = Arrivals::default();
         for row in rows {
             let known = self.ledger.known.get(&row.job.id).map(|(before, _)| before);

@@ -30,8 +30,10 @@ pub(super) enum Paused {
     Module(ModuleName),
 }
 
+/// Jobs that come all at once come within this.
+const ALL_AT_ONCE_MS: u64 = 2_000;
 /// So long ago some jobs are due when they are enqueued.
-const DUE_BEFORE_MS: u64 = 4 * 3_600_000;
+const DUE_BEFORE_MS: u64 = 12 * 3_600_000;
 
 /// The module whose guest takes its Machine down.
 pub(super) const POISON: &str = "poison";
@@ -109,11 +111,13 @@ impl World {
         let magnitude = self.chance.below(6);
         let jobs = 1 + self.chance.below(1 << magnitude);
         let queues: Vec<QueueName> = self.policies.keys().cloned().collect();
+        // All at once at times: then many wait for few Machines, and have turns.
+        let within = if self.chance.below(3) == 0 { ALL_AT_ONCE_MS } else { most * 3 / 4 };
         let mut drawn = Vec::new();
         let batches = self.plan_batches(most, &queues, &mut drawn);
         for _ in 0..jobs {
             let queue = queues[self.chance.below(queues.len() as u64) as usize].clone();
-            let at = self.chance.millis(0, most * 3 / 4);
+            let at = self.chance.millis(0, within);
             let new = self.draw_job(queue, self.now.after(at));
             let new = self.draw_after(new, &drawn);
             let new = self.draw_batch(new, &batches);
@@ -169,7 +173,7 @@ impl World {
         let due = match self.chance.below(8) {
             0 | 1 => enqueued_at.after(self.chance.millis(0, 60_000)),
             // It was to be enqueued long ago: longer than a few steps of priority are worth.
-            2 => enqueued_at.before(self.chance.millis(0, DUE_BEFORE_MS)),
+            2 | 3 => enqueued_at.before(self.chance.millis(0, DUE_BEFORE_MS)),
             _ => enqueued_at,
         };
         NewJob {

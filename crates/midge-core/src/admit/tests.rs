@@ -196,6 +196,19 @@ fn keys_take_turns_however_many_jobs_each_has() {
 }
 
 #[test]
+fn a_lane_that_was_served_is_behind_the_jobs_without_a_key_too() {
+    let row = QueueRow { turn: Turn(Turn::at(NOW).0 + 7), ..QueueRow::default() };
+    let policy = QueuePolicy { max_running: Some(1), ..QueuePolicy::default() };
+    let admission = of(&policy, &row, 0, &[head("a", 0, 5), keyless(100, 5)]);
+    assert_eq!((numbers(&admission), admission.queue), (vec![0], None));
+    assert_eq!(admission.lanes[0].turn, Some(Turn(row.turn.0 + 1)));
+    // Not behind a time that has yet to come again: the clock was put back.
+    let row = QueueRow { turn: Turn(Turn::at(NOW).0 + 9_000_000), ..row };
+    let admission = of(&policy, &row, 0, &[head("a", 0, 5), keyless(100, 5)]);
+    assert_eq!(admission.lanes[0].turn, Some(Turn(Turn::at(NOW).0 + 1)));
+}
+
+#[test]
 fn jobs_without_a_key_alone_cost_no_row() {
     let admission = of(&QueuePolicy::default(), &QueueRow::default(), 0, &[keyless(0, 50)]);
     assert_eq!((admission.jobs.len(), admission.lanes, admission.queue), (10, vec![], None));
