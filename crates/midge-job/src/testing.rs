@@ -84,10 +84,10 @@ impl Given {
     /// ```
     /// use midge_job::testing::Given;
     ///
-    /// let first = Given::new().observe(|| midge_job::step("count", || midge_job::Result::Ok(41)));
+    /// let first = Given::new().observe(|| midge_job::step("count", || Ok::<_, midge_job::Error>(41)));
     /// assert_eq!(first.returned.as_ref().unwrap(), &41);
     /// // The next attempt finds that step done.
-    /// let second = first.next_attempt().run(|| midge_job::step("count", || midge_job::Result::Ok(0)));
+    /// let second = first.next_attempt().run(|| midge_job::step("count", || Ok::<_, midge_job::Error>(0)));
     /// assert_eq!(second.unwrap(), 41);
     /// ```
     pub fn observe<T>(self, job: impl FnOnce() -> T) -> Observed<T> {

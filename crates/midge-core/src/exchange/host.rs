@@ -7,16 +7,18 @@
 //! What a Machine lacks is not its jobs' fault: a host that lacks something gives back what it cannot run, takes nothing
 //! more, finishes what runs and leaves, so that another Machine tries.
 
+mod told;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_protocol::exchange::{
-    Answer, AttemptRef, Finished, Grant, LogChunk, Outcome, Request, Running, Saved,
-};
+use midge_protocol::exchange::{Answer, AttemptRef, Finished, Grant, Outcome, Request, Running, Saved};
 use midge_protocol::job::{Progress, Usage};
 use midge_protocol::manifest::Wait;
 use midge_protocol::{BootId, Timestamp, limits};
+
+use self::told::Left;
 
 /// Log and progress are told at most this often.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
@@ -542,61 +544,6 @@ impl HostSide {
             }
         }
         flight.kind
-    }
-}
-
-/// What a request still has room for.
-struct Left {
-    bytes: usize,
-    /// Whether something was left out for want of room.
-    is_short: bool,
-}
-
-impl Left {
-    /// Takes room for so many bytes. Returns whether there was as much.
-    fn take(&mut self, bytes: usize) -> bool {
-        let left = self.bytes.checked_sub(bytes);
-        self.bytes = left.unwrap_or(self.bytes);
-        self.is_short |= left.is_none();
-        left.is_some()
-    }
-}
-
-/// What a request says about an attempt.
-struct Told {
-    finished: Option<Finished>,
-    log: Vec<LogChunk>,
-}
-
-impl Entry {
-    /// Says what fits. An attempt whose end does not fit any more is still running, as far as the server knows.
-    fn told(
-        &self,
-        attempt: AttemptRef,
-        speaks: bool,
-        left: &mut Left,
-        log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
-    ) -> Told {
-        let nothing = Told { finished: None, log: Vec::new() };
-        if !speaks {
-            return nothing;
-        }
-        let (result_len, log_max) = match self.finished.as_ref().map(|finished| &finished.outcome) {
-            None => (0, LOG_CHUNK_BYTES_MAX),
-            // Whoever runs it again begins a log of its own.
-            Some(Outcome::HandedBack { .. }) => (0, 0),
-            Some(Outcome::Completed { result }) => (result.len(), limits::LOG_BYTES_MAX),
-            Some(_) => (limits::MESSAGE_BYTES_MAX, limits::LOG_BYTES_MAX),
-        };
-        let bytes = if log_max == 0 { Bytes::new() } else { log(attempt, self.log_told, log_max) };
-        if !left.take(result_len + bytes.len()) {
-            return nothing;
-        }
-        let log = match bytes.is_empty() {
-            true => Vec::new(),
-            false => vec![LogChunk { attempt, offset: self.log_told, bytes }],
-        };
-        Told { finished: self.finished.clone(), log }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The rules of the host's side of the exchange, in virtual time.
 
+mod saves;
+
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use midge_protocol::job::AttemptLimits;
@@ -140,72 +142,6 @@ fn an_end_is_told_at_once_beside_the_parked_request() {
     host.waits();
     assert_eq!(host.answer(&speaks, nothing()), [Todo::Forget(attempt)]);
     assert!(host.sends().finished.is_empty());
-}
-
-#[test]
-fn a_guest_that_saves_goes_on_when_the_server_has_it() {
-    let mut host = Host::new(Wait::Forever);
-    let attempt = host.begins();
-    let parked = host.sends();
-    host.side.save(attempt, Bytes::from_static(b"so far"));
-    let lost = host.sends();
-    assert_eq!(lost.saved, [Saved { attempt, state: Bytes::from_static(b"so far") }]);
-    assert_eq!((lost.wait_ms, lost.running.len()), (0, 1));
-    host.waits();
-    host.fails(&lost);
-    host.passes(RETRY_FIRST);
-    let speaks = host.sends();
-    assert_eq!(speaks.saved, lost.saved, "what was not heard is said again");
-    assert_eq!(host.answer(&speaks, nothing()), [Todo::Saved(attempt)]);
-    host.answer(&parked, nothing());
-    let parked = host.sends();
-    assert!(parked.wait_ms > 0 && parked.saved.is_empty());
-}
-
-#[test]
-fn a_guest_without_a_right_is_not_told_that_what_it_saved_is_safe() {
-    let mut host = Host::new(Wait::Forever);
-    let attempt = host.begins();
-    host.side.save(attempt, Bytes::from_static(b"too late"));
-    let speaks = host.sends();
-    let answer = Answer { cancel: vec![attempt], ..Answer::default() };
-    assert_eq!(host.answer(&speaks, answer), [Todo::Cancel(attempt)]);
-}
-
-#[test]
-fn what_an_attempt_saves_that_was_stopped_is_not_said_after_its_end() {
-    let mut host = Host::new(Wait::Forever);
-    let attempt = host.begins();
-    host.side.save(attempt, Bytes::from_static(b"so far"));
-    let outcome = Outcome::Cancelled;
-    host.side.ended(Finished { attempt, outcome, usage: Usage::default() }, host.now);
-    host.side.save(attempt, Bytes::from_static(b"later"));
-    let speaks = host.sends();
-    assert_eq!((speaks.saved.len(), speaks.finished.len()), (0, 1));
-    assert_eq!(host.answer(&speaks, nothing()), [Todo::Forget(attempt)]);
-}
-
-#[test]
-fn what_many_guests_save_at_once_fits_one_request_after_the_other() {
-    let mut host = Host::new(Wait::Forever);
-    host.room = limits::PLACES_MAX;
-    let attempts: Vec<AttemptRef> = (1..=limits::PLACES_MAX)
-        .map(|number| AttemptRef { job: JobId::from_bytes([9; 16]), attempt: AttemptNumber(number) })
-        .collect();
-    let jobs = attempts.iter().map(|attempt| Grant { attempt: *attempt, ..grant() }).collect();
-    let request = host.sends();
-    host.answer(&request, Answer { jobs, ..Answer::default() });
-    for attempt in attempts {
-        host.side.save(attempt, vec![0; limits::SAVED_BYTES_MAX].into());
-    }
-    let mut safe = 0;
-    while safe < limits::PLACES_MAX as usize {
-        let request = host.sends();
-        assert!(!request.saved.is_empty() && request.check().is_ok());
-        let bytes: usize = request.saved.iter().map(|saved| saved.state.len()).sum();
-        assert!(bytes <= CARRIED_BYTES_MAX, "{bytes}");
-        safe += host.answer(&request, nothing()).len();
-    }
 }
 
 #[test]

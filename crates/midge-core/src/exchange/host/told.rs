@@ -1,0 +1,62 @@
+//! What fits into one request of what is to be told.
+
+use bytes::Bytes;
+use midge_protocol::exchange::{AttemptRef, Finished, LogChunk, Outcome};
+use midge_protocol::limits;
+
+use super::{Entry, LOG_CHUNK_BYTES_MAX};
+
+/// What a request still has room for.
+pub(super) struct Left {
+    pub(super) bytes: usize,
+    /// Whether something was left out for want of room.
+    pub(super) is_short: bool,
+}
+
+impl Left {
+    /// Takes room for so many bytes. Returns whether there was as much.
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
+        let left = self.bytes.checked_sub(bytes);
+        self.bytes = left.unwrap_or(self.bytes);
+        self.is_short |= left.is_none();
+        left.is_some()
+    }
+}
+
+/// What a request says about an attempt.
+pub(super) struct Told {
+    pub(super) finished: Option<Finished>,
+    pub(super) log: Vec<LogChunk>,
+}
+
+impl Entry {
+    /// Says what fits. An attempt whose end does not fit any more is still running, as far as the server knows.
+    pub(super) fn told(
+        &self,
+        attempt: AttemptRef,
+        speaks: bool,
+        left: &mut Left,
+        log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
+    ) -> Told {
+        let nothing = Told { finished: None, log: Vec::new() };
+        if !speaks {
+            return nothing;
+        }
+        let (result_len, log_max) = match self.finished.as_ref().map(|finished| &finished.outcome) {
+            None => (0, LOG_CHUNK_BYTES_MAX),
+            // Whoever runs it again begins a log of its own.
+            Some(Outcome::HandedBack { .. }) => (0, 0),
+            Some(Outcome::Completed { result }) => (result.len(), limits::LOG_BYTES_MAX),
+            Some(_) => (limits::MESSAGE_BYTES_MAX, limits::LOG_BYTES_MAX),
+        };
+        let bytes = if log_max == 0 { Bytes::new() } else { log(attempt, self.log_told, log_max) };
+        if !left.take(result_len + bytes.len()) {
+            return nothing;
+        }
+        let log = match bytes.is_empty() {
+            true => Vec::new(),
+            false => vec![LogChunk { attempt, offset: self.log_told, bytes }],
+        };
+        Told { finished: self.finished.clone(), log }
+    }
+}
