@@ -472,7 +472,8 @@ fn two_lanes_and_jobs_without_a_key_in_a_queue_with_limits() {
         jobs_per_machine: 2,
         ..QueuePolicy::default()
     };
-    let keys = [Some("a"), Some("a"), Some("a"), Some("b"), Some("b"), None, None];
+    let keys =
+        [Some("a"), Some("a"), Some("a"), Some("a"), Some("b"), Some("b"), Some("b"), None, None, None];
     let jobs = (0..).zip(keys).map(|(number, key)| new_job(number, key, 1)).collect();
     let checker = TwoLanes { policy, jobs }.checker().threads(2).spawn_bfs().join();
     checker.assert_properties();
