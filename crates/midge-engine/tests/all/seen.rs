@@ -107,16 +107,10 @@ fn a_folder_that_is_not_there_is_named() {
 
 #[test]
 fn log_and_progress_are_seen_while_the_guest_runs() {
-    let (_folder, _modules, module) = load(
-        &guest(&format!(
-            "(call $write (i32.const 2) (i32.const 64) (i32.const 5))
-             (call $progress (i64.const 3) (i64.const 10) (i32.const 64) (i32.const 5)) {SLEEP}"
-        ))
-        .replace(
-            "(memory (export \"memory\") 1)",
-            "(memory (export \"memory\") 1) (data (i32.const 64) \"hello\")",
-        ),
-    );
+    let (_folder, _modules, module) = load(&with_hello(&format!(
+        "(call $write (i32.const 2) (i32.const 64) (i32.const 5))
+         (call $progress (i64.const 3) (i64.const 10) (i32.const 64) (i32.const 5)) {SLEEP}"
+    )));
     let place = Place::start(0).unwrap();
     let attempt = attempt(module);
     let changed = attempt.changed.clone();
