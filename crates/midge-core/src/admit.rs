@@ -220,6 +220,7 @@ impl<'a> Offer<'a> {
             lane.bucket = lane.bucket.take(rate, self.begun, now);
         }
         lane.turn = self.turn.or(lane.turn);
+        lane.served = self.turn.or(lane.served);
         lane.full =
             policy.max_running_per_key.is_some_and(|max| before.running + self.begun >= u64::from(max));
         if self.head.is_whole && self.begun as usize >= self.head.jobs.len() {

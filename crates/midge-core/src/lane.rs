@@ -53,6 +53,8 @@ pub struct Lane {
     pub running: u64,
     /// When it is looked at next; nothing where nothing of it waits.
     pub turn: Option<Turn>,
+    /// The turn that it got when it was served last, behind all others: no job of it brings it before that.
+    pub served: Option<Turn>,
     /// Whether it runs as many jobs as it may, so that it is not looked at: until one of them ends.
     pub full: bool,
     /// What is left of the rate of its key.
@@ -71,10 +73,12 @@ pub struct InLane {
 impl Lane {
     /// Makes the lane of a key that has no job yet.
     pub fn new(queue: QueueName, key: JobKey) -> Lane {
-        Lane { queue, key, waiting: 0, running: 0, turn: None, full: false, bucket: Bucket::default() }
+        let bucket = Bucket::default();
+        Lane { queue, key, waiting: 0, running: 0, turn: None, served: None, full: false, bucket }
     }
 
-    /// Counts what became of one of its jobs: nothing before it was there, and nothing after it is gone.
+    /// Counts what became of one of its jobs: nothing before it was there, and nothing after it is gone. A job that comes
+    /// into line brings the lane its turn when it is due, and not before the turn that the lane got when it was served.
     pub fn count(&mut self, before: Option<InLane>, after: Option<InLane>) {
         let in_phase =
             |job: Option<InLane>, of: fn(Phase) -> bool| u64::from(job.is_some_and(|job| of(job.phase)));
@@ -94,7 +98,9 @@ impl Lane {
         match after {
             _ if self.waiting == 0 => self.turn = self.rests_until(),
             Some(job) if job.phase.is_in_line() => {
-                let turn = Turn::at(job.due);
+                // Whatever time the job was written by: else who keeps adding jobs that were due a while ago, as all are
+                // that had to wait to be written, would go before others.
+                let turn = self.served.map_or(Turn::at(job.due), |served| served.max(Turn::at(job.due)));
                 self.turn = Some(self.turn.map_or(turn, |before| before.min(turn)));
             }
             _ => {}
@@ -198,6 +204,32 @@ mod tests {
         lane.count(job(Phase::Fresh, 30), job(Phase::Cancelled, 30));
         lane.count(job(Phase::Retrying, 99), job(Phase::Cancelled, 99));
         assert!(lane.turn.is_none() && lane.is_idle(NOW));
+    }
+
+    #[test]
+    fn no_job_brings_a_lane_that_was_served_before_those_that_it_is_behind() {
+        let mut lane = Lane { waiting: 1, running: 1, turn: turn(-5), served: turn(-5), ..lane() };
+        lane.count(None, job(Phase::Fresh, -60_000));
+        lane.count(job(Phase::Held, -90_000), job(Phase::Fresh, -90_000));
+        assert_eq!((lane.waiting, lane.turn), (3, turn(-5)), "it keeps its place");
+        let mut put_off = Lane { turn: turn(500), ..lane.clone() };
+        put_off.count(None, job(Phase::Fresh, 20));
+        assert_eq!(put_off.turn, turn(20), "what is due sooner is looked at sooner");
+        put_off.count(None, job(Phase::Fresh, -60_000));
+        assert_eq!(put_off.turn, turn(-5));
+        let mut emptied = Lane { waiting: 0, turn: None, ..lane };
+        emptied.count(None, job(Phase::Fresh, -60_000));
+        assert_eq!(emptied.turn, turn(-5));
+    }
+
+    #[test]
+    fn a_job_that_was_to_run_long_ago_brings_its_lane_the_turn_of_its_enqueue() {
+        let long_ago = Timestamp::from_millis(5);
+        let new = crate::job::tests::new_job(1, long_ago);
+        let job = crate::Job::new(new, NOW);
+        let mut lane = lane();
+        lane.count(None, Some(InLane { phase: job.phase(), due: job.due() }));
+        assert_eq!(lane.turn, turn(0));
     }
 
     #[test]

@@ -86,7 +86,9 @@ impl Lane {
         let is_put_off = self.is_put_off(now);
         let bucket = policy.rate_per_key.map(|rate| self.bucket.within(rate, now)).unwrap_or_default();
         let full = policy.max_running_per_key.is_some_and(|max| self.running >= u64::from(max));
-        let mut lane = Lane { bucket, full, ..self };
+        // A turn of a time that is no more would keep it back until then.
+        let served = self.served.map(|served| served.min(Turn::until(now)));
+        let mut lane = Lane { bucket, full, served, ..self };
         if lane.waiting == 0 {
             lane.turn = lane.rests_until();
         } else if let Some(due) = first_due.filter(|_| is_put_off) {
@@ -158,9 +160,10 @@ mod tests {
 
     #[test]
     fn a_lane_that_was_put_off_by_a_clock_ahead_is_looked_at_now() {
-        let ahead = lane(24 * HOUR);
+        let ahead = Lane { served: lane(24 * HOUR).turn, ..lane(24 * HOUR) };
         assert!(ahead.is_put_off(NOW) && !lane(0).is_put_off(NOW));
-        assert_eq!(ahead.settle(&QueuePolicy::default(), Some(NOW), NOW).turn, Some(Turn::at(NOW)));
+        let settled = ahead.settle(&QueuePolicy::default(), Some(NOW), NOW);
+        assert_eq!((settled.turn, settled.served), (Some(Turn::at(NOW)), Some(Turn::until(NOW))));
         let rate = Rate::new(1, 60_000);
         let bucket = Bucket::default().take(rate, 1, later(24 * HOUR));
         let rests = Lane { waiting: 0, bucket, ..lane(24 * HOUR) };

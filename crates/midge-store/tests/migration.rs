@@ -304,7 +304,7 @@ fn a_database_of_schema_1_is_read_to_the_last_row() {
         assert_eq!(found, expected);
     }
     drop(store);
-    assert_eq!(schema_of(&path), 6);
+    assert_eq!(schema_of(&path), 7);
     assert!(
         bodies(&path).iter().all(|body| !body.contains("\"attempts_max\":") && !body.contains("\"due_at\":"))
     );
@@ -338,7 +338,7 @@ fn a_migration_that_fails_leaves_the_database_as_it_was() {
     assert_eq!(bodies(&path), before, "the jobs were written before the attempts were found to be spoilt");
     Connection::open(&path).unwrap().execute_batch("DELETE FROM attempts WHERE job = x'00'").unwrap();
     SqliteStore::open(&path).unwrap();
-    assert_eq!(schema_of(&path), 6);
+    assert_eq!(schema_of(&path), 7);
 }
 
 #[test]
@@ -374,5 +374,5 @@ fn a_database_of_schema_5_is_found_by_all_that_its_jobs_have_and_goes_on() {
     assert_eq!(everything(&store), everything(&expected));
     drop(store);
     assert_eq!(everything(&SqliteStore::open(&path).unwrap()), everything(&expected));
-    assert_eq!(schema_of(&path), 6);
+    assert_eq!(schema_of(&path), 7);
 }

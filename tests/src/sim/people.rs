@@ -32,6 +32,8 @@ pub(super) enum Paused {
 
 /// Jobs that come all at once come within this.
 const ALL_AT_ONCE_MS: u64 = 2_000;
+/// How long an enqueue waits at most until it is written: its time is then past, and others were claimed meanwhile.
+const WRITTEN_LATE_MS: u64 = 500;
 /// So long ago some jobs are due when they are enqueued.
 const DUE_BEFORE_MS: u64 = 12 * 3_600_000;
 
@@ -314,7 +316,9 @@ impl World {
 
     /// Somebody enqueues, perhaps again. Without an answer, it is repeated.
     pub(super) fn enqueue(&mut self, mut new: Asked) -> Result<(), Broken> {
-        let (now, id) = (self.told(), new.job.id);
+        let late =
+            if self.chance.below(3) == 0 { self.chance.millis(0, WRITTEN_LATE_MS) } else { Duration::ZERO };
+        let (now, id) = (self.told().before(late), new.job.id);
         self.ledger.singles.asked(&new.job);
         self.ledger.asks_after(&mut new);
         let (asked, policies) = (new.clone(), self.policies.clone());

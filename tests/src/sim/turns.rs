@@ -34,6 +34,8 @@ fn rank(job: &Job) -> i64 {
 pub(super) struct Turns {
     /// How often a lane that had a job to begin was passed by another, since it was served itself.
     passed: BTreeMap<(LaneOf, LaneOf), i64>,
+    /// When each lane of a key was served last, while it has jobs.
+    served_at: BTreeMap<LaneOf, Timestamp>,
     /// Until when turns are of another time: the clock was put back.
     not_before: Timestamp,
     latest: Timestamp,
@@ -44,6 +46,7 @@ impl Turns {
     pub(super) fn clock_was_put_back(&mut self) {
         self.not_before = self.latest;
         self.passed.clear();
+        self.served_at.clear();
     }
 
     /// Lanes were served so often, beside those that have a job to begin. Returns one that others were served before too often.
@@ -82,8 +85,12 @@ impl Turns {
         self.passed.retain(|(passed, _), _| passed != lane);
     }
 
-    /// A job came back into a lane, due before: the lane has its turn from then on, and once more before the others.
-    fn comes_back(&mut self, lane: &LaneOf) {
+    /// A job came into a lane, due before: the lane has its turn from then on, and once more before the others. One that was
+    /// served since keeps its place.
+    fn comes_late(&mut self, lane: &LaneOf, due: Timestamp) {
+        if self.served_at.get(lane).is_some_and(|served| due <= *served) {
+            return;
+        }
         for ((_, by), passed) in &mut self.passed {
             *passed -= i64::from(by == lane);
         }
@@ -119,9 +126,16 @@ impl World {
             let turns = &mut self.ledger.turns;
             left.iter().for_each(|lane| turns.forget(lane));
             if job.phase().is_in_line() && job.due() < now {
-                turns.comes_back(&lane_of(job));
+                turns.comes_late(&lane_of(job), job.due());
             }
         }
+        let has_jobs = |(queue, key): &LaneOf| {
+            key.as_ref()
+                .is_some_and(|key| queues.get(queue).is_some_and(|(_, lanes)| lanes.contains_key(key)))
+        };
+        let turns = &mut self.ledger.turns;
+        turns.served_at.extend(started.values().flatten().map(|job| (lane_of(job), now)));
+        turns.served_at.retain(|lane, _| has_jobs(lane));
         if now < self.ledger.turns.not_before {
             return Ok(());
         }

@@ -63,6 +63,23 @@ async fn keys_take_turns_and_a_better_priority_goes_first_within_one() {
 }
 
 #[tokio::test]
+async fn who_keeps_enqueueing_what_was_to_run_long_ago_goes_before_nobody() {
+    let mut server = server(QueuePolicy::default()).await;
+    enqueue(&server, &[("t1", TINY), ("t2", TINY), ("t3", TINY)]).await;
+    let mut host = server.host().await;
+    let mut held = Held::new();
+    let mut given = Vec::new();
+    for _ in 0..3 {
+        let long_ago = format!(r#"{ACME}, "scheduled_at": "2001-01-01T00:00:00Z""#);
+        enqueue(&server, &[("a", &long_ago), ("a", &long_ago)]).await;
+        for _ in 0..2 {
+            given.extend(claimed(&mut host, &mut held, 1).await);
+        }
+    }
+    assert_eq!(given, ["t1", "a", "t2", "a", "t3", "a"]);
+}
+
+#[tokio::test]
 async fn limits_of_queue_and_key_hold_and_a_slot_is_free_when_its_job_ends() {
     let policy = QueuePolicy { max_running: Some(3), max_running_per_key: Some(1), ..QueuePolicy::default() };
     let mut server = server(policy).await;

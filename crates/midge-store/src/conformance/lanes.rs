@@ -162,6 +162,7 @@ pub async fn a_plan_for_a_lane_leaves_its_numbers(store: &dyn Store) -> Kept {
         waiting: 77,
         running: 7,
         turn: Some(Turn(3)),
+        served: Some(Turn(2)),
         bucket,
         ..Lane::new(queue("default"), key("a"))
     };
@@ -178,6 +179,17 @@ pub async fn a_plan_for_a_lane_leaves_its_numbers(store: &dyn Store) -> Kept {
     assert_eq!((kept.waiting, kept.bucket, kept.turn), (0, bucket, Some(Turn::at(at(50)))));
     write(store, move |rows| rows.put_lanes(&[kept], at(50))).await?;
     assert_eq!(lane(store, "a").await?, None);
+    Ok(())
+}
+
+/// A job brings its lane no turn before the one that the lane got when it was served, whatever time it was written by.
+pub async fn a_lane_that_was_served_keeps_its_place(store: &dyn Store) -> Kept {
+    put(store, &[keyed(1, "a", 0), keyed(2, "b", 0)]).await?;
+    let behind = |name, turn| Lane { turn, served: turn, ..Lane::new(queue("default"), key(name)) };
+    let served = [behind("a", Some(Turn::at(at(20)))), behind("b", Some(Turn::at(at(10))))];
+    write(store, move |rows| rows.put_lanes(&served, at(20))).await?;
+    put(store, &[keyed(3, "a", -60_000), keyed(4, "c", -60_000)]).await?;
+    assert_eq!(come(store, at(20)).await?.0, ["c", "b", "a"]);
     Ok(())
 }
 

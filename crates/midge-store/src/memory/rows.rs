@@ -358,8 +358,8 @@ impl LaneRows for MemoryRows<'_> {
         for planned in lanes {
             let key = (planned.queue.clone(), planned.key.clone());
             let Some(there) = self.tables.lanes.get(&key).cloned() else { continue };
-            let Lane { turn, full, bucket, .. } = planned.clone();
-            self.set_lane(key, Some(Lane { turn, full, bucket, ..there }), now);
+            let Lane { turn, served, full, bucket, .. } = planned.clone();
+            self.set_lane(key, Some(Lane { turn, served, full, bucket, ..there }), now);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::{LaneRows, LanesCome, StoreError};
 
 impl LaneRows for SqliteRows<'_> {
     fn lane(&mut self, queue: &QueueName, key: &JobKey) -> Result<Option<Lane>, StoreError> {
-        let sql = "SELECT queue, key, waiting, running, turn, is_full, bucket FROM lanes
+        let sql = "SELECT queue, key, waiting, running, turn, served, is_full, bucket FROM lanes
                    WHERE queue = ?1 AND key = ?2";
         let mut statement = self.connection.prepare_cached(sql)?;
         statement.query_row([queue.as_str(), key.as_str()], |row| Ok(lane(row))).optional()?.transpose()
@@ -29,7 +29,7 @@ impl LaneRows for SqliteRows<'_> {
             return Ok(LanesCome::default());
         }
         let sql =
-            "SELECT queue, key, waiting, running, turn, is_full, bucket FROM lanes INDEXED BY lanes_by_turn
+            "SELECT queue, key, waiting, running, turn, served, is_full, bucket FROM lanes INDEXED BY lanes_by_turn
                    WHERE is_full = 0 AND turn IS NOT NULL AND queue = ?1 ORDER BY turn, key";
         let until = Turn::until(now);
         let mut statement = self.connection.prepare_cached(sql)?;
@@ -72,7 +72,7 @@ impl LaneRows for SqliteRows<'_> {
         after: Option<&JobKey>,
         limit: usize,
     ) -> Result<Vec<Lane>, StoreError> {
-        let sql = "SELECT queue, key, waiting, running, turn, is_full, bucket FROM lanes
+        let sql = "SELECT queue, key, waiting, running, turn, served, is_full, bucket FROM lanes
                    WHERE queue = ?1 AND key > ?2 ORDER BY key LIMIT ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         // No key is empty.
@@ -89,8 +89,8 @@ impl LaneRows for SqliteRows<'_> {
         self.writing(|rows| {
             for planned in lanes {
                 let Some(there) = rows.lane(&planned.queue, &planned.key)? else { continue };
-                let Lane { turn, full, bucket, .. } = planned.clone();
-                rows.put_lane(&Lane { turn, full, bucket, ..there }, now)?;
+                let Lane { turn, served, full, bucket, .. } = planned.clone();
+                rows.put_lane(&Lane { turn, served, full, bucket, ..there }, now)?;
             }
             Ok(())
         })
@@ -197,14 +197,16 @@ impl SqliteRows<'_> {
             let sql = "DELETE FROM lanes WHERE queue = ?1 AND key = ?2";
             self.connection.prepare_cached(sql)?.execute([queue, key])?;
         } else {
-            let sql = "INSERT OR REPLACE INTO lanes (queue, key, waiting, running, turn, is_full, bucket)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let sql =
+                "INSERT OR REPLACE INTO lanes (queue, key, waiting, running, turn, served, is_full, bucket)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
             self.connection.prepare_cached(sql)?.execute(params![
                 queue,
                 key,
                 lane.waiting as i64,
                 lane.running as i64,
                 lane.turn.map(|turn| turn.0),
+                lane.served.map(|turn| turn.0),
                 lane.full,
                 lane.bucket.full_at_us
             ])?;
@@ -220,8 +222,9 @@ fn lane(row: &Row<'_>) -> Result<Lane, StoreError> {
         waiting: row.get::<_, i64>(2)? as u64,
         running: row.get::<_, i64>(3)? as u64,
         turn: row.get::<_, Option<i64>>(4)?.map(Turn),
-        full: row.get(5)?,
-        bucket: Bucket { full_at_us: row.get(6)? },
+        served: row.get::<_, Option<i64>>(5)?.map(Turn),
+        full: row.get(6)?,
+        bucket: Bucket { full_at_us: row.get(7)? },
     })
 }
 

@@ -227,9 +227,10 @@ impl Author {
         let keys: BTreeSet<_> = (0..self.below(3)).map(|_| self.some_key()).collect();
         let of = self.queue();
         let lane = |key| {
-            let turn = (!self.one_of(4)).then(|| Turn::at(self.time()));
+            let mut turn = || (!self.one_of(4)).then(|| Turn::at(self.time()));
+            let (turn, served) = (turn(), turn());
             let (full, bucket) = (self.one_of(4), self.bucket());
-            Lane { turn, full, bucket, ..Lane::new(of.clone(), key) }
+            Lane { turn, served, full, bucket, ..Lane::new(of.clone(), key) }
         };
         keys.into_iter().map(lane).collect()
     }
