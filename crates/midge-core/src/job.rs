@@ -3,6 +3,7 @@
 //! Invariant: a `Job` holds no bytes. Args, input, result and log live in tables of their own.
 
 mod again;
+mod attempt;
 mod blame;
 mod change;
 mod failed;
@@ -21,7 +22,7 @@ use midge_protocol::job::{
     AttemptLimits, AttemptView, Cause, Failed, Failure, Progress, RetryPolicy, State, Usage,
 };
 use midge_protocol::{
-    AttemptNumber, AttemptRange, JobId, JobKey, Labels, Lease, MachineName, ModuleName, QueueName, Timestamp,
+    AttemptNumber, JobId, JobKey, Labels, Lease, MachineName, ModuleName, QueueName, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,7 @@ pub use self::links::{Dependency, DependencyEnd, Links};
 pub use self::phase::Phase;
 pub use self::refused::JobRefused;
 pub use self::unique::{Met, UniqueHold, UniqueKey};
-use crate::report::{bounded, forgotten_attempts};
+use crate::report::bounded;
 use crate::{MachineEnd, in_vain_wait};
 
 /// One request to run a module, durable until it ends. What is as it is for most jobs is left out of its row: every row is
@@ -532,17 +533,6 @@ impl Job {
             JobState::Running { lease, .. } => Some(lease),
             _ => None,
         }
-    }
-
-    /// Returns whether an attempt at it has begun.
-    pub fn has_begun(&self, attempt: AttemptNumber) -> bool {
-        (1..=self.attempt.0).contains(&attempt.0)
-    }
-
-    /// Returns the attempts that ended and are not kept any more, nor their logs.
-    pub fn forgotten_attempts(&self) -> Option<AttemptRange> {
-        let is_running = u32::from(self.lease().is_some());
-        forgotten_attempts(AttemptNumber(self.attempt.0.saturating_sub(is_running)))
     }
 
     /// Returns when the job ended.

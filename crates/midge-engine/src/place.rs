@@ -263,7 +263,7 @@ mod tests {
 
     fn attempt(module: Arc<Loaded>) -> Attempt {
         Attempt {
-            id: AttemptRef { job: JobId::generate(), attempt: midge_protocol::AttemptNumber(1) },
+            id: AttemptRef::new(JobId::generate(), midge_protocol::AttemptNumber(1)),
             queue: QueueName::default_queue(),
             module,
             args: "null".to_owned(),

@@ -222,7 +222,7 @@ fn boot_id() -> anyhow::Result<BootId> {
 }
 
 fn log_given_back(attempt: AttemptRef, lacks: &str) {
-    let AttemptRef { job, attempt } = attempt;
+    let AttemptRef { job, attempt, .. } = attempt;
     log(&format!(
         "job {job} attempt {attempt}: given back, this Machine lacks {lacks}: takes no more jobs, and leaves"
     ));

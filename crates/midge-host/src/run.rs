@@ -32,7 +32,7 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     let mut env = guest_env(&module.entry.env);
     env.extend(settings.env);
     let attempt = Attempt {
-        id: AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) },
+        id: AttemptRef::new(JobId::generate(), AttemptNumber(1)),
         queue: module.entry.queue.clone(),
         args: settings.args,
         input: input()?,

@@ -91,6 +91,17 @@ pub struct AttemptRef {
     pub job: JobId,
     /// The number of the attempt at that job, from 1.
     pub attempt: AttemptNumber,
+    /// When the job was enqueued, in milliseconds since 1970, as the grant said it: one that is enqueued under the id of
+    /// a job that was deleted is another, and its attempts begin at 1 again. Nothing where a grant did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enqueued_at_ms: Option<i64>,
+}
+
+impl AttemptRef {
+    /// Names an attempt at the job that has an id, whenever that was enqueued.
+    pub const fn new(job: JobId, attempt: AttemptNumber) -> AttemptRef {
+        AttemptRef { job, attempt, enqueued_at_ms: None }
+    }
 }
 
 /// An attempt that runs, as its host reports it.
@@ -282,7 +293,7 @@ mod tests {
 
     #[test]
     fn no_state_is_larger_than_its_bound() {
-        let attempt = AttemptRef { job: JobId::from_bytes([1; 16]), attempt: AttemptNumber(1) };
+        let attempt = AttemptRef::new(JobId::from_bytes([1; 16]), AttemptNumber(1));
         let request = |bytes| Request {
             saved: vec![Saved { attempt, state: vec![0; bytes].into() }],
             ..nothing_said()
@@ -325,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_list_is_no_message_and_no_part_of_one() {
-        let attempt = AttemptRef { job: JobId::from_bytes([1; 16]), attempt: AttemptNumber(1) };
+        let attempt = AttemptRef::new(JobId::from_bytes([1; 16]), AttemptNumber(1));
         let progress = Progress { done: 1, total: 2, message: "m".to_owned() };
         let failure = Failure::new(crate::job::Cause::Exit, "no");
         is_no_list(&attempt);

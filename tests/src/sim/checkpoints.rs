@@ -7,7 +7,7 @@ use bytes::Bytes;
 use midge_protocol::exchange::Grant;
 use midge_protocol::{AttemptNumber, JobId};
 
-use super::host::{Key, key, words};
+use super::host::{Key, words};
 use super::ledger::{Broken, ensure};
 
 /// A save: which attempt's, and the how manieth of all.
@@ -38,7 +38,7 @@ impl Checkpoints {
     }
 
     /// A guest is told that what it saved is safe.
-    pub(super) fn is_safe(&mut self, (job, attempt): Key, number: u64) {
+    pub(super) fn is_safe(&mut self, Key { job, attempt, .. }: Key, number: u64) {
         let safe = self.safe.entry(job).or_insert((attempt, number));
         *safe = (*safe).max((attempt, number));
     }
@@ -51,7 +51,7 @@ impl Checkpoints {
 
     /// An attempt is given to a host.
     pub(super) fn given(&mut self, grant: &Grant) -> Result<(), Broken> {
-        let (job, attempt) = key(grant.attempt);
+        let Key { job, attempt, .. } = grant.attempt;
         let saved = grant.saved.as_deref().map(|state| read(job, state)).transpose()?;
         if self.given.get(&job).is_some_and(|given| given.args != grant.args) {
             // Another enqueue has replaced them, and what was saved was about those of before.
@@ -85,7 +85,7 @@ fn read(job: JobId, state: &[u8]) -> Result<Save, Broken> {
     let text = String::from_utf8_lossy(state);
     let mut parts = text.split(' ');
     let mut part = || parts.next().unwrap_or_default();
-    let (of, attempt, number) = (part(), part().parse(), part().parse());
+    let (of, attempt, _, number) = (part(), part().parse(), part(), part().parse());
     match (attempt, number) {
         (Ok(attempt), Ok(number)) if of == job.to_string() => Ok((AttemptNumber(attempt), number)),
         _ => Err(Broken(format!("{job} was given a state that it never saved: {text}"))),

@@ -232,7 +232,7 @@ impl World {
         };
         let run = host.run;
         self.trace.count("crashes by guests");
-        self.ledger.crashed(key.0);
+        self.ledger.crashed(key.job);
         let exit =
             SeenExit { oom_killed: out_of_memory, ..exit(if out_of_memory { 137 } else { 139 }, false) };
         self.machine_ends(id, run, exit)

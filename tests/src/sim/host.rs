@@ -9,14 +9,15 @@ use bytes::Bytes;
 use midge_core::exchange::{HostSide, Next};
 use midge_protocol::exchange::{AttemptRef, Finished, Outcome};
 use midge_protocol::job::Usage;
-use midge_protocol::{AttemptNumber, BootId, JobId, MachineName, Secret, Timestamp};
+use midge_protocol::{BootId, MachineName, Secret, Timestamp};
 
 /// Names one attempt, in an order.
-pub(super) type Key = (JobId, AttemptNumber);
+pub(super) type Key = AttemptRef;
 
-/// What every attempt says in its result, its failure and its log: a mix-up of two would show.
+/// What every attempt says in its result, its failure and its log: a mix-up of two would show, and of two jobs under one id
+/// too.
 pub(super) fn words(key: Key) -> String {
-    format!("{} {}", key.0, key.1)
+    format!("{} {} {}", key.job, key.attempt, key.enqueued_at_ms.unwrap_or_default())
 }
 
 /// All that an attempt writes to its log.
@@ -84,9 +85,8 @@ impl Host {
         let room = self.places.saturating_sub(self.guests.len()) as u32;
         let (guests, ended) = (&self.guests, &self.ended_logs);
         let next = self.side.next(now, room, &|attempt, offset, bytes_max| {
-            let key = key(attempt);
-            let begun = || guests.contains(&key).then(|| log_begun(key));
-            let log = ended.get(&key).cloned().or_else(begun).unwrap_or_default();
+            let begun = || guests.contains(&attempt).then(|| log_begun(attempt));
+            let log = ended.get(&attempt).cloned().or_else(begun).unwrap_or_default();
             let start = (offset as usize).min(log.len());
             log.slice(start..log.len().min(start.saturating_add(bytes_max)))
         });
@@ -115,7 +115,7 @@ impl Host {
     pub(super) fn guest_saves(&mut self, key: Key, number: u64, state: Bytes) {
         if self.guests.contains(&key) && !self.saving.contains_key(&key) {
             self.saving.insert(key, number);
-            self.side.save(of(key), state);
+            self.side.save(key, state);
         }
     }
 
@@ -132,7 +132,7 @@ impl Host {
         self.saving.remove(&key);
         self.ended_logs.insert(key, log_text(key));
         let usage = Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1 };
-        self.side.ended(Finished { attempt: of(key), outcome, usage }, now);
+        self.side.ended(Finished { attempt: key, outcome, usage }, now);
         true
     }
 
@@ -140,12 +140,4 @@ impl Host {
     pub(super) fn forget(&mut self, key: Key) {
         self.ended_logs.remove(&key);
     }
-}
-
-pub(super) fn key(attempt: AttemptRef) -> Key {
-    (attempt.job, attempt.attempt)
-}
-
-pub(super) fn of((job, attempt): Key) -> AttemptRef {
-    AttemptRef { job, attempt }
 }

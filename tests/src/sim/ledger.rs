@@ -141,9 +141,9 @@ impl Ledger {
     pub(super) fn begun(&mut self, key: Key, grant: &Grant) -> Result<(), Broken> {
         self.begun.insert(key);
         self.checkpoints.given(grant)?;
-        let is_right = match self.ticked.has(key.0) {
+        let is_right = match self.ticked.has(key.job) {
             true => grant.args == "null",
-            false => self.singles.may_have(key.0, &grant.args),
+            false => self.singles.may_have(key.job, &grant.args),
         };
         ensure(is_right, || format!("{} was given args {}", words(key), grant.args))
     }
@@ -273,7 +273,7 @@ impl Ledger {
     ) -> Result<(), Broken> {
         let completed = matches!(job.state, JobState::Ended { how: Ending::Completed { .. }, .. });
         if completed {
-            let expected = words((job.id, job.attempt));
+            let expected = words(job.attempt_ref());
             ensure(result.as_deref() == Some(expected.as_bytes()), || {
                 format!("{} completed at attempt {} with the result {result:?}", job.id, job.attempt)
             })?;
@@ -282,7 +282,7 @@ impl Ledger {
             ensure(lease.attempt == job.attempt, || format!("{} is leased as {lease:?}", job.id))?;
         }
         let Some(last) = last else { return Ok(()) };
-        let key = (job.id, last.attempt);
+        let key = Key { attempt: last.attempt, ..job.attempt_ref() };
         let text = log_text(key);
         ensure(text.starts_with(log), || format!("{} logged {log:?}", words(key)))?;
         if last.usage.is_none() {

@@ -9,7 +9,7 @@ use midge_protocol::{BootId, MachineId, MachineName};
 use midge_server::exchange::Denied;
 
 use super::fleet::exit;
-use super::host::{Key, key, words};
+use super::host::{Key, words};
 use super::ledger::Broken;
 use super::people::POISON;
 use super::world::{Event, World};
@@ -33,7 +33,7 @@ impl World {
                 Next::Send(request) => self.host_sends(id, *request),
                 Next::HandBack(attempts) => {
                     for attempt in attempts {
-                        self.guest_stops(id, key(attempt), Outcome::HANDED_BACK);
+                        self.guest_stops(id, attempt, Outcome::HANDED_BACK);
                     }
                 }
                 Next::Wait(at) => {
@@ -66,7 +66,7 @@ impl World {
         for finished in &request.finished {
             if let Outcome::HandedBack { .. } = finished.outcome {
                 // Some were never begun here: the host gave them back by itself.
-                self.ledger.host_said(key(finished.attempt), &finished.outcome);
+                self.ledger.host_said(finished.attempt, &finished.outcome);
             }
         }
         let timeout = Duration::from_millis(request.wait_ms.into()) + ANSWER_TIMEOUT;
@@ -166,16 +166,16 @@ impl World {
             match todo {
                 Todo::Begin(grant) => self.granted(id, &grant)?,
                 Todo::Saved(attempt) => {
-                    let number = self.hosts.get_mut(id).and_then(|host| host.is_safe(key(attempt)));
+                    let number = self.hosts.get_mut(id).and_then(|host| host.is_safe(attempt));
                     if let Some(number) = number {
                         self.trace.count("states that are safe");
-                        self.ledger.checkpoints.is_safe(key(attempt), number);
+                        self.ledger.checkpoints.is_safe(attempt, number);
                     }
                 }
-                Todo::Cancel(attempt) => self.guest_stops(id, key(attempt), Outcome::Cancelled),
+                Todo::Cancel(attempt) => self.guest_stops(id, attempt, Outcome::Cancelled),
                 Todo::Forget(attempt) => {
                     if let Some(host) = self.hosts.get_mut(id) {
-                        host.forget(key(attempt));
+                        host.forget(attempt);
                     }
                 }
             }
@@ -194,7 +194,7 @@ impl World {
     }
 
     fn granted(&mut self, id: &MachineId, grant: &Grant) -> Result<(), Broken> {
-        let (now, key) = (self.now, key(grant.attempt));
+        let (now, key) = (self.now, grant.attempt);
         let begin_fails = self.chance.permille(self.faults.begin_fails);
         let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
         if begin_fails {
@@ -258,12 +258,12 @@ impl World {
         attempt: AttemptRef,
     ) -> Result<(), Broken> {
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.boot == boot) else { return Ok(()) };
-        if !host.runs(key(attempt)) {
+        if !host.runs(attempt) {
             return Ok(());
         }
-        let (number, state) = self.ledger.checkpoints.next(key(attempt));
-        host.guest_saves(key(attempt), number, state);
-        host.side.has_news([(attempt, Progress { done: 1, total: 2, message: words(key(attempt)) })]);
+        let (number, state) = self.ledger.checkpoints.next(attempt);
+        host.guest_saves(attempt, number, state);
+        host.side.has_news([(attempt, Progress { done: 1, total: 2, message: words(attempt) })]);
         self.host_acts(id)
     }
 

@@ -20,7 +20,6 @@ use midge_server::{Catalog, Fork, ServiceError};
 use midge_store::{Rows, Store, StoreError};
 
 use super::faults::Fault;
-use super::host::key;
 use super::ledger::Broken;
 use super::messages::Sender;
 use super::people::draw_max_machines;
@@ -421,8 +420,8 @@ impl World {
     }
 
     fn trace_exchange(&mut self, sender: &Sender, request: &Request, done: &Exchanged) {
-        let jobs: Vec<_> = done.answer.jobs.iter().map(|grant| key(grant.attempt)).collect();
-        let finished: Vec<_> = request.finished.iter().map(|f| key(f.attempt)).collect();
+        let jobs: Vec<_> = done.answer.jobs.iter().map(|grant| grant.attempt).collect();
+        let finished: Vec<_> = request.finished.iter().map(|f| f.attempt).collect();
         self.trace.say(
             self.now,
             format_args!(

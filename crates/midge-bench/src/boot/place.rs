@@ -113,7 +113,7 @@ fn figures(program: String, module_bytes: Option<u64>, blocks: &[Vec<Duration>])
 
 fn attempt(module: &Arc<Loaded>) -> Attempt {
     Attempt {
-        id: AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) },
+        id: AttemptRef::new(JobId::generate(), AttemptNumber(1)),
         queue: module.entry.queue.clone(),
         module: Arc::clone(module),
         args: "null".to_owned(),

@@ -152,7 +152,7 @@ mod tests {
         let modules = compile(folder.path()).unwrap();
         let module = Modules::open(&modules).unwrap().load(&ModuleName::new(GUEST).unwrap()).unwrap();
         let attempt = Attempt {
-            id: AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) },
+            id: AttemptRef::new(JobId::generate(), AttemptNumber(1)),
             queue: module.entry.queue.clone(),
             args: "null".to_owned(),
             input: None,

@@ -37,7 +37,7 @@ mod tests {
 
     fn grant(args: usize, input: usize) -> Grant {
         Grant {
-            attempt: AttemptRef { job: JobId::from_bytes([1; 16]), attempt: AttemptNumber(1) },
+            attempt: AttemptRef::new(JobId::from_bytes([1; 16]), AttemptNumber(1)),
             module: ModuleName::new("hello").unwrap(),
             queue: QueueName::default_queue(),
             args: "x".repeat(args),

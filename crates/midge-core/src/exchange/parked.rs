@@ -72,10 +72,8 @@ mod tests {
 
     #[test]
     fn a_report_is_acknowledged_at_once() {
-        let attempt = midge_protocol::exchange::AttemptRef {
-            job: midge_protocol::JobId::from_bytes([1; 16]),
-            attempt: midge_protocol::AttemptNumber(1),
-        };
+        let job = midge_protocol::JobId::from_bytes([1; 16]);
+        let attempt = midge_protocol::exchange::AttemptRef::new(job, midge_protocol::AttemptNumber(1));
         let log = vec![LogChunk { attempt, offset: 0, bytes: "line".into() }];
         assert!(is_answered(&Request { log, ..request(5_000) }, &Answer::default(), false));
     }

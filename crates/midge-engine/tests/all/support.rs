@@ -138,7 +138,7 @@ pub fn name(name: &str) -> ModuleName {
 
 pub fn attempt(module: Arc<Loaded>) -> Attempt {
     Attempt {
-        id: AttemptRef { job: JobId::generate(), attempt: AttemptNumber(3) },
+        id: AttemptRef::new(JobId::generate(), AttemptNumber(3)),
         queue: QueueName::default_queue(),
         module,
         args: r#"{"width":320}"#.to_owned(),

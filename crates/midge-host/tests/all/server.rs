@@ -80,7 +80,7 @@ impl Server {
     }
 
     pub fn enqueue_with(&self, module: &str, args: &str, limits: AttemptLimits) -> AttemptRef {
-        let attempt = AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) };
+        let attempt = AttemptRef::new(JobId::generate(), AttemptNumber(1));
         let grant = Grant {
             attempt,
             module: ModuleName::new(module).unwrap(),

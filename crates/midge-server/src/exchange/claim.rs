@@ -8,7 +8,7 @@ use midge_core::{
 };
 use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{AttemptNumber, JobId, QueueName};
+use midge_protocol::{JobId, QueueName};
 use midge_store::{Content, LanesCome, StoreError};
 
 use super::session::Session;
@@ -23,15 +23,18 @@ const LANES_AT_ONCE: usize = 8;
 impl Session<'_> {
     /// Sends again what is leased to the Machine and its host does not know of: the answer that held it was lost.
     pub(super) fn resend(&mut self, request: &Request) -> Result<(), StoreError> {
-        let listed: BTreeSet<JobId> = request.running.iter().map(|running| running.attempt.job).collect();
+        let is_leased =
+            |attempt: &AttemptRef| self.leased.get(&attempt.job).is_some_and(|job| job.is_meant_by(*attempt));
+        let listed = request.running.iter().map(|running| running.attempt).filter(is_leased);
+        let listed: BTreeSet<JobId> = listed.map(|attempt| attempt.job).collect();
         let unlisted: Vec<Job> =
             self.leased.values().filter(|job| !listed.contains(&job.id)).cloned().collect();
         for job in unlisted {
-            let lease = self.lease(reference(&job));
+            let lease = self.lease(job.attempt_ref());
             // What does not fit is not listed the next time either.
             let unlisted = self.apply(job.id, JobEvent::Unlisted { lease })?;
             if unlisted.is_none() && self.carried.has_room() {
-                // A host that was started again runs the same attempt again.
+                // A host that was started again runs the same attempt again, which may have saved something itself.
                 let saved = self.rows.content(job.id, Content::Saved)?;
                 self.give(&job, saved)?;
             }
@@ -162,9 +165,8 @@ impl Session<'_> {
             }
             let event = JobEvent::Claimed { machine: self.machine.name.clone() };
             let Ok(change) = job.apply(event, self.now) else { break };
-            // Of a first attempt there is none before it.
-            let is_first = change.job.attempt == AttemptNumber(1);
-            let saved = if is_first { None } else { self.rows.content(job.id, Content::Saved)? };
+            let finds = change.job.may_find_saved();
+            let saved = if finds { self.rows.content(job.id, Content::Saved)? } else { None };
             self.give(&change.job, saved)?;
             claimed.push(change.job);
         }
@@ -182,7 +184,7 @@ impl Session<'_> {
     fn grant(&mut self, job: &Job, saved: Option<Bytes>) -> Result<Grant, StoreError> {
         let args = self.rows.content(job.id, Content::Args)?.unwrap_or_default();
         Ok(Grant {
-            attempt: reference(job),
+            attempt: job.attempt_ref(),
             module: job.module.clone(),
             queue: job.queue.clone(),
             args: String::from_utf8_lossy(&args).into_owned(),
@@ -209,8 +211,4 @@ impl Session<'_> {
         }
         Ok(())
     }
-}
-
-fn reference(job: &Job) -> AttemptRef {
-    AttemptRef { job: job.id, attempt: job.attempt }
 }

@@ -64,6 +64,9 @@ impl Session<'_> {
         outcome: Outcome,
         usage: Option<Usage>,
     ) -> Result<Option<Job>, StoreError> {
+        if !self.is_leased(attempt) {
+            return Ok(None);
+        }
         let lease = self.lease(attempt);
         let event = JobEvent::Finished { lease, outcome, usage, jitter: self.context.jitter };
         self.apply(attempt.job, event)

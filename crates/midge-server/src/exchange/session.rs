@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
     }
 
     pub(super) fn is_leased(&self, attempt: AttemptRef) -> bool {
-        self.leased.get(&attempt.job).and_then(Job::lease) == Some(&self.lease(attempt))
+        self.leased.get(&attempt.job).is_some_and(|job| job.is_leased_as(&self.machine.name, attempt))
     }
 
     /// Writes the Machine, and returns what came of it all.

@@ -279,7 +279,7 @@ async fn an_outcome_of_a_newer_host_is_spent_and_the_rest_of_its_report_is_heard
 #[tokio::test]
 async fn a_host_reports_no_more_at_once_than_a_host_can_have() {
     let (_server, mut host, _) = running().await;
-    let attempt = AttemptRef { job: JobId::generate(), attempt: AttemptNumber(1) };
+    let attempt = AttemptRef::new(JobId::generate(), AttemptNumber(1));
     let mut request = host.request(0);
     request.running = vec![Running { attempt, progress: None }; limits::EXCHANGE_REPORTS_MAX + 1];
     host.send(encode(&request)).await.refused(400, "at most 8192 are allowed");

@@ -232,7 +232,7 @@ async fn exchange(host: &mut Host, chance: &mut StdRng) {
         let mut request = host.request(u32::MAX);
         for attempt in std::mem::take(&mut granted) {
             let number = AttemptNumber(integer(chance) as u32);
-            let another = AttemptRef { job: JobId::generate(), attempt: number };
+            let another = AttemptRef::new(JobId::generate(), number);
             let attempt = if chance.random_range(0..20) == 0 { another } else { attempt };
             let bytes = text(chance).into_bytes().into();
             let offset = [0, 0, integer(chance)][chance.random_range(0..3)];

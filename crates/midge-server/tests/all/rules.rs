@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Job, Machine, MachineState};
+use midge_core::{Job, Machine, MachineState, Phase};
 use midge_machines::SeenState;
-use midge_protocol::exchange::{AttemptRef, Outcome, Request, Running};
+use midge_protocol::exchange::{AttemptRef, LogChunk, Outcome, Request, Running, Saved};
 use midge_protocol::manifest::{QueuePolicy, ServerPolicy};
 use midge_protocol::{AttemptNumber, QueueName, Secret, limits};
 use midge_server::dispatcher::{self, Act};
@@ -28,7 +28,7 @@ fn job(number: u128) -> Job {
 }
 
 fn first_attempt(number: u128) -> AttemptRef {
-    AttemptRef { job: id(number), attempt: AttemptNumber(1) }
+    AttemptRef::new(id(number), AttemptNumber(1))
 }
 
 fn runs(attempt: AttemptRef) -> Running {
@@ -141,6 +141,48 @@ async fn a_suspect_gets_an_empty_machine_and_jobs_behind_it_go_on_elsewhere() {
     put(&store, &[job(4)]).await.unwrap();
     assert_eq!(exchange("m1", 3, &[1], &[]).await, (vec![], false), "nothing runs beside a suspect");
     assert_eq!(exchange("m1", 4, &[], &[1]).await, (vec![id(4)], false));
+}
+
+/// A report is repeated until an answer to it arrives. Meanwhile its job can be deleted and another enqueued under its id, which
+/// the same Machine begins as the same attempt.
+#[tokio::test]
+async fn a_late_report_of_a_deleted_job_is_about_no_other_under_its_id() {
+    let store = MemoryStore::new();
+    write(&store, |rows| rows.put_machine(&machine("m", 1, MachineState::Up))).await.unwrap();
+    put(&store, &[job(1)]).await.unwrap();
+    let exchange = async |request| exchange(&store, serves("g1"), "m", request).await.answer;
+    let deleted = exchange(request(1, 1)).await.jobs[0].attempt;
+    let ended = || finished(deleted, done("of the one that was deleted"));
+    exchange(Request { finished: vec![ended()], ..request(2, 0) }).await;
+    write(&store, |rows| rows.delete_job(id(1))).await.unwrap();
+    put(&store, &[Job { enqueued_at: at(-1), ..job(1) }]).await.unwrap();
+    let granted = exchange(Request { finished: vec![ended()], ..request(3, 1) }).await.jobs;
+    let [another] = &granted[..] else { panic!("{granted:?}") };
+    let (log, state) = (b"late".to_vec(), b"late".to_vec());
+    let late = Request {
+        finished: vec![ended()],
+        running: vec![runs(deleted)],
+        log: vec![LogChunk { attempt: deleted, offset: 0, bytes: log.into() }],
+        saved: vec![Saved { attempt: deleted, state: state.into() }],
+        ..request(4, 0)
+    };
+    let answer = exchange(late).await;
+    assert_eq!(
+        (&answer.jobs, &answer.cancel),
+        (&granted, &vec![deleted]),
+        "it does not have what it was granted"
+    );
+    let kept = async || {
+        let read = midge_store::read(&store, |rows| {
+            let job = rows.jobs(&[id(1)])?.pop().flatten().unwrap();
+            let contents = (rows.content(id(1), Content::Saved)?, rows.content(id(1), Content::Result)?);
+            Ok::<_, StoreError>((job.phase(), contents, rows.log(id(1), AttemptNumber(1))?))
+        });
+        read.await.unwrap()
+    };
+    assert_eq!(kept().await, (Phase::Running, (None, None), Bytes::new()));
+    exchange(Request { finished: vec![finished(another.attempt, done("its own"))], ..request(5, 0) }).await;
+    assert_eq!(kept().await, (Phase::Completed, (None, Some("its own".into())), Bytes::new()));
 }
 
 /// A host that lacks something takes nothing more. A row that says it does would keep its queue waiting for it.

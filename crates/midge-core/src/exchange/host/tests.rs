@@ -85,7 +85,7 @@ fn grant() -> Grant {
     static NUMBER: AtomicU8 = AtomicU8::new(0);
     let job = JobId::from_bytes([NUMBER.fetch_add(1, Ordering::Relaxed); 16]);
     Grant {
-        attempt: AttemptRef { job, attempt: AttemptNumber(1) },
+        attempt: AttemptRef::new(job, AttemptNumber(1)),
         module: ModuleName::new("hello").unwrap(),
         queue: QueueName::default_queue(),
         args: "null".to_owned(),
@@ -190,6 +190,10 @@ fn a_grant_seen_twice_runs_once() {
     // Who answers this one knows how it ended: the job was deleted, and another enqueued under its id.
     let fourth = host.sends();
     assert_eq!(host.answer(&fourth, gives(&grant)).len(), 1);
+    // So is what says that it was enqueued at another time, whoever answers.
+    let mut another = grant.clone();
+    another.attempt.enqueued_at_ms = Some(7);
+    assert_eq!(host.answer(&second, gives(&another)).len(), 1);
     // The next attempt at the same job is another one.
     let mut next = grant.clone();
     next.attempt.attempt = AttemptNumber(2);
@@ -277,7 +281,7 @@ fn progress_counts_into_the_bound_of_a_request_and_what_does_not_fit_is_told_in_
     let grants: Vec<Grant> = (0..u128::from(limits::PLACES_MAX))
         .map(|number| {
             let job = JobId::from_bytes(number.to_be_bytes());
-            Grant { attempt: AttemptRef { job, attempt: AttemptNumber(1) }, ..grant() }
+            Grant { attempt: AttemptRef::new(job, AttemptNumber(1)), ..grant() }
         })
         .collect();
     let request = host.sends();

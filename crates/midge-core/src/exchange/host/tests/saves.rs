@@ -50,7 +50,7 @@ fn what_many_guests_save_at_once_fits_one_request_after_the_other() {
     let mut host = Host::new(Wait::Forever);
     host.room = limits::PLACES_MAX;
     let attempts: Vec<AttemptRef> = (1..=limits::PLACES_MAX)
-        .map(|number| AttemptRef { job: JobId::from_bytes([9; 16]), attempt: AttemptNumber(number) })
+        .map(|number| AttemptRef::new(JobId::from_bytes([9; 16]), AttemptNumber(number)))
         .collect();
     let jobs = attempts.iter().map(|attempt| Grant { attempt: *attempt, ..grant() }).collect();
     let request = host.sends();
