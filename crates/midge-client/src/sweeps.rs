@@ -1,7 +1,7 @@
 //! What the client asks about counts, sweeps and failures that are alike.
 
 use midge_protocol::api::{
-    DryRun, FailureGroup, Failures, FailuresFilter, JobCount, JobFilter, MoveRequest, PriorityRequest,
+    DryRun, FailureView, Failures, FailuresFilter, JobCount, JobFilter, MoveRequest, PriorityRequest,
     SweepRequest, SweepView, Sweeps,
 };
 use midge_protocol::job::JobView;
@@ -89,7 +89,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the code `no_such_failure` where none of it was seen.
-    pub async fn failure(&self, fingerprint: Fingerprint) -> Result<FailureGroup, ClientError> {
+    pub async fn failure(&self, fingerprint: Fingerprint) -> Result<FailureView, ClientError> {
         self.ask(Call::get(&["failures", &fingerprint.to_string()])).await
     }
 }

@@ -6,6 +6,8 @@ use crate::Change;
 
 /// Groups of failures that are remembered. Where there are more, the one that was seen longest ago is forgotten.
 pub const FAILURE_GROUPS_MAX: usize = 10_000;
+/// How far the jobs of a group are counted that are open: a page of a thousand groups then looks at a million at most.
+pub const FAILURE_OPEN_MAX: u64 = 1_000;
 /// What a group keeps of a message.
 const MESSAGE_BYTES_MAX: usize = 512;
 /// What a group keeps of a generation, which is a digest.

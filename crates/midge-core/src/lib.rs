@@ -68,7 +68,7 @@ pub use backoff::{backoff, in_vain_wait};
 pub use batch::{Batch, BatchRefused, Callback, CancelJobs};
 pub use bucket::Bucket;
 pub use counts::JobCounts;
-pub use failures::{FAILURE_GROUPS_MAX, failure_counted};
+pub use failures::{FAILURE_GROUPS_MAX, FAILURE_OPEN_MAX, failure_counted};
 pub use filter::{JobSearch, StateFilter, Stretch};
 pub use follow::{Follow, Tell};
 pub use job::{

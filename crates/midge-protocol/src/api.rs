@@ -21,7 +21,7 @@ pub use self::args::{InvalidArgs, check_args};
 pub use self::batches::{
     BatchCounts, BatchEvent, BatchFilter, BatchMade, BatchPage, BatchRequest, BatchState, BatchView,
 };
-pub use self::failures::{FailureGroup, Failures, FailuresCursor, FailuresFilter};
+pub use self::failures::{FailureGroup, FailureView, Failures, FailuresCursor, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::machines::{MachineView, Machines};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};

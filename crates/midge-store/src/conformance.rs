@@ -98,6 +98,7 @@ macro_rules! conformance {
             labels::pages_neither_repeat_nor_skip_while_jobs_come_in
             failures::groups_are_found_as_written_the_last_seen_first
             failures::groups_are_listed_page_by_page
+            failures::the_jobs_that_failed_so_last_are_counted_as_far_as_people_care
             failures::groups_that_were_seen_long_ago_are_deleted
             failures::a_new_group_takes_the_place_of_the_oldest
             failures::a_failure_is_counted_with_the_change_that_brought_it

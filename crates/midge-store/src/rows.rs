@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 pub use midge_core::JobSearch;
 use midge_core::{
-    Change, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn, UnreadableJob,
-    failure_counted,
+    Change, FAILURE_OPEN_MAX, Job, JobCounts, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Turn,
+    UnreadableJob, failure_counted,
 };
 use midge_protocol::api::{Cursor, JobCount};
 use midge_protocol::job::AttemptView;
@@ -447,6 +447,11 @@ pub struct FoundJobs {
     pub jobs: Vec<ReadJob>,
     /// Where to go on, where so many jobs were looked at that it stopped before it had as many as were asked for.
     pub stopped_at: Option<Cursor>,
+}
+
+/// Returns how many open jobs a group of failures has, of which at most one more was counted than may be.
+pub(crate) fn counted(jobs: u64) -> JobCount {
+    JobCount { jobs: jobs.min(FAILURE_OPEN_MAX), exact: jobs <= FAILURE_OPEN_MAX }
 }
 
 /// How many jobs are looked at for one page at most, where no index has just those that fit: it takes some 30 ms.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::JobCount;
 use crate::job::Cause;
 use crate::{Fingerprint, InvalidName, JobId, ModuleName, Timestamp};
 
@@ -31,6 +32,16 @@ pub struct FailureGroup {
     pub last_generation: String,
     /// The job that failed so last.
     pub job: JobId,
+}
+
+/// Failures that are alike, with the jobs that somebody may still do something about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureView {
+    /// The failures.
+    #[serde(flatten)]
+    pub group: FailureGroup,
+    /// The number of jobs that failed so last, and are neither completed nor deleted since, as far as they are counted.
+    pub open: JobCount,
 }
 
 /// The query of `GET /v1/failures`.
@@ -95,7 +106,7 @@ impl<'de> Deserialize<'de> for FailuresCursor {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {
     /// The groups, the one seen last first.
-    pub failures: Vec<FailureGroup>,
+    pub failures: Vec<FailureView>,
     /// Where the next page begins; nothing where this was the last. It is the `before` of the next request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<FailuresCursor>,

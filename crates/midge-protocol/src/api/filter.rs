@@ -305,6 +305,13 @@ pub struct JobCount {
     pub exact: bool,
 }
 
+impl JobCount {
+    /// Returns the number in a few letters, for a table: `1000+` where there are at least so many.
+    pub fn short(&self) -> String {
+        format!("{}{}", self.jobs, if self.exact { "" } else { "+" })
+    }
+}
+
 impl fmt::Display for JobCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", if self.exact { "" } else { "at least " }, self.jobs)

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use midge_protocol::Fingerprint;
 use midge_protocol::api::{
-    FailureGroup, Failures, FailuresFilter, JobCount, JobFilter, MoveRequest, PriorityRequest, SweepRequest,
+    FailureView, Failures, FailuresFilter, JobCount, JobFilter, MoveRequest, PriorityRequest, SweepRequest,
     SweepView, Sweeps,
 };
 use midge_protocol::job::JobView;
@@ -86,6 +86,6 @@ pub(super) async fn failures(
 pub(super) async fn failure(
     State(midge): State<Midge>,
     Name(fingerprint): Name<Fingerprint>,
-) -> Result<Json<FailureGroup>, Failed> {
+) -> Result<Json<FailureView>, Failed> {
     Ok(Json(midge.failure(fingerprint).await?))
 }

@@ -2,8 +2,9 @@
 
 use midge_protocol::Fingerprint;
 use midge_protocol::api::{
-    FailureGroup, Failures, FailuresCursor, FailuresFilter, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX,
+    FailureGroup, FailureView, Failures, FailuresCursor, FailuresFilter, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX,
 };
+use midge_store::{Rows, StoreError};
 
 use crate::error::ServiceError;
 use crate::midge::Midge;
@@ -20,23 +21,36 @@ impl Midge {
         }
         let limit = limit as usize;
         let read = midge_store::read(&*self.inner.store, move |rows| {
-            rows.failure_groups(filter.module.as_ref(), filter.before, limit + 1)
+            let mut groups = rows.failure_groups(filter.module.as_ref(), filter.before, limit + 1)?;
+            let more = groups.len() > limit;
+            groups.truncate(limit);
+            let failures: Result<Vec<_>, StoreError> =
+                groups.into_iter().map(|group| with_open(rows, group)).collect();
+            Ok::<_, StoreError>((failures?, more))
         });
-        let mut failures = read.await?;
-        let more = failures.len() > limit;
-        failures.truncate(limit);
-        let point =
-            |group: &FailureGroup| FailuresCursor { at: group.last_seen, fingerprint: group.fingerprint };
+        let (failures, more) = read.await?;
+        let point = |FailureView { group, .. }: &FailureView| FailuresCursor {
+            at: group.last_seen,
+            fingerprint: group.fingerprint,
+        };
         let next = failures.last().filter(|_| more).map(point);
         Ok(Failures { failures, next })
     }
 
-    /// Returns the failures of one fingerprint.
+    /// Returns the failures of one fingerprint, and how many jobs of it are open.
     ///
     /// # Errors
     /// [`ServiceError::NoSuchFailure`] where none of it was seen.
-    pub async fn failure(&self, fingerprint: Fingerprint) -> Result<FailureGroup, ServiceError> {
-        let read = midge_store::read(&*self.inner.store, move |rows| rows.failure_group(fingerprint));
-        read.await?.ok_or(ServiceError::NoSuchFailure(fingerprint))
+    pub async fn failure(&self, fingerprint: Fingerprint) -> Result<FailureView, ServiceError> {
+        midge_store::read(&*self.inner.store, move |rows| {
+            let group = rows.failure_group(fingerprint)?.ok_or(ServiceError::NoSuchFailure(fingerprint))?;
+            Ok(with_open(rows, group)?)
+        })
+        .await
     }
+}
+
+fn with_open(rows: &mut dyn Rows, group: FailureGroup) -> Result<FailureView, StoreError> {
+    let open = rows.failure_open(group.fingerprint)?;
+    Ok(FailureView { group, open })
 }

@@ -6,7 +6,7 @@ use axum::extract::Query;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
-use midge_protocol::api::{Failures, JobFilter, JobPage, Sweeps};
+use midge_protocol::api::{FailureView, Failures, JobFilter, JobPage, Sweeps};
 use midge_protocol::job::JobView;
 use midge_protocol::shown;
 
@@ -73,14 +73,15 @@ pub(super) fn failures_table(base: &str, failures: &Failures) -> Markup {
         table {
             thead {
                 tr {
-                    th { "failures that are alike" } th.n { "count" } th { "module" } th { "cause" } th { "last seen" }
+                    th { "failures that are alike" } th.n { "count" } th.n { "open jobs" } th { "module" } th { "cause" } th { "last seen" }
                     th { "first seen" } th { "what it says" }
                 }
             }
-            @for group in &failures.failures {
+            @for FailureView { group, open } in &failures.failures {
                 tr {
                     td { a href={ (home(base)) "?failure=" (group.fingerprint) } { code { (group.fingerprint) } } }
                     td.n { (group.count) }
+                    td.n { (open.short()) }
                     td { (link(base, "module", &group.module)) }
                     td { (group.cause) }
                     td { (time(group.last_seen)) }

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use midge_protocol::api::{
     Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued, Conflict,
-    Cursor, DryRun, Enqueued, FailureGroup, Failures, FailuresCursor, JobCount, JobDetail, JobFilter,
-    JobPage, LastRun, MachineView, Machines, ModuleView, Modules, NextRun, NotDone, Pause, Paused, QueueView,
-    Queues, ScheduleView, Schedules, Sort, SweepView, Sweeps, UniqueState, UniqueStates,
+    Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures, FailuresCursor, JobCount, JobDetail,
+    JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView, Modules, NextRun, NotDone, Pause, Paused,
+    QueueView, Queues, ScheduleView, Schedules, Sort, SweepView, Sweeps, UniqueState, UniqueStates,
 };
 use midge_protocol::job::{
     AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, Progress, RetryPolicy,
@@ -267,8 +267,8 @@ fn sweep() -> SweepView {
     }
 }
 
-fn group() -> FailureGroup {
-    FailureGroup {
+fn group() -> FailureView {
+    let group = FailureGroup {
         fingerprint: Fingerprint(1),
         module: name("hello"),
         cause: Cause::Trap,
@@ -279,7 +279,8 @@ fn group() -> FailureGroup {
         first_generation: "g1".into(),
         last_generation: "g2".into(),
         job: JobId::generate(),
-    }
+    };
+    FailureView { group, open: JobCount { jobs: 1, exact: true } }
 }
 
 /// The calls that answer JSON, and events by their names: each with a whole answer. A sweep that is not made has another

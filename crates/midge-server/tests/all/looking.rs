@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use midge_protocol::api::{Failures, JobCount, JobPage};
+use midge_protocol::api::{FailureView, Failures, JobCount, JobPage};
 use midge_protocol::exchange::{Finished, Outcome, Request};
 use midge_protocol::job::{Cause, Failure};
 use midge_protocol::manifest::QueuePolicy;
@@ -142,7 +142,8 @@ async fn jobs_are_found_by_each_filter_and_by_several() {
         }
         let groups: Failures = server.get("/v1/failures").await.parse();
         assert_eq!(groups.failures.len(), 1);
-        let group = &groups.failures[0];
+        let FailureView { group, open } = &groups.failures[0];
+        assert_eq!(*open, JobCount { jobs: 2, exact: true });
         assert_eq!(
             (group.count, group.message.as_str(), group.cause.as_str()),
             (2, "user 7 not found", "refused")
@@ -150,7 +151,7 @@ async fn jobs_are_found_by_each_filter_and_by_several() {
         assert_eq!((group.first_generation.as_str(), group.last_generation.as_str()), ("g1", "g1"));
         assert_eq!(listed(&server, &format!("failure={}", group.fingerprint)).await, [second, first]);
         let one = server.get(&format!("/v1/failures/{}", group.fingerprint)).await.json();
-        assert_eq!(one["count"], 2);
+        assert_eq!((&one["count"], &one["open"]["jobs"]), (&2.into(), &2.into()));
         assert_eq!(server.get("/v1/failures/0000000000000000").await.code(), "no_such_failure");
         assert_eq!(server.get("/v1/failures?module=resize").await.json(), json!({"failures": []}));
         server.get("/v1/failures?limit=0").await.refused(422, "`limit` is 0: use 1 to 1000");
@@ -166,7 +167,7 @@ async fn jobs_are_found_by_each_filter_and_by_several() {
 }
 
 fn first_eight(groups: &Failures) -> String {
-    groups.failures[0].job.to_string()[..8].to_owned()
+    groups.failures[0].group.job.to_string()[..8].to_owned()
 }
 
 #[tokio::test]

@@ -1,13 +1,13 @@
 //! Rules about groups of failures, and about sweeps.
 
-use midge_core::{FAILURE_GROUPS_MAX, Job, JobEvent, Sweep};
+use midge_core::{FAILURE_GROUPS_MAX, FAILURE_OPEN_MAX, Job, JobEvent, Sweep};
 use midge_protocol::api::{Action, Cursor, FailureGroup, FailuresCursor, JobCount, JobFilter};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{Cause, Failure};
 use midge_protocol::{Fingerprint, Lease, ModuleName, Timestamp};
 
 use super::Kept;
-use super::fixtures::{ask, at, id, job, machine_name, module, running};
+use super::fixtures::{after, ask, at, cancelled, completed, id, job, machine_name, module, put, running};
 use crate::{Store, StoreError, write};
 
 fn group(number: u64, last_seen: i64) -> FailureGroup {
@@ -134,6 +134,37 @@ pub async fn a_failure_is_counted_with_the_change_that_brought_it(store: &dyn St
     assert!(undone.is_err());
     let again = ask(store, move |rows| rows.failure_group(fingerprint)).await?;
     assert_eq!(again, Some(group), "what was undone was not counted");
+    Ok(())
+}
+
+/// The open jobs of a group are those that failed so last and are not over, counted as far as the core says.
+pub async fn the_jobs_that_failed_so_last_are_counted_as_far_as_people_care(store: &dyn Store) -> Kept {
+    let fails = |number| {
+        let runs = running(&job(number, "default", 0), "m1");
+        let lease = Lease { machine: machine_name("m1"), attempt: runs.attempt };
+        let outcome = Outcome::Failed(Failure::new(Cause::Exit, format!("no user {number}")));
+        let event = JobEvent::Finished { lease, outcome, usage: None, jitter: 0.0 };
+        after(&runs, event, at(10))
+    };
+    let failed: Vec<Job> = (0..u128::from(FAILURE_OPEN_MAX) + 2).map(fails).collect();
+    let fingerprint = failed[0].fingerprint().expect("a failure has one");
+    let open = async || ask(store, move |rows| rows.failure_open(fingerprint)).await;
+    assert_eq!(open().await?, JobCount { jobs: 0, exact: true });
+    let (first, others) = failed.split_at(2);
+    put(store, first).await?;
+    put(store, &[job(1_000_000, "default", 0)]).await?;
+    assert_eq!(open().await?, JobCount { jobs: 2, exact: true });
+    let again = after(&first[0], JobEvent::RetryAsked, at(20));
+    let again = running(&again, "m1");
+    put(store, &[completed(&again, at(30))]).await?;
+    assert_eq!(open().await?, JobCount { jobs: 1, exact: true }, "one has completed");
+    put(store, &[cancelled(&first[1], at(30))]).await?;
+    assert_eq!(open().await?, JobCount { jobs: 1, exact: true }, "one was cancelled, and may be retried");
+    write(store, |rows| rows.delete_job(id(1))).await?;
+    put(store, others).await?;
+    assert_eq!(open().await?, JobCount { jobs: FAILURE_OPEN_MAX, exact: true });
+    put(store, first).await?;
+    assert_eq!(open().await?, JobCount { jobs: FAILURE_OPEN_MAX, exact: false });
     Ok(())
 }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use midge_core::{FAILURE_GROUPS_MAX, Job, Sweep};
+use midge_core::{FAILURE_GROUPS_MAX, FAILURE_OPEN_MAX, Job, Sweep};
 use midge_protocol::api::{Cursor, FailureGroup, FailuresCursor, JobCount};
-use midge_protocol::{Fingerprint, ModuleName, Timestamp};
+use midge_protocol::{Fingerprint, JobId, ModuleName, Timestamp};
 
 use super::rows::MemoryRows;
-use crate::rows::JOBS_LOOKED_AT_MAX;
+use crate::rows::{JOBS_LOOKED_AT_MAX, counted};
 use crate::{Content, ContentRows, FailureRows, FoundJobs, JobSearch, StoreError, SweepRows};
 
 impl MemoryRows<'_> {
@@ -96,6 +96,11 @@ impl FailureRows for MemoryRows<'_> {
         groups.sort_by_key(|group| std::cmp::Reverse(place(group)));
         groups.truncate(limit);
         Ok(groups)
+    }
+
+    fn failure_open(&mut self, fingerprint: Fingerprint) -> Result<JobCount, StoreError> {
+        let all = (fingerprint, JobId::from_bytes([0; 16]))..=(fingerprint, JobId::from_bytes([0xff; 16]));
+        Ok(counted(self.tables().alike.range(all).take(FAILURE_OPEN_MAX as usize + 1).count() as u64))
     }
 
     fn put_failure_group(&mut self, group: &FailureGroup) -> Result<(), StoreError> {

@@ -39,6 +39,8 @@ pub(super) struct Tables {
     pub(super) leased: BTreeMap<MachineName, BTreeSet<JobId>>,
     /// The jobs of each queue that ended in each phase, longest ago first.
     pub(super) ended: BTreeMap<(QueueName, Phase), BTreeSet<(Timestamp, JobId)>>,
+    /// The jobs whose last failures are alike.
+    pub(super) alike: BTreeSet<(Fingerprint, JobId)>,
     /// How many jobs of each queue are in each phase. What would be 0 is not there.
     pub(super) counts: BTreeMap<QueueName, BTreeMap<Phase, u64>>,
     pub(super) batches: BTreeMap<BatchId, Batch>,
@@ -124,6 +126,7 @@ impl Tables {
         self.expiring.extend(job.expiry().map(|at| (at, job.id)));
         self.unique.extend(job.unique.as_ref().map(|hold| (hold.key, job.id)));
         self.of_batch.extend(job.links.batch.map(|batch| (batch, job.id)));
+        self.alike.extend(job.fingerprint().map(|fingerprint| (fingerprint, job.id)));
         match job.phase() {
             Phase::Fresh | Phase::Retrying => {
                 self.waiting.entry(job.queue.clone()).or_default().insert(Waiting(job.clone()));
@@ -160,6 +163,9 @@ impl Tables {
         });
         if let Some(batch) = job.links.batch {
             self.of_batch.remove(&(batch, job.id));
+        }
+        if let Some(fingerprint) = job.fingerprint() {
+            self.alike.remove(&(fingerprint, job.id));
         }
         if let Some(at) = job.expiry() {
             self.expiring.remove(&(at, job.id));

@@ -1,7 +1,7 @@
 //! Rows of failures that are alike, and of sweeps.
 
 use midge_core::Sweep;
-use midge_protocol::api::{FailureGroup, FailuresCursor};
+use midge_protocol::api::{FailureGroup, FailuresCursor, JobCount};
 use midge_protocol::{Fingerprint, ModuleName, Timestamp};
 
 use crate::StoreError;
@@ -18,6 +18,9 @@ pub trait FailureRows {
         before: Option<FailuresCursor>,
         limit: usize,
     ) -> Result<Vec<FailureGroup>, StoreError>;
+
+    /// Counts the jobs whose last failure has a fingerprint, as far as [`midge_core::FAILURE_OPEN_MAX`].
+    fn failure_open(&mut self, fingerprint: Fingerprint) -> Result<JobCount, StoreError>;
 
     /// Writes a group: a new one, or over the one of the same fingerprint. A new one for which there is no room takes the
     /// place of the one that was seen longest ago: there are at most [`midge_core::FAILURE_GROUPS_MAX`].

@@ -1,12 +1,13 @@
 //! A transaction on SQLite: groups of failures, and sweeps.
 
-use midge_core::{FAILURE_GROUPS_MAX, Sweep};
-use midge_protocol::api::{FailureGroup, FailuresCursor};
+use midge_core::{FAILURE_GROUPS_MAX, FAILURE_OPEN_MAX, Sweep};
+use midge_protocol::api::{FailureGroup, FailuresCursor, JobCount};
 use midge_protocol::{Fingerprint, ModuleName, Timestamp};
 use rusqlite::{OptionalExtension, params};
 
 use super::decode::{from_json, to_json};
 use super::rows::SqliteRows;
+use crate::rows::counted;
 use crate::work::Access;
 use crate::{FailureRows, StoreError, SweepRows};
 
@@ -40,6 +41,13 @@ impl FailureRows for SqliteRows<'_> {
             groups.extend(group.ok().filter(|group| module.is_none_or(|module| group.module == *module)));
         }
         Ok(groups)
+    }
+
+    fn failure_open(&mut self, fingerprint: Fingerprint) -> Result<JobCount, StoreError> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM failed_alike WHERE fingerprint = ?1 LIMIT ?2)";
+        let values = params![fingerprint.0 as i64, FAILURE_OPEN_MAX as i64 + 1];
+        let jobs: i64 = self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+        Ok(counted(jobs as u64))
     }
 
     fn put_failure_group(&mut self, group: &FailureGroup) -> Result<(), StoreError> {

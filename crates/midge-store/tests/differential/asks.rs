@@ -121,9 +121,10 @@ impl Author {
             }
             14 => {
                 let (job, other) = (self.job(), self.fingerprint());
-                step("failure_group", move |rows| {
+                step("failure_group failure_open", move |rows| {
                     let job = rows.jobs(&[job])?.pop().flatten();
-                    rows.failure_group(job.and_then(|job| job.fingerprint()).unwrap_or(other))
+                    let of = job.and_then(|job| job.fingerprint()).unwrap_or(other);
+                    Ok((rows.failure_group(of)?, rows.failure_open(of)?))
                 })
             }
             15 => {

@@ -7,7 +7,7 @@ use midge_cli::output::{bold, dim, note, say, say_json, say_table};
 use midge_cli::table::{Table, cut, first_line};
 use midge_cli::words;
 use midge_protocol::api::{
-    Action, FailureGroup, FailuresCursor, FailuresFilter, JobCount, JobFilter, PAGE_JOBS_MAX, SweepRequest,
+    Action, FailureView, FailuresCursor, FailuresFilter, JobFilter, PAGE_JOBS_MAX, SweepRequest,
 };
 use midge_protocol::{Fingerprint, ModuleName, Timestamp, shown};
 
@@ -104,8 +104,7 @@ impl Args {
                 if json {
                     say_json(&group)?;
                 } else {
-                    let filter = JobFilter { failure: Some(fingerprint), ..JobFilter::default() };
-                    show(&group, client.count_jobs(&filter).await.answered()?, words::now())?;
+                    show(&group, words::now())?;
                 }
             }
             Command::Retry(args) => return act(Action::Retry, args).await,
@@ -127,12 +126,13 @@ async fn list(args: ListArgs) -> Result<()> {
         return Ok(());
     }
     let now = words::now();
-    let heads = ["FAILURE", ">COUNT", "LAST SEEN", "FIRST SEEN", "IN", "MODULE", "CAUSE", "MESSAGE"];
+    let heads = ["FAILURE", ">COUNT", ">OPEN", "LAST SEEN", "FIRST SEEN", "IN", "MODULE", "CAUSE", "MESSAGE"];
     let mut table = Table::new(&heads);
-    for group in &failures.failures {
+    for FailureView { group, open } in &failures.failures {
         table.row([
             group.fingerprint.to_string(),
             group.count.to_string(),
+            open.short(),
             words::relative(group.last_seen, now),
             words::relative(group.first_seen, now),
             cut(&group.last_generation, GENERATION_WIDTH_MAX),
@@ -148,7 +148,7 @@ async fn list(args: ListArgs) -> Result<()> {
     Ok(())
 }
 
-fn show(group: &FailureGroup, open: JobCount, now: Timestamp) -> Result<()> {
+fn show(FailureView { group, open }: &FailureView, now: Timestamp) -> Result<()> {
     let time = |at: Timestamp, generation: &str| {
         format!("{at} ({}) in generation {}", words::relative(at, now), shown::line(generation))
     };
