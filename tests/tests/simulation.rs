@@ -179,6 +179,11 @@ fn without_the_fence_a_late_report_is_found_to_finish_another_attempt() {
 }
 
 #[test]
+fn a_late_report_of_a_deleted_job_is_found_to_end_another_under_its_id() {
+    is_found(Fault::EnqueueNotChecked, &["with the result", "what its host said", " logged "]);
+}
+
+#[test]
 fn a_limit_that_is_read_outside_of_the_transaction_is_found_to_be_exceeded() {
     is_found(Fault::LimitReadOutside, &[" jobs: QueuePolicy"]);
 }

@@ -6,6 +6,7 @@
 mod batches;
 mod looking;
 mod serving;
+mod sweeping;
 
 use std::convert::Infallible;
 use std::sync::LazyLock;
@@ -26,6 +27,7 @@ use midge_protocol::api::{
 };
 use midge_protocol::job::{AfterFailed, JobView, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
@@ -50,6 +52,8 @@ pub(crate) fn routes(api: Router) -> Router {
         .route("/batches/{id}", get(batches::batch))
         .route("/jobs/{id}", get(job))
         .route("/jobs/{id}/{action}", post(act))
+        .route("/sweep", get(sweeping::ask).post(sweeping::begin))
+        .route("/sweeps/{number}", get(sweeping::sweep))
         .method_not_allowed_fallback(not_allowed)
         .with_state(Api(api))
 }
@@ -75,6 +79,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Visitor {
 
 impl Api {
     async fn call(&self, method: Method, path: &str, visitor: &Visitor) -> Result<Vec<u8>, Response> {
+        self.send(method, path, Body::empty(), visitor).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+        visitor: &Visitor,
+    ) -> Result<Vec<u8>, Response> {
         let mut request = Request::builder().method(method).uri(path);
         for name in [header::HOST, header::AUTHORIZATION] {
             if let Some(value) = visitor.headers.get(&name) {
@@ -84,7 +98,7 @@ impl Api {
         if let Some(connection) = visitor.extensions.get::<Connection>() {
             request = request.extension(connection.clone());
         }
-        let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::empty());
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
         let request = request.map_err(|_| bad_request("this is no path"))?;
         let Ok(response) = self.0.clone().oneshot(request).await;
         let (parts, body) = response.into_parts();
@@ -103,9 +117,22 @@ impl Api {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, visitor: &Visitor) -> Result<T, Response> {
-        let body = self.call(Method::GET, path, visitor).await?;
-        serde_json::from_slice(&body).map_err(|_| bad_answer())
+        read(&self.call(Method::GET, path, visitor).await?)
     }
+
+    async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        visitor: &Visitor,
+    ) -> Result<T, Response> {
+        let body = serde_json::to_vec(body).expect("a request can always be written as JSON");
+        read(&self.send(Method::POST, path, body.into(), visitor).await?)
+    }
+}
+
+fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Response> {
+    serde_json::from_slice(answer).map_err(|_| bad_answer())
 }
 
 fn bad_answer() -> Response {
@@ -148,6 +175,23 @@ fn checked(id: Result<Path<String>, PathRejection>) -> Result<String, String> {
     }
 }
 
+/// Says what is wrong with a path. Whoever has no right hears of that first.
+async fn wrong(api: &Api, visitor: &Visitor, error: impl AsRef<str>) -> Response {
+    match api.get::<Queues>("/v1/queues", visitor).await {
+        Ok(_) => bad_request(error),
+        Err(no_right) => no_right,
+    }
+}
+
+/// Turns away what is not sent by a page of this dashboard.
+fn check_sender(visitor: &Visitor) -> Result<(), Response> {
+    check_form(&visitor.headers).map_err(|_| {
+        let error =
+            "this request does not come from a page of this dashboard: open it, and press the button there";
+        error_page(StatusCode::FORBIDDEN, error)
+    })
+}
+
 fn bad_request(error: impl AsRef<str>) -> Response {
     error_page(StatusCode::BAD_REQUEST, error.as_ref())
 }
@@ -184,7 +228,7 @@ async fn overview(
         @if !retrying.jobs.is_empty() {
             section { h2 { "Jobs to be tried again" } (jobs_table(base, &retrying.jobs)) }
         }
-        @if !sweeps.sweeps.is_empty() { section { h2 { "Sweeps" } (sweeps_table(&sweeps)) } }
+        @if !sweeps.sweeps.is_empty() { section { h2 { "Sweeps" } (sweeps_table(base, &sweeps)) } }
         section { h2 { "Recent jobs" } (jobs_table(base, &recent.jobs)) }
     };
     Ok(live("midge", base, &body).into_response())
@@ -198,11 +242,7 @@ async fn job(
 ) -> Result<Response, Response> {
     let id = match checked(id) {
         Ok(id) => id,
-        Err(error) => {
-            // Whoever has no right hears of that first.
-            api.get::<Queues>("/v1/queues", &visitor).await?;
-            return Err(bad_request(error));
-        }
+        Err(error) => return Err(wrong(&api, &visitor, error).await),
     };
     let base = uri.path().strip_suffix(&format!("/jobs/{id}")).unwrap_or_default();
     let detail: JobDetail = api.get(&format!("/v1/jobs/{id}"), &visitor).await?;
@@ -271,11 +311,7 @@ async fn act(
     path: Result<Path<(String, String)>, PathRejection>,
     visitor: Visitor,
 ) -> Result<Response, Response> {
-    if check_form(&visitor.headers).is_err() {
-        let error =
-            "this request does not come from a page of this dashboard: open it, and press the button there";
-        return Err(error_page(StatusCode::FORBIDDEN, error));
-    }
+    check_sender(&visitor)?;
     let Path((id, action)) = path.map_err(|error| bad_request(error.body_text()))?;
     let id = checked(Ok(Path(id))).map_err(bad_request)?;
     if !matches!(action.as_str(), "cancel" | "retry") {

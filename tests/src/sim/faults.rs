@@ -24,6 +24,8 @@ use super::world::World;
 pub enum Fault {
     /// Nobody checks attempt numbers: a late report is one of the attempt that is leased now.
     FenceNotChecked,
+    /// Nobody looks when the job of a report was enqueued: one that was deleted is taken for the one that has its id now.
+    EnqueueNotChecked,
     /// How many jobs of a queue run is read before the transaction that claims more of them.
     LimitReadOutside,
     /// The end of an attempt is taken twice.
@@ -138,7 +140,11 @@ impl World {
                 let jobs = self.store.look(move |rows| rows.jobs(&ids)).into_iter().flatten();
                 before.running = jobs.filter(|job| job.lease().is_some()).collect();
             }
-            Fault::FenceNotChecked | Fault::LostHandBack | Fault::TickFiredTwice | Fault::TickStateLost => {}
+            Fault::FenceNotChecked
+            | Fault::EnqueueNotChecked
+            | Fault::LostHandBack
+            | Fault::TickFiredTwice
+            | Fault::TickStateLost => {}
         }
         before
     }
@@ -304,6 +310,20 @@ impl World {
             self.exchange(&holder, &report)?;
         }
         Ok(())
+    }
+
+    /// Makes what a host says of an attempt be about the job that has its id now.
+    pub(super) fn forge_enqueues(&mut self, request: &mut Request) {
+        let running = request.running.iter_mut().map(|running| &mut running.attempt);
+        let finished = request.finished.iter_mut().map(|finished| &mut finished.attempt);
+        let log = request.log.iter_mut().map(|chunk| &mut chunk.attempt);
+        let saved = request.saved.iter_mut().map(|saved| &mut saved.attempt);
+        for attempt in running.chain(finished).chain(log).chain(saved) {
+            let id = attempt.job;
+            if let Some(job) = self.store.look(move |rows| rows.jobs(&[id])).into_iter().flatten().next() {
+                attempt.enqueued_at_ms = Some(job.enqueued_at.as_millis());
+            }
+        }
     }
 
     fn put_queue(&mut self, queue: QueueName, row: QueueRow) {

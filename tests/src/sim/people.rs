@@ -30,6 +30,8 @@ pub(super) enum Paused {
     Module(ModuleName),
 }
 
+/// A job that was deleted is enqueued again within this, if it is.
+const ENQUEUED_AGAIN_MS: u64 = 2_000;
 /// Jobs that come all at once come within this.
 const ALL_AT_ONCE_MS: u64 = 2_000;
 /// How long an enqueue waits at most until it is written: its time is then past, and others were claimed meanwhile.
@@ -139,6 +141,11 @@ impl World {
             if self.chance.below(10) == 0 {
                 let deleted = at + self.chance.millis(0, 60_000);
                 self.after(deleted, Event::Delete { job: new.job.id });
+                // Somebody wants it once more: the Machine that ran it may still report on the one before.
+                if self.chance.below(2) == 0 {
+                    let again = deleted + self.chance.millis(1, ENQUEUED_AGAIN_MS);
+                    self.after(again, Event::Enqueue(Box::new(new.clone())));
+                }
             }
             self.after(at, Event::Enqueue(Box::new(new)));
         }

@@ -322,6 +322,9 @@ impl World {
         if self.fault == Some(Fault::FenceNotChecked) {
             self.forge_late_reports(&sender, &mut request)?;
         }
+        if self.fault == Some(Fault::EnqueueNotChecked) {
+            self.forge_enqueues(&mut request);
+        }
         let parked = Parked::new(&request, self.told());
         self.look(None, HeldBack { sender, request, parked })?;
         // The Machine's older request, still parked, learns that this one is newer.

@@ -4,10 +4,10 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
-use midge_protocol::api::{BatchEvent, BatchView, JobPage, Queues};
+use midge_protocol::api::{BatchEvent, BatchView, JobPage};
 use midge_protocol::{BatchId, shown};
 
-use super::{Api, Visitor, bad_request, frame, jobs_table, live, time};
+use super::{Api, Visitor, frame, jobs_table, live, time, wrong};
 
 /// The page of one batch, with the newest of its jobs.
 pub(super) async fn batch(
@@ -21,11 +21,7 @@ pub(super) async fn batch(
         .and_then(|Path(id)| id.parse::<BatchId>().map(|_| id).map_err(|error| error.to_string()));
     let id = match id {
         Ok(id) => id,
-        Err(error) => {
-            // Whoever has no right hears of that first.
-            api.get::<Queues>("/v1/queues", &visitor).await?;
-            return Err(bad_request(error));
-        }
+        Err(error) => return Err(wrong(&api, &visitor, error).await),
     };
     let base = uri.path().strip_suffix(&format!("/batches/{id}")).unwrap_or_default();
     let batch: BatchView = api.get(&format!("/v1/batches/{id}"), &visitor).await?;

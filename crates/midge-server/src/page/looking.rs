@@ -6,10 +6,11 @@ use axum::extract::Query;
 use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
-use midge_protocol::api::{FailureView, Failures, JobFilter, JobPage, Sweeps};
+use midge_protocol::api::{FailureGroup, FailureView, Failures, JobFilter, JobPage, Sweeps};
 use midge_protocol::job::JobView;
 use midge_protocol::shown;
 
+use super::sweeping::{buttons_for_all, buttons_for_failure};
 use super::{Api, Visitor, frame, jobs_table, time};
 
 /// Sweeps that a page shows.
@@ -31,7 +32,7 @@ pub(super) async fn filtered(
     let parts = || query.split('&').filter(|part| !part.starts_with("before=")).collect::<Vec<_>>().join("&");
     let body = html! {
         section {
-            h2 { (title(filter)) }
+            h2 { (title(&filter)) " " (buttons_for_all(base, &filter)) }
             (jobs_table(base, &page.jobs))
             @if page.stopped_early { p.quiet { "So many jobs were looked at as one page may: there may be more." } }
             @if let Some(next) = page.next {
@@ -43,16 +44,16 @@ pub(super) async fn filtered(
 }
 
 /// Returns what a page of jobs shows, in words.
-fn title(filter: JobFilter) -> String {
+fn title(filter: &JobFilter) -> String {
     // Of a page there are these, and of the jobs the others.
-    let filter = JobFilter { sort: None, before: None, limit: None, ..filter };
+    let filter = JobFilter { sort: None, before: None, limit: None, ..filter.clone() };
     match in_words(&filter) {
         said if said.is_empty() => "Jobs".to_owned(),
         said => format!("Jobs with {said}"),
     }
 }
 
-fn in_words(filter: &JobFilter) -> String {
+pub(super) fn in_words(filter: &JobFilter) -> String {
     let pairs = filter.pairs().into_iter().map(|(name, value)| format!("{name} {}", shown::line(&value)));
     pairs.collect::<Vec<_>>().join(", ")
 }
@@ -74,7 +75,7 @@ pub(super) fn failures_table(base: &str, failures: &Failures) -> Markup {
             thead {
                 tr {
                     th { "failures that are alike" } th.n { "count" } th.n { "open jobs" } th { "module" } th { "cause" } th { "last seen" }
-                    th { "first seen" } th { "what it says" }
+                    th { "first seen" } th { "what it says" } th {}
                 }
             }
             @for FailureView { group, open } in &failures.failures {
@@ -87,6 +88,7 @@ pub(super) fn failures_table(base: &str, failures: &Failures) -> Markup {
                     td { (time(group.last_seen)) }
                     td { (time(group.first_seen)) }
                     td.says { (shown::line(&group.message)) }
+                    td { @if open.jobs > 0 { (buttons_for_failure(base, &of(group))) } }
                 }
             }
         }
@@ -94,8 +96,13 @@ pub(super) fn failures_table(base: &str, failures: &Failures) -> Markup {
     }
 }
 
+/// Returns the filter that means the jobs whose last failure is one of a group.
+fn of(group: &FailureGroup) -> JobFilter {
+    JobFilter { failure: Some(group.fingerprint), ..JobFilter::default() }
+}
+
 /// Shows the sweeps that were begun last.
-pub(super) fn sweeps_table(sweeps: &Sweeps) -> Markup {
+pub(super) fn sweeps_table(base: &str, sweeps: &Sweeps) -> Markup {
     html! {
         table {
             thead {
@@ -106,7 +113,7 @@ pub(super) fn sweeps_table(sweeps: &Sweeps) -> Markup {
             }
             @for sweep in sweeps.sweeps.iter().take(SWEEPS_SHOWN_MAX) {
                 tr {
-                    td { (sweep.id) }
+                    td { a href={ (base) "/sweeps/" (sweep.id) } { (sweep.id) } }
                     td { (sweep.action) }
                     td { (time(sweep.started_at)) }
                     td { (sweep.state()) }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::http::StatusCode;
 use midge_core::{Machine, MachineState};
 use midge_protocol::Timestamp;
 use midge_protocol::exchange::Outcome;
@@ -11,7 +12,9 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_store::conformance::fixtures::machine;
 use midge_store::{MemoryStore, StoreError, write};
 
-use super::stage::{HELLO, Server, done};
+use serde_json::json;
+
+use super::stage::{HELLO, LATER, Reply, Server, done};
 
 #[tokio::test]
 async fn a_list_says_which_jobs_it_has_as_people_write_it() {
@@ -126,4 +129,97 @@ async fn a_paused_queue_says_why_also_where_nothing_waits() {
     server.call("POST", "/v1/queues/default/pause", pause.to_owned()).await;
     let page = server.get("/").await.text();
     assert!(page.contains(" by Ada: a repair"), "{page}");
+}
+
+/// Presses a button of a page of ours.
+async fn press(server: &Server, path: &str) -> Reply {
+    let own = [("host", "localhost"), ("sec-fetch-site", "same-origin")];
+    server.send("POST", path, &own, "").await
+}
+
+#[tokio::test]
+async fn what_is_done_to_all_jobs_of_a_list_is_said_before_it_is_done() {
+    let server = Server::start().await;
+    let first = server.enqueued(LATER).await;
+    server.enqueued(LATER).await;
+    let list = server.get("/?state=scheduled&queue=default&limit=1").await.text();
+    for part in [
+        "<form method=\"get\" action=\"/sweep\">",
+        "<input type=\"hidden\" name=\"queue\" value=\"default\">",
+        "<button name=\"action\" value=\"cancel\">cancel all</button>",
+    ] {
+        assert!(list.contains(part), "{part} is not in {list}");
+    }
+    assert!(!list.contains("name=\"limit\""), "all jobs are meant, and not those of the page");
+    let path = "/sweep?queue=default&state=scheduled&action=cancel";
+    let asks = server.get(path).await.text();
+    assert!(asks.contains("Cancel all jobs with queue default, state scheduled?"), "{asks}");
+    assert!(asks.contains("<strong>2 jobs</strong>") && asks.contains(&first), "{asks}");
+    assert!(asks.contains(
+        "<form method=\"post\" action=\"/sweep?queue=default&amp;state=scheduled&amp;action=cancel\">"
+    ));
+    assert_eq!(server.get("/v1/sweeps").await.json()["sweeps"], json!([]), "nothing is done yet");
+    let begun = press(&server, path).await;
+    assert_eq!((begun.status, begun.header("location")), (StatusCode::SEE_OTHER, "/sweeps/1"));
+    let sweep = server.get("/sweeps/1").await.text();
+    assert!(sweep.contains("Sweep 1: cancel") && sweep.contains("queue default, state scheduled"), "{sweep}");
+    assert!(server.get("/").await.text().contains("href=\"/sweeps/1\""));
+}
+
+#[tokio::test]
+async fn a_list_of_all_jobs_has_no_button_for_all_of_them() {
+    let server = Server::start().await;
+    server.enqueued(LATER).await;
+    assert!(!server.get("/?limit=5").await.text().contains("/sweep\""));
+    for path in [
+        "/sweep?action=delete",
+        "/sweep?action=delete&limit=5",
+        "/sweep",
+        "/sweep?action=run&state=scheduled",
+    ] {
+        assert!(server.get(path).await.status.is_client_error(), "{path}");
+        assert!(press(&server, path).await.status.is_client_error(), "{path}");
+    }
+    let wrong = server.get("/sweep?action=retry&state=gone").await;
+    assert!(wrong.status.is_client_error() && wrong.text().contains("gone"), "{}", wrong.text());
+    assert_eq!(server.get("/v1/sweeps").await.json()["sweeps"], json!([]));
+    assert_eq!(server.get("/sweeps/x").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(server.get("/sweeps/7").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_list_has_buttons_for_what_its_jobs_can_be_asked() {
+    let server = Server::start().await;
+    let has = async |query: &str, action: &str| {
+        server.get(query).await.text().contains(&format!("name=\"action\" value=\"{action}\""))
+    };
+    for (query, buttons) in [
+        ("/?state=discarded", [true, false, true]),
+        ("/?state=running", [false, true, false]),
+        ("/?queue=default", [true, true, true]),
+    ] {
+        for (action, expected) in ["retry", "cancel", "delete"].into_iter().zip(buttons) {
+            assert_eq!(has(query, action).await, expected, "{action} of {query}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_of_failures_is_retried_and_deleted_by_a_button_while_it_has_open_jobs() {
+    let mut server = Server::start().await;
+    server.enqueued(HELLO).await;
+    let mut host = server.host().await;
+    let attempt = host.claim(1).await.jobs[0].attempt;
+    host.finish(attempt, Outcome::Failed(Failure::new(Cause::Exit, "no <b>luck"))).await;
+    let groups = server.get("/v1/failures").await.json();
+    let fingerprint = groups["failures"][0]["fingerprint"].as_str().unwrap().to_owned();
+    let page = server.get("/").await.text();
+    let hidden = format!("<input type=\"hidden\" name=\"failure\" value=\"{fingerprint}\">");
+    assert!(page.contains(&hidden) && page.contains("retry all") && page.contains("delete all"), "{page}");
+    let path = format!("/sweep?failure={fingerprint}&action=retry");
+    assert!(server.get(&path).await.text().contains("<strong>1 job</strong>"));
+    assert_eq!(press(&server, &path).await.status, StatusCode::SEE_OTHER);
+    server.post(&format!("/v1/jobs/{}/cancel", attempt.job)).await;
+    server.send("DELETE", &format!("/v1/jobs/{}", attempt.job), &[], "").await;
+    assert!(!server.get("/").await.text().contains(&hidden), "nothing is open of it");
 }

@@ -49,8 +49,14 @@ async fn a_page_of_another_site_changes_nothing_whatever_rights_its_visitor_has(
             let reply = server.send("POST", &format!("/jobs/{id}/{action}"), &headers, "").await;
             assert_eq!(reply.status, StatusCode::FORBIDDEN, "{headers:?}");
         }
+        let reply = server.send("POST", "/sweep?action=cancel&state=scheduled", &headers, "").await;
+        assert_eq!(reply.status, StatusCode::FORBIDDEN, "{headers:?}");
     }
     assert_eq!(server.state(&id).await, "scheduled");
+    assert_eq!(
+        server.send("GET", "/v1/sweeps", &[HOST, BEARER], "").await.json()["sweeps"],
+        serde_json::json!([])
+    );
 }
 
 #[tokio::test]
