@@ -63,6 +63,7 @@ macro_rules! conformance {
             lanes::next_due_of_a_key_is_its_soonest
             lanes::a_lane_follows_its_jobs
             lanes::a_lane_that_was_served_keeps_its_place
+            lanes::a_lane_keeps_its_rate_when_a_job_of_a_clock_ahead_ends
             lanes::a_lane_forgets_work_that_fails
             ended::jobs_that_ended_are_deleted_queue_by_queue
             ended::what_is_deleted_at_once_is_bounded_by_its_bytes

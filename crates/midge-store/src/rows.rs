@@ -562,7 +562,8 @@ pub(crate) fn beyond(end: u64, offset: u64, bytes: &[u8]) -> Option<&[u8]> {
     bytes.get(usize::try_from(known).ok()?..).filter(|new| !new.is_empty())
 }
 
-/// Returns the latest time at which something happened to a job.
+/// Returns the time of the last thing that happened to a job, as far as its row says: not the latest of all, since a clock that was
+/// ahead when the job was enqueued may have been put back.
 pub(crate) fn changed_at(job: &Job) -> Timestamp {
-    [job.ended_at(), job.started_at].into_iter().flatten().fold(job.enqueued_at, Timestamp::max)
+    job.ended_at().or(job.started_at).unwrap_or(job.enqueued_at)
 }

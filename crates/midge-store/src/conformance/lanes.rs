@@ -193,6 +193,21 @@ pub async fn a_lane_that_was_served_keeps_its_place(store: &dyn Store) -> Kept {
     Ok(())
 }
 
+/// A lane that is empty keeps its rate as long as that has not come back, whatever time its jobs were enqueued by: a clock that
+/// was ahead then may have been put back.
+pub async fn a_lane_keeps_its_rate_when_a_job_of_a_clock_ahead_ends(store: &dyn Store) -> Kept {
+    let ahead = Job { enqueued_at: at(1_000), ..keyed(1, "a", 0) };
+    put(store, std::slice::from_ref(&ahead)).await?;
+    let bucket = Bucket { full_at_us: at(50).as_millis() * 1_000 };
+    let lanes = [Lane { bucket, ..Lane::new(queue("default"), key("a")) }];
+    write(store, move |rows| rows.put_lanes(&lanes, at(0))).await?;
+    let runs = running(&ahead, "m1");
+    put(store, std::slice::from_ref(&runs)).await?;
+    put(store, &[completed(&runs, at(10))]).await?;
+    assert_eq!(lane(store, "a").await?.map(|lane| lane.bucket), Some(bucket));
+    Ok(())
+}
+
 /// All lanes of a queue are found by their keys, whatever their turns, a few at a time.
 pub async fn lanes_are_found_by_their_keys(store: &dyn Store) -> Kept {
     let other = Job { queue: queue("other"), ..keyed(9, "b", 0) };

@@ -85,7 +85,7 @@ impl<'a> MemoryRows<'a> {
     fn count_in_lanes(&mut self, before: Option<&Job>, after: Option<&Job>) {
         let lane_of = |job: &Job| job.key.clone().map(|key| (job.queue.clone(), key));
         let in_lane = |job: &Job| InLane { phase: job.phase(), due: job.due() };
-        let now = [before, after].into_iter().flatten().map(changed_at).max().unwrap_or_default();
+        let now = after.or(before).map(changed_at).unwrap_or_default();
         let (was, is) = (before.and_then(lane_of), after.and_then(lane_of));
         if was == is {
             if let Some(lane) = is.filter(|_| before.map(in_lane) != after.map(in_lane)) {

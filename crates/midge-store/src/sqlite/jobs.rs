@@ -113,7 +113,9 @@ impl JobRows for SqliteRows<'_> {
             let (mut lanes, mut batches) = (LaneCounts::default(), BatchChanges::default());
             jobs.iter().try_for_each(|job| rows.put_job(job, &mut lanes, &mut batches))?;
             rows.put_changed_batches(batches)?;
-            rows.put_counted(lanes, now)
+            // A lane whose rate has not come back yet is kept rather longer than not as long.
+            let first = jobs.iter().map(changed_at).min().unwrap_or(now);
+            rows.put_counted(lanes, first)
         })
     }
 
