@@ -46,6 +46,7 @@ impl UnreadableJob {
             after_failed: AfterFailed::default(),
             batch: None,
             callback_of: None,
+            schedule: None,
             state: self.state_at(now),
             attempt: AttemptNumber(0),
             spent: 0,

@@ -10,7 +10,7 @@ use crate::object::objects;
 pub use crate::retry::{Backoff, InvalidBackoff, RetryPolicy};
 use crate::{
     AttemptNumber, BatchId, Fingerprint, JobId, JobKey, Labels, MachineName, ModuleName, QueueName,
-    Timestamp, limits,
+    ScheduleName, Timestamp, limits,
 };
 
 /// The public states of a job, as in Oban and River.
@@ -337,6 +337,9 @@ pub struct JobView {
     /// The batch that it is a callback of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback_of: Option<BatchId>,
+    /// The schedule that enqueued it; nothing where somebody else did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<OfSchedule>,
     /// The job's state at the time of asking.
     pub state: State,
     /// Why the job does not start, where it waits and that was looked up.
@@ -407,6 +410,16 @@ pub struct JobView {
     /// `ended_at` are known, the rest is 0 or repeats those, and all that can be done is to delete it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+}
+
+/// Which schedule enqueued a job, and for which tick.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfSchedule {
+    /// The name of the schedule.
+    pub name: ScheduleName,
+    /// The time of the tick; nothing where somebody ran the schedule by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tick: Option<Timestamp>,
 }
 
 impl JobView {

@@ -25,7 +25,7 @@ use midge_listen::Connection;
 use midge_protocol::api::{
     ApiError, BatchPage, Failures, JobDetail, JobPage, Machines, Modules, Queues, Schedules, Sweeps,
 };
-use midge_protocol::job::{AfterFailed, JobView, State as JobState};
+use midge_protocol::job::{AfterFailed, JobView, OfSchedule, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -388,6 +388,7 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
             @if let Some(waits) = &job.waits { tr { th { "waits" } td { (shown::line(&waits.text)) } } }
             @if let Some(batch) = job.batch { tr { th { "batch" } td { (batches::link(base, batch)) } } }
             @if let Some(batch) = job.callback_of { tr { th { "runs for" } td { "batch " (batches::link(base, batch)) } } }
+            @if let Some(schedule) = &job.schedule { tr { th { "schedule" } td { (of_schedule(schedule)) } } }
             @if !detail.after.is_empty() { tr { th { "after" } td { (after(base, detail)) } } }
             @if let Some(suspicion) = &job.suspicion { tr { th { "suspect" } td { (shown::line(&suspicion.to_string())) } } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
@@ -398,6 +399,13 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
             @if let Some(machine) = &job.machine { tr { th { "runs in" } td { (machine) } } }
             @if job.progress.is_some() { tr { th { "progress" } td { (says(job)) } } }
         }
+    }
+}
+
+fn of_schedule(schedule: &OfSchedule) -> Markup {
+    html! {
+        (schedule.name) ", "
+        @if let Some(tick) = schedule.tick { "tick of " (time(tick)) } @else { "run by hand" }
     }
 }
 

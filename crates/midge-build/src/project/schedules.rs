@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use midge_protocol::api::{OnConflict, Unique, UniqueBy, UniqueState, UniqueStates};
 use midge_protocol::manifest::{Missed, QueuePolicy, ScheduleEntry, ServerPolicy};
-use midge_protocol::{JobKey, ModuleName, QueueName, ScheduleName, limits, nearest};
+use midge_protocol::{JobKey, ModuleName, QueueName, ScheduleName, Tag, limits, nearest};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::de::DeValue;
 
@@ -15,6 +17,8 @@ use super::units::{duration, show_duration};
 use super::{ConfigError, ProjectModule};
 
 const EXPIRES_IN: RangeInclusive<Duration> = Duration::from_millis(1)..=limits::SCHEDULE_EXPIRES_IN_MAX;
+/// As long as jobs of schedules may be kept from starting.
+const UNIQUE_FOR: RangeInclusive<Duration> = EXPIRES_IN;
 const JITTERS: RangeInclusive<Duration> = Duration::ZERO..=limits::JITTER_MAX;
 
 /// What a schedule may name.
@@ -48,6 +52,9 @@ fn schedule(section: &Section<'_>, known: &Known<'_>) -> Result<ScheduleEntry, C
         "priority",
         "key",
         "expires_in",
+        "tags",
+        "meta",
+        "unique",
         "cron",
         "zone",
         "missed",
@@ -72,6 +79,12 @@ fn schedule(section: &Section<'_>, known: &Known<'_>) -> Result<ScheduleEntry, C
     }
     let expires_in = within(section, "expires_in", EXPIRES_IN, duration, show_duration)?;
     entry.expires_in_ms = expires_in.map(|expires_in| expires_in.as_millis() as u64);
+    let expected = "a list of tags: texts of 1 to 64 bytes that can be seen, with no space at their ends";
+    entry.labels.tags = section.read("tags", expected, tags)?.unwrap_or_default();
+    for (name, text) in section.section("meta")?.texts()? {
+        entry.labels.meta.insert(name.to_owned(), text.to_owned());
+    }
+    entry.unique = unique(section)?;
     if let Some(zone) = section.text("zone")? {
         entry.zone = zone.to_owned();
     }
@@ -131,6 +144,44 @@ fn priority(value: &DeValue<'_>) -> Option<i8> {
     let integer = value.as_integer()?;
     let priority = i8::from_str_radix(integer.as_str(), integer.radix()).ok()?;
     limits::PRIORITIES.contains(&priority).then_some(priority)
+}
+
+fn tags(value: &DeValue<'_>) -> Option<Vec<Tag>> {
+    value.as_array()?.iter().map(|tag| Tag::new(tag.get_ref().as_str()?).ok()).collect()
+}
+
+/// Reads what the jobs are to be the only ones of: `true`, or as an enqueue says it.
+fn unique(section: &Section<'_>) -> Result<Option<Unique>, ConfigError> {
+    if let Some(flag) = section.flag("unique").ok().flatten() {
+        return Ok(flag.then(Unique::default));
+    }
+    let Some(unique) = section.inline("unique", "`true` or `{ by = [\"module\"], for = \"1h\" }`")? else {
+        return Ok(None);
+    };
+    unique.only(&["by", "text", "states", "for", "on_conflict"])?;
+    let words = "a list of \"module\", \"args\", \"queue\" and \"key\"";
+    let by = unique.read("by", words, all::<UniqueBy>)?;
+    let words = "a list of \"waiting\", \"running\", \"completed\", \"cancelled\" and \"discarded\"";
+    let states = unique.read("states", words, all::<UniqueState>)?;
+    let words = "one of \"keep\", \"replace\", \"push_back\" and \"replace_and_push_back\"";
+    let on_conflict = unique.read("on_conflict", words, word::<OnConflict>)?;
+    let for_ms = within(&unique, "for", UNIQUE_FOR, duration, show_duration)?;
+    Ok(Some(Unique {
+        by: by.map(|by| by.into_iter().collect()),
+        text: unique.text("text")?.map(str::to_owned),
+        states: states.map(|states| UniqueStates(states.into_iter().collect())),
+        for_ms: for_ms.map(|span| span.as_millis() as u64),
+        on_conflict: on_conflict.unwrap_or_default(),
+    }))
+}
+
+/// Reads a word of the API.
+fn word<T: DeserializeOwned>(value: &DeValue<'_>) -> Option<T> {
+    serde_json::from_value(Value::String(value.as_str()?.to_owned())).ok()
+}
+
+fn all<T: DeserializeOwned>(value: &DeValue<'_>) -> Option<Vec<T>> {
+    value.as_array()?.iter().map(|one| word(one.get_ref())).collect()
 }
 
 /// Returns a value of TOML as JSON. JSON has no dates, no infinity, and TOML no null.

@@ -1,3 +1,4 @@
+use midge_protocol::api::Unique;
 use midge_protocol::job::Backoff;
 use midge_protocol::manifest::{Keep, MachineSize, Missed, Rate, Wait};
 
@@ -62,6 +63,9 @@ queue = "single"
 priority = -5
 key = "acme"
 expires_in = "6h"
+tags = ["report", "night shift"]
+meta = { by = "ops" }
+unique = { by = ["module", "key"], states = ["waiting"], for = "1h", on_conflict = "replace" }
 cron = "30 2 * * MON-FRI"
 zone = "Europe/Berlin"
 missed = "all"
@@ -72,6 +76,7 @@ args = { to = ["a@b", -1, 1.5, true], nested = { x = 0x10 } }
 [schedules.often]
 module = "ready"
 cron = "@hourly"
+unique = true
 "#;
 
 #[test]
@@ -116,9 +121,16 @@ fn a_schedule_is_read_and_needs_a_module_and_a_cron_expression() {
     assert_eq!((nightly.missed, nightly.missed_max, nightly.jitter_ms), (Missed::All, 7, 600_000));
     assert_eq!((nightly.priority, nightly.key.as_ref().unwrap().as_str()), (-5, "acme"));
     assert_eq!(nightly.expires_in_ms, Some(6 * 3_600_000));
+    let labels = serde_json::json!({"tags": ["report", "night shift"], "meta": {"by": "ops"}});
+    assert_eq!(serde_json::to_value(&nightly.labels).unwrap(), labels);
+    let unique = serde_json::json!({
+        "by": ["module", "key"], "states": ["waiting"], "for_ms": 3_600_000, "on_conflict": "replace"
+    });
+    assert_eq!(serde_json::to_value(&nightly.unique).unwrap(), unique);
     assert_eq!(nightly.args, serde_json::json!({"to": ["a@b", -1, 1.5, true], "nested": {"x": 16}}));
     let module = ModuleName::new("ready").unwrap();
-    assert_eq!(project.schedules["often"], ScheduleEntry::new(module, "@hourly"));
+    let often = ScheduleEntry { unique: Some(Unique::default()), ..ScheduleEntry::new(module, "@hourly") };
+    assert_eq!(project.schedules["often"], often);
 }
 
 const SCHEDULE: &str = "[modules.send]\nwasm = \"a\"\n[schedules.s]\n";
@@ -157,6 +169,16 @@ const WRONG_SCHEDULES: &[(&str, &str)] = &[
         "module = \"send\"\ncron = \"@daily\"\nmissed = \"none\"",
         "6: `missed` must be one of \"skip\", \"one\" and \"all\"",
     ),
+    ("module = \"send\"\ncron = \"@daily\"\ntags = \"a\"", "6: `tags` must be a list of tags"),
+    ("module = \"send\"\ncron = \"@daily\"\ntags = [\"a\", \"\"]", "6: `tags` must be a list of tags"),
+    ("module = \"send\"\ncron = \"@daily\"\ntags = [\"a\", \"a\"]", "6: `tags[1]` is `a` once more"),
+    ("module = \"send\"\ncron = \"@daily\"\nunique = \"yes\"", "6: `unique` must be such as `true` or "),
+    (
+        "module = \"send\"\ncron = \"@daily\"\nunique = { per = \"1h\" }",
+        "6: unknown key `per` in [schedules.s.unique]: ",
+    ),
+    ("module = \"send\"\ncron = \"@daily\"\nunique = { by = [\"arg\"] }", "6: `by` must be a list of "),
+    ("module = \"send\"\ncron = \"@daily\"\nunique = { states = [] }", "6: `unique.states` names no state"),
     ("module = \"send\"\ncron = \"@daily\"\nmissed_max = 5", "6: `missed_max` bounds `missed = \"all\"`"),
     (
         "module = \"send\"\ncron = \"@daily\"\nmissed = \"all\"\nmissed_max = 0",

@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use midge_protocol::api::BatchEvent;
-use midge_protocol::job::{AfterFailed, Cause, Failure};
+use midge_protocol::job::{AfterFailed, Cause, Failure, OfSchedule};
 use midge_protocol::{BatchId, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Ending, Job, JobRefused, JobState, Phase};
 use crate::{Batch, Callback};
 
-/// What ties a job to others. Most jobs have nothing of it.
+/// What ties a job to others, and to what enqueued it. Most jobs have nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Links {
@@ -29,6 +29,9 @@ pub struct Links {
     /// The batch that it is a callback of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,
+    /// The schedule that enqueued it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<OfSchedule>,
     /// The number of the newest batch that it waits for while it is pending, itself or through others; 0 for none.
     #[serde(skip_serializing_if = "is_zero")]
     pub behind: u64,

@@ -18,6 +18,7 @@ impl Job {
             after_failed: self.links.after_failed,
             batch: self.links.batch,
             callback_of: self.links.callback.map(|callback| callback.batch),
+            schedule: self.links.schedule.clone(),
             state: self.state_at(now),
             waits: None,
             attempt: self.attempt,

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Pause;
+use super::{Pause, Unique};
 use crate::job::{State, Waits, is_zero};
 use crate::manifest::Missed;
-use crate::{JobId, JobKey, ModuleName, QueueName, ScheduleName, Timestamp};
+use crate::{JobId, JobKey, Labels, ModuleName, QueueName, ScheduleName, Timestamp};
 
 /// The answer of `GET /v1/schedules`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,12 @@ pub struct ScheduleView {
     /// The milliseconds within which its jobs have to be started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_ms: Option<u64>,
+    /// The tags and the meta of its jobs.
+    #[serde(flatten)]
+    pub labels: Labels,
+    /// What each of its jobs is to be the only one of; nothing where there may be many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Unique>,
     /// The args of its jobs.
     pub args: Value,
     /// Its cron expression.

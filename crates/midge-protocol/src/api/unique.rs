@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
 use crate::object::{objects, or_default};
 
 /// `unique` of a request: while a job holds this, another enqueue of the same adds none.
@@ -40,6 +41,38 @@ impl Unique {
             (None, None) => [UniqueBy::Module, UniqueBy::Args].into(),
             (None, Some(_)) => BTreeSet::new(),
         }
+    }
+
+    /// Checks that it says something, and nothing that contradicts itself.
+    ///
+    /// # Errors
+    /// A text for people, with the field and its value.
+    pub fn check(&self) -> Result<(), String> {
+        if self.by().is_empty() && self.text.is_none() {
+            return Err(
+                "`unique.by` names nothing: name some of `module`, `args`, `queue` and `key`, or give a \
+                    `unique.text`"
+                    .to_owned(),
+            );
+        }
+        if let Some(text) = &self.text {
+            let max = limits::UNIQUE_TEXT_BYTES_MAX;
+            if !(1..=max).contains(&text.len()) {
+                return Err(format!("`unique.text` is {} bytes: use 1 to {max}", text.len()));
+            }
+        }
+        if self.for_ms == Some(0) {
+            return Err("`unique.for_ms` is 0: use 1 or more, or leave it out".to_owned());
+        }
+        let states = self.states();
+        if !states.0.contains(&UniqueState::Waiting) {
+            let named = if states.0.is_empty() { "no state" } else { "states without `waiting`" };
+            return Err(format!(
+                "`unique.states` names {named}, and a job waits first: name `waiting`, and what of `running`, `completed`, \
+             `cancelled` and `discarded` follows"
+            ));
+        }
+        Ok(())
     }
 
     /// Returns the states in which a job holds it: where nobody says so, those of [`OnConflict::states`].
@@ -169,6 +202,30 @@ impl std::fmt::Display for Conflict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_over_nothing_is_refused() {
+        let states = |states: &[UniqueState]| Unique {
+            states: Some(UniqueStates(states.iter().copied().collect())),
+            ..Unique::default()
+        };
+        let by = |by: &[UniqueBy], text: Option<&str>| Unique {
+            by: Some(by.iter().copied().collect()),
+            text: text.map(str::to_owned),
+            ..Unique::default()
+        };
+        for (unique, says) in [
+            (by(&[], None), "`unique.by` names nothing"),
+            (by(&[], Some("")), "`unique.text` is 0 bytes: use 1 to 1024"),
+            (by(&[], Some(&"x".repeat(1025))), "`unique.text` is 1025 bytes"),
+            (Unique { for_ms: Some(0), ..Unique::default() }, "`unique.for_ms` is 0"),
+            (states(&[]), "`unique.states` names no state"),
+            (states(&[UniqueState::Running]), "`unique.states` names states without `waiting`"),
+        ] {
+            assert!(unique.check().unwrap_err().starts_with(says), "{unique:?}");
+        }
+        assert_eq!(Unique { on_conflict: OnConflict::PushBack, ..Unique::default() }.check(), Ok(()));
+    }
 
     #[test]
     fn what_is_to_change_the_job_that_is_there_leaves_alone_the_one_that_runs() {

@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::Unique;
 use crate::job::is_zero;
-use crate::{JobKey, ModuleName, QueueName, limits};
+#[cfg(feature = "zones")]
+use crate::labels::InvalidLabels;
+use crate::{JobKey, Labels, ModuleName, QueueName, limits};
 
 /// A schedule: a job at each of its ticks, which are the times that its cron expression fits in its time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,12 @@ pub struct ScheduleEntry {
     /// for, enqueued: one that was not is discarded. At most [`limits::SCHEDULE_EXPIRES_IN_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_ms: Option<u64>,
+    /// The tags and the meta of its jobs.
+    #[serde(flatten)]
+    pub labels: Labels,
+    /// What each of its jobs is to be the only one of: a tick where another is there brings none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Unique>,
     /// The cron expression, as [`crate::Cron`] reads it.
     pub cron: String,
     /// The IANA name of the time zone in which the expression is read.
@@ -94,6 +103,8 @@ impl ScheduleEntry {
             priority: 0,
             key: None,
             expires_in_ms: None,
+            labels: Labels::default(),
+            unique: None,
             cron: cron.into(),
             zone: utc(),
             missed: Missed::default(),
@@ -125,6 +136,13 @@ impl ScheduleEntry {
         }
         if let Err(error) = crate::api::check_args(&args) {
             return wrong("args", error.to_string());
+        }
+        if let Err(error) = self.labels.check() {
+            let is_of_tags = matches!(error, InvalidLabels::TooManyTags | InvalidLabels::TagTwice { .. });
+            return wrong(if is_of_tags { "tags" } else { "meta" }, error.to_string());
+        }
+        if let Some(Err(error)) = self.unique.as_ref().map(Unique::check) {
+            return wrong("unique", error);
         }
         let priorities = limits::PRIORITIES;
         if !priorities.contains(&self.priority) {
@@ -216,6 +234,7 @@ mod tests {
 
     #[test]
     fn a_value_out_of_bounds_is_told_with_its_key() {
+        let tag: crate::Tag = "a".parse().unwrap();
         let deep = (0..101).fold(Value::Null, |value, _| Value::Array(vec![value]));
         for (entry, key) in [
             (ScheduleEntry { cron: "* * *".into(), ..entry() }, "cron"),
@@ -225,6 +244,24 @@ mod tests {
             (ScheduleEntry { priority: 101, ..entry() }, "priority"),
             (ScheduleEntry { expires_in_ms: Some(0), ..entry() }, "expires_in"),
             (ScheduleEntry { expires_in_ms: Some(u64::MAX), ..entry() }, "expires_in"),
+            (
+                ScheduleEntry {
+                    labels: Labels { tags: vec![tag.clone(), tag], ..Labels::default() },
+                    ..entry()
+                },
+                "tags",
+            ),
+            (
+                ScheduleEntry {
+                    labels: Labels { meta: [(String::new(), "x".into())].into(), ..Labels::default() },
+                    ..entry()
+                },
+                "meta",
+            ),
+            (
+                ScheduleEntry { unique: Some(Unique { for_ms: Some(0), ..Unique::default() }), ..entry() },
+                "unique",
+            ),
             (ScheduleEntry { missed_max: 0, ..entry() }, "missed_max"),
             (ScheduleEntry { missed_max: u32::MAX, ..entry() }, "missed_max"),
             (ScheduleEntry { jitter_ms: u64::MAX, ..entry() }, "jitter"),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use midge_core::{Schedule, Tick, Ticks, room_for_new};
 use midge_protocol::api::EnqueueRequest;
+use midge_protocol::job::OfSchedule;
 use midge_protocol::manifest::ScheduleEntry;
 use midge_protocol::{JobId, QueueName, ScheduleName, Timestamp};
 use midge_store::{Rows, StoreError};
@@ -58,10 +59,10 @@ pub(super) fn enqueue_ticks(
             }
             _ => (Vec::new(), served.clone()),
         };
-        let after = match enqueue(rows, catalog, entry, &due, now) {
-            Ok(()) => {
+        let after = match enqueue(rows, catalog, name, entry, &due, now) {
+            Ok(last) => {
                 room = room.saturating_sub(due.len());
-                looked_at
+                Schedule { last_job: last.or(looked_at.last_job), ..looked_at }
             }
             Err(ServiceError::Store(error)) => return Err(error),
             Err(error) => {
@@ -98,14 +99,16 @@ pub(crate) fn queue_of<'a>(catalog: &'a Catalog, entry: &'a ScheduleEntry) -> Op
     entry.queue.as_ref().or_else(|| catalog.module(&entry.module).ok().map(|module| &module.queue))
 }
 
-/// Enqueues the jobs of ticks, all or none. One that is there already is the same job.
+/// Enqueues the jobs of ticks, all or none. One that is there already is the same job. Returns the last of those that are
+/// there now for a tick: where its jobs are to be unique, it may be that of a tick before.
 fn enqueue(
     rows: &mut dyn Rows,
     catalog: &Catalog,
+    name: &ScheduleName,
     entry: &ScheduleEntry,
     due: &[Tick],
     now: Timestamp,
-) -> Result<(), ServiceError> {
+) -> Result<Option<JobId>, ServiceError> {
     let mut accepted = Vec::with_capacity(due.len());
     for tick in due {
         if !is_there(rows, tick.job)? {
@@ -117,11 +120,12 @@ fn enqueue(
                 expires_in_ms: None,
                 ..request(entry, tick.job)
             };
-            accepted.push(accept(request, catalog, now)?);
+            let of = OfSchedule { name: name.clone(), tick: Some(tick.at) };
+            accepted.push(accept(request, catalog, now)?.of_schedule(of));
         }
     }
-    write(rows, accepted, catalog, now)?;
-    Ok(())
+    let written = write(rows, accepted, catalog, now)?;
+    Ok(written.enqueued.last().map(|enqueued| enqueued.id))
 }
 
 /// Returns the request for a job of a schedule that is due now.
@@ -133,6 +137,9 @@ pub(crate) fn request(entry: &ScheduleEntry, id: JobId) -> EnqueueRequest {
         priority: entry.priority,
         key: entry.key.clone(),
         expires_in_ms: entry.expires_in_ms,
+        tags: entry.labels.tags.clone(),
+        meta: entry.labels.meta.clone(),
+        unique: entry.unique.clone(),
         ..EnqueueRequest::new(entry.module.clone())
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Job, Links, NewJob};
 use midge_protocol::api::{EnqueueRequest, Enqueued, Unique, check_args};
+use midge_protocol::job::OfSchedule;
 use midge_protocol::{JobId, JobKey, Labels, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 use xxhash_rust::xxh3::Xxh3;
@@ -151,6 +152,13 @@ pub(crate) fn accept_as(
 }
 
 impl Accepted {
+    /// Returns it as one that a schedule enqueues.
+    #[must_use]
+    pub(crate) fn of_schedule(mut self, schedule: OfSchedule) -> Accepted {
+        self.new.links.schedule = Some(schedule);
+        self
+    }
+
     /// Returns the id of the job.
     pub(crate) fn id(&self) -> JobId {
         self.new.id

@@ -4,7 +4,7 @@ use midge_core::{Schedule, Ticks, is_full};
 use midge_protocol::api::{
     Enqueued, LastRun, NextRun, PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
 };
-use midge_protocol::job::Waits;
+use midge_protocol::job::{OfSchedule, Waits};
 use midge_protocol::manifest::ScheduleEntry;
 use midge_protocol::{ScheduleName, Timestamp, nearest};
 use midge_store::{Rows, StoreError};
@@ -76,8 +76,9 @@ impl Midge {
         let (catalog, now) = (self.inner.catalog.get(), self.inner.clock.now());
         let written = midge_store::write(&*self.inner.store, move |rows| {
             let (entry, ticks) = served(&catalog, &name)?;
-            let mut written =
-                write(rows, vec![accept(request(entry, run.id), &catalog, now)?], &catalog, now)?;
+            let of = OfSchedule { name: name.clone(), tick: None };
+            let accepted = accept(request(entry, run.id), &catalog, now)?.of_schedule(of);
+            let mut written = write(rows, vec![accepted], &catalog, now)?;
             let enqueued = written.enqueued.pop().expect("one request has one answer");
             if enqueued.new {
                 let schedule = state(rows, entry, &ticks, &name, now)?;
@@ -170,6 +171,8 @@ fn view(
         priority: entry.priority,
         key: entry.key.clone(),
         expires_in_ms: entry.expires_in_ms,
+        labels: entry.labels.clone(),
+        unique: entry.unique.clone(),
         args: entry.args.clone(),
         cron: entry.cron.clone(),
         zone: entry.zone.clone(),

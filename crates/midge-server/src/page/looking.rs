@@ -32,7 +32,7 @@ pub(super) async fn filtered(
     let parts = || query.split('&').filter(|part| !part.starts_with("before=")).collect::<Vec<_>>().join("&");
     let body = html! {
         section {
-            h2 { (title(&filter)) " " (buttons_for_all(base, &filter)) }
+            h2 { (title(&filter)) (buttons_for_all(base, &filter)) }
             (jobs_table(base, &page.jobs))
             @if page.stopped_early { p.quiet { "So many jobs were looked at as one page may: there may be more." } }
             @if let Some(next) = page.next {

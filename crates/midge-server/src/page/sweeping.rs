@@ -26,7 +26,7 @@ pub(super) fn buttons_for_all(base: &str, filter: &JobFilter) -> Markup {
         _ => true,
     };
     html! {
-        @if !filter.is_everything() { (buttons(base, &filter, ACTIONS.iter().filter(fits))) }
+        @if !filter.is_everything() { " " (buttons(base, &filter, ACTIONS.iter().filter(fits))) }
     }
 }
 

@@ -9,11 +9,11 @@ use midge_protocol::api::{
     Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued, Conflict,
     Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures, FailuresCursor, JobCount, JobDetail,
     JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView, Modules, NextRun, NotDone, Pause, Paused,
-    QueueView, Queues, ScheduleView, Schedules, Sort, SweepView, Sweeps, UniqueState, UniqueStates,
+    QueueView, Queues, ScheduleView, Schedules, Sort, SweepView, Sweeps, Unique, UniqueState, UniqueStates,
 };
 use midge_protocol::job::{
-    AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, Progress, RetryPolicy,
-    State, Suspicion, UniqueView, Usage, Waits,
+    AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, OfSchedule, Progress,
+    RetryPolicy, State, Suspicion, UniqueView, Usage, Waits,
 };
 use midge_protocol::manifest::{Folder, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait};
 use midge_protocol::news::{AttemptProgress, DeletedJob, LogPiece};
@@ -59,6 +59,7 @@ fn job() -> JobView {
         after_failed: AfterFailed::Wait,
         batch: Some(BatchId::generate()),
         callback_of: Some(BatchId::generate()),
+        schedule: Some(OfSchedule { name: name("nightly"), tick: Some(AT) }),
         state: State::Running,
         waits: Some(waits()),
         attempt: AttemptNumber(1),
@@ -214,6 +215,8 @@ fn schedule() -> ScheduleView {
         priority: 1,
         key: Some(name("acme")),
         expires_in_ms: Some(1),
+        labels: Labels { tags: vec![name("a")], meta: [("by".into(), "Ada".into())].into() },
+        unique: Some(Unique { text: Some("a".into()), for_ms: Some(1), ..Unique::default() }),
         args: Value::Null,
         cron: "@daily".into(),
         zone: "UTC".into(),

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use midge_core::Job;
-use midge_protocol::api::{Enqueued, Pause, ScheduleView, Schedules};
+use midge_core::{Job, JobEvent};
+use midge_protocol::api::{Enqueued, Pause, ScheduleView, Schedules, Unique};
 use midge_protocol::job::State;
 use midge_protocol::manifest::{Missed, QueuePolicy, ScheduleEntry, ServerPolicy};
-use midge_protocol::{JobKey, QueueName, ScheduleName, Timestamp};
+use midge_protocol::{JobKey, Labels, QueueName, ScheduleName, Tag, Timestamp};
 use midge_server::{Access, Catalog, dispatcher};
 use midge_store::conformance::fixtures::{at, module, queue};
 use midge_store::{JobSearch, MemoryStore, read, write};
+
+use serde_json::json;
 
 use super::stage::{self, Api, Hands, Server};
 
@@ -208,4 +210,40 @@ async fn a_schedule_goes_on_when_a_clock_that_was_far_ahead_is_put_right() {
     assert_eq!(rounds.look_after(0).await, second(60));
     rounds.look_after(60).await;
     assert!(rounds.ticks().await.contains(&60));
+}
+
+#[tokio::test]
+async fn a_job_says_its_schedule_and_tick_and_is_found_by_its_tags() {
+    let labels = Labels { tags: vec![Tag::new("nightly").unwrap()], ..Labels::default() };
+    let rounds = Rounds::begin(QueuePolicy::default(), ScheduleEntry { labels, ..hello("* * * * *") }).await;
+    rounds.look_after(61).await;
+    let jobs = rounds.jobs().await;
+    let [job] = &jobs[..] else { panic!("{jobs:?}") };
+    let of = job.links.schedule.clone().unwrap();
+    assert_eq!((of.name.as_str(), of.tick.map(|tick| tick.as_millis() % 60_000)), ("often", Some(0)));
+    assert_eq!(job.labels.tags[0].as_str(), "nightly");
+    assert_eq!(job.view(job.due()).schedule, Some(of));
+    let server = server().await;
+    server.post("/v1/schedules/yearly/run").await;
+    let jobs = server.get("/v1/jobs").await.json();
+    assert_eq!(jobs["jobs"][0]["schedule"], json!({"name": "yearly"}), "it is of no tick");
+    let id = jobs["jobs"][0]["id"].as_str().unwrap();
+    assert!(server.get(&format!("/jobs/{id}")).await.text().contains("yearly, run by hand"));
+}
+
+#[tokio::test]
+async fn a_tick_of_a_unique_schedule_brings_no_job_while_the_one_before_has_not_ended() {
+    let entry = ScheduleEntry { unique: Some(Unique::default()), ..hello("* * * * *") };
+    let rounds = Rounds::begin(QueuePolicy::default(), entry).await;
+    for _ in 0..3 {
+        rounds.look_after(60).await;
+    }
+    let jobs = rounds.jobs().await;
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    let schedule = read(&rounds.store, |rows| rows.schedules()).await.unwrap().remove(0);
+    assert_eq!(schedule.last_job, Some(jobs[0].id), "the one that is there");
+    let cancelled = jobs[0].apply(JobEvent::CancelAsked, jobs[0].due()).unwrap().job;
+    write(&rounds.store, move |rows| rows.put_jobs(&[cancelled])).await.unwrap();
+    rounds.look_after(60).await;
+    assert_eq!(rounds.jobs().await.len(), 2);
 }

@@ -217,8 +217,14 @@ impl Author {
         let batch = self.maybe(Author::batch);
         let callback = self.one_of(8).then(|| Callback { batch: self.batch(), when: BatchEvent::Ended });
         let after_failed = self.pick(&[AfterFailed::Cancel, AfterFailed::GoOn, AfterFailed::Wait]);
-        let links =
-            Links { batch, callback, after_failed, has_dependents: self.one_of(3), behind: self.below(3) };
+        let links = Links {
+            batch,
+            callback,
+            after_failed,
+            has_dependents: self.one_of(3),
+            schedule: None,
+            behind: self.below(3),
+        };
         let tags: BTreeSet<Tag> = (0..self.below(3)).map(|_| self.tag()).collect();
         let new = NewJob {
             id,

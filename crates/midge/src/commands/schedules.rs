@@ -8,7 +8,7 @@ use midge_cli::output::{dim, note, say, say_json, say_table, state};
 use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_protocol::api::{RunRequest, ScheduleView};
-use midge_protocol::{JobId, ScheduleName, Timestamp, shown};
+use midge_protocol::{JobId, ScheduleName, Tag, Timestamp, shown};
 
 use super::pause::{Pausing, paused, resumed, said};
 use crate::arguments::ServerArgs;
@@ -185,6 +185,16 @@ fn facts(schedule: &ScheduleView, now: Timestamp) -> Vec<(&'static str, String)>
     }
     if let Some(millis) = schedule.expires_in_ms {
         facts.push(("expires in", words::duration(Duration::from_millis(millis))));
+    }
+    if !schedule.labels.tags.is_empty() {
+        let tags: Vec<&str> = schedule.labels.tags.iter().map(Tag::as_str).collect();
+        facts.push(("tags", shown::line(&tags.join(", ")).into_owned()));
+    }
+    for (name, text) in &schedule.labels.meta {
+        facts.push(("meta", format!("{}={}", shown::line(name), shown::line(text))));
+    }
+    if let Some(unique) = &schedule.unique {
+        facts.push(("unique", format!("while {}: a tick then brings no job", unique.states())));
     }
     if let Some(remark) = remark(schedule) {
         facts.push((

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use midge_core::{Job, Met, UniqueHold, UniqueKey};
-use midge_protocol::api::{Conflict, EnqueueRequest, Enqueued, OnConflict, Unique, UniqueBy, UniqueState};
-use midge_protocol::{JobId, Timestamp, limits};
+use midge_protocol::api::{Conflict, EnqueueRequest, Enqueued, OnConflict, Unique, UniqueBy};
+use midge_protocol::{JobId, Timestamp};
 use midge_store::{Content, Rows, StoreError};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -19,39 +19,11 @@ pub(super) fn hold(
     now: Timestamp,
 ) -> Result<Option<UniqueHold>, ServiceError> {
     let Some(unique) = &request.unique else { return Ok(None) };
-    check(unique).map_err(ServiceError::Invalid)?;
+    unique.check().map_err(ServiceError::Invalid)?;
     let asked =
         Asked { at: ("", None), millis: ("unique.for_ms", unique.for_ms), what: "no job can be unique" };
     let until = asked.time(now)?;
     Ok(Some(UniqueHold { key: key(request, unique, queue), states: unique.states(), until }))
-}
-
-fn check(unique: &Unique) -> Result<(), String> {
-    if unique.by().is_empty() && unique.text.is_none() {
-        return Err(
-            "`unique.by` names nothing: name some of `module`, `args`, `queue` and `key`, or give a \
-                    `unique.text`"
-                .to_owned(),
-        );
-    }
-    if let Some(text) = &unique.text {
-        let max = limits::UNIQUE_TEXT_BYTES_MAX;
-        if !(1..=max).contains(&text.len()) {
-            return Err(format!("`unique.text` is {} bytes: use 1 to {max}", text.len()));
-        }
-    }
-    if unique.for_ms == Some(0) {
-        return Err("`unique.for_ms` is 0: use 1 or more, or leave it out".to_owned());
-    }
-    let states = unique.states();
-    if !states.0.contains(&UniqueState::Waiting) {
-        let named = if states.0.is_empty() { "no state" } else { "states without `waiting`" };
-        return Err(format!(
-            "`unique.states` names {named}, and a job waits first: name `waiting`, and what of `running`, `completed`, \
-             `cancelled` and `discarded` follows"
-        ));
-    }
-    Ok(())
 }
 
 /// Hashes what two jobs have in common that are the same. Each part goes in under its name and with its length.
@@ -163,7 +135,6 @@ pub(super) fn meet(
 
 #[cfg(test)]
 mod tests {
-    use midge_protocol::api::UniqueStates;
     use midge_protocol::{JobKey, ModuleName};
 
     use super::*;
@@ -227,22 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_over_nothing_is_refused() {
-        let states = |states: &[UniqueState]| Unique {
-            states: Some(UniqueStates(states.iter().copied().collect())),
-            ..Unique::default()
-        };
-        for (unique, says) in [
-            (by(&[], None), "`unique.by` names nothing"),
-            (by(&[], Some("")), "`unique.text` is 0 bytes: use 1 to 1024"),
-            (by(&[], Some(&"x".repeat(1025))), "`unique.text` is 1025 bytes"),
-            (Unique { for_ms: Some(0), ..Unique::default() }, "`unique.for_ms` is 0"),
-            (states(&[]), "`unique.states` names no state"),
-            (states(&[UniqueState::Running]), "`unique.states` names states without `waiting`"),
-        ] {
-            assert!(check(&unique).unwrap_err().starts_with(says), "{unique:?}");
-        }
-        assert_eq!(check(&Unique { on_conflict: OnConflict::PushBack, ..Unique::default() }), Ok(()));
+    fn a_time_that_no_clock_shows_is_refused() {
         let late = EnqueueRequest {
             unique: Some(Unique { for_ms: Some(u64::MAX), ..Unique::default() }),
             ..request("1", None)

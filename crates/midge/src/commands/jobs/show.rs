@@ -81,6 +81,10 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     if let Some(batch) = &job.callback_of {
         fact("runs for", &format_args!("batch {batch}"));
     }
+    if let Some(schedule) = &job.schedule {
+        let of = schedule.tick.map_or("run by hand".to_owned(), |tick| format!("tick of {}", time(tick)));
+        fact("schedule", &format_args!("{}, {of}", schedule.name));
+    }
     if let Some(why) = &job.unreadable {
         let why = shown::line(why);
         fact("state", &format_args!("{}, its row cannot be read: {why}", state(job.state)));
