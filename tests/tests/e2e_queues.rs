@@ -1,7 +1,22 @@
-//! What people are told of jobs that do not start: by the command, by the API and on the page.
+//! What people are told of jobs that do not start: by the command, by the API and on the page. And that what docs/queues.md has
+//! them type does its work.
 
-use midge_tests::support::{Modules, Server, StubServer, eventually, http, run};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use midge_protocol::manifest::ScheduleEntry;
+use midge_protocol::{ModuleName, ScheduleName};
+use midge_tests::support::{Files, Modules, Server, StubServer, eventually, http, midge_program, run};
 use serde_json::json;
+
+const QUEUES: &str = include_str!("../../docs/queues.md");
+/// The modules that the document's lines enqueue.
+const ENQUEUED: [&str; 8] = ["digest", "extract", "import", "mail", "news", "reindex", "report", "sync"];
+/// A Machine, a job and a group of failures, as the document names them.
+const MACHINE: &str = "midge-0190b3e4";
+const JOB: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+const FAILURE: &str = "0c3fa51b22d07e94";
 
 #[test]
 fn why_jobs_wait_is_told_by_command_api_and_page() {
@@ -44,5 +59,62 @@ fn a_quota_of_the_machines_api_is_why_a_job_waits_and_a_lack_of_rights_names_the
             shown.contains("no Machine can be had").then_some(shown)
         });
         assert!(shown.contains(says) && shown.contains("next try in"), "{shown}");
+    }
+}
+
+/// Returns what a reader types of each block of a document, one line after the other.
+fn typed(document: &str) -> Vec<String> {
+    let blocks = document.split("```console\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = |block: &str| {
+        let typed = block.lines().filter_map(|line| line.strip_prefix("$ "));
+        typed.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    blocks.map(lines).collect()
+}
+
+/// Types lines into a shell that stops at the first one that fails.
+fn types(server: &Server, folder: &Path, lines: &str) {
+    let programs = midge_program().parent().expect("a program is in a folder");
+    let inherited = env::var_os("PATH").unwrap_or_default();
+    let path = [PathBuf::from(programs)].into_iter().chain(env::split_paths(&inherited));
+    let mut shell = Command::new("sh");
+    shell.args(["-exc", lines]).current_dir(folder);
+    shell.env("PATH", env::join_paths(path).unwrap()).env("MIDGE_SERVER", server.url());
+    run(shell, b"").ok();
+}
+
+#[test]
+fn what_the_document_on_queues_has_people_type_does_its_work() {
+    let modules = Modules::examples().queue("import", |policy| policy.warm_machines = 1);
+    let modules = ["mail", "slow"].into_iter().fold(modules, |modules, queue| modules.queue(queue, |_| {}));
+    modules.change(|manifest| {
+        // It takes whatever args there are.
+        let takes_any = manifest.modules[&ModuleName::new("wordcount").unwrap()].clone();
+        for name in ENQUEUED {
+            manifest.modules.insert(ModuleName::new(name).unwrap(), takes_any.clone());
+        }
+        let nightly = ScheduleEntry::new(ModuleName::new("report").unwrap(), "@daily");
+        manifest.schedules.insert(ScheduleName::new("nightly").unwrap(), nightly);
+    });
+    let server = Server::start(&modules);
+    let job = server.enqueue("report", json!("a word"));
+    server.result(job);
+    let failed = server.ended(server.enqueue("hello", json!(7))).job.failed.expect("these are no args of it");
+    let failure = failed.fingerprint.expect("it is counted").to_string();
+    let folder = Files::new();
+    folder.write("rows.jsonl", "{\"module\": \"import\"}\n{\"module\": \"import\", \"args\": 2}\n");
+    let blocks = typed(QUEUES);
+    assert!(blocks.len() > 10, "{blocks:?}");
+    for lines in blocks {
+        // Its times are far off when it is written, and here for ever.
+        let mut lines =
+            lines.replace(JOB, &job.to_string()).replace(FAILURE, &failure).replace("2030-", "9030-");
+        if lines.contains(MACHINE) {
+            let up = eventually("the warm Machine is up", || {
+                server.live_machines().into_iter().find(|machine| machine.state == "up")
+            });
+            lines = lines.replace(MACHINE, up.name.as_str());
+        }
+        types(&server, folder.dir(), &lines);
     }
 }
