@@ -24,6 +24,7 @@ use tokio::task::{JoinError, JoinSet};
 pub use self::act::act;
 pub use self::change::{Drained, Released, drain, follow_clock, take_over};
 pub use self::decide::decide;
+pub use self::prune::Old;
 pub(crate) use self::schedules::{queue_of, request};
 pub use self::spec::OWNER_KEY;
 pub use self::sweeps::{Swept, sweep_step};

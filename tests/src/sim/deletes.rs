@@ -7,9 +7,10 @@ use std::time::Duration;
 use midge_core::{Batch, Job, JobSearch, Phase, Retention};
 use midge_protocol::api::JobFilter;
 use midge_protocol::manifest::Keep;
-use midge_protocol::{AttemptNumber, JobId, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, JobId, Timestamp};
 use midge_server::ServiceError;
-use midge_store::{Content, Rows, StoreError};
+use midge_server::dispatcher::Old;
+use midge_store::Content;
 
 use super::chance::Chance;
 use super::ledger::{Broken, Ledger, ensure};
@@ -173,16 +174,10 @@ impl World {
         let again = self.chance.millis(0, 2 * KEEP_MS_MAX);
         self.after(again, Event::Prune { epoch });
         let (now, retention, catalog) = (self.told(), self.retention, self.catalog());
-        let over = at_once(midge_store::read(&*self.store, move |rows| {
-            let queues = rows.job_counts(now)?.into_keys();
-            let over = |queue: QueueName| {
-                let phases = retention.over(&catalog.policy(&queue).keep, now);
-                phases.into_iter().map(move |(phase, before)| (queue.clone(), phase, before))
-            };
-            Ok::<_, StoreError>(queues.flat_map(over).collect::<Vec<_>>())
-        }));
+        let all =
+            at_once(midge_store::read(&*self.store, move |rows| Old::all(rows, &catalog, retention, now)));
         self.ledger.deletions.prunes = Some(retention);
-        let pruned = over.map_or(Ok(false), |over| self.prune_all(over, now));
+        let pruned = all.map_or(Ok(false), |all| self.prune_all(all));
         self.ledger.deletions.prunes = None;
         if pruned? {
             let kept = self.ledger.jobs().find(|job| is_over(job, retention, &self.policies, now));
@@ -193,39 +188,25 @@ impl World {
     }
 
     /// Returns whether all was deleted that was to be.
-    fn prune_all(
-        &mut self,
-        over: Vec<(QueueName, Phase, Timestamp)>,
-        now: Timestamp,
-    ) -> Result<bool, Broken> {
-        for (queue, phase, before) in over {
-            let step = move |rows: &mut dyn Rows| rows.delete_ended(&queue, phase, before, PRUNED_AT_ONCE);
-            if !self.prune_by(step)? {
-                return Ok(false);
+    fn prune_all(&mut self, all: Vec<Old>) -> Result<bool, Broken> {
+        for old in all {
+            let mut more = true;
+            while more {
+                if self.server.is_none() {
+                    return Ok(false);
+                }
+                let old = old.clone();
+                let deleted =
+                    at_once(midge_store::write(&*self.store, move |rows| old.delete(rows, PRUNED_AT_ONCE)));
+                self.check()?;
+                let Ok(left) = deleted else { return Ok(false) };
+                more = left;
+                if more {
+                    self.may_crash();
+                }
             }
         }
-        // Of a batch, its jobs are deleted first, each when it is over.
-        let before = now.before(self.retention.ended);
-        self.prune_by(move |rows| rows.delete_batches(before, PRUNED_AT_ONCE))
-    }
-
-    /// Makes a step until it finds nothing more. Returns whether it came to that.
-    fn prune_by(
-        &mut self,
-        step: impl Fn(&mut dyn Rows) -> Result<usize, StoreError> + Clone + Send + 'static,
-    ) -> Result<bool, Broken> {
-        while self.server.is_some() {
-            let step = step.clone();
-            let deleted = at_once(midge_store::write(&*self.store, move |rows| step(rows)));
-            self.check()?;
-            match deleted {
-                Ok(0) => return Ok(true),
-                Ok(_) => {}
-                Err(_) => return Ok(false),
-            }
-            self.may_crash();
-        }
-        Ok(false)
+        Ok(true)
     }
 
     /// A batch is there no more: its time must be over, and that of all its jobs.

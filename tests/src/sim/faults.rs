@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use midge_core::{Job, JobState, Lane, Links, QueueRow, Schedule, Turn};
 use midge_protocol::api::Pause;
@@ -14,10 +15,11 @@ use midge_protocol::{AttemptRange, JobId, QueueName, ScheduleName, Timestamp};
 use midge_server::Catalog;
 use midge_store::{Content, StoreError};
 
+use super::after::Asked;
 use super::ledger::Broken;
 use super::messages::Sender;
 use super::schedules::{MODULE, time_of};
-use super::world::World;
+use super::world::{Event, World};
 
 /// What is wrong with the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub enum Fault {
 pub(super) struct Remembered {
     running: BTreeMap<QueueName, u64>,
     filled_at: BTreeMap<QueueName, Timestamp>,
+    /// What people asked for, by the job that it is.
+    asked: BTreeMap<JobId, Asked>,
 }
 
 /// What a fault did before an exchange, to be dealt with after it.
@@ -312,8 +316,25 @@ impl World {
         Ok(())
     }
 
-    /// Makes what a host says of an attempt be about the job that has its id now.
-    pub(super) fn forge_enqueues(&mut self, request: &mut Request) {
+    /// Remembers what somebody asks for, if the fault of this run is about jobs that are asked for again.
+    pub(super) fn remember(&mut self, asked: &Asked) {
+        if self.fault == Some(Fault::EnqueueNotChecked) {
+            self.remembered.asked.insert(asked.job.id, asked.clone());
+        }
+    }
+
+    /// Makes what a host says of an attempt be about the job that has its id now. Somebody deletes each job that has ended, once,
+    /// and wants it again, while the report comes once more: what else is rare.
+    pub(super) fn forge_enqueues(&mut self, sender: &Sender, request: &mut Request) {
+        for finished in &request.finished {
+            if let Some(asked) = self.remembered.asked.remove(&finished.attempt.job) {
+                let soon = Duration::from_millis;
+                self.after(soon(1), Event::Delete { job: asked.job.id });
+                self.after(soon(2), Event::Enqueue(Box::new(asked)));
+                let late = self.chance.millis(3, 300);
+                self.after(late, Event::Request { sender: sender.clone(), request: request.clone() });
+            }
+        }
         let running = request.running.iter_mut().map(|running| &mut running.attempt);
         let finished = request.finished.iter_mut().map(|finished| &mut finished.attempt);
         let log = request.log.iter_mut().map(|chunk| &mut chunk.attempt);

@@ -326,6 +326,7 @@ impl World {
         let late =
             if self.chance.below(3) == 0 { self.chance.millis(0, WRITTEN_LATE_MS) } else { Duration::ZERO };
         let (now, id) = (self.told().before(late), new.job.id);
+        self.remember(&new);
         self.ledger.singles.asked(&new.job);
         self.ledger.asks_after(&mut new);
         let (asked, policies) = (new.clone(), self.policies.clone());

@@ -323,7 +323,7 @@ impl World {
             self.forge_late_reports(&sender, &mut request)?;
         }
         if self.fault == Some(Fault::EnqueueNotChecked) {
-            self.forge_enqueues(&mut request);
+            self.forge_enqueues(&sender, &mut request);
         }
         let parked = Parked::new(&request, self.told());
         self.look(None, HeldBack { sender, request, parked })?;

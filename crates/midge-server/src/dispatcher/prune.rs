@@ -4,15 +4,16 @@
 
 use std::time::Duration;
 
-use midge_core::Phase;
+use midge_core::{Phase, Retention};
 use midge_protocol::{QueueName, Timestamp};
-use midge_store::StoreError;
+use midge_store::{Rows, StoreError};
 
+use crate::catalog::Catalog;
 use crate::midge::Inner;
 
 /// How often old jobs are looked for.
 const EVERY: Duration = Duration::from_secs(60);
-/// Jobs that are deleted in one transaction, which others wait for: a few milliseconds.
+/// Jobs, or other rows, that are deleted in one transaction, which others wait for: a few milliseconds.
 const JOBS_MAX: usize = 250;
 
 /// Deletes old jobs until the server stops. It is beside the rounds, which a large number of old jobs would hold up.
@@ -30,55 +31,70 @@ pub(super) async fn run(inner: &Inner) {
     }
 }
 
-/// Deletes the jobs that are over. Where there are none, nothing is written.
-async fn prune(inner: &Inner) -> Result<(), StoreError> {
-    for (queue, phase, before) in over(inner).await? {
-        while !*inner.stopping.borrow() {
-            let queue = queue.clone();
-            let delete =
-                move |rows: &mut dyn midge_store::Rows| rows.delete_ended(&queue, phase, before, JOBS_MAX);
-            if midge_store::write(&*inner.store, delete).await? == 0 {
-                break;
-            }
-            // Whoever has come meanwhile is first, in a store that makes nobody wait as well.
-            tokio::task::yield_now().await;
-        }
-    }
-    // Of a batch, its jobs are deleted first, each when it is over.
-    let before = inner.clock.now().before(inner.retention.ended);
-    while !*inner.stopping.borrow() {
-        let delete = midge_store::write(&*inner.store, move |rows| rows.delete_batches(before, JOBS_MAX));
-        if delete.await? < JOBS_MAX {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-    // As long as the dead set: what is older has no job that anybody could look at.
-    let before = inner.clock.now().before(inner.retention.discarded);
-    while !*inner.stopping.borrow() {
-        let delete = move |rows: &mut dyn midge_store::Rows| rows.delete_failure_groups(before, JOBS_MAX);
-        if midge_store::write(&*inner.store, delete).await? < JOBS_MAX {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-    Ok(())
+/// Rows that are over: what is to be deleted of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Old {
+    /// Jobs of a queue that ended so before a time.
+    Jobs {
+        /// The queue.
+        queue: QueueName,
+        /// How they ended.
+        phase: Phase,
+        /// The time.
+        before: Timestamp,
+    },
+    /// Batches that ended before a time and have no job any more.
+    Batches(Timestamp),
+    /// Groups of failures of which none was seen since a time.
+    Failures(Timestamp),
 }
 
-/// Finds the queues that have jobs which are over: of which phases, and before when those ended.
-async fn over(inner: &Inner) -> Result<Vec<(QueueName, Phase, Timestamp)>, StoreError> {
-    let (now, catalog, retention) = (inner.clock.now(), inner.catalog.get(), inner.retention);
-    midge_store::read(&*inner.store, move |rows| {
-        let mut over = Vec::new();
+impl Old {
+    /// Finds what is over, in the order in which it is to be deleted: of a batch, its jobs come first, each when it is over.
+    pub fn all(
+        rows: &mut dyn Rows,
+        catalog: &Catalog,
+        retention: Retention,
+        now: Timestamp,
+    ) -> Result<Vec<Old>, StoreError> {
+        let mut all = Vec::new();
         for (queue, counts) in rows.job_counts(now)? {
             for (phase, before) in retention.over(&catalog.policy(&queue).keep, now) {
                 let first = if counts.phase(phase) > 0 { rows.first_ended(&queue, phase)? } else { None };
                 if first.is_some_and(|at| at < before) {
-                    over.push((queue.clone(), phase, before));
+                    all.push(Old::Jobs { queue: queue.clone(), phase, before });
                 }
             }
         }
-        Ok(over)
-    })
-    .await
+        all.push(Old::Batches(now.before(retention.ended)));
+        // As long as the dead set: what is older has no job that anybody could look at.
+        all.push(Old::Failures(now.before(retention.discarded)));
+        Ok(all)
+    }
+
+    /// Deletes some of it, at most `limit`. Returns whether there may be more.
+    pub fn delete(&self, rows: &mut dyn Rows, limit: usize) -> Result<bool, StoreError> {
+        Ok(match self {
+            // Fewer may be as much as one transaction is to delete.
+            Old::Jobs { queue, phase, before } => rows.delete_ended(queue, *phase, *before, limit)? > 0,
+            Old::Batches(before) => rows.delete_batches(*before, limit)? == limit,
+            Old::Failures(before) => rows.delete_failure_groups(*before, limit)? == limit,
+        })
+    }
+}
+
+/// Deletes what is over.
+async fn prune(inner: &Inner) -> Result<(), StoreError> {
+    let (now, catalog, retention) = (inner.clock.now(), inner.catalog.get(), inner.retention);
+    let all = midge_store::read(&*inner.store, move |rows| Old::all(rows, &catalog, retention, now));
+    for old in all.await? {
+        let mut more = true;
+        while more && !*inner.stopping.borrow() {
+            let old = old.clone();
+            more = midge_store::write(&*inner.store, move |rows| old.delete(rows, JOBS_MAX)).await?;
+            // Whoever has come meanwhile is first, in a store that makes nobody wait as well.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
 }
