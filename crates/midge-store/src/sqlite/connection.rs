@@ -22,6 +22,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema-4.sql"),
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
+    include_str!("schema-7.sql"),
 ];
 /// The first schema whose numbers say where among all ids the jobs in line are.
 const WITH_SPANS: usize = 6;
