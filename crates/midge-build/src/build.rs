@@ -285,6 +285,7 @@ fn file_entry(name: &ModuleName, cwasm: &[u8], source_sha256: String) -> ModuleE
         retry: Default::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        enqueues: Default::default(),
     }
 }
 
@@ -296,6 +297,7 @@ fn entry(module: &ProjectModule, file: ModuleEntry) -> ModuleEntry {
         retry: module.retry.clone(),
         env: module.env.clone(),
         dirs: module.dirs.clone(),
+        enqueues: module.enqueues.clone(),
         ..file
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Invariant: a `Project` that exists is right: every key was known, every value in its range.
 
+mod enqueues;
 mod modules;
 mod queues;
 mod schedules;
 mod section;
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,8 @@ pub struct ProjectModule {
     pub env: Vec<String>,
     /// Folders of the Machine that the guest sees, by the path under which it sees them.
     pub dirs: BTreeMap<String, Folder>,
+    /// The modules of the jobs that its guests may enqueue.
+    pub enqueues: BTreeSet<ModuleName>,
 }
 
 /// What a module is made from.

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use midge_protocol::QueueName;
-use midge_protocol::exchange::{AttemptRef, Outcome};
+use midge_protocol::exchange::{AttemptRef, FollowUp, Outcome};
 use midge_protocol::job::{AttemptLimits, Cause};
 use tokio::sync::Notify;
 use wasmtime::{Store, UpdateDeadline};
@@ -16,6 +16,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::ending;
 use crate::guest::Guest;
+use crate::imports::FollowUps;
 use crate::lacks;
 use crate::load::Loaded;
 use crate::shared::Shared;
@@ -64,17 +65,18 @@ pub struct Dir {
 }
 
 impl Attempt {
-    /// Runs the guest to its end.
-    pub(crate) async fn run(self, shared: &Arc<Shared>) -> Outcome {
+    /// Runs the guest to its end. Returns how it ended, and which jobs it enqueues.
+    pub(crate) async fn run(self, shared: &Arc<Shared>) -> (Outcome, Vec<FollowUp>) {
         let result = Arc::new(ResultSink::default());
         let wasi = match self.wasi(shared, &result) {
             Ok(wasi) => wasi,
-            Err(outcome) => return outcome,
+            Err(outcome) => return (outcome, Vec::new()),
         };
         let limits = self.limits;
         let pre = &self.module.pre;
         let mut guest = Guest::new(wasi, Arc::clone(shared), limits.memory_bytes);
         guest.saved = self.saved;
+        guest.follow_ups = FollowUps::of(&self.module);
         let mut store = Store::new(pre.module().engine(), guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(|store| {
@@ -96,7 +98,11 @@ impl Attempt {
                 main.call_async(&mut store, ()).await
             } => Some(ended),
         };
-        ending::outcome(ended, shared.stop(), limits, store.data_mut(), &result)
+        let guest = store.data_mut();
+        let outcome = ending::outcome(ended, shared.stop(), limits, guest, &result);
+        // Whatever did not complete enqueues nothing, whoever tries it again.
+        let completed = matches!(outcome, Outcome::Completed { .. });
+        (outcome, if completed { guest.follow_ups.take() } else { Vec::new() })
     }
 
     fn wasi(&self, shared: &Arc<Shared>, result: &Arc<ResultSink>) -> Result<WasiP1Ctx, Outcome> {

@@ -8,7 +8,7 @@ use wasmtime::ResourceLimiter;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use crate::imports::Files;
+use crate::imports::{Files, FollowUps};
 use crate::lacks;
 use crate::shared::Shared;
 
@@ -30,6 +30,8 @@ pub(crate) struct Guest {
     pub(crate) snooze_ms: Option<u64>,
     /// What this attempt saved last, or one before it.
     pub(crate) saved: Option<Bytes>,
+    /// The jobs that are enqueued if it completes.
+    pub(crate) follow_ups: FollowUps,
 }
 
 /// A growth past a limit.
@@ -57,6 +59,7 @@ impl Guest {
             retry_after_ms: None,
             snooze_ms: None,
             saved: None,
+            follow_ups: FollowUps::default(),
         }
     }
 

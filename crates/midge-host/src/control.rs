@@ -197,7 +197,7 @@ impl Host {
                     Err(NotBegun::NotLoadable(why)) => {
                         log(&format!("job {} attempt {}: {why}", attempt.job, attempt.attempt));
                         let outcome = Outcome::Failed(Failure::new(Cause::NotLoadable, why));
-                        let finished = Finished { attempt, outcome, usage: Usage::default() };
+                        let finished = Finished::new(attempt, outcome, Usage::default());
                         self.side.ended(finished, self.clock.now());
                     }
                     Err(NotBegun::Lacks(what)) => {

@@ -35,6 +35,11 @@ pub(crate) fn saved() -> Option<Vec<u8>> {
     imports::saved()
 }
 
+/// Enqueues a job, should this attempt complete. Returns its id, or why it is refused.
+pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, String> {
+    imports::enqueue(request, input)
+}
+
 fn clamp(value: u128) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -50,6 +55,14 @@ mod imports {
             pub(super) fn error(message: *const u8, length: usize);
             pub(super) fn save(state: *const u8, length: usize) -> i32;
             pub(super) fn saved(room: *mut u8, length: usize) -> i32;
+            pub(super) fn enqueue(
+                request: *const u8,
+                request_length: usize,
+                input: *const u8,
+                input_length: usize,
+                id: *mut u8,
+            ) -> i32;
+            pub(super) fn enqueue_error(room: *mut u8, length: usize) -> i32;
         }
     }
 
@@ -71,16 +84,36 @@ mod imports {
     }
 
     pub(super) fn saved() -> Option<Vec<u8>> {
-        let mut state = Vec::new();
+        // SAFETY: address and length are of bytes that nothing else has, which the host writes during the call.
+        whole(|room| unsafe { midge::saved(room.as_mut_ptr(), room.len()) })
+    }
+
+    pub(super) fn enqueue(request: &str, input: &[u8]) -> Result<String, String> {
+        let mut id = [0; ID_BYTES];
+        let (text, bytes) = ((request.as_ptr(), request.len()), (input.as_ptr(), input.len()));
+        // SAFETY: as in `progress`, of a text and of bytes; and the id has room for as much as the host writes.
+        let code = unsafe { midge::enqueue(text.0, text.1, bytes.0, bytes.1, id.as_mut_ptr()) };
+        if code == 0 {
+            return Ok(String::from_utf8_lossy(&id).into_owned());
+        }
+        // SAFETY: as in `saved`.
+        let why = whole(|room| unsafe { midge::enqueue_error(room.as_mut_ptr(), room.len()) });
+        Err(String::from_utf8_lossy(&why.unwrap_or_default()).into_owned())
+    }
+
+    /// The bytes of an id as text.
+    const ID_BYTES: usize = 36;
+
+    /// Makes room until all has room that a call copies, which returns how long that is; nothing where it is negative.
+    fn whole(copy: impl Fn(&mut [u8]) -> i32) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
         loop {
-            // SAFETY: address and length are of bytes that nothing else has, which the host writes during the call.
-            let length = unsafe { midge::saved(state.as_mut_ptr(), state.len()) };
-            let length = usize::try_from(length).ok()?;
-            if length <= state.len() {
-                state.truncate(length);
-                return Some(state);
+            let length = usize::try_from(copy(&mut bytes)).ok()?;
+            if length <= bytes.len() {
+                bytes.truncate(length);
+                return Some(bytes);
             }
-            state.resize(length, 0);
+            bytes.resize(length, 0);
         }
     }
 }
@@ -103,5 +136,5 @@ mod imports {
         eprintln!("midge: failed: {message}");
     }
 
-    pub(super) use crate::testing::{save, saved};
+    pub(super) use crate::testing::{enqueue, save, saved};
 }

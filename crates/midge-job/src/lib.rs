@@ -34,6 +34,7 @@
 //! - **Log**: stderr, by `eprintln!`.
 //! - **Progress**: [`progress`].
 //! - **State**: [`save`] and [`saved`], or [`step`] by step: what survives this attempt.
+//! - **Follow-up jobs**: [`enqueue`], or [`job`] with more to say: they are there exactly if this attempt completes.
 //! - **Failure**: an error, which is written to the log with all its causes. `?` works on every standard error when the
 //!   function returns [`Result`]; other error types may be returned too if they can be shown. Unless it says otherwise
 //!   it is tried again as the module's retry policy has it: see [`Error`] for the other ways. A panic is a failure too.
@@ -83,6 +84,8 @@
 //! | `error(message: i32, length: i32)` | why this attempt fails, in a line |
 //! | `save(state: i32, length: i32) -> i32` | keeps a state for the next attempts: 0, or 1 where it is too large |
 //! | `saved(room: i32, length: i32) -> i32` | copies what was saved last; returns how long all of it is, or -1 |
+//! | `enqueue(request, length, input, length, id: i32) -> i32` | enqueues a job, should this attempt complete |
+//! | `enqueue_error(room: i32, length: i32) -> i32` | copies why the last one was refused, as `saved` does |
 //!
 //! A message is UTF-8 at an address in the guest's memory, a state is bytes there.
 
@@ -91,6 +94,7 @@ mod outcome;
 mod attempt;
 mod checkpoint;
 mod error;
+mod follow_up;
 mod input;
 mod run;
 
@@ -101,6 +105,7 @@ pub mod testing;
 pub use attempt::{attempt, deadline, job_id, progress, queue, time_left};
 pub use checkpoint::{save, saved, step, step_key};
 pub use error::{Disposition, Error, Result};
+pub use follow_up::{FollowUp, enqueue, job};
 pub use input::{InputReader, input, input_reader};
 pub use outcome::{Bytes, Output};
 pub use run::Args;

@@ -1,14 +1,20 @@
 //! For unit tests of jobs: what a host would have given. Only on targets that are not WebAssembly.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What hosts keep at most, as `docs/abi.md` has it.
 const SAVED_BYTES_MAX: usize = 64 * 1024;
+/// How many jobs one attempt may enqueue, as `docs/abi.md` has it.
+const ENQUEUED_MAX: usize = 10_000;
+/// The bytes of their requests and inputs.
+const ENQUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What a job under test finds: its input, the number of its attempt, its queue, its id and its deadline.
 ///
@@ -24,6 +30,10 @@ const SAVED_BYTES_MAX: usize = 64 * 1024;
 pub struct Given {
     input: Option<Arc<[u8]>>,
     saved: Option<Vec<u8>>,
+    /// The modules whose jobs it may enqueue; of any where nobody says so.
+    enqueues: Option<Vec<String>>,
+    /// What it has enqueued, and the bytes of that.
+    enqueued: (Vec<Enqueued>, usize),
     variables: HashMap<&'static str, String>,
 }
 
@@ -73,6 +83,14 @@ impl Given {
         self
     }
 
+    /// Says which modules' jobs it may [enqueue](crate::enqueue), as `enqueues` of its module does in `midge.toml`. Where that is
+    /// not said, it may enqueue any.
+    #[must_use]
+    pub fn enqueues<I: Into<String>>(mut self, modules: impl IntoIterator<Item = I>) -> Given {
+        self.enqueues = Some(modules.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Calls `job` on this thread and returns what it returned.
     pub fn run<T>(self, job: impl FnOnce() -> T) -> T {
         let _back = Back(GIVEN.replace(self));
@@ -117,7 +135,50 @@ impl<T> Observed<T> {
     /// Returns what the next attempt at the job finds: the same, with what this one saved.
     pub fn next_attempt(&self) -> Given {
         let number = self.given.clone().run(crate::attempt);
-        self.given.clone().attempt(number + 1)
+        Given { enqueued: Default::default(), ..self.given.clone().attempt(number + 1) }
+    }
+
+    /// Returns the jobs that it [enqueued](crate::enqueue), in that order. They count only where it completed: of a job that
+    /// returned an error, a host enqueues none.
+    ///
+    /// ```
+    /// use midge_job::testing::Given;
+    ///
+    /// let seen = Given::new().enqueues(["resize"]).observe(|| midge_job::enqueue("resize", &[640, 480]));
+    /// let [resize] = seen.enqueued() else { panic!("it is one job") };
+    /// assert_eq!((resize.module.as_str(), resize.args::<[u32; 2]>()), ("resize", [640, 480]));
+    /// ```
+    pub fn enqueued(&self) -> &[Enqueued] {
+        &self.given.enqueued.0
+    }
+}
+
+/// A job that a job under test enqueued, by [`Observed::enqueued`].
+#[derive(Debug, Clone)]
+pub struct Enqueued {
+    /// Its id, as the job was told it.
+    pub id: String,
+    /// The module that it is to run.
+    pub module: String,
+    /// Its input; nothing where it has none.
+    pub input: Option<Vec<u8>>,
+    request: BTreeMap<String, Value>,
+    args: Option<Box<RawValue>>,
+}
+
+impl Enqueued {
+    /// Returns its args.
+    ///
+    /// # Panics
+    /// Where they are not of the type.
+    pub fn args<T: DeserializeOwned>(&self) -> T {
+        let args = self.args.as_ref().map_or("null", |args| args.get());
+        serde_json::from_str(args).expect("the args are of the type that is asked for")
+    }
+
+    /// Returns what was said of a field that `POST /v1/jobs` takes, such as `key` or `in_ms`; nothing where nothing was.
+    pub fn option(&self, name: &str) -> Option<&Value> {
+        self.request.get(name)
     }
 }
 
@@ -144,6 +205,36 @@ pub(crate) fn save(state: &[u8]) -> bool {
 
 pub(crate) fn saved() -> Option<Vec<u8>> {
     GIVEN.with_borrow(|given| given.saved.clone())
+}
+
+pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, String> {
+    let read: Result<BTreeMap<String, Box<RawValue>>, _> = serde_json::from_str(request);
+    let mut fields = read.map_err(|error| format!("it is not a request for a job: {error}"))?;
+    let args = fields.remove("args");
+    let value = |json: Box<RawValue>| serde_json::from_str(json.get()).unwrap_or(Value::Null);
+    let request_bytes = request.len();
+    let request: BTreeMap<String, Value> =
+        fields.into_iter().map(|(name, json)| (name, value(json))).collect();
+    let module = request.get("module").and_then(Value::as_str).unwrap_or_default().to_owned();
+    GIVEN.with_borrow_mut(|given| {
+        let bytes = given.enqueued.1 + request_bytes + input.len();
+        if given.enqueued.0.len() >= ENQUEUED_MAX || bytes > ENQUEUED_BYTES_MAX {
+            return Err(format!(
+                "an attempt may enqueue {ENQUEUED_MAX} jobs, of {ENQUEUED_BYTES_MAX} bytes in all"
+            ));
+        }
+        if given.enqueues.as_ref().is_some_and(|declared| !declared.contains(&module)) {
+            return Err(format!(
+                "the job's module does not declare that it enqueues `{module}`: add it to its section in midge.toml, as \
+                 enqueues = [\"{module}\"]"
+            ));
+        }
+        let id = format!("00000000-0000-7000-8000-{:012x}", given.enqueued.0.len() + 1);
+        let input = (!input.is_empty()).then(|| input.to_vec());
+        given.enqueued.0.push(Enqueued { id: id.clone(), module, input, request, args });
+        given.enqueued.1 = bytes;
+        Ok(id)
+    })
 }
 
 pub(crate) fn variable(name: &str) -> Option<String> {

@@ -64,6 +64,8 @@ causes! {
     OverRandom = "over_random",
     /// The guest wanted more files and folders open at once than the limit.
     OverFiles = "over_files",
+    /// A job that the guest enqueued was refused by the server, such as for a queue that is full.
+    NotEnqueued = "not_enqueued",
     /// The module could not be loaded: missing, altered, or made for another host. Retried, as a deploy may mend it.
     NotLoadable = "not_loadable",
     /// Somebody asked for the job to be cancelled.

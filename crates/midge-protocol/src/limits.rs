@@ -38,6 +38,11 @@ pub const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const EXCHANGE_REPORTS_MAX: usize = 8 * PLACES_MAX as usize;
 /// Jobs in one bulk enqueue: one transaction, which others wait for.
 pub const BULK_JOBS_MAX: usize = 10_000;
+/// Jobs that one attempt enqueues, and all whose ends are in one exchange: one transaction, which other hosts wait for.
+pub const FOLLOW_UPS_MAX: usize = BULK_JOBS_MAX;
+/// The requests and inputs of jobs that one attempt enqueues: its host holds them in memory until the attempt ends, and they
+/// travel with a result, in one body.
+pub const FOLLOW_UP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Jobs that one job waits for: each is a row. More are a batch.
 pub const AFTER_MAX: usize = 1_000;
 /// Jobs that all jobs of one bulk enqueue wait for together: rows of one transaction.

@@ -1,14 +1,16 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
+mod enqueues;
 pub mod given;
 mod keep;
 mod schedule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::enqueues::NotDeclared;
 pub use self::keep::Keep;
 pub use self::schedule::{InvalidSchedule, Missed, ScheduleEntry, WrongEntry};
 use crate::job::{AttemptLimits, RetryPolicy};
@@ -194,6 +196,9 @@ pub struct ModuleEntry {
     /// Folders of the Machine that the guest sees, by the path under which it sees them.
     #[serde(default)]
     pub dirs: BTreeMap<String, Folder>,
+    /// The modules of the jobs that its guests may enqueue; itself only where it is named.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub enqueues: BTreeSet<ModuleName>,
 }
 
 /// A folder of the Machine that guests of a module see. In JSON it is its path, or `{"path": ..., "read_only": true}`.
@@ -418,6 +423,7 @@ mod tests {
             retry,
             env: Vec::new(),
             dirs: BTreeMap::new(),
+            enqueues: BTreeSet::new(),
         };
         Manifest {
             format: FORMAT,

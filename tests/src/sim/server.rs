@@ -23,7 +23,7 @@ use super::faults::Fault;
 use super::host::key;
 use super::ledger::Broken;
 use super::messages::Sender;
-use super::people::draw_max_machines;
+use super::people::{MODULES, draw_max_machines};
 use super::world::{Event, World};
 
 /// What the manifest says of each module. Nobody looks at it.
@@ -39,6 +39,7 @@ fn entry() -> ModuleEntry {
         retry: RetryPolicy::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        enqueues: MODULES.iter().map(|name| name.parse().expect("a plain name")).collect(),
     }
 }
 

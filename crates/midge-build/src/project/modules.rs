@@ -9,6 +9,7 @@ use midge_protocol::job::{AttemptLimits, Backoff, Cause, InvalidBackoff, RetryPo
 use midge_protocol::manifest::{Folder, QueuePolicy, given};
 use midge_protocol::{ModuleName, QueueName, limits, nearest};
 
+use super::enqueues;
 use super::section::Section;
 use super::units::{duration, show_duration, show_size, size};
 use super::{ConfigError, ModuleSource, ProjectModule};
@@ -25,9 +26,11 @@ pub(super) fn read(
     queues: &BTreeMap<QueueName, QueuePolicy>,
 ) -> Result<BTreeMap<ModuleName, ProjectModule>, ConfigError> {
     let mut read = BTreeMap::new();
-    for (name, section) in modules.sections()? {
-        let name = ModuleName::new(name).map_err(|error| section.wrong(error.to_string()))?;
-        read.insert(name, module(&section, folder, queues)?);
+    let sections = modules.sections()?;
+    let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
+    for (name, section) in &sections {
+        let name = ModuleName::new(*name).map_err(|error| section.wrong(error.to_string()))?;
+        read.insert(name, module(section, folder, queues, &names)?);
     }
     Ok(read)
 }
@@ -36,6 +39,7 @@ fn module(
     section: &Section<'_>,
     folder: &Path,
     queues: &BTreeMap<QueueName, QueuePolicy>,
+    names: &[&str],
 ) -> Result<ProjectModule, ConfigError> {
     section.only(&[
         "package",
@@ -51,6 +55,7 @@ fn module(
         "retry_for",
         "env",
         "dirs",
+        "enqueues",
     ])?;
     let default = AttemptLimits::default();
     let time = within(section, "time_limit", TIME_LIMITS, duration, show_duration)?;
@@ -68,6 +73,7 @@ fn module(
         retry: retry(section)?,
         env: guest_env(section)?,
         dirs: dirs(&section.section("dirs")?)?,
+        enqueues: enqueues::read(section, names)?,
     })
 }
 

@@ -51,6 +51,7 @@ memory_limit = "64MiB"
 max_attempts = 3
 backoff = "200ms"
 env = ["LOG", "SMTP_URL"]
+enqueues = ["send"]
 dirs = { "/data" = "/srv/data", "/fonts" = { path = "/usr/share/fonts", read_only = true } }
 
 [modules.ready]
@@ -102,9 +103,28 @@ fn a_whole_file_is_read() {
     let backoff = Backoff::Exponential { base_ms: 200, cap_ms: 3_600_000 };
     assert_eq!((send.retry.max_attempts, &send.retry.backoff), (3, &backoff));
     assert_eq!(send.env.len(), 2);
+    assert_eq!(send.enqueues, [ModuleName::new("send").unwrap()].into());
     let folder = |path: &str, read_only| Folder { path: path.to_owned(), read_only };
     assert_eq!(send.dirs["/data"], folder("/srv/data", false));
     assert_eq!(send.dirs["/fonts"], folder("/usr/share/fonts", true));
+}
+
+#[test]
+fn a_module_enqueues_those_that_the_project_has() {
+    let declares = |list: &str| {
+        parse(&format!("[modules.a]\nwasm = \"a\"\nenqueues = {list}\n[modules.resize]\nwasm = \"b\""))
+    };
+    let enqueues = |list| declares(list).map(|project| project.modules["a"].enqueues.len());
+    assert_eq!((enqueues("[]").unwrap(), enqueues(r#"["a", "resize", "a"]"#).unwrap()), (0, 2));
+    for (list, says) in [
+        (r#"["resise"]"#, "there is no module `resise` to enqueue: did you mean `resize`?"),
+        (r#"["mail"]"#, "there is no module `mail` to enqueue: add a section [modules.mail]"),
+        (r#""resize""#, "a list of modules in quotes"),
+        ("[1]", "a list of modules in quotes"),
+    ] {
+        let error = declares(list).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub const HEAD: &str = r#"
   (import "midge" "error" (func $error (param i32 i32)))
   (import "midge" "save" (func $save (param i32 i32) (result i32)))
   (import "midge" "saved" (func $saved (param i32 i32) (result i32)))
+  (import "midge" "enqueue" (func $enqueue (param i32 i32 i32 i32 i32) (result i32)))
+  (import "midge" "enqueue_error" (func $enqueue_error (param i32 i32) (result i32)))
   (func $write (param $fd i32) (param $ptr i32) (param $len i32)
     (i32.store (i32.const 0) (local.get $ptr))
     (i32.store (i32.const 4) (local.get $len))
@@ -95,6 +97,7 @@ impl Folder {
             retry: RetryPolicy::default(),
             env: Vec::new(),
             dirs: BTreeMap::new(),
+            enqueues: Default::default(),
         };
         self.manifest.modules.insert(name.parse().unwrap(), entry);
     }

@@ -13,7 +13,9 @@ use tempfile::TempDir;
 ///
 /// `open` opens the file `a` of its folder, which is `data` beside the modules. `keep` makes a file `new` there, fills it
 /// until that fails, and exits with 51; where it cannot make it, with 50.
-const GUESTS: [(&str, &str); 7] = [
+///
+/// `fan` enqueues `hello` 25 times, and writes the last id.
+const GUESTS: [(&str, &str); 8] = [
     (
         "keep",
         r#"(i32.store (i32.const 64) (i32.const 0x0077656e))
@@ -63,6 +65,18 @@ const GUESTS: [(&str, &str); 7] = [
         (i64.store (i32.const 64) (i64.const 0x64657661735f6f73)) (; "so_saved" ;)
         (if (call $save (i32.const 64) (i32.const 8)) (then unreachable))"#,
     ),
+    (
+        "fan",
+        r#"(local $n i32)
+        (i64.store (i32.const 64) (i64.const 0x656c75646f6d227b)) (; {"module ;)
+        (i64.store (i32.const 72) (i64.const 0x6f6c6c6568223a22)) (; ":"hello ;)
+        (i32.store16 (i32.const 80) (i32.const 0x7d22)) (; "} ;)
+        (loop $on
+          (if (call $enqueue (i32.const 64) (i32.const 18) (i32.const 80) (i32.const 2) (i32.const 256)) (then unreachable))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $on (i32.lt_u (local.get $n) (i32.const 25))))
+        (call $write (i32.const 1) (i32.const 256) (i32.const 36))"#,
+    ),
 ];
 
 const HEAD: &str = r#"
@@ -76,6 +90,7 @@ const HEAD: &str = r#"
   (import "midge" "progress" (func $progress (param i64 i64 i32 i32)))
   (import "midge" "save" (func $save (param i32 i32) (result i32)))
   (import "midge" "saved" (func $saved (param i32 i32) (result i32)))
+  (import "midge" "enqueue" (func $enqueue (param i32 i32 i32 i32 i32) (result i32)))
   (func $write (param $fd i32) (param $ptr i32) (param $len i32)
     (i32.store (i32.const 0) (local.get $ptr))
     (i32.store (i32.const 4) (local.get $len))
@@ -126,5 +141,6 @@ fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
         retry: RetryPolicy::default(),
         env: vec!["COLOUR".to_owned(), "MIDGE_SECRET".to_owned()],
         dirs,
+        enqueues: ["hello".parse().unwrap()].into(),
     }
 }

@@ -189,6 +189,7 @@ fn module() -> ModuleView {
         },
         env: vec!["LOG".into()],
         dirs: [("/data".into(), Folder { path: "/srv".into(), read_only: true })].into(),
+        enqueues: [name("resize")].into(),
     };
     ModuleView { name: name("hello"), entry: Some(entry), pause: Some(pause()), held: 1 }
 }

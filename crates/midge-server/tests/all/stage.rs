@@ -142,6 +142,7 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         retry: RetryPolicy::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        enqueues: [ModuleName::new("hello").unwrap()].into(),
     };
     let manifest = Manifest {
         format: manifest::FORMAT,
@@ -423,7 +424,7 @@ pub fn request(seq: u64, room: u32) -> exchange::Request {
 }
 
 pub fn finished(attempt: AttemptRef, outcome: Outcome) -> Finished {
-    Finished { attempt, outcome, usage: Usage::default() }
+    Finished::new(attempt, outcome, Usage::default())
 }
 
 pub fn done(result: &'static str) -> Outcome {

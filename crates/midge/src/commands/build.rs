@@ -113,6 +113,7 @@ mod tests {
             retry: Default::default(),
             env: Vec::new(),
             dirs: [("/here".to_owned(), folder(here.path())), ("/gone".to_owned(), folder(&gone))].into(),
+            enqueues: Default::default(),
         };
         let name = ModuleName::new("send").unwrap();
         let modules = BTreeMap::from([(name.clone(), entry)]);
