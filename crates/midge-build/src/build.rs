@@ -269,6 +269,7 @@ fn empty_manifest(project: &Project, cpu: Cpu) -> Manifest {
         queues: project.queues.clone(),
         schedules: project.schedules.clone(),
         env: project.env.clone(),
+        secrets: project.secrets.clone(),
     }
 }
 
@@ -285,6 +286,8 @@ fn file_entry(name: &ModuleName, cwasm: &[u8], source_sha256: String) -> ModuleE
         retry: Default::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        http: Vec::new(),
+        secrets: BTreeMap::new(),
     }
 }
 
@@ -296,6 +299,8 @@ fn entry(module: &ProjectModule, file: ModuleEntry) -> ModuleEntry {
         retry: module.retry.clone(),
         env: module.env.clone(),
         dirs: module.dirs.clone(),
+        http: module.http.clone(),
+        secrets: module.secrets.clone(),
         ..file
     }
 }

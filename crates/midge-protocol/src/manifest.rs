@@ -2,6 +2,7 @@
 
 pub mod given;
 mod keep;
+mod reach;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -10,9 +11,12 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 pub use self::keep::Keep;
+pub use self::reach::{
+    Destination, HostPattern, InvalidDestination, Reach, Scheme, SecretSource, check_secrets,
+};
 pub use self::schedule::{InvalidSchedule, Missed, ScheduleEntry, WrongEntry};
 use crate::job::{AttemptLimits, RetryPolicy};
-use crate::{ModuleName, QueueName, ScheduleName, limits};
+use crate::{ModuleName, QueueName, ScheduleName, SecretName, limits};
 
 /// The version of the manifest's form that this release writes and reads. A manifest of another one is refused.
 pub const FORMAT: u32 = 3;
@@ -46,6 +50,9 @@ pub struct Manifest {
     /// The env that every Machine is given. Guests see of it what their module names.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Where a Machine finds the secrets that are put into requests of guests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, SecretSource>,
 }
 
 impl Manifest {
@@ -56,7 +63,12 @@ impl Manifest {
     /// The first thing that is not as it should be, with its module or queue and what it may be.
     pub fn check(&self) -> Result<(), InvalidManifest> {
         given::check_env(&self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
-        for (name, ModuleEntry { limits: attempt, retry, env, dirs, .. }) in &self.modules {
+        check_secrets(&self.secrets, &self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
+        for (name, entry) in &self.modules {
+            let ModuleEntry { limits: attempt, retry, env, dirs, .. } = entry;
+            entry.reach().check(&self.secrets).map_err(|(key, message)| {
+                InvalidManifest::Given(format!("`{key}` of module `{name}`: {message}"))
+            })?;
             let mut folders = dirs.iter().flat_map(|(guest, folder)| [guest, &folder.path]);
             env.iter()
                 .try_for_each(|name| given::check_env_name(name))
@@ -194,6 +206,19 @@ pub struct ModuleEntry {
     /// Folders of the Machine that the guest sees, by the path under which it sees them.
     #[serde(default)]
     pub dirs: BTreeMap<String, Folder>,
+    /// Where its guests' requests may go. Everywhere else is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<Destination>,
+    /// The secrets that are put into its guests' requests, each with the destinations to which it may go.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, Vec<Destination>>,
+}
+
+impl ModuleEntry {
+    /// Returns what its guests may reach.
+    pub fn reach(&self) -> Reach<'_> {
+        Reach { http: &self.http, secrets: &self.secrets, env: &self.env }
+    }
 }
 
 /// A folder of the Machine that guests of a module see. In JSON it is its path, or `{"path": ..., "read_only": true}`.
@@ -418,6 +443,8 @@ mod tests {
             retry,
             env: Vec::new(),
             dirs: BTreeMap::new(),
+            http: Vec::new(),
+            secrets: BTreeMap::new(),
         };
         Manifest {
             format: FORMAT,
@@ -429,6 +456,7 @@ mod tests {
             queues: [(QueueName::default_queue(), policy)].into(),
             schedules: BTreeMap::new(),
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 

@@ -39,6 +39,8 @@ fn entry() -> ModuleEntry {
         retry: RetryPolicy::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        http: Vec::new(),
+        secrets: BTreeMap::new(),
     }
 }
 
@@ -244,6 +246,7 @@ impl World {
                 queues: self.policies.clone(),
                 schedules: self.schedules.clone(),
                 env: BTreeMap::new(),
+                secrets: BTreeMap::new(),
             },
             generation: format!("g{}", self.generation),
             modules_dir: PathBuf::from("modules"),

@@ -72,6 +72,7 @@ impl Folder {
                 queues: BTreeMap::new(),
                 schedules: BTreeMap::new(),
                 env: BTreeMap::new(),
+                secrets: BTreeMap::new(),
             },
         };
         for (name, text) in guests {
@@ -95,6 +96,8 @@ impl Folder {
             retry: RetryPolicy::default(),
             env: Vec::new(),
             dirs: BTreeMap::new(),
+            http: Vec::new(),
+            secrets: BTreeMap::new(),
         };
         self.manifest.modules.insert(name.parse().unwrap(), entry);
     }

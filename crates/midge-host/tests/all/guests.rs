@@ -97,6 +97,7 @@ pub fn folder() -> TempDir {
         queues: BTreeMap::new(),
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     };
     std::fs::write(folder.path().join(FILE_NAME), serde_json::to_vec(&manifest).unwrap()).unwrap();
     folder

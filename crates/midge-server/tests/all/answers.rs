@@ -187,6 +187,8 @@ fn module() -> ModuleView {
         },
         env: vec!["LOG".into()],
         dirs: [("/data".into(), Folder { path: "/srv".into(), read_only: true })].into(),
+        http: vec!["https://api.example.com".parse().unwrap()],
+        secrets: [(name("STRIPE"), vec!["https://api.example.com".parse().unwrap()])].into(),
     };
     ModuleView { name: name("hello"), entry: Some(entry), pause: Some(pause()), held: 1 }
 }

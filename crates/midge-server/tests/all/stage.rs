@@ -142,6 +142,8 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         retry: RetryPolicy::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        http: Vec::new(),
+        secrets: BTreeMap::new(),
     };
     let manifest = Manifest {
         format: manifest::FORMAT,
@@ -153,6 +155,7 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         queues,
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     };
     Catalog { manifest, generation: "g1".into(), modules_dir: PathBuf::from("modules") }
 }
