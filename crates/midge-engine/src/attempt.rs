@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use midge_protocol::QueueName;
@@ -16,7 +16,9 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::ending;
 use crate::guest::Guest;
+use crate::http::Requests;
 use crate::lacks;
+use crate::lines::Lines;
 use crate::load::Loaded;
 use crate::shared::Shared;
 use crate::start::{self, StartPhase};
@@ -45,6 +47,8 @@ pub struct Attempt {
     pub env: Vec<(String, String)>,
     /// The folders that the guest sees. It sees no others.
     pub dirs: Vec<Dir>,
+    /// The way to the network. Where there is none, its guest's requests fail for want of one.
+    pub lines: Option<Arc<Lines>>,
     /// How long the attempt may run, and how much memory its guest may have.
     pub limits: AttemptLimits,
     /// Notified whenever an attempt at a [`crate::Place`] has more log or progress. Many attempts may share one.
@@ -73,7 +77,9 @@ impl Attempt {
         };
         let limits = self.limits;
         let pre = &self.module.pre;
-        let mut guest = Guest::new(wasi, Arc::clone(shared), limits.memory_bytes);
+        let deadline = Instant::now().checked_add(Duration::from_millis(limits.time_ms));
+        let requests = Requests::new(self.lines, self.module.name.clone(), Arc::clone(shared), deadline);
+        let mut guest = Guest::new(wasi, Arc::clone(shared), requests, limits.memory_bytes);
         guest.saved = self.saved;
         let mut store = Store::new(pre.module().engine(), guest);
         store.limiter(|guest| guest);

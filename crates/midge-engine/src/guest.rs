@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use midge_protocol::ModuleName;
 use midge_protocol::limits::TABLE_ELEMENTS_MAX;
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use crate::http::Requests;
 use crate::imports::Files;
 use crate::lacks;
 use crate::shared::Shared;
@@ -16,6 +18,8 @@ use crate::shared::Shared;
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) shared: Arc<Shared>,
+    /// Its requests.
+    pub(crate) requests: Requests,
     /// What of files is midge's own.
     pub(crate) files: Files,
     memory_limit_bytes: u64,
@@ -41,13 +45,27 @@ pub(crate) enum DeniedGrowth {
     Table(u64),
     /// Of the files and folders that are open at once.
     Files,
+    /// Of the requests that are open at once.
+    OpenRequests,
+    /// Of the requests of the attempt.
+    Requests,
+    /// Of the bytes that its requests send.
+    Sent,
+    /// Of the bytes that its requests receive.
+    Received,
 }
 
 impl Guest {
-    pub(crate) fn new(wasi: WasiP1Ctx, shared: Arc<Shared>, memory_limit_bytes: u64) -> Guest {
+    pub(crate) fn new(
+        wasi: WasiP1Ctx,
+        shared: Arc<Shared>,
+        requests: Requests,
+        memory_limit_bytes: u64,
+    ) -> Guest {
         Guest {
             wasi,
             shared,
+            requests,
             files: Files::default(),
             memory_limit_bytes,
             table_elements: 0,
@@ -62,7 +80,10 @@ impl Guest {
 
     /// Makes the state of no guest, for a store in which only types are looked at.
     pub(crate) fn detached() -> Guest {
-        Guest::new(WasiCtxBuilder::new().build_p1(), Arc::new(Shared::new(Arc::default())), 0)
+        let shared = Arc::new(Shared::new(Arc::default()));
+        let nobody = ModuleName::new("none").expect("it is a plain name");
+        let requests = Requests::new(None, nobody, Arc::clone(&shared), None);
+        Guest::new(WasiCtxBuilder::new().build_p1(), shared, requests, 0)
     }
 }
 

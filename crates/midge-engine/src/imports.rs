@@ -1,6 +1,7 @@
 //! What a guest can import: WASI preview 1, and the module `midge`. `docs/abi.md` tells it to people.
 
 mod files;
+mod http;
 mod wasi;
 
 use std::sync::Arc;
@@ -87,7 +88,8 @@ pub(crate) enum NotLinked {
 pub(crate) fn whole_linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     let wasi = wasi::NAMES.iter().chain(WASI_NAMES).map(|name| (wasi::MODULE, *name));
-    for (module, name) in wasi.chain(MIDGE_NAMES.iter().map(|name| (MIDGE, *name))) {
+    let midge = MIDGE_NAMES.iter().chain(http::NAMES).map(|name| (MIDGE, *name));
+    for (module, name) in wasi.chain(midge) {
         define(&mut linker, module, name)?;
     }
     Ok(linker)
@@ -117,6 +119,7 @@ fn define(linker: &mut Linker<Guest>, module: &str, name: &str) -> wasmtime::Res
         (MIDGE, "save") => linker.func_wrap_async(module, name, |caller, (ptr, len): (i32, i32)| {
             Box::new(save(caller, ptr, len))
         })?,
+        (MIDGE, name) if http::NAMES.contains(&name) => return http::define(linker, name),
         (MIDGE, "saved") => linker.func_wrap(module, name, saved)?,
         _ => return Ok(()),
     };

@@ -272,6 +272,7 @@ mod tests {
             guest_args: Vec::new(),
             env: Vec::new(),
             dirs: Vec::new(),
+            lines: None,
             limits: Default::default(),
             changed: Arc::default(),
         }

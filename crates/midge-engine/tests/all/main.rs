@@ -3,5 +3,6 @@
 mod causes;
 mod files;
 mod loading;
+mod requests;
 mod seen;
 mod support;

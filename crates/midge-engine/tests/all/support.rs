@@ -28,6 +28,13 @@ pub const HEAD: &str = r#"
   (import "midge" "error" (func $error (param i32 i32)))
   (import "midge" "save" (func $save (param i32 i32) (result i32)))
   (import "midge" "saved" (func $saved (param i32 i32) (result i32)))
+  (import "midge" "http_open" (func $open (param i32 i32 i32 i64) (result i32)))
+  (import "midge" "http_write" (func $send_piece (param i32 i32 i32) (result i32)))
+  (import "midge" "http_send" (func $send (param i32) (result i32)))
+  (import "midge" "http_head" (func $answer_head (param i32 i32 i32) (result i32)))
+  (import "midge" "http_read" (func $read_piece (param i32 i32 i32) (result i32)))
+  (import "midge" "http_close" (func $close (param i32)))
+  (import "midge" "http_error" (func $http_error (param i32 i32) (result i32)))
   (func $write (param $fd i32) (param $ptr i32) (param $len i32)
     (i32.store (i32.const 0) (local.get $ptr))
     (i32.store (i32.const 4) (local.get $len))
@@ -150,6 +157,7 @@ pub fn attempt(module: Arc<Loaded>) -> Attempt {
         saved: None,
         env: Vec::new(),
         dirs: Vec::new(),
+        lines: None,
         limits: AttemptLimits { time_ms: 300_000, memory_bytes: 1 << 20 },
         changed: Arc::default(),
     }
