@@ -14,6 +14,7 @@ use midge_engine::{Attempt, Here, Modules};
 use midge_protocol::exchange::{AttemptRef, Outcome};
 use midge_protocol::{AttemptNumber, JobId, limits, shown};
 
+use crate::network::{self, Secrets};
 use crate::settings::{RunSettings, dirs, guest_env};
 use crate::{errors, process, signals};
 
@@ -24,6 +25,10 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     process::end_when_asked();
     let modules = Modules::open(&settings.modules).map_err(|e| anyhow::anyhow!(errors::whole(&e)))?;
     let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(errors::whole(&e)))?;
+    let secrets = Secrets::take(modules.manifest());
+    if let Some(what) = secrets.lacked_by(&module.entry) {
+        bail!("there is not {what}");
+    }
     let mut limits = module.entry.limits;
     if let Some(time) = settings.time_limit {
         limits.time_ms = time.as_millis() as u64;
@@ -40,6 +45,7 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
         saved: None,
         env,
         dirs: dirs(&module).into_iter().chain(settings.dirs).collect(),
+        lines: Some(network::lines(&settings.modules, &secrets)),
         limits,
         changed: Arc::default(),
         module,

@@ -127,5 +127,7 @@ fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
         retry: RetryPolicy::default(),
         env: vec!["COLOUR".to_owned(), "MIDGE_SECRET".to_owned()],
         dirs,
+        http: Vec::new(),
+        secrets: BTreeMap::new(),
     }
 }

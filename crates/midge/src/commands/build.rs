@@ -113,6 +113,8 @@ mod tests {
             retry: Default::default(),
             env: Vec::new(),
             dirs: [("/here".to_owned(), folder(here.path())), ("/gone".to_owned(), folder(&gone))].into(),
+            http: Vec::new(),
+            secrets: Default::default(),
         };
         let name = ModuleName::new("send").unwrap();
         let modules = BTreeMap::from([(name.clone(), entry)]);
