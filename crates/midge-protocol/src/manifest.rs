@@ -1,5 +1,6 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
+mod capability;
 pub mod given;
 mod keep;
 mod reach;
@@ -10,6 +11,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::capability::{Capability, CapabilityChange, capability_changes};
 pub use self::keep::Keep;
 pub use self::reach::{
     Destination, HostPattern, InvalidDestination, Reach, Scheme, SecretSource, check_secrets,
