@@ -88,11 +88,16 @@ pub(crate) enum NotLinked {
 pub(crate) fn whole_linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     let wasi = wasi::NAMES.iter().chain(WASI_NAMES).map(|name| (wasi::MODULE, *name));
-    let midge = MIDGE_NAMES.iter().chain(http::NAMES).map(|name| (MIDGE, *name));
+    let midge = midge_names().map(|name| (MIDGE, name));
     for (module, name) in wasi.chain(midge) {
         define(&mut linker, module, name)?;
     }
     Ok(linker)
+}
+
+/// Returns the names of all functions that are midge's own.
+fn midge_names() -> impl Iterator<Item = &'static str> {
+    MIDGE_NAMES.iter().chain(http::NAMES).copied()
 }
 
 /// Makes a function, if there is one of that name.

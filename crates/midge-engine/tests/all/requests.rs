@@ -75,7 +75,7 @@ fn lines(serve: impl Fn(End) + Send + Sync + 'static) -> (Arc<Lines>, Arc<Mutex<
     (Arc::new(Lines::new(open)), made)
 }
 
-const OPEN: &str = "(call $open (i32.const 1024) (i32.const 36) (i32.const 2) (i64.const 0))";
+const OPEN: &str = "(call $http_open (i32.const 1024) (i32.const 36) (i32.const 2) (i64.const 0))";
 
 /// A guest whose head of a request is at 1024.
 fn requesting(locals: &str, body: &str) -> String {
@@ -86,7 +86,7 @@ fn requesting(locals: &str, body: &str) -> String {
 /// Reads the answer of `$r` to its end, and prints it.
 const PRINT_BODY: &str = "
     (loop $on
-      (local.set $n (call $read_piece (local.get $r) (i32.const 8192) (i32.const 1000)))
+      (local.set $n (call $http_read (local.get $r) (i32.const 8192) (i32.const 1000)))
       (if (i32.gt_s (local.get $n) (i32.const 0))
         (then (call $write (i32.const 1) (i32.const 8192) (local.get $n)) (br $on))))";
 /// Prints why the last call failed, and the number in `$n` below 0 as an exit code above it.
@@ -118,11 +118,11 @@ fn a_request_goes_out_whole_and_its_answer_is_read_in_pieces() {
     });
     let body = format!(
         "(local.set $r {OPEN})
-         (drop (call $send_piece (local.get $r) (i32.const 1024) (i32.const 4)))
-         (drop (call $send_piece (local.get $r) (i32.const 1029) (i32.const 4)))
-         (local.set $n (call $send (local.get $r)))
-         (call $write (i32.const 1) (i32.const 4096) (call $answer_head (local.get $r) (i32.const 4096) (local.get $n)))
-         {PRINT_BODY} (call $close (local.get $r))"
+         (drop (call $http_write (local.get $r) (i32.const 1024) (i32.const 4)))
+         (drop (call $http_write (local.get $r) (i32.const 1029) (i32.const 4)))
+         (local.set $n (call $http_send (local.get $r)))
+         (call $write (i32.const 1) (i32.const 4096) (call $http_head (local.get $r) (i32.const 4096) (local.get $n)))
+         {PRINT_BODY} (call $http_close (local.get $r))"
     );
     let ended = run_with(&requesting(LOCALS, &body), lines);
     let expected = [&b"200 http://a.example/\nserver: fake\nodd: \xffone two "[..], &[b'x'; 2_000]].concat();
@@ -147,10 +147,10 @@ fn a_large_body_goes_out_in_pieces_as_they_come() {
     let body = format!(
         "(local.set $r {OPEN})
          (loop $on
-           (drop (call $send_piece (local.get $r) (i32.const 0) (i32.const 200000)))
+           (drop (call $http_write (local.get $r) (i32.const 0) (i32.const 200000)))
            (local.set $n (i32.add (local.get $n) (i32.const 1)))
            (br_if $on (i32.lt_u (local.get $n) (i32.const 5))))
-         (if (i32.lt_s (call $send (local.get $r)) (i32.const 0)) (then unreachable))"
+         (if (i32.lt_s (call $http_send (local.get $r)) (i32.const 0)) (then unreachable))"
     );
     run_with(&requesting(LOCALS, &body), lines);
     let (request, pieces, body) = requests.recv().unwrap();
@@ -161,7 +161,7 @@ fn a_large_body_goes_out_in_pieces_as_they_come() {
 #[test]
 fn a_line_is_used_again_once_an_answer_has_ended_and_else_given_up() {
     let get = format!(
-        "(local.set $r {OPEN}) (local.set $n (call $send (local.get $r)))
+        "(local.set $r {OPEN}) (local.set $n (call $http_send (local.get $r)))
          (if (i32.lt_s (local.get $n) (i32.const 0)) (then {PRINT_ERROR}))"
     );
     let serve = |mut end: End| {
@@ -170,13 +170,13 @@ fn a_line_is_used_again_once_an_answer_has_ended_and_else_given_up() {
             true
         } {}
     };
-    let read_all = format!("{get} {PRINT_BODY} (call $close (local.get $r))").repeat(3);
+    let read_all = format!("{get} {PRINT_BODY} (call $http_close (local.get $r))").repeat(3);
     let read_all = read_all.replacen("$on", "$on1", 2).replacen("$on", "$on2", 2);
     let (kept, made) = lines(serve);
     assert_eq!(result(&run_with(&requesting(LOCALS, &read_all), kept)), b"xxx");
     assert_eq!(*made.lock().unwrap(), 1);
     let (given_up, made) = lines(serve);
-    run_with(&requesting(LOCALS, &format!("{get} (call $close (local.get $r))").repeat(3)), given_up);
+    run_with(&requesting(LOCALS, &format!("{get} (call $http_close (local.get $r))").repeat(3)), given_up);
     assert_eq!(*made.lock().unwrap(), 3);
     // Whoever ends its end between two requests is not asked again.
     let (dead, made) = lines(|mut end| {
@@ -184,7 +184,7 @@ fn a_line_is_used_again_once_an_answer_has_ended_and_else_given_up() {
         end.answer(&[b"x"]);
     });
     let (_folder, _modules, module) =
-        load(&requesting(LOCALS, &format!("{get} {PRINT_BODY} (call $close (local.get $r))")));
+        load(&requesting(LOCALS, &format!("{get} {PRINT_BODY} (call $http_close (local.get $r))")));
     for _ in 0..2 {
         let ended = run(Attempt { lines: Some(Arc::clone(&dead)), ..attempt(Arc::clone(&module)) }).0;
         assert_eq!(result(&ended), b"x");
@@ -196,7 +196,7 @@ fn a_line_is_used_again_once_an_answer_has_ended_and_else_given_up() {
 fn why_a_request_failed_is_a_number_and_words() {
     let text = requesting(
         LOCALS,
-        &format!("(local.set $r {OPEN}) (local.set $n (call $send (local.get $r))) {PRINT_ERROR}"),
+        &format!("(local.set $r {OPEN}) (local.set $n (call $http_send (local.get $r))) {PRINT_ERROR}"),
     );
     for (why, code) in [
         (Why::NotAllowed, 1),
@@ -234,9 +234,9 @@ fn whoever_is_at_the_other_end_can_say_what_it_likes() {
     let text = requesting(
         LOCALS,
         &format!(
-            "(local.set $r {OPEN}) (local.set $n (call $send (local.get $r)))
+            "(local.set $r {OPEN}) (local.set $n (call $http_send (local.get $r)))
              (if (i32.ge_s (local.get $n) (i32.const 0)) (then (loop $on
-               (local.set $n (call $read_piece (local.get $r) (i32.const 8192) (i32.const 1000)))
+               (local.set $n (call $http_read (local.get $r) (i32.const 8192) (i32.const 1000)))
                (br_if $on (i32.gt_s (local.get $n) (i32.const 0))))))
              {PRINT_ERROR}"
         ),
@@ -275,7 +275,7 @@ fn a_stop_ends_a_request_at_once_at_both_ends() {
         over.send(()).unwrap();
     });
     let (_folder, _modules, module) =
-        load(&requesting(LOCALS, &format!("(local.set $r {OPEN}) (drop (call $send (local.get $r)))")));
+        load(&requesting(LOCALS, &format!("(local.set $r {OPEN}) (drop (call $http_send (local.get $r)))")));
     let place = Place::start(0).unwrap();
     let running = place.run(Attempt { lines: Some(lines), ..attempt(module) });
     requests.recv_timeout(PATIENCE).unwrap();
@@ -289,7 +289,7 @@ fn a_stop_ends_a_request_at_once_at_both_ends() {
 fn a_deadline_ends_a_request_where_the_guest_has_the_only_thread() {
     let (lines, _) = lines(|mut end| while end.next().is_some() {});
     let (_folder, _modules, module) =
-        load(&requesting(LOCALS, &format!("(local.set $r {OPEN}) (drop (call $send (local.get $r)))")));
+        load(&requesting(LOCALS, &format!("(local.set $r {OPEN}) (drop (call $http_send (local.get $r)))")));
     let limits = AttemptLimits { time_ms: 20, memory_bytes: 1 << 20 };
     let here = Here::new(Attempt { lines: Some(lines), limits, ..attempt(module) }, |_| {}).unwrap();
     assert_eq!(cause(&here.run()), Cause::OverTime);
@@ -306,7 +306,7 @@ fn an_attempt_has_a_bound_of_open_requests_and_of_all() {
     assert!(failure.message.contains(&OPEN_REQUESTS_MAX.to_string()), "{}", failure.message);
     let (all, made) = lines(|_| {});
     let many = format!(
-        "(loop $on (local.set $n {OPEN}) (call $close (local.get $n))
+        "(loop $on (local.set $n {OPEN}) (call $http_close (local.get $n))
            (br_if $on (i32.ge_s (local.get $n) (i32.const 0)))) {PRINT_ERROR}"
     );
     let failure = failure_with(&requesting(LOCALS, &many), all);
@@ -329,7 +329,7 @@ fn what_is_no_request_is_told_and_nothing_is_sent() {
         let text = format!(
             r#"(module {HEAD} (memory (export "memory") 1) (data (i32.const 1024) "{head}")
                 (func (export "_start") (local $n i32)
-                  (local.set $n (call $open (i32.const 1024) (i32.const {length}) (i32.const 0) (i64.const 0)))
+                  (local.set $n (call $http_open (i32.const 1024) (i32.const {length}) (i32.const 0) (i64.const 0)))
                   {PRINT_ERROR}))"#
         );
         let failure = failure_with(&text, Arc::clone(&lines));
@@ -337,11 +337,11 @@ fn what_is_no_request_is_told_and_nothing_is_sent() {
         assert!(failure.message.contains(said), "{head}: {}", failure.message);
     }
     for call in [
-        "(call $send (i32.const 0))",
-        "(call $send (i32.const -1))",
-        "(call $send_piece (i32.const 15) (i32.const 0) (i32.const 1))",
-        "(call $answer_head (i32.const 2147483647) (i32.const 0) (i32.const 1))",
-        "(call $read_piece (i32.const -2147483648) (i32.const 0) (i32.const 1))",
+        "(call $http_send (i32.const 0))",
+        "(call $http_send (i32.const -1))",
+        "(call $http_write (i32.const 15) (i32.const 0) (i32.const 1))",
+        "(call $http_head (i32.const 2147483647) (i32.const 0) (i32.const 1))",
+        "(call $http_read (i32.const -2147483648) (i32.const 0) (i32.const 1))",
     ] {
         let failure = failure_with(
             &requesting(LOCALS, &format!("(local.set $n {call}) {PRINT_ERROR}")),
@@ -351,11 +351,11 @@ fn what_is_no_request_is_told_and_nothing_is_sent() {
     }
     // A number that is none is closed without a word, and an address beyond the memory is a trap.
     let ended = run_with(
-        &requesting("", "(call $close (i32.const -7)) (call $close (i32.const 3))"),
+        &requesting("", "(call $http_close (i32.const -7)) (call $http_close (i32.const 3))"),
         Arc::clone(&lines),
     );
     assert_eq!(result(&ended), b"");
-    let beyond = "(drop (call $open (i32.const -1) (i32.const -1) (i32.const 0) (i64.const 0)))";
+    let beyond = "(drop (call $http_open (i32.const -1) (i32.const -1) (i32.const 0) (i64.const 0)))";
     assert_eq!(failure_with(&requesting("", beyond), Arc::clone(&lines)).cause, Cause::Trap);
     assert_eq!(*made.lock().unwrap(), 0);
 }
@@ -364,7 +364,7 @@ fn what_is_no_request_is_told_and_nothing_is_sent() {
 fn a_machine_without_the_network_gives_the_attempt_back() {
     let text = requesting(
         LOCALS,
-        &format!("(local.set $r {OPEN}) (local.set $n (call $send (local.get $r))) {PRINT_ERROR}"),
+        &format!("(local.set $r {OPEN}) (local.set $n (call $http_send (local.get $r))) {PRINT_ERROR}"),
     );
     let none = Lines::new(|| Err(io::Error::new(io::ErrorKind::NotFound, "there is no midge-net")));
     match run_with(&text, Arc::new(none)).outcome {
@@ -372,7 +372,7 @@ fn a_machine_without_the_network_gives_the_attempt_back() {
         other => panic!("{other:?}"),
     }
     // What it does without is its own business.
-    let text = requesting(LOCALS, &format!("(local.set $r {OPEN}) (drop (call $send (local.get $r)))"));
+    let text = requesting(LOCALS, &format!("(local.set $r {OPEN}) (drop (call $http_send (local.get $r)))"));
     let none = Lines::new(|| Err(io::ErrorKind::NotFound.into()));
     assert_eq!(result(&run_with(&text, Arc::new(none))), b"");
 }
@@ -388,7 +388,7 @@ fn requests_of_neighbours_do_not_wait_for_each_other() {
             end.answer(&[b"here"]);
         }
     });
-    let get = format!("(local.set $r {OPEN}) (drop (call $send (local.get $r))) {PRINT_BODY}");
+    let get = format!("(local.set $r {OPEN}) (drop (call $http_send (local.get $r))) {PRINT_BODY}");
     let text = requesting(LOCALS, &get);
     let folder = Folder::with(&[("stuck", &text), ("quick", &text)]);
     let modules = folder.open();

@@ -25,7 +25,7 @@ use super::documents::{API, spans};
 use super::routes::ROUTES;
 
 /// Fields whose own fields are named by whoever enqueues, or writes midge.toml.
-const NAMED_BY_OTHERS: [&str; 4] = ["args", "meta", "dirs", "backoff_by_cause"];
+const NAMED_BY_OTHERS: [&str; 5] = ["args", "meta", "dirs", "secrets", "backoff_by_cause"];
 
 const AT: Timestamp = Timestamp::LATEST;
 
