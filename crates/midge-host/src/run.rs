@@ -27,7 +27,7 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(errors::whole(&e)))?;
     let secrets = Secrets::take(modules.manifest());
     if let Some(what) = secrets.lacked_by(&module.entry) {
-        bail!("there is not {what}");
+        bail!("this Machine lacks {what}");
     }
     let mut limits = module.entry.limits;
     if let Some(time) = settings.time_limit {

@@ -4,16 +4,24 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use midge_engine::{Cpu, TARGET, WASMTIME_VERSION};
-use midge_protocol::QueueName;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::{FILE_NAME, FORMAT, Folder, Manifest, ModuleEntry};
+use midge_protocol::manifest::{FILE_NAME, FORMAT, Folder, Manifest, ModuleEntry, SecretSource};
+use midge_protocol::{QueueName, SecretName};
 use tempfile::TempDir;
 
 /// `cat` copies stdin to stdout, `env` prints its env, `fail` logs and exits with 7, `spin` says so and never ends.
 ///
 /// `open` opens the file `a` of its folder, which is `data` beside the modules. `keep` makes a file `new` there, fills it
 /// until that fails, and exits with 51; where it cannot make it, with 50.
-const GUESTS: [(&str, &str); 7] = [
+///
+/// `hold` writes a line to its log and never ends. `spend` is `env` with the secret `KEY`, which is in `SPEND_KEY`.
+const GUESTS: [(&str, &str); 9] = [
+    (
+        "hold",
+        r#"(i64.store (i32.const 64) (i64.const 0x0a65726568)) (; "here\n" ;)
+        (call $write (i32.const 2) (i32.const 64) (i32.const 5)) (loop $on (br $on))"#,
+    ),
+    ("spend", ENV),
     (
         "keep",
         r#"(i32.store (i32.const 64) (i32.const 0x0077656e))
@@ -41,12 +49,7 @@ const GUESTS: [(&str, &str); 7] = [
           (local.set $n (i32.load (i32.const 8)))
           (if (local.get $n) (then (call $write (i32.const 1) (i32.const 64) (local.get $n)) (br $on))))"#,
     ),
-    (
-        "env",
-        r#"(drop (call $environ_sizes_get (i32.const 0) (i32.const 4)))
-        (drop (call $environ_get (i32.const 512) (i32.const 1024)))
-        (call $write (i32.const 1) (i32.const 1024) (i32.load (i32.const 4)))"#,
-    ),
+    ("env", ENV),
     (
         "fail",
         r#"(i64.store (i32.const 64) (i64.const 0x0a68746469772020)) (; "  width\n" ;)
@@ -64,6 +67,10 @@ const GUESTS: [(&str, &str); 7] = [
         (if (call $save (i32.const 64) (i32.const 8)) (then unreachable))"#,
     ),
 ];
+
+const ENV: &str = r#"(drop (call $environ_sizes_get (i32.const 0) (i32.const 4)))
+        (drop (call $environ_get (i32.const 512) (i32.const 1024)))
+        (call $write (i32.const 1) (i32.const 1024) (i32.load (i32.const 4)))"#;
 
 const HEAD: &str = r#"
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
@@ -97,10 +104,14 @@ pub fn folder() -> TempDir {
         queues: BTreeMap::new(),
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),
-        secrets: BTreeMap::new(),
+        secrets: [(secret(), SecretSource { env: "SPEND_KEY".to_owned() })].into(),
     };
     std::fs::write(folder.path().join(FILE_NAME), serde_json::to_vec(&manifest).unwrap()).unwrap();
     folder
+}
+
+fn secret() -> SecretName {
+    "KEY".parse().unwrap()
 }
 
 fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
@@ -128,6 +139,8 @@ fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
         env: vec!["COLOUR".to_owned(), "MIDGE_SECRET".to_owned()],
         dirs,
         http: Vec::new(),
-        secrets: BTreeMap::new(),
+        secrets: BTreeMap::from_iter(
+            (name == "spend").then(|| (secret(), vec!["http://a.example".parse().unwrap()])),
+        ),
     }
 }
