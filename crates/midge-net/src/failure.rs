@@ -97,10 +97,16 @@ pub(crate) fn no_answer(place: &str, error: &hyper::Error) -> Failed {
     if error.is_parse_too_large() {
         return too_large();
     }
-    if error.is_parse() {
+    let is_bad_chunk =
+        |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    if error.is_parse() || find::<io::Error>(error).is_some_and(is_bad_chunk) {
         return failed(Why::NotHttp, format!("what {place} answers is no HTTP: {}", innermost(error)));
     }
     if let Some(error) = find::<h2::Error>(error) {
+        // Frames of one head, more than it may take.
+        if error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM) {
+            return too_large();
+        }
         let not_http =
             error.is_library() && error.reason().is_some_and(|reason| reason != h2::Reason::NO_ERROR);
         return if not_http {

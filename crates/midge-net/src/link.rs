@@ -21,6 +21,9 @@ const STREAMS_MAX: usize = OPEN_REQUESTS_MAX;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// The same for a connection: whoever does not take an answer keeps nobody else from theirs.
 const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * STREAMS_MAX as u32;
+/// The head of an answer on HTTP/2, whose own count adds 32 bytes for each header. More than heads may have, so that one that
+/// is too large is told as such: the error for what is beyond this has no name.
+const HEADER_LIST_BYTES_MAX: u32 = 2 * HTTP_HEAD_BYTES_MAX as u32;
 /// What of a request waits to be sent, in each stream.
 const SEND_BYTES_MAX: usize = 64 * 1024;
 /// After how long without a word a server that owes an answer on HTTP/2 is asked whether it is there. Else all that come to
@@ -79,7 +82,7 @@ impl Link {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_header_list_size(HTTP_HEAD_BYTES_MAX as u32)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .max_send_buf_size(SEND_BYTES_MAX)
             .keep_alive_interval(ASK_AFTER)
             .keep_alive_timeout(ASKED_WITHIN)
