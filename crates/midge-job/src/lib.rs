@@ -26,7 +26,7 @@
 //!   function without an argument ignores the args. Nothing in the type needs this crate, so the app that enqueues can
 //!   use the same struct.
 //! - **Input**: the job's bytes, by [`input`] or, where they need not be in memory at once, by [`input_reader`].
-//! - What is known about the attempt: [`job_id`], [`attempt`], [`queue`], [`deadline`], [`time_left`].
+//! - What is known about the attempt: [`job_id`], [`attempt`], [`queue`], [`deadline`], [`time_left`]; and the time, [`now`].
 //!
 //! # What comes out
 //! - **Result**: whatever is returned. A [`Serialize`](serde::Serialize) value becomes JSON (nothing returned is
@@ -90,6 +90,7 @@ mod outcome;
 
 mod attempt;
 mod checkpoint;
+mod clock;
 mod error;
 mod input;
 mod run;
@@ -100,6 +101,7 @@ pub mod testing;
 
 pub use attempt::{attempt, deadline, job_id, progress, queue, time_left};
 pub use checkpoint::{save, saved, step, step_key};
+pub use clock::now;
 pub use error::{Disposition, Error, Result};
 pub use input::{InputReader, input, input_reader};
 pub use outcome::{Bytes, Output};

@@ -3,14 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 
 /// What hosts keep at most, as `docs/abi.md` has it.
 const SAVED_BYTES_MAX: usize = 64 * 1024;
 
-/// What a job under test finds: its input, the number of its attempt, its queue, its id and its deadline.
+/// What a job under test finds: its input, the number of its attempt, its queue, its id, its deadline and the time.
 ///
 /// ```
 /// fn double() -> midge_job::Result<Vec<u8>> {
@@ -25,6 +25,7 @@ pub struct Given {
     input: Option<Arc<[u8]>>,
     saved: Option<Vec<u8>>,
     variables: HashMap<&'static str, String>,
+    now: Option<SystemTime>,
 }
 
 thread_local! {
@@ -73,6 +74,14 @@ impl Given {
         self
     }
 
+    /// Gives what [`now`](crate::now) returns, and [`time_left`](crate::time_left) goes by. Time then stands still but for
+    /// [`pass_time`].
+    #[must_use]
+    pub fn now(mut self, time: SystemTime) -> Given {
+        self.now = Some(time);
+        self
+    }
+
     /// Calls `job` on this thread and returns what it returned.
     pub fn run<T>(self, job: impl FnOnce() -> T) -> T {
         let _back = Back(GIVEN.replace(self));
@@ -114,11 +123,23 @@ impl<T> Observed<T> {
         self.given.clone().run(|| crate::saved().expect("what was saved is of the type that is asked for"))
     }
 
-    /// Returns what the next attempt at the job finds: the same, with what this one saved.
+    /// Returns what the next attempt at the job finds: the same, with what this one saved, at the time that it is now.
     pub fn next_attempt(&self) -> Given {
         let number = self.given.clone().run(crate::attempt);
         self.given.clone().attempt(number + 1)
     }
+}
+
+/// Lets time pass for the job under test: [`now`](crate::now) is so much later.
+///
+/// # Panics
+/// Where no time was [given](Given::now).
+pub fn pass_time(duration: Duration) {
+    GIVEN.with_borrow_mut(|given| {
+        let now =
+            given.now.as_mut().expect("time passes by itself: give the job a time first, by `Given::now`");
+        *now += duration;
+    });
 }
 
 /// Puts back what was given before, also when the job panics.
@@ -146,14 +167,16 @@ pub(crate) fn saved() -> Option<Vec<u8>> {
     GIVEN.with_borrow(|given| given.saved.clone())
 }
 
+pub(crate) fn now() -> Option<SystemTime> {
+    GIVEN.with_borrow(|given| given.now)
+}
+
 pub(crate) fn variable(name: &str) -> Option<String> {
     GIVEN.with_borrow(|given| given.variables.get(name).cloned())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -174,5 +197,19 @@ mod tests {
         let past = UNIX_EPOCH + Duration::from_millis(1_500);
         let (deadline, left) = Given::new().deadline(past).run(|| (crate::deadline(), crate::time_left()));
         assert_eq!((deadline, left), (Some(past), Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn time_that_is_given_passes_as_a_test_says_and_is_kept_for_the_next_attempt() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let left = || crate::time_left().unwrap().as_secs();
+        let first = Given::new().now(at(100)).deadline(at(160)).observe(|| {
+            let before = left();
+            pass_time(Duration::from_secs(20));
+            (before, left(), crate::now())
+        });
+        assert_eq!(first.returned, (60, 40, at(120)));
+        assert_eq!(first.next_attempt().run(crate::now), at(120));
+        assert!(crate::now() > at(1_000_000_000));
     }
 }
