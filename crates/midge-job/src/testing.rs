@@ -1,5 +1,7 @@
 //! For unit tests of jobs: what a host would have given. Only on targets that are not WebAssembly.
 
+pub mod http;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +12,8 @@ use serde::de::DeserializeOwned;
 /// What hosts keep at most, as `docs/abi.md` has it.
 const SAVED_BYTES_MAX: usize = 64 * 1024;
 
-/// What a job under test finds: its input, the number of its attempt, its queue, its id, its deadline and the time.
+/// What a job under test finds: its input, the number of its attempt, its queue, its id, its deadline, the time, and who
+/// answers its requests.
 ///
 /// ```
 /// fn double() -> midge_job::Result<Vec<u8>> {
@@ -26,6 +29,9 @@ pub struct Given {
     saved: Option<Vec<u8>>,
     variables: HashMap<&'static str, String>,
     now: Option<SystemTime>,
+    network: Option<http::Network>,
+    /// Those that were made, to be looked at.
+    requests: Vec<http::Request>,
 }
 
 thread_local! {
@@ -82,6 +88,41 @@ impl Given {
         self
     }
 
+    /// Gives what answers the [requests](crate::http) of the job. Without it each is refused, as there is no network in a
+    /// test.
+    ///
+    /// ```
+    /// use midge_job::http;
+    /// use midge_job::testing::Given;
+    /// use midge_job::testing::http::Answer;
+    ///
+    /// fn stars(of: &str) -> midge_job::Result<u64> {
+    ///     #[derive(serde::Deserialize)]
+    ///     struct Project {
+    ///         stars: u64,
+    ///     }
+    ///     let url = format!("https://forge.example/{of}");
+    ///     let project: Project = http::get(url).bearer_secret("FORGE").send()?.error_for_status()?.json()?;
+    ///     Ok(project.stars)
+    /// }
+    ///
+    /// let given = Given::new().http(|request| match request.url() {
+    ///     "https://forge.example/midge" => Answer::status(200).json(&serde_json::json!({"stars": 5})),
+    ///     _ => Answer::status(404),
+    /// });
+    /// let seen = given.clone().observe(|| stars("midge"));
+    /// assert_eq!(seen.returned.as_ref().unwrap(), &5);
+    /// assert_eq!(seen.requests()[0].header("authorization"), Some("Bearer {{FORGE}}"));
+    ///
+    /// let error = given.run(|| stars("mosquito")).unwrap_err();
+    /// assert_eq!(error.to_string(), "GET forge.example: 404 Not Found");
+    /// ```
+    #[must_use]
+    pub fn http(mut self, answer: impl FnMut(&http::Request) -> http::Answer + 'static) -> Given {
+        self.network = Some(http::Network::new(answer));
+        self
+    }
+
     /// Calls `job` on this thread and returns what it returned.
     pub fn run<T>(self, job: impl FnOnce() -> T) -> T {
         let _back = Back(GIVEN.replace(self));
@@ -123,14 +164,20 @@ impl<T> Observed<T> {
         self.given.clone().run(|| crate::saved().expect("what was saved is of the type that is asked for"))
     }
 
+    /// Returns the requests that the job made, in their order, those that had no answer too.
+    pub fn requests(&self) -> &[http::Request] {
+        &self.given.requests
+    }
+
     /// Returns what the next attempt at the job finds: the same, with what this one saved, at the time that it is now.
     pub fn next_attempt(&self) -> Given {
         let number = self.given.clone().run(crate::attempt);
-        self.given.clone().attempt(number + 1)
+        Given { requests: Vec::new(), ..self.given.clone() }.attempt(number + 1)
     }
 }
 
-/// Lets time pass for the job under test: [`now`](crate::now) is so much later.
+/// Lets time pass for the job under test: [`now`](crate::now) is so much later. What answers requests may call it, and one
+/// that took longer than its timeout then has timed out.
 ///
 /// # Panics
 /// Where no time was [given](Given::now).
@@ -163,12 +210,27 @@ pub(crate) fn save(state: &[u8]) -> bool {
     fits
 }
 
-pub(crate) fn saved() -> Option<Vec<u8>> {
-    GIVEN.with_borrow(|given| given.saved.clone())
+pub(crate) fn saved(room: &mut [u8]) -> i32 {
+    GIVEN.with_borrow(|given| given.saved.as_ref().map_or(-1, |saved| copy(saved, room)))
+}
+
+/// Copies as much as there is room for, and returns how long all of it is.
+fn copy(bytes: &[u8], room: &mut [u8]) -> i32 {
+    let length = bytes.len().min(room.len());
+    room[..length].copy_from_slice(&bytes[..length]);
+    i32::try_from(bytes.len()).expect("what a test gives is less than 2 GiB")
 }
 
 pub(crate) fn now() -> Option<SystemTime> {
     GIVEN.with_borrow(|given| given.now)
+}
+
+/// Notes a request, and returns what answers it.
+fn network(request: &http::Request) -> Option<http::Network> {
+    GIVEN.with_borrow_mut(|given| {
+        given.requests.push(request.clone());
+        given.network.clone()
+    })
 }
 
 pub(crate) fn variable(name: &str) -> Option<String> {
