@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use midge_cli::checkout::{Missing, host_program};
+use midge_cli::checkout::{Missing, NETWORK_PROGRAM, host_program};
 use midge_cli::config;
 use midge_cli::output::{note, say, say_json};
 use midge_cli::runtime::{calling, serving};
@@ -162,6 +162,12 @@ impl Bench {
         let folder = folder.context("cannot make a temporary folder: set TMPDIR")?;
         let copy = folder.path().join("midge-host");
         std::fs::copy(&host, &copy).with_context(|| format!("cannot copy {}", host.display()))?;
+        // Beside it, where it is looked for. Who measures no requests can do without.
+        let network = host.with_file_name(NETWORK_PROGRAM);
+        if network.is_file() {
+            let copy = folder.path().join(NETWORK_PROGRAM);
+            std::fs::copy(&network, &copy).with_context(|| format!("cannot copy {}", network.display()))?;
+        }
         let path = folder.path().to_owned();
         let modules = blocking(&mut stop, move || modules::compile(&path)).await?;
         Ok(modules.map(|modules| Bench { folder, modules, host: copy }))

@@ -10,6 +10,9 @@ use crate::progress::BuildProgress;
 /// The name of the host program's file.
 const HOST: &str = "midge-host";
 
+/// The name of the file of the program that has the network, which lies beside the host program.
+pub const NETWORK_PROGRAM: &str = "midge-net";
+
 /// What builds a program from a checkout.
 type Build = fn(&Path, &Environment, OnEvent<'_>) -> std::result::Result<PathBuf, HostError>;
 
@@ -73,7 +76,7 @@ pub fn host_program(named: Option<&Path>, missing: Missing, environment: &Enviro
             build(midge_build::build_host).context("cannot build the host program")
         }
         _ => bail!(
-            "there is no host program: put `{HOST}` and `midge-net` beside {}, or name it with --host-program or MIDGE_HOST",
+            "there is no host program: put `{HOST}` and `{NETWORK_PROGRAM}` beside {}, or name it with --host-program or MIDGE_HOST",
             ours.display()
         ),
     }
