@@ -68,6 +68,8 @@ pub(crate) struct Told {
     pub(crate) message: String,
 }
 
+/// How much longer than its attempt a request may go on, so that the deadline is seen first.
+const AFTER_DEADLINE: Duration = Duration::from_secs(1);
 /// The number for what is over a bound of the attempt.
 pub(crate) const OVER_LIMIT: i32 = -11;
 
@@ -285,7 +287,8 @@ impl Requests {
             return Err(Wrong::Lacks("the network: it was started without".to_owned()));
         };
         let left = self.left();
-        let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        // The deadline of the attempt comes first: it is told as what it is, and not as a request that took too long.
+        let left_ms = u64::try_from(left.saturating_add(AFTER_DEADLINE).as_millis()).unwrap_or(u64::MAX);
         let request = Request { timeout_ms: request.timeout_ms.min(left_ms), ..request.clone() };
         let mut frames = Vec::new();
         let head = encode(&request).ok_or_else(|| too_large("its head"))?;
