@@ -57,7 +57,11 @@ pub(crate) struct Origin {
 impl Origin {
     /// Returns host and port where the port is not the scheme's own: as `host` has it.
     pub(crate) fn authority(&self) -> String {
-        if self.port == self.scheme.default_port() { self.host.to_string() } else { self.place() }
+        if self.port == self.scheme.default_port() {
+            self.host.to_string()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Returns host and port, for people.

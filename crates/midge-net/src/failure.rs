@@ -10,14 +10,14 @@ use midge_protocol::{limits, shown};
 /// Messages are cut to this: a part of what a failure of an attempt may say, and a URL may be longer.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
-/// Errors of a system that lacks descriptors, memory or ports.
-const LACKS: [rustix::io::Errno; 6] = [
+/// Errors of a system that lacks descriptors, memory, or room to watch one more. Not that of an address that cannot be used:
+/// it is also that of one that the Machine does not have, which another does not have either.
+const LACKS: [rustix::io::Errno; 5] = [
     rustix::io::Errno::MFILE,
     rustix::io::Errno::NFILE,
     rustix::io::Errno::NOMEM,
     rustix::io::Errno::NOBUFS,
-    rustix::io::Errno::ADDRNOTAVAIL,
-    rustix::io::Errno::AGAIN,
+    rustix::io::Errno::NOSPC,
 ];
 
 pub(crate) fn failed(why: Why, message: impl AsRef<str>) -> Failed {

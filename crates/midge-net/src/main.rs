@@ -13,6 +13,9 @@ const LOOKUP_THREADS_MAX: usize = 64;
 /// The stack of such a thread: the C library's resolver wants a part of it.
 const LOOKUP_STACK_BYTES: usize = 256 * 1024;
 
+/// Said where somebody starts it by hand.
+const NO_SOCKET: &str = "stdin is no socket: this program is started by midge-host";
+
 fn main() {
     // Not by returning: a name that is being looked up must not keep the program.
     std::process::exit(match run() {
@@ -28,7 +31,7 @@ fn run() -> anyhow::Result<()> {
     raise_open_files();
     let control = std::io::stdin().as_fd().try_clone_to_owned().context("there is no stdin")?;
     let control = UnixStream::from(control);
-    control.set_nonblocking(true).context("stdin is no socket: this program is started by midge-host")?;
+    control.set_nonblocking(true).context(NO_SOCKET)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
@@ -37,7 +40,7 @@ fn run() -> anyhow::Result<()> {
         .build()
         .context("cannot start")?;
     let served = runtime.block_on(async {
-        let control = tokio::net::UnixStream::from_std(control).context("stdin is no socket")?;
+        let control = tokio::net::UnixStream::from_std(control).context(NO_SOCKET)?;
         let certificates =
             std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
         serve(control, World::of_the_system(certificates)).await.context("cannot serve")

@@ -111,15 +111,17 @@ impl Modules {
             .ok_or_else(|| failed(Why::NotAllowed, format!("there is no module `{name}` in the manifest")))
     }
 
-    /// Drops connections that nobody has used for a while, as long as there are any that are kept.
+    /// Drops connections that nobody has used for a while, for as long as it is waited for. Where none is kept, nothing wakes.
     pub(crate) async fn drop_unused_links(&self) {
-        let ends = self.modules.values().filter_map(|module| module.pool.first_end()).min();
-        match ends {
-            Some(end) => tokio::time::sleep_until(end).await,
-            None => self.kept.notified().await,
-        }
-        for module in self.modules.values() {
-            module.pool.drop_unused();
+        loop {
+            let ends = self.modules.values().filter_map(|module| module.pool.first_end()).min();
+            match ends {
+                Some(end) => tokio::time::sleep_until(end).await,
+                None => self.kept.notified().await,
+            }
+            for module in self.modules.values() {
+                module.pool.drop_unused();
+            }
         }
     }
 }

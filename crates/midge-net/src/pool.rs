@@ -75,7 +75,7 @@ impl Pool {
         let now = Instant::now();
         self.lock().retain(|_, links| {
             links.retain_mut(|kept| {
-                if kept.link.requests() > 1 {
+                if kept.link.requests() > 0 {
                     kept.since = now;
                 }
                 !kept.link.has_ended() && now < kept.since + KEPT

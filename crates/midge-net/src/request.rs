@@ -26,6 +26,9 @@ use crate::stars::{StarredBody, Stars};
 /// The body of a redirect that is read to its end, so that its connection is used again.
 const REDIRECT_BODY_BYTES_MAX: u64 = 16 * 1024;
 
+/// Kept connections that are tried one after the other, where each turns out to have ended. Then a new one is made.
+const KEPT_TRIES_MAX: usize = 3;
+
 /// Why there is no answer, or not all of it.
 pub(crate) enum NoAnswer {
     /// The guest is to know.
@@ -105,6 +108,12 @@ async fn answer(
                     let message = format!("{} redirects, and {} leads further", followed, origin.place());
                     return Err(failed(Why::TooManyRedirects, message).into());
                 }
+                if carried.are_in(redirect.url.as_str()) {
+                    // It would be sent wherever that is, and into its logs.
+                    let message =
+                        format!("a redirect of {} leads to a URL with a secret in it", origin.place());
+                    return Err(failed(Why::NotAllowed, message).into());
+                }
                 followed += 1;
                 taken.forget(module).await;
                 if !redirect.with_body {
@@ -177,7 +186,10 @@ async fn send(
     body: &mut Sending,
 ) -> Result<(Response<Incoming>, Link), Failed> {
     let place = (message.origin.clone(), permit.names_the_host());
-    while let Some(mut link) = module.pool.take(&place) {
+    // The system is asked what has come, before a kept connection is used: most often its end, where it has ended.
+    tokio::task::yield_now().await;
+    for _ in 0..KEPT_TRIES_MAX {
+        let Some(mut link) = module.pool.take(&place) else { break };
         let request = message.on(&link, body.length(), body.take())?;
         match link.send(request).await {
             Ok(response) => return Ok((response, link)),

@@ -3,6 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::Arc;
 
 use midge_protocol::exchange::{self, Malformed};
@@ -47,6 +48,7 @@ pub async fn serve(mut control: UnixStream, world: World) -> Result<(), ServeErr
     };
     let modules = Arc::new(Modules::read(setup, world)?);
     let mut lines = JoinSet::new();
+    let mut tidying = pin!(modules.drop_unused_links());
     loop {
         tokio::select! {
             came = next_line(&control) => match came? {
@@ -58,7 +60,7 @@ pub async fn serve(mut control: UnixStream, world: World) -> Result<(), ServeErr
                 Came::End => return Ok(()),
             },
             Some(_) = lines.join_next(), if !lines.is_empty() => {}
-            () = modules.drop_unused_links() => {}
+            () = &mut tidying => {}
         }
     }
 }

@@ -25,6 +25,11 @@ impl Stars {
         self.values.is_empty()
     }
 
+    /// Returns whether one of the values is in a text.
+    pub(crate) fn are_in(&self, text: &str) -> bool {
+        self.hide_in_text(text.to_owned()) != text
+    }
+
     /// Puts as many stars as it has bytes in the place of each value in a text.
     pub(crate) fn hide_in_text(&self, text: String) -> String {
         if self.is_empty() {

@@ -6,6 +6,7 @@ mod hostile;
 mod lines;
 mod names;
 mod plain;
+mod program;
 mod redirects;
 mod refused;
 mod secrets;

@@ -124,12 +124,13 @@ fn no_error_holds_a_secret() {
         "/path" => redirect(302, &format!("https://api.test/{VALUE}")),
         "/user" => redirect(302, &format!("https://{VALUE}@api.test/")),
         "/scheme" => redirect(302, &format!("x:{VALUE}")),
+        "/long" => redirect(302, &format!("/{}{VALUE}", "x".repeat(1_000))),
         _ => format!("{VALUE} is no HTTP\r\n\r\n").into_bytes(),
     });
     let origin = server.origin();
     let net = given(&[&origin, "https://api.test/v1/"], &[&origin]).start();
-    for path in ["/name", "/path", "/user", "/scheme", "/other"] {
+    for path in ["/name", "/path", "/user", "/scheme", "/long", "/other"] {
         let failed = net.refuses(&Request { redirects: 3, ..bearer(&server.url(path)) });
-        assert!(!failed.message.to_lowercase().contains(VALUE), "{failed:?}");
+        assert!(!failed.message.to_lowercase().contains(&VALUE[..4]), "{failed:?}");
     }
 }

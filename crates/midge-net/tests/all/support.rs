@@ -41,7 +41,8 @@ pub struct Net {
     control: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
     lookups: Arc<Mutex<Vec<String>>>,
-    _modules: TempDir,
+    /// The folder of the manifest, while it is needed.
+    modules: Option<TempDir>,
 }
 
 impl Given {
@@ -53,7 +54,28 @@ impl Given {
         }
     }
 
-    pub fn start(self) -> Net {
+    /// Starts what serves them on a thread of this process.
+    pub fn start(mut self) -> Net {
+        let (control, theirs) = UnixStream::pair().unwrap();
+        let lookups = Arc::new(Mutex::new(Vec::new()));
+        let names = std::mem::take(&mut self.names);
+        let world = World { lookup: lookup(names, &lookups), certificates: self.certificates.clone() };
+        let thread = std::thread::spawn(move || {
+            theirs.set_nonblocking(true).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let control = tokio::net::UnixStream::from_std(theirs).unwrap();
+                serve(control, world).await.unwrap();
+            });
+            runtime.shutdown_background();
+        });
+        let mut net = self.over(control);
+        (net.thread, net.lookups) = (Some(thread), lookups);
+        net
+    }
+
+    /// Begins what is served over a socket by somebody else.
+    pub fn over(self, control: UnixStream) -> Net {
         let modules = tempfile::tempdir().unwrap();
         let of_module: BTreeMap<_, _> = self.secrets.iter().map(|(name, _, to)| (name, to)).collect();
         let sources: BTreeMap<_, _> =
@@ -75,20 +97,8 @@ impl Given {
                 .filter_map(|(name, value, _)| Some((name.parse().unwrap(), Bytes::from((*value)?))))
                 .collect(),
         };
-        let (control, theirs) = UnixStream::pair().unwrap();
-        let lookups = Arc::new(Mutex::new(Vec::new()));
-        let world = World { lookup: lookup(self.names, &lookups), certificates: self.certificates };
-        let thread = std::thread::spawn(move || {
-            theirs.set_nonblocking(true).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let control = tokio::net::UnixStream::from_std(theirs).unwrap();
-                serve(control, world).await.unwrap();
-            });
-            runtime.shutdown_background();
-        });
         (&control).write_all(&frame(Kind::Setup, &exchange::encode(&setup))).unwrap();
-        Net { control: Some(control), thread: Some(thread), lookups, _modules: modules }
+        Net { control: Some(control), thread: None, lookups: Arc::default(), modules: Some(modules) }
     }
 }
 
@@ -144,10 +154,11 @@ impl Net {
 impl Drop for Net {
     fn drop(&mut self) {
         drop(self.control.take());
-        let ended = self.thread.take().unwrap().join();
-        if !std::thread::panicking() {
+        let ended = self.thread.take().map(JoinHandle::join);
+        if let (Some(ended), false) = (ended, std::thread::panicking()) {
             ended.unwrap();
         }
+        drop(self.modules.take());
     }
 }
 
@@ -189,6 +200,12 @@ impl Line {
         self.send(Kind::Request, &exchange::encode(request));
     }
 
+    /// Asks for what has no body on a line that may have been closed.
+    pub fn try_begin(&mut self, request: &Request) {
+        let request = frame(Kind::Request, &exchange::encode(request));
+        let _ = self.stream.write_all(&[&request[..], &frame(Kind::End, b"")].concat());
+    }
+
     pub fn send(&mut self, kind: Kind, bytes: &[u8]) {
         self.stream.write_all(&frame(kind, bytes)).unwrap();
     }
@@ -219,6 +236,28 @@ impl Line {
             (Kind::Failed, bytes) => Err(exchange::decode(&bytes).unwrap()),
             other => panic!("{other:?} is no piece"),
         }
+    }
+
+    /// Returns whether something has come on it, its end included.
+    pub fn has_news(&self) -> bool {
+        let mut waits = [rustix::event::PollFd::new(&self.stream, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut waits, Some(&rustix::event::Timespec::default())).unwrap() > 0
+    }
+
+    /// Returns why there is no answer; nothing where the line has ended without a word.
+    pub fn failed_if_told(&mut self) -> Option<Failed> {
+        let mut first = [0];
+        if self.stream.read(&mut first).unwrap_or(0) == 0 {
+            return None;
+        }
+        let mut rest = vec![0; PREFIX_BYTES - 1];
+        self.stream.read_exact(&mut rest).unwrap();
+        let prefix = [&first[..], &rest].concat().try_into().unwrap();
+        let (kind, length) = Kind::of_prefix(prefix).unwrap();
+        assert_eq!(kind, Kind::Failed);
+        let mut bytes = vec![0; length];
+        self.stream.read_exact(&mut bytes).unwrap();
+        Some(exchange::decode(&bytes).unwrap())
     }
 
     fn frame(&mut self) -> (Kind, Vec<u8>) {
