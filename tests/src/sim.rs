@@ -15,6 +15,7 @@ mod deletes;
 mod faults;
 mod finale;
 mod fleet;
+mod follow_ups;
 mod host;
 mod ledger;
 mod messages;

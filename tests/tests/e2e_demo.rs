@@ -18,6 +18,7 @@ fn the_demo_ends_well_and_leaves_what_its_jobs_made() {
         "flaky",
         "plain",
         "stages",
+        "fan-out",
         "wordcount",
         "spin",
         "sleep",

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use image::{ImageFormat, Rgb, RgbImage};
+use midge_protocol::api::JobFilter;
 use midge_protocol::job::{Cause, Failure, State};
-use midge_protocol::{AttemptNumber, limits};
+use midge_protocol::{AttemptNumber, JobId, limits};
 use midge_tests::support::{Modules, Server, Signal, block_on, eventually, http, request, signal_host};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -58,6 +59,34 @@ fn stages_go_on_in_another_machine_where_the_one_that_was_killed_was() {
     assert_eq!((attempts[4], &done[4]["key"]), (2, &json!(format!("{id}/stage 5"))));
     let saved = http("GET", &format!("{}/v1/jobs/{id}/saved", server.url()), &[("Host", "127.0.0.1")], b"");
     assert!(saved.text().starts_with(r#"{"steps":{"stage 1":"#), "{}", saved.text());
+}
+
+#[test]
+fn fan_out_enqueues_each_job_once_though_its_machine_was_killed_after_it_had_named_them() {
+    let server = server();
+    let id = server.enqueue("fan-out", json!({"jobs": 7, "pause_ms": 1500}));
+    let first = eventually("it has named them", || {
+        let job = server.job(id);
+        job.machine.filter(|_| job.progress.is_some())
+    });
+    signal_host(&first, Signal::KILL);
+    let result: Value = serde_json::from_slice(&server.result(id)).unwrap();
+    let ids = |jobs: &Value| -> Vec<JobId> { serde_json::from_value(jobs.clone()).unwrap() };
+    let (mut named, last) = (ids(&result["jobs"]), ids(&json!([result["last"]]))[0]);
+    assert_eq!(&server.result(last)[..], br#"{"greeting":"Hello, everybody!"}"#);
+    let done: Vec<_> = named.iter().map(|id| server.job(*id)).collect();
+    let last_began = server.job(last).started_at;
+    assert!(done.iter().all(|job| job.state == State::Completed && job.ended_at <= last_began), "{done:?}");
+    named.push(last);
+    let children = JobFilter { parent: Some(id), ..JobFilter::default() };
+    let mut children: Vec<JobId> =
+        block_on(server.client().jobs(&children)).unwrap().jobs.iter().map(|job| job.id).collect();
+    [&mut named, &mut children].into_iter().for_each(|ids| ids.sort_unstable());
+    assert_eq!(children, named);
+    let parent = server.detail(id);
+    assert_eq!((parent.job.attempt, parent.children.unwrap().jobs), (AttemptNumber(2), 8));
+    let all = block_on(server.client().count_jobs(&JobFilter::default())).unwrap();
+    assert_eq!(all.jobs, 9, "the parent, and what its second attempt enqueued");
 }
 
 #[test]

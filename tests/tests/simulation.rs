@@ -33,6 +33,7 @@ const MUST_HAPPEN: &[&str] = &[
     "Machines that stopped",
     "attempts given twice",
     "attempts that could not begin",
+    "attempts that enqueued in vain",
     "batches cancelled",
     "batches pruned",
     "batches that ended",
@@ -60,6 +61,7 @@ const MUST_HAPPEN: &[&str] = &[
     "jobs deleted by sweeps",
     "jobs discarded",
     "jobs that expired",
+    "jobs that jobs enqueued",
     "jobs that lost Machines",
     "groups of failures",
     "jobs pruned",
@@ -196,6 +198,11 @@ fn an_end_that_is_taken_twice_is_found_to_be_counted_twice() {
 #[test]
 fn a_job_that_is_not_given_back_with_its_machine_is_found_to_be_leased_to_none() {
     is_found(Fault::LostHandBack, &[" leases"]);
+}
+
+#[test]
+fn what_an_attempt_enqueues_that_has_lost_its_job_is_found_to_be_of_none_that_completed() {
+    is_found(Fault::EnqueuesWithoutRight, &["children of jobs that have not completed"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A server in this process, on a new SQLite database, whose Machines are processes here.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ impl Lab {
             listener: listen(SocketAddr::from(([127, 0, 0, 1], 0))).await?,
             token: None,
             retention: Retention::default(),
-            backend: Backend::Local { host_program: bench.host.clone() },
+            backend: Backend::Local { host_program: bench.host.clone(), secrets: BTreeMap::new() },
         })
         .await?;
         let client = Client::new(&serving.url)?;

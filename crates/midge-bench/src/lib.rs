@@ -5,6 +5,7 @@
 mod boot;
 mod dispatch;
 mod memory;
+mod network;
 mod throughput;
 mod vm;
 
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use midge_cli::checkout::{Missing, host_program};
+use midge_cli::checkout::{Missing, NETWORK_PROGRAM, host_program};
 use midge_cli::config;
 use midge_cli::output::{note, say, say_json};
 use midge_cli::runtime::{calling, serving};
@@ -26,7 +27,7 @@ use tokio::task::spawn_blocking;
 
 use self::report::{Earlier, Report, Row};
 
-/// Measure boot latency, dispatch, throughput and memory on this computer
+/// Measure boot latency, dispatch, throughput, memory and guests' requests on this computer
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Each takes some minutes, makes its own guests, server and database in a temporary
@@ -45,7 +46,8 @@ Examples:
   midge bench dispatch --save before.json
   midge bench dispatch --compare before.json
   midge bench throughput --json > throughput.json
-  midge bench memory")]
+  midge bench memory
+  midge bench network")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -59,6 +61,7 @@ enum What {
     Dispatch(dispatch::Args),
     Throughput(throughput::Args),
     Memory(memory::Args),
+    Network(network::Args),
 }
 
 /// The flags that every measurement takes.
@@ -99,6 +102,7 @@ impl Args {
             What::Dispatch(args) => serving(async { common.show(args.run(bench).await?, earlier) }),
             What::Throughput(args) => serving(async { common.show(args.run(bench).await?, earlier) }),
             What::Memory(args) => calling(async { common.show(args.run(bench).await?, earlier) }),
+            What::Network(args) => serving(async { common.show(args.run(bench).await?, earlier) }),
         }
     }
 }
@@ -111,6 +115,7 @@ impl What {
             What::Dispatch(_) => "dispatch",
             What::Throughput(_) => "throughput",
             What::Memory(_) => "memory",
+            What::Network(_) => "network",
         }
     }
 }
@@ -157,6 +162,12 @@ impl Bench {
         let folder = folder.context("cannot make a temporary folder: set TMPDIR")?;
         let copy = folder.path().join("midge-host");
         std::fs::copy(&host, &copy).with_context(|| format!("cannot copy {}", host.display()))?;
+        // Beside it, where it is looked for. Who measures no requests can do without.
+        let network = host.with_file_name(NETWORK_PROGRAM);
+        if network.is_file() {
+            let copy = folder.path().join(NETWORK_PROGRAM);
+            std::fs::copy(&network, &copy).with_context(|| format!("cannot copy {}", network.display()))?;
+        }
         let path = folder.path().to_owned();
         let modules = blocking(&mut stop, move || modules::compile(&path)).await?;
         Ok(modules.map(|modules| Bench { folder, modules, host: copy }))

@@ -19,6 +19,9 @@ pub(super) const COUNT: &str = "count";
 /// The guest that sleeps for an hour.
 pub(super) const SLEEP: &str = "sleep";
 
+/// The guest that makes as many requests as its args say, and writes when it began and when it ended.
+pub(super) const FETCH: &str = "fetch";
+
 /// The least size of the large module, compiled, in bytes.
 const LARGE_BYTES_MIN: u64 = 2_000_000;
 /// Functions in the large module, about as many as in a program of that size.
@@ -50,6 +53,9 @@ wasm = "count.wasm"
 
 [modules.sleep]
 wasm = "sleep.wasm"
+
+[modules.fetch]
+wasm = "fetch.wasm"
 "#;
 
 /// The clock is the real-time one (0): a guest's monotonic clock begins with its context.
@@ -101,6 +107,43 @@ const SLEEP_TEXT: &str = r#"(module
     (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))
 "#;
 
+/// Its args are a text: how many requests, a space, and the head of each. The times are those of the real-time clock.
+const FETCH_TEXT: &str = r#"(module
+  (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock (param i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "midge" "http_open" (func $open (param i32 i32 i32 i64) (result i32)))
+  (import "midge" "http_send" (func $send (param i32) (result i32)))
+  (import "midge" "http_read" (func $read (param i32 i32 i32) (result i32)))
+  (import "midge" "http_close" (func $close (param i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 32) "\30\00\00\00\10\00\00\00")
+  (func (export "_start") (local $text i32) (local $digit i32) (local $left i32) (local $length i32) (local $request i32)
+    (drop (call $args (i32.const 0) (i32.const 64)))
+    (local.set $text (i32.add (i32.load (i32.const 4)) (i32.const 1)))
+    (block $counted (loop $digits
+      (local.set $digit (i32.sub (i32.load8_u (local.get $text)) (i32.const 48)))
+      (local.set $text (i32.add (local.get $text) (i32.const 1)))
+      (br_if $counted (i32.ge_u (local.get $digit) (i32.const 10)))
+      (local.set $left (i32.add (i32.mul (local.get $left) (i32.const 10)) (local.get $digit)))
+      (br $digits)))
+    (block $ended (loop $letters
+      (br_if $ended (i32.eq (i32.load8_u (i32.add (local.get $text) (local.get $length))) (i32.const 34)))
+      (local.set $length (i32.add (local.get $length) (i32.const 1)))
+      (br $letters)))
+    (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 48)))
+    (loop $next
+      (local.set $request (call $open (local.get $text) (local.get $length) (i32.const 0) (i64.const 0)))
+      (if (i32.lt_s (call $send (local.get $request)) (i32.const 0)) (then unreachable))
+      (loop $more
+        (br_if $more (i32.gt_s (call $read (local.get $request) (i32.const 65536) (i32.const 65536)) (i32.const 0))))
+      (call $close (local.get $request))
+      (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+      (br_if $next (local.get $left)))
+    (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 56)))
+    (drop (call $write (i32.const 1) (i32.const 32) (i32.const 1) (i32.const 40)))))
+"#;
+
 /// Writes the guests into a folder, compiles them, and returns the folder of the compiled ones. This blocks.
 pub(super) fn compile(folder: &Path) -> Result<PathBuf> {
     for (name, text) in [
@@ -109,6 +152,7 @@ pub(super) fn compile(folder: &Path) -> Result<PathBuf> {
         (NOOP, NOOP_TEXT.to_owned()),
         (COUNT, COUNT_TEXT.to_owned()),
         (SLEEP, SLEEP_TEXT.to_owned()),
+        (FETCH, FETCH_TEXT.to_owned()),
     ] {
         let wasm = wat::parse_str(text).with_context(|| format!("{name} is not WebAssembly text"))?;
         write(&wasm_path(folder, name), &wasm)?;
@@ -170,7 +214,7 @@ mod tests {
     fn every_guest_is_compiled_and_the_large_one_is_large() {
         let folder = tempfile::tempdir().unwrap();
         let modules = compile(folder.path()).unwrap();
-        for guest in [STAMP, STAMP_LARGE, NOOP, COUNT, SLEEP] {
+        for guest in [STAMP, STAMP_LARGE, NOOP, COUNT, SLEEP, FETCH] {
             assert!(compiled_path(&modules, guest).is_file(), "{guest}");
             assert_eq!(name(guest).as_str(), guest);
         }

@@ -57,6 +57,10 @@ pub struct Built {
     pub out: PathBuf,
     /// The manifest in that folder.
     pub manifest: Manifest,
+    /// The manifest that the folder had before; none where it had none.
+    pub before: Option<Manifest>,
+    /// What modules import and may not use, in words, with what to do.
+    pub not_allowed: Vec<String>,
     /// The modules that were compiled now. All others were as they should be.
     pub compiled: Vec<ModuleName>,
     /// The toolchain that was used; none where there were no packages to build.
@@ -119,21 +123,24 @@ pub fn build(project: &Project, options: &Options, progress: OnEvent<'_>) -> Res
     let cpu = options.cpu.unwrap_or(project.cpu);
     let output = OutFolder::lock(out, progress)?;
     let sources = Sources::get(project, options, progress)?;
-    let old = output.manifest().filter(|old| {
+    let before = output.manifest();
+    let old = before.as_ref().filter(|old| {
         old.wasmtime == WASMTIME_VERSION && old.config_hash == config_hash() && old.cpu == cpu.as_str()
     });
 
     let mut manifest = empty_manifest(project, cpu);
     let mut files = BTreeMap::new();
+    let mut not_allowed = Vec::new();
     let mut compiler: Option<Compiler> = None;
     for (name, module) in &project.modules {
         let (file, wasm) = &sources.files[name];
         let source_sha256 = output::sha256(wasm);
         let wrong = |problem| BuildError::Wasm { module: name.clone(), file: file.clone(), problem };
-        let old = old.as_ref().and_then(|old| old.modules.get(name));
+        let old = old.and_then(|old| old.modules.get(name));
         let old = old.filter(|old| old.source_sha256 == source_sha256 && output.is_whole(name, old));
         // Checked although it was compiled before: its memory limit may be another one.
-        sources.checks.check(wasm, module.limits.memory_bytes).map_err(wrong)?;
+        let imports = sources.checks.check(wasm, module.limits.memory_bytes).map_err(wrong)?;
+        let useless = lacking(name, module, &imports);
         let entry = match old {
             Some(old) => {
                 progress(Event::Unchanged(name));
@@ -154,16 +161,41 @@ pub fn build(project: &Project, options: &Options, progress: OnEvent<'_>) -> Res
             }
         };
         manifest.modules.insert(name.clone(), entry);
+        not_allowed.extend(useless);
     }
     install(&output, &files, &manifest)?;
     Ok(Built {
         out: out.clone(),
+        before,
         manifest,
+        not_allowed,
         compiled: files.into_keys().collect(),
         toolchain: sources.toolchain,
         warnings: sources.warnings,
         read: sources.read,
     })
+}
+
+/// Says what a module imports of midge's own functions and may not use.
+fn lacking(
+    name: &ModuleName,
+    module: &ProjectModule,
+    imports: &BTreeSet<String>,
+) -> impl Iterator<Item = String> {
+    let lacks = |import: &str, may: bool| imports.contains(import) && !may;
+    let requests = lacks("http_open", !module.http.is_empty() || !module.secrets.is_empty()).then(|| {
+        format!(
+            "module `{name}` makes requests, and may make none: name their destinations in [modules.{name}], such as \
+             http = [\"https://api.example.com\"]"
+        )
+    });
+    let jobs = lacks("enqueue", !module.enqueues.is_empty()).then(|| {
+        format!(
+            "module `{name}` enqueues jobs, and may enqueue none: name their modules in [modules.{name}], such as \
+             enqueues = [\"{name}\"]"
+        )
+    });
+    requests.into_iter().chain(jobs)
 }
 
 fn start_compiler(cpu: Cpu) -> Result<Compiler, BuildError> {
@@ -269,6 +301,7 @@ fn empty_manifest(project: &Project, cpu: Cpu) -> Manifest {
         queues: project.queues.clone(),
         schedules: project.schedules.clone(),
         env: project.env.clone(),
+        secrets: project.secrets.clone(),
     }
 }
 
@@ -285,6 +318,9 @@ fn file_entry(name: &ModuleName, cwasm: &[u8], source_sha256: String) -> ModuleE
         retry: Default::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        enqueues: Default::default(),
+        http: Vec::new(),
+        secrets: BTreeMap::new(),
     }
 }
 
@@ -296,6 +332,9 @@ fn entry(module: &ProjectModule, file: ModuleEntry) -> ModuleEntry {
         retry: module.retry.clone(),
         env: module.env.clone(),
         dirs: module.dirs.clone(),
+        enqueues: module.enqueues.clone(),
+        http: module.http.clone(),
+        secrets: module.secrets.clone(),
         ..file
     }
 }

@@ -1,6 +1,6 @@
 //! Looks into a `.wasm` file before it is compiled: is it a WASI command, and can every import be satisfied?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use midge_engine::Import;
 use midge_protocol::{nearest, shown};
@@ -13,6 +13,7 @@ use crate::toolchain::GUEST_TARGET;
 const INVALID_BYTES_MAX: usize = 500;
 /// What is named at most of many missing imports.
 const MISSING_SHOWN_MAX: usize = 8;
+const MIDGE: &str = "midge";
 const WASI: &str = "wasi_snapshot_preview1";
 const PAGE_BYTES: u64 = 64 * 1024;
 
@@ -93,8 +94,8 @@ impl Checks {
         Checks { offered: offered.into_iter().map(|i| ((i.module, i.name), i.ty)).collect() }
     }
 
-    /// Checks a file's bytes.
-    pub(crate) fn check(&self, wasm: &[u8], memory_limit: u64) -> Result<(), WasmError> {
+    /// Checks a file's bytes, and returns the names of midge's own functions that it imports.
+    pub(crate) fn check(&self, wasm: &[u8], memory_limit: u64) -> Result<BTreeSet<String>, WasmError> {
         what_it_is(wasm)?;
         let invalid = |error: wasmparser::BinaryReaderError| {
             let mut message = error.to_string();
@@ -111,7 +112,8 @@ impl Checks {
         if begins > memory_limit {
             return Err(WasmError::MemoryOverLimit { begins, limit: memory_limit });
         }
-        Ok(())
+        let imports = types.core_imports().into_iter().flatten();
+        Ok(imports.filter(|(module, ..)| *module == MIDGE).map(|(_, name, _)| name.to_owned()).collect())
     }
 
     fn imports(&self, types: TypesRef<'_>) -> Result<(), WasmError> {

@@ -29,7 +29,7 @@ pub use check::{MissingImport, WasmError};
 pub use compile::compile;
 pub use debian::{DebianError, find_kernel};
 pub use environment::Environment;
-pub use host::{HostError, build_host};
+pub use host::{HostError, build_host, build_net};
 pub use output::{Difference, OutputError, VerifyError, verify};
 pub use progress::{Event, OnEvent};
 pub use project::{ConfigError, ModuleSource, PROJECT_FILE, Project, ProjectModule};

@@ -2,21 +2,23 @@
 //!
 //! Invariant: a `Project` that exists is right: every key was known, every value in its range.
 
+mod enqueues;
 mod modules;
 mod queues;
+mod reach;
 mod schedules;
 mod section;
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use midge_engine::Cpu;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::{Folder, QueuePolicy, ScheduleEntry, ServerPolicy};
-use midge_protocol::{ModuleName, QueueName, ScheduleName};
+use midge_protocol::manifest::{Destination, Folder, QueuePolicy, ScheduleEntry, SecretSource, ServerPolicy};
+use midge_protocol::{ModuleName, QueueName, ScheduleName, SecretName};
 use toml::de::DeTable;
 
 use self::section::{Section, Source};
@@ -43,6 +45,8 @@ pub struct Project {
     pub rustc: Option<PathBuf>,
     /// The env that every Machine is given.
     pub env: BTreeMap<String, String>,
+    /// Where Machines find the secrets that are put into requests of guests.
+    pub secrets: BTreeMap<SecretName, SecretSource>,
     /// What holds for all queues together.
     pub server: ServerPolicy,
     /// The queues that are declared, with their policies.
@@ -68,6 +72,12 @@ pub struct ProjectModule {
     pub env: Vec<String>,
     /// Folders of the Machine that the guest sees, by the path under which it sees them.
     pub dirs: BTreeMap<String, Folder>,
+    /// The modules of the jobs that its guests may enqueue.
+    pub enqueues: BTreeSet<ModuleName>,
+    /// Where its guests' requests may go.
+    pub http: Vec<Destination>,
+    /// The secrets that are put into its guests' requests, each with the destinations to which it may go.
+    pub secrets: BTreeMap<SecretName, Vec<Destination>>,
 }
 
 /// What a module is made from.
@@ -144,7 +154,7 @@ impl Project {
             source.wrong(at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
         })?;
         let top = Section::top(&source, document.get_ref());
-        top.only(&["build", "env", "server", "queues", "modules", "schedules"])?;
+        top.only(&["build", "env", "server", "queues", "modules", "schedules", "secrets"])?;
 
         let folder = match file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -158,9 +168,10 @@ impl Project {
         let rustc = build.text("rustc")?.map(|rustc| folder.join(rustc));
 
         let env = modules::machine_env(&top.section("env")?)?;
+        let secrets = reach::secrets(&top.section("secrets")?, &env)?;
         let server = queues::server(&top.section("server")?)?;
         let queues = queues::read(&top.section("queues")?)?;
-        let modules = modules::read(&top.section("modules")?, &folder, &queues)?;
+        let modules = modules::read(&top.section("modules")?, &folder, &queues, &secrets)?;
         if modules.is_empty() {
             return Err(source.wrong(0, "it names no module: add a section like [modules.hello]".to_owned()));
         }
@@ -173,6 +184,7 @@ impl Project {
             cpu,
             rustc,
             env,
+            secrets,
             server,
             queues,
             schedules,

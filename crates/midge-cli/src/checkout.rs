@@ -3,12 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use midge_build::Environment;
+use midge_build::{Environment, HostError, OnEvent};
 
 use crate::progress::BuildProgress;
 
 /// The name of the host program's file.
 const HOST: &str = "midge-host";
+
+/// The name of the file of the program that has the network, which lies beside the host program.
+pub const NETWORK_PROGRAM: &str = "midge-net";
+
+/// What builds a program from a checkout.
+type Build = fn(&Path, &Environment, OnEvent<'_>) -> std::result::Result<PathBuf, HostError>;
 
 /// A checkout of midge's repository.
 #[derive(Debug, Clone)]
@@ -44,8 +50,9 @@ pub enum Missing {
     Fail,
 }
 
-/// Returns the host program: the one that is named; one beside this command; or one built from the checkout.
-/// This blocks.
+/// Returns the host program: the one that is named; one beside this command; or one built from the checkout, with the
+/// program that has the network beside it. Where no such program is beside another one, its guests' requests fail, and
+/// nothing else does. This blocks.
 pub fn host_program(named: Option<&Path>, missing: Missing, environment: &Environment) -> Result<PathBuf> {
     if let Some(named) = named {
         if !named.is_file() {
@@ -64,12 +71,12 @@ pub fn host_program(named: Option<&Path>, missing: Missing, environment: &Enviro
     match checkout {
         Some(checkout) if missing == Missing::Build => {
             let progress = BuildProgress::default();
-            let built =
-                midge_build::build_host(&checkout.folder, environment, &|event| progress.event(event));
-            built.context("cannot build the host program")
+            let build = |build: Build| build(&checkout.folder, environment, &|event| progress.event(event));
+            build(midge_build::build_net).context("cannot build the program that has the network")?;
+            build(midge_build::build_host).context("cannot build the host program")
         }
         _ => bail!(
-            "there is no host program: put `{HOST}` beside {}, or name it with --host-program or MIDGE_HOST",
+            "there is no host program: put `{HOST}` and `{NETWORK_PROGRAM}` beside {}, or name it with --host-program or MIDGE_HOST",
             ours.display()
         ),
     }

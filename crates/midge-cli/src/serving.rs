@@ -1,5 +1,6 @@
 //! A server in this process: the HTTP listener, the Machines API it uses, and an orderly end.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,12 +31,13 @@ const HTTP_GRACE: Duration = Duration::from_secs(2);
 const LOCAL_APP: &str = "midge";
 
 /// Where Machines come from.
-#[derive(Debug)]
 pub enum Backend {
     /// From a flylet in this process.
     Local {
         /// The program of its Machines.
         host_program: PathBuf,
+        /// Variables that each Machine has, as one at Fly has its app's secrets. No server sees them.
+        secrets: BTreeMap<String, String>,
     },
     /// From Fly, or from whatever speaks as Fly does.
     Fly {
@@ -82,8 +84,9 @@ impl Serving {
         let url = local_url(address);
         let (api, fork, flylet) = match start.backend {
             Backend::Fly { api, fork } => (api, fork, None),
-            Backend::Local { host_program } => {
-                let flylet = Flylet::start(FlyletSettings::new(LOCAL_APP)).await?;
+            Backend::Local { host_program, secrets } => {
+                let settings = FlyletSettings { image_env: secrets, ..FlyletSettings::new(LOCAL_APP) };
+                let flylet = Flylet::start(settings).await?;
                 let fork = Fork {
                     image: "local".to_owned(),
                     region: None,

@@ -105,12 +105,15 @@ impl Batch {
         }
     }
 
-    /// Checks that a new job may be added.
+    /// Checks that a new job may be added. `parent` is the job whose attempt enqueues it: one of the batch has not ended before,
+    /// so that neither had the batch, and may add to it also where nobody else may.
     ///
     /// # Errors
     /// [`BatchRefused::Closed`], and [`BatchRefused::Circle`] where the job waits for what waits for the batch.
-    pub fn takes(&self, job: &Job) -> Result<(), BatchRefused> {
-        if self.closed_at.is_some() {
+    pub fn takes(&self, job: &Job, parent: Option<&Job>) -> Result<(), BatchRefused> {
+        let of_it = parent.is_some_and(|parent| parent.links.batch == Some(self.id));
+        let is_open = self.closed_at.is_none() || of_it && self.ended_at.is_none() && self.cancel.is_none();
+        if !is_open {
             return Err(BatchRefused::Closed(self.id, self.state()));
         }
         let waits = job.phase() == Phase::Pending && job.links.behind >= self.number;

@@ -58,6 +58,8 @@ pub struct JobSearch {
     pub module: Option<ModuleName>,
     /// Only jobs of this batch.
     pub batch: Option<BatchId>,
+    /// Only jobs that an attempt at this job enqueued.
+    pub parent: Option<JobId>,
     /// Only jobs with this key.
     pub key: Option<JobKey>,
     /// Only jobs that have this tag.
@@ -111,6 +113,7 @@ impl JobSearch {
             queue: filter.queue,
             module: filter.module,
             batch: filter.batch,
+            parent: filter.parent,
             key: filter.key,
             tag: filter.tag,
             cause: filter.cause,
@@ -130,6 +133,7 @@ impl JobSearch {
         self.state.matches(job)
             && self.has_names(&job.queue, &job.module)
             && self.batch.is_none_or(|batch| job.links.batch == Some(batch))
+            && self.parent.is_none_or(|parent| job.links.parent == Some(parent))
             && self.key.as_ref().is_none_or(|key| job.key.as_ref() == Some(key))
             && self.tag.as_ref().is_none_or(|tag| job.labels.tags.contains(tag))
             && self
@@ -154,8 +158,9 @@ impl JobSearch {
 
     /// Returns whether a job whose row cannot be read fits: of it, little is known, and what asks for more does not find it.
     pub fn matches_unreadable(&self, job: &UnreadableJob) -> bool {
-        let JobSearch { batch, key, tag, cause, failure, failed, text, args, .. } = self;
+        let JobSearch { batch, parent, key, tag, cause, failure, failed, text, args, .. } = self;
         let asks_for_more = batch.is_some()
+            || parent.is_some()
             || key.is_some()
             || tag.is_some()
             || cause.is_some()
@@ -183,7 +188,7 @@ impl JobSearch {
         JobSearch { by_failure, before: None, ..self.clone() }
     }
 
-    /// Returns the part of the search by which a store finds jobs: those of one tag, batch or key, or that failed in one way,
+    /// Returns the part of the search by which a store finds jobs: those of one tag, batch, parent or key, or that failed in one way,
     /// in a stretch of time. It passes by all others, and looks at these.
     pub fn narrowest(&self) -> JobSearch {
         let JobSearch { made, failed, by_failure, before, .. } = self.clone();
@@ -202,6 +207,7 @@ impl JobSearch {
             }
             JobSearch { tag: Some(tag), .. } => JobSearch { tag: Some(tag.clone()), ..by_id },
             JobSearch { batch: Some(batch), .. } => JobSearch { batch: Some(*batch), ..by_id },
+            JobSearch { parent: Some(parent), .. } => JobSearch { parent: Some(*parent), ..by_id },
             JobSearch { key: Some(key), .. } => JobSearch { key: Some(key.clone()), ..by_id },
             _ => by_id,
         }
@@ -296,6 +302,7 @@ pub(crate) mod tests {
         let mut job = Job::new(NewJob { id, ..new_job(1, NOW) }, NOW);
         job.key = JobKey::new("acme").ok();
         job.labels.tags = vec![Tag::new("blue").unwrap()];
+        job.links.parent = Some(self::id(7));
         job.fails(Some(Failure::new(Cause::Exit, message)), at);
         job
     }
@@ -321,6 +328,7 @@ pub(crate) mod tests {
             all(|_| {}),
             all(|filter| filter.key = JobKey::new("acme").ok()),
             all(|filter| filter.tag = Tag::new("blue").ok()),
+            all(|filter| filter.parent = Some(id(7))),
             all(|filter| filter.cause = Some(Cause::Exit)),
             JobFilter { failure: fingerprint, ..JobFilter::default() },
             all(|filter| filter.since = Some(Timestamp::from_millis(500))),
@@ -337,6 +345,7 @@ pub(crate) mod tests {
         let no = [
             all(|filter| filter.key = JobKey::new("acm").ok()),
             all(|filter| filter.tag = Tag::new("blu").ok()),
+            all(|filter| filter.parent = Some(id(500))),
             all(|filter| filter.cause = Some(Cause::Trap)),
             all(|filter| filter.failure = Some(Fingerprint(1))),
             all(|filter| filter.since = Some(Timestamp::from_millis(501))),

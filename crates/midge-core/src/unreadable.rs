@@ -45,6 +45,7 @@ impl UnreadableJob {
             labels: Labels::default(),
             after_failed: AfterFailed::default(),
             batch: None,
+            parent: None,
             callback_of: None,
             schedule: None,
             state: self.state_at(now),

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use midge_protocol::QueueName;
-use midge_protocol::exchange::{AttemptRef, Outcome};
+use midge_protocol::exchange::{AttemptRef, FollowUp, Outcome};
 use midge_protocol::job::{AttemptLimits, Cause};
 use tokio::sync::Notify;
 use wasmtime::{Store, UpdateDeadline};
@@ -16,7 +16,10 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::ending;
 use crate::guest::Guest;
+use crate::http::Requests;
+use crate::imports::FollowUps;
 use crate::lacks;
+use crate::lines::Lines;
 use crate::load::Loaded;
 use crate::shared::Shared;
 use crate::start::{self, StartPhase};
@@ -45,6 +48,8 @@ pub struct Attempt {
     pub env: Vec<(String, String)>,
     /// The folders that the guest sees. It sees no others.
     pub dirs: Vec<Dir>,
+    /// The way to the network. Where there is none, its guest's requests fail for want of one.
+    pub lines: Option<Arc<Lines>>,
     /// How long the attempt may run, and how much memory its guest may have.
     pub limits: AttemptLimits,
     /// Notified whenever an attempt at a [`crate::Place`] has more log or progress. Many attempts may share one.
@@ -64,17 +69,20 @@ pub struct Dir {
 }
 
 impl Attempt {
-    /// Runs the guest to its end.
-    pub(crate) async fn run(self, shared: &Arc<Shared>) -> Outcome {
+    /// Runs the guest to its end. Returns how it ended, and which jobs it enqueues.
+    pub(crate) async fn run(self, shared: &Arc<Shared>) -> (Outcome, Vec<FollowUp>) {
         let result = Arc::new(ResultSink::default());
         let wasi = match self.wasi(shared, &result) {
             Ok(wasi) => wasi,
-            Err(outcome) => return outcome,
+            Err(outcome) => return (outcome, Vec::new()),
         };
         let limits = self.limits;
         let pre = &self.module.pre;
-        let mut guest = Guest::new(wasi, Arc::clone(shared), limits.memory_bytes);
+        let deadline = Instant::now().checked_add(Duration::from_millis(limits.time_ms));
+        let requests = Requests::new(self.lines, self.module.name.clone(), Arc::clone(shared), deadline);
+        let mut guest = Guest::new(wasi, Arc::clone(shared), requests, limits.memory_bytes);
         guest.saved = self.saved;
+        guest.follow_ups = FollowUps::of(&self.module);
         let mut store = Store::new(pre.module().engine(), guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(|store| {
@@ -96,7 +104,11 @@ impl Attempt {
                 main.call_async(&mut store, ()).await
             } => Some(ended),
         };
-        ending::outcome(ended, shared.stop(), limits, store.data_mut(), &result)
+        let guest = store.data_mut();
+        let outcome = ending::outcome(ended, shared.stop(), limits, guest, &result);
+        // Whatever did not complete enqueues nothing, whoever tries it again.
+        let completed = matches!(outcome, Outcome::Completed { .. });
+        (outcome, if completed { guest.follow_ups.take() } else { Vec::new() })
     }
 
     fn wasi(&self, shared: &Arc<Shared>, result: &Arc<ResultSink>) -> Result<WasiP1Ctx, Outcome> {

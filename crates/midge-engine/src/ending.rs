@@ -2,7 +2,10 @@
 
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptLimits, Cause, Failure};
-use midge_protocol::limits::{MESSAGE_BYTES_MAX, OPEN_FILES_MAX, TABLE_ELEMENTS_MAX};
+use midge_protocol::limits::{
+    MESSAGE_BYTES_MAX, OPEN_FILES_MAX, OPEN_REQUESTS_MAX, RECEIVED_BYTES_MAX, REQUESTS_MAX, SENT_BYTES_MAX,
+    TABLE_ELEMENTS_MAX,
+};
 use midge_protocol::shown;
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -122,6 +125,22 @@ fn over_limit(denied: DeniedGrowth, memory_limit_bytes: u64) -> Failure {
         DeniedGrowth::Files => Failure::new(
             Cause::OverFiles,
             format!("wanted more than {OPEN_FILES_MAX} files and folders open at once, which is the limit"),
+        ),
+        DeniedGrowth::OpenRequests => Failure::new(
+            Cause::OverOpenRequests,
+            format!("wanted more than {OPEN_REQUESTS_MAX} requests open at once, which is the limit"),
+        ),
+        DeniedGrowth::Requests => Failure::new(
+            Cause::OverRequests,
+            format!("wanted to make more than {REQUESTS_MAX} requests, which is the limit"),
+        ),
+        DeniedGrowth::Sent => Failure::new(
+            Cause::OverSent,
+            format!("wanted to send more than {} MiB, which is the limit", SENT_BYTES_MAX >> 20),
+        ),
+        DeniedGrowth::Received => Failure::new(
+            Cause::OverReceived,
+            format!("wanted to receive more than {} MiB, which is the limit", RECEIVED_BYTES_MAX >> 20),
         ),
         DeniedGrowth::Table(elements) => Failure::new(
             Cause::OverTable,

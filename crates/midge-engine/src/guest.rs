@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use midge_protocol::ModuleName;
 use midge_protocol::limits::TABLE_ELEMENTS_MAX;
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use crate::imports::Files;
+use crate::http::Requests;
+use crate::imports::{Files, FollowUps};
 use crate::lacks;
 use crate::shared::Shared;
 
@@ -16,6 +18,8 @@ use crate::shared::Shared;
 pub(crate) struct Guest {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) shared: Arc<Shared>,
+    /// Its requests.
+    pub(crate) requests: Requests,
     /// What of files is midge's own.
     pub(crate) files: Files,
     memory_limit_bytes: u64,
@@ -30,6 +34,8 @@ pub(crate) struct Guest {
     pub(crate) snooze_ms: Option<u64>,
     /// What this attempt saved last, or one before it.
     pub(crate) saved: Option<Bytes>,
+    /// The jobs that are enqueued if it completes.
+    pub(crate) follow_ups: FollowUps,
 }
 
 /// A growth past a limit.
@@ -41,13 +47,27 @@ pub(crate) enum DeniedGrowth {
     Table(u64),
     /// Of the files and folders that are open at once.
     Files,
+    /// Of the requests that are open at once.
+    OpenRequests,
+    /// Of the requests of the attempt.
+    Requests,
+    /// Of the bytes that its requests send.
+    Sent,
+    /// Of the bytes that its requests receive.
+    Received,
 }
 
 impl Guest {
-    pub(crate) fn new(wasi: WasiP1Ctx, shared: Arc<Shared>, memory_limit_bytes: u64) -> Guest {
+    pub(crate) fn new(
+        wasi: WasiP1Ctx,
+        shared: Arc<Shared>,
+        requests: Requests,
+        memory_limit_bytes: u64,
+    ) -> Guest {
         Guest {
             wasi,
             shared,
+            requests,
             files: Files::default(),
             memory_limit_bytes,
             table_elements: 0,
@@ -57,12 +77,16 @@ impl Guest {
             retry_after_ms: None,
             snooze_ms: None,
             saved: None,
+            follow_ups: FollowUps::default(),
         }
     }
 
     /// Makes the state of no guest, for a store in which only types are looked at.
     pub(crate) fn detached() -> Guest {
-        Guest::new(WasiCtxBuilder::new().build_p1(), Arc::new(Shared::new(Arc::default())), 0)
+        let shared = Arc::new(Shared::new(Arc::default()));
+        let nobody = ModuleName::new("none").expect("it is a plain name");
+        let requests = Requests::new(None, nobody, Arc::clone(&shared), None);
+        Guest::new(WasiCtxBuilder::new().build_p1(), shared, requests, 0)
     }
 }
 

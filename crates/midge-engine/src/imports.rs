@@ -1,6 +1,8 @@
 //! What a guest can import: WASI preview 1, and the module `midge`. `docs/abi.md` tells it to people.
 
+mod enqueue;
 mod files;
+mod http;
 mod wasi;
 
 use std::sync::Arc;
@@ -18,11 +20,13 @@ use crate::over::Over;
 
 use files::errno;
 
+pub(crate) use enqueue::FollowUps;
 pub(crate) use files::Files;
 
 /// The name under which midge's own imports are declared.
 const MIDGE: &str = "midge";
-const MIDGE_NAMES: &[&str] = &["progress", "error", "retry_after", "snooze", "save", "saved"];
+const MIDGE_NAMES: &[&str] =
+    &["progress", "error", "retry_after", "snooze", "save", "saved", "enqueue", "enqueue_error"];
 /// Functions of WASI that are midge's own.
 const WASI_NAMES: &[&str] = &["random_get", "proc_exit"];
 /// Randomness is made in pieces of this size, so that a stop is seen between them.
@@ -87,10 +91,16 @@ pub(crate) enum NotLinked {
 pub(crate) fn whole_linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     let wasi = wasi::NAMES.iter().chain(WASI_NAMES).map(|name| (wasi::MODULE, *name));
-    for (module, name) in wasi.chain(MIDGE_NAMES.iter().map(|name| (MIDGE, *name))) {
+    let midge = midge_names().map(|name| (MIDGE, name));
+    for (module, name) in wasi.chain(midge) {
         define(&mut linker, module, name)?;
     }
     Ok(linker)
+}
+
+/// Returns the names of all functions that are midge's own.
+fn midge_names() -> impl Iterator<Item = &'static str> {
+    MIDGE_NAMES.iter().chain(http::NAMES).copied()
 }
 
 /// Makes a function, if there is one of that name.
@@ -117,7 +127,10 @@ fn define(linker: &mut Linker<Guest>, module: &str, name: &str) -> wasmtime::Res
         (MIDGE, "save") => linker.func_wrap_async(module, name, |caller, (ptr, len): (i32, i32)| {
             Box::new(save(caller, ptr, len))
         })?,
+        (MIDGE, name) if http::NAMES.contains(&name) => return http::define(linker, name),
         (MIDGE, "saved") => linker.func_wrap(module, name, saved)?,
+        (MIDGE, "enqueue") => linker.func_wrap(module, name, enqueue::enqueue)?,
+        (MIDGE, "enqueue_error") => linker.func_wrap(module, name, enqueue::enqueue_error)?,
         _ => return Ok(()),
     };
     Ok(())
@@ -182,13 +195,18 @@ async fn save(mut caller: Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Re
 /// Copies as much as there is room for, and returns the length of all; -1 where nothing was saved.
 fn saved(mut caller: Caller<'_, Guest>, ptr: i32, room: i32) -> wasmtime::Result<i32> {
     let (memory, guest) = memory(&mut caller)?;
-    let Some(state) = &guest.saved else { return Ok(-1) };
-    let to = slice(ptr, room)
-        .and_then(|range| memory.get_mut(range))
-        .ok_or_else(|| wasmtime::Error::msg("the room for a state reaches beyond the guest's memory"))?;
-    let copied = state.len().min(to.len());
-    to[..copied].copy_from_slice(&state[..copied]);
-    Ok(i32::try_from(state.len()).expect("a state has its bound"))
+    copy(guest.saved.as_deref(), "a state", memory, ptr, room)
+}
+
+/// Copies as much as there is room for, and returns the length of all; -1 where there is nothing.
+fn copy(from: Option<&[u8]>, what: &str, memory: &mut [u8], ptr: i32, room: i32) -> wasmtime::Result<i32> {
+    let Some(from) = from else { return Ok(-1) };
+    let to = slice(ptr, room).and_then(|range| memory.get_mut(range)).ok_or_else(|| {
+        wasmtime::Error::msg(format!("the room for {what} reaches beyond the guest's memory"))
+    })?;
+    let copied = from.len().min(to.len());
+    to[..copied].copy_from_slice(&from[..copied]);
+    Ok(i32::try_from(from.len()).expect("what is copied has its bound"))
 }
 
 /// Reads a message of the guest, cut to its bound and made valid UTF-8.

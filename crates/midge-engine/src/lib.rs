@@ -7,12 +7,15 @@ mod config;
 mod load;
 
 mod lacks;
+mod lines;
 mod log;
 mod over;
 mod stop;
 
 mod shared;
 mod stream;
+
+mod http;
 
 mod guest;
 mod imports;
@@ -25,6 +28,7 @@ pub mod start;
 pub use attempt::{Attempt, Dir};
 pub use config::{ABI_VERSION, Cpu, TARGET, WASMTIME_VERSION, config, config_hash};
 pub use imports::{Import, Unfit, imports};
+pub use lines::Lines;
 pub use load::{LoadError, Loaded, Modules};
 pub use place::{Here, Place, RunningAttempt};
 pub use shared::Control;

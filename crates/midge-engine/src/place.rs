@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use midge_protocol::exchange::{AttemptRef, Finished, Outcome};
+use midge_protocol::exchange::{AttemptRef, Finished, FollowUp, Outcome};
 use midge_protocol::job::{Cause, Usage};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::{Builder, Runtime};
@@ -166,15 +166,15 @@ impl Work {
         let run = async {
             tokio::select! {
                 biased;
-                outcome = attempt.run(&shared) => outcome,
+                ended = attempt.run(&shared) => ended,
                 () = beside => unreachable!("it never returns"),
             }
         };
         // A panic in a host call is this attempt's end, not the neighbours'. What it leaves behind is dropped.
         let run = AssertUnwindSafe(|| runtime.block_on(run));
-        let outcome = std::panic::catch_unwind(run).unwrap_or_else(panicked);
+        let (outcome, jobs) = std::panic::catch_unwind(run).unwrap_or_else(panicked);
         let usage = usage(begun, thread_cpu().saturating_sub(cpu_before), &shared);
-        Finished { attempt: id, outcome, usage }
+        Finished { attempt: id, outcome, usage, jobs }
     }
 }
 
@@ -213,7 +213,7 @@ impl RunningAttempt {
     /// Makes the report of an attempt whose thread gives none. The CPU time that it used is not known, and 0.
     fn finished(&self, outcome: Outcome) -> Finished {
         let usage = usage(self.begun, Duration::ZERO, &self.control.shared);
-        Finished { attempt: self.id, outcome, usage }
+        Finished::new(self.id, outcome, usage)
     }
 }
 
@@ -232,10 +232,11 @@ fn work(
     }
 }
 
-fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
+fn panicked(panic: Box<dyn Any + Send>) -> (Outcome, Vec<FollowUp>) {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    ending::failed(Cause::Trap, format!("a call into the host panicked, which is a bug in midge: {text}"))
+    let message = format!("a call into the host panicked, which is a bug in midge: {text}");
+    (ending::failed(Cause::Trap, message), Vec::new())
 }
 
 fn usage(begun: Instant, cpu: Duration, shared: &Shared) -> Usage {
@@ -272,6 +273,7 @@ mod tests {
             guest_args: Vec::new(),
             env: Vec::new(),
             dirs: Vec::new(),
+            lines: None,
             limits: Default::default(),
             changed: Arc::default(),
         }

@@ -8,6 +8,7 @@ use midge_protocol::job::Progress;
 use tokio::sync::Notify;
 use wasmtime::Engine;
 
+use crate::lines::{Hangup, Line};
 use crate::log::Log;
 use crate::over::Over;
 use crate::stop::Stop;
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     saving: Mutex<Option<Bytes>>,
     /// Wakes the guest that saves.
     saved: Notify,
+    /// The lines on which its requests are under way.
+    lines: Mutex<Vec<Hangup>>,
     memory_peak_bytes: AtomicU64,
 }
 
@@ -107,6 +110,7 @@ impl Shared {
             progress: Mutex::default(),
             saving: Mutex::default(),
             saved: Notify::new(),
+            lines: Mutex::default(),
             memory_peak_bytes: AtomicU64::new(0),
         }
     }
@@ -116,10 +120,12 @@ impl Shared {
         // Even if there was a reason: an interrupt gives one and wakes nobody.
         self.place_wakes.notify_one();
         self.control_wakes.notify_one();
+        // A guest that waits for an answer hears that there is none.
+        lock(&self.lines).iter().for_each(Hangup::hang_up);
     }
 
     /// Sets the reason, if it is the first.
-    fn set_stop(&self, stop: Stop) {
+    pub(crate) fn set_stop(&self, stop: Stop) {
         let code = match stop {
             Stop::OverTime => 1,
             Stop::Cancelled => 2,
@@ -173,6 +179,16 @@ impl Shared {
             changed.notify_one();
             self.saved.notified().await;
         }
+    }
+
+    /// Takes note of a line on which a request of the guest begins.
+    pub(crate) fn add_line(&self, line: Hangup) {
+        lock(&self.lines).push(line);
+    }
+
+    /// Takes note that nothing is under way any more on a line.
+    pub(crate) fn remove_line(&self, line: &Line) {
+        lock(&self.lines).retain(|hangup| !hangup.is_of(line));
     }
 
     pub(crate) fn memory_is(&self, bytes: u64) {

@@ -13,12 +13,14 @@ use tokio::task::JoinSet;
 use crate::link::{Link, LinkError};
 use crate::places::{NotBegun, Places};
 use crate::process;
-use crate::settings::WorkSettings;
+use crate::settings::{SECRET, WorkSettings};
 use crate::signals::{Leash, Signals};
 
 /// Works for a server until there is no more to do. Returns the exit code.
 pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     process::raise_open_files(settings.places);
+    // It has been read: nobody else who may look at this process is to.
+    drop(process::take_variable(SECRET));
     let mut signals = Signals::listen()?;
     let mut leash = Leash::open(settings.leash_fd)?;
     let link = Link::new(settings.server, &settings.machine, &settings.secret).context("MIDGE_SECRET")?;
@@ -34,11 +36,17 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     };
     let changed = host.places.changed();
     let mut stopping = false;
+    let mut prepared = false;
     loop {
         let wake_at = match host.act() {
             Ok(wake_at) => wake_at,
             Err(code) => return Ok(code),
         };
+        if !std::mem::replace(&mut prepared, true) {
+            // While the first exchange is on its way.
+            tokio::task::yield_now().await;
+            host.places.prepare().iter().for_each(|what| log(&format!("this Machine lacks {what}")));
+        }
         tokio::select! {
             Some(exchanged) = host.exchanges.join_next() => {
                 let (seq, answer) = exchanged.context("an exchange panicked")?;
@@ -197,7 +205,7 @@ impl Host {
                     Err(NotBegun::NotLoadable(why)) => {
                         log(&format!("job {} attempt {}: {why}", attempt.job, attempt.attempt));
                         let outcome = Outcome::Failed(Failure::new(Cause::NotLoadable, why));
-                        let finished = Finished { attempt, outcome, usage: Usage::default() };
+                        let finished = Finished::new(attempt, outcome, Usage::default());
                         self.side.ended(finished, self.clock.now());
                     }
                     Err(NotBegun::Lacks(what)) => {

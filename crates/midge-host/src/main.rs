@@ -14,6 +14,7 @@ mod settings;
 mod control;
 
 mod link;
+mod network;
 mod places;
 mod run;
 mod signals;

@@ -1,4 +1,4 @@
-//! The places of this host, and the modules that run at them. Both begin with the first job.
+//! The places of this host, which begin with the first job, and the modules that run at them.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -6,23 +6,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_engine::{Attempt, Control, LoadError, Loaded, Modules, Place, RunningAttempt, Stop};
+use midge_engine::{Attempt, Control, Lines, LoadError, Loaded, Modules, Place, RunningAttempt, Stop};
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::{AttemptRef, Grant};
 use midge_protocol::job::Progress;
 use tokio::sync::Notify;
 
 use crate::errors;
+use crate::network::{self, Secrets};
 use crate::settings::{dirs, guest_env};
 
 /// Places, modules, and the attempts that the server does not know all about.
 pub struct Places {
     modules_dir: PathBuf,
-    modules: Option<Modules>,
+    opened: Option<Opened>,
     places: Vec<Place>,
     places_max: usize,
     controls: HashMap<AttemptRef, Control>,
     changed: Arc<Notify>,
+}
+
+/// The folder of modules, and what their guests reach.
+struct Opened {
+    modules: Modules,
+    secrets: Secrets,
+    lines: Arc<Lines>,
 }
 
 /// Why an attempt did not begin, in words for its failure or for the log.
@@ -44,7 +52,7 @@ impl Places {
     pub fn new(modules_dir: PathBuf, places_max: u32) -> Places {
         Places {
             modules_dir,
-            modules: None,
+            opened: None,
             places: Vec::new(),
             places_max: places_max as usize,
             controls: HashMap::new(),
@@ -65,7 +73,7 @@ impl Places {
 
     /// Begins an attempt.
     pub fn begin(&mut self, grant: Grant) -> Result<RunningAttempt, NotBegun> {
-        let module = self.load(&grant.module)?;
+        let (module, lines) = self.load(&grant.module)?;
         let env = guest_env(&module.entry.env);
         let attempt = Attempt {
             id: grant.attempt,
@@ -76,6 +84,7 @@ impl Places {
             guest_args: Vec::new(),
             env,
             dirs: dirs(&module),
+            lines: Some(lines),
             limits: grant.limits,
             changed: Arc::clone(&self.changed),
             module,
@@ -103,12 +112,31 @@ impl Places {
         }
     }
 
-    fn load(&mut self, name: &ModuleName) -> Result<Arc<Loaded>, NotBegun> {
-        let modules = match &mut self.modules {
-            Some(modules) => modules,
-            none => none.insert(Modules::open(&self.modules_dir).map_err(not_loaded)?),
-        };
-        modules.load(name).map_err(not_loaded)
+    /// Opens the folder of modules, unless it is, and takes the secrets that they name out of the environment. Returns what of
+    /// those is missing, in words. What is wrong with the folder is told with the first job.
+    pub fn prepare(&mut self) -> Vec<String> {
+        self.open().map(|opened| opened.secrets.missing().collect()).unwrap_or_default()
+    }
+
+    fn load(&mut self, name: &ModuleName) -> Result<(Arc<Loaded>, Arc<Lines>), NotBegun> {
+        let opened = self.open()?;
+        let module = opened.modules.load(name).map_err(not_loaded)?;
+        match opened.secrets.lacked_by(&module.entry) {
+            Some(what) => Err(NotBegun::Lacks(what)),
+            None => Ok((module, Arc::clone(&opened.lines))),
+        }
+    }
+
+    fn open(&mut self) -> Result<&Opened, NotBegun> {
+        match &mut self.opened {
+            Some(opened) => Ok(opened),
+            none => {
+                let modules = Modules::open(&self.modules_dir).map_err(not_loaded)?;
+                let secrets = Secrets::take(modules.manifest());
+                let lines = network::lines(&self.modules_dir, &secrets);
+                Ok(none.insert(Opened { modules, secrets, lines }))
+            }
+        }
     }
 
     fn free_place(&mut self) -> Result<&Place, NotBegun> {

@@ -1,7 +1,9 @@
 //! What Rust's own start would do for a process and what a first process needs: by hand, since that start is left out.
 
-// Three calls of the C library for which no crate here has a safe form.
+// Calls of the C library for which no crate here has a safe form.
 #![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
 
 use midge_protocol::limits::OPEN_FILES_MAX;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -29,6 +31,24 @@ pub fn keep_standard_streams() {
 pub fn ignore_broken_pipes() {
     // SAFETY: there is no handler that could be in use.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Returns the value of a variable of the environment, and overwrites it where `/proc` shows it. From then on it is empty.
+///
+/// No other thread may read it meanwhile: this is called before any guest runs, and nothing else reads such a variable.
+pub fn take_variable(name: &str) -> Option<Vec<u8>> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: the name ends with a null byte, and what is returned is null or a text of the environment, which nothing
+    // changes at this time.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: it is a text that ends with a null byte.
+    let bytes = unsafe { CStr::from_ptr(value) }.to_bytes().to_vec();
+    // SAFETY: so many bytes are the process's own, and writable: the kernel put them onto its stack.
+    unsafe { std::ptr::write_bytes(value, 0, bytes.len()) };
+    (!bytes.is_empty()).then_some(bytes)
 }
 
 /// Raises how many files may be open to what so many attempts may need, as far as the system lets it.

@@ -11,19 +11,26 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use midge_engine::start::{self, Start};
 use midge_engine::{Attempt, Here, Modules};
-use midge_protocol::exchange::{AttemptRef, Outcome};
+use midge_protocol::exchange::{AttemptRef, Finished, FollowUp, Outcome};
 use midge_protocol::{AttemptNumber, JobId, limits, shown};
 
+use crate::network::{self, Secrets};
 use crate::settings::{RunSettings, dirs, guest_env};
 use crate::{errors, process, signals};
 
 const EXIT_FAILED: i32 = 1;
+/// Jobs that a guest enqueued and that are shown: as many as a terminal has lines for.
+const JOBS_SHOWN_MAX: usize = 20;
 
 /// Runs one attempt. Returns the exit code.
 pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     process::end_when_asked();
     let modules = Modules::open(&settings.modules).map_err(|e| anyhow::anyhow!(errors::whole(&e)))?;
     let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(errors::whole(&e)))?;
+    let secrets = Secrets::take(modules.manifest());
+    if let Some(what) = secrets.lacked_by(&module.entry) {
+        bail!("this Machine lacks {what}");
+    }
     let mut limits = module.entry.limits;
     if let Some(time) = settings.time_limit {
         limits.time_ms = time.as_millis() as u64;
@@ -40,6 +47,7 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
         saved: None,
         env,
         dirs: dirs(&module).into_iter().chain(settings.dirs).collect(),
+        lines: Some(network::lines(&settings.modules, &secrets)),
         limits,
         changed: Arc::default(),
         module,
@@ -49,12 +57,13 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     let said = Arc::clone(&pieces);
     let here = Here::new(attempt, move |log| show(log, &said)).context("cannot prepare to run")?;
     signals::interrupt_after(time_limit, here.control());
-    let outcome = here.run().outcome;
+    let Finished { outcome, jobs, .. } = here.run();
     let rest = pieces.lock().unwrap_or_else(PoisonError::into_inner).end();
     if !rest.is_empty() {
         eprint!("{rest}");
     }
     let code = finish(outcome)?;
+    show_jobs(&jobs);
     if settings.timings {
         show_timings();
     }
@@ -71,6 +80,18 @@ fn show(log: &[u8], pieces: &Mutex<shown::Pieces>) {
     } else {
         stderr.write_all(log)
     };
+}
+
+/// Says what would have been enqueued: by hand, there is nobody to take it.
+fn show_jobs(jobs: &[FollowUp]) {
+    for FollowUp { request, input, .. } in jobs.iter().take(JOBS_SHOWN_MAX) {
+        let input =
+            input.as_ref().map_or(String::new(), |input| format!(" with an input of {} bytes", input.len()));
+        eprintln!("midge-host: a server would enqueue{input}: {}", shown::line(request));
+    }
+    if let Some(more) = jobs.len().checked_sub(JOBS_SHOWN_MAX).filter(|more| *more > 0) {
+        eprintln!("midge-host: and {more} more");
+    }
 }
 
 /// Shows where the time of the start went.

@@ -21,6 +21,9 @@ const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 /// Fly's own most for `kill_timeout`.
 const GRACE_MAX: Duration = Duration::from_secs(300);
 
+/// The variable that holds the Machine's secret.
+pub const SECRET: &str = "MIDGE_SECRET";
+
 const HELP: &str = "\
 Runs midge jobs: compiled WASI modules.
 
@@ -178,7 +181,7 @@ fn read_work(
     Ok(Command::Work(WorkSettings {
         server: parsed(Some(required("server")?), ServerUrl::from_str)?.expect("it was given"),
         machine: parsed(Some(required("machine")?), MachineName::from_str)?.expect("it was given"),
-        secret: Secret::new(env("MIDGE_SECRET").ok_or("MIDGE_SECRET is missing")?),
+        secret: Secret::new(env(SECRET).ok_or("MIDGE_SECRET is missing")?),
         modules: required("modules")?.1.into(),
         places: parsed(setting("places"), places)?.unwrap_or(limits::JOBS_PER_MACHINE_DEFAULT),
         wait: parsed(setting("wait"), Wait::from_str)?.unwrap_or_default(),

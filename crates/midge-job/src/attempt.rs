@@ -27,7 +27,7 @@ pub fn deadline() -> Option<SystemTime> {
 
 /// Returns how long this attempt may still run; zero when its deadline has passed.
 pub fn time_left() -> Option<Duration> {
-    deadline().map(|deadline| deadline.duration_since(SystemTime::now()).unwrap_or_default())
+    deadline().map(|deadline| deadline.duration_since(crate::now()).unwrap_or_default())
 }
 
 /// Says how far the job is: `done` units of `total`, which is 0 where it is not known, and what it is doing.

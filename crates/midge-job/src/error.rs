@@ -1,16 +1,18 @@
 //! How a job says that it failed, and what should come of it.
 
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What a job returns when it can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an attempt gives no result, and what should come of the job.
 ///
-/// Every standard error becomes one by `?`, and is retried as the module's retry policy has it. The other ways:
+/// Every standard error becomes one by `?`, and is retried as the module's retry policy has it, but for those of requests,
+/// which [say more](crate::http::Error). The other ways:
 ///
 /// ```
 /// # use std::time::Duration;
@@ -93,7 +95,12 @@ impl Error {
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Error {
-        Error::new(error)
+        // The compiler knows whether it is one, so that jobs without requests have nothing of this in them.
+        let disposition = match (&error as &dyn Any).downcast_ref::<crate::http::Error>() {
+            Some(error) => error.disposition(),
+            None => Disposition::Retry { after: None },
+        };
+        Error { disposition, cause: error.into() }
     }
 }
 

@@ -26,7 +26,7 @@
 //!   function without an argument ignores the args. Nothing in the type needs this crate, so the app that enqueues can
 //!   use the same struct.
 //! - **Input**: the job's bytes, by [`input`] or, where they need not be in memory at once, by [`input_reader`].
-//! - What is known about the attempt: [`job_id`], [`attempt`], [`queue`], [`deadline`], [`time_left`].
+//! - What is known about the attempt: [`job_id`], [`attempt`], [`queue`], [`deadline`], [`time_left`]; and the time, [`now`].
 //!
 //! # What comes out
 //! - **Result**: whatever is returned. A [`Serialize`](serde::Serialize) value becomes JSON (nothing returned is
@@ -34,13 +34,32 @@
 //! - **Log**: stderr, by `eprintln!`.
 //! - **Progress**: [`progress`].
 //! - **State**: [`save`] and [`saved`], or [`step`] by step: what survives this attempt.
+//! - **Follow-up jobs**: [`enqueue`], or [`job`] with more to say: they are there exactly if this attempt completes.
 //! - **Failure**: an error, which is written to the log with all its causes. `?` works on every standard error when the
 //!   function returns [`Result`]; other error types may be returned too if they can be shown. Unless it says otherwise
 //!   it is tried again as the module's retry policy has it: see [`Error`] for the other ways. A panic is a failure too.
 //!
+//! # HTTP
+//! [`http`] makes requests, to where the module's section in `midge.toml` lets them go, with secrets that the job itself
+//! never sees. An error of one becomes a failure of the job by `?`, and says itself whether another attempt can help.
+//!
+//! ```no_run
+//! # fn f(order: u64) -> midge_job::Result<()> {
+//! midge_job::http::post("https://mail.example.com/v1/send")
+//!     .bearer_secret("MAIL")
+//!     .idempotency_key(&midge_job::step_key("mail"))
+//!     .json(&serde_json::json!({"template": "thanks", "order": order}))
+//!     .send()?
+//!     .error_for_status()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # In tests
 //! The function stays a function: call it. There is no server and no WebAssembly in such a test. Progress and the like
-//! are written to stderr, and [`testing`] gives the job the input, the attempt number and whatever else it asks for:
+//! are written to stderr, and [`testing`] gives the job the input, the attempt number and whatever else it asks for. Its
+//! requests are answered by [`Given::http`](testing::Given::http), and its clock says what
+//! [`Given::now`](testing::Given::now) does.
 //!
 //! ```
 //! use midge_job::testing::Given;
@@ -83,14 +102,28 @@
 //! | `error(message: i32, length: i32)` | why this attempt fails, in a line |
 //! | `save(state: i32, length: i32) -> i32` | keeps a state for the next attempts: 0, or 1 where it is too large |
 //! | `saved(room: i32, length: i32) -> i32` | copies what was saved last; returns how long all of it is, or -1 |
+//! | `enqueue(request, length, input, length, id: i32) -> i32` | enqueues a job, should this attempt complete |
+//! | `enqueue_error(room: i32, length: i32) -> i32` | copies why the last one was refused, as `saved` does |
+//! | `http_open(head: i32, length: i32, redirects: i32, timeout_ms: i64) -> i32` | begins a request; returns its number |
+//! | `http_write(request: i32, piece: i32, length: i32) -> i32` | takes a piece of its body |
+//! | `http_send(request: i32) -> i32` | ends the body, waits for the answer; returns how long its head is |
+//! | `http_head(request: i32, room: i32, length: i32) -> i32` | copies the head; returns how long all of it is |
+//! | `http_read(request: i32, room: i32, length: i32) -> i32` | copies the next piece of the answer's body; 0 at its end |
+//! | `http_close(request: i32)` | gives the request up, or what is left of its answer |
+//! | `http_error(room: i32, length: i32) -> i32` | copies why the last call of HTTP failed; returns how long all of it is |
 //!
-//! A message is UTF-8 at an address in the guest's memory, a state is bytes there.
+//! A message is UTF-8 at an address in the guest's memory, a state, a piece or a head is bytes there. A head is lines: `POST
+//! https://api.example.com/v1/charges` or `200 https://api.example.com/v1/charges`, then `name: value` for each header. What
+//! is below 0 is why a call of HTTP failed. `docs/abi.md` has all of it.
 
 mod outcome;
 
 mod attempt;
 mod checkpoint;
+mod clock;
 mod error;
+mod follow_up;
+pub mod http;
 mod input;
 mod run;
 
@@ -100,7 +133,9 @@ pub mod testing;
 
 pub use attempt::{attempt, deadline, job_id, progress, queue, time_left};
 pub use checkpoint::{save, saved, step, step_key};
+pub use clock::now;
 pub use error::{Disposition, Error, Result};
+pub use follow_up::{FollowUp, enqueue, job};
 pub use input::{InputReader, input, input_reader};
 pub use outcome::{Bytes, Output};
 pub use run::Args;

@@ -1,16 +1,25 @@
 //! For unit tests of jobs: what a host would have given. Only on targets that are not WebAssembly.
 
+pub mod http;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What hosts keep at most, as `docs/abi.md` has it.
 const SAVED_BYTES_MAX: usize = 64 * 1024;
+/// How many jobs one attempt may enqueue, as `docs/abi.md` has it.
+const ENQUEUED_MAX: usize = 10_000;
+/// The bytes of their requests and inputs.
+const ENQUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What a job under test finds: its input, the number of its attempt, its queue, its id and its deadline.
+/// What a job under test finds: its input, the number of its attempt, its queue, its id, its deadline, the time, and who
+/// answers its requests.
 ///
 /// ```
 /// fn double() -> midge_job::Result<Vec<u8>> {
@@ -24,7 +33,15 @@ const SAVED_BYTES_MAX: usize = 64 * 1024;
 pub struct Given {
     input: Option<Arc<[u8]>>,
     saved: Option<Vec<u8>>,
+    /// The modules whose jobs it may enqueue; of any where nobody says so.
+    enqueues: Option<Vec<String>>,
+    /// What it has enqueued, and the bytes of that.
+    enqueued: (Vec<Enqueued>, usize),
     variables: HashMap<&'static str, String>,
+    now: Option<SystemTime>,
+    network: Option<http::Network>,
+    /// Those that were made, to be looked at.
+    requests: Vec<http::Request>,
 }
 
 thread_local! {
@@ -73,6 +90,57 @@ impl Given {
         self
     }
 
+    /// Says which modules' jobs it may [enqueue](crate::enqueue), as `enqueues` of its module does in `midge.toml`. Where that is
+    /// not said, it may enqueue any.
+    #[must_use]
+    pub fn enqueues<I: Into<String>>(mut self, modules: impl IntoIterator<Item = I>) -> Given {
+        self.enqueues = Some(modules.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Gives what [`now`](crate::now) returns, and [`time_left`](crate::time_left) goes by. Time then stands still but for
+    /// [`pass_time`].
+    #[must_use]
+    pub fn now(mut self, time: SystemTime) -> Given {
+        self.now = Some(time);
+        self
+    }
+
+    /// Gives what answers the [requests](crate::http) of the job. Without it each is refused, as there is no network in a
+    /// test.
+    ///
+    /// ```
+    /// use midge_job::http;
+    /// use midge_job::testing::Given;
+    /// use midge_job::testing::http::Answer;
+    ///
+    /// fn stars(of: &str) -> midge_job::Result<u64> {
+    ///     #[derive(serde::Deserialize)]
+    ///     struct Project {
+    ///         stars: u64,
+    ///     }
+    ///     let url = format!("https://forge.example/{of}");
+    ///     let project: Project = http::get(url).bearer_secret("FORGE").send()?.error_for_status()?.json()?;
+    ///     Ok(project.stars)
+    /// }
+    ///
+    /// let given = Given::new().http(|request| match request.url() {
+    ///     "https://forge.example/midge" => Answer::status(200).json(&serde_json::json!({"stars": 5})),
+    ///     _ => Answer::status(404),
+    /// });
+    /// let seen = given.clone().observe(|| stars("midge"));
+    /// assert_eq!(seen.returned.as_ref().unwrap(), &5);
+    /// assert_eq!(seen.requests()[0].header("authorization"), Some("Bearer {{FORGE}}"));
+    ///
+    /// let error = given.run(|| stars("mosquito")).unwrap_err();
+    /// assert_eq!(error.to_string(), "GET forge.example: 404 Not Found");
+    /// ```
+    #[must_use]
+    pub fn http(mut self, answer: impl FnMut(&http::Request) -> http::Answer + 'static) -> Given {
+        self.network = Some(http::Network::new(answer));
+        self
+    }
+
     /// Calls `job` on this thread and returns what it returned.
     pub fn run<T>(self, job: impl FnOnce() -> T) -> T {
         let _back = Back(GIVEN.replace(self));
@@ -114,11 +182,73 @@ impl<T> Observed<T> {
         self.given.clone().run(|| crate::saved().expect("what was saved is of the type that is asked for"))
     }
 
-    /// Returns what the next attempt at the job finds: the same, with what this one saved.
+    /// Returns the requests that the job made, in their order, those that had no answer too.
+    pub fn requests(&self) -> &[http::Request] {
+        &self.given.requests
+    }
+
+    /// Returns what the next attempt at the job finds: the same, with what this one saved, at the time that it is now.
     pub fn next_attempt(&self) -> Given {
         let number = self.given.clone().run(crate::attempt);
-        self.given.clone().attempt(number + 1)
+        let given = Given { requests: Vec::new(), enqueued: Default::default(), ..self.given.clone() };
+        given.attempt(number + 1)
     }
+
+    /// Returns the jobs that it [enqueued](crate::enqueue), in that order. They count only where it completed: of a job that
+    /// returned an error, a host enqueues none.
+    ///
+    /// ```
+    /// use midge_job::testing::Given;
+    ///
+    /// let seen = Given::new().enqueues(["resize"]).observe(|| midge_job::enqueue("resize", &[640, 480]));
+    /// let [resize] = seen.enqueued() else { panic!("it is one job") };
+    /// assert_eq!((resize.module.as_str(), resize.args::<[u32; 2]>()), ("resize", [640, 480]));
+    /// ```
+    pub fn enqueued(&self) -> &[Enqueued] {
+        &self.given.enqueued.0
+    }
+}
+
+/// A job that a job under test enqueued, by [`Observed::enqueued`].
+#[derive(Debug, Clone)]
+pub struct Enqueued {
+    /// Its id, as the job was told it.
+    pub id: String,
+    /// The module that it is to run.
+    pub module: String,
+    /// Its input; nothing where it has none.
+    pub input: Option<Vec<u8>>,
+    request: BTreeMap<String, Value>,
+    args: Option<Box<RawValue>>,
+}
+
+impl Enqueued {
+    /// Returns its args.
+    ///
+    /// # Panics
+    /// Where they are not of the type.
+    pub fn args<T: DeserializeOwned>(&self) -> T {
+        let args = self.args.as_ref().map_or("null", |args| args.get());
+        serde_json::from_str(args).expect("the args are of the type that is asked for")
+    }
+
+    /// Returns what was said of a field that `POST /v1/jobs` takes, such as `key` or `in_ms`; nothing where nothing was.
+    pub fn option(&self, name: &str) -> Option<&Value> {
+        self.request.get(name)
+    }
+}
+
+/// Lets time pass for the job under test: [`now`](crate::now) is so much later. What answers requests may call it, and one
+/// that took longer than its timeout then has timed out.
+///
+/// # Panics
+/// Where no time was [given](Given::now).
+pub fn pass_time(duration: Duration) {
+    GIVEN.with_borrow_mut(|given| {
+        let now =
+            given.now.as_mut().expect("time passes by itself: give the job a time first, by `Given::now`");
+        *now += duration;
+    });
 }
 
 /// Puts back what was given before, also when the job panics.
@@ -142,8 +272,57 @@ pub(crate) fn save(state: &[u8]) -> bool {
     fits
 }
 
-pub(crate) fn saved() -> Option<Vec<u8>> {
-    GIVEN.with_borrow(|given| given.saved.clone())
+pub(crate) fn saved(room: &mut [u8]) -> i32 {
+    GIVEN.with_borrow(|given| given.saved.as_ref().map_or(-1, |saved| copy(saved, room)))
+}
+
+/// Copies as much as there is room for, and returns how long all of it is.
+fn copy(bytes: &[u8], room: &mut [u8]) -> i32 {
+    let length = bytes.len().min(room.len());
+    room[..length].copy_from_slice(&bytes[..length]);
+    i32::try_from(bytes.len()).expect("what a test gives is less than 2 GiB")
+}
+
+pub(crate) fn now() -> Option<SystemTime> {
+    GIVEN.with_borrow(|given| given.now)
+}
+
+/// Notes a request, and returns what answers it.
+fn network(request: &http::Request) -> Option<http::Network> {
+    GIVEN.with_borrow_mut(|given| {
+        given.requests.push(request.clone());
+        given.network.clone()
+    })
+}
+
+pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, String> {
+    let read: Result<BTreeMap<String, Box<RawValue>>, _> = serde_json::from_str(request);
+    let mut fields = read.map_err(|error| format!("it is not a request for a job: {error}"))?;
+    let args = fields.remove("args");
+    let value = |json: Box<RawValue>| serde_json::from_str(json.get()).unwrap_or(Value::Null);
+    let request_bytes = request.len();
+    let request: BTreeMap<String, Value> =
+        fields.into_iter().map(|(name, json)| (name, value(json))).collect();
+    let module = request.get("module").and_then(Value::as_str).unwrap_or_default().to_owned();
+    GIVEN.with_borrow_mut(|given| {
+        let bytes = given.enqueued.1 + request_bytes + input.len();
+        if given.enqueued.0.len() >= ENQUEUED_MAX || bytes > ENQUEUED_BYTES_MAX {
+            return Err(format!(
+                "an attempt may enqueue {ENQUEUED_MAX} jobs, of {ENQUEUED_BYTES_MAX} bytes in all"
+            ));
+        }
+        if given.enqueues.as_ref().is_some_and(|declared| !declared.contains(&module)) {
+            return Err(format!(
+                "the job's module does not declare that it enqueues `{module}`: add it to its section in midge.toml, as \
+                 enqueues = [\"{module}\"]"
+            ));
+        }
+        let id = format!("00000000-0000-7000-8000-{:012x}", given.enqueued.0.len() + 1);
+        let input = (!input.is_empty()).then(|| input.to_vec());
+        given.enqueued.0.push(Enqueued { id: id.clone(), module, input, request, args });
+        given.enqueued.1 = bytes;
+        Ok(id)
+    })
 }
 
 pub(crate) fn variable(name: &str) -> Option<String> {
@@ -152,8 +331,6 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -174,5 +351,19 @@ mod tests {
         let past = UNIX_EPOCH + Duration::from_millis(1_500);
         let (deadline, left) = Given::new().deadline(past).run(|| (crate::deadline(), crate::time_left()));
         assert_eq!((deadline, left), (Some(past), Some(Duration::ZERO)));
+    }
+
+    #[test]
+    fn time_that_is_given_passes_as_a_test_says_and_is_kept_for_the_next_attempt() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let left = || crate::time_left().unwrap().as_secs();
+        let first = Given::new().now(at(100)).deadline(at(160)).observe(|| {
+            let before = left();
+            pass_time(Duration::from_secs(20));
+            (before, left(), crate::now())
+        });
+        assert_eq!(first.returned, (60, 40, at(120)));
+        assert_eq!(first.next_attempt().run(crate::now), at(120));
+        assert!(crate::now() > at(1_000_000_000));
     }
 }

@@ -344,6 +344,9 @@ pub struct JobDetail {
     /// The jobs that it was enqueued to run after.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<JobId>,
+    /// How many jobs its attempts enqueued that are still there; missing where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub children: Option<JobCount>,
     /// Attempts that ended, oldest first.
     pub attempts: Vec<AttemptView>,
     /// The numbers of attempts that ended and whose rows cannot be read.

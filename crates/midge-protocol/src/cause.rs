@@ -64,6 +64,16 @@ causes! {
     OverRandom = "over_random",
     /// The guest wanted more files and folders open at once than the limit.
     OverFiles = "over_files",
+    /// A job that the guest enqueued was refused by the server, such as for a queue that is full.
+    NotEnqueued = "not_enqueued",
+    /// The guest wanted more requests open at once than the limit.
+    OverOpenRequests = "over_open_requests",
+    /// The guest wanted to make more requests than the limit.
+    OverRequests = "over_requests",
+    /// The guest wanted to send more bytes in requests than the limit.
+    OverSent = "over_sent",
+    /// The guest wanted to receive more bytes in answers than the limit.
+    OverReceived = "over_received",
     /// The module could not be loaded: missing, altered, or made for another host. Retried, as a deploy may mend it.
     NotLoadable = "not_loadable",
     /// Somebody asked for the job to be cancelled.

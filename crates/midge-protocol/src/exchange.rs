@@ -4,6 +4,7 @@
 //! and servers of two releases meet during a deploy, a field that one side does not know is skipped. What can
 //! not be understood at all is told apart by [`PROTOCOL`], which travels in the header [`PROTOCOL_HEADER`].
 
+mod follow_up;
 mod outcome;
 
 use std::io::ErrorKind;
@@ -12,12 +13,13 @@ use bytes::Bytes;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+pub use self::follow_up::{FollowUp, FollowUpsSize, InvalidFollowUp, TooManyFollowUps};
 use crate::job::{AttemptLimits, Failure, Progress, Usage};
 use crate::object::objects;
 use crate::{AttemptNumber, BootId, JobId, ModuleName, QueueName, limits};
 
 /// The version of the exchange that this release speaks.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 /// The header that carries [`PROTOCOL`], in requests and answers.
 pub const PROTOCOL_HEADER: &str = "midge-protocol";
 /// The content type of both bodies.
@@ -56,8 +58,9 @@ impl Request {
     /// Checks that a request says no more than a host can have to say.
     ///
     /// # Errors
-    /// [`Malformed`] where more than [`limits::EXCHANGE_REPORTS_MAX`] attempts, pieces of logs or states are reported, or a
-    /// state is larger than [`limits::SAVED_BYTES_MAX`].
+    /// [`Malformed`] where more than [`limits::EXCHANGE_REPORTS_MAX`] attempts, pieces of logs or states are reported, a
+    /// state is larger than [`limits::SAVED_BYTES_MAX`], or more jobs are enqueued than one attempt may: one transaction has
+    /// all of them, whoever enqueues them.
     pub fn check(&self) -> Result<(), Malformed> {
         let max = limits::EXCHANGE_REPORTS_MAX;
         let counts = [
@@ -73,6 +76,11 @@ impl Request {
                 )));
             }
         }
+        let jobs = self.finished.iter().map(|finished| FollowUpsSize::of(&finished.jobs));
+        let in_all = jobs.clone().map(|size| size.jobs).sum();
+        jobs.chain([FollowUpsSize { jobs: in_all, bytes: 0 }])
+            .try_for_each(FollowUpsSize::check)
+            .map_err(|error| Malformed(format!("`finished`: {error}")))?;
         let max = limits::SAVED_BYTES_MAX;
         match self.saved.iter().map(|saved| saved.state.len()).find(|bytes| *bytes > max) {
             Some(bytes) => {
@@ -125,6 +133,16 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The time and memory that the attempt used.
     pub usage: Usage,
+    /// The jobs that it enqueues, in the order in which its guest named them. They count only where it completed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<FollowUp>,
+}
+
+impl Finished {
+    /// Makes the report of an attempt that enqueues nothing.
+    pub fn new(attempt: AttemptRef, outcome: Outcome, usage: Usage) -> Finished {
+        Finished { attempt, outcome, usage, jobs: Vec::new() }
+    }
 }
 
 /// How an attempt ended in the host.
@@ -304,6 +322,29 @@ mod tests {
     }
 
     #[test]
+    fn all_attempts_of_a_request_together_enqueue_no_more_jobs_than_one_may() {
+        let attempt = AttemptRef::new(JobId::from_bytes([1; 16]), AttemptNumber(1));
+        let job = FollowUp { id: attempt.job, request: "{}".to_owned(), input: None };
+        let finished = |jobs: usize| {
+            let outcome = Outcome::Completed { result: Bytes::new() };
+            Finished { jobs: vec![job.clone(); jobs], ..Finished::new(attempt, outcome, Usage::default()) }
+        };
+        let request = |jobs: &[usize]| Request {
+            finished: jobs.iter().map(|jobs| finished(*jobs)).collect(),
+            ..nothing_said()
+        };
+        assert_eq!(request(&[4_000, 6_000]).check(), Ok(()));
+        for jobs in [&[10_001][..], &[4_000, 6_001]] {
+            let error = request(jobs).check().unwrap_err().to_string();
+            assert!(error.contains("10001 jobs, and may 10000"), "{error}");
+        }
+        let large = FollowUp { input: Some(vec![0; limits::FOLLOW_UP_BYTES_MAX].into()), ..job.clone() };
+        let mut request = request(&[0]);
+        request.finished[0].jobs = vec![large];
+        assert!(request.check().unwrap_err().to_string().contains("8388610 bytes in all"));
+    }
+
+    #[test]
     fn nothing_follows_a_message() {
         let whole = encode(&Answer { drain: true, ..Answer::default() });
         assert!(decode::<Answer>(&whole).is_ok());
@@ -347,7 +388,8 @@ mod tests {
         is_no_list(&Running { attempt, progress: Some(progress) });
         is_no_list(&LogChunk { attempt, offset: 0, bytes: Bytes::new() });
         is_no_list(&Saved { attempt, state: Bytes::new() });
-        is_no_list(&Finished { attempt, outcome: Outcome::Failed(failure), usage: Usage::default() });
+        is_no_list(&Finished::new(attempt, Outcome::Failed(failure), Usage::default()));
+        is_no_list(&FollowUp { id: attempt.job, request: "{}".to_owned(), input: None });
         is_no_list(&Answer::default());
         is_no_list(&nothing_said());
         is_no_list(&Grant {

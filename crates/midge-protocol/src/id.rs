@@ -303,6 +303,16 @@ name!(
     is_plain_name
 );
 name!(
+    /// A secret's name, such as `STRIPE`: 1 to 63 of A-Z, 0-9 and `_`, beginning with a letter. In a header of a guest's
+    /// request, `{{STRIPE}}` stands for its value.
+    SecretName,
+    "secret name",
+    NAME_LEN_MAX,
+    "1 to 63 of A-Z, 0-9 and `_`, beginning with a letter",
+    |name| name.bytes().next().is_some_and(|c| c.is_ascii_uppercase())
+        && name.bytes().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == b'_')
+);
+name!(
     /// midge's own name for a Machine, made before the Machine is: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a
     /// letter or digit. It is unique at the Machines API, which calls it `name`.
     MachineName,

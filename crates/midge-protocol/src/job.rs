@@ -334,6 +334,9 @@ pub struct JobView {
     /// The batch that it is one of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchId>,
+    /// The job whose attempt enqueued it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<JobId>,
     /// The batch that it is a callback of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback_of: Option<BatchId>,

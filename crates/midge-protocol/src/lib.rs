@@ -12,6 +12,7 @@ mod id;
 pub mod job;
 mod labels;
 pub mod limits;
+pub mod line;
 pub mod manifest;
 mod nearest;
 pub mod news;
@@ -26,7 +27,7 @@ pub use cron::{Cron, InvalidCron};
 pub use fingerprint::Fingerprint;
 pub use id::{
     AttemptNumber, AttemptRange, BatchId, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
-    ModuleName, QueueName, ScheduleName, Secret, Tag, UnseenCharacter,
+    ModuleName, QueueName, ScheduleName, Secret, SecretName, Tag, UnseenCharacter,
 };
 pub use labels::{InvalidLabels, Labels};
 pub use nearest::nearest;

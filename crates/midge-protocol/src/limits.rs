@@ -38,6 +38,11 @@ pub const PUT_OFF_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const EXCHANGE_REPORTS_MAX: usize = 8 * PLACES_MAX as usize;
 /// Jobs in one bulk enqueue: one transaction, which others wait for.
 pub const BULK_JOBS_MAX: usize = 10_000;
+/// Jobs that one attempt enqueues, and all whose ends are in one exchange: one transaction, which other hosts wait for.
+pub const FOLLOW_UPS_MAX: usize = BULK_JOBS_MAX;
+/// The requests and inputs of jobs that one attempt enqueues: its host holds them in memory until the attempt ends, and they
+/// travel with a result, in one body.
+pub const FOLLOW_UP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Jobs that one job waits for: each is a row. More are a batch.
 pub const AFTER_MAX: usize = 1_000;
 /// Jobs that all jobs of one bulk enqueue wait for together: rows of one transaction.
@@ -52,6 +57,24 @@ pub const ENQUEUE_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const EXCHANGE_BODY_BYTES_MAX: usize = 40 * 1024 * 1024;
 /// Once an answer carries so many bytes of args and inputs, no other job goes into it.
 pub const EXCHANGE_INPUT_BYTES_GOAL: usize = 16 * 1024 * 1024;
+/// Destinations of one module, with those of its secrets: each is compared with each request.
+pub const DESTINATIONS_MAX: usize = 100;
+/// Secrets of one image: each is looked for in what comes back.
+pub const SECRETS_MAX: usize = 100;
+/// Requests of one attempt that are open at once: each is a connection, and a buffer.
+pub const OPEN_REQUESTS_MAX: usize = 16;
+/// Requests of one attempt: one that makes more is a loop, or work for several jobs.
+pub const REQUESTS_MAX: u32 = 10_000;
+/// Bytes of bodies that the requests of one attempt send, all together.
+pub const SENT_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of bodies that the requests of one attempt receive, all together.
+pub const RECEIVED_BYTES_MAX: u64 = 4 << 30;
+/// The head of a request or of an answer: the URL and all headers, names and values.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The headers of a request or of an answer.
+pub const HTTP_HEADERS_MAX: usize = 100;
+/// Redirects that a request may follow.
+pub const REDIRECTS_MAX: u32 = 20;
 /// Places of one host. A place is a thread and up to a memory limit of memory.
 pub const PLACES_MAX: u32 = 1_024;
 /// Machines of one queue.

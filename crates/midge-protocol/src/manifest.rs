@@ -1,18 +1,26 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
+mod capability;
+mod enqueues;
 pub mod given;
 mod keep;
+mod reach;
 mod schedule;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::capability::{Capability, CapabilityChange, capability_changes};
+pub use self::enqueues::NotDeclared;
 pub use self::keep::Keep;
+pub use self::reach::{
+    Destination, HostPattern, InvalidDestination, Reach, Scheme, SecretSource, check_secrets,
+};
 pub use self::schedule::{InvalidSchedule, Missed, ScheduleEntry, WrongEntry};
 use crate::job::{AttemptLimits, RetryPolicy};
-use crate::{ModuleName, QueueName, ScheduleName, limits};
+use crate::{ModuleName, QueueName, ScheduleName, SecretName, limits};
 
 /// The version of the manifest's form that this release writes and reads. A manifest of another one is refused.
 pub const FORMAT: u32 = 3;
@@ -46,6 +54,9 @@ pub struct Manifest {
     /// The env that every Machine is given. Guests see of it what their module names.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Where a Machine finds the secrets that are put into requests of guests.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, SecretSource>,
 }
 
 impl Manifest {
@@ -56,7 +67,12 @@ impl Manifest {
     /// The first thing that is not as it should be, with its module or queue and what it may be.
     pub fn check(&self) -> Result<(), InvalidManifest> {
         given::check_env(&self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
-        for (name, ModuleEntry { limits: attempt, retry, env, dirs, .. }) in &self.modules {
+        check_secrets(&self.secrets, &self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
+        for (name, entry) in &self.modules {
+            let ModuleEntry { limits: attempt, retry, env, dirs, .. } = entry;
+            entry.reach().check(&self.secrets).map_err(|(key, message)| {
+                InvalidManifest::Given(format!("`{key}` of module `{name}`: {message}"))
+            })?;
             let mut folders = dirs.iter().flat_map(|(guest, folder)| [guest, &folder.path]);
             env.iter()
                 .try_for_each(|name| given::check_env_name(name))
@@ -194,6 +210,22 @@ pub struct ModuleEntry {
     /// Folders of the Machine that the guest sees, by the path under which it sees them.
     #[serde(default)]
     pub dirs: BTreeMap<String, Folder>,
+    /// The modules of the jobs that its guests may enqueue; itself only where it is named.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub enqueues: BTreeSet<ModuleName>,
+    /// Where its guests' requests may go. Everywhere else is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<Destination>,
+    /// The secrets that are put into its guests' requests, each with the destinations to which it may go.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, Vec<Destination>>,
+}
+
+impl ModuleEntry {
+    /// Returns what its guests may reach.
+    pub fn reach(&self) -> Reach<'_> {
+        Reach { http: &self.http, secrets: &self.secrets, env: &self.env }
+    }
 }
 
 /// A folder of the Machine that guests of a module see. In JSON it is its path, or `{"path": ..., "read_only": true}`.
@@ -418,6 +450,9 @@ mod tests {
             retry,
             env: Vec::new(),
             dirs: BTreeMap::new(),
+            enqueues: BTreeSet::new(),
+            http: Vec::new(),
+            secrets: BTreeMap::new(),
         };
         Manifest {
             format: FORMAT,
@@ -429,6 +464,7 @@ mod tests {
             queues: [(QueueName::default_queue(), policy)].into(),
             schedules: BTreeMap::new(),
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! waits.
 
 mod claim;
+mod follow_ups;
 mod park;
 mod report;
 mod session;
@@ -12,7 +13,7 @@ mod session;
 use std::sync::Arc;
 
 use midge_core::{Job, Machine, MachineEvent};
-use midge_protocol::exchange::{Answer, Request};
+use midge_protocol::exchange::{Answer, AttemptRef, Request};
 use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 
@@ -90,6 +91,24 @@ pub enum ExchangeError {
     Store(#[from] StoreError),
 }
 
+/// Why the transaction of an exchange is undone.
+enum Undone {
+    /// The exchange is not made.
+    Failed(ExchangeError),
+    /// An attempt could not enqueue what it wanted to: the exchange is made again, in which that one has failed.
+    NotEnqueued {
+        attempt: AttemptRef,
+        /// Which job was refused, and why.
+        why: String,
+    },
+}
+
+impl<E: Into<ExchangeError>> From<E> for Undone {
+    fn from(error: E) -> Undone {
+        Undone::Failed(error.into())
+    }
+}
+
 /// Writes what a host reports and leases to it what it may have.
 pub async fn exchange(
     store: &dyn Store,
@@ -99,6 +118,28 @@ pub async fn exchange(
     request: Request,
     now: Timestamp,
 ) -> Result<Exchanged, ExchangeError> {
+    let mut request = Arc::new(request);
+    loop {
+        let who = (name.clone(), secret_hash.clone());
+        match exchange_once(store, context.clone(), who, Arc::clone(&request), now).await {
+            Ok(done) => return Ok(done),
+            Err(Undone::Failed(error)) => return Err(error),
+            // One attempt less enqueues anything each time.
+            Err(Undone::NotEnqueued { attempt, why }) => {
+                follow_ups::fails(Arc::make_mut(&mut request), attempt, why);
+            }
+        }
+    }
+}
+
+async fn exchange_once(
+    store: &dyn Store,
+    context: Context,
+    (name, secret_hash): (MachineName, String),
+    request: Arc<Request>,
+    now: Timestamp,
+) -> Result<Exchanged, Undone> {
+    let follow_ups = follow_ups::accept_all(&request, &context.catalog, now);
     midge_store::write(store, move |rows| {
         let row = authorise(rows, &name, &secret_hash)?;
         let newest = row.is_newest(request.boot, request.seq);
@@ -111,7 +152,7 @@ pub async fn exchange(
             Err(refused) => return Err(Denied::Revoked(name, refused.0.as_str()).into()),
         };
         let mut session = Session::begin(rows, row, machine, &context, now)?;
-        session.report(&request)?;
+        session.report(&request, follow_ups)?;
         session.pass_on()?;
         if newest {
             session.resend(&request)?;

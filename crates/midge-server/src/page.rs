@@ -387,6 +387,12 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
             tr { th { "scheduled" } td { (time(job.scheduled_at)) } }
             @if let Some(waits) = &job.waits { tr { th { "waits" } td { (shown::line(&waits.text)) } } }
             @if let Some(batch) = job.batch { tr { th { "batch" } td { (batches::link(base, batch)) } } }
+            @if let Some(parent) = job.parent {
+                tr { th { "parent" } td { a href={ (base) "/jobs/" (parent) } { code { (parent) } } } }
+            }
+            @if let Some(children) = detail.children {
+                tr { th { "children" } td { a href={ (home(base)) "?parent=" (job.id) } { (children) } } }
+            }
             @if let Some(batch) = job.callback_of { tr { th { "runs for" } td { "batch " (batches::link(base, batch)) } } }
             @if let Some(schedule) = &job.schedule { tr { th { "schedule" } td { (of_schedule(schedule)) } } }
             @if !detail.after.is_empty() { tr { th { "after" } td { (after(base, detail)) } } }

@@ -192,6 +192,7 @@ fn read_what_is_rare(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
     searches.extend(["blue", "red"].map(|name| JobSearch { tag: Tag::new(name).ok(), ..search() }));
     searches.extend([
         JobSearch { batch: Some(BatchId::from_bytes([7; 16])), ..search() },
+        JobSearch { parent: Some(id(7)), ..search() },
         JobSearch { cause: Some(Cause::Refused), by_failure: true, ..search() },
         JobSearch { by_failure: true, ..search() },
     ]);
@@ -362,10 +363,13 @@ fn a_database_of_schema_5_is_found_by_all_that_its_jobs_have_and_goes_on() {
         completed(&failed(&jobs[10], at(90)), at(230_000)),
     ];
     let holder = Job { id: id(17), ..jobs[14].clone() };
+    let mut child = job(18, "default", 0);
+    child.links.parent = Some(id(7));
     for store in [&store as &dyn Store, &expected] {
-        let (changed, holder) = (changed.clone(), holder.clone());
+        let (changed, holder, child) = (changed.clone(), holder.clone(), child.clone());
         let held = run(write(store, move |rows| {
             rows.put_jobs(&changed)?;
+            rows.put_jobs(&[child])?;
             rows.delete_job(id(9))?;
             rows.put_unique(&holder)
         }));

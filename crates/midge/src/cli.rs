@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use midge_cli::output;
 
 use crate::commands::{
-    batches, bench, build, completions, demo, dev, enqueue, failures, flylet, jobs, machines, modules, new,
-    queues, run, schedules, serve, sweeps,
+    batches, bench, build, capabilities, completions, demo, dev, enqueue, failures, flylet, jobs, machines,
+    modules, new, queues, run, schedules, serve, sweeps,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -42,6 +42,7 @@ pub(crate) enum Command {
     New(new::Args),
     Dev(dev::Args),
     Build(build::Args),
+    Capabilities(capabilities::Args),
     Run(run::Args),
     Serve(serve::Args),
     Flylet(flylet::Args),

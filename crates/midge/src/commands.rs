@@ -6,6 +6,7 @@ pub(crate) mod new;
 pub(crate) mod dev;
 
 pub(crate) mod build;
+pub(crate) mod capabilities;
 pub(crate) mod run;
 
 pub(crate) mod flylet;
@@ -49,6 +50,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::New(args) => args.run(),
         Command::Dev(args) => serving(args.run()),
         Command::Build(args) => args.run(),
+        Command::Capabilities(args) => args.run(),
         Command::Run(args) => args.run(),
         Command::Serve(args) => serving(args.run()),
         Command::Flylet(args) => serving(args.run()),

@@ -1,5 +1,11 @@
 //! What is taken from the environment beside the flags that `cli` lists with their variables.
 
+use std::collections::BTreeMap;
+use std::env::VarError;
+
+use midge_cli::output::note;
+use midge_protocol::manifest::{Manifest, SecretSource};
+
 /// What Fly tells a Machine about itself.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FlyMachine {
@@ -13,4 +19,22 @@ pub(crate) struct FlyMachine {
 pub(crate) fn fly_machine() -> FlyMachine {
     let var = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     FlyMachine { id: var("FLY_MACHINE_ID"), private_ip: var("FLY_PRIVATE_IP") }
+}
+
+/// Returns the variables of this process that hold secrets of a manifest, for Machines on this computer. Says which are not
+/// set: jobs that need one are not begun.
+pub(crate) fn secrets(manifest: &Manifest) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    for (name, SecretSource { env }) in &manifest.secrets {
+        match std::env::var(env) {
+            Ok(value) if !value.is_empty() => drop(values.insert(env.clone(), value)),
+            Ok(_) | Err(VarError::NotPresent) => note(format_args!(
+                "the secret `{name}` is missing: set `{env}` and start again; jobs of modules that have it wait until then"
+            )),
+            Err(VarError::NotUnicode(_)) => {
+                note(format_args!("the secret `{name}` is missing: `{env}` holds bytes that are no text"));
+            }
+        }
+    }
+    values
 }

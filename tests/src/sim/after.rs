@@ -101,6 +101,11 @@ impl After {
         }
     }
 
+    /// A guest enqueues a job that is to run after others.
+    pub(super) fn waits(&mut self, job: JobId, after: Vec<JobId>, then: AfterFailed) {
+        self.asked.insert(job, (after, then));
+    }
+
     /// Takes note that a job was deleted, which is its end for those that it had not completed for.
     pub(super) fn deleted(&mut self, job: &Job) {
         if job.phase() != Phase::Completed {

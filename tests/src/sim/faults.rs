@@ -46,6 +46,8 @@ pub enum Fault {
     PausedQueueClaims,
     /// Keys do not take turns: their lanes are always looked at in the same order, those without a key last.
     LanesInOneOrder,
+    /// Nobody checks whether an attempt that enqueues jobs still has its own: who comes too late enqueues all the same.
+    EnqueuesWithoutRight,
     /// How long a job has waited does not count against its priority: a step is worth more than any wait.
     AgeingForgotten,
 }
@@ -139,6 +141,7 @@ impl World {
             }
             Fault::LanesInOneOrder => self.puts_lanes_in_order(queue, row),
             Fault::AgeingForgotten => before.too_good = self.ageing_is_forgotten(&queue),
+            Fault::EnqueuesWithoutRight => self.enqueues_without_right(&machine.name, request),
             Fault::DoubleFinish | Fault::BatchCountedTwice => {
                 let ids: Vec<_> = request.finished.iter().map(|finished| finished.attempt.job).collect();
                 let jobs = self.store.look(move |rows| rows.jobs(&ids)).into_iter().flatten();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use midge_core::exchange::{HostSide, Next};
-use midge_protocol::exchange::{AttemptRef, Finished, Outcome};
+use midge_protocol::exchange::{AttemptRef, Finished, FollowUp, Outcome};
 use midge_protocol::job::Usage;
 use midge_protocol::{BootId, MachineName, Secret, Timestamp};
 
@@ -125,14 +125,20 @@ impl Host {
     }
 
     /// A guest ends, or is stopped. Returns whether it ran.
-    pub(super) fn guest_ends(&mut self, key: Key, outcome: Outcome, now: Timestamp) -> bool {
+    pub(super) fn guest_ends(
+        &mut self,
+        key: Key,
+        outcome: Outcome,
+        jobs: Vec<FollowUp>,
+        now: Timestamp,
+    ) -> bool {
         if !self.guests.remove(&key) {
             return false;
         }
         self.saving.remove(&key);
         self.ended_logs.insert(key, log_text(key));
         let usage = Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1 };
-        self.side.ended(Finished { attempt: key, outcome, usage }, now);
+        self.side.ended(Finished { jobs, ..Finished::new(key, outcome, usage) }, now);
         true
     }
 

@@ -15,6 +15,7 @@ use super::after::{After, Asked};
 use super::batches::Batches;
 use super::checkpoints::Checkpoints;
 use super::deletes::Deletions;
+use super::follow_ups::{self, FollowUps, NewChildren};
 use super::host::{Key, log_text, words};
 use super::people::POISON;
 use super::room::Arrivals;
@@ -64,6 +65,7 @@ pub(super) struct Ledger {
     pub(super) batches: Batches,
     pub(super) deletions: Deletions,
     pub(super) checkpoints: Checkpoints,
+    pub(super) follow_ups: FollowUps,
     pub(super) turns: Turns,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
@@ -196,6 +198,15 @@ impl Ledger {
         self.jobs().find(|job| job.has_expired(since))
     }
 
+    /// Returns how many children a job has that has just completed, and how many of its attempts failed since they could not
+    /// enqueue any.
+    fn check_follow_ups(&self, row: &Row, new: &mut NewChildren) -> (Result<usize, Broken>, usize) {
+        let (before, ended) =
+            self.known.get(&row.job.id).map_or((None, 0), |(job, ended)| (Some(job), ended.len()));
+        let in_vain = row.attempts.iter().skip(ended).filter(|attempt| follow_ups::enqueued_in_vain(attempt));
+        (self.follow_ups.check(before, &row.job, new), in_vain.count())
+    }
+
     fn check_job(&mut self, row: Row) -> Result<(), Broken> {
         let Row { job, attempts, result, log } = row;
         self.singles.saw(&job);
@@ -290,7 +301,8 @@ impl Ledger {
         }
         // A host reported it.
         let said = self.said.get(&key).map(Vec::as_slice).unwrap_or_default();
-        ensure(said.iter().any(|outcome| is_kept_as(outcome, last)), || {
+        let in_vain = follow_ups::enqueued_in_vain(last) && self.follow_ups.may_fail(key);
+        ensure(in_vain || said.iter().any(|outcome| is_kept_as(outcome, last)), || {
             format!("{} is kept as {last:?}, and what its host said is {said:?}", words(key))
         })?;
         // A log of what was not finished is told as far as it was: whoever runs it again begins a log of its own.
@@ -473,6 +485,12 @@ impl World {
             return Err(Broken(format!("{lost} is lost")));
         }
         let known = &self.ledger.known;
+        let mut children = NewChildren::new();
+        for job in jobs.iter().filter(|job| !known.contains_key(&job.id)) {
+            if let Some(parent) = job.links.parent {
+                children.entry(parent).or_default().insert(job.id);
+            }
+        }
         let changed = |job: &Job| known.get(&job.id).is_none_or(|(before, _)| before != job);
         let to_check: Vec<Job> = jobs.into_iter().filter(|job| all || changed(job)).collect();
         let rows = self.store.look(move |rows| to_check.into_iter().map(|job| row(rows, job)).collect());
@@ -498,6 +516,7 @@ impl World {
         };
         self.check_turns(rows.iter().map(|row| &row.job), &queues, &held)?;
         let mut arrivals = Arrivals::default();
+        let mut of_parents = Ok(());
         for row in rows {
             let known = self.ledger.known.get(&row.job.id).map(|(before, _)| before);
             let by_hand = self.ledger.retried.contains(&row.job.id);
@@ -514,9 +533,15 @@ impl World {
                 let policy = self.policies.get(&row.job.queue).cloned().unwrap_or_default();
                 self.ledger.check_start(&row.job, &policy, queue, told)?;
             }
+            let (new, in_vain) = self.ledger.check_follow_ups(&row, &mut children);
+            // What a fence is for is found by what else it breaks.
+            of_parents = of_parents.and(new.map(|new| self.trace.count_many("jobs that jobs enqueued", new)));
+            self.trace.count_many("attempts that enqueued in vain", in_vain);
             self.ledger.check_silence(&row.job, &row.attempts, self.now)?;
             self.ledger.check_job(row)?;
         }
+        of_parents?;
+        FollowUps::check_rest(&children)?;
         self.ledger.check_arrivals(&arrivals, &self.policies)?;
         for (name, (_, lanes)) in &queues {
             let policy = self.policies.get(name).cloned().unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use midge_core::exchange::{ANSWER_TIMEOUT, Departure, Next, Todo};
-use midge_protocol::exchange::{Answer, AttemptRef, Grant, Outcome, Request};
+use midge_protocol::exchange::{Answer, AttemptRef, FollowUp, Grant, Outcome, Request};
 use midge_protocol::job::{Cause, Failure, Progress};
 use midge_protocol::{BootId, MachineId, MachineName};
 use midge_server::exchange::Denied;
@@ -33,7 +33,7 @@ impl World {
                 Next::Send(request) => self.host_sends(id, *request),
                 Next::HandBack(attempts) => {
                     for attempt in attempts {
-                        self.guest_stops(id, attempt, Outcome::HANDED_BACK);
+                        self.guest_stops(id, attempt, Outcome::HANDED_BACK, Vec::new());
                     }
                 }
                 Next::Wait(at) => {
@@ -172,7 +172,7 @@ impl World {
                         self.ledger.checkpoints.is_safe(attempt, number);
                     }
                 }
-                Todo::Cancel(attempt) => self.guest_stops(id, attempt, Outcome::Cancelled),
+                Todo::Cancel(attempt) => self.guest_stops(id, attempt, Outcome::Cancelled, Vec::new()),
                 Todo::Forget(attempt) => {
                     if let Some(host) = self.hosts.get_mut(id) {
                         host.forget(attempt);
@@ -276,17 +276,18 @@ impl World {
         outcome: Outcome,
     ) -> Result<(), Broken> {
         if self.hosts.get(id).is_some_and(|host| host.boot == boot && host.runs(key)) {
-            self.guest_stops(id, key, outcome);
+            let jobs = self.draw_follow_ups(key, &outcome);
+            self.guest_stops(id, key, outcome, jobs);
             return self.host_acts(id);
         }
         Ok(())
     }
 
     /// A guest ends, by itself or because it is stopped.
-    fn guest_stops(&mut self, id: &MachineId, key: Key, outcome: Outcome) {
+    fn guest_stops(&mut self, id: &MachineId, key: Key, outcome: Outcome, jobs: Vec<FollowUp>) {
         let now = self.now;
         let Some(host) = self.hosts.get_mut(id) else { return };
-        if host.guest_ends(key, outcome.clone(), now) {
+        if host.guest_ends(key, outcome.clone(), jobs, now) {
             self.ledger.host_said(key, &outcome);
         }
     }

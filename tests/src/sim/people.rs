@@ -21,7 +21,7 @@ use super::{deletes, room, schedules, unique};
 /// A module that some images are without.
 const GONE_AT_TIMES: &str = "at_times";
 /// The modules of jobs, each as likely as the others.
-const MODULES: [&str; 2] = ["work", GONE_AT_TIMES];
+pub(super) const MODULES: [&str; 2] = ["work", GONE_AT_TIMES];
 
 /// What somebody pauses.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use midge_store::{Rows, Store, StoreError};
 use super::faults::Fault;
 use super::ledger::Broken;
 use super::messages::Sender;
-use super::people::draw_max_machines;
+use super::people::{MODULES, draw_max_machines};
 use super::world::{Event, World};
 
 /// What the manifest says of each module. Nobody looks at it.
@@ -38,6 +38,9 @@ fn entry() -> ModuleEntry {
         retry: RetryPolicy::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        enqueues: MODULES.iter().map(|name| name.parse().expect("a plain name")).collect(),
+        http: Vec::new(),
+        secrets: BTreeMap::new(),
     }
 }
 
@@ -243,6 +246,7 @@ impl World {
                 queues: self.policies.clone(),
                 schedules: self.schedules.clone(),
                 env: BTreeMap::new(),
+                secrets: BTreeMap::new(),
             },
             generation: format!("g{}", self.generation),
             modules_dir: PathBuf::from("modules"),

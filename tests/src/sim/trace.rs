@@ -37,6 +37,13 @@ impl Trace {
         *self.counts.entry(what).or_default() += 1;
     }
 
+    /// Counts something that happened so many times at once.
+    pub(super) fn count_many(&mut self, what: &'static str, times: usize) {
+        if times > 0 {
+            *self.counts.entry(what).or_default() += times as u64;
+        }
+    }
+
     pub(super) fn summary(self) -> Summary {
         Summary { trace_hash: self.hasher.finish(), counts: self.counts }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use midge_build::{Environment, build_host};
+use midge_build::{Environment, build_host, build_net};
 
 use super::process::{BUILD_DEADLINE, Ran, run_within};
 
@@ -20,10 +20,16 @@ pub fn midge_program() -> &'static Path {
     &PROGRAM
 }
 
-/// Returns the program that runs in Machines, as it is shipped.
+/// Returns the program that runs in Machines, as it is shipped: with the one that has the network beside it.
 pub fn host_program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
-        alone(|| build_host(checkout(), &Environment::new(std::env::vars_os()), &|_| {}).unwrap())
+        let environment = Environment::new(std::env::vars_os());
+        alone(|| {
+            let net = build_net(checkout(), &environment, &|_| {}).unwrap();
+            let host = build_host(checkout(), &environment, &|_| {}).unwrap();
+            assert_eq!(net.parent(), host.parent());
+            host
+        })
     });
     &PROGRAM
 }

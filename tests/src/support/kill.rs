@@ -129,6 +129,11 @@ pub fn hosts_of(server_url: &str) -> Vec<u32> {
     processes_with(&format!("MIDGE_SERVER={server_url}"))
 }
 
+/// Kills a process.
+pub fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid as i32).expect("a process's id is not 0"), Signal::KILL).unwrap();
+}
+
 /// Ends the host in a Machine with a signal.
 pub fn signal_host(machine: &MachineName, signal: Signal) {
     let hosts = processes_with(&format!("MIDGE_MACHINE={machine}"));

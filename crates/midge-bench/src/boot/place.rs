@@ -122,6 +122,7 @@ fn attempt(module: &Arc<Loaded>) -> Attempt {
         saved: None,
         env: Vec::new(),
         dirs: Vec::new(),
+        lines: None,
         limits: module.entry.limits,
         changed: Arc::default(),
     }

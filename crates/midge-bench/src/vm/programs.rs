@@ -160,6 +160,7 @@ mod tests {
             saved: None,
             env: Vec::new(),
             dirs: Vec::new(),
+            lines: None,
             limits: module.entry.limits,
             changed: Arc::default(),
             module,

@@ -4,7 +4,7 @@ const MIB: u64 = 1 << 20;
 
 fn check(wat: &str) -> Result<(), WasmError> {
     let checks = Checks::new(midge_engine::imports());
-    checks.check(&wat::parse_str(wat).unwrap(), 16 * MIB)
+    checks.check(&wat::parse_str(wat).unwrap(), 16 * MIB).map(drop)
 }
 
 fn problem(wat: &str) -> String {

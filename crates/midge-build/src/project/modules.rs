@@ -6,9 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, InvalidBackoff, RetryPolicy};
-use midge_protocol::manifest::{Folder, QueuePolicy, given};
-use midge_protocol::{ModuleName, QueueName, limits, nearest};
+use midge_protocol::manifest::{Folder, QueuePolicy, SecretSource, given};
+use midge_protocol::{ModuleName, QueueName, SecretName, limits, nearest};
 
+use super::enqueues;
+use super::reach;
 use super::section::Section;
 use super::units::{duration, show_duration, show_size, size};
 use super::{ConfigError, ModuleSource, ProjectModule};
@@ -23,11 +25,16 @@ pub(super) fn read(
     modules: &Section<'_>,
     folder: &Path,
     queues: &BTreeMap<QueueName, QueuePolicy>,
+    secrets: &BTreeMap<SecretName, SecretSource>,
 ) -> Result<BTreeMap<ModuleName, ProjectModule>, ConfigError> {
     let mut read = BTreeMap::new();
-    for (name, section) in modules.sections()? {
-        let name = ModuleName::new(name).map_err(|error| section.wrong(error.to_string()))?;
-        read.insert(name, module(&section, folder, queues)?);
+    let sections = modules.sections()?;
+    let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
+    for (name, section) in &sections {
+        let name = ModuleName::new(*name).map_err(|error| section.wrong(error.to_string()))?;
+        let module = module(section, folder, queues, &names)?;
+        reach::check(section, &module, secrets)?;
+        read.insert(name, module);
     }
     Ok(read)
 }
@@ -36,6 +43,7 @@ fn module(
     section: &Section<'_>,
     folder: &Path,
     queues: &BTreeMap<QueueName, QueuePolicy>,
+    names: &[&str],
 ) -> Result<ProjectModule, ConfigError> {
     section.only(&[
         "package",
@@ -51,6 +59,9 @@ fn module(
         "retry_for",
         "env",
         "dirs",
+        "enqueues",
+        "http",
+        "secrets",
     ])?;
     let default = AttemptLimits::default();
     let time = within(section, "time_limit", TIME_LIMITS, duration, show_duration)?;
@@ -68,6 +79,9 @@ fn module(
         retry: retry(section)?,
         env: guest_env(section)?,
         dirs: dirs(&section.section("dirs")?)?,
+        enqueues: enqueues::read(section, names)?,
+        http: reach::http(section)?,
+        secrets: reach::of_module(&section.section("secrets")?)?,
     })
 }
 

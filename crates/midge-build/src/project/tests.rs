@@ -1,6 +1,5 @@
-use midge_protocol::api::Unique;
 use midge_protocol::job::Backoff;
-use midge_protocol::manifest::{Keep, MachineSize, Missed, Rate, Wait};
+use midge_protocol::manifest::{Destination, Keep, MachineSize, Missed, Rate, SecretSource, Wait};
 
 use super::*;
 
@@ -19,6 +18,9 @@ rustc = "/opt/rust/bin/rustc"
 
 [env]
 LOG = "info"
+
+[secrets.MAIL]
+env = "MAIL_KEY"
 
 [server]
 max_machines = 12
@@ -52,7 +54,10 @@ memory_limit = "64MiB"
 max_attempts = 3
 backoff = "200ms"
 env = ["LOG", "SMTP_URL"]
+enqueues = ["send"]
 dirs = { "/data" = "/srv/data", "/fonts" = { path = "/usr/share/fonts", read_only = true } }
+http = ["https://api.example.com", "https://*.example.com/v1/"]
+secrets = { MAIL = ["https://api.example.com/send"] }
 
 [modules.ready]
 wasm = "ready.wasm"
@@ -107,9 +112,33 @@ fn a_whole_file_is_read() {
     let backoff = Backoff::Exponential { base_ms: 200, cap_ms: 3_600_000 };
     assert_eq!((send.retry.max_attempts, &send.retry.backoff), (3, &backoff));
     assert_eq!(send.env.len(), 2);
+    assert_eq!(send.enqueues, [ModuleName::new("send").unwrap()].into());
     let folder = |path: &str, read_only| Folder { path: path.to_owned(), read_only };
     assert_eq!(send.dirs["/data"], folder("/srv/data", false));
     assert_eq!(send.dirs["/fonts"], folder("/usr/share/fonts", true));
+    let texts =
+        |destinations: &[Destination]| destinations.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(&send.http), ["https://api.example.com", "https://*.example.com/v1/"]);
+    assert_eq!(texts(&send.secrets["MAIL"]), ["https://api.example.com/send"]);
+    assert_eq!(project.secrets["MAIL"], SecretSource { env: "MAIL_KEY".to_owned() });
+}
+
+#[test]
+fn a_module_enqueues_those_that_the_project_has() {
+    let declares = |list: &str| {
+        parse(&format!("[modules.a]\nwasm = \"a\"\nenqueues = {list}\n[modules.resize]\nwasm = \"b\""))
+    };
+    let enqueues = |list| declares(list).map(|project| project.modules["a"].enqueues.len());
+    assert_eq!((enqueues("[]").unwrap(), enqueues(r#"["a", "resize", "a"]"#).unwrap()), (0, 2));
+    for (list, says) in [
+        (r#"["resise"]"#, "there is no module `resise` to enqueue: did you mean `resize`?"),
+        (r#"["mail"]"#, "there is no module `mail` to enqueue: add a section [modules.mail]"),
+        (r#""resize""#, "a list of modules in quotes"),
+        ("[1]", "a list of modules in quotes"),
+    ] {
+        let error = declares(list).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
 }
 
 #[test]
@@ -210,6 +239,44 @@ fn what_is_wrong_with_a_schedule_is_told_with_its_line_and_what_is_expected() {
     let long = format!("{SCHEDULE}module = \"send\"\ncron = \"@daily\"\nargs = \"{}\"", "x".repeat(70_000));
     let message = parse(&long).unwrap_err().to_string();
     assert!(message.contains("`args` are 70002 bytes as JSON, and at most 65536"), "{:.200}", message);
+}
+
+/// What is said about what a module reaches, and where.
+const WRONG_REACH: &[(&str, &str)] = &[
+    (
+        "http = \"https://a.example\"",
+        "3: `http` must be a list of destinations, such as [\"https://api.example.com\"]",
+    ),
+    ("http = [\"a.example\"]", "3: `a.example` does not begin with `https://` or `http://`: write it as"),
+    ("secrets = { KEY = [] }", "3: `KEY` goes nowhere"),
+    ("secrets = { key = [\"https://a.example\"] }", "3: `key` is not a secret name: use 1 to 63 of A-Z"),
+    (
+        "secrets = { KYE = [\"https://a.example\"] }\n[secrets.KEY]\nenv = \"K\"",
+        "3: there is no secret `KYE`: did you mean `KEY`?",
+    ),
+    (
+        "secrets = { KEY = [\"https://a.example\"] }",
+        "3: there is no secret `KEY`: add a section [secrets.KEY]",
+    ),
+    (
+        "secrets = { KEY = [\"https://a.example\"] }\nenv = [\"K\"]\n[secrets.KEY]\nenv = \"K\"",
+        "4: `K` holds the secret `KEY`, which guests are not to see",
+    ),
+    ("[secrets.KEY]", "3: a secret needs `env`"),
+    ("[secrets.KEY]\nenv = \"a b\"", "4: `a b` is not a name for env"),
+    ("[secrets.KEY]\nvalue = \"x\"", "4: unknown key `value` in [secrets.KEY]"),
+    ("[secrets.KEY]\nenv = \"K\"\n[env]\nK = \"x\"", "4: `K` holds the secret `KEY` and is in [env]"),
+];
+
+#[test]
+fn what_is_wrong_with_a_module_s_reach_is_told_with_its_line_and_what_to_do() {
+    for (text, expected) in WRONG_REACH {
+        let message = parse(&format!("[modules.a]\nwasm = \"a\"\n{text}")).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("app/midge.toml:{expected}")), "{text}\n{message}");
+    }
+    let many = vec!["\"https://a.example\""; 101].join(", ");
+    let message = parse(&format!("[modules.a]\nwasm = \"a\"\nhttp = [{many}]")).unwrap_err().to_string();
+    assert!(message.contains("101 destinations, with those of its secrets: 100 are the most"), "{message}");
 }
 
 #[test]

@@ -107,15 +107,28 @@ fn what_was_deleted_is_counted_as_it_ended_and_else_as_cancelled() {
 #[test]
 fn a_batch_takes_jobs_while_it_is_open_and_is_cancelled_until_it_has_ended() {
     let job = Job::new(new_job(9, NOW), NOW);
-    assert_eq!(batch(5).takes(&job), Ok(()));
+    assert_eq!(batch(5).takes(&job, None), Ok(()));
     let closed = with(&[Phase::Running]).closed(NOW);
-    let refused = closed.takes(&job).unwrap_err();
+    let refused = closed.takes(&job, None).unwrap_err();
     assert_eq!(refused, BatchRefused::Closed(closed.id, BatchState::Closed));
     let cancelled = batch(5).cancelled(NOW).unwrap();
     assert_eq!((cancelled.state(), cancelled.has_to_act()), (BatchState::Closed, true));
-    assert!(cancelled.takes(&job).is_err());
+    assert!(cancelled.takes(&job, None).is_err());
     let ended = batch(5).closed(NOW).act(NOW).0;
     assert_eq!(ended.cancelled(NOW), Err(BatchRefused::Ended(ended.id)));
+}
+
+#[test]
+fn a_closed_batch_takes_what_its_own_jobs_enqueue_until_it_has_ended() {
+    let job = Job::new(new_job(1, NOW), NOW);
+    let mut parent = Job::new(new_job(2, NOW), NOW);
+    let closed = batch(5).closed(NOW);
+    assert!(closed.takes(&job, Some(&parent)).is_err(), "it is of another batch, or of none");
+    parent.links.batch = Some(closed.id);
+    assert_eq!(closed.takes(&job, Some(&parent)), Ok(()));
+    assert!(closed.cancelled(NOW).unwrap().takes(&job, Some(&parent)).is_err());
+    let (ended, _) = closed.act(NOW);
+    assert!(ended.ended_at.is_some() && ended.takes(&job, Some(&parent)).is_err());
 }
 
 #[test]
@@ -124,13 +137,13 @@ fn a_job_of_a_batch_waits_for_no_batch_that_is_not_older() {
         let links = Links { behind: number, after_failed: AfterFailed::GoOn, ..Links::default() };
         Job { links, ..Job::new(new_job(9, NOW), NOW) }.pending()
     };
-    assert_eq!(batch(5).takes(&waits_for(0)), Ok(()));
-    assert_eq!(batch(5).takes(&waits_for(4)), Ok(()));
+    assert_eq!(batch(5).takes(&waits_for(0), None), Ok(()));
+    assert_eq!(batch(5).takes(&waits_for(4), None), Ok(()));
     for number in [5, 6] {
-        assert_eq!(batch(5).takes(&waits_for(number)), Err(BatchRefused::Circle(batch(5).id)));
+        assert_eq!(batch(5).takes(&waits_for(number), None), Err(BatchRefused::Circle(batch(5).id)));
     }
     // It waits for nothing any more.
-    assert_eq!(batch(5).takes(&waits_for(6).apply(JobEvent::Met, NOW).unwrap().job), Ok(()));
+    assert_eq!(batch(5).takes(&waits_for(6).apply(JobEvent::Met, NOW).unwrap().job, None), Ok(()));
 }
 
 /// Whatever people enqueue after whatever, in whatever batch: from no batch does a way lead back to it.
@@ -162,7 +175,7 @@ fn no_way_leads_from_a_batch_back_to_it() {
             if draw(3) > 0 {
                 let index = draw(batches.len());
                 let (batch, members) = &mut batches[index];
-                if batch.takes(&job).is_err() {
+                if batch.takes(&job, None).is_err() {
                     refused += 1;
                     continue;
                 }

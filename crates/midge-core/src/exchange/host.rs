@@ -38,7 +38,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 const NO_ROOM: Duration = Duration::from_secs(1);
 /// How soon a host that may not leave asks again.
 const LEAVE_AGAIN: Duration = Duration::from_secs(1);
-/// Bytes of results, logs and progress in one request, so that it stays below the bound of a body with names and numbers.
+/// Bytes of results, jobs, logs and progress in one request, so that it stays below the bound of a body with names and numbers.
 pub(super) const CARRIED_BYTES_MAX: usize = limits::EXCHANGE_BODY_BYTES_MAX - (4 << 20);
 /// The log that one request carries of one attempt that still runs.
 const LOG_CHUNK_BYTES_MAX: usize = 64 * 1024;
@@ -468,7 +468,7 @@ impl HostSide {
             log: Vec::new(),
             saved: Vec::new(),
         };
-        let mut left = Left { bytes: CARRIED_BYTES_MAX, is_short: false };
+        let mut left = Left::new(CARRIED_BYTES_MAX);
         let speaks = kind == Kind::Speaks;
         for (&attempt, entry) in &self.attempts {
             let told = entry.told(attempt, speaks, &mut left, log);
@@ -549,7 +549,7 @@ impl HostSide {
 
 /// What is reported of an attempt that was given back before its guest ran.
 fn handed_back(attempt: AttemptRef, lacks: Option<String>) -> Finished {
-    Finished { attempt, outcome: Outcome::HandedBack { lacks }, usage: Usage::default() }
+    Finished::new(attempt, Outcome::HandedBack { lacks }, Usage::default())
 }
 
 #[cfg(test)]

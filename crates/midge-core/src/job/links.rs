@@ -1,4 +1,4 @@
-//! What ties a job to others: the jobs that it is to run after, and those that are to run after it.
+//! What ties a job to others: the jobs that it is to run after, those that are to run after it, and the one that enqueued it.
 //!
 //! A job's dependencies are fixed when it is enqueued, and each of them is there before: so no job waits for itself,
 //! however long the way. Which jobs a pending job still waits for is in rows of the store, and no number of its own.
@@ -26,6 +26,9 @@ pub struct Links {
     /// The batch that it is one of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchId>,
+    /// The job whose attempt enqueued it. That one may have been deleted since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<JobId>,
     /// The batch that it is a callback of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,

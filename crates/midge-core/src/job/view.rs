@@ -17,6 +17,7 @@ impl Job {
             labels: self.labels.clone(),
             after_failed: self.links.after_failed,
             batch: self.links.batch,
+            parent: self.links.parent,
             callback_of: self.links.callback.map(|callback| callback.batch),
             schedule: self.links.schedule.clone(),
             state: self.state_at(now),

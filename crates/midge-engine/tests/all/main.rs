@@ -1,7 +1,9 @@
 //! The sandbox from outside: guests in WebAssembly text, compiled here, loaded and run as a host does it.
 
 mod causes;
+mod enqueues;
 mod files;
 mod loading;
+mod requests;
 mod seen;
 mod support;

@@ -222,7 +222,9 @@ fn a_flooded_log_is_cut_and_marked_and_no_failure() {
 fn the_import_list_is_what_guests_get() {
     let imports = midge_engine::imports();
     let find = |module: &str, name: &str| imports.iter().find(|i| i.module == module && i.name == name);
-    for name in ["progress", "retry_after", "snooze", "error", "save", "saved"] {
+    for name in
+        ["progress", "retry_after", "snooze", "error", "save", "saved", "enqueue", "http_open", "http_read"]
+    {
         assert!(find("midge", name).is_some(), "{name}");
     }
     let write = find("wasi_snapshot_preview1", "fd_write").unwrap();

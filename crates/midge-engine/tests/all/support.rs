@@ -28,6 +28,15 @@ pub const HEAD: &str = r#"
   (import "midge" "error" (func $error (param i32 i32)))
   (import "midge" "save" (func $save (param i32 i32) (result i32)))
   (import "midge" "saved" (func $saved (param i32 i32) (result i32)))
+  (import "midge" "enqueue" (func $enqueue (param i32 i32 i32 i32 i32) (result i32)))
+  (import "midge" "enqueue_error" (func $enqueue_error (param i32 i32) (result i32)))
+  (import "midge" "http_open" (func $http_open (param i32 i32 i32 i64) (result i32)))
+  (import "midge" "http_write" (func $http_write (param i32 i32 i32) (result i32)))
+  (import "midge" "http_send" (func $http_send (param i32) (result i32)))
+  (import "midge" "http_head" (func $http_head (param i32 i32 i32) (result i32)))
+  (import "midge" "http_read" (func $http_read (param i32 i32 i32) (result i32)))
+  (import "midge" "http_close" (func $http_close (param i32)))
+  (import "midge" "http_error" (func $http_error (param i32 i32) (result i32)))
   (func $write (param $fd i32) (param $ptr i32) (param $len i32)
     (i32.store (i32.const 0) (local.get $ptr))
     (i32.store (i32.const 4) (local.get $len))
@@ -72,6 +81,7 @@ impl Folder {
                 queues: BTreeMap::new(),
                 schedules: BTreeMap::new(),
                 env: BTreeMap::new(),
+                secrets: BTreeMap::new(),
             },
         };
         for (name, text) in guests {
@@ -95,6 +105,9 @@ impl Folder {
             retry: RetryPolicy::default(),
             env: Vec::new(),
             dirs: BTreeMap::new(),
+            enqueues: Default::default(),
+            http: Vec::new(),
+            secrets: BTreeMap::new(),
         };
         self.manifest.modules.insert(name.parse().unwrap(), entry);
     }
@@ -147,6 +160,7 @@ pub fn attempt(module: Arc<Loaded>) -> Attempt {
         saved: None,
         env: Vec::new(),
         dirs: Vec::new(),
+        lines: None,
         limits: AttemptLimits { time_ms: 300_000, memory_bytes: 1 << 20 },
         changed: Arc::default(),
     }

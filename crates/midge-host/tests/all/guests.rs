@@ -4,16 +4,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use midge_engine::{Cpu, TARGET, WASMTIME_VERSION};
-use midge_protocol::QueueName;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::{FILE_NAME, FORMAT, Folder, Manifest, ModuleEntry};
+use midge_protocol::manifest::{FILE_NAME, FORMAT, Folder, Manifest, ModuleEntry, SecretSource};
+use midge_protocol::{QueueName, SecretName};
 use tempfile::TempDir;
 
 /// `cat` copies stdin to stdout, `env` prints its env, `fail` logs and exits with 7, `spin` says so and never ends.
 ///
 /// `open` opens the file `a` of its folder, which is `data` beside the modules. `keep` makes a file `new` there, fills it
 /// until that fails, and exits with 51; where it cannot make it, with 50.
-const GUESTS: [(&str, &str); 7] = [
+///
+/// `fan` enqueues `hello` 25 times, and writes the last id.
+/// `hold` writes a line to its log and never ends. `spend` is `env` with the secret `KEY`, which is in `SPEND_KEY`.
+const GUESTS: [(&str, &str); 10] = [
+    (
+        "hold",
+        r#"(i64.store (i32.const 64) (i64.const 0x0a65726568)) (; "here\n" ;)
+        (call $write (i32.const 2) (i32.const 64) (i32.const 5)) (loop $on (br $on))"#,
+    ),
+    ("spend", ENV),
     (
         "keep",
         r#"(i32.store (i32.const 64) (i32.const 0x0077656e))
@@ -41,12 +50,7 @@ const GUESTS: [(&str, &str); 7] = [
           (local.set $n (i32.load (i32.const 8)))
           (if (local.get $n) (then (call $write (i32.const 1) (i32.const 64) (local.get $n)) (br $on))))"#,
     ),
-    (
-        "env",
-        r#"(drop (call $environ_sizes_get (i32.const 0) (i32.const 4)))
-        (drop (call $environ_get (i32.const 512) (i32.const 1024)))
-        (call $write (i32.const 1) (i32.const 1024) (i32.load (i32.const 4)))"#,
-    ),
+    ("env", ENV),
     (
         "fail",
         r#"(i64.store (i32.const 64) (i64.const 0x0a68746469772020)) (; "  width\n" ;)
@@ -63,7 +67,23 @@ const GUESTS: [(&str, &str); 7] = [
         (i64.store (i32.const 64) (i64.const 0x64657661735f6f73)) (; "so_saved" ;)
         (if (call $save (i32.const 64) (i32.const 8)) (then unreachable))"#,
     ),
+    (
+        "fan",
+        r#"(local $n i32)
+        (i64.store (i32.const 64) (i64.const 0x656c75646f6d227b)) (; {"module ;)
+        (i64.store (i32.const 72) (i64.const 0x6f6c6c6568223a22)) (; ":"hello ;)
+        (i32.store16 (i32.const 80) (i32.const 0x7d22)) (; "} ;)
+        (loop $on
+          (if (call $enqueue (i32.const 64) (i32.const 18) (i32.const 80) (i32.const 2) (i32.const 256)) (then unreachable))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $on (i32.lt_u (local.get $n) (i32.const 25))))
+        (call $write (i32.const 1) (i32.const 256) (i32.const 36))"#,
+    ),
 ];
+
+const ENV: &str = r#"(drop (call $environ_sizes_get (i32.const 0) (i32.const 4)))
+        (drop (call $environ_get (i32.const 512) (i32.const 1024)))
+        (call $write (i32.const 1) (i32.const 1024) (i32.load (i32.const 4)))"#;
 
 const HEAD: &str = r#"
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
@@ -76,6 +96,7 @@ const HEAD: &str = r#"
   (import "midge" "progress" (func $progress (param i64 i64 i32 i32)))
   (import "midge" "save" (func $save (param i32 i32) (result i32)))
   (import "midge" "saved" (func $saved (param i32 i32) (result i32)))
+  (import "midge" "enqueue" (func $enqueue (param i32 i32 i32 i32 i32) (result i32)))
   (func $write (param $fd i32) (param $ptr i32) (param $len i32)
     (i32.store (i32.const 0) (local.get $ptr))
     (i32.store (i32.const 4) (local.get $len))
@@ -97,9 +118,14 @@ pub fn folder() -> TempDir {
         queues: BTreeMap::new(),
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: [(secret(), SecretSource { env: "SPEND_KEY".to_owned() })].into(),
     };
     std::fs::write(folder.path().join(FILE_NAME), serde_json::to_vec(&manifest).unwrap()).unwrap();
     folder
+}
+
+fn secret() -> SecretName {
+    "KEY".parse().unwrap()
 }
 
 fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
@@ -126,5 +152,10 @@ fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
         retry: RetryPolicy::default(),
         env: vec!["COLOUR".to_owned(), "MIDGE_SECRET".to_owned()],
         dirs,
+        enqueues: ["hello".parse().unwrap()].into(),
+        http: Vec::new(),
+        secrets: BTreeMap::from_iter(
+            (name == "spend").then(|| (secret(), vec!["http://a.example".parse().unwrap()])),
+        ),
     }
 }

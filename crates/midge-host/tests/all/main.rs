@@ -3,5 +3,6 @@
 mod guests;
 mod lacks;
 mod run;
+mod secrets;
 mod server;
 mod work;

@@ -34,6 +34,19 @@ fn stdin_is_the_input_and_stdout_the_result() {
 }
 
 #[test]
+fn what_a_guest_enqueues_is_only_said() {
+    let output = run(&["fan"], b"");
+    let said = stderr(&output);
+    let line = "midge-host: a server would enqueue with an input of 2 bytes: {\"module\":\"hello\"}";
+    assert_eq!(
+        (said.matches(line).count(), said.lines().last()),
+        (20, Some("midge-host: and 5 more")),
+        "{said}"
+    );
+    assert_eq!(output.stdout.len(), 36);
+}
+
+#[test]
 fn a_guests_exit_code_is_the_hosts_and_its_log_is_on_stderr() {
     let output = run(&["fail"], b"");
     assert_eq!(output.status.code(), Some(7));

@@ -129,6 +129,21 @@ fn what_a_guest_saves_is_told_before_it_goes_on_and_again_where_an_answer_is_los
 }
 
 #[test]
+fn what_a_guest_enqueues_is_told_with_its_end() {
+    let server = Server::start();
+    let fan = server.enqueue("fan", "null");
+    let _host = server.host(&[]);
+    let outcome = server.until("it ends", |seen| seen.end(fan));
+    server.set(|seen| {
+        let finished = seen.finished.iter().find(|finished| finished.attempt == fan).unwrap();
+        let job = finished.jobs.last().unwrap();
+        assert_eq!((finished.jobs.len(), job.input.as_deref()), (25, Some(&b"\"}"[..])));
+        assert_eq!(job.read().unwrap().module.as_str(), "hello");
+        assert_eq!(outcome, Outcome::Completed { result: job.id.to_string().into() });
+    });
+}
+
+#[test]
 fn progress_is_told_while_the_guest_runs() {
     let server = Server::start();
     let spinning = server.enqueue("spin", "null");

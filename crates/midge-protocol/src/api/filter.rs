@@ -29,6 +29,9 @@ pub struct JobFilter {
     /// Only jobs of this batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchId>,
+    /// Only jobs that an attempt at this job enqueued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<JobId>,
     /// Only jobs with this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<JobKey>,
@@ -233,6 +236,7 @@ impl JobFilter {
             queue,
             module,
             batch,
+            parent,
             key,
             tag,
             cause,
@@ -255,6 +259,7 @@ impl JobFilter {
             ("queue", text_of(queue)),
             ("module", text_of(module)),
             ("batch", text_of(batch)),
+            ("parent", text_of(parent)),
             ("key", text_of(key)),
             ("tag", text_of(tag)),
             ("cause", text_of(cause)),
@@ -326,7 +331,7 @@ mod tests {
 
     fn full() -> JobFilter {
         let json = format!(
-            r#"{{"state":"discarded","queue":"mail","module":"hello","batch":"{ID}","key":"acme","tag":"customer:42","cause":"trap",
+            r#"{{"state":"discarded","queue":"mail","module":"hello","batch":"{ID}","parent":"{ID}","key":"acme","tag":"customer:42","cause":"trap",
             "failure":"0c3fa51b22d07e94","since":"2030-01-01T00:00:00Z","until":"2030-01-02T00:00:00Z",
             "failed_since":"2030-01-01T00:00:00Z","failed_until":"2030-01-02T00:00:00Z","text":"no","args":"42",
             "sort":"failed","before":"12.{ID}","limit":7}}"#
@@ -343,7 +348,7 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
             .map(|(name, value)| if name == "limit" { (name, 7.into()) } else { (name, value) })
             .collect();
-        assert_eq!(json.len(), 17);
+        assert_eq!(json.len(), 18);
         assert_eq!(serde_json::from_value::<JobFilter>(json.into()).unwrap(), filter);
         assert_eq!(filter.check(), Ok(()));
     }

@@ -5,11 +5,17 @@ use midge_protocol::exchange::{AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::Usage;
 use midge_store::{Content, StoreError};
 
+use super::Undone;
+use super::follow_ups::FollowUps;
 use super::session::Session;
 
 impl Session<'_> {
     /// Writes what the host reports. A report without a lease is an answer to nobody: it is left out.
-    pub(super) fn report(&mut self, request: &Request) -> Result<(), StoreError> {
+    /// What attempts enqueue is written with the end of each.
+    ///
+    /// # Errors
+    /// [`Undone::NotEnqueued`] where one cannot enqueue what it wants to.
+    pub(super) fn report(&mut self, request: &Request, mut follow_ups: FollowUps) -> Result<(), Undone> {
         for chunk in &request.log {
             if self.is_leased(chunk.attempt) {
                 let kept = kept_of_log(chunk.offset, &chunk.bytes);
@@ -23,7 +29,11 @@ impl Session<'_> {
             }
         }
         for finished in &request.finished {
-            self.attempt_finished(finished)?;
+            let completed = self.attempt_finished(finished)?;
+            // Whoever has no right to the job any more enqueues nothing either, nor does who says the same again.
+            if let (Some(parent), Some(jobs)) = (completed, follow_ups.remove(&finished.attempt)) {
+                self.enqueue(&parent, finished.attempt, jobs)?;
+            }
         }
         for running in &request.running {
             if !self.is_leased(running.attempt) {
@@ -42,7 +52,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn attempt_finished(&mut self, finished: &Finished) -> Result<(), StoreError> {
+    /// Ends an attempt as its host reports it. Returns the job, where that has completed.
+    fn attempt_finished(&mut self, finished: &Finished) -> Result<Option<Job>, StoreError> {
         let ended = self.attempt_ended(finished.attempt, finished.outcome.clone(), Some(finished.usage))?;
         if let (Some(_), Outcome::HandedBack { lacks: Some(_) }) = (&ended, &finished.outcome)
             && let Ok(change) = self.machine.apply(MachineEvent::Lacks, self.now)
@@ -50,11 +61,11 @@ impl Session<'_> {
             self.machine = change.machine;
         }
         // Whether it completed is the core's to say: a result may be too large to be one.
-        let completed = ended.is_some_and(|job| job.phase() == Phase::Completed);
-        if let (true, Outcome::Completed { result }) = (completed, &finished.outcome) {
+        let completed = ended.filter(|job| job.phase() == Phase::Completed);
+        if let (Some(_), Outcome::Completed { result }) = (&completed, &finished.outcome) {
             self.rows.put_content(finished.attempt.job, Content::Result, result)?;
         }
-        Ok(())
+        Ok(completed)
     }
 
     /// Ends an attempt that is leased to the Machine, and returns the job as it is then; nothing where it was not.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use midge_core::{Job, Links, NewJob};
 use midge_protocol::api::{EnqueueRequest, Enqueued, Unique, check_args};
 use midge_protocol::job::OfSchedule;
-use midge_protocol::{JobId, JobKey, Labels, QueueName, Timestamp, limits};
+use midge_protocol::{JobId, JobKey, Labels, ModuleName, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -162,6 +162,11 @@ impl Accepted {
     /// Returns the id of the job.
     pub(crate) fn id(&self) -> JobId {
         self.new.id
+    }
+
+    /// Returns the module that the job runs.
+    pub(crate) fn module(&self) -> &ModuleName {
+        &self.new.module
     }
 
     /// Returns the hash of all that was asked for.

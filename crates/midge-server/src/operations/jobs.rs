@@ -49,6 +49,7 @@ impl Midge {
 
     /// Returns a job with its args and attempts.
     pub async fn job_detail(&self, id: JobId) -> Result<JobDetail, ServiceError> {
+        let now = self.inner.clock.now();
         let found = midge_store::read(&*self.inner.store, move |rows| -> Result<_, ServiceError> {
             let job: ReadJob = match one_job(rows, id) {
                 Ok(job) => Ok(job),
@@ -56,9 +57,11 @@ impl Midge {
                 Err(error) => return Err(error),
             };
             let after = asked_for(rows, id)?;
-            Ok((job, rows.content(id, Content::Args)?, after, rows.attempts(id)?))
+            let children = JobSearch { parent: Some(id), ..JobSearch::default() };
+            let children = rows.jobs_counted(&children, now)?;
+            Ok((job, rows.content(id, Content::Args)?, after, children, rows.attempts(id)?))
         });
-        let (job, args, after, ended) = found.await?;
+        let (job, args, after, children, ended) = found.await?;
         let (mut attempts, mut unreadable_attempts) = (Vec::new(), Vec::new());
         for attempt in ended {
             match attempt {
@@ -72,6 +75,7 @@ impl Midge {
             job,
             args: as_json(args.as_deref()),
             after,
+            children: (children.jobs > 0).then_some(children),
             attempts,
             unreadable_attempts,
             forgotten_attempts,

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 use midge_protocol::MachineName;
 use midge_protocol::api::{MachineView, Machines, ModuleView, Modules, Pause, Queues, Schedules};
 use midge_protocol::job::State as JobState;
+use midge_protocol::manifest::{Capability, ModuleEntry};
 use midge_protocol::shown::line;
 
 use super::looking::{home, link};
@@ -27,7 +28,7 @@ pub(super) fn modules_table(base: &str, modules: &Modules) -> Markup {
             thead {
                 tr {
                     th { "module" } th { "queue" } th.n { "size" } th.n { "time limit" } th.n { "memory limit" }
-                    th.n { "held jobs" } th { "starts jobs" }
+                    th.n { "held jobs" } th { "starts jobs" } th { "may reach" }
                 }
             }
             @for module in &shown[..shown.len() - hidden] {
@@ -50,10 +51,27 @@ pub(super) fn modules_table(base: &str, modules: &Modules) -> Markup {
                             (Some(_), None) => "yes",
                         }
                     }
+                    td.says { (reach(module.entry.as_ref())) }
                 }
             }
         }
         @if hidden > 0 { p.quiet { "and " (hidden) " more: " code { "midge modules" } } }
+    }
+}
+
+/// What guests of a module may do beyond computing, one line each. Its limits have columns of their own.
+fn reach(entry: Option<&ModuleEntry>) -> Markup {
+    let all = entry.map(ModuleEntry::capabilities).unwrap_or_default();
+    let mut reached = all
+        .iter()
+        .filter(|capability| !matches!(capability, Capability::TimeMs(_) | Capability::MemoryBytes(_)))
+        .peekable();
+    html! {
+        @if reached.peek().is_none() { "nothing" }
+        @for (number, capability) in reached.enumerate() {
+            @if number > 0 { br; }
+            (line(&capability.to_string()))
+        }
     }
 }
 

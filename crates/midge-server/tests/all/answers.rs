@@ -25,7 +25,7 @@ use super::documents::{API, spans};
 use super::routes::ROUTES;
 
 /// Fields whose own fields are named by whoever enqueues, or writes midge.toml.
-const NAMED_BY_OTHERS: [&str; 4] = ["args", "meta", "dirs", "backoff_by_cause"];
+const NAMED_BY_OTHERS: [&str; 5] = ["args", "meta", "dirs", "secrets", "backoff_by_cause"];
 
 const AT: Timestamp = Timestamp::LATEST;
 
@@ -58,6 +58,7 @@ fn job() -> JobView {
         labels: Labels { tags: vec![name("a")], meta: [("by".into(), "Ada".into())].into() },
         after_failed: AfterFailed::Wait,
         batch: Some(BatchId::generate()),
+        parent: Some(JobId::generate()),
         callback_of: Some(BatchId::generate()),
         schedule: Some(OfSchedule { name: name("nightly"), tick: Some(AT) }),
         state: State::Running,
@@ -106,6 +107,7 @@ fn detail() -> JobDetail {
         job: job(),
         args: serde_json::value::to_raw_value(&1).unwrap(),
         after: vec![JobId::generate()],
+        children: Some(count()),
         attempts: vec![attempt()],
         unreadable_attempts: vec![AttemptNumber(2)],
         forgotten_attempts: Some(AttemptRange { first: AttemptNumber(3), last: AttemptNumber(4) }),
@@ -188,6 +190,9 @@ fn module() -> ModuleView {
         },
         env: vec!["LOG".into()],
         dirs: [("/data".into(), Folder { path: "/srv".into(), read_only: true })].into(),
+        enqueues: [name("resize")].into(),
+        http: vec!["https://api.example.com".parse().unwrap()],
+        secrets: [(name("STRIPE"), vec!["https://api.example.com".parse().unwrap()])].into(),
     };
     ModuleView { name: name("hello"), entry: Some(entry), pause: Some(pause()), held: 1 }
 }
@@ -240,6 +245,7 @@ fn sweep() -> SweepView {
         queue: Some(name("mail")),
         module: Some(name("hello")),
         batch: Some(BatchId::generate()),
+        parent: Some(JobId::generate()),
         key: Some(name("acme")),
         tag: Some(name("a")),
         cause: Some(Cause::Trap),

@@ -243,7 +243,7 @@ async fn exchange(host: &mut Host, chance: &mut StdRng) {
                     cpu_us: integer(chance),
                     memory_peak_bytes: integer(chance),
                 };
-                request.finished.push(Finished { attempt, outcome: outcome(chance), usage });
+                request.finished.push(Finished::new(attempt, outcome(chance), usage));
             } else {
                 let progress =
                     Progress { done: integer(chance), total: integer(chance), message: text(chance) };

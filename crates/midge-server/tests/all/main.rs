@@ -12,6 +12,7 @@ mod documents;
 mod drain;
 mod extremes;
 mod follow;
+mod follow_ups;
 mod lanes;
 mod looking;
 mod modules;

@@ -142,6 +142,9 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         retry: RetryPolicy::default(),
         env: Vec::new(),
         dirs: BTreeMap::new(),
+        enqueues: [ModuleName::new("hello").unwrap()].into(),
+        http: Vec::new(),
+        secrets: BTreeMap::new(),
     };
     let manifest = Manifest {
         format: manifest::FORMAT,
@@ -153,6 +156,7 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         queues,
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),
+        secrets: BTreeMap::new(),
     };
     Catalog { manifest, generation: "g1".into(), modules_dir: PathBuf::from("modules") }
 }
@@ -423,7 +427,7 @@ pub fn request(seq: u64, room: u32) -> exchange::Request {
 }
 
 pub fn finished(attempt: AttemptRef, outcome: Outcome) -> Finished {
-    Finished { attempt, outcome, usage: Usage::default() }
+    Finished::new(attempt, outcome, Usage::default())
 }
 
 pub fn done(result: &'static str) -> Outcome {

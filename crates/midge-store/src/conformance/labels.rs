@@ -62,6 +62,7 @@ fn many() -> Vec<Job> {
             job.id = made(1_000 + chance.below(50), number as u8);
             job.id = if all.iter().any(|other: &Job| other.id == job.id) { id(number) } else { job.id };
         }
+        job.links.parent = (chance.below(5) == 0).then(|| id(chance.below(2).into()));
         job.key = [None, None, Some(key("acme")), Some(key("other"))][chance.below(4) as usize].clone();
         job.labels.tags = match chance.below(6) {
             0 => vec![tag("blue")],
@@ -101,6 +102,8 @@ fn searches(jobs: &[Job]) -> Vec<JobSearch> {
         JobSearch { tag: Some(tag("none")), ..all() },
         JobSearch { key: Some(key("acme")), ..all() },
         JobSearch { key: Some(key("none")), ..all() },
+        JobSearch { parent: Some(id(1)), ..all() },
+        JobSearch { parent: Some(id(2)), ..all() },
         JobSearch { made: times(Some(1_010), Some(1_030)), ..all() },
         JobSearch { made: times(None, Some(1_005)), ..all() },
         JobSearch { made: times(Some(1_045), None), ..all() },
@@ -181,12 +184,13 @@ pub async fn a_search_stops_early_and_goes_on_from_there(store: &dyn Store) -> K
     Ok(())
 }
 
-/// However many others are newer, a page of the few jobs of a tag, a key, a batch or a cause is found at once.
+/// However many others are newer, a page of the few jobs of a tag, a key, a batch, a parent or a cause is found at once.
 pub async fn few_jobs_are_found_at_once_behind_many_newer_ones(store: &dyn Store) -> Kept {
     let mut old = job(1, "default", 0);
     old.labels.tags = [tag("rare")].into();
     old.key = Some(key("rare"));
     old.links.batch = Some(BatchId::from_bytes([7; 16]));
+    old.links.parent = Some(id(9));
     let failed_before = discarded(&job(2, "default", 0), at(1));
     let others = (10..5_500).map(|number| failed(&job(number, "default", 0), at(2)));
     put(store, &[old.clone(), failed_before.clone()]).await?;
@@ -196,6 +200,7 @@ pub async fn few_jobs_are_found_at_once_behind_many_newer_ones(store: &dyn Store
         (JobSearch { tag: old.labels.tags.first().cloned(), ..JobSearch::default() }, &old),
         (JobSearch { key: old.key.clone(), ..JobSearch::default() }, &old),
         (JobSearch { batch: old.links.batch, ..JobSearch::default() }, &old),
+        (JobSearch { parent: old.links.parent, ..JobSearch::default() }, &old),
         (JobSearch { cause: Some(Cause::Refused), ..by_failure.clone() }, &failed_before),
         (JobSearch { failure: failed_before.fingerprint(), ..by_failure.clone() }, &failed_before),
         (

@@ -37,13 +37,14 @@ pub(super) struct Rare<'a> {
     pub(super) fingerprint: Option<i64>,
     pub(super) failed_at: Option<i64>,
     pub(super) batch: Option<[u8; 16]>,
+    pub(super) parent: Option<[u8; 16]>,
 }
 
 /// The columns, as [`Columns::read`] reads them from behind the first ones of a statement.
 macro_rules! columns {
     () => {
         "queue, module, phase, due, machine, ended_at, expires_at, key, priority, unique_key, tags, cause, fingerprint,
-         failed_at, batch"
+         failed_at, batch, parent"
     };
 }
 pub(super) use columns;
@@ -97,6 +98,7 @@ impl Columns<'static> {
                 fingerprint: row.get(from + 12)?,
                 failed_at: row.get(from + 13)?,
                 batch: row.get(from + 14)?,
+                parent: row.get(from + 15)?,
             },
         })
     }
@@ -123,6 +125,7 @@ impl<'a> Rare<'a> {
             fingerprint: job.fingerprint().map(|fingerprint| fingerprint.0 as i64),
             failed_at: job.failed_at().map(Timestamp::as_millis),
             batch: job.links.batch.as_ref().map(|batch| *batch.as_bytes()),
+            parent: job.links.parent.as_ref().map(|parent| *parent.as_bytes()),
         }
     }
 

@@ -75,6 +75,13 @@ impl SqliteRows<'_> {
         )?;
         self.put_entry(
             [
+                "DELETE FROM children WHERE parent = ?3 AND id = ?2",
+                "INSERT INTO children (row, id, parent) VALUES (?1, ?2, ?3)",
+            ],
+            [before, after].map(|columns| Some((row, id, columns?.rare.parent?))),
+        )?;
+        self.put_entry(
+            [
                 "DELETE FROM failed WHERE phase = ?3 AND failed_at = ?4 AND id = ?2",
                 "INSERT INTO failed (row, id, phase, failed_at) VALUES (?1, ?2, ?3, ?4)",
             ],

@@ -126,8 +126,8 @@ impl SqliteRows<'_> {
             self.connection.prepare_cached(sql)?.execute(values)?
         } else {
             let sql = "INSERT INTO jobs (id, queue, module, phase, due, machine, ended_at, body, expires_at, key, priority,
-                           ranked, unique_key, tags, cause, fingerprint, failed_at, batch)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
+                           ranked, unique_key, tags, cause, fingerprint, failed_at, batch, parent)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
                        ON CONFLICT (id) DO NOTHING";
             self.put_all(sql, id.as_bytes(), columns, body)?
         };
@@ -168,7 +168,7 @@ impl SqliteRows<'_> {
         }
         let sql = "UPDATE jobs SET queue = ?2, module = ?3, phase = ?4, due = ?5, machine = ?6, ended_at = ?7, body = ?8,
                        expires_at = ?9, key = ?10, priority = ?11, ranked = ?12, unique_key = ?13, tags = ?14, cause = ?15,
-                       fingerprint = ?16, failed_at = ?17, batch = ?18
+                       fingerprint = ?16, failed_at = ?17, batch = ?18, parent = ?19
                    WHERE row = ?1";
         self.put_all(sql, row, after, body)?;
         Ok(())
@@ -201,7 +201,8 @@ impl SqliteRows<'_> {
             rare.cause,
             rare.fingerprint,
             rare.failed_at,
-            rare.batch
+            rare.batch,
+            rare.parent
         ])?)
     }
 

@@ -109,6 +109,10 @@ fn walks(search: &JobSearch) -> Vec<Walk> {
         let sql = "SELECT NULL, id, row FROM members
                    WHERE batch = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";
         (sql, Some(Value::Blob(batch.as_bytes().to_vec())))
+    } else if let Some(parent) = search.parent {
+        let sql = "SELECT NULL, id, row FROM children
+                   WHERE parent = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";
+        (sql, Some(Value::Blob(parent.as_bytes().to_vec())))
     } else if let Some(key) = &search.key {
         let sql = "SELECT NULL, id, row FROM keyed
                    WHERE key = ?3 AND id >= ?1 AND id < ?2 ORDER BY id DESC";

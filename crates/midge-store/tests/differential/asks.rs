@@ -155,8 +155,9 @@ impl Author {
             ..JobSearch::default()
         };
         for _ in 0..self.below(3) {
-            match self.below(8) {
+            match self.below(9) {
                 0 => search.batch = Some(self.batch()),
+                8 => search.parent = Some(self.job()),
                 1 => search.key = Some(self.some_key()),
                 2 => search.tag = Some(self.tag()),
                 3 => search.cause = Some(self.pick(&CAUSES)),

@@ -215,12 +215,14 @@ impl Author {
     pub fn new_job(&mut self, id: JobId) -> Job {
         let expires_at = self.one_of(4).then(|| at(self.now + 1 + self.below(300) as i64));
         let batch = self.maybe(Author::batch);
+        let parent = self.maybe(Author::job);
         let callback = self.one_of(8).then(|| Callback { batch: self.batch(), when: BatchEvent::Ended });
         let after_failed = self.pick(&[AfterFailed::Cancel, AfterFailed::GoOn, AfterFailed::Wait]);
         let links = Links {
             batch,
             callback,
             after_failed,
+            parent,
             has_dependents: self.one_of(3),
             schedule: None,
             behind: self.below(3),

@@ -10,8 +10,10 @@ use midge_cli::build::{Builder, project};
 use midge_cli::output::{dim, note, path, say, say_table};
 use midge_cli::table::Table;
 use midge_cli::words;
-use midge_protocol::manifest::{Manifest, ModuleEntry};
+use midge_protocol::manifest::{Manifest, ModuleEntry, capability_changes};
 use midge_protocol::{ModuleName, shown};
+
+use super::capabilities::change_lines;
 
 /// Build the modules that midge.toml lists
 #[derive(Debug, clap::Args)]
@@ -43,6 +45,14 @@ impl Args {
         }
         say_table(table(&built))?;
         say(dim(format_args!("in {}", path(&built.out))))?;
+        // What nothing was known of has nothing new.
+        let changes = built.before.iter().flat_map(|before| capability_changes(before, &built.manifest));
+        for line in changes.flat_map(|change| change_lines(&change)) {
+            note(line);
+        }
+        for what in &built.not_allowed {
+            note(what);
+        }
         for (module, name) in from_machines(&built.manifest) {
             note(dim(format_args!(
                 "`{name}` of module `{module}` is not in [env]: its Machine has to have it, as a secret of Fly"
@@ -113,6 +123,9 @@ mod tests {
             retry: Default::default(),
             env: Vec::new(),
             dirs: [("/here".to_owned(), folder(here.path())), ("/gone".to_owned(), folder(&gone))].into(),
+            enqueues: Default::default(),
+            http: Vec::new(),
+            secrets: Default::default(),
         };
         let name = ModuleName::new("send").unwrap();
         let modules = BTreeMap::from([(name.clone(), entry)]);

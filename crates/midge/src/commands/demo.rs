@@ -4,6 +4,7 @@ mod cast;
 mod sales;
 mod show;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -98,7 +99,7 @@ impl Args {
             listener,
             token: None,
             retention: Retention::default(),
-            backend: Backend::Local { host_program },
+            backend: Backend::Local { host_program, secrets: BTreeMap::new() },
         })
         .await?;
         let client = Client::new(&serving.url)?;

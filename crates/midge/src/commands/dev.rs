@@ -23,6 +23,7 @@ use self::generations::Generations;
 use self::watch::Watch;
 use super::{own_folder, start_log};
 use crate::arguments::listen_address;
+use crate::config::secrets;
 
 /// Build, serve, and rebuild on save: the next job gets the new module
 #[derive(Debug, clap::Args)]
@@ -67,6 +68,7 @@ impl Args {
         else {
             return Ok(ExitCode::SUCCESS);
         };
+        let secrets = secrets(&catalog.manifest);
         let store = open_database(&workshop.folder.join("dev.db")).await?;
         let serving = Serving::start(Start {
             catalog,
@@ -74,7 +76,7 @@ impl Args {
             listener,
             token: None,
             retention: Retention::default(),
-            backend: Backend::Local { host_program },
+            backend: Backend::Local { host_program, secrets },
         })
         .await?;
         note(format_args!(
@@ -197,6 +199,10 @@ impl Workshop {
             return;
         }
         let generation = catalog.generation.clone();
+        let declared = &midge.catalog().manifest.secrets;
+        if catalog.manifest.secrets.iter().any(|secret| declared.get(secret.0) != Some(secret.1)) {
+            note("[secrets] is another one: Machines are given it when `midge dev` is started again");
+        }
         midge.deploy(catalog).await;
         note(format_args!("the next job gets generation {}", bold(&generation)));
         match midge.machines().await {

@@ -24,7 +24,7 @@ use self::kept::Kept;
 pub(super) use self::kept::copy_modules;
 use super::start_log;
 use crate::arguments::{given, listen_address, secret};
-use crate::config::{FlyMachine, fly_machine};
+use crate::config::{FlyMachine, fly_machine, secrets};
 
 /// Run a server: queue, dispatcher, HTTP API and dashboard
 #[derive(Debug, clap::Args)]
@@ -127,7 +127,10 @@ impl Args {
                 catalog.generation.clone_from(&fork.image);
                 Backend::Fly { api, fork }
             }
-            None => Backend::Local { host_program: self.host_program(Missing::Build).await? },
+            None => {
+                let host_program = self.host_program(Missing::Build).await?;
+                Backend::Local { host_program, secrets: secrets(&catalog.manifest) }
+            }
         };
         let store: Arc<dyn Store> =
             if self.memory { Arc::new(MemoryStore::new()) } else { open_database(&self.db).await? };

@@ -1,5 +1,6 @@
 //! The rules of the host's side of the exchange, in virtual time.
 
+mod follow_ups;
 mod saves;
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -69,7 +70,7 @@ impl Host {
 
     fn completes(&mut self, attempt: AttemptRef, result: &'static [u8]) {
         let outcome = Outcome::Completed { result: Bytes::from_static(result) };
-        self.side.ended(Finished { attempt, outcome, usage: Usage::default() }, self.now);
+        self.side.ended(Finished::new(attempt, outcome, Usage::default()), self.now);
     }
 }
 
@@ -260,7 +261,7 @@ fn results_that_do_not_fit_into_one_body_go_into_the_next() {
     let result = Bytes::from(vec![0; limits::RESULT_BYTES_MAX]);
     for grant in &grants {
         let outcome = Outcome::Completed { result: result.clone() };
-        host.side.ended(Finished { attempt: grant.attempt, outcome, usage: Usage::default() }, host.now);
+        host.side.ended(Finished::new(grant.attempt, outcome, Usage::default()), host.now);
     }
     let mut told = Vec::new();
     for _ in 0..3 {

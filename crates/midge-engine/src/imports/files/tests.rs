@@ -3,14 +3,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::Arc;
 
 use rustix::fs::{CWD, mknodat};
 use tempfile::TempDir;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::*;
-use crate::shared::Shared;
 
 /// The number of the folder that a guest of these tests has.
 const FOLDER: i32 = 3;
@@ -46,7 +44,8 @@ impl Caller {
         let folder = tempfile::tempdir().unwrap();
         let mut wasi = WasiCtxBuilder::new();
         wasi.allow_blocking_current_thread(true).preopened_dir(folder.path(), "/data", perms).unwrap();
-        let mut guest = Guest::new(wasi.build_p1(), Arc::new(Shared::new(Arc::default())), 0);
+        let mut guest = Guest::detached();
+        guest.wasi = wasi.build_p1();
         wasi::WasiSnapshotPreview1::set_hostcall_fuel(&mut guest.wasi, 1 << 20);
         Caller { guest, memory: vec![0; 1 << 17], folder }
     }

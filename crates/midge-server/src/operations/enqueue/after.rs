@@ -176,17 +176,27 @@ impl Dependencies {
 
 /// The batches that new jobs of a call are of. Each is read once.
 #[derive(Default)]
-pub(super) struct Batches(BTreeMap<BatchId, Batch>);
+pub(super) struct Batches {
+    batches: BTreeMap<BatchId, Batch>,
+    /// The job whose attempt enqueues the new ones.
+    parent: Option<Job>,
+}
 
 impl Batches {
     /// Checks that the batch of a new job takes it, if it has one.
     pub(super) fn take(&mut self, rows: &mut dyn Rows, job: Job) -> Result<Job, ServiceError> {
         let Some(id) = job.links.batch else { return Ok(job) };
-        let batch = match self.0.entry(id) {
+        if self.parent.as_ref().map(|parent| parent.id) != job.links.parent {
+            self.parent = match job.links.parent {
+                Some(parent) => rows.jobs(&[parent])?.pop().flatten(),
+                None => None,
+            };
+        }
+        let batch = match self.batches.entry(id) {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(new) => new.insert(rows.batch(id)?.ok_or(ServiceError::NoSuchBatch(id))?),
         };
-        batch.takes(&job)?;
+        batch.takes(&job, self.parent.as_ref())?;
         Ok(job)
     }
 }

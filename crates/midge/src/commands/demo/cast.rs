@@ -100,6 +100,14 @@ pub(super) fn cast() -> Vec<Part> {
             completed("stages.json", |result| json_of(result)[2]["attempt"] == 1),
         ),
         part(
+            "fan-out",
+            json!({"jobs": 5}),
+            Input::None,
+            completed("fan-out.json", |result| {
+                json_of(result)["jobs"].as_array().is_some_and(|jobs| jobs.len() == 5)
+            }),
+        ),
+        part(
             "wordcount",
             json!(null),
             Input::Bytes(text.into()),

@@ -78,6 +78,7 @@ mod tests {
             queues: Default::default(),
             schedules: Default::default(),
             env: Default::default(),
+            secrets: Default::default(),
         };
         // As the build does: another file under the same name.
         let new = folder.join("new");

@@ -5,7 +5,7 @@ use midge_cli::words;
 use midge_client::{Client, ClientError};
 use midge_protocol::api::{JobFilter, Sort};
 use midge_protocol::job::{Cause, State};
-use midge_protocol::{BatchId, Fingerprint, JobKey, ModuleName, QueueName, Tag, Timestamp, api};
+use midge_protocol::{BatchId, Fingerprint, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, api};
 
 use crate::commands::enqueue::parse_time;
 use crate::connection::{Answered, did_you_mean};
@@ -26,6 +26,9 @@ pub(crate) struct FilterArgs {
     /// Only jobs of this batch
     #[arg(long, value_name = "ID")]
     batch: Option<BatchId>,
+    /// Only jobs that an attempt at this job enqueued
+    #[arg(long, value_name = "ID")]
+    parent: Option<JobId>,
     /// Only jobs with this key
     #[arg(long, value_name = "KEY")]
     key: Option<JobKey>,
@@ -71,12 +74,13 @@ fn time_or_ago(text: &str) -> Result<Timestamp, String> {
 impl FilterArgs {
     /// Returns the filter that the flags say.
     pub(crate) fn filter(self) -> JobFilter {
-        let FilterArgs { state, queue, module, batch, key, tag, cause, failure, text, .. } = self;
+        let FilterArgs { state, queue, module, batch, parent, key, tag, cause, failure, text, .. } = self;
         JobFilter {
             state,
             queue,
             module,
             batch,
+            parent,
             key,
             tag,
             cause,

@@ -31,6 +31,10 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
         let after = cut(&after.join(", "), ARGS_WIDTH_MAX);
         say(format_args!("{} {after}; if one fails: {then}", bold(format_args!("{:<9}", "after"))))?;
     }
+    if let Some(children) = detail.children {
+        let listed = dim(format_args!("(`midge jobs list --parent {id}`)"));
+        say(format_args!("{} {children} {listed}", bold(format_args!("{:<9}", "children"))))?;
+    }
     if !detail.attempts.is_empty() {
         say("")?;
         say_table(attempts(&detail.attempts))?;
@@ -77,6 +81,9 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     }
     if let Some(batch) = &job.batch {
         fact("batch", batch);
+    }
+    if let Some(parent) = &job.parent {
+        fact("parent", parent);
     }
     if let Some(batch) = &job.callback_of {
         fact("runs for", &format_args!("batch {batch}"));

@@ -121,6 +121,7 @@ mod tests {
             schedules: Default::default(),
             queues: Default::default(),
             env: Default::default(),
+            secrets: Default::default(),
         };
         fs::write(folder.join("new"), serde_json::to_vec(&manifest).unwrap()).unwrap();
         fs::rename(folder.join("new"), folder.join(FILE_NAME)).unwrap();

@@ -38,7 +38,7 @@ fn what_an_attempt_saves_that_was_stopped_is_not_said_after_its_end() {
     let attempt = host.begins();
     host.side.save(attempt, Bytes::from_static(b"so far"));
     let outcome = Outcome::Cancelled;
-    host.side.ended(Finished { attempt, outcome, usage: Usage::default() }, host.now);
+    host.side.ended(Finished::new(attempt, outcome, Usage::default()), host.now);
     host.side.save(attempt, Bytes::from_static(b"later"));
     let speaks = host.sends();
     assert_eq!((speaks.saved.len(), speaks.finished.len()), (0, 1));

@@ -1,0 +1,283 @@
+//! What a module's requests may reach: by its manifest before a name is looked up, and by the address after.
+//!
+//! A permit is for one target. Whoever follows a redirect asks again, and whoever connects asks about the very address.
+
+mod address;
+
+use core::net::IpAddr;
+use std::fmt;
+
+use midge_protocol::manifest::{Destination, HostPattern, Scheme};
+use midge_protocol::{ModuleName, SecretName, shown};
+
+/// Hosts that only a destination of that very name reaches, whatever they resolve to: they answer for the Machine, its
+/// neighbours or the whole account.
+const CONTROL_HOSTS: [&str; 3] = ["api.machines.dev", "api.fly.io", "metadata.goog"];
+/// The same for each host below these.
+const CONTROL_DOMAINS: [&str; 3] = ["internal", "flycast", "localhost"];
+
+/// Where a request goes, as a URL that was read has it: nothing is decoded here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// Whether it is spoken to in the clear.
+    pub scheme: Scheme,
+    /// The host.
+    pub host: Host<'a>,
+    /// The port, also where the URL names none.
+    pub port: u16,
+    /// The path, from its first `/`, with what is percent-encoded in it.
+    pub path: &'a str,
+}
+
+/// The host of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host<'a> {
+    /// A name, which is looked up.
+    Name(&'a str),
+    /// An address.
+    Address(IpAddr),
+}
+
+/// The right to make a request to one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Permit {
+    names_the_host: bool,
+}
+
+impl Permit {
+    /// Returns whether the request may be made to this address, which the target's name resolves to or which it names: a
+    /// public one, or any where the module's list names that very host.
+    pub fn may_connect(self, address: IpAddr) -> bool {
+        self.names_the_host || address::is_public(address)
+    }
+
+    /// Returns whether the module's list names that very host, and not all hosts below a name. Connections that are kept are
+    /// shared only among requests with the same answer.
+    pub fn names_the_host(self) -> bool {
+        self.names_the_host
+    }
+}
+
+/// The error of a request that a module may not make. It says what was refused, and the line to add.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// No destination covers the target.
+    #[error(
+        "`{module}` may not reach {origin}: add `http = [\"{origin}\"]` to [modules.{module}] of midge.toml"
+    )]
+    Unlisted {
+        /// The module.
+        module: ModuleName,
+        /// Scheme, host and port of the target.
+        origin: String,
+    },
+    /// Destinations cover other paths of the host.
+    #[error(
+        "`{module}` may reach {origin} only below some paths, and `{}` is not there: add `http = [\"{}\"]` to \
+         [modules.{module}] of midge.toml", shown::cut(.path), with_path(.origin, .path)
+    )]
+    OtherPath {
+        /// The module.
+        module: ModuleName,
+        /// Scheme, host and port of the target.
+        origin: String,
+        /// The path that was asked for.
+        path: String,
+    },
+    /// The path can be read as another one.
+    #[error(
+        "`{module}` may reach {origin} only below some paths, and a server may read `{}` as another one: write it \
+         without `%2e`, `%2f`, `%5c`, `\\` and `..`, or add `http = [\"{origin}\"]` to [modules.{module}] of midge.toml",
+        shown::cut(.path)
+    )]
+    OddPath {
+        /// The module.
+        module: ModuleName,
+        /// Scheme, host and port of the target.
+        origin: String,
+        /// The path that was asked for.
+        path: String,
+    },
+    /// A destination covers it by a `*`, and it is one of those that must be named.
+    #[error(
+        "{origin} is reached only where its very name is listed, and not by a `*`: add `http = [\"{origin}\"]` to \
+         [modules.{module}] of midge.toml"
+    )]
+    MustBeNamed {
+        /// The module.
+        module: ModuleName,
+        /// Scheme, host and port of the target.
+        origin: String,
+    },
+    /// Its name resolves to no address that everybody may reach.
+    #[error(
+        "{origin} is at {address}, which is no public address, and such are reached only where the very host is listed, \
+         and not by a `*`: add `http = [\"{origin}\"]` to [modules.{module}] of midge.toml"
+    )]
+    NotPublic {
+        /// The module.
+        module: ModuleName,
+        /// Scheme, host and port of the target.
+        origin: String,
+        /// The address.
+        address: IpAddr,
+    },
+    /// The module has no such secret.
+    #[error(
+        "`{module}` has no secret `{secret}`: add `secrets = {{ {secret} = [\"{origin}\"] }}` to [modules.{module}] of \
+         midge.toml, and a section [secrets.{secret}] where there is none"
+    )]
+    NoSecret {
+        /// The module.
+        module: ModuleName,
+        /// The secret's name.
+        secret: SecretName,
+        /// Scheme, host and port of the target.
+        origin: String,
+    },
+    /// The secret goes elsewhere.
+    #[error(
+        "the secret `{secret}` may not go to {origin}: add `secrets = {{ {secret} = [\"{origin}\"] }}` to \
+         [modules.{module}] of midge.toml"
+    )]
+    SecretElsewhere {
+        /// The module.
+        module: ModuleName,
+        /// The secret's name.
+        secret: SecretName,
+        /// Scheme, host and port of the target.
+        origin: String,
+    },
+}
+
+impl NotAllowed {
+    /// Returns the error of a target none of whose addresses may be connected to.
+    pub fn not_public(module: &ModuleName, target: Target<'_>, address: IpAddr) -> NotAllowed {
+        NotAllowed::NotPublic { module: module.clone(), origin: target.origin(), address }
+    }
+}
+
+impl Target<'_> {
+    /// Returns its scheme, its host and, where it is not the scheme's own, its port: `https://api.example.com`.
+    pub fn origin(self) -> String {
+        Origin(self).to_string()
+    }
+}
+
+/// Returns the destination of a path, or of the origin where a destination cannot be written so.
+fn with_path(origin: &str, path: &str) -> String {
+    let text = format!("{origin}{path}");
+    if text.parse::<Destination>().is_ok() { text } else { origin.to_owned() }
+}
+
+struct Origin<'a>(Target<'a>);
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Target { scheme, host, port, .. } = self.0;
+        write!(f, "{}://", scheme.as_str())?;
+        match host {
+            Host::Name(name) => f.write_str(&plain(name))?,
+            Host::Address(address) => match address.to_canonical() {
+                IpAddr::V4(address) => write!(f, "{address}")?,
+                IpAddr::V6(address) => write!(f, "[{address}]")?,
+            },
+        }
+        if port != scheme.default_port() {
+            write!(f, ":{port}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Judges a target by what a module may reach. A permit says which of its addresses may be connected to.
+///
+/// # Errors
+/// [`NotAllowed`], which says what to add.
+pub fn reach(module: &ModuleName, http: &[Destination], target: Target<'_>) -> Result<Permit, NotAllowed> {
+    let origin = || target.origin();
+    let of_host = || http.iter().filter(|destination| covers_host(destination, target));
+    let covering = || of_host().filter(|destination| covers_path(&destination.path, target.path));
+    if covering().any(Destination::names_a_host) {
+        return Ok(Permit { names_the_host: true });
+    }
+    let module = module.clone();
+    if covering().next().is_none() {
+        let path = target.path.to_owned();
+        return Err(if of_host().next().is_none() {
+            NotAllowed::Unlisted { module, origin: origin() }
+        } else if is_odd(target.path) {
+            NotAllowed::OddPath { module, origin: origin(), path }
+        } else {
+            NotAllowed::OtherPath { module, origin: origin(), path }
+        });
+    }
+    match target.host {
+        Host::Name(name) if must_be_named(&plain(name)) => {
+            Err(NotAllowed::MustBeNamed { module, origin: origin() })
+        }
+        _ => Ok(Permit { names_the_host: false }),
+    }
+}
+
+/// Returns whether a secret may go to a target: `destinations` are those that the module has for it. Whether the module may
+/// reach the target at all is another question, which [`reach`] answers.
+pub fn may_go(destinations: &[Destination], target: Target<'_>) -> bool {
+    destinations
+        .iter()
+        .any(|destination| covers_host(destination, target) && covers_path(&destination.path, target.path))
+}
+
+fn covers_host(destination: &Destination, target: Target<'_>) -> bool {
+    if destination.scheme != target.scheme || destination.port != target.port {
+        return false;
+    }
+    match (&destination.host, target.host) {
+        (HostPattern::Name(listed), Host::Name(name)) => *listed == plain(name),
+        (HostPattern::Below(listed), Host::Name(name)) => {
+            let name = plain(name);
+            name.strip_suffix(listed.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+        }
+        (HostPattern::Address(listed), Host::Address(address)) => {
+            listed.to_canonical() == address.to_canonical()
+        }
+        _ => false,
+    }
+}
+
+/// Returns a name as lists have it: names mean the same in upper case and with a dot at the end.
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+fn must_be_named(name: &str) -> bool {
+    let below =
+        |domain: &&str| name.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    CONTROL_HOSTS.contains(&name) || CONTROL_DOMAINS.iter().any(below)
+}
+
+fn covers_path(listed: &str, path: &str) -> bool {
+    if listed == "/" {
+        return true;
+    }
+    let below = match path.strip_prefix(listed) {
+        Some(rest) => listed.ends_with('/') || rest.is_empty() || rest.starts_with('/'),
+        None => false,
+    };
+    below && !is_odd(path)
+}
+
+/// Returns whether a server that decodes more than it should, or drops what is behind a `;`, may take a path for another
+/// one: it would leave the part of the server that is allowed.
+fn is_odd(path: &str) -> bool {
+    let mut plain = path.to_ascii_lowercase();
+    // Encoded twice, or more often: each turn shortens it.
+    while plain.contains("%25") {
+        plain = plain.replace("%25", "%");
+    }
+    let climbs = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
+    ["%2e", "%2f", "%5c", "\\"].iter().any(|odd| plain.contains(odd)) || plain.split('/').any(climbs)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Puts stars in the place of secrets, wherever what comes back from a server holds one that was sent there.
+//!
+//! Upper and lower case are taken for the same, since a URL changes them in a host's name. Other forms of a value, such as
+//! base64, are not found.
+
+use bytes::Bytes;
+
+const STAR: u8 = b'*';
+
+/// The values that a request carried, at any of its redirects.
+#[derive(Default)]
+pub(crate) struct Stars {
+    values: Vec<Bytes>,
+}
+
+impl Stars {
+    pub(crate) fn add(&mut self, value: &Bytes) {
+        if !value.is_empty() && !self.values.contains(value) {
+            self.values.push(value.clone());
+        }
+    }
+
+    /// Returns whether there is nothing to look for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Returns whether one of the values is in a text.
+    pub(crate) fn are_in(&self, text: &str) -> bool {
+        self.hide_in_text(text.to_owned()) != text
+    }
+
+    /// Puts as many stars as it has bytes in the place of each value in a text.
+    pub(crate) fn hide_in_text(&self, text: String) -> String {
+        if self.is_empty() {
+            return text;
+        }
+        let mut bytes = text.into_bytes();
+        self.hide(&mut bytes);
+        // A value may be a part of a character.
+        String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    /// Puts as many stars as it has bytes in the place of each value.
+    pub(crate) fn hide(&self, bytes: &mut [u8]) {
+        let length = bytes.len();
+        self.hide_begun(bytes, 0, length);
+    }
+
+    /// Does so for what begins before `end`, where the first `starred` bytes are of a value that began before. Returns how
+    /// many bytes behind `end` are of one that began within.
+    fn hide_begun(&self, bytes: &mut [u8], starred: usize, end: usize) -> usize {
+        let mut hidden = starred;
+        for at in 0..end {
+            // Not only the first: one may be the beginning of another, or overlap with it.
+            for value in self.values.iter().filter(|value| begins_with(&bytes[at..], value)) {
+                hidden = hidden.max(at + value.len());
+            }
+            if at < hidden {
+                // What is behind is still compared with, what is here is not.
+                bytes[at] = STAR;
+            }
+        }
+        hidden.saturating_sub(end)
+    }
+
+    /// Returns where in bytes a value may begin that goes on behind them: their length where none does.
+    fn may_go_on(&self, bytes: &[u8]) -> usize {
+        let longest = self.values.iter().map(Bytes::len).max().unwrap_or_default();
+        let from = bytes.len().saturating_sub(longest.saturating_sub(1));
+        let goes_on = |rest: &[u8]| {
+            self.values.iter().any(|value| value.len() > rest.len() && begins_with(value, rest))
+        };
+        (from..bytes.len()).find(|at| goes_on(&bytes[*at..])).unwrap_or(bytes.len())
+    }
+}
+
+fn begins_with(bytes: &[u8], beginning: &[u8]) -> bool {
+    bytes.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
+}
+
+/// A body in which values may lie across its pieces. What may be the beginning of one is held back until it is known.
+pub(crate) struct StarredBody<'a> {
+    stars: &'a Stars,
+    held: Vec<u8>,
+    /// How many of the bytes that are held are of a value that began before them.
+    starred: usize,
+}
+
+impl<'a> StarredBody<'a> {
+    pub(crate) fn new(stars: &'a Stars) -> StarredBody<'a> {
+        StarredBody { stars, held: Vec::new(), starred: 0 }
+    }
+
+    /// Returns what may be shown after another piece.
+    pub(crate) fn piece(&mut self, piece: &[u8]) -> Vec<u8> {
+        self.held.extend_from_slice(piece);
+        let end = self.stars.may_go_on(&self.held);
+        self.show(end)
+    }
+
+    /// Returns what was held back, once there is no more.
+    pub(crate) fn end(&mut self) -> Vec<u8> {
+        let end = self.held.len();
+        self.show(end)
+    }
+
+    fn show(&mut self, end: usize) -> Vec<u8> {
+        self.starred = self.stars.hide_begun(&mut self.held, self.starred, end);
+        let rest = self.held.split_off(end);
+        std::mem::replace(&mut self.held, rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stars(values: &[&str]) -> Stars {
+        let mut stars = Stars::default();
+        for value in values {
+            stars.add(&Bytes::copy_from_slice(value.as_bytes()));
+        }
+        stars
+    }
+
+    #[test]
+    fn a_value_is_stars_wherever_it_is_and_whatever_its_case() {
+        let text = |values: &[&str], text: &str| stars(values).hide_in_text(text.to_owned());
+        assert_eq!(text(&["key"], "a key, a Key, a KEY"), "a ***, a ***, a ***");
+        assert_eq!(text(&["abc", "bcd"], "xabcdx abd"), "x****x abd", "they overlap");
+        assert_eq!(text(&["abc", "abcdef"], "abcdef abcde"), "****** ***de", "one begins the other");
+        assert_eq!(text(&["aa"], "aaa"), "***");
+        assert_eq!(text(&["", "k"], "key"), "*ey", "an empty one is none");
+        assert_eq!(text(&[], "key"), "key");
+        assert_eq!(text(&["\u{e9}"], "caf\u{e9}"), "caf**");
+    }
+
+    #[test]
+    fn a_value_across_pieces_is_found_and_nothing_is_held_back_for_good() {
+        let values: [&[&str]; 5] =
+            [&["secret"], &["abc", "bcd"], &["aab"], &["abcabd", "abc"], &["secret-1", "ret-1x"]];
+        let texts =
+            ["the secret-1x is secre", "aabcdbcabcd", "aaaabaab", "abcabcabdabcabx", "SeCrEtsecretse"];
+        for values in values {
+            let stars = stars(values);
+            for text in texts {
+                let expected = stars.hide_in_text(text.to_owned()).into_bytes();
+                for first in 0..=text.len() {
+                    for second in first..=text.len() {
+                        let mut body = StarredBody::new(&stars);
+                        let bytes = text.as_bytes();
+                        let mut shown = body.piece(&bytes[..first]);
+                        shown.extend(body.piece(&bytes[first..second]));
+                        shown.extend(body.piece(&bytes[second..]));
+                        shown.extend(body.end());
+                        assert_eq!(shown, expected, "{values:?} {text} {first} {second}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_the_beginning_of_a_value_is_held_back() {
+        let stars = stars(&["secret"]);
+        let mut body = StarredBody::new(&stars);
+        assert_eq!(body.piece(b"a sec"), b"a ");
+        assert_eq!(body.piece(b"ond"), b"second");
+        assert_eq!(body.piece(b" secret"), b" ******");
+        assert_eq!(body.piece(b"s"), b"");
+        assert_eq!(body.end(), b"s");
+    }
+}

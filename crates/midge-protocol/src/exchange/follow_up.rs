@@ -1,0 +1,163 @@
+//! Jobs that an attempt enqueues: they travel with its end, and are there exactly if that is a result.
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use crate::api::EnqueueRequest;
+use crate::object::objects;
+use crate::{JobId, limits};
+
+/// A job that an attempt enqueues, should it complete: a follow-up job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
+pub struct FollowUp {
+    /// The id of the job, which its host made and its guest knows.
+    pub id: JobId,
+    /// What is asked for, as the guest wrote it: the JSON of an [`EnqueueRequest`] without `id` and `input`.
+    pub request: String,
+    /// Bytes for the stdin of the job's guest; nothing where it has no input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Bytes>,
+}
+
+objects!(FollowUp);
+
+/// What follow-up jobs come to, to be held against their bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FollowUpsSize {
+    /// How many there are.
+    pub jobs: usize,
+    /// The bytes of their requests and inputs.
+    pub bytes: usize,
+}
+
+impl FollowUpsSize {
+    /// Returns what jobs come to.
+    pub fn of(jobs: &[FollowUp]) -> FollowUpsSize {
+        let bytes = |job: &FollowUp| job.request.len() + job.input.as_ref().map_or(0, Bytes::len);
+        FollowUpsSize { jobs: jobs.len(), bytes: jobs.iter().map(bytes).sum() }
+    }
+
+    /// Returns what there is with one more job of so many bytes.
+    #[must_use]
+    pub fn with(self, bytes: usize) -> FollowUpsSize {
+        FollowUpsSize { jobs: self.jobs + 1, bytes: self.bytes.saturating_add(bytes) }
+    }
+
+    /// Checks that one attempt may enqueue so much.
+    ///
+    /// # Errors
+    /// [`TooManyFollowUps`] where it is more than [`limits::FOLLOW_UPS_MAX`] or [`limits::FOLLOW_UP_BYTES_MAX`].
+    pub const fn check(self) -> Result<(), TooManyFollowUps> {
+        if self.jobs > limits::FOLLOW_UPS_MAX {
+            return Err(TooManyFollowUps::Jobs(self.jobs));
+        }
+        if self.bytes > limits::FOLLOW_UP_BYTES_MAX {
+            return Err(TooManyFollowUps::Bytes(self.bytes));
+        }
+        Ok(())
+    }
+}
+
+/// The error of an attempt that would enqueue more than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooManyFollowUps {
+    /// Too many jobs.
+    #[error(
+        "an attempt would enqueue {0} jobs, and may {max}: have some of them enqueue the rest",
+        max = limits::FOLLOW_UPS_MAX
+    )]
+    Jobs(usize),
+    /// Requests and inputs that are too large together.
+    #[error(
+        "an attempt would enqueue jobs of {0} bytes in all, and may of {max}: store inputs elsewhere, and pass where they are",
+        max = limits::FOLLOW_UP_BYTES_MAX
+    )]
+    Bytes(usize),
+}
+
+/// The error of a request for a follow-up job that is none.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidFollowUp {
+    /// It is not the JSON of a request.
+    #[error("it is not a request for a job: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It has a field that is not the guest's to say there.
+    #[error("`{0}` is not for the request to say: {1}")]
+    NotHere(&'static str, &'static str),
+}
+
+/// The fields that a caller's request may have, and that of a follow-up job may not.
+#[derive(Deserialize)]
+struct NotHere {
+    id: Option<IgnoredAny>,
+    input: Option<IgnoredAny>,
+}
+
+impl FollowUp {
+    /// Reads what is asked for, as a caller would have asked.
+    ///
+    /// # Errors
+    /// [`InvalidFollowUp`] where it is not JSON, no object, lacks a module, has a field that there is not or that is not to be
+    /// there, or one of the wrong form.
+    pub fn read(&self) -> Result<EnqueueRequest, InvalidFollowUp> {
+        let request: EnqueueRequest = serde_json::from_str(&self.request)?;
+        let NotHere { id, input } = serde_json::from_str(&self.request)?;
+        if id.is_some() {
+            return Err(InvalidFollowUp::NotHere("id", "each follow-up job is given a new one"));
+        }
+        if input.is_some() {
+            return Err(InvalidFollowUp::NotHere("input", "pass the bytes beside it"));
+        }
+        Ok(EnqueueRequest { id: self.id, input: self.input.clone(), ..request })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn follow_up(request: &str) -> FollowUp {
+        let input = Some(Bytes::from_static(&[0, 255]));
+        FollowUp { id: JobId::from_bytes([7; 16]), request: request.to_owned(), input }
+    }
+
+    #[test]
+    fn a_request_is_read_with_the_id_of_its_host_and_the_input_beside_it() {
+        let read =
+            follow_up(r#"{"module": "resize", "args": [1.0], "in_ms": 5, "id": null}"#).read().unwrap();
+        assert_eq!((read.id, read.input.as_deref()), (JobId::from_bytes([7; 16]), Some(&[0, 255][..])));
+        assert_eq!((read.module.as_str(), read.args.get(), read.in_ms), ("resize", "[1.0]", Some(5)));
+    }
+
+    #[test]
+    fn what_is_no_request_says_why() {
+        for (request, says) in [
+            ("", "not a request for a job: EOF"),
+            ("[]", "invalid type: sequence"),
+            (r#"{"args": 1}"#, "missing field `module`"),
+            (r#"{"module": "No!"}"#, "No!"),
+            (r#"{"module": "a", "arg": 1}"#, "unknown field `arg`"),
+            (
+                r#"{"module": "a", "id": "0190b3e4-7d5c-7c3a-9f00-0123456789ab"}"#,
+                "`id` is not for the request",
+            ),
+            (r#"{"module": "a", "input": ""}"#, "`input` is not for the request"),
+        ] {
+            let error = follow_up(request).read().unwrap_err().to_string();
+            assert!(error.contains(says), "{request}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_one_attempt_enqueues_has_a_bound_in_jobs_and_in_bytes() {
+        let (jobs, bytes) = (limits::FOLLOW_UPS_MAX, limits::FOLLOW_UP_BYTES_MAX);
+        assert_eq!(FollowUpsSize { jobs, bytes }.check(), Ok(()));
+        let more = FollowUpsSize { jobs, bytes: 0 }.with(1);
+        assert_eq!(more.check(), Err(TooManyFollowUps::Jobs(10_001)));
+        let more = FollowUpsSize { jobs: 0, bytes }.with(1);
+        assert_eq!(more.check(), Err(TooManyFollowUps::Bytes(bytes + 1)));
+        assert_eq!(FollowUpsSize::of(&[follow_up("{}"), follow_up("")]), FollowUpsSize { jobs: 2, bytes: 6 });
+    }
+}

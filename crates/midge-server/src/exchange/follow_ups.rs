@@ -1,0 +1,99 @@
+//! Jobs that attempts enqueue: they are written in the transaction that completes the attempt, or it has failed.
+
+use std::collections::BTreeMap;
+
+use midge_core::Job;
+use midge_protocol::Timestamp;
+use midge_protocol::exchange::{AttemptRef, FollowUp, Outcome, Request};
+use midge_protocol::job::{Cause, Failure};
+
+use super::Undone;
+use super::session::Session;
+use crate::catalog::Catalog;
+use crate::error::ServiceError;
+use crate::operations::enqueue::{Accepted, Written, accept, write_as};
+
+/// What each attempt of a request enqueues, read and checked: it is done before the transaction, in which others would wait
+/// for it.
+pub(super) type FollowUps = BTreeMap<AttemptRef, Result<Vec<Accepted>, String>>;
+
+/// Reads and checks what attempts enqueue that completed.
+pub(super) fn accept_all(request: &Request, catalog: &Catalog, now: Timestamp) -> FollowUps {
+    let enqueuing = request.finished.iter().filter(|finished| {
+        !finished.jobs.is_empty() && matches!(finished.outcome, Outcome::Completed { .. })
+    });
+    enqueuing.map(|finished| (finished.attempt, accept_each(&finished.jobs, catalog, now))).collect()
+}
+
+fn accept_each(jobs: &[FollowUp], catalog: &Catalog, now: Timestamp) -> Result<Vec<Accepted>, String> {
+    let mut accepted = Vec::with_capacity(jobs.len());
+    for (index, job) in jobs.iter().enumerate() {
+        let request = job.read().map_err(|error| not_enqueued(index, jobs.len(), &error))?;
+        let job = accept(request, catalog, now);
+        accepted.push(job.map_err(|error| not_enqueued(index, jobs.len(), &error))?);
+    }
+    Ok(accepted)
+}
+
+/// Says which of its jobs an attempt could not enqueue, counted from 1, and why.
+fn not_enqueued(index: usize, jobs: usize, why: &dyn std::fmt::Display) -> String {
+    format!(
+        "of the {jobs} jobs that it enqueued, number {} was refused, and so it has not completed: {why}",
+        index + 1
+    )
+}
+
+/// Has an attempt have failed which could not enqueue what it wanted to.
+pub(super) fn fails(request: &mut Request, attempt: AttemptRef, why: String) {
+    for finished in request.finished.iter_mut().filter(|finished| finished.attempt == attempt) {
+        finished.outcome = Outcome::Failed(Failure::new(Cause::NotEnqueued, why.clone()));
+        finished.jobs.clear();
+    }
+}
+
+impl Session<'_> {
+    /// Writes the jobs that an attempt enqueued which has just completed.
+    ///
+    /// # Errors
+    /// [`Undone::NotEnqueued`] where one is refused: nothing of the transaction is to stay.
+    pub(super) fn enqueue(
+        &mut self,
+        parent: &Job,
+        attempt: AttemptRef,
+        jobs: Result<Vec<Accepted>, String>,
+    ) -> Result<(), Undone> {
+        let not_enqueued = |why| Undone::NotEnqueued { attempt, why };
+        let jobs = jobs.map_err(not_enqueued)?;
+        let catalog = &self.context.catalog;
+        self.may_enqueue(parent, &jobs).map_err(not_enqueued)?;
+        let (of, count) = (parent.id, jobs.len());
+        let child = |mut job: Job| {
+            job.links.parent = Some(of);
+            job
+        };
+        let Written { queues, .. } =
+            write_as(self.rows, jobs, catalog, self.now, child).map_err(|error| match error {
+                ServiceError::Store(error) => Undone::from(error),
+                ServiceError::OfMany { index, error, .. } => {
+                    not_enqueued(self::not_enqueued(index, count, &error))
+                }
+                error => not_enqueued(format!(
+                    "the jobs that it enqueued were refused, and so it has not completed: {error}"
+                )),
+            })?;
+        self.done.changed = true;
+        self.done.returned.extend(queues);
+        Ok(())
+    }
+
+    /// Checks that the module that is served of that name declares what its job enqueues. Its host may have run another.
+    fn may_enqueue(&self, parent: &Job, jobs: &[Accepted]) -> Result<(), String> {
+        let entry = self.context.catalog.module(&parent.module);
+        let entry = entry.map_err(|_| format!("module `{}` is not served any more", parent.module))?;
+        for (index, job) in jobs.iter().enumerate() {
+            let declared = entry.may_enqueue(&parent.module, job.module());
+            declared.map_err(|error| not_enqueued(index, jobs.len(), &error))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! `midge capabilities`: what each module may do, and how that differs from another build.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use midge_cli::build::project;
+use midge_cli::output::{say, say_json};
+use midge_protocol::manifest::{CapabilityChange, FILE_NAME, Manifest, capability_changes};
+use midge_protocol::shown;
+
+/// Say what each module may do, and what is new
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What is listed is all that a module can reach: destinations, secrets, env, folders, and its
+limits. Hosts refuse all else. With --diff, only what differs from the other build is listed:
+`+` for what a module may do now, `-` for what it could do before.
+
+Examples:
+  midge capabilities                           of the last build of this project
+  midge capabilities /app/modules --json
+  midge capabilities --diff release/manifest.json")]
+pub(crate) struct Args {
+    /// The folder that `midge build` wrote, or its manifest [default: that of the nearest midge.toml]
+    modules: Option<PathBuf>,
+    /// Compare with another build: its folder, or its manifest
+    #[arg(long, value_name = "OLD_MANIFEST")]
+    diff: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let modules = match self.modules {
+            Some(modules) => modules,
+            None => project(None)?.out,
+        };
+        let manifest = read(&modules)?;
+        match &self.diff {
+            Some(old) => differ(&capability_changes(&read(old)?, &manifest), self.json)?,
+            None => list(&manifest, self.json)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn read(path: &Path) -> Result<Manifest> {
+    let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+    let bytes = std::fs::read(&file).with_context(|| {
+        format!(
+            "cannot read {}: name the folder that `midge build` wrote, or run `midge build` first",
+            file.display()
+        )
+    })?;
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a manifest", file.display()))?;
+    manifest.check().with_context(|| format!("{} is not a manifest", file.display()))?;
+    Ok(manifest)
+}
+
+fn list(manifest: &Manifest, json: bool) -> Result<()> {
+    let all = manifest.modules.iter().map(|(name, entry)| (name, entry.capabilities()));
+    if json {
+        return say_json(&all.collect::<BTreeMap<_, _>>());
+    }
+    for (name, capabilities) in all {
+        say(name)?;
+        for capability in capabilities {
+            say(format_args!("  {}", shown::line(&capability.to_string())))?;
+        }
+    }
+    Ok(())
+}
+
+fn differ(changes: &[CapabilityChange], json: bool) -> Result<()> {
+    if json {
+        return say_json(&changes);
+    }
+    if changes.is_empty() {
+        return say("no module may do more or less than before");
+    }
+    changes.iter().flat_map(change_lines).try_for_each(say)
+}
+
+/// Returns how a module's capabilities have changed, in lines.
+pub(crate) fn change_lines(change: &CapabilityChange) -> Vec<String> {
+    let gained = change.gained.iter().map(|capability| ('+', capability));
+    let lost = change.lost.iter().map(|capability| ('-', capability));
+    let lines = gained.chain(lost).map(|(sign, capability)| {
+        format!("{sign} {}: {}", change.module, shown::line(&capability.to_string()))
+    });
+    lines.collect()
+}
