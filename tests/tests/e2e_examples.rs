@@ -7,7 +7,9 @@ use image::{ImageFormat, Rgb, RgbImage};
 use midge_protocol::api::JobFilter;
 use midge_protocol::job::{Cause, Failure, State};
 use midge_protocol::{AttemptNumber, JobId, limits};
-use midge_tests::support::{Modules, Server, Signal, block_on, eventually, http, request, signal_host};
+use midge_tests::support::{
+    Modules, Server, Signal, Site, block_on, eventually, http, request, say, signal_host,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
@@ -87,6 +89,75 @@ fn fan_out_enqueues_each_job_once_though_its_machine_was_killed_after_it_had_nam
     assert_eq!((parent.job.attempt, parent.children.unwrap().jobs), (AttemptNumber(2), 8));
     let all = block_on(server.client().count_jobs(&JobFilter::default())).unwrap();
     assert_eq!(all.jobs, 9, "the parent, and what its second attempt enqueued");
+}
+
+/// Starts a server of examples that reach a site, with the key that it takes events by.
+fn server_for(site: &Site) -> Server {
+    let modules = Modules::examples();
+    modules.change(|manifest| {
+        for module in manifest.modules.values_mut() {
+            module.http.fill(site.url().parse().unwrap());
+            module.secrets.values_mut().for_each(|to| to.fill(site.url().parse().unwrap()));
+        }
+    });
+    Server::start_with(&modules, &[], &[("WEBHOOK_KEY", "the-test-s-own-key")])
+}
+
+#[test]
+fn webhook_tells_an_event_with_a_secret_and_under_one_key_until_it_is_taken() {
+    let taken = std::sync::atomic::AtomicBool::new(false);
+    let site = Site::start(move |_, stream| match taken.swap(true, std::sync::atomic::Ordering::Relaxed) {
+        false => say(stream, "503 Service Unavailable\r\nretry-after: 1", ""),
+        true => say(stream, "200 OK", "the-test-s-own-key"),
+    });
+    let server = server_for(&site);
+    let id = server.enqueue("webhook", json!({"url": format!("{}/hook", site.url()), "event": {"order": 7}}));
+    let result: Value = serde_json::from_slice(&server.result(id)).unwrap();
+    assert_eq!(result, json!({"status": 200, "attempt": 2}));
+    let asked = site.asked();
+    assert_eq!(asked.len(), 2);
+    for request in &asked {
+        assert_eq!(request.header("x-webhook-key"), Some("the-test-s-own-key"));
+        assert_eq!(request.header("idempotency-key"), Some(format!("{id}/tell").as_str()));
+        assert_eq!(serde_json::from_slice::<Value>(&request.body).unwrap(), json!({"order": 7}));
+    }
+    let job = serde_json::to_string(&server.detail(id)).unwrap();
+    assert!(!job.contains("the-test-s-own-key"), "{job}");
+}
+
+#[test]
+fn download_hashes_more_than_it_has_memory_for_and_has_another_job_go_on() {
+    const BYTES: usize = 200_000_000;
+    let site = Site::start(|_, stream| {
+        use std::io::Write;
+        let piece = vec![b'm'; 100_000];
+        let mut sent = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n");
+        for _ in 0..BYTES / piece.len() {
+            sent = sent.and_then(|()| stream.write_all(&piece));
+        }
+    });
+    let server = server_for(&site);
+    let id = server.enqueue("download", json!({"url": format!("{}/file", site.url()), "then": "plain"}));
+    let file: Value = serde_json::from_slice(&server.result(id)).unwrap();
+    assert_eq!(file["bytes"], BYTES);
+    let memory = server.detail(id).attempts[0].usage.unwrap().memory_peak_bytes;
+    assert!(memory < 8 << 20, "{memory}");
+    let filter = JobFilter { parent: Some(id), ..JobFilter::default() };
+    let children = block_on(server.client().jobs(&filter)).unwrap().jobs;
+    assert_eq!(children.len(), 1);
+    let next = server.ended(children[0].id);
+    assert_eq!((next.job.module.as_str(), next.job.state), ("plain", State::Completed));
+    assert_eq!(serde_json::from_str::<Value>(next.args.get()).unwrap(), file);
+}
+
+#[test]
+fn fetch_in_c_gives_what_is_at_a_url_and_says_why_where_it_cannot() {
+    let site = Site::saying("a page");
+    let server = server_for(&site);
+    assert_eq!(&server.result(server.enqueue("fetch", json!(format!("{}/page", site.url()))))[..], b"a page");
+    let failure = discarded(&server, "fetch", json!("http://127.0.0.1:1/"));
+    assert_eq!(failure.cause, Cause::Refused);
+    assert!(failure.message.contains("http = ["), "{}", failure.message);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Ending, Job, JobState, Links, NewJob};
-use midge_protocol::exchange::{AttemptRef, Finished, FollowUp, Outcome, Request};
+use midge_protocol::exchange::{Finished, FollowUp, Outcome, Request};
 use midge_protocol::job::{AfterFailed, AttemptView, Cause};
 use midge_protocol::{BatchId, JobId, MachineName, QueueName};
 
@@ -113,9 +113,8 @@ impl World {
     pub(super) fn enqueues_without_right(&mut self, machine: &MachineName, request: &Request) {
         let (name, now) = (machine.clone(), self.told());
         let leased = self.store.look(move |rows| rows.jobs_leased(&name));
-        let has_right = |finished: &&Finished| {
-            leased.iter().any(|leased| leased.is_leased_as(machine, finished.attempt))
-        };
+        let has_right =
+            |finished: &&Finished| leased.iter().any(|leased| leased.is_leased_as(machine, finished.attempt));
         let mut jobs = Vec::new();
         for finished in request.finished.iter().filter(|finished| !has_right(finished)) {
             for new in &finished.jobs {

@@ -3,8 +3,8 @@
 mod cast;
 mod sales;
 mod show;
+mod site;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ use midge_cli::words;
 use midge_client::Client;
 use midge_protocol::api::{JobDetail, JobFilter, MachineView};
 use midge_protocol::job::JobView;
-use midge_protocol::manifest::Wait;
+use midge_protocol::manifest::{Destination, Wait};
 use midge_server::{Catalog, Retention};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -34,6 +34,8 @@ use super::start_log;
 
 /// How long Machines wait for another job: short, so that one sees them go.
 const WAIT: Duration = Duration::from_secs(2);
+/// Jobs that are looked at: those of the cast, and those that they enqueue.
+const PAGE_JOBS: u32 = 100;
 /// How often the jobs are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// By then every job has ended, or something is wrong: ten times what it takes on two slow cores.
@@ -88,7 +90,8 @@ impl Args {
         let mut stop = StopSignal::listen()?;
         let folder = folder(self.keep.as_deref())?;
         let listener = self.listener().await?;
-        let Some(built) = stop.or(self.build()).await else {
+        let site = site::start().await?;
+        let Some(built) = stop.or(self.build(&site)).await else {
             return Ok(ExitCode::FAILURE);
         };
         let (catalog, host_program) = built?;
@@ -99,11 +102,14 @@ impl Args {
             listener,
             token: None,
             retention: Retention::default(),
-            backend: Backend::Local { host_program, secrets: BTreeMap::new() },
+            backend: Backend::Local {
+                host_program,
+                secrets: [(site::KEY_VARIABLE.to_owned(), site::KEY.to_owned())].into(),
+            },
         })
         .await?;
         let client = Client::new(&serving.url)?;
-        let answer = stop.or(self.show(&client, &folder, &serving.url)).await;
+        let answer = stop.or(self.show(&client, &folder, &serving.url, &site)).await;
         if matches!(answer, Some(Ok(_))) && !self.exit {
             note(format_args!("\nthe dashboard is at {}; Ctrl-C ends it", bold(&serving.url)));
             stop.asked().await;
@@ -130,7 +136,8 @@ impl Args {
     }
 
     /// Builds host and example jobs.
-    async fn build(&self) -> Result<(Catalog, PathBuf)> {
+    async fn build(&self, site: &str) -> Result<(Catalog, PathBuf)> {
+        let site: Destination = site.parse()?;
         let (host, rustc) = (self.host_program.clone(), self.rustc.clone());
         let build = move || {
             let checkout = Checkout::find().context(
@@ -138,7 +145,13 @@ impl Args {
             )?;
             let builder = Builder::new(rustc)?;
             note(bold("building the example jobs"));
-            let built = builder.build(&Project::read(&checkout.guest_examples())?)?;
+            let mut project = Project::read(&checkout.guest_examples())?;
+            for module in project.modules.values_mut() {
+                // Whoever makes requests makes them to the demo's own server.
+                module.http.fill(site.clone());
+                module.secrets.values_mut().for_each(|destinations| destinations.fill(site.clone()));
+            }
+            let built = builder.build(&project)?;
             note(bold("building the host program"));
             let host = host_program(host.as_deref(), Missing::Build, builder.environment())?;
             let mut catalog = Catalog::open(&built.out)?;
@@ -153,11 +166,11 @@ impl Args {
     }
 
     /// Runs the jobs, shows them, and returns whether all of it went as it should.
-    async fn show(&self, client: &Client, folder: &Path, url: &str) -> Result<bool> {
+    async fn show(&self, client: &Client, folder: &Path, url: &str, site: &str) -> Result<bool> {
         note(format_args!("{} {}", bold("running jobs, at"), bold(url)));
         let began = Instant::now();
         let mut lines = Lines::default();
-        let ended = run_all(client, folder, &mut lines).await;
+        let ended = run_all(client, folder, site, &mut lines).await;
         lines.clear();
         let ended = ended?;
         let took = words::duration(began.elapsed());
@@ -207,14 +220,13 @@ enum RoleState {
 }
 
 /// Enqueues every job of the cast as soon as it can be, and returns them when all have ended, in the cast's order.
-async fn run_all(client: &Client, folder: &Path, lines: &mut Lines) -> Result<Vec<EndedRole>> {
+async fn run_all(client: &Client, folder: &Path, site: &str, lines: &mut Lines) -> Result<Vec<EndedRole>> {
     let deadline = Instant::now() + JOBS_TIME_MAX;
     let mut roles: Vec<Role> =
-        cast().into_iter().map(|part| Role { part, state: RoleState::NotEnqueued }).collect();
+        cast(site).into_iter().map(|part| Role { part, state: RoleState::NotEnqueued }).collect();
     loop {
         enqueue_what_can_be(client, &mut roles).await?;
-        let page =
-            client.jobs(&JobFilter { limit: Some(roles.len() as u32), ..JobFilter::default() }).await?;
+        let page = client.jobs(&JobFilter { limit: Some(PAGE_JOBS), ..JobFilter::default() }).await?;
         for role in roles.iter_mut().filter(|role| matches!(role.state, RoleState::Enqueued)) {
             let Some(job) = page.jobs.iter().find(|job| job.id == role.part.id) else { continue };
             lines.update(&role.part, job);

@@ -8,7 +8,7 @@ use midge_protocol::job::{Cause, State};
 use midge_protocol::{JobId, ModuleName, shown};
 use serde_json::{Value, json};
 
-use super::sales;
+use super::{sales, site};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
@@ -46,8 +46,8 @@ enum Ends {
     Discarded(Cause),
 }
 
-/// Returns the jobs of the demo. One that reads another's result comes after it.
-pub(super) fn cast() -> Vec<Part> {
+/// Returns the jobs of the demo, whose server has this URL. One that reads another's result comes after it.
+pub(super) fn cast(site: &str) -> Vec<Part> {
     let completed = |file, is_right| Ends::Completed { file, spent: 1, is_right };
     let part = |module: &str, args, input, ends| Part {
         module: ModuleName::new(module).expect("the examples have good names"),
@@ -112,6 +112,24 @@ pub(super) fn cast() -> Vec<Part> {
             json!(null),
             Input::Bytes(text.into()),
             completed("wordcount.json", |result| json_of(result)["words"] == 12_000),
+        ),
+        part(
+            "webhook",
+            json!({"url": format!("{site}/hook"), "event": {"order": 7}}),
+            Input::None,
+            completed("webhook.json", |result| json_of(result)["status"] == 200),
+        ),
+        part(
+            "download",
+            json!({"url": format!("{site}/file")}),
+            Input::None,
+            completed("download.json", |result| json_of(result)["bytes"] == site::FILE_BYTES),
+        ),
+        part(
+            "fetch",
+            json!(format!("{site}/page")),
+            Input::None,
+            completed("page.txt", |result| result == site::PAGE.as_bytes()),
         ),
         unruly("spin", Cause::OverTime),
         unruly("sleep", Cause::OverTime),
@@ -203,12 +221,12 @@ mod tests {
     }
 
     fn part(module: &str) -> Part {
-        cast().into_iter().find(|part| part.module.as_str() == module).unwrap()
+        cast("http://127.0.0.1:1").into_iter().find(|part| part.module.as_str() == module).unwrap()
     }
 
     #[test]
     fn a_job_whose_input_is_a_result_comes_after_the_one_that_gives_it() {
-        let cast = cast();
+        let cast = cast("http://127.0.0.1:1");
         for (index, part) in cast.iter().enumerate() {
             if let Some(after) = part.after() {
                 assert!(
@@ -225,7 +243,8 @@ mod tests {
         let project =
             midge_build::Project::read(&midge_cli::checkout::Checkout::find().unwrap().guest_examples());
         let modules: Vec<ModuleName> = project.unwrap().modules.into_keys().collect();
-        let mut cast: Vec<ModuleName> = cast().into_iter().map(|part| part.module).collect();
+        let mut cast: Vec<ModuleName> =
+            cast("http://127.0.0.1:1").into_iter().map(|part| part.module).collect();
         cast.sort();
         assert_eq!(cast, modules);
     }
