@@ -58,6 +58,11 @@ impl Pool {
             return;
         }
         let mut kept = self.lock();
+        // Of several that were made at once, one that can be shared has room for the next requests.
+        let has_room = |kept: &Kept| kept.link.is_shared() && kept.link.is_ready();
+        if link.is_shared() && kept.get(&of).is_some_and(|links| links.iter().any(has_room)) {
+            return;
+        }
         if kept.values().map(Vec::len).sum::<usize>() >= LINKS_MAX {
             drop_oldest(&mut kept);
         }
