@@ -125,14 +125,14 @@ mod tests {
     #[test]
     fn dockerfile_and_start_order_build_the_host_in_the_same_way() {
         for file in ["Dockerfile", "crates/midge-host/start-order.sh"] {
-            has(file, &has(file, &read(file), &args(HOST)), &HOST_RUSTC_ARGS);
+            has(file, has(file, &read(file), &args(HOST)), &HOST_RUSTC_ARGS);
         }
     }
 
     #[test]
     fn dockerfile_builds_the_program_that_has_the_network_in_the_same_way_and_beside_the_host() {
         let text = read("Dockerfile");
-        let rest = has("Dockerfile", &has("Dockerfile", &text, &args(NET)), &NET_RUSTC_ARGS);
+        let rest = has("Dockerfile", has("Dockerfile", &text, &args(NET)), &NET_RUSTC_ARGS);
         let end = rest.lines().next().unwrap();
         assert_eq!(end, "", "it is given nothing else");
         has("Dockerfile", rest, &["/src/target/host/midge-host /usr/local/bin/midge-host"]);
