@@ -46,7 +46,8 @@ pub enum Fault {
     PausedQueueClaims,
     /// Keys do not take turns: their lanes are always looked at in the same order, those without a key last.
     LanesInOneOrder,
-    /// Nobody checks whether an attempt that enqueues jobs still has its own: who comes too late enqueues all the same.
+    /// Nobody checks whether an attempt that enqueues jobs still has its own: who comes too late, or says the same again,
+    /// enqueues all the same.
     EnqueuesWithoutRight,
     /// How long a job has waited does not count against its priority: a step is worth more than any wait.
     AgeingForgotten,

@@ -109,7 +109,8 @@ impl World {
         FollowUp { id, request, input: None }
     }
 
-    /// Writes what attempts enqueue that have lost their jobs: the fault of a run.
+    /// Writes what attempts enqueue that have lost their jobs, or have said so before, under ids that the server makes: the
+    /// fault of a run.
     pub(super) fn enqueues_without_right(&mut self, machine: &MachineName, request: &Request) {
         let (name, now) = (machine.clone(), self.told());
         let leased = self.store.look(move |rows| rows.jobs_leased(&name));
@@ -117,14 +118,11 @@ impl World {
             |finished: &&Finished| leased.iter().any(|leased| leased.is_leased_as(machine, finished.attempt));
         let mut jobs = Vec::new();
         for finished in request.finished.iter().filter(|finished| !has_right(finished)) {
-            for new in &finished.jobs {
-                if self.ledger.job(new.id).is_some() {
-                    continue;
-                }
+            for _ in &finished.jobs {
                 let queue = self.policies.keys().next().expect("there is a queue").clone();
                 let links = Links { parent: Some(finished.attempt.job), ..Links::default() };
-                let of = NewJob { id: new.id, links, ..self.draw_job(queue, now) };
-                jobs.push(Job::new(NewJob { unique: None, ..of }, now));
+                let new = NewJob { unique: None, links, ..self.draw_job(queue, now) };
+                jobs.push(Job::new(new, now));
             }
         }
         self.store.tamper(move |rows| rows.put_jobs(&jobs));

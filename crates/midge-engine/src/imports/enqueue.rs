@@ -70,7 +70,7 @@ impl FollowUps {
     }
 
     fn check(&self, job: &FollowUp) -> Result<(), Refused> {
-        let wanted = job.read()?.module;
+        let wanted = job.module()?;
         match &self.module {
             Some(module) => Ok(module.entry.may_enqueue(&module.name, &wanted)?),
             None => Ok(()),
