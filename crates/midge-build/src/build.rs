@@ -183,7 +183,7 @@ fn lacking(
     imports: &BTreeSet<String>,
 ) -> impl Iterator<Item = String> {
     let lacks = |import: &str, may: bool| imports.contains(import) && !may;
-    let requests = lacks("http_open", !module.http.is_empty() || !module.secrets.is_empty()).then(|| {
+    let requests = lacks("http_open", !module.http.is_empty()).then(|| {
         format!(
             "module `{name}` makes requests, and may make none: name their destinations in [modules.{name}], such as \
              http = [\"https://api.example.com\"]"

@@ -18,11 +18,10 @@ use midge_protocol::{SecretName, exchange};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::process;
+use crate::settings::certificates;
 
 /// The program's file, which lies beside the host's.
 const PROGRAM: &str = "midge-net";
-/// The one variable of the host's env that the program has too: certificates that are trusted beside its own.
-const CERTIFICATES: &str = "SSL_CERT_FILE";
 
 /// The secrets that a Machine has.
 pub struct Secrets {
@@ -105,7 +104,7 @@ impl Program {
         let path = path()?;
         let (control, theirs) = UnixStream::pair()?;
         let mut command = Command::new(&path);
-        command.env_clear().envs(std::env::var_os(CERTIFICATES).map(|value| (CERTIFICATES, value)));
+        command.env_clear().envs(certificates());
         // Its standard output would be a guest's result, where a module is run by hand.
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(io::stderr()));
         let process = command.spawn().map_err(|error| {

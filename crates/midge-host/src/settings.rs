@@ -348,6 +348,12 @@ fn text(arg: OsString) -> Result<String, lexopt::Error> {
     arg.into_string().map_err(lexopt::Error::NonUnicodeValue)
 }
 
+/// Returns the one variable that the program which has the network is given too: the certificates that it trusts beside its own.
+pub fn certificates() -> Option<(&'static str, OsString)> {
+    const NAME: &str = "SSL_CERT_FILE";
+    Some((NAME, std::env::var_os(NAME)?))
+}
+
 /// Returns the variables of this Machine that a module declares, those that are set.
 pub fn guest_env(names: &[String]) -> Vec<(String, String)> {
     names.iter().filter_map(|name| Some((name.clone(), std::env::var(name).ok()?))).collect()

@@ -76,7 +76,10 @@ mod tests {
         let args = Args { url: "https://files.example.com/a".to_owned(), then: Some("unpack".to_owned()) };
         let seen = given.observe(|| download(args));
         let [next] = seen.enqueued() else { panic!("it is one job") };
-        assert_eq!((next.module.as_str(), next.args::<serde_json::Value>()["bytes"].as_u64()), ("unpack", Some(3)));
+        assert_eq!(
+            (next.module.as_str(), next.args::<serde_json::Value>()["bytes"].as_u64()),
+            ("unpack", Some(3))
+        );
     }
 
     #[test]

@@ -64,7 +64,10 @@ mod tests {
         let ids: Vec<&str> = jobs.iter().map(|job| job.id.as_str()).collect();
         let after = last.option("after").and_then(|after| after.as_array()).unwrap();
         assert!(after.iter().map(|id| id.as_str().unwrap()).eq(ids), "{after:?}");
-        assert_eq!((seen.returned.unwrap().last.as_str(), last.args::<Hello>().name.as_str()), (&*last.id, "everybody"));
+        assert_eq!(
+            (seen.returned.unwrap().last.as_str(), last.args::<Hello>().name.as_str()),
+            (&*last.id, "everybody")
+        );
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use midge_protocol::api::Unique;
 use midge_protocol::job::Backoff;
 use midge_protocol::manifest::{Destination, Keep, MachineSize, Missed, Rate, SecretSource, Wait};
 

@@ -6,9 +6,7 @@ use std::process::{Command, Stdio};
 use midge_protocol::exchange::Outcome;
 
 use crate::guests;
-use crate::server::Server;
-
-const VALUE: &str = "sk-test-hunter2";
+use crate::server::{SPEND_KEY, Server};
 
 /// Returns the environment of a process as its system shows it.
 fn environment(pid: u32) -> String {
@@ -18,14 +16,14 @@ fn environment(pid: u32) -> String {
 #[test]
 fn a_secret_is_in_no_environment_once_the_host_has_begun() {
     let server = Server::start();
-    let host = server.host_after(&format!("export SPEND_KEY={VALUE} COLOUR=red"), &["--wait", "forever"]);
+    let host = server.host(&["--wait", "forever"]);
     let job = server.enqueue("spend", "null");
     let result = server.until("it ends", |seen| seen.end(job));
     match result {
         Outcome::Completed { result } => {
             let text = String::from_utf8_lossy(&result).into_owned();
             assert!(
-                text.contains("COLOUR=red") && !text.contains(VALUE) && !text.contains("SPEND_KEY"),
+                text.contains("COLOUR=red") && !text.contains(SPEND_KEY) && !text.contains("SPEND_KEY"),
                 "{text}"
             );
         }
@@ -33,7 +31,7 @@ fn a_secret_is_in_no_environment_once_the_host_has_begun() {
     }
     let environment = environment(host.pid().as_raw_nonzero().get() as u32);
     assert!(environment.contains("COLOUR=red") && environment.contains("SPEND_KEY="), "{environment:?}");
-    assert!(!environment.contains(VALUE), "{environment:?}");
+    assert!(!environment.contains(SPEND_KEY), "{environment:?}");
     assert!(environment.contains("MIDGE_SECRET=\0"), "the Machine's own too: {environment:?}");
 }
 
@@ -44,7 +42,7 @@ fn a_module_that_is_run_by_hand_leaves_no_secret_in_the_environment_either() {
         .args(["run", "hold"])
         .arg("--modules")
         .arg(folder.path())
-        .env("SPEND_KEY", VALUE)
+        .env("SPEND_KEY", SPEND_KEY)
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -55,13 +53,13 @@ fn a_module_that_is_run_by_hand_leaves_no_secret_in_the_environment_either() {
     let environment = environment(child.id());
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(environment.contains("SPEND_KEY=") && !environment.contains(VALUE), "{environment:?}");
+    assert!(environment.contains("SPEND_KEY=") && !environment.contains(SPEND_KEY), "{environment:?}");
 }
 
 #[test]
 fn a_missing_secret_is_told_at_the_start_and_costs_no_attempt() {
     let server = Server::start();
-    let mut host = server.host(&["--wait", "forever"]);
+    let mut host = server.host_after("unset SPEND_KEY", &["--wait", "forever"]);
     server.until("it waits", |seen| seen.requests.last().map(drop));
     let other = server.enqueue("env", "null");
     server.until("another module's job runs", |seen| seen.end(other));

@@ -19,6 +19,9 @@ use tokio::sync::watch;
 /// No test waits longer than this.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The secret that the guest `spend` has.
+pub const SPEND_KEY: &str = "sk-test-hunter2";
+
 #[derive(Default)]
 pub struct Seen {
     waiting: Vec<Grant>,
@@ -125,6 +128,7 @@ impl Server {
             .env("MIDGE_MODULES", self.folder.path())
             .env("MIDGE_LEASH_FD", "0")
             .env("COLOUR", "red")
+            .env("SPEND_KEY", SPEND_KEY)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -191,11 +191,10 @@ fn a_grant_seen_twice_runs_once() {
     // Who answers this one knows how it ended: the job was deleted, and another enqueued under its id.
     let fourth = host.sends();
     assert_eq!(host.answer(&fourth, gives(&grant)).len(), 1);
-    // So is what says that it was enqueued at another time, whoever answers.
+    // So is what says that it was enqueued at another time, whoever answers; and the next attempt at the same job.
     let mut another = grant.clone();
     another.attempt.enqueued_at_ms = Some(7);
     assert_eq!(host.answer(&second, gives(&another)).len(), 1);
-    // The next attempt at the same job is another one.
     let mut next = grant.clone();
     next.attempt.attempt = AttemptNumber(2);
     let fifth = host.sends();
