@@ -247,16 +247,16 @@ impl Requests {
             return;
         };
         match open {
-            Open::Answered { mut line, unread: 0, .. } => {
+            Open::Answered { mut line, unread, .. } => {
                 self.gone(&line);
-                // An answer that has ended, but whose end was not read, keeps its line.
-                if line.has_ended()
+                // Who looks at a status only, and not at the few words behind it, keeps its line, and so its connection.
+                if line.skip_rest(unread)
                     && let Some(lines) = &self.lines
                 {
                     lines.keep(line);
                 }
             }
-            Open::Sending { line } | Open::Answered { line, .. } => self.gone(&line),
+            Open::Sending { line } => self.gone(&line),
             Open::Written { .. } | Open::Ended { .. } | Open::Failed => {}
         }
     }

@@ -113,19 +113,31 @@ impl Line {
         self.0.read(room)
     }
 
-    /// Returns whether the next frame is here already and ends the answer. It does not wait.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        let end = Kind::End.prefix(0);
-        if self.0.buffer().is_empty() {
+    /// Passes by what is left of an answer, where all of that is here already and little. Returns whether the answer has ended.
+    /// It does not wait. `unread` is how much of the frame that was begun is unread.
+    pub(crate) fn skip_rest(&mut self, unread: usize) -> bool {
+        if self.0.buffer().len() <= unread {
             let Socket(socket) = self.0.get_ref();
-            let mut came = [0_u8; PREFIX_BYTES + 1];
-            let read = recv(&**socket, &mut came[..], RecvFlags::DONTWAIT);
-            return read.is_ok_and(|(_, read)| came[..read] == end);
+            let more = recv(&**socket, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            let is_here = matches!(more, Ok((_, 1)));
+            // Only an empty buffer is filled, and then as far as there is something.
+            if !self.0.buffer().is_empty() || !is_here || self.0.fill_buf().is_err() {
+                return false;
+            }
         }
-        self.0.buffer() == end && {
-            self.0.consume(PREFIX_BYTES);
-            true
+        let Some(mut next) = self.0.buffer().get(unread..) else { return false };
+        while let Some((prefix, behind)) = next.split_first_chunk() {
+            match Kind::of_prefix(*prefix) {
+                Ok((Kind::End, _)) if behind.is_empty() => {
+                    let all = self.0.buffer().len();
+                    self.0.consume(all);
+                    return true;
+                }
+                Ok((Kind::Body, length)) if length <= behind.len() => next = &behind[length..],
+                _ => return false,
+            }
         }
+        false
     }
 
     fn is_silent(&self) -> bool {
