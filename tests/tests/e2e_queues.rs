@@ -1,11 +1,11 @@
 //! What people are told of jobs that do not start: by the command, by the API and on the page. And that what docs/queues.md has
 //! them type does its work.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
-use midge_protocol::manifest::ScheduleEntry;
+use midge_protocol::manifest::{ModuleEntry, ScheduleEntry};
 use midge_protocol::{ModuleName, ScheduleName};
 use midge_tests::support::{Files, Modules, Server, StubServer, eventually, http, midge_program, run};
 use serde_json::json;
@@ -91,7 +91,10 @@ fn what_the_document_on_queues_has_people_type_does_its_work() {
         // It takes whatever args there are.
         let takes_any = manifest.modules[&ModuleName::new("wordcount").unwrap()].clone();
         for name in ENQUEUED {
-            manifest.modules.insert(ModuleName::new(name).unwrap(), takes_any.clone());
+            let file = format!("{name}.cwasm");
+            fs::copy(modules.dir().join(&takes_any.file), modules.dir().join(&file)).unwrap();
+            let entry = ModuleEntry { file, ..takes_any.clone() };
+            manifest.modules.insert(ModuleName::new(name).unwrap(), entry);
         }
         let nightly = ScheduleEntry::new(ModuleName::new("report").unwrap(), "@daily");
         manifest.schedules.insert(ScheduleName::new("nightly").unwrap(), nightly);

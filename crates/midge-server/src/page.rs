@@ -117,7 +117,7 @@ impl Api {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, visitor: &Visitor) -> Result<T, Response> {
-        read(&self.call(Method::GET, path, visitor).await?)
+        read(&self.call(Method::GET, path, visitor).await?).ok_or_else(bad_answer)
     }
 
     async fn post<T: DeserializeOwned>(
@@ -127,12 +127,12 @@ impl Api {
         visitor: &Visitor,
     ) -> Result<T, Response> {
         let body = serde_json::to_vec(body).expect("a request can always be written as JSON");
-        read(&self.send(Method::POST, path, body.into(), visitor).await?)
+        read(&self.send(Method::POST, path, body.into(), visitor).await?).ok_or_else(bad_answer)
     }
 }
 
-fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Response> {
-    serde_json::from_slice(answer).map_err(|_| bad_answer())
+fn read<T: DeserializeOwned>(answer: &[u8]) -> Option<T> {
+    serde_json::from_slice(answer).ok()
 }
 
 fn bad_answer() -> Response {
@@ -183,9 +183,9 @@ async fn wrong(api: &Api, visitor: &Visitor, error: impl AsRef<str>) -> Response
     }
 }
 
-/// Turns away what is not sent by a page of this dashboard.
-fn check_sender(visitor: &Visitor) -> Result<(), Response> {
-    check_form(&visitor.headers).map_err(|_| {
+/// Returns what is answered to what is not sent by a page of this dashboard; nothing where it is.
+fn wrong_sender(visitor: &Visitor) -> Option<Response> {
+    check_form(&visitor.headers).err().map(|_| {
         let error =
             "this request does not come from a page of this dashboard: open it, and press the button there";
         error_page(StatusCode::FORBIDDEN, error)
@@ -311,7 +311,9 @@ async fn act(
     path: Result<Path<(String, String)>, PathRejection>,
     visitor: Visitor,
 ) -> Result<Response, Response> {
-    check_sender(&visitor)?;
+    if let Some(refused) = wrong_sender(&visitor) {
+        return Err(refused);
+    }
     let Path((id, action)) = path.map_err(|error| bad_request(error.body_text()))?;
     let id = checked(Ok(Path(id))).map_err(bad_request)?;
     if !matches!(action.as_str(), "cancel" | "retry") {

@@ -12,7 +12,7 @@ use midge_protocol::job::State as JobState;
 use midge_protocol::shown;
 
 use super::looking::{home, in_words};
-use super::{Api, Visitor, bad_request, check_sender, frame, jobs_table, live, time, wrong};
+use super::{Api, Visitor, bad_answer, bad_request, frame, jobs_table, live, time, wrong, wrong_sender};
 
 /// What a list's buttons do.
 const ACTIONS: [Action; 3] = [Action::Retry, Action::Cancel, Action::Delete];
@@ -123,7 +123,9 @@ pub(super) async fn begin(
     OriginalUri(uri): OriginalUri,
     visitor: Visitor,
 ) -> Result<Response, Response> {
-    check_sender(&visitor)?;
+    if let Some(refused) = wrong_sender(&visitor) {
+        return Err(refused);
+    }
     let base = uri.path().strip_suffix("/sweep").unwrap_or_default();
     let asked = Asked::read(&api, &uri, &visitor).await?;
     let begun: SweepView = api.post("/v1/sweeps", &asked.request(false), &visitor).await?;
@@ -143,7 +145,7 @@ pub(super) async fn sweep(
     };
     let base = uri.path().rsplit_once("/sweeps/").map_or("", |(base, _)| base);
     let body = api.call(Method::GET, &format!("/v1/sweeps/{number}"), &visitor).await?;
-    let sweep: SweepView = super::read(&body)?;
+    let sweep: SweepView = super::read(&body).ok_or_else(bad_answer)?;
     let body = html! {
         section {
             h2 { "Sweep " (sweep.id) ": " (sweep.action) " " span.state { (sweep.state()) } }
