@@ -14,7 +14,7 @@ use midge_protocol::{ModuleName, SecretName};
 use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::asked::{Asked, Part};
+use crate::asked::{Asked, Part, within_head};
 use crate::failure::{failed, not_allowed};
 use crate::pool::Pool;
 use crate::stars::Stars;
@@ -88,7 +88,9 @@ impl Modules {
             let secrets = part.secrets.into_iter().map(|(name, destinations)| {
                 let source = manifest.secrets.get(&name);
                 let variable = source.map_or_else(|| name.to_string(), |source| source.env.clone());
-                let value = setup.secrets.get(&name).filter(|value| !value.is_empty()).cloned();
+                // Servers drop what is white at the ends of a header's value, and say it back without.
+                let value = setup.secrets.get(&name).map(|value| value.slice_ref(value.trim_ascii()));
+                let value = value.filter(|value| !value.is_empty());
                 (name, Secret { destinations, variable, value })
             });
             let module = Module {
@@ -135,7 +137,17 @@ impl Module {
         carried: &mut Stars,
     ) -> Result<HeaderMap, Failed> {
         let mut headers = HeaderMap::with_capacity(asked.headers.len() + 3);
+        let mut head_bytes = asked.url.as_str().len();
         for (name, value) in &asked.headers {
+            // Before anything is copied: a guest may name a long secret often.
+            for part in &value.0 {
+                head_bytes += match part {
+                    Part::Text(text) => text.len(),
+                    Part::Secret(secret) => self.secret(secret, target)?.len(),
+                };
+            }
+            head_bytes += name.as_str().len();
+            within_head(head_bytes)?;
             let mut bytes = BytesMut::new();
             let mut is_secret = false;
             for part in &value.0 {

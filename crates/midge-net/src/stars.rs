@@ -4,6 +4,7 @@
 //! base64, are not found.
 
 use bytes::Bytes;
+use midge_protocol::line::BODY_FRAME_BYTES_MAX;
 
 const STAR: u8 = b'*';
 
@@ -18,6 +19,11 @@ impl Stars {
         if !value.is_empty() && !self.values.contains(value) {
             self.values.push(value.clone());
         }
+    }
+
+    /// Returns the length of the longest value.
+    fn longest(&self) -> usize {
+        self.values.iter().map(Bytes::len).max().unwrap_or_default()
     }
 
     /// Returns whether there is nothing to look for.
@@ -67,8 +73,7 @@ impl Stars {
 
     /// Returns where in bytes a value may begin that goes on behind them: their length where none does.
     fn may_go_on(&self, bytes: &[u8]) -> usize {
-        let longest = self.values.iter().map(Bytes::len).max().unwrap_or_default();
-        let from = bytes.len().saturating_sub(longest.saturating_sub(1));
+        let from = bytes.len().saturating_sub(self.longest().saturating_sub(1));
         let goes_on = |rest: &[u8]| {
             self.values.iter().any(|value| value.len() > rest.len() && begins_with(value, rest))
         };
@@ -81,8 +86,17 @@ fn begins_with(bytes: &[u8], beginning: &[u8]) -> bool {
 }
 
 /// A body in which values may lie across its pieces. What may be the beginning of one is held back until it is known.
+///
+/// How it is cut says nothing of the values: else a guest that has a server say back what it likes would read one letter by
+/// letter, by where its guess is cut off. So it comes in frames of one length, as soon as so much is known whatever is held back,
+/// and the rest at the end.
 pub(crate) struct StarredBody<'a> {
     stars: &'a Stars,
+    /// What is known and not yet shown.
+    known: Vec<u8>,
+    /// The bytes that came, and those that were shown.
+    came: usize,
+    shown: usize,
     held: Vec<u8>,
     /// How many of the bytes that are held are of a value that began before them.
     starred: usize,
@@ -90,20 +104,31 @@ pub(crate) struct StarredBody<'a> {
 
 impl<'a> StarredBody<'a> {
     pub(crate) fn new(stars: &'a Stars) -> StarredBody<'a> {
-        StarredBody { stars, held: Vec::new(), starred: 0 }
+        StarredBody { stars, known: Vec::new(), came: 0, shown: 0, held: Vec::new(), starred: 0 }
     }
 
     /// Returns what may be shown after another piece.
     pub(crate) fn piece(&mut self, piece: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(piece);
         let end = self.stars.may_go_on(&self.held);
-        self.show(end)
+        let more = self.show(end);
+        self.known.extend(more);
+        self.came += piece.len();
+        // No more than this is ever held back.
+        let sure = self.came.saturating_sub(self.stars.longest());
+        let until = sure - sure % BODY_FRAME_BYTES_MAX;
+        let rest = self.known.split_off(until.saturating_sub(self.shown));
+        self.shown = self.shown.max(until);
+        std::mem::replace(&mut self.known, rest)
     }
 
     /// Returns what was held back, once there is no more.
     pub(crate) fn end(&mut self) -> Vec<u8> {
         let end = self.held.len();
-        self.show(end)
+        let rest = self.show(end);
+        let mut last = std::mem::take(&mut self.known);
+        last.extend(rest);
+        last
     }
 
     fn show(&mut self, end: usize) -> Vec<u8> {
@@ -163,13 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_be_the_beginning_of_a_value_is_held_back() {
-        let stars = stars(&["secret"]);
-        let mut body = StarredBody::new(&stars);
-        assert_eq!(body.piece(b"a sec"), b"a ");
-        assert_eq!(body.piece(b"ond"), b"second");
-        assert_eq!(body.piece(b" secret"), b" ******");
-        assert_eq!(body.piece(b"s"), b"");
-        assert_eq!(body.end(), b"s");
+    fn how_a_body_is_cut_says_nothing_of_a_value() {
+        let cuts = |value: &str, last: &str| -> Vec<usize> {
+            let stars = stars(&[value]);
+            let mut body = StarredBody::new(&stars);
+            let mut text = vec![b'-'; 3 * BODY_FRAME_BYTES_MAX + 7];
+            text.extend_from_slice(last.as_bytes());
+            let mut cuts: Vec<usize> = text.chunks(1_000).map(|piece| body.piece(piece).len()).collect();
+            cuts.push(body.end().len());
+            cuts
+        };
+        let right = cuts("secret", "s");
+        assert_eq!(right, cuts("secret", "x"));
+        assert_eq!(right.iter().filter(|cut| **cut > 0).count(), 4);
+        assert!(right.iter().rev().skip(1).all(|cut| cut % BODY_FRAME_BYTES_MAX == 0), "{right:?}");
+        assert_eq!(cuts("secret", "secre"), cuts("secret", "sicre"));
     }
 }

@@ -33,6 +33,28 @@ fn a_secret_is_put_into_headers_of_requests_to_where_it_may_go() {
 }
 
 #[test]
+fn what_is_white_around_a_secret_is_no_part_of_it() {
+    let server = Server::answering(|seen| ok(&format!("you said {:?}", seen.header("authorization"))));
+    let origin = server.origin();
+    let padded: &'static str = " sk_live_0123456789 \n";
+    let to = vec![origin.clone()];
+    let net = Given { secrets: vec![("STRIPE", Some(padded), to)], ..Given::http(&[&origin]) }.start();
+    let said = net.line().ask(&bearer(&server.url("/")), b"").unwrap();
+    assert_eq!(said.text(), "you said Some(\"Bearer ******************\")");
+}
+
+#[test]
+fn a_head_has_its_bound_with_secrets_in_it() {
+    let server = Server::answering(|_| ok("never"));
+    let origin = server.origin();
+    let long: &'static str = Box::leak("k".repeat(8_000).into_boxed_str());
+    let to = vec![origin.clone()];
+    let net = Given { secrets: vec![("STRIPE", Some(long), to)], ..Given::http(&[&origin]) }.start();
+    let often = "{{STRIPE}}".repeat(6_000);
+    is_failed(&net.refuses(&with_headers(get(&server.url("/")), &[("x", &often)])), Why::TooLarge, "65536");
+}
+
+#[test]
 fn a_secret_that_is_not_there_is_told_with_what_to_do() {
     let server = Server::answering(|_| ok("never"));
     let origin = server.origin();
