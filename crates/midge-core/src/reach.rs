@@ -270,13 +270,22 @@ fn covers_path(listed: &str, path: &str) -> bool {
 /// Returns whether a server that decodes more than it should, or drops what is behind a `;`, may take a path for another
 /// one: it would leave the part of the server that is allowed.
 fn is_odd(path: &str) -> bool {
-    let mut plain = path.to_ascii_lowercase();
-    // Encoded twice, or more often: each turn shortens it.
-    while plain.contains("%25") {
-        plain = plain.replace("%25", "%");
+    // A `%` that is encoded, once or more often, is one. In one pass: a guest writes the path, and its neighbours wait.
+    let mut plain = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(percent) = rest.find('%') {
+        plain.push_str(&rest[..=percent]);
+        rest = &rest[percent + 1..];
+        while let Some(more) = rest.strip_prefix("25") {
+            rest = more;
+        }
     }
-    let climbs = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
-    ["%2e", "%2f", "%5c", "\\"].iter().any(|odd| plain.contains(odd)) || plain.split('/').any(climbs)
+    plain.push_str(rest);
+    plain.make_ascii_lowercase();
+    // What is behind such a dot is dropped by some: `;`, and whatever is encoded, such as an end of a text.
+    let climbs = |part: &str| matches!(part.split([';', '%']).next(), Some("." | ".."));
+    let odd = ["%2e", "%2f", "%5c", "%c0", "%c1", "%%", "\\"];
+    odd.iter().any(|odd| plain.contains(odd)) || plain.split('/').any(climbs)
 }
 
 #[cfg(test)]

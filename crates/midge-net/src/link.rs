@@ -1,6 +1,10 @@
 //! A connection to a server on which requests are made: HTTP/1.1, one at a time, or HTTP/2, several side by side.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
@@ -8,7 +12,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use midge_protocol::limits::{HTTP_HEAD_BYTES_MAX, OPEN_REQUESTS_MAX};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
 
 use crate::outgoing::Sent;
@@ -32,12 +36,19 @@ const ASK_AFTER: Duration = Duration::from_secs(20);
 /// How long it may take to say so.
 const ASKED_WITHIN: Duration = Duration::from_secs(20);
 
+/// What may come of a connection before the head of an answer is there, with that head and what is read ahead behind it: a server
+/// that goes on with informational answers (1xx) would else keep this thread from all others.
+const BEFORE_HEAD_BYTES_MAX: usize = 4 * READ_BYTES_MAX;
+const NO_BOUND: usize = usize::MAX;
+
 /// A connection. It ends with its last clone.
 pub(crate) enum Link {
     /// HTTP/1.1.
     Alone {
         /// Where its requests go in.
         sender: http1::SendRequest<Sent>,
+        /// What may come before the head of an answer.
+        before: Arc<AtomicUsize>,
         /// What runs it.
         _run: Run,
     },
@@ -48,6 +59,60 @@ pub(crate) enum Link {
         /// What runs it. Each request on it, and the pool, has a share.
         run: Arc<Run>,
     },
+}
+
+/// A stream that ends with an error where more comes than may.
+struct Bounded<S> {
+    stream: S,
+    left: Arc<AtomicUsize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        room: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = room.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, room))?;
+        let left = self.left.load(Ordering::Relaxed);
+        if left == NO_BOUND {
+            return Poll::Ready(Ok(()));
+        }
+        match left.checked_sub(room.filled().len() - before) {
+            Some(left) => {
+                self.left.store(left, Ordering::Relaxed);
+                Poll::Ready(Ok(()))
+            }
+            None => Poll::Ready(Err(io::Error::other("more came before the head of an answer than may"))),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 /// A task that ends with this.
@@ -64,14 +129,15 @@ impl Link {
     pub(crate) async fn alone(
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> hyper::Result<Link> {
+        let before = Arc::new(AtomicUsize::new(NO_BOUND));
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(READ_BYTES_MAX)
             .max_header_size(HTTP_HEAD_BYTES_MAX)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Bounded { stream, left: Arc::clone(&before) }))
             .await?;
         // What it ends with is told to the request that is on it.
         let run = tokio::spawn(async { drop(connection.await) });
-        Ok(Link::Alone { sender, _run: Run(run) })
+        Ok(Link::Alone { sender, before, _run: Run(run) })
     }
 
     /// Begins HTTP/2 on a stream.
@@ -137,7 +203,12 @@ impl Link {
         request: Request<Sent>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Sent>>> {
         match self {
-            Link::Alone { sender, .. } => sender.try_send_request(request).await,
+            Link::Alone { sender, before, .. } => {
+                before.store(BEFORE_HEAD_BYTES_MAX, Ordering::Relaxed);
+                let answer = sender.try_send_request(request).await;
+                before.store(NO_BOUND, Ordering::Relaxed);
+                answer
+            }
             Link::Shared { sender, .. } => sender.try_send_request(request).await,
         }
     }
