@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use midge_engine::Lines;
+use midge_protocol::limits::SECRET_BYTES_MAX;
 use midge_protocol::line::{Kind, Setup};
-use midge_protocol::manifest::{Manifest, ModuleEntry};
+use midge_protocol::manifest::{Manifest, ModuleEntry, SecretSource};
 use midge_protocol::{SecretName, exchange};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -26,7 +27,7 @@ const PROGRAM: &str = "midge-net";
 /// The secrets that a Machine has.
 pub struct Secrets {
     values: BTreeMap<SecretName, Bytes>,
-    /// Those that it does not have, with the variables that should hold them.
+    /// Those that it does not have, in words.
     missing: BTreeMap<SecretName, String>,
 }
 
@@ -34,10 +35,21 @@ impl Secrets {
     /// Takes the secrets that a manifest names out of the environment, where they cannot be read afterwards.
     pub fn take(manifest: &Manifest) -> Secrets {
         let mut secrets = Secrets { values: BTreeMap::new(), missing: BTreeMap::new() };
-        for (name, source) in &manifest.secrets {
-            match process::take_variable(&source.env) {
-                Some(value) => drop(secrets.values.insert(name.clone(), value.into())),
-                None => drop(secrets.missing.insert(name.clone(), source.env.clone())),
+        // Once each: it cannot be read again, and several secrets may be in one.
+        let mut taken: BTreeMap<&str, Option<Bytes>> = BTreeMap::new();
+        for (name, SecretSource { env }) in &manifest.secrets {
+            let value = taken.entry(env).or_insert_with(|| process::take_variable(env).map(Bytes::from));
+            match value {
+                Some(value) if value.len() <= SECRET_BYTES_MAX => {
+                    secrets.values.insert(name.clone(), value.clone());
+                }
+                Some(value) => {
+                    let is = format!("holds {} bytes, and {SECRET_BYTES_MAX} are the most", value.len());
+                    secrets.missing.insert(name.clone(), lacks(name, env, &is));
+                }
+                None => {
+                    secrets.missing.insert(name.clone(), lacks(name, env, "is not set"));
+                }
             }
         }
         secrets
@@ -45,19 +57,18 @@ impl Secrets {
 
     /// Returns what a module lacks, in words, where one of its secrets is missing.
     pub fn lacked_by(&self, module: &ModuleEntry) -> Option<String> {
-        let mut missing = module.secrets.keys().filter_map(|name| Some((name, self.missing.get(name)?)));
-        missing.next().map(|(name, variable)| lacks(name, variable))
+        module.secrets.keys().find_map(|name| self.missing.get(name)).cloned()
     }
 
     /// Returns what is missing, in words, one after the other.
     pub fn missing(&self) -> impl Iterator<Item = String> {
-        self.missing.iter().map(|(name, variable)| lacks(name, variable))
+        self.missing.values().cloned()
     }
 }
 
-fn lacks(name: &SecretName, variable: &str) -> String {
+fn lacks(name: &SecretName, variable: &str, is: &str) -> String {
     format!(
-        "the secret `{name}`: its variable `{variable}` is not set (at Fly by `fly secrets set {variable}=...`, on one box \
+        "the secret `{name}`: its variable `{variable}` {is} (set it at Fly by `fly secrets set {variable}=...`, on one box \
          where `midge serve` is started)"
     )
 }
@@ -110,6 +121,8 @@ impl Program {
         let process = command.spawn().map_err(|error| {
             io::Error::new(error.kind(), format!("`{}` cannot be started: {error}", path.display()))
         })?;
+        // Its end of the socket is the program's alone: should that end, this is told, and does not wait for ever.
+        drop(command);
         let setup = exchange::encode(setup);
         let prefix = Kind::Setup.prefix(setup.len());
         (&control).write_all(&[&prefix[..], &setup].concat())?;

@@ -61,6 +61,8 @@ pub const EXCHANGE_INPUT_BYTES_GOAL: usize = 16 * 1024 * 1024;
 pub const DESTINATIONS_MAX: usize = 100;
 /// Secrets of one image: each is looked for in what comes back.
 pub const SECRETS_MAX: usize = 100;
+/// The value of a secret: it goes into a header, with others.
+pub const SECRET_BYTES_MAX: usize = 8 * 1024;
 /// Requests of one attempt that are open at once: each is a connection, and a buffer.
 pub const OPEN_REQUESTS_MAX: usize = 16;
 /// Requests of one attempt: one that makes more is a loop, or work for several jobs.

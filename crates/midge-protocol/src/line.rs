@@ -20,6 +20,8 @@ use crate::{ModuleName, SecretName};
 pub const BODY_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of any other frame: a head with all its headers, or an error.
 pub const HEAD_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// The most bytes of a setup: all secrets that there may be, each of the largest size.
+pub const SETUP_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// The length of what stands before the bytes of each frame.
 pub const PREFIX_BYTES: usize = 5;
 
@@ -61,7 +63,8 @@ impl Kind {
         let most = match kind {
             Kind::Body => BODY_FRAME_BYTES_MAX,
             Kind::End => 0,
-            Kind::Setup | Kind::Request | Kind::Head | Kind::Failed => HEAD_FRAME_BYTES_MAX,
+            Kind::Setup => SETUP_FRAME_BYTES_MAX,
+            Kind::Request | Kind::Head | Kind::Failed => HEAD_FRAME_BYTES_MAX,
         };
         if length <= most { Ok((kind, length)) } else { Err(BadFrame) }
     }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// until that fails, and exits with 51; where it cannot make it, with 50.
 ///
 /// `fan` enqueues `hello` 25 times, and writes the last id.
-/// `hold` writes a line to its log and never ends. `spend` is `env` with the secret `KEY`, which is in `SPEND_KEY`.
+/// `hold` writes a line to its log and never ends. `spend` is `env` with the secrets `KEY` and `SAME`, which are both in `SPEND_KEY`.
 const GUESTS: [(&str, &str); 10] = [
     (
         "hold",
@@ -118,14 +118,16 @@ pub fn folder() -> TempDir {
         queues: BTreeMap::new(),
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),
-        secrets: [(secret(), SecretSource { env: "SPEND_KEY".to_owned() })].into(),
+        secrets: ["KEY", "SAME"]
+            .map(|name| (secret(name), SecretSource { env: "SPEND_KEY".to_owned() }))
+            .into(),
     };
     std::fs::write(folder.path().join(FILE_NAME), serde_json::to_vec(&manifest).unwrap()).unwrap();
     folder
 }
 
-fn secret() -> SecretName {
-    "KEY".parse().unwrap()
+fn secret(name: &str) -> SecretName {
+    name.parse().unwrap()
 }
 
 fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
@@ -155,7 +157,10 @@ fn compile(folder: &Path, name: &str, body: &str) -> ModuleEntry {
         enqueues: ["hello".parse().unwrap()].into(),
         http: Vec::new(),
         secrets: BTreeMap::from_iter(
-            (name == "spend").then(|| (secret(), vec!["http://a.example".parse().unwrap()])),
+            ["KEY", "SAME"]
+                .into_iter()
+                .filter(|_| name == "spend")
+                .map(|name| (secret(name), vec!["http://a.example".parse().unwrap()])),
         ),
     }
 }
