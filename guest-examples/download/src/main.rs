@@ -17,7 +17,7 @@ struct Args {
     then: Option<String>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct File {
     bytes: u64,
     /// In hexadecimal digits.
@@ -76,10 +76,7 @@ mod tests {
         let args = Args { url: "https://files.example.com/a".to_owned(), then: Some("unpack".to_owned()) };
         let seen = given.observe(|| download(args));
         let [next] = seen.enqueued() else { panic!("it is one job") };
-        assert_eq!(
-            (next.module.as_str(), next.args::<serde_json::Value>()["bytes"].as_u64()),
-            ("unpack", Some(3))
-        );
+        assert_eq!((next.module.as_str(), next.args::<File>().bytes), ("unpack", 3));
     }
 
     #[test]

@@ -65,7 +65,7 @@ mod tests {
         let after = last.option("after").and_then(|after| after.as_array()).unwrap();
         assert!(after.iter().map(|id| id.as_str().unwrap()).eq(ids), "{after:?}");
         assert_eq!(
-            (seen.returned.unwrap().last.as_str(), last.args::<Hello>().name.as_str()),
+            (seen.returned.as_ref().unwrap().last.as_str(), last.args::<Hello>().name.as_str()),
             (&*last.id, "everybody")
         );
     }

@@ -99,10 +99,11 @@ pub(super) async fn ask(
     let body = html! {
         section {
             h2 { (capital(&action)) " all jobs with " (which) "?" }
-            @if dry.would.jobs == 0 {
+            @if dry.would.jobs == 0 && dry.would.exact {
                 p { "There is no such job to which this can be done just now." }
             } @else {
                 p { "As of now this would be done to " strong { (jobs(dry.would)) } ". Nothing is done yet." }
+                @if !dry.would.exact { p { "Only so many jobs were looked at: there may be more, which are looked for then." } }
                 form method="post" action={ (base) "/sweep?" (query) } {
                     button { (action) " " (jobs(dry.would)) }
                 }
