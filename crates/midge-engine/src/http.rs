@@ -52,20 +52,12 @@ enum Open {
 
 /// Why a call of a guest has no good answer.
 pub(crate) enum Wrong {
-    /// It is told so, by a number and in words.
-    Told(Told),
+    /// The request has failed. What the Machine lacks for it is what its end is judged by, too.
+    Failed(Failed),
     /// It is one more of what it may have only so many of: it is told so, and if it then fails, that is why.
     Denied(DeniedGrowth, String),
-    /// The Machine lacks what the request takes.
-    Lacks(String),
     /// The guest is to stop.
     Stopped(Over),
-}
-
-/// What a guest is told of a request: a number of `docs/abi.md`, and words.
-pub(crate) struct Told {
-    pub(crate) number: i32,
-    pub(crate) message: String,
 }
 
 /// How much longer than its attempt a request may go on, so that the deadline is seen first.
@@ -123,7 +115,7 @@ impl Requests {
                 self.open[slot] = Some(Open::Written { request, body });
             }
             Open::Written { request, body } => {
-                let line = self.begin(&request, |frames| {
+                let line = self.begin(request, |frames| {
                     put_pieces(frames, &body);
                     put_pieces(frames, bytes);
                 })?;
@@ -151,7 +143,7 @@ impl Requests {
         let mut line = match open {
             Open::Written { mut request, body } => {
                 request.body_bytes = request.body_bytes.or(Some(body.len() as u64));
-                self.begin(&request, |frames| {
+                self.begin(request, |frames| {
                     put_pieces(frames, &body);
                     put_frame(frames, Kind::End, &[]);
                 })?
@@ -169,7 +161,7 @@ impl Requests {
             Ok(Ok(head)) => head,
             Ok(Err(failed)) => {
                 self.gone(&line);
-                return Err(told(failed));
+                return Err(Wrong::Failed(failed));
             }
             Err(error) => return Err(self.broken(&line, &error)),
         };
@@ -179,9 +171,9 @@ impl Requests {
     }
 
     /// Returns the head of an answer.
-    pub(crate) fn head(&self, number: i32) -> Result<Bytes, Wrong> {
+    pub(crate) fn head(&self, number: i32) -> Result<&[u8], Wrong> {
         match slot(number).and_then(|slot| self.open.get(slot)) {
-            Some(Some(Open::Answered { head, .. } | Open::Ended { head })) => Ok(head.clone()),
+            Some(Some(Open::Answered { head, .. } | Open::Ended { head })) => Ok(head),
             Some(Some(_)) => Err(invalid("it has no answer yet")),
             _ => Err(not_open(number)),
         }
@@ -215,7 +207,7 @@ impl Requests {
                 Ok((Kind::Failed, length)) => {
                     self.gone(&line);
                     return Err(match line.message(length) {
-                        Ok(failed) => told(failed),
+                        Ok(failed) => Wrong::Failed(failed),
                         Err(error) => self.broken(&line, &error),
                     });
                 }
@@ -282,24 +274,24 @@ impl Requests {
     }
 
     /// Takes a line, and writes a request on it and what there is of its body.
-    fn begin(&self, request: &Request, put_body: impl Fn(&mut Vec<u8>)) -> Result<Line, Wrong> {
+    fn begin(&self, mut request: Request, put_body: impl Fn(&mut Vec<u8>)) -> Result<Line, Wrong> {
         let Some(lines) = &self.lines else {
-            return Err(Wrong::Lacks("the network: it was started without".to_owned()));
+            return Err(failed(Why::Lacks, "the network: it was started without"));
         };
         let left = self.left();
         // The deadline of the attempt comes first: it is told as what it is, and not as a request that took too long.
         let left_ms = u64::try_from(left.saturating_add(AFTER_DEADLINE).as_millis()).unwrap_or(u64::MAX);
-        let request = Request { timeout_ms: request.timeout_ms.min(left_ms), ..request.clone() };
+        request.timeout_ms = request.timeout_ms.min(left_ms);
         let mut frames = Vec::new();
         let head = encode(&request).ok_or_else(|| too_large("its head"))?;
         put_frame(&mut frames, Kind::Request, &head);
         put_body(&mut frames);
         let line = lines.take(left).map_err(|error| {
-            let needs = "the network";
-            Wrong::Lacks(match lacks::of(&error) {
-                Some(what) => format!("{what}, needed for {needs}"),
-                None => format!("{needs} ({error})"),
-            })
+            let lacks = match lacks::of(&error) {
+                Some(what) => format!("{what}, needed for the network"),
+                None => format!("the network ({error})"),
+            };
+            failed(Why::Lacks, lacks)
         })?;
         // First, so that whoever stops the guest finds it.
         self.shared.add_line(line.hangup());
@@ -316,12 +308,10 @@ impl Requests {
         }
         match self.shared.go_on() {
             Err(over) => Wrong::Stopped(over),
-            Ok(()) => Wrong::Told(Told {
-                number: number(Why::Reset),
-                message: format!(
-                    "the program that has the network is gone ({error}): the request may have been made"
-                ),
-            }),
+            Ok(()) => failed(
+                Why::Reset,
+                format!("the program that has the network is gone ({error}): the request may have been made"),
+            ),
         }
     }
 
@@ -368,9 +358,13 @@ impl Requests {
             };
             let value = line[colon + 1..].trim_ascii();
             if name.eq_ignore_ascii_case("content-length") {
-                let length = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
-                request.body_bytes =
-                    Some(length.ok_or_else(|| invalid("its `content-length` is not a number"))?);
+                let digits =
+                    std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|c| c.is_ascii_digit()));
+                let length = digits.and_then(|digits| digits.parse().ok());
+                let length = length.ok_or_else(|| invalid("its `content-length` is not a number"))?;
+                if request.body_bytes.replace(length).is_some() {
+                    return Err(invalid("it has more than one `content-length`"));
+                }
             } else {
                 request.headers.push((name.to_owned(), Bytes::copy_from_slice(value)));
             }
@@ -417,15 +411,12 @@ fn slot(number: i32) -> Option<usize> {
     usize::try_from(number).ok()
 }
 
-fn told(failed: Failed) -> Wrong {
-    match failed.why {
-        Why::Lacks => Wrong::Lacks(failed.message),
-        why => Wrong::Told(Told { number: number(why), message: failed.message }),
-    }
+fn failed(why: Why, message: impl Into<String>) -> Wrong {
+    Wrong::Failed(Failed { why, message: message.into() })
 }
 
 fn invalid(message: &str) -> Wrong {
-    Wrong::Told(Told { number: number(Why::Invalid), message: format!("this is no request: {message}") })
+    failed(Why::Invalid, format!("this is no request: {message}"))
 }
 
 fn too_large(what: &str) -> Wrong {
@@ -433,7 +424,7 @@ fn too_large(what: &str) -> Wrong {
         "{what} is over its bound: a head has {} KiB and {HTTP_HEADERS_MAX} headers at most",
         HTTP_HEAD_BYTES_MAX >> 10
     );
-    Wrong::Told(Told { number: number(Why::TooLarge), message })
+    failed(Why::TooLarge, message)
 }
 
 fn not_open(number: i32) -> Wrong {
@@ -441,13 +432,13 @@ fn not_open(number: i32) -> Wrong {
 }
 
 /// Returns the number by which guests know why a request failed.
-fn number(why: Why) -> i32 {
+pub(crate) fn number(why: Why) -> i32 {
     match why {
         Why::NotAllowed => -1,
         Why::Invalid => -2,
         Why::NoSuchHost => -3,
         Why::Refused => -4,
-        // What the Machine lacks is told by `Wrong::Lacks`; to the guest it is a connection that did not hold.
+        // What the Machine lacks is to the guest a connection that did not hold.
         Why::Reset | Why::Lacks => -5,
         Why::Tls => -6,
         Why::TimedOut => -7,

@@ -195,15 +195,13 @@ async fn save(mut caller: Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Re
 /// Copies as much as there is room for, and returns the length of all; -1 where nothing was saved.
 fn saved(mut caller: Caller<'_, Guest>, ptr: i32, room: i32) -> wasmtime::Result<i32> {
     let (memory, guest) = memory(&mut caller)?;
-    copy(guest.saved.as_deref(), "a state", memory, ptr, room)
+    copy(guest.saved.as_deref(), "the room for a state", memory, ptr, room)
 }
 
 /// Copies as much as there is room for, and returns the length of all; -1 where there is nothing.
 fn copy(from: Option<&[u8]>, what: &str, memory: &mut [u8], ptr: i32, room: i32) -> wasmtime::Result<i32> {
     let Some(from) = from else { return Ok(-1) };
-    let to = slice(ptr, room).and_then(|range| memory.get_mut(range)).ok_or_else(|| {
-        wasmtime::Error::msg(format!("the room for {what} reaches beyond the guest's memory"))
-    })?;
+    let to = bytes_at(memory, what, ptr, room)?;
     let copied = from.len().min(to.len());
     to[..copied].copy_from_slice(&from[..copied]);
     Ok(i32::try_from(from.len()).expect("what is copied has its bound"))
@@ -218,8 +216,13 @@ fn read_text(caller: &mut Caller<'_, Guest>, ptr: i32, len: i32) -> wasmtime::Re
 
 fn read<'a>(caller: &'a mut Caller<'_, Guest>, what: &str, ptr: i32, len: i32) -> wasmtime::Result<&'a [u8]> {
     let (memory, _) = memory(caller)?;
+    Ok(bytes_at(memory, what, ptr, len)?)
+}
+
+/// Returns a part of a guest's memory. `what` it is for stands in the error of one that is beyond it.
+fn bytes_at<'a>(memory: &'a mut [u8], what: &str, ptr: i32, len: i32) -> wasmtime::Result<&'a mut [u8]> {
     slice(ptr, len)
-        .and_then(|range| memory.get(range))
+        .and_then(|range| memory.get_mut(range))
         .ok_or_else(|| wasmtime::Error::msg(format!("{what} reaches beyond the guest's memory")))
 }
 

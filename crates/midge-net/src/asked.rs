@@ -94,7 +94,10 @@ impl Asked {
     pub(crate) fn read(request: &Request) -> Result<Asked, Failed> {
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|_| invalid(format!("`{}` is no method", shown::cut(&request.method))))?;
-        if [Method::CONNECT, Method::TRACE].contains(&method) {
+        if [Method::CONNECT, Method::TRACE]
+            .iter()
+            .any(|not| method.as_str().eq_ignore_ascii_case(not.as_str()))
+        {
             // The one makes a tunnel, the other gives back what was sent, with its secrets.
             return Err(invalid(format!("`{method}` is not made for guests")));
         }

@@ -9,7 +9,7 @@ use midge_protocol::limits::MESSAGE_BYTES_MAX;
 use midge_protocol::manifest::NotDeclared;
 use wasmtime::Caller;
 
-use super::{copy, memory, read, slice};
+use super::{bytes_at, copy, memory, read};
 use crate::guest::Guest;
 use crate::load::Loaded;
 
@@ -102,10 +102,7 @@ pub(super) fn enqueue(
         return Ok(refuse(&mut caller, &refused));
     }
     let (memory, guest) = memory(&mut caller)?;
-    let to = slice(id, ID_BYTES)
-        .and_then(|range| memory.get_mut(range))
-        .ok_or_else(|| wasmtime::Error::msg("the room for an id reaches beyond the guest's memory"))?;
-    to.copy_from_slice(job.id.to_string().as_bytes());
+    bytes_at(memory, "the room for an id", id, ID_BYTES)?.copy_from_slice(job.id.to_string().as_bytes());
     guest.follow_ups.size = size;
     guest.follow_ups.jobs.push(job);
     Ok(0)
@@ -115,7 +112,7 @@ pub(super) fn enqueue(
 pub(super) fn enqueue_error(mut caller: Caller<'_, Guest>, ptr: i32, room: i32) -> wasmtime::Result<i32> {
     let (memory, guest) = memory(&mut caller)?;
     let refused = guest.follow_ups.refused.as_deref().map(str::as_bytes);
-    copy(refused, "an error", memory, ptr, room)
+    copy(refused, "the room for an error", memory, ptr, room)
 }
 
 fn refuse(caller: &mut Caller<'_, Guest>, refused: &Refused) -> i32 {

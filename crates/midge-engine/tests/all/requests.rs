@@ -337,6 +337,8 @@ fn what_is_no_request_is_told_and_nothing_is_sent() {
         ("", "its first line is not"),
         ("GET http://a/\\0anonsense", "`nonsense` is not a header"),
         ("GET http://a/\\0acontent-length: -1", "its `content-length` is not a number"),
+        ("GET http://a/\\0acontent-length: +1", "its `content-length` is not a number"),
+        ("GET http://a/\\0acontent-length: 1\\0acontent-length: 1", "it has more than one `content-length`"),
         ("GET http://a/\\ff", "its first line is not"),
     ] {
         let length = head.replace("\\0a", "n").replace("\\ff", "f").len();
