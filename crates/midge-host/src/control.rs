@@ -36,17 +36,17 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     };
     let changed = host.places.changed();
     let mut stopping = false;
-    let mut prepared = false;
+    if let Err(code) = host.act() {
+        return Ok(code);
+    }
+    // While the first exchange is on its way.
+    tokio::task::yield_now().await;
+    host.places.prepare().iter().for_each(|what| log(&format!("this Machine lacks {what}")));
     loop {
         let wake_at = match host.act() {
             Ok(wake_at) => wake_at,
             Err(code) => return Ok(code),
         };
-        if !std::mem::replace(&mut prepared, true) {
-            // While the first exchange is on its way.
-            tokio::task::yield_now().await;
-            host.places.prepare().iter().for_each(|what| log(&format!("this Machine lacks {what}")));
-        }
         tokio::select! {
             Some(exchanged) = host.exchanges.join_next() => {
                 let (seq, answer) = exchanged.context("an exchange panicked")?;

@@ -118,8 +118,8 @@ const FIELDS: [&str; 24] = [
     "batch",
 ];
 
-/// The module that a request names, whose other fields are only looked at by name: to read all of them would make a host's
-/// program larger by a twentieth, for what its server reads anyway.
+/// The module that a request names, whose other fields are only looked at by name: a host has no other use for what reads
+/// their values, and its server reads them anyway.
 struct Names {
     module: ModuleName,
     /// The first field that the request may not have, though a caller's may.
