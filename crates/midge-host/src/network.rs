@@ -1,22 +1,18 @@
-//! The way to the network: the program `midge-net`, started with the first request of any guest, and the secrets that it is told.
+//! The secrets of this Machine, and the lines to the program `midge-net`, which is told them.
 //!
 //! Invariant: nothing of it is started, opened or looked up before a guest makes a request.
 
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use midge_engine::Lines;
+use midge_protocol::SecretName;
 use midge_protocol::limits::SECRET_BYTES_MAX;
-use midge_protocol::line::{Kind, Setup};
+use midge_protocol::line::Setup;
 use midge_protocol::manifest::{Manifest, ModuleEntry, SecretSource};
-use midge_protocol::{SecretName, exchange};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::process;
 use crate::settings::certificates;
@@ -76,71 +72,10 @@ fn lacks(name: &SecretName, variable: &str, is: &str) -> String {
 /// Returns the lines by which guests make their requests.
 pub fn lines(modules: &Path, secrets: &Secrets) -> Arc<Lines> {
     let setup = Setup { modules: modules.display().to_string(), secrets: secrets.values.clone() };
-    let network = Network { setup, program: Mutex::new(None) };
-    Arc::new(Lines::new(move || network.line()))
-}
-
-struct Network {
-    setup: Setup,
-    program: Mutex<Option<Program>>,
-}
-
-/// The program, while it runs: it ends when its control socket does.
-struct Program {
-    process: Child,
-    control: UnixStream,
-}
-
-impl Network {
-    /// Makes a line, and first starts the program where it does not run.
-    fn line(&self) -> io::Result<UnixStream> {
-        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ours, theirs) = UnixStream::pair()?;
-        if let Some(running) = &mut *program {
-            match running.pass(&theirs) {
-                Ok(()) => return Ok(ours),
-                // It has ended: another one is started.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => drop(running.process.try_wait()),
-                Err(error) => return Err(error),
-            }
-        }
-        let running = program.insert(Program::start(&self.setup)?);
-        running.pass(&theirs)?;
-        Ok(ours)
-    }
-}
-
-impl Program {
-    fn start(setup: &Setup) -> io::Result<Program> {
-        let path = path()?;
-        let (control, theirs) = UnixStream::pair()?;
-        let mut command = Command::new(&path);
+    let command = || {
+        let mut command = Command::new(std::env::current_exe()?.with_file_name(PROGRAM));
         command.env_clear().envs(certificates());
-        // Its standard output would be a guest's result, where a module is run by hand.
-        command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(io::stderr()));
-        let process = command.spawn().map_err(|error| {
-            io::Error::new(error.kind(), format!("`{}` cannot be started: {error}", path.display()))
-        })?;
-        // Its end of the socket is the program's alone: should that end, this is told, and does not wait for ever.
-        drop(command);
-        let setup = exchange::encode(setup);
-        let prefix = Kind::Setup.prefix(setup.len());
-        (&control).write_all(&[&prefix[..], &setup].concat())?;
-        Ok(Program { process, control })
-    }
-
-    /// Passes one end of a line on.
-    fn pass(&self, line: &UnixStream) -> io::Result<()> {
-        let lines = [line.as_fd()];
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        ancillary.push(SendAncillaryMessage::ScmRights(&lines));
-        sendmsg(&self.control, &[IoSlice::new(b"l")], &mut ancillary, SendFlags::NOSIGNAL)?;
-        Ok(())
-    }
-}
-
-/// Returns where the program is: beside this one.
-fn path() -> io::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name(PROGRAM))
+        Ok(command)
+    };
+    Arc::new(Lines::of_program(command, setup))
 }
