@@ -10,6 +10,7 @@ use midge_protocol::api::{
 };
 use midge_protocol::job::{JobView, State};
 use midge_protocol::news::Position;
+use midge_protocol::recording::Recording;
 use midge_protocol::{
     AttemptNumber, BatchId, JobId, MachineName, ModuleName, QueueName, ScheduleName, Secret, limits,
 };
@@ -149,6 +150,30 @@ impl Client {
     /// [`ClientError::Refused`] with the code `no_content` where it has none, or none yet.
     pub async fn result_bytes(&self, id: JobId) -> Result<Bytes, ClientError> {
         self.transport.send(&Call::get(&["jobs", &id.to_string(), "result"])).await
+    }
+
+    /// Returns the bytes that a job was given for its guest's stdin.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the code `no_content` where it was given none.
+    pub async fn input_bytes(&self, id: JobId) -> Result<Bytes, ClientError> {
+        self.transport.send(&Call::get(&["jobs", &id.to_string(), "input"])).await
+    }
+
+    /// Returns what the attempts at a job saved last, for the next one.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the code `no_content` where they saved nothing.
+    pub async fn saved_bytes(&self, id: JobId) -> Result<Bytes, ClientError> {
+        self.transport.send(&Call::get(&["jobs", &id.to_string(), "saved"])).await
+    }
+
+    /// Returns what the world told the last attempt at a job that was recorded and failed.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with the code `no_content` where there is none: its queue says `record = true` for it.
+    pub async fn recording(&self, id: JobId) -> Result<Recording, ClientError> {
+        self.ask(Call::get(&["jobs", &id.to_string(), "recording"])).await
     }
 
     /// Waits until a job has ended, and returns its result: one call where it completes within a minute.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use midge_protocol::QueueName;
 use midge_protocol::exchange::{AttemptRef, FollowUp, Outcome};
 use midge_protocol::job::{AttemptLimits, Cause};
+use midge_protocol::recording::{Data, Recording};
 use tokio::sync::Notify;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -24,6 +25,7 @@ use crate::load::Loaded;
 use crate::shared::Shared;
 use crate::start::{self, StartPhase};
 use crate::stream::{GuestStream, ResultSink};
+use crate::world::{OwnWorld, World};
 
 /// Names of the env that midge itself gives; nothing that is declared may take them, least of all a secret's.
 const ENV_PREFIX: &str = "MIDGE_";
@@ -50,6 +52,8 @@ pub struct Attempt {
     pub dirs: Vec<Dir>,
     /// The way to the network. Where there is none, its guest's requests fail for want of one.
     pub lines: Option<Arc<Lines>>,
+    /// Where it has its time and its randomness from, and whether what it is told is recorded.
+    pub world: World,
     /// How long the attempt may run, and how much memory its guest may have.
     pub limits: AttemptLimits,
     /// Notified whenever an attempt at a [`crate::Place`] has more log or progress. Many attempts may share one.
@@ -70,19 +74,25 @@ pub struct Dir {
 
 impl Attempt {
     /// Runs the guest to its end. Returns how it ended, and which jobs it enqueues.
-    pub(crate) async fn run(self, shared: &Arc<Shared>) -> (Outcome, Vec<FollowUp>) {
+    pub(crate) async fn run(
+        self,
+        shared: &Arc<Shared>,
+        world: Option<Arc<OwnWorld>>,
+    ) -> (Outcome, Vec<FollowUp>) {
         let result = Arc::new(ResultSink::default());
-        let wasi = match self.wasi(shared, &result) {
+        let wasi = match self.wasi(shared, world.as_ref(), &result) {
             Ok(wasi) => wasi,
             Err(outcome) => return (outcome, Vec::new()),
         };
         let limits = self.limits;
         let pre = &self.module.pre;
         let deadline = Instant::now().checked_add(Duration::from_millis(limits.time_ms));
-        let requests = Requests::new(self.lines, self.module.name.clone(), Arc::clone(shared), deadline);
+        let requests = Requests::new(self.lines, self.module.name.clone(), Arc::clone(shared), deadline)
+            .recorded_in(world.clone());
         let mut guest = Guest::new(wasi, Arc::clone(shared), requests, limits.memory_bytes);
         guest.saved = self.saved;
         guest.follow_ups = FollowUps::of(&self.module);
+        guest.world = world;
         let mut store = Store::new(pre.module().engine(), guest);
         store.limiter(|guest| guest);
         store.epoch_deadline_callback(|store| {
@@ -111,8 +121,33 @@ impl Attempt {
         (outcome, if completed { guest.follow_ups.take() } else { Vec::new() })
     }
 
-    fn wasi(&self, shared: &Arc<Shared>, result: &Arc<ResultSink>) -> Result<WasiP1Ctx, Outcome> {
+    /// Begins its world, where that is not simply the real one.
+    pub(crate) fn own_world(&self) -> Option<Arc<OwnWorld>> {
+        let module = &self.module.entry;
+        OwnWorld::begin(&self.world, |seed, began_at_ns| Recording {
+            attempt: self.id.attempt,
+            sha256: module.sha256.clone(),
+            source_sha256: module.source_sha256.clone(),
+            limits: self.limits,
+            began_at_ns,
+            seed,
+            saved: self.saved.clone().map(Data),
+            clock_ns: Vec::new(),
+            requests: Vec::new(),
+            cut: false,
+        })
+    }
+
+    fn wasi(
+        &self,
+        shared: &Arc<Shared>,
+        world: Option<&Arc<OwnWorld>>,
+        result: &Arc<ResultSink>,
+    ) -> Result<WasiP1Ctx, Outcome> {
         let mut wasi = WasiCtxBuilder::new();
+        if let Some(world) = world {
+            world.give_clocks(&mut wasi);
+        }
         // On the guest's own thread: a call that does not return keeps its own place and no other, and leaves no thread
         // behind. What may sleep is `imports::files`' and not WASI's own.
         wasi.allow_blocking_current_thread(true);
@@ -126,7 +161,7 @@ impl Attempt {
             .env("MIDGE_JOB_ID", self.id.job.to_string())
             .env("MIDGE_ATTEMPT", self.id.attempt.to_string())
             .env("MIDGE_QUEUE", self.queue.as_str())
-            .env("MIDGE_DEADLINE_MS", self.deadline_ms().to_string());
+            .env("MIDGE_DEADLINE_MS", self.deadline_ms(world).to_string());
         for (name, value) in self.env.iter().filter(|(name, _)| !name.starts_with(ENV_PREFIX)) {
             wasi.env(name, value);
         }
@@ -144,8 +179,11 @@ impl Attempt {
     }
 
     /// Returns when the attempt is stopped, in milliseconds since the Unix epoch.
-    fn deadline_ms(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    fn deadline_ms(&self, world: Option<&Arc<OwnWorld>>) -> u64 {
+        let now = match world {
+            Some(world) => world.began_at(),
+            None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+        };
         u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_add(self.limits.time_ms)
     }
 }

@@ -13,6 +13,7 @@ use crate::http::Requests;
 use crate::imports::{Files, FollowUps};
 use crate::lacks;
 use crate::shared::Shared;
+use crate::world::OwnWorld;
 
 /// The state of one guest.
 pub(crate) struct Guest {
@@ -36,6 +37,8 @@ pub(crate) struct Guest {
     pub(crate) saved: Option<Bytes>,
     /// The jobs that are enqueued if it completes.
     pub(crate) follow_ups: FollowUps,
+    /// From where it has its randomness; nothing where that is the Machine's.
+    pub(crate) world: Option<Arc<OwnWorld>>,
 }
 
 /// A growth past a limit.
@@ -78,6 +81,7 @@ impl Guest {
             snooze_ms: None,
             saved: None,
             follow_ups: FollowUps::default(),
+            world: None,
         }
     }
 

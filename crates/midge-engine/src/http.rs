@@ -18,8 +18,10 @@ use crate::guest::DeniedGrowth;
 use crate::lacks;
 use crate::lines::{Line, Lines, encode, put_frame};
 use crate::over::Over;
+use crate::request_log::RequestLog;
 use crate::shared::Shared;
 use crate::stop::Stop;
+use crate::world::OwnWorld;
 
 /// The requests of one guest.
 pub(crate) struct Requests {
@@ -34,6 +36,7 @@ pub(crate) struct Requests {
     received_bytes: u64,
     /// Why the last call failed, for people.
     error: String,
+    log: RequestLog,
 }
 
 /// A request that the guest has not closed.
@@ -73,7 +76,24 @@ impl Requests {
         deadline: Option<Instant>,
     ) -> Requests {
         let (open, error) = (Vec::new(), String::new());
-        Requests { lines, module, shared, deadline, open, made: 0, sent_bytes: 0, received_bytes: 0, error }
+        Requests {
+            lines,
+            module,
+            shared,
+            deadline,
+            open,
+            made: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            error,
+            log: RequestLog::default(),
+        }
+    }
+
+    /// Has them written down, where its world is recorded.
+    pub(crate) fn recorded_in(mut self, world: Option<Arc<OwnWorld>>) -> Requests {
+        self.log = RequestLog::new(world);
+        self
     }
 
     /// Takes a request's head, as text, and returns the request's number.
@@ -115,18 +135,16 @@ impl Requests {
                 self.open[slot] = Some(Open::Written { request, body });
             }
             Open::Written { request, body } => {
-                let line = self.begin(request, |frames| {
-                    put_pieces(frames, &body);
-                    put_pieces(frames, bytes);
-                })?;
+                let line = self.begin(slot, request, &[&body, bytes], false)?;
                 self.open[slot] = Some(Open::Sending { line });
             }
             Open::Sending { line } => {
+                self.log.sent(slot, bytes);
                 let mut frames = Vec::with_capacity(bytes.len() + 64);
                 put_pieces(&mut frames, bytes);
                 match line.write(&frames) {
                     Ok(()) => self.open[slot] = Some(Open::Sending { line }),
-                    Err(error) => return Err(self.broken(&line, &error)),
+                    Err(error) => return Err(self.broken(slot, &line, &error)),
                 }
             }
             other => {
@@ -143,14 +161,11 @@ impl Requests {
         let mut line = match open {
             Open::Written { mut request, body } => {
                 request.body_bytes = request.body_bytes.or(Some(body.len() as u64));
-                self.begin(request, |frames| {
-                    put_pieces(frames, &body);
-                    put_frame(frames, Kind::End, &[]);
-                })?
+                self.begin(slot, request, &[&body], true)?
             }
             Open::Sending { line } => match line.write(&Kind::End.prefix(0)) {
                 Ok(()) => line,
-                Err(error) => return Err(self.broken(&line, &error)),
+                Err(error) => return Err(self.broken(slot, &line, &error)),
             },
             other => {
                 self.open[slot] = Some(other);
@@ -160,11 +175,14 @@ impl Requests {
         let head = match read_head(&mut line) {
             Ok(Ok(head)) => head,
             Ok(Err(failed)) => {
+                self.log.failed(slot, &failed);
                 self.gone(&line);
                 return Err(Wrong::Failed(failed));
             }
-            Err(error) => return Err(self.broken(&line, &error)),
+            Err(error) => return Err(self.broken(slot, &line, &error)),
         };
+        self.log.answered(slot, &head);
+        let head = head_text(&head);
         let length = i32::try_from(head.len()).expect("a head has its bound");
         self.open[slot] = Some(Open::Answered { line, head, unread: 0 });
         Ok(length)
@@ -197,6 +215,7 @@ impl Requests {
             unread = match line.next() {
                 Ok((Kind::Body, length)) => length,
                 Ok((Kind::End, _)) => {
+                    self.log.ended(slot);
                     self.gone(&line);
                     if let Some(lines) = &self.lines {
                         lines.keep(line);
@@ -207,21 +226,25 @@ impl Requests {
                 Ok((Kind::Failed, length)) => {
                     self.gone(&line);
                     return Err(match line.message(length) {
-                        Ok(failed) => Wrong::Failed(failed),
-                        Err(error) => self.broken(&line, &error),
+                        Ok(failed) => {
+                            self.log.failed(slot, &failed);
+                            Wrong::Failed(failed)
+                        }
+                        Err(error) => self.broken(slot, &line, &error),
                     });
                 }
-                Ok(_) => return Err(self.broken(&line, &io::ErrorKind::InvalidData.into())),
-                Err(error) => return Err(self.broken(&line, &error)),
+                Ok(_) => return Err(self.broken(slot, &line, &io::ErrorKind::InvalidData.into())),
+                Err(error) => return Err(self.broken(slot, &line, &error)),
             };
         }
         let most = unread.min(room.len()).min(i32::MAX as usize);
         let read = match line.read(&mut room[..most]) {
             // Only no room is no end.
-            Ok(0) if most > 0 => return Err(self.broken(&line, &io::ErrorKind::UnexpectedEof.into())),
+            Ok(0) if most > 0 => return Err(self.broken(slot, &line, &io::ErrorKind::UnexpectedEof.into())),
             Ok(read) => read,
-            Err(error) => return Err(self.broken(&line, &error)),
+            Err(error) => return Err(self.broken(slot, &line, &error)),
         };
+        self.log.received(slot, &room[..read]);
         self.received_bytes = self.received_bytes.saturating_add(read as u64);
         if self.received_bytes > RECEIVED_BYTES_MAX {
             self.gone(&line);
@@ -235,9 +258,9 @@ impl Requests {
 
     /// Gives a request up, or what is left of its answer.
     pub(crate) fn close(&mut self, number: i32) {
-        let Some(open) = slot(number).and_then(|slot| self.open.get_mut(slot)).and_then(Option::take) else {
-            return;
-        };
+        let Some(slot) = slot(number) else { return };
+        let Some(open) = self.open.get_mut(slot).and_then(Option::take) else { return };
+        self.log.closed(slot);
         match open {
             Open::Answered { mut line, unread, .. } => {
                 self.gone(&line);
@@ -274,7 +297,15 @@ impl Requests {
     }
 
     /// Takes a line, and writes a request on it and what there is of its body.
-    fn begin(&self, mut request: Request, put_body: impl Fn(&mut Vec<u8>)) -> Result<Line, Wrong> {
+    fn begin(
+        &mut self,
+        slot: usize,
+        mut request: Request,
+        body: &[&[u8]],
+        is_whole: bool,
+    ) -> Result<Line, Wrong> {
+        self.log.begun(slot, &request);
+        body.iter().for_each(|piece| self.log.sent(slot, piece));
         let Some(lines) = &self.lines else {
             return Err(failed(Why::Lacks, "the network: it was started without"));
         };
@@ -285,7 +316,10 @@ impl Requests {
         let mut frames = Vec::new();
         let head = encode(&request).ok_or_else(|| too_large("its head"))?;
         put_frame(&mut frames, Kind::Request, &head);
-        put_body(&mut frames);
+        body.iter().for_each(|piece| put_pieces(&mut frames, piece));
+        if is_whole {
+            put_frame(&mut frames, Kind::End, &[]);
+        }
         let line = lines.take(left).map_err(|error| {
             let lacks = match lacks::of(&error) {
                 Some(what) => format!("{what}, needed for the network"),
@@ -296,22 +330,27 @@ impl Requests {
         // First, so that whoever stops the guest finds it.
         self.shared.add_line(line.hangup());
         let begun = self.shared.go_on().map_err(Wrong::Stopped);
-        let begun = begun.and_then(|()| line.write(&frames).map_err(|error| self.broken(&line, &error)));
+        let begun =
+            begun.and_then(|()| line.write(&frames).map_err(|error| self.broken(slot, &line, &error)));
         begun.inspect_err(|_| self.gone(&line)).map(|()| line)
     }
 
     /// Says what it means that a line has failed: its guest was stopped, or whoever was at its other end is gone.
-    fn broken(&self, line: &Line, error: &io::Error) -> Wrong {
+    fn broken(&mut self, slot: usize, line: &Line, error: &io::Error) -> Wrong {
         self.gone(line);
         if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
             self.shared.set_stop(Stop::OverTime);
         }
         match self.shared.go_on() {
             Err(over) => Wrong::Stopped(over),
-            Ok(()) => failed(
-                Why::Reset,
-                format!("the program that has the network is gone ({error}): the request may have been made"),
-            ),
+            Ok(()) => {
+                let message = format!(
+                    "the program that has the network is gone ({error}): the request may have been made"
+                );
+                let failed = Failed { why: Why::Reset, message };
+                self.log.failed(slot, &failed);
+                Wrong::Failed(failed)
+            }
         }
     }
 
@@ -383,15 +422,16 @@ impl Drop for Requests {
     }
 }
 
-/// Reads the head of an answer as the text that guests are given.
-fn read_head(line: &mut Line) -> io::Result<Result<Bytes, Failed>> {
+/// Reads the head of an answer.
+fn read_head(line: &mut Line) -> io::Result<Result<Head, Failed>> {
     match line.next()? {
-        (Kind::Head, length) => Ok(Ok(head_text(&line.message(length)?))),
+        (Kind::Head, length) => Ok(Ok(line.message(length)?)),
         (Kind::Failed, length) => Ok(Err(line.message(length)?)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
+/// Returns the head of an answer as the text that guests are given.
 fn head_text(head: &Head) -> Bytes {
     let mut text = format!("{} {}", head.status, head.url).into_bytes();
     for (name, value) in &head.headers {

@@ -16,6 +16,10 @@ mod stop;
 mod shared;
 mod stream;
 
+mod recorder;
+mod request_log;
+mod world;
+
 mod http;
 
 mod guest;
@@ -24,6 +28,7 @@ mod imports;
 mod attempt;
 mod ending;
 mod place;
+mod replay;
 pub mod start;
 
 pub use attempt::{Attempt, Dir};
@@ -32,5 +37,7 @@ pub use imports::{Import, Unfit, imports};
 pub use lines::Lines;
 pub use load::{LoadError, Loaded, Modules};
 pub use place::{Here, Place, RunningAttempt};
+pub use replay::{Difference, Replay};
 pub use shared::Control;
 pub use stop::Stop;
+pub use world::World;

@@ -25,6 +25,8 @@ type Open = dyn Fn() -> io::Result<UnixStream> + Send + Sync;
 /// The lines of a host, by which all its guests make their requests.
 pub struct Lines {
     open: Box<Open>,
+    /// How many lines are kept while nothing is under way on them.
+    idle_max: usize,
     idle: Mutex<Vec<Line>>,
 }
 
@@ -32,7 +34,14 @@ impl Lines {
     /// Takes a function that makes a line whenever one more is needed. What is at its other end answers as
     /// `midge_protocol::line` has it.
     pub fn new(open: impl Fn() -> io::Result<UnixStream> + Send + Sync + 'static) -> Lines {
-        Lines { open: Box::new(open), idle: Mutex::default() }
+        Lines { open: Box::new(open), idle_max: IDLE_MAX, idle: Mutex::default() }
+    }
+
+    /// Takes a function that makes a line for each request, in the order of the requests: none is used twice.
+    pub(crate) fn for_one_request_each(
+        open: impl Fn() -> io::Result<UnixStream> + Send + Sync + 'static,
+    ) -> Lines {
+        Lines { idle_max: 0, ..Lines::new(open) }
     }
 
     /// Returns a line on which nothing is under way, that waits no longer than this for whoever is at its other end.
@@ -52,7 +61,7 @@ impl Lines {
     /// Takes back a line whose request and answer have both ended.
     pub(crate) fn keep(&self, line: Line) {
         let mut idle = self.idle();
-        if idle.len() < IDLE_MAX {
+        if idle.len() < self.idle_max {
             idle.push(line);
         }
     }

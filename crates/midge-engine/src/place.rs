@@ -22,6 +22,7 @@ use crate::attempt::Attempt;
 use crate::ending;
 use crate::shared::{Control, Shared};
 use crate::stop::Stop;
+use crate::world::OwnWorld;
 
 /// How long a stopped guest gets to be gone before it is left behind.
 const STOP_GRACE: Duration = Duration::from_millis(50);
@@ -48,6 +49,7 @@ pub struct Here {
 struct Work {
     attempt: Attempt,
     shared: Arc<Shared>,
+    world: Option<Arc<OwnWorld>>,
     begun: Instant,
 }
 
@@ -56,6 +58,7 @@ struct Work {
 pub struct RunningAttempt {
     id: AttemptRef,
     control: Control,
+    world: Option<Arc<OwnWorld>>,
     time_limit_ms: u64,
     begun: Instant,
     left_behind: Arc<Mutex<Option<Instant>>>,
@@ -99,8 +102,9 @@ impl Place {
         let left_behind = Arc::clone(&self.left_behind);
         // Of an attempt before.
         *left_behind.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let (id, begun) = (work.attempt.id, work.begun);
-        let running = RunningAttempt { id, control, time_limit_ms, begun, left_behind, done: receiver };
+        let (id, begun, world) = (work.attempt.id, work.begun, work.world.clone());
+        let running =
+            RunningAttempt { id, control, world, time_limit_ms, begun, left_behind, done: receiver };
         self.ahead.fetch_add(1, Ordering::AcqRel);
         // If the thread is gone, so is `done`, and the wait for the end says so.
         let _ = self.sender.send((work, done));
@@ -154,19 +158,20 @@ async fn deadline(begun: Instant, time_limit_ms: u64) {
 fn begin(attempt: Attempt, shared: Arc<Shared>) -> (Work, Control) {
     let engine = attempt.module.pre.module().engine().clone();
     let control = Control { shared: Arc::clone(&shared), engine };
-    (Work { attempt, shared, begun: Instant::now() }, control)
+    let world = attempt.own_world();
+    (Work { attempt, shared, world, begun: Instant::now() }, control)
 }
 
 impl Work {
     /// Runs the attempt to its end; beside it something that only is looked at while the guest sleeps.
     fn run(self, runtime: &Runtime, beside: impl Future<Output = ()>) -> Finished {
-        let Work { attempt, shared, begun } = self;
+        let Work { attempt, shared, world, begun } = self;
         let id = attempt.id;
         let cpu_before = thread_cpu();
         let run = async {
             tokio::select! {
                 biased;
-                ended = attempt.run(&shared) => ended,
+                ended = attempt.run(&shared, world.clone()) => ended,
                 () = beside => unreachable!("it never returns"),
             }
         };
@@ -174,7 +179,7 @@ impl Work {
         let run = AssertUnwindSafe(|| runtime.block_on(run));
         let (outcome, jobs) = std::panic::catch_unwind(run).unwrap_or_else(panicked);
         let usage = usage(begun, thread_cpu().saturating_sub(cpu_before), &shared);
-        Finished { attempt: id, outcome, usage, jobs }
+        finished(Finished { jobs, ..Finished::new(id, outcome, usage) }, world.as_deref())
     }
 }
 
@@ -213,8 +218,19 @@ impl RunningAttempt {
     /// Makes the report of an attempt whose thread gives none. The CPU time that it used is not known, and 0.
     fn finished(&self, outcome: Outcome) -> Finished {
         let usage = usage(self.begun, Duration::ZERO, &self.control.shared);
-        Finished::new(self.id, outcome, usage)
+        finished(Finished::new(self.id, outcome, usage), self.world.as_deref())
     }
+}
+
+/// Returns the report of an attempt, with what was recorded of it where it has failed.
+fn finished(finished: Finished, world: Option<&OwnWorld>) -> Finished {
+    let recording = match finished.outcome {
+        Outcome::Failed(_) => {
+            world.and_then(|world| world.recorded(|recorder| Box::new(recorder.recording())))
+        }
+        _ => None,
+    };
+    Finished { recording, ..finished }
 }
 
 /// The thread of a place.
@@ -274,6 +290,7 @@ mod tests {
             env: Vec::new(),
             dirs: Vec::new(),
             lines: None,
+            world: Default::default(),
             limits: Default::default(),
             changed: Arc::default(),
         }

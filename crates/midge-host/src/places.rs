@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_engine::{Attempt, Control, Lines, LoadError, Loaded, Modules, Place, RunningAttempt, Stop};
+use midge_engine::{Attempt, Control, Lines, LoadError, Loaded, Modules, Place, RunningAttempt, Stop, World};
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::{AttemptRef, Grant};
 use midge_protocol::job::Progress;
@@ -85,6 +85,7 @@ impl Places {
             env,
             dirs: dirs(&module),
             lines: Some(lines),
+            world: if grant.record { World::Recorded } else { World::Real },
             limits: grant.limits,
             changed: Arc::clone(&self.changed),
             module,

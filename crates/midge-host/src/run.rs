@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use midge_engine::start::{self, Start};
-use midge_engine::{Attempt, Here, Modules};
+use midge_engine::{Attempt, Here, Modules, World};
 use midge_protocol::exchange::{AttemptRef, Finished, FollowUp, Outcome};
 use midge_protocol::{AttemptNumber, JobId, limits, shown};
 
@@ -48,6 +48,7 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
         env,
         dirs: dirs(&module).into_iter().chain(settings.dirs).collect(),
         lines: Some(network::lines(&settings.modules, &secrets)),
+        world: World::Real,
         limits,
         changed: Arc::default(),
         module,

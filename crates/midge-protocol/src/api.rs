@@ -357,6 +357,9 @@ pub struct JobDetail {
     /// [`ATTEMPTS_KEPT_LAST`](crate::limits::ATTEMPTS_KEPT_LAST).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgotten_attempts: Option<AttemptRange>,
+    /// The attempt of which there is a recording: the last one that was recorded and failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded: Option<AttemptNumber>,
 }
 
 /// A queue as `GET /v1/queues` shows it.

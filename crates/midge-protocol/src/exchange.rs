@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::follow_up::{FollowUp, FollowUpsSize, InvalidFollowUp, TooManyFollowUps};
 use crate::job::{AttemptLimits, Failure, Progress, Usage};
 use crate::object::objects;
+use crate::recording::Recording;
 use crate::{AttemptNumber, BootId, JobId, ModuleName, QueueName, limits};
 
 /// The version of the exchange that this release speaks.
@@ -59,8 +60,9 @@ impl Request {
     ///
     /// # Errors
     /// [`Malformed`] where more than [`limits::EXCHANGE_REPORTS_MAX`] attempts, pieces of logs or states are reported, a
-    /// state is larger than [`limits::SAVED_BYTES_MAX`], or more jobs are enqueued than one attempt may: one transaction has
-    /// all of them, whoever enqueues them.
+    /// state is larger than [`limits::SAVED_BYTES_MAX`], a recording is of another attempt or larger than
+    /// [`limits::RECORDING_BYTES_MAX`], or more jobs are enqueued than one attempt may: one transaction has all of them, whoever
+    /// enqueues them.
     pub fn check(&self) -> Result<(), Malformed> {
         let max = limits::EXCHANGE_REPORTS_MAX;
         let counts = [
@@ -81,6 +83,9 @@ impl Request {
         jobs.chain([FollowUpsSize { jobs: in_all, bytes: 0 }])
             .try_for_each(FollowUpsSize::check)
             .map_err(|error| Malformed(format!("`finished`: {error}")))?;
+        for Finished { attempt, recording, .. } in &self.finished {
+            recording.as_ref().map_or(Ok(()), |recording| check_recording(attempt.attempt, recording))?;
+        }
         let max = limits::SAVED_BYTES_MAX;
         match self.saved.iter().map(|saved| saved.state.len()).find(|bytes| *bytes > max) {
             Some(bytes) => {
@@ -88,6 +93,19 @@ impl Request {
             }
             None => Ok(()),
         }
+    }
+}
+
+fn check_recording(attempt: AttemptNumber, recording: &Recording) -> Result<(), Malformed> {
+    if recording.attempt != attempt {
+        let of = recording.attempt;
+        return Err(Malformed(format!("the end of attempt {attempt} has a recording of attempt {of}")));
+    }
+    let (bytes, max) = (recording.counted_bytes(), limits::RECORDING_BYTES_MAX);
+    if bytes <= max {
+        Ok(())
+    } else {
+        Err(Malformed(format!("a recording counts for {bytes} bytes, and at most {max} are allowed")))
     }
 }
 
@@ -136,12 +154,15 @@ pub struct Finished {
     /// The jobs that it enqueues, in the order in which its guest named them. They count only where it completed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<FollowUp>,
+    /// What the world told it, where it has failed and was to be recorded. At most [`limits::RECORDING_BYTES_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recording: Option<Box<Recording>>,
 }
 
 impl Finished {
-    /// Makes the report of an attempt that enqueues nothing.
+    /// Makes the report of an attempt that enqueues nothing, and of which nothing is recorded.
     pub fn new(attempt: AttemptRef, outcome: Outcome, usage: Usage) -> Finished {
-        Finished { attempt, outcome, usage, jobs: Vec::new() }
+        Finished { attempt, outcome, usage, jobs: Vec::new(), recording: None }
     }
 }
 
@@ -254,6 +275,9 @@ pub struct Grant {
     pub saved: Option<Bytes>,
     /// The time and memory that the attempt may use.
     pub limits: AttemptLimits,
+    /// Whether it is to be recorded, for the report of its failure.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub record: bool,
 }
 
 objects!(Request, AttemptRef, Running, Finished, LogChunk, Saved, Answer, Grant);
@@ -400,6 +424,7 @@ mod tests {
             input: None,
             saved: None,
             limits: AttemptLimits::default(),
+            record: false,
         });
         #[derive(Serialize)]
         struct Listed {

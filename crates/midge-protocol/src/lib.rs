@@ -17,6 +17,7 @@ pub mod manifest;
 mod nearest;
 pub mod news;
 mod object;
+pub mod recording;
 mod retry;
 pub mod shown;
 mod time;

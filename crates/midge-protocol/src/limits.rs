@@ -12,6 +12,13 @@ pub const RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const SAVED_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of an attempt's stderr. More is cut and marked, never a failure.
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
+/// What is recorded of an attempt, all together: as much as its log, and it travels with the report of a failure as that does.
+/// More is left out and marked, never a failure.
+pub const RECORDING_BYTES_MAX: usize = 256 * 1024;
+/// What is recorded of one body: a few large ones must not be all that is.
+pub const RECORDED_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Readings of its clock that are recorded of an attempt: who looks more often waits for something.
+pub const RECORDED_READINGS_MAX: usize = 4_096;
 /// What is kept of an error message or a progress message.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// Tags of one job: each is a row of an index.

@@ -302,6 +302,9 @@ pub struct QueuePolicy {
     /// How long its ended jobs are kept.
     #[serde(skip_serializing_if = "Keep::is_as_usual")]
     pub keep: Keep,
+    /// Whether attempts at its jobs are recorded, so that those that failed can be replayed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub record: bool,
     /// CPUs and memory of its Machines.
     pub size: MachineSize,
 }
@@ -321,6 +324,7 @@ impl Default for QueuePolicy {
             rate: None,
             rate_per_key: None,
             keep: Keep::default(),
+            record: false,
             size: MachineSize::default(),
         }
     }

@@ -63,6 +63,7 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/jobs/{id}/result", get(result))
         .route("/v1/jobs/{id}/input", get(input))
         .route("/v1/jobs/{id}/saved", get(saved))
+        .route("/v1/jobs/{id}/recording", get(recording))
         .route("/v1/jobs/{id}/log", get(log))
         .route("/v1/jobs/{id}/events", get(events::follow))
         .route("/v1/jobs/{id}/cancel", post(cancel))
@@ -187,6 +188,11 @@ async fn input(State(midge): State<Midge>, Id(id): Id) -> Result<Response, Faile
 
 async fn saved(State(midge): State<Midge>, Id(id): Id) -> Result<Response, Failed> {
     bytes(midge.content(id, JobContent::Saved).await?)
+}
+
+async fn recording(State(midge): State<Midge>, Id(id): Id) -> Result<Response, Failed> {
+    let recording = midge.content(id, JobContent::Recording).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], recording).into_response())
 }
 
 #[derive(Debug, Deserialize)]

@@ -438,6 +438,14 @@ pub enum Content {
     After = 3,
     /// What its attempts saved last, for the next one.
     Saved = 4,
+    /// What the world told the last attempt that was recorded and failed: JSON text.
+    Recording = 5,
+}
+
+impl Content {
+    /// All kinds of bytes.
+    pub const ALL: [Content; 6] =
+        [Content::Args, Content::Input, Content::Result, Content::After, Content::Saved, Content::Recording];
 }
 
 /// Jobs that fit a search.

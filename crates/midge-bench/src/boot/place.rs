@@ -123,6 +123,7 @@ fn attempt(module: &Arc<Loaded>) -> Attempt {
         env: Vec::new(),
         dirs: Vec::new(),
         lines: None,
+        world: Default::default(),
         limits: module.entry.limits,
         changed: Arc::default(),
     }

@@ -52,6 +52,7 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         "keep_completed",
         "keep_cancelled",
         "keep_discarded",
+        "record",
         "size",
     ])?;
     let default = QueuePolicy::default();
@@ -78,6 +79,7 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
             cancelled_ms: kept(section, "keep_cancelled")?,
             discarded_ms: kept(section, "keep_discarded")?,
         },
+        record: section.flag("record")?.unwrap_or(default.record),
         size: match section.inline("size", SIZE_SUCH_AS)? {
             Some(section) => size(&section)?,
             None => MachineSize::default(),

@@ -40,6 +40,7 @@ rate = { jobs = 100, per = "1m" }
 rate_per_key = { jobs = 5, per = "1s", burst = 3 }
 keep_completed = "1h"
 keep_discarded = "30d"
+record = true
 size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
 
 [queues.single]
@@ -97,6 +98,7 @@ fn a_whole_file_is_read() {
     assert_eq!((mail.max_machines, mail.warm_machines, mail.ready_machines), (8, 1, 2));
     assert_eq!((mail.jobs_per_machine, mail.wait, mail.max_jobs), (4, Wait::Forever, 1_000));
     assert_eq!((mail.max_running, mail.max_running_per_key), (Some(20), Some(2)));
+    assert!(mail.record && !project.queues["single"].record);
     assert_eq!(mail.rate, Some(Rate { jobs: 100, per_ms: 60_000, burst: 2 }), "as many as come in a second");
     assert_eq!(mail.rate_per_key, Some(Rate { jobs: 5, per_ms: 1_000, burst: 3 }));
     let keep =
@@ -390,6 +392,7 @@ const MALFORMED: &[(&str, &str)] = &[
         "2: `wait` must be seconds from 0 to 86400, or \"forever\", not `\"soon\"`",
     ),
     ("[queues.a]\nwait = 86_401", "2: `wait` must be seconds from 0 to 86400"),
+    ("[queues.a]\nrecord = \"all\"", "2: `record` must be true or false, not `\"all\"`"),
     ("[queues.a]\nsingle_use = 1", "2: `single_use` must be true or false, not `1`"),
     ("[queues.a]\nsingle_use = true\njobs_per_machine = 2", "3: a `single_use` Machine runs one job only"),
     (

@@ -44,6 +44,7 @@ mod tests {
             input: (input > 0).then(|| Bytes::from(vec![0; input])),
             saved: None,
             limits: AttemptLimits::default(),
+            record: false,
         }
     }
 

@@ -4,6 +4,7 @@ mod causes;
 mod enqueues;
 mod files;
 mod loading;
+mod recordings;
 mod requests;
 mod seen;
 mod support;

@@ -14,7 +14,7 @@ use midge_protocol::line::{Failed, Head, Kind, PREFIX_BYTES, Request, Why};
 use crate::support::*;
 
 /// The other end of a line.
-struct End(UnixStream);
+pub struct End(UnixStream);
 
 impl End {
     /// Reads the next frame; nothing where the line has ended.
@@ -28,7 +28,7 @@ impl End {
     }
 
     /// Reads a request with all of its body.
-    fn request(&mut self) -> Option<(Request, Vec<usize>, Vec<u8>)> {
+    pub fn request(&mut self) -> Option<(Request, Vec<usize>, Vec<u8>)> {
         let (kind, head) = self.next()?;
         assert_eq!(kind, Kind::Request);
         let (mut pieces, mut body) = (Vec::new(), Vec::new());
@@ -48,7 +48,7 @@ impl End {
         let _ = self.0.write_all(&[&kind.prefix(bytes.len())[..], bytes].concat());
     }
 
-    fn answer(&mut self, pieces: &[&[u8]]) {
+    pub fn answer(&mut self, pieces: &[&[u8]]) {
         let headers = vec![("server".to_owned(), "fake".into()), ("odd".to_owned(), (&b"\xff"[..]).into())];
         let head = Head { status: 200, url: "http://a.example/".to_owned(), headers };
         let head = exchange::encode(&head);
@@ -59,13 +59,13 @@ impl End {
         let _ = self.0.write_all(&[all, frame(Kind::End, &[])].concat());
     }
 
-    fn fail(&mut self, why: Why, message: &str) {
+    pub fn fail(&mut self, why: Why, message: &str) {
         self.say(Kind::Failed, &exchange::encode(&Failed { why, message: message.to_owned() }));
     }
 }
 
 /// Lines to somebody who serves each by itself, and how many were made.
-fn lines(serve: impl Fn(End) + Send + Sync + 'static) -> (Arc<Lines>, Arc<Mutex<usize>>) {
+pub fn lines(serve: impl Fn(End) + Send + Sync + 'static) -> (Arc<Lines>, Arc<Mutex<usize>>) {
     let (serve, made) = (Arc::new(serve), Arc::new(Mutex::new(0)));
     let count = Arc::clone(&made);
     let open = move || {
@@ -78,25 +78,25 @@ fn lines(serve: impl Fn(End) + Send + Sync + 'static) -> (Arc<Lines>, Arc<Mutex<
     (Arc::new(Lines::new(open)), made)
 }
 
-const OPEN: &str = "(call $http_open (i32.const 1024) (i32.const 36) (i32.const 2) (i64.const 0))";
+pub const OPEN: &str = "(call $http_open (i32.const 1024) (i32.const 36) (i32.const 2) (i64.const 0))";
 
 /// A guest whose head of a request is at 1024.
-fn requesting(locals: &str, body: &str) -> String {
+pub fn requesting(locals: &str, body: &str) -> String {
     let head = r#"(data (i32.const 1024) "POST http://a.example/x\0aaccept: */*\0a")"#;
     format!(r#"(module {HEAD} (memory (export "memory") 4) {head} (func (export "_start") {locals} {body}))"#)
 }
 
 /// Reads the answer of `$r` to its end, and prints it.
-const PRINT_BODY: &str = "
+pub const PRINT_BODY: &str = "
     (loop $on
       (local.set $n (call $http_read (local.get $r) (i32.const 8192) (i32.const 1000)))
       (if (i32.gt_s (local.get $n) (i32.const 0))
         (then (call $write (i32.const 1) (i32.const 8192) (local.get $n)) (br $on))))";
 /// Prints why the last call failed, and the number in `$n` below 0 as an exit code above it.
-const PRINT_ERROR: &str = "
+pub const PRINT_ERROR: &str = "
     (call $write (i32.const 2) (i32.const 8192) (call $http_error (i32.const 8192) (i32.const 1000)))
     (call $proc_exit (i32.sub (i32.const 0) (local.get $n)))";
-const LOCALS: &str = "(local $r i32) (local $n i32)";
+pub const LOCALS: &str = "(local $r i32) (local $n i32)";
 
 fn run_with(text: &str, lines: Arc<Lines>) -> midge_protocol::exchange::Finished {
     let (_folder, _modules, module) = load(text);

@@ -19,6 +19,7 @@ pub const HEAD: &str = r#"
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
   (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
   (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
@@ -161,6 +162,7 @@ pub fn attempt(module: Arc<Loaded>) -> Attempt {
         env: Vec::new(),
         dirs: Vec::new(),
         lines: None,
+        world: Default::default(),
         limits: AttemptLimits { time_ms: 300_000, memory_bytes: 1 << 20 },
         changed: Arc::default(),
     }

@@ -92,6 +92,7 @@ impl Server {
             input: None,
             saved: None,
             limits,
+            record: false,
         };
         self.set(|seen| seen.waiting.push(grant));
         attempt

@@ -191,6 +191,7 @@ impl Session<'_> {
             input: self.rows.content(job.id, Content::Input)?,
             saved,
             limits: job.limits,
+            record: self.context.catalog.policy(&job.queue).record,
         })
     }
 

@@ -1,4 +1,4 @@
-//! What a host reports: logs, states that were saved, ends of attempts, and what still runs.
+//! What a host reports: logs, states that were saved, ends of attempts with what was recorded of them, and what still runs.
 
 use midge_core::{Job, JobEvent, MachineEvent, Phase, kept_of_log};
 use midge_protocol::exchange::{AttemptRef, Finished, Outcome, Request};
@@ -61,6 +61,12 @@ impl Session<'_> {
             self.machine = change.machine;
         }
         // Whether it completed is the core's to say: a result may be too large to be one.
+        if let (Some(_), Outcome::Failed(_), Some(recording)) =
+            (&ended, &finished.outcome, &finished.recording)
+        {
+            let recording = serde_json::to_vec(recording).expect("a recording can always be written");
+            self.rows.put_content(finished.attempt.job, Content::Recording, &recording)?;
+        }
         let completed = ended.filter(|job| job.phase() == Phase::Completed);
         if let (Some(_), Outcome::Completed { result }) = (&completed, &finished.outcome) {
             self.rows.put_content(finished.attempt.job, Content::Result, result)?;

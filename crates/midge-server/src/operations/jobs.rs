@@ -35,6 +35,8 @@ pub enum JobContent {
     Result,
     /// What its attempts saved last, for the next one.
     Saved,
+    /// What the world told the last of its attempts that was recorded and failed, as JSON text.
+    Recording,
 }
 
 impl Midge {
@@ -59,9 +61,10 @@ impl Midge {
             let after = asked_for(rows, id)?;
             let children = JobSearch { parent: Some(id), ..JobSearch::default() };
             let children = rows.jobs_counted(&children, now)?;
-            Ok((job, rows.content(id, Content::Args)?, after, children, rows.attempts(id)?))
+            let recorded = recorded_attempt(rows.content(id, Content::Recording)?.as_deref());
+            Ok((job, rows.content(id, Content::Args)?, after, children, rows.attempts(id)?, recorded))
         });
-        let (job, args, after, children, ended) = found.await?;
+        let (job, args, after, children, ended, recorded) = found.await?;
         let (mut attempts, mut unreadable_attempts) = (Vec::new(), Vec::new());
         for attempt in ended {
             match attempt {
@@ -79,6 +82,7 @@ impl Midge {
             attempts,
             unreadable_attempts,
             forgotten_attempts,
+            recorded,
         })
     }
 
@@ -254,6 +258,7 @@ impl Midge {
             JobContent::Input => (Content::Input, "input"),
             JobContent::Result => (Content::Result, "result"),
             JobContent::Saved => (Content::Saved, "saved state"),
+            JobContent::Recording => (Content::Recording, "recording"),
         };
         midge_store::read(&*self.inner.store, move |rows| {
             one_job(rows, id)?;
@@ -397,6 +402,15 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
+}
+
+/// Returns of which attempt a recording is. The rest of it is not looked at.
+fn recorded_attempt(recording: Option<&[u8]>) -> Option<AttemptNumber> {
+    #[derive(serde::Deserialize)]
+    struct Recorded {
+        attempt: AttemptNumber,
+    }
+    serde_json::from_slice::<Recorded>(recording?).ok().map(|recorded| recorded.attempt)
 }
 
 /// Returns args as they were enqueued. What is no JSON, since its row was damaged, is shown as a text, and args that are

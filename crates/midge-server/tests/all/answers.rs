@@ -17,7 +17,8 @@ use midge_protocol::job::{
 };
 use midge_protocol::manifest::{Folder, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait};
 use midge_protocol::news::{AttemptProgress, DeletedJob, LogPiece};
-use midge_protocol::{AttemptNumber, AttemptRange, BatchId, Fingerprint, JobId, Labels, Timestamp};
+use midge_protocol::recording::{Data, RecordedAnswer, RecordedRequest, Recording, Seed};
+use midge_protocol::{AttemptNumber, AttemptRange, BatchId, Fingerprint, JobId, Labels, Timestamp, line};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -111,6 +112,43 @@ fn detail() -> JobDetail {
         attempts: vec![attempt()],
         unreadable_attempts: vec![AttemptNumber(2)],
         forgotten_attempts: Some(AttemptRange { first: AttemptNumber(3), last: AttemptNumber(4) }),
+        recorded: Some(AttemptNumber(1)),
+    }
+}
+
+fn recording() -> Recording {
+    let headers = vec![("accept".to_owned(), Data(Bytes::from_static(b"*/*")))];
+    let answer = RecordedAnswer {
+        status: 200,
+        url: "http://a.example/".into(),
+        headers: headers.clone(),
+        body: Data::default(),
+        body_bytes: 1,
+        ended: true,
+    };
+    let request = RecordedRequest {
+        method: "GET".into(),
+        url: "http://a.example/".into(),
+        headers,
+        body: Data::default(),
+        body_bytes: 1,
+        redirects: 1,
+        began_us: 1,
+        ended_us: Some(1),
+        answer: Some(answer),
+        failed: Some(line::Failed { why: line::Why::Reset, message: "no".into() }),
+    };
+    Recording {
+        attempt: AttemptNumber(1),
+        sha256: "0".into(),
+        source_sha256: "0".into(),
+        limits: AttemptLimits::default(),
+        began_at_ns: 1,
+        seed: Seed([0; 32]),
+        saved: Some(Data::default()),
+        clock_ns: vec![1],
+        requests: vec![request],
+        cut: true,
     }
 }
 
@@ -158,6 +196,7 @@ fn queue() -> QueueView {
         rate: Some(rate),
         rate_per_key: Some(rate),
         keep: Keep { completed_ms: Some(1), cancelled_ms: Some(1), discarded_ms: Some(1) },
+        record: true,
         size: MachineSize { cpu_kind: "shared".into(), cpus: 1, memory_mib: 256 },
     };
     QueueView {
@@ -313,6 +352,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         ("GET /v1/jobs", json(JobPage { jobs: vec![job()], next, stopped_early: true })),
         ("GET /v1/jobs/count", json(count())),
         ("GET /v1/jobs/{id}", json(detail())),
+        ("GET /v1/jobs/{id}/recording", json(recording())),
         ("GET /v1/jobs/{id}/wait", json(job())),
         ("POST /v1/jobs/{id}/cancel", json(job())),
         ("POST /v1/jobs/{id}/retry", json(job())),

@@ -18,6 +18,7 @@ mod looking;
 mod modules;
 mod pages;
 mod parked;
+mod recordings;
 mod repeated;
 mod retention;
 mod routes;

@@ -12,7 +12,7 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8
 pub const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-pub const ROUTES: [(&str, &str); 36] = [
+pub const ROUTES: [(&str, &str); 37] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
     ("/v1/jobs/count", "GET,HEAD"),
@@ -21,6 +21,7 @@ pub const ROUTES: [(&str, &str); 36] = [
     ("/v1/jobs/ID/result", "GET,HEAD"),
     ("/v1/jobs/ID/input", "GET,HEAD"),
     ("/v1/jobs/ID/saved", "GET,HEAD"),
+    ("/v1/jobs/ID/recording", "GET,HEAD"),
     ("/v1/jobs/ID/log", "GET,HEAD"),
     ("/v1/jobs/ID/cancel", "POST"),
     // Of a job that was not cancelled before, the answer would not end.

@@ -206,7 +206,7 @@ async fn deleted_with_all_that_belongs_to_it(
             let change = busy.apply(event, at(number as i64 * 10)).expect("it runs");
             rows.put_jobs(&[change.job])?;
             rows.put_attempt(id(number), &change.attempt.expect("it ended"))?;
-            for content in [Content::Args, Content::Input, Content::Result] {
+            for content in Content::ALL {
                 rows.put_content(id(number), content, b"abc")?;
             }
             rows.append_log(id(number), AttemptNumber(1), 0, b"log")?;
@@ -219,7 +219,7 @@ async fn deleted_with_all_that_belongs_to_it(
         let left = ask(store, move |rows| {
             let mut left =
                 vec![rows.jobs(&[id(number)])?[0].is_some(), !rows.attempts(id(number))?.is_empty()];
-            for content in [Content::Args, Content::Input, Content::Result] {
+            for content in Content::ALL {
                 left.push(rows.content(id(number), content)?.is_some());
             }
             left.push(!rows.log(id(number), AttemptNumber(1))?.is_empty());

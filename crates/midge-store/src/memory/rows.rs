@@ -129,7 +129,7 @@ impl<'a> MemoryRows<'a> {
 
     fn remove(&mut self, id: JobId) {
         self.set_job(id, None);
-        for content in [Content::Args, Content::Input, Content::Result, Content::After, Content::Saved] {
+        for content in Content::ALL {
             self.set(|tables| &mut tables.contents, (id, content), None);
         }
         self.remove_attempts(id, AttemptRange { first: AttemptNumber(0), last: AttemptNumber(u32::MAX) });
@@ -137,7 +137,7 @@ impl<'a> MemoryRows<'a> {
 
     /// Returns how many bytes belong to a job, logs included.
     fn bytes_of(&self, id: JobId) -> u64 {
-        let contents = [Content::Args, Content::Input, Content::Result, Content::Saved];
+        let contents = [Content::Args, Content::Input, Content::Result, Content::Saved, Content::Recording];
         let contents = contents.iter().filter_map(|content| self.tables.contents.get(&(id, *content)));
         let all = (id, AttemptNumber(0))..=(id, AttemptNumber(u32::MAX));
         let logs = self.tables.logs.range(all).map(|(_, log)| log.len());

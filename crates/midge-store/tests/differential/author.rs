@@ -20,8 +20,7 @@ pub const KEYS: [&str; 3] = ["k1", "k2", "k3"];
 pub const TAGS: [&str; 2] = ["blue", "red"];
 pub const MACHINES: [&str; 4] = ["m1", "m2", "m3", "m4"];
 pub const SCHEDULES: [&str; 2] = ["nightly", "often"];
-pub const CONTENTS: [Content; 5] =
-    [Content::Args, Content::Input, Content::Result, Content::After, Content::Saved];
+pub const CONTENTS: [Content; 6] = Content::ALL;
 pub const CAUSES: [Cause; 2] = [Cause::Exit, Cause::Refused];
 /// Texts in messages: the first two are alike.
 const MESSAGES: [&str; 3] = ["user 42 not found", "user 7 not found", "an \u{e9}nd"];

@@ -93,6 +93,7 @@ fn grant() -> Grant {
         input: None,
         saved: None,
         limits: AttemptLimits::default(),
+        record: false,
     }
 }
 
@@ -577,11 +578,10 @@ fn retries_back_off_and_an_answer_ends_that() {
     for _ in 0..7 {
         let request = host.sends();
         host.fails(&request);
-        let wait = host.waits().unwrap();
-        waits.push(wait.as_millis());
-        host.passes(wait);
+        waits.push(host.waits().unwrap());
+        host.passes(waits[waits.len() - 1]);
     }
-    assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000]);
+    assert_eq!(waits, [100, 200, 400, 800, 1600, 2000, 2000].map(Duration::from_millis));
     let request = host.sends();
     host.answer(&request, nothing());
     let request = host.sends();

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use midge_protocol::exchange::{AttemptRef, Finished, FollowUpsSize, LogChunk, Outcome};
 use midge_protocol::limits;
+use midge_protocol::recording::Recording;
 
 use super::{Entry, LOG_CHUNK_BYTES_MAX};
 
@@ -62,6 +63,8 @@ impl Entry {
         if !speaks {
             return nothing;
         }
+        let recording = self.finished.as_ref().and_then(|finished| finished.recording.as_deref());
+        let recording_len = recording.map_or(0, Recording::counted_bytes);
         let (result_len, log_max) = match self.finished.as_ref().map(|finished| &finished.outcome) {
             None => (0, LOG_CHUNK_BYTES_MAX),
             // Whoever runs it again begins a log of its own.
@@ -72,7 +75,7 @@ impl Entry {
         let bytes = if log_max == 0 { Bytes::new() } else { log(attempt, self.log_told, log_max) };
         let jobs =
             self.finished.as_ref().map(|finished| FollowUpsSize::of(&finished.jobs)).unwrap_or_default();
-        let in_all = result_len + bytes.len() + jobs.bytes + jobs.jobs * JOB_BYTES;
+        let in_all = result_len + recording_len + bytes.len() + jobs.bytes + jobs.jobs * JOB_BYTES;
         if !left.take_jobs(jobs.jobs, in_all) {
             return nothing;
         }

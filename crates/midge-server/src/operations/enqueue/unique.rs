@@ -98,8 +98,8 @@ pub(super) fn put(
         return Ok(Enqueued { id: new.id, new: true, conflict: None });
     };
     if matches!(conflict, Conflict::Replaced | Conflict::ReplacedAndPushedBack) {
-        // What an attempt saved was about the args of before.
-        for content in [Content::Input, Content::Saved] {
+        // What an attempt saved, or was told, was about the args of before.
+        for content in [Content::Input, Content::Saved, Content::Recording] {
             rows.delete_content(id, content)?;
         }
         put_contents(rows, id, request)?;

@@ -1,4 +1,8 @@
-//! What guests save, and when they go on.
+//! What guests save, and when they go on; and what was recorded of them.
+
+use midge_protocol::exchange;
+use midge_protocol::job::{Cause, Failure};
+use midge_protocol::recording::{Recording, Seed};
 
 use super::*;
 
@@ -65,5 +69,43 @@ fn what_many_guests_save_at_once_fits_one_request_after_the_other() {
         let bytes: usize = request.saved.iter().map(|saved| saved.state.len()).sum();
         assert!(bytes <= CARRIED_BYTES_MAX, "{bytes}");
         safe += host.answer(&request, nothing()).len();
+    }
+}
+
+#[test]
+fn what_was_recorded_of_many_failures_fits_one_request_after_the_other() {
+    let mut host = Host::new(Wait::Forever);
+    host.room = limits::PLACES_MAX;
+    let attempts: Vec<AttemptRef> = (1..=limits::PLACES_MAX)
+        .map(|number| AttemptRef { job: JobId::from_bytes([9; 16]), attempt: AttemptNumber(number) })
+        .collect();
+    let jobs = attempts.iter().map(|attempt| Grant { attempt: *attempt, ..grant() }).collect();
+    let request = host.sends();
+    host.answer(&request, Answer { jobs, ..Answer::default() });
+    for attempt in attempts {
+        let mut recording = Recording {
+            attempt: attempt.attempt,
+            sha256: String::new(),
+            source_sha256: String::new(),
+            limits: AttemptLimits::default(),
+            began_at_ns: 0,
+            seed: Seed([0; 32]),
+            saved: None,
+            clock_ns: Vec::new(),
+            requests: Vec::new(),
+            cut: false,
+        };
+        recording.clock_ns = vec![u64::MAX; recording.room() / Recording::READING_BYTES];
+        let outcome = Outcome::Failed(Failure::new(Cause::Exit, "no"));
+        let recording = Some(Box::new(recording));
+        host.side.ended(Finished { attempt, outcome, usage: Usage::default(), recording }, host.now);
+    }
+    let mut told = 0;
+    while told < limits::PLACES_MAX as usize {
+        let request = host.sends();
+        assert!(!request.finished.is_empty() && request.check().is_ok());
+        let bytes = exchange::encode(&request).len();
+        assert!(bytes <= limits::EXCHANGE_BODY_BYTES_MAX, "{bytes}");
+        told += host.answer(&request, nothing()).len();
     }
 }
