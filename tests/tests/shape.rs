@@ -36,6 +36,7 @@ const COMMAND_MAY_KNOW: &[&str] = &[
     "midge-build",
     "midge-cli",
     "midge-client",
+    "midge-core",
     "midge-engine",
     "midge-flylet",
     "midge-machines",

@@ -18,7 +18,7 @@ const ANY: &str = "#";
 const QUOTED: &str = "'#'";
 
 /// Returns what a failure has in common with those that are alike.
-pub(crate) fn fingerprint(module: &ModuleName, failure: &Failure) -> Fingerprint {
+pub fn fingerprint(module: &ModuleName, failure: &Failure) -> Fingerprint {
     let mut hash = Fnv::default();
     // Whether it was the last is the job's, and no other failure.
     let message = failure.message.rsplit_once(NOT_TRIED_AGAIN).map_or(&*failure.message, |(said, _)| said);

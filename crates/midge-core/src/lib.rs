@@ -73,6 +73,7 @@ pub use bucket::Bucket;
 pub use counts::JobCounts;
 pub use failures::{FAILURE_GROUPS_MAX, FAILURE_OPEN_MAX, failure_counted};
 pub use filter::{JobSearch, StateFilter, Stretch};
+pub use fingerprint::fingerprint;
 pub use follow::{Follow, Tell};
 pub use job::{
     Change, Dependency, DependencyEnd, Ending, Job, JobEvent, JobRefused, JobState, Links, Met, NewJob,

@@ -10,7 +10,7 @@ use midge_cli::output;
 
 use crate::commands::{
     batches, bench, build, capabilities, completions, demo, dev, enqueue, failures, flylet, jobs, machines,
-    modules, new, queues, run, schedules, serve, sweeps,
+    modules, new, queues, replay, run, schedules, serve, sweeps,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -43,6 +43,7 @@ pub(crate) enum Command {
     Dev(dev::Args),
     Build(build::Args),
     Capabilities(capabilities::Args),
+    Replay(Box<replay::Args>),
     Run(run::Args),
     Serve(serve::Args),
     Flylet(flylet::Args),
@@ -203,6 +204,7 @@ mod tests {
             include_str!("../../../docs/queues.md"),
             include_str!("../../../docs/api.md"),
             include_str!("../../../docs/client.md"),
+            include_str!("../../../docs/replay.md"),
             include_str!("../../../docs/security.md"),
         ];
         let shells = documents.iter().flat_map(|text| text.split("```console\n").skip(1));
@@ -302,7 +304,10 @@ mod tests {
     #[test]
     fn who_says_an_unknown_word_hears_which_there_are() {
         let told = parse("midge jobs tail").unwrap_err();
-        assert!(told.contains("tip: the subcommands are list, show, log, result, wait, count, "), "{told}");
+        assert!(
+            told.contains("tip: the subcommands are list, show, log, pull, result, wait, count, "),
+            "{told}"
+        );
         let told = parse("midge queues show mail").unwrap_err();
         assert!(told.contains("tip: the subcommands are list, pause, resume"), "{told}");
         assert!(parse("midge foo").unwrap_err().contains("the subcommands are demo, new, dev, "));

@@ -7,6 +7,7 @@ pub(crate) mod dev;
 
 pub(crate) mod build;
 pub(crate) mod capabilities;
+pub(crate) mod replay;
 pub(crate) mod run;
 
 pub(crate) mod flylet;
@@ -20,6 +21,7 @@ pub(crate) mod jobs;
 pub(crate) mod machines;
 pub(crate) mod modules;
 mod pause;
+mod pulled;
 pub(crate) mod queues;
 pub(crate) mod schedules;
 pub(crate) mod sweeps;
@@ -51,6 +53,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Dev(args) => serving(args.run()),
         Command::Build(args) => args.run(),
         Command::Capabilities(args) => args.run(),
+        Command::Replay(args) => calling(args.run()),
         Command::Run(args) => args.run(),
         Command::Serve(args) => serving(args.run()),
         Command::Flylet(args) => serving(args.run()),

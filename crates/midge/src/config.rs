@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env::VarError;
+use std::ffi::OsString;
 
 use midge_cli::output::note;
 use midge_protocol::manifest::{Manifest, SecretSource};
@@ -19,6 +20,17 @@ pub(crate) struct FlyMachine {
 pub(crate) fn fly_machine() -> FlyMachine {
     let var = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
     FlyMachine { id: var("FLY_MACHINE_ID"), private_ip: var("FLY_PRIVATE_IP") }
+}
+
+/// Returns a variable of this process that a guest may be given, where it is set and text.
+pub(crate) fn guest_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Returns the one variable that the program that has the network is given: certificates that it trusts beside its own.
+pub(crate) fn network_env() -> Option<(&'static str, OsString)> {
+    const CERTIFICATES: &str = "SSL_CERT_FILE";
+    std::env::var_os(CERTIFICATES).map(|value| (CERTIFICATES, value))
 }
 
 /// Returns the variables of this process that hold secrets of a manifest, for Machines on this computer. Says which are not

@@ -161,6 +161,7 @@ mod tests {
             env: Vec::new(),
             dirs: Vec::new(),
             lines: None,
+            world: Default::default(),
             limits: module.entry.limits,
             changed: Arc::default(),
             module,

@@ -80,7 +80,7 @@ fn calls_of(example: &Value) -> Vec<(&'static str, Value)> {
         _ if has("jobs") => asked("/v1/jobs/bulk"),
         _ if has("action") => asked("/v1/sweeps"),
         _ if has("name") => asked("/v1/batches"),
-        _ if has("code") || has("conflict") || has("first") => Vec::new(),
+        _ if has("code") || has("conflict") || has("first") || has("base64") => Vec::new(),
         "queue" => asked("/v1/jobs/JOB/move"),
         "priority" => vec![("/v1/jobs/JOB/priority", example.clone()), sweep()],
         "move" => vec![sweep()],

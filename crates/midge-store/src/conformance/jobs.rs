@@ -226,7 +226,7 @@ async fn deleted_with_all_that_belongs_to_it(
             Ok(left)
         })
         .await?;
-        assert_eq!(left, [there; 6], "{number}");
+        assert!(left.iter().all(|is_left| *is_left == there), "{number}: {left:?}");
     }
     let counts = ask(store, |rows| rows.job_counts(at(0))).await?;
     assert_eq!(counts[&queue("default")].phase(Phase::Completed), 1);

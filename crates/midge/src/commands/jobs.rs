@@ -2,6 +2,7 @@
 
 mod act;
 mod filter;
+mod pull;
 mod show;
 
 use std::process::ExitCode;
@@ -17,8 +18,8 @@ use midge_protocol::job::{Failure, JobView, State};
 use midge_protocol::{AttemptNumber, JobId, QueueName, Timestamp, shown};
 
 use self::act::{ActArgs, act};
-pub(super) use self::filter::none_of;
-use self::filter::{FilterArgs, for_people};
+use self::filter::for_people;
+pub(super) use self::filter::{FilterArgs, none_of};
 use super::enqueue::{self, Told};
 use super::follow::{LogTo, follow};
 use crate::arguments::{ServerArgs, priority};
@@ -43,6 +44,7 @@ Examples:
   midge jobs show 0190b3e4-7d5c-7c3a-9f00-0123456789ab
   midge jobs log -f 0190b3e4-7d5c-7c3a-9f00-0123456789ab      as it comes, until the job ends
   midge jobs result 0190b3e4-7d5c-7c3a-9f00-0123456789ab > result.json
+  midge jobs pull 0190b3e4-7d5c-7c3a-9f00-0123456789ab        to run it again here
   midge jobs retry --state discarded --module resize  run what failed for good once more
   midge jobs cancel --tag campaign:7 --dry-run        how many that would be
   midge jobs move slow --queue mail --key acme")]
@@ -61,6 +63,8 @@ enum Command {
     Show(ShowArgs),
     /// Write the log of a job's last attempt, or of another one, to stdout
     Log(LogArgs),
+    /// Write what it takes to run a job's last attempt again here into a folder, for `midge replay`
+    Pull(pull::PullArgs),
     /// Write the result of a completed job to stdout
     Result(IdArgs),
     /// Wait for a job to end, and write its result to stdout; exits as `midge enqueue --wait` does
@@ -182,6 +186,7 @@ impl Args {
                     args.server.client()?.log(args.id, args.attempt.map(AttemptNumber)).await.answered()?;
                 write_bytes(&log)?;
             }
+            Command::Pull(args) => pull::pull(args).await?,
             Command::Result(args) => {
                 write_result(&args.server.client()?.result_bytes(args.id).await.answered()?)?;
             }

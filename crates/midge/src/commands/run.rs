@@ -109,7 +109,7 @@ impl Args {
 }
 
 /// Fails where a project has no such module: before anything is built.
-fn is_there(project: &Project, module: &ModuleName) -> Result<()> {
+pub(super) fn is_there(project: &Project, module: &ModuleName) -> Result<()> {
     if project.modules.contains_key(module) {
         return Ok(());
     }

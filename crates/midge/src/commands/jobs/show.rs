@@ -46,6 +46,11 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
         let numbers: Vec<String> = detail.unreadable_attempts.iter().map(AttemptNumber::to_string).collect();
         say(format_args!("attempts whose rows cannot be read: {}", numbers.join(", ")))?;
     }
+    if let Some(attempt) = detail.recorded {
+        say(dim(format_args!(
+            "attempt {attempt} was recorded: `midge jobs pull {id}` gets what it takes to replay it"
+        )))?;
+    }
     if detail.job.unreadable.is_some() {
         note(format_args!("it runs no more: `midge jobs delete {id}` deletes it"));
         return Ok(());

@@ -77,7 +77,7 @@ fn what_was_recorded_of_many_failures_fits_one_request_after_the_other() {
     let mut host = Host::new(Wait::Forever);
     host.room = limits::PLACES_MAX;
     let attempts: Vec<AttemptRef> = (1..=limits::PLACES_MAX)
-        .map(|number| AttemptRef { job: JobId::from_bytes([9; 16]), attempt: AttemptNumber(number) })
+        .map(|number| AttemptRef::new(JobId::from_bytes([9; 16]), AttemptNumber(number)))
         .collect();
     let jobs = attempts.iter().map(|attempt| Grant { attempt: *attempt, ..grant() }).collect();
     let request = host.sends();
@@ -98,7 +98,8 @@ fn what_was_recorded_of_many_failures_fits_one_request_after_the_other() {
         recording.clock_ns = vec![u64::MAX; recording.room() / Recording::READING_BYTES];
         let outcome = Outcome::Failed(Failure::new(Cause::Exit, "no"));
         let recording = Some(Box::new(recording));
-        host.side.ended(Finished { attempt, outcome, usage: Usage::default(), recording }, host.now);
+        host.side
+            .ended(Finished { recording, ..Finished::new(attempt, outcome, Usage::default()) }, host.now);
     }
     let mut told = 0;
     while told < limits::PLACES_MAX as usize {

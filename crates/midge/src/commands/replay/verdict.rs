@@ -1,0 +1,134 @@
+//! What it means how an attempt ended here, beside how it had ended there.
+
+use midge_core::fingerprint;
+use midge_protocol::ModuleName;
+use midge_protocol::exchange::Outcome;
+use midge_protocol::job::Failure;
+
+use super::candidate::Replayed;
+use super::compare;
+use crate::commands::pulled::Pulled;
+
+/// What a replay shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It completes. Where it had completed there too, and its result differs, it is said where.
+    Completes(Option<String>),
+    /// It fails as it had.
+    Alike,
+    /// It fails, and not as it had.
+    Otherwise,
+    /// It asked for something that the recording has no answer to.
+    Unanswered,
+    /// It makes requests, and was not recorded.
+    NotRecorded,
+}
+
+impl Verdict {
+    pub(super) fn of(pulled: &Pulled, replayed: &Replayed) -> Verdict {
+        if replayed.is_answered_from_recording && pulled.recording.is_none() && replayed.requests.0 > 0 {
+            return Verdict::NotRecorded;
+        }
+        let is_unanswered = matches!(replayed.outcome, Outcome::HandedBack { .. }) && replayed.requests.0 > 0;
+        if !replayed.differences.is_empty() || (replayed.is_answered_from_recording && is_unanswered) {
+            return Verdict::Unanswered;
+        }
+        match (&replayed.outcome, &pulled.about.failure) {
+            (Outcome::Completed { result }, _) => {
+                let then = pulled.result.as_deref();
+                Verdict::Completes(then.and_then(|then| compare::difference(then, result)))
+            }
+            (Outcome::Failed(now), Some(then)) if is_alike(&pulled.about.module, then, now) => Verdict::Alike,
+            _ => Verdict::Otherwise,
+        }
+    }
+
+    /// Returns a word for programs.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Verdict::Completes(_) => "completes",
+            Verdict::Alike => "fails_alike",
+            Verdict::Otherwise => "fails_otherwise",
+            Verdict::Unanswered => "unanswered",
+            Verdict::NotRecorded => "not_recorded",
+        }
+    }
+
+    pub(super) const fn sentence(&self) -> &'static str {
+        match self {
+            Verdict::Completes(None) => "it would complete",
+            Verdict::Completes(Some(_)) => "it would complete, with another result",
+            Verdict::Alike => "it would fail as it did",
+            Verdict::Otherwise => "it would not end as it did, and not complete",
+            Verdict::Unanswered => "it asks for what the recording does not have: --live makes its requests",
+            Verdict::NotRecorded => "it makes requests and was not recorded: --live makes them",
+        }
+    }
+
+    /// Returns where its result differs from the one that it had there.
+    pub(super) fn result_differs(&self) -> Option<&str> {
+        match self {
+            Verdict::Completes(differs) => differs.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Returns whether two failures are alike: they would be in one group, and with the same exit code.
+fn is_alike(module: &ModuleName, then: &Failure, now: &Failure) -> bool {
+    then.exit_code == now.exit_code && fingerprint(module, then) == fingerprint(module, now)
+}
+
+/// Returns what to exit with after one job.
+pub(super) fn exit_code(verdict: &Verdict, replayed: &Replayed) -> u8 {
+    match (verdict, &replayed.outcome) {
+        (Verdict::Completes(None), _) => 0,
+        (Verdict::Alike | Verdict::Otherwise, Outcome::Failed(failure)) => {
+            let code = failure.exit_code.and_then(|code| u8::try_from(code).ok());
+            code.filter(|code| *code > 0).unwrap_or(1)
+        }
+        _ => 1,
+    }
+}
+
+/// Says how an attempt had ended there.
+pub(super) fn then(pulled: &Pulled) -> String {
+    match &pulled.about.failure {
+        Some(failure) => format!("{}: {}", failure.cause, failure.message),
+        None if pulled.result.is_some() => "completed".to_owned(),
+        None => "it is not known how it ended".to_owned(),
+    }
+}
+
+/// Says how it ended here.
+pub(super) fn now(replayed: &Replayed) -> String {
+    match &replayed.outcome {
+        Outcome::Completed { .. } => "completed".to_owned(),
+        Outcome::Failed(failure) => format!("{}: {}", failure.cause, failure.message),
+        Outcome::Snoozed { after_ms } => format!("snoozed for {} s", *after_ms as f64 / 1000.0),
+        Outcome::Cancelled => "cancelled".to_owned(),
+        Outcome::HandedBack { lacks } => format!("without {}", lacks.as_deref().unwrap_or("a place")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use midge_protocol::job::Cause;
+
+    use super::*;
+
+    #[test]
+    fn failures_are_alike_but_for_numbers() {
+        let is_alike =
+            |then: &Failure, now: &Failure| is_alike(&ModuleName::new("report").unwrap(), then, now);
+        let failure =
+            |code, message: &str| Failure { exit_code: Some(code), ..Failure::new(Cause::Exit, message) };
+        assert!(is_alike(&failure(1, "no user 42"), &failure(1, "no user 7")));
+        assert!(!is_alike(&failure(1, "no user 42"), &failure(1, "no mail 42")));
+        assert!(!is_alike(&failure(1, "no user 42"), &failure(2, "no user 42")));
+        assert!(!is_alike(
+            &failure(1, "no"),
+            &Failure { exit_code: Some(1), ..Failure::new(Cause::Trap, "no") }
+        ));
+    }
+}

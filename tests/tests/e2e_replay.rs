@@ -1,0 +1,156 @@
+//! Jobs that failed are pulled from a server and run again here, with the modules of then and with mended ones.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use midge_protocol::JobId;
+use midge_protocol::job::State;
+use midge_tests::support::{FOUR, Files, Guest, Modules, Ran, Server, midge, run};
+use serde_json::{Value, json};
+
+const TWO: &str = "(param i32 i32) (result i32)";
+
+/// Exits with a code that hangs on chance and on the clock, of which a recording has both.
+fn broken() -> Guest {
+    let imports = [
+        ("clock_time_get", "(param i32 i64 i32) (result i32)"),
+        ("random_get", TWO),
+        ("proc_exit", "(param i32)"),
+    ];
+    let start = "
+        (drop (call $clock_time_get (i32.const 0) (i64.const 1) (i32.const 0)))
+        (drop (call $clock_time_get (i32.const 1) (i64.const 1) (i32.const 8)))
+        (drop (call $random_get (i32.const 16) (i32.const 4)))
+        (call $proc_exit (i32.add (i32.const 100) (i32.and (i32.const 127)
+            (i32.add (i32.load (i32.const 0)) (i32.add (i32.load (i32.const 8)) (i32.load (i32.const 16)))))))";
+    Guest::new("report", &imports, "", start).settings("max_attempts = 1")
+}
+
+fn mended() -> Guest {
+    let start = "(i32.store (i32.const 200) (i32.const 300)) (i32.store (i32.const 204) (i32.const 4))
+        (drop (call $fd_write (i32.const 1) (i32.const 200) (i32.const 1) (i32.const 208)))";
+    Guest::new("report", &[("fd_write", FOUR)], "(data (i32.const 300) \"done\")", start)
+}
+
+/// Makes a request, and then is stopped at its time limit.
+fn asks() -> Guest {
+    let imports = [
+        ("midge.http_open", "(param i32 i32 i32 i64) (result i32)"),
+        ("midge.http_send", "(param i32) (result i32)"),
+    ];
+    let head = "(data (i32.const 300) \"GET http://a.example/\")";
+    let start = "
+        (drop (call $http_send (call $http_open (i32.const 300) (i32.const 21) (i32.const 0) (i64.const 0))))
+        (loop $on (br $on))";
+    Guest::new("asks", &imports, head, start).settings("max_attempts = 1\ntime_limit = \"200ms\"")
+}
+
+fn recorded(guests: &[Guest]) -> Modules {
+    Modules::of_guests("[queues.default]\nrecord = true\n[queues.plain]\nmax_machines = 1", guests)
+}
+
+fn replay(server: &Server, args: &[&str], modules: &Modules) -> Ran {
+    let modules = modules.dir().display().to_string();
+    run(server.midge(&[&["replay"], args, &["--modules", &modules]].concat()), b"")
+}
+
+fn discarded(server: &Server, id: JobId) -> i32 {
+    let job = server.ended(id).job;
+    assert_eq!(job.state, State::Discarded);
+    job.failure.unwrap().exit_code.unwrap_or_default()
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_job_that_failed_is_pulled_and_run_again_with_the_module_of_then_and_with_a_mended_one() {
+    let old = recorded(&[broken()]);
+    let server = Server::start(&old);
+    let id = server.enqueue("report", json!({"month": 11}));
+    let code = discarded(&server, id);
+    let files = Files::new();
+    let folder = files.path("pulled").display().to_string();
+    let pull = || run(server.midge(&["jobs", "pull", &id.to_string(), "--to", &folder]), b"");
+    let ran = pull().ok();
+    assert!(ran.stderr.contains(&format!("run it again with `midge replay {folder}`")), "{}", ran.stderr);
+    assert_eq!(
+        names(Path::new(&folder)),
+        ["args.json", "job.json", "recording.json"].map(str::to_owned).into()
+    );
+    pull().fails(1, &["is not empty"]);
+    let about: Value =
+        serde_json::from_slice(&std::fs::read(Path::new(&folder).join("job.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&about["id"], &about["attempt"], &about["failure"]["exit_code"]),
+        (&json!(id), &json!(1), &json!(code))
+    );
+    let served = &old.manifest().modules["report"];
+    assert_eq!(
+        (&about["sha256"], &about["source_sha256"]),
+        (&json!(served.sha256), &json!(served.source_sha256))
+    );
+
+    let again = replay(&server, &[&folder], &old).fails(code, &[]);
+    assert!(again.text().contains("it would fail as it did"), "{}", again.text());
+    let mended_modules = recorded(&[mended()]);
+    let completes = replay(&server, &[&folder], &mended_modules).ok();
+    assert!(completes.text().ends_with("it would complete\n"), "{}", completes.text());
+    assert!(
+        completes.text().contains(&format!("then  exit: exited with code {code}")),
+        "{}",
+        completes.text()
+    );
+
+    // Without a folder of modules it builds the project's.
+    let project = Files::new();
+    project.write("report.wasm", mended().wasm());
+    project.write("midge.toml", "[modules.report]\nwasm = \"report.wasm\"\n");
+    let at = project.dir().display().to_string();
+    run(midge(&["replay", &folder, "--project", &at]), b"").ok();
+    project.write("midge.toml", "[modules.reports]\nwasm = \"report.wasm\"\n");
+    run(midge(&["replay", &folder, "--project", &at]), b"").fails(1, &["did you mean `reports`?"]);
+    run(midge(&["replay", &at]), b"").fails(1, &["there is no", "`midge jobs pull` wrote"]);
+    run(midge(&["replay"]), b"").fails(2, &[]);
+}
+
+#[test]
+fn a_dead_set_is_replayed_and_it_is_said_how_many_would_complete() {
+    let old = recorded(&[broken(), asks()]);
+    let server = Server::start(&old);
+    let reports: Vec<JobId> = (0..3).map(|_| server.enqueue("report", json!(null))).collect();
+    let unrecorded = server.enqueue_in("plain", "asks", json!(null));
+    for id in &reports {
+        discarded(&server, *id);
+    }
+    discarded(&server, unrecorded);
+
+    let counts = |args: &[&str], modules: &Modules| {
+        let ran = replay(&server, &[&["--state", "discarded", "--json"], args].concat(), modules);
+        let said: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.stderr));
+        (ran.code, said["counts"].clone(), said["more"].clone())
+    };
+    let all_mended = recorded(&[mended(), asks()]);
+    let of_old = json!({"fails_alike": 3, "not_recorded": 1});
+    assert_eq!(counts(&[], &old), (Some(1), of_old, json!(false)));
+    let of_mended = json!({"completes": 3, "not_recorded": 1});
+    assert_eq!(counts(&[], &all_mended), (Some(1), of_mended, json!(false)));
+    let of_reports = json!({"completes": 3});
+    assert_eq!(counts(&["--module", "report"], &all_mended), (Some(0), of_reports, json!(false)));
+    assert_eq!(
+        counts(&["--limit", "1", "--module", "report"], &all_mended),
+        (Some(0), json!({"completes": 1}), json!(true))
+    );
+
+    let said = replay(&server, &["--state", "discarded"], &all_mended).fails(1, &[]);
+    for text in
+        ["4 jobs", "     3 would complete", "     1 not replayed: make requests", &unrecorded.to_string()]
+    {
+        assert!(said.text().contains(text), "`{text}` is not in:\n{}", said.text());
+    }
+    reports
+        .iter()
+        .for_each(|id| assert_eq!(server.job(*id).state, State::Discarded, "nothing changes there"));
+}
