@@ -26,8 +26,13 @@ struct Parts {
     about: About,
     message: String,
     retry_after: Option<Duration>,
+    /// The beginning of the answer's body, where its status is wrong.
+    body: Vec<u8>,
     source: Option<BoxError>,
 }
+
+/// How much of what a server says is shown.
+const SAID_BYTES_MAX: usize = 200;
 
 /// What an error is about.
 #[derive(Debug, Clone)]
@@ -138,7 +143,14 @@ impl About {
 impl Error {
     pub(crate) fn new(about: &About, kind: Kind, message: impl Into<String>) -> Error {
         let message = message.into();
-        Error(Box::new(Parts { kind, about: about.clone(), message, retry_after: None, source: None }))
+        Error(Box::new(Parts {
+            kind,
+            about: about.clone(),
+            message,
+            retry_after: None,
+            body: Vec::new(),
+            source: None,
+        }))
     }
 
     /// Takes over what the host says.
@@ -148,10 +160,20 @@ impl Error {
         Error::new(about, kind, message)
     }
 
-    /// Makes one of an answer's status.
-    pub(crate) fn from_status(about: &About, status: StatusCode, headers: &HeaderMap) -> Error {
-        let mut error = Error::new(about, Kind::Status(status), status.to_string());
+    /// Makes one of an answer's status, and of the beginning of its body.
+    pub(crate) fn from_status(
+        about: &About,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Vec<u8>,
+    ) -> Error {
+        let message = match said(&body) {
+            said if said.is_empty() => status.to_string(),
+            said => format!("{status}: {said}"),
+        };
+        let mut error = Error::new(about, Kind::Status(status), message);
         error.0.retry_after = retry_after(headers);
+        error.0.body = body;
         error
     }
 
@@ -183,6 +205,11 @@ impl Error {
         &self.0.about.host
     }
 
+    /// Returns the first 4 KiB of the answer's body, where its status was wrong.
+    pub fn body(&self) -> &[u8] {
+        &self.0.body
+    }
+
     /// Returns how long the server asks to wait before the next request, where it says so with a status that is an error.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
@@ -194,6 +221,30 @@ impl Error {
             _ => Disposition::Retry { after: self.0.retry_after },
         }
     }
+}
+
+/// Returns the beginning of what a server said, in one line, for people. Nothing where that is no text.
+pub(crate) fn said(body: &[u8]) -> String {
+    // The end of what was read may be within a character.
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&body[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return String::new(),
+    };
+    let mut said = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        let space = if said.is_empty() { "" } else { " " };
+        said.extend([space, word]);
+        if said.len() > SAID_BYTES_MAX {
+            let end = (0..=SAID_BYTES_MAX).rev().find(|at| said.is_char_boundary(*at));
+            said.truncate(end.unwrap_or_default());
+            said.push_str("...");
+            break;
+        }
+    }
+    said
 }
 
 /// Reads the header `retry-after`: seconds, or a date (RFC 9110, section 10.2.3).
@@ -208,7 +259,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 impl fmt::Display for Error {
-    /// Writes method, host and what was wrong in one line: `GET api.example.com: 503 Service Unavailable`.
+    /// Writes method, host and what was wrong in one line: `GET api.example.com: 503 Service Unavailable`, and behind a status what
+    /// the server says of it. A path is not in it: those of webhooks are secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts { about, message, .. } = &*self.0;
         write!(f, "{} {}: {message}", about.method, about.host)
@@ -299,7 +351,8 @@ mod tests {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let after = |value: &'static str, now: SystemTime| {
             let headers = [(header::RETRY_AFTER, value.parse().unwrap())].into_iter().collect();
-            let error = Error::from_status(&about("http://a"), StatusCode::SERVICE_UNAVAILABLE, &headers);
+            let error =
+                Error::from_status(&about("http://a"), StatusCode::SERVICE_UNAVAILABLE, &headers, Vec::new());
             Given::new().now(now).run(|| crate::Error::from(error).disposition())
         };
         let retry = |after| Disposition::Retry { after };
@@ -310,6 +363,27 @@ mod tests {
             after(&u64::MAX.to_string().leak()[..], at(0)),
             retry(Some(Duration::from_secs(u64::MAX)))
         );
+    }
+
+    #[test]
+    fn what_a_server_says_of_a_status_is_in_the_error_in_one_line() {
+        let told = |body: &[u8]| {
+            let no_headers = HeaderMap::new();
+            let error =
+                Error::from_status(&about("http://a"), StatusCode::UNAUTHORIZED, &no_headers, body.into());
+            assert_eq!(error.body(), body);
+            error.to_string()
+        };
+        assert_eq!(told(b""), "POST a: 401 Unauthorized");
+        assert_eq!(
+            told(b"{\"error\":\n  \"bad key\"}\n"),
+            "POST a: 401 Unauthorized: {\"error\": \"bad key\"}"
+        );
+        assert_eq!(told(b"no\x1b[31m \0more"), "POST a: 401 Unauthorized: no [31m more");
+        assert_eq!(told(b"\xff\xfe\0"), "POST a: 401 Unauthorized", "what is no text is not shown");
+        assert_eq!(told("caf\u{e9}".as_bytes().split_last().unwrap().1), "POST a: 401 Unauthorized: caf");
+        let long = told("\u{e9}".repeat(2000).as_bytes());
+        assert!(long.ends_with("\u{e9}...") && long.len() < 250, "{long}");
     }
 
     #[test]

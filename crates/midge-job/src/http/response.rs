@@ -6,13 +6,16 @@ use std::io::{self, Read, Write};
 use ::http::{HeaderMap, HeaderName, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::error::{Error, Kind};
+use super::error::{Error, Kind, said};
 use super::head;
 use super::open::{Open, PIECE_BYTES};
 
 /// The most that is read of a body at once where nothing is said: a quarter of the memory that a guest has where nothing is
 /// said.
 pub const WHOLE_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The most that is read of the body of an answer whose status is an error: what a person or a program is told by it.
+const ERROR_BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// The answer to a request: its head is here, and its body is read from it, whole or in pieces (it is a [`Read`]).
 ///
@@ -56,16 +59,31 @@ impl Response {
         &self.url
     }
 
-    /// Makes an error of an answer whose status is one: 400 to 599.
+    /// Makes an error of an answer whose status is one: 400 to 599. What the server says of it is read as far as 4 KiB: it is in
+    /// the error's [`body`](Error::body), and its beginning in the message.
     ///
     /// # Errors
     /// With [`Kind::Status`]. By `?` it asks for the job to be tried again when the server says, where that says
     /// `retry-after`.
     pub fn error_for_status(self) -> Result<Response, Error> {
         if self.status.is_client_error() || self.status.is_server_error() {
-            return Err(Error::from_status(self.open.about(), self.status, &self.headers));
+            let body = self.beginning();
+            return Err(Error::from_status(self.open.about(), self.status, &self.headers, body));
         }
         Ok(self)
+    }
+
+    /// Reads the beginning of the body, as far as it comes: the status is what is wrong, and not this.
+    fn beginning(&self) -> Vec<u8> {
+        let (mut bytes, mut length) = (vec![0; ERROR_BODY_BYTES_MAX], 0);
+        while let Ok(read @ 1..) = self.open.read(&mut bytes[length..]) {
+            length += read;
+            if length == bytes.len() {
+                break;
+            }
+        }
+        bytes.truncate(length);
+        bytes
     }
 
     /// Reads the whole body.
@@ -95,8 +113,13 @@ impl Response {
     pub fn json<T: DeserializeOwned>(self) -> Result<T, Error> {
         let (open, bytes) = self.whole(WHOLE_BODY_BYTES_MAX)?;
         let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let wrong = |at: &str, error: &dyn fmt::Display| {
-            Error::new(open.about(), Kind::NotJson, format!("{}{at}: {error}", Kind::NotJson))
+        let wrong = |at: &str, error: &serde_json::Error| {
+            // A page for people, say: what it is says more than where it is no JSON.
+            let begins = match said(&bytes) {
+                said if error.is_syntax() && !said.is_empty() => format!("; it begins with `{said}`"),
+                _ => String::new(),
+            };
+            Error::new(open.about(), Kind::NotJson, format!("{}{at}: {error}{begins}", Kind::NotJson))
         };
         let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let at = match error.path().to_string().as_str() {
