@@ -155,7 +155,7 @@ fn a_secret_reaches_its_server_and_nobody_else() {
 #[test]
 fn a_job_whose_secret_is_missing_waits_unspent_and_says_why() {
     let site = Site::saying("hello");
-    let reach = format!("secrets = {{ KEY = [\"{}\"] }}", site.url());
+    let reach = format!("http = [\"{0}\"]\nsecrets = {{ KEY = [\"{0}\"] }}", site.url());
     let modules = Modules::of_guests(
         "[queues.default]\nwait = 1\n[secrets.KEY]\nenv = \"TEST_KEY\"",
         &[ask("ask", &reach), Guest::nap("nap", 0)],

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use midge_engine::Lines;
 use midge_protocol::SecretName;
-use midge_protocol::limits::SECRET_BYTES_MAX;
+use midge_protocol::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use midge_protocol::line::Setup;
 use midge_protocol::manifest::{Manifest, ModuleEntry, SecretSource};
 
@@ -36,11 +36,14 @@ impl Secrets {
         for (name, SecretSource { env }) in &manifest.secrets {
             let value = taken.entry(env).or_insert_with(|| process::take_variable(env).map(Bytes::from));
             match value {
-                Some(value) if value.len() <= SECRET_BYTES_MAX => {
+                Some(value) if (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&value.len()) => {
                     secrets.values.insert(name.clone(), value.clone());
                 }
                 Some(value) => {
-                    let is = format!("holds {} bytes, and {SECRET_BYTES_MAX} are the most", value.len());
+                    let is = format!(
+                        "holds {} bytes, and a secret has {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}",
+                        value.len()
+                    );
                     secrets.missing.insert(name.clone(), lacks(name, env, &is));
                 }
                 None => {

@@ -70,6 +70,8 @@ pub const DESTINATIONS_MAX: usize = 100;
 pub const SECRETS_MAX: usize = 100;
 /// The value of a secret: it goes into a header, with others.
 pub const SECRET_BYTES_MAX: usize = 8 * 1024;
+/// The value of a secret: it is looked for in all that comes back, and one of a letter or two is everywhere.
+pub const SECRET_BYTES_MIN: usize = 4;
 /// Requests of one attempt that are open at once: each is a connection, and a buffer.
 pub const OPEN_REQUESTS_MAX: usize = 16;
 /// Requests of one attempt: one that makes more is a loop, or work for several jobs.

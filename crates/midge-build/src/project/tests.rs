@@ -265,6 +265,14 @@ const WRONG_REACH: &[(&str, &str)] = &[
         "secrets = { KEY = [\"https://a.example\"] }\nenv = [\"K\"]\n[secrets.KEY]\nenv = \"K\"",
         "4: `K` holds the secret `KEY`, which guests are not to see",
     ),
+    (
+        "http = [\"https://b.example\"]\nsecrets = { KEY = [\"https://a.example\"] }\n[secrets.KEY]\nenv = \"K\"",
+        "4: `KEY` may go to https://a.example, where no request may: add that to `http`",
+    ),
+    (
+        "http = [\"https://*.a.example/v1/\"]\nsecrets = { KEY = [\"https://x.a.example/v2\"] }\n[secrets.KEY]\nenv = \"K\"",
+        "4: `KEY` may go to https://x.a.example/v2, where no request may",
+    ),
     ("[secrets.KEY]", "3: a secret needs `env`"),
     ("[secrets.KEY]\nenv = \"a b\"", "4: `a b` is not a name for env"),
     ("[secrets.KEY]\nvalue = \"x\"", "4: unknown key `value` in [secrets.KEY]"),

@@ -74,16 +74,19 @@ fn a_missing_secret_is_told_at_the_start_and_costs_no_attempt() {
 }
 
 #[test]
-fn by_hand_a_missing_secret_is_an_error_that_says_what_to_set() {
+fn by_hand_a_secret_that_is_missing_too_short_or_too_long_is_an_error_that_says_what_to_set() {
     let folder = guests::folder();
-    let output = Command::new(env!("CARGO_BIN_EXE_midge-host"))
-        .args(["run", "spend", "--modules"])
-        .arg(folder.path())
-        .env_remove("SPEND_KEY")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("lacks the secret `KEY`: its variable `SPEND_KEY` is not set"), "{said}");
+    for (value, is) in [
+        (None, "is not set"),
+        (Some("abc".to_owned()), "holds 3 bytes, and a secret has 4 to 8192"),
+        (Some("x".repeat(8193)), "holds 8193 bytes, and a secret has 4 to 8192"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_midge-host"));
+        command.args(["run", "spend", "--modules"]).arg(folder.path()).stdin(Stdio::null());
+        command.env_remove("SPEND_KEY").envs(value.map(|value| ("SPEND_KEY", value)));
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("lacks the secret `KEY`: its variable `SPEND_KEY` {is}")), "{said}");
+    }
 }

@@ -70,7 +70,42 @@ impl Reach<'_> {
                 ));
             }
         }
+        for (name, destinations) in self.secrets {
+            let meets = |to: &&Destination| self.http.iter().any(|http| http.meets(to));
+            if let Some(nowhere) = destinations.iter().find(|to| !meets(to)) {
+                let message = format!(
+                    "`{name}` may go to {nowhere}, where no request may: add that to `http`, which says what may be reached"
+                );
+                return Err(("secrets", message));
+            }
+        }
         Ok(())
+    }
+}
+
+impl Destination {
+    /// Returns whether there is a request that both cover.
+    fn meets(&self, other: &Destination) -> bool {
+        let paths = [&self.path, &other.path];
+        let of_one_path = paths[0].starts_with(&**paths[1]) || paths[1].starts_with(&**paths[0]);
+        self.scheme == other.scheme && self.port == other.port && self.host.meets(&other.host) && of_one_path
+    }
+}
+
+impl HostPattern {
+    fn meets(&self, other: &HostPattern) -> bool {
+        use HostPattern::{Address, Below, Name};
+        let is_below =
+            |name: &str, domain: &str| name.strip_suffix(domain).is_some_and(|before| before.ends_with('.'));
+        match (self, other) {
+            (Name(ours), Name(theirs)) => ours == theirs,
+            (Name(name), Below(domain)) | (Below(domain), Name(name)) => is_below(name, domain),
+            (Below(ours), Below(theirs)) => {
+                ours == theirs || is_below(ours, theirs) || is_below(theirs, ours)
+            }
+            (Address(ours), Address(theirs)) => ours == theirs,
+            (Address(_), _) | (_, Address(_)) => false,
+        }
     }
 }
 
