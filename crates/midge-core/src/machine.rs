@@ -190,7 +190,10 @@ pub enum MachineEvent {
         apart: bool,
     },
     /// The Machine's host gave an attempt back because it lacks something. It takes nothing more, and leaves.
-    Lacks,
+    Lacks {
+        /// What, in words.
+        what: String,
+    },
     /// The Machine's host asked to leave, and may: it runs nothing, and its secret is revoked.
     Left,
 

@@ -60,10 +60,11 @@ impl Machine {
             MachineEvent::Paused if self.state == Up => {
                 self.now_is(Draining, now).noted("its queue is paused")
             }
-            MachineEvent::Lacks if self.state == Up => {
-                Machine { lacks: true, ..self.now_is(Draining, now).noted("its host lacks something") }
+            MachineEvent::Lacks { what } if self.state == Up => {
+                let note = format!("its host lacks {what}");
+                Machine { lacks: true, ..self.now_is(Draining, now).noted(note) }
             }
-            MachineEvent::Lacks | MachineEvent::Paused => return Err(MachineRefused(self.state)),
+            MachineEvent::Lacks { .. } | MachineEvent::Paused => return Err(MachineRefused(self.state)),
             MachineEvent::GaveWay => return Err(MachineRefused(self.state)),
             MachineEvent::DrainAsked => self.drain_asked(now)?,
             MachineEvent::GivenUp { note } => self.given_up(note, now),

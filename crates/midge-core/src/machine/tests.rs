@@ -236,9 +236,11 @@ fn a_machine_that_somebody_drains_finishes_what_it_runs_and_never_rests() {
 
 #[test]
 fn a_machine_whose_host_lacks_something_takes_nothing_more_and_never_rests() {
-    let change = machine("m", MachineState::Up, NOW).apply(MachineEvent::Lacks, NOW).unwrap();
+    let lacks = || MachineEvent::Lacks { what: "the secret `PAY`".to_owned() };
+    let change = machine("m", MachineState::Up, NOW).apply(lacks(), NOW).unwrap();
+    assert_eq!(change.machine.note.as_deref(), Some("its host lacks the secret `PAY`"));
     assert_eq!((change.machine.state, change.loss.clone()), (MachineState::Draining, None));
-    assert!(change.machine.apply(MachineEvent::Lacks, NOW).is_err(), "it drains already");
+    assert!(change.machine.apply(lacks(), NOW).is_err(), "it drains already");
     let left = after(&change.machine, MachineEvent::Left, NOW);
     assert_eq!(after(&left, stopped(0), LATER).state, MachineState::Destroying);
 }

@@ -55,14 +55,16 @@ impl Session<'_> {
     /// Ends an attempt as its host reports it. Returns the job, where that has completed.
     fn attempt_finished(&mut self, finished: &Finished) -> Result<Option<Job>, StoreError> {
         let ended = self.attempt_ended(finished.attempt, finished.outcome.clone(), Some(finished.usage))?;
-        if let (Some(_), Outcome::HandedBack { lacks: Some(_) }) = (&ended, &finished.outcome)
-            && let Ok(change) = self.machine.apply(MachineEvent::Lacks, self.now)
+        if let (Some(_), Outcome::HandedBack { lacks: Some(what) }) = (&ended, &finished.outcome)
+            && let Ok(change) = self.machine.apply(MachineEvent::Lacks { what: what.clone() }, self.now)
         {
             self.machine = change.machine;
         }
         // Whether it completed is the core's to say: a result may be too large to be one.
-        if let (Some(_), Outcome::Failed(_), Some(recording)) =
+        if let (Some(job), Outcome::Failed(_), Some(recording)) =
             (&ended, &finished.outcome, &finished.recording)
+            // What nobody asked for is not kept; nor is it where `record` was taken out meanwhile.
+            && self.context.catalog.policy(&job.queue).record
         {
             let recording = serde_json::to_vec(recording).expect("a recording can always be written");
             self.rows.put_content(finished.attempt.job, Content::Recording, &recording)?;

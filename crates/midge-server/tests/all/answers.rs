@@ -140,8 +140,8 @@ fn recording() -> Recording {
     };
     Recording {
         attempt: AttemptNumber(1),
-        sha256: "0".into(),
-        source_sha256: "0".into(),
+        sha256: "0".repeat(64),
+        source_sha256: "0".repeat(64),
         limits: AttemptLimits::default(),
         began_at_ns: 1,
         seed: Seed([0; 32]),
@@ -215,9 +215,9 @@ fn module() -> ModuleView {
     let entry = ModuleEntry {
         file: "hello.cwasm".into(),
         size: 1,
-        sha256: "0".into(),
+        sha256: "0".repeat(64),
         xxh3: "0".into(),
-        source_sha256: "0".into(),
+        source_sha256: "0".repeat(64),
         queue: name("mail"),
         limits: AttemptLimits { time_ms: 1, memory_bytes: 1 },
         retry: RetryPolicy {

@@ -3,9 +3,9 @@
 use midge_protocol::AttemptNumber;
 use midge_protocol::exchange::{self, AttemptRef, Finished, Outcome};
 use midge_protocol::job::{Cause, Failure};
-use midge_protocol::limits::{RECORDED_READINGS_MAX, RECORDING_BYTES_MAX};
+use midge_protocol::limits::{RECORDED_BODY_BYTES_MAX, RECORDED_READINGS_MAX, RECORDING_BYTES_MAX};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::recording::{Recording, Seed};
+use midge_protocol::recording::{Data, RecordedRequest, Recording, Seed};
 
 use crate::stage::{HELLO, Host, Server, finished};
 
@@ -31,6 +31,21 @@ fn recording(attempt: AttemptNumber, readings: usize) -> Recording {
         clock_ns: vec![u64::MAX; readings],
         requests: Vec::new(),
         cut: false,
+    }
+}
+
+fn request(body_bytes: usize) -> RecordedRequest {
+    RecordedRequest {
+        method: "POST".to_owned(),
+        url: "https://api.example.com/".to_owned(),
+        headers: Vec::new(),
+        body: Data(vec![b'x'; body_bytes].into()),
+        body_bytes: body_bytes as u64,
+        redirects: 0,
+        began_us: 0,
+        ended_us: None,
+        answer: None,
+        failed: None,
     }
 }
 
@@ -77,19 +92,27 @@ async fn the_recording_of_the_last_failure_is_kept_and_goes_with_its_job() {
 }
 
 #[tokio::test]
-async fn attempts_of_other_queues_are_not_to_be_recorded() {
+async fn attempts_of_other_queues_are_not_to_be_recorded_and_what_a_host_recorded_is_not_kept() {
     let mut server = Server::start().await;
     server.enqueued(HELLO).await;
-    assert!(!server.host().await.claim(1).await.jobs[0].record);
+    let mut host = server.host().await;
+    let grant = host.claim(1).await.jobs.pop().unwrap();
+    assert!(!grant.record);
+    ends(&mut host, grant.attempt, failed(), recording(grant.attempt.attempt, 3)).await;
+    assert_eq!(server.job(grant.attempt.job).await.recorded, None);
 }
 
 #[tokio::test]
 async fn a_recording_above_its_bound_or_of_another_attempt_is_refused_whole() {
     let (server, mut host, attempt) = recorded_queue().await;
-    let most = recording(attempt.attempt, 0).room() / Recording::READING_BYTES;
-    assert!(most > RECORDED_READINGS_MAX);
+    let requests = |count| Recording {
+        requests: vec![request(RECORDED_BODY_BYTES_MAX); count],
+        ..recording(attempt.attempt, 0)
+    };
+    let readings = RECORDED_READINGS_MAX;
     for (recording, why) in [
-        (recording(attempt.attempt, most + 1), format!("at most {RECORDING_BYTES_MAX} are allowed")),
+        (requests(4), format!("at most {RECORDING_BYTES_MAX} are allowed")),
+        (recording(attempt.attempt, readings + 1), "too many readings of the clock".to_owned()),
         (recording(AttemptNumber(7), 0), "the end of attempt 1 has a recording of attempt 7".to_owned()),
     ] {
         let finished = Finished { recording: Some(Box::new(recording)), ..finished(attempt, failed()) };
@@ -98,6 +121,7 @@ async fn a_recording_above_its_bound_or_of_another_attempt_is_refused_whole() {
     }
     server.get(&format!("/v1/jobs/{}/recording", attempt.job)).await.refused(404, "no recording");
     assert_eq!(server.state(attempt.job).await, "running");
-    ends(&mut host, attempt, failed(), recording(attempt.attempt, most)).await;
+    let most = Recording { clock_ns: vec![u64::MAX; readings], ..requests(3) };
+    ends(&mut host, attempt, failed(), most).await;
     assert_eq!(server.job(attempt.job).await.recorded, Some(attempt.attempt));
 }

@@ -2,7 +2,7 @@
 
 use midge_protocol::exchange;
 use midge_protocol::job::{Cause, Failure};
-use midge_protocol::recording::{Recording, Seed};
+use midge_protocol::recording::{Data, RecordedRequest, Recording, Seed};
 
 use super::*;
 
@@ -85,8 +85,8 @@ fn what_was_recorded_of_many_failures_fits_one_request_after_the_other() {
     for attempt in attempts {
         let mut recording = Recording {
             attempt: attempt.attempt,
-            sha256: String::new(),
-            source_sha256: String::new(),
+            sha256: "0".repeat(64),
+            source_sha256: "0".repeat(64),
             limits: AttemptLimits::default(),
             began_at_ns: 0,
             seed: Seed([0; 32]),
@@ -95,7 +95,23 @@ fn what_was_recorded_of_many_failures_fits_one_request_after_the_other() {
             requests: Vec::new(),
             cut: false,
         };
-        recording.clock_ns = vec![u64::MAX; recording.room() / Recording::READING_BYTES];
+        recording.clock_ns = vec![u64::MAX; limits::RECORDED_READINGS_MAX];
+        let request = RecordedRequest {
+            method: "POST".to_owned(),
+            url: "https://api.example.com/".to_owned(),
+            headers: Vec::new(),
+            body: Data::default(),
+            body_bytes: u64::MAX,
+            redirects: 0,
+            began_us: 0,
+            ended_us: None,
+            answer: None,
+            failed: None,
+        };
+        while let Some(room @ 1..) = recording.room().checked_sub(request.counted_bytes()) {
+            let body = Data(vec![b'x'; room.min(limits::RECORDED_BODY_BYTES_MAX)].into());
+            recording.requests.push(RecordedRequest { body, ..request.clone() });
+        }
         let outcome = Outcome::Failed(Failure::new(Cause::Exit, "no"));
         let recording = Some(Box::new(recording));
         host.side
