@@ -40,6 +40,7 @@ const COMMAND_MAY_KNOW: &[&str] = &[
     "midge-engine",
     "midge-flylet",
     "midge-machines",
+    "midge-net",
     "midge-protocol",
     "midge-server",
     "midge-store",

@@ -37,7 +37,7 @@ pub use imports::{Import, Unfit, imports};
 pub use lines::Lines;
 pub use load::{LoadError, Loaded, Modules};
 pub use place::{Here, Place, RunningAttempt};
-pub use replay::{Difference, Replay};
+pub use replay::{Difference, Judge, Replay};
 pub use shared::Control;
 pub use stop::Stop;
 pub use world::World;

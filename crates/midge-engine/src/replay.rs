@@ -17,8 +17,12 @@ use crate::world::World;
 /// The world of an attempt that was recorded, once more; or of one that was not, whose requests have no answer.
 pub struct Replay {
     recording: Option<Arc<Recording>>,
+    judge: Judge,
     state: Mutex<State>,
 }
+
+/// Says why a request is refused before it is made; nothing where it is not.
+pub type Judge = Arc<dyn Fn(&Request) -> Option<Failed> + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -32,25 +36,20 @@ struct State {
 pub struct Difference {
     /// Which request it is, from 1.
     pub number: usize,
-    /// What of it differs, such as `its URL`.
-    pub what: String,
-    /// What was recorded.
-    pub recorded: String,
-    /// What it is now.
-    pub now: String,
+    /// What differs, for people: what it is now, and what was recorded.
+    pub words: String,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Difference { number, what, recorded, now } = self;
-        write!(f, "request {number} is not the one that was recorded: {what} is {now}, and was {recorded}")
+        write!(f, "request {} {}", self.number, self.words)
     }
 }
 
 impl Replay {
-    /// Takes what was recorded, if anything was.
-    pub fn new(recording: Option<Recording>) -> Arc<Replay> {
-        Arc::new(Replay { recording: recording.map(Arc::new), state: Mutex::default() })
+    /// Takes what was recorded, if anything was, and who judges requests by what their module may reach now.
+    pub fn new(recording: Option<Recording>, judge: Judge) -> Arc<Replay> {
+        Arc::new(Replay { recording: recording.map(Arc::new), judge, state: Mutex::default() })
     }
 
     /// Returns where the attempt has its time and its randomness from.
@@ -61,7 +60,8 @@ impl Replay {
     /// Returns the lines of one attempt: at their other ends the answers come from the recording, in the order of the requests.
     ///
     /// A request that differs from the one that was recorded has no answer, and neither has one more than were. To the guest
-    /// both are what a Machine lacks, so that an attempt that does not survive them is given back.
+    /// both are what a Machine lacks, so that an attempt that does not survive them is given back. One that its module may
+    /// not make now is refused, whatever was recorded; and one that was refused and may be made now has no answer.
     pub fn lines(self: &Arc<Replay>) -> Arc<Lines> {
         let replay = Arc::clone(self);
         Arc::new(Lines::for_one_request_each(move || {
@@ -99,11 +99,17 @@ impl Replay {
 
     fn answer(&self, at: usize, mut end: End) -> io::Result<()> {
         let (request, body) = end.request()?;
+        if let Some(refused) = (self.judge)(&request) {
+            return end.fails(&refused);
+        }
         let Some(recorded) = self.recorded().get(at) else {
             return end.fails(&self.differs(self.one_more(at, &request)));
         };
         if let Some(difference) = difference(at + 1, recorded, &request, &body) {
             return end.fails(&self.differs(difference));
+        }
+        if recorded.failed.as_ref().is_some_and(|failed| failed.why == Why::NotAllowed) {
+            return end.fails(&self.differs(allowed_now(at + 1, &request)));
         }
         let mut said = Vec::new();
         if let Some(answer) = &recorded.answer {
@@ -119,6 +125,10 @@ impl Replay {
             (_, Some(failed)) if recorded.answer.as_ref().is_none_or(is_kept) => {
                 put_frame(&mut said, Kind::Failed, &exchange::encode(failed));
             }
+            (None, None) if recorded.ended_us.is_none() => {
+                // It had no answer when its attempt ended, and has none now: until the guest is stopped, or gives it up.
+                return end.0.read(&mut [0]).map(drop);
+            }
             _ => {
                 let message = format!("more of the answer to request {}: the recording ends there", at + 1);
                 let failed = Failed { why: Why::Lacks, message };
@@ -129,21 +139,20 @@ impl Replay {
     }
 
     fn one_more(&self, at: usize, request: &Request) -> Difference {
-        Difference {
-            number: at + 1,
-            what: "it".to_owned(),
-            recorded: match &self.recording {
-                None => "not recorded".to_owned(),
-                Some(recording) if recording.cut => "left out of the recording, which has a bound".to_owned(),
-                Some(recording) => format!("not made: {} were", recording.requests.len()),
-            },
-            now: shown::cut(&format!("{} {}", request.method, request.url)),
-        }
+        let words = match &self.recording {
+            None => "is made, and nothing was recorded".to_owned(),
+            Some(recording) if recording.cut => {
+                "is beyond what was recorded, which went over a bound".to_owned()
+            }
+            Some(recording) if recording.requests.is_empty() => "is new: there it made none".to_owned(),
+            Some(recording) => format!("is new: there it made {}", recording.requests.len()),
+        };
+        Difference { number: at + 1, words: format!("({}) {words}", line(request)) }
     }
 
     /// Keeps a difference, and returns what the guest is told of it.
     fn differs(&self, difference: Difference) -> Failed {
-        let message = format!("an answer: {difference}");
+        let message = format!("an answer in the recording: {difference}");
         self.state().differences.push(difference);
         Failed { why: Why::Lacks, message }
     }
@@ -151,6 +160,15 @@ impl Replay {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns a request's method and URL, for people.
+fn line(request: &Request) -> String {
+    shown::cut(&format!("{} {}", request.method, request.url))
+}
+
+fn allowed_now(number: usize, request: &Request) -> Difference {
+    Difference { number, words: format!("({}) was refused there, and is allowed now", line(request)) }
 }
 
 /// Returns whether all that was read of a body is kept.
@@ -173,8 +191,9 @@ fn difference(
     body: &Body,
 ) -> Option<Difference> {
     let differs = |what: &str, recorded: &str, now: &str| {
-        let shown = |text: &str| format!("`{}`", shown::cut(text));
-        Some(Difference { number, what: what.to_owned(), recorded: shown(recorded), now: shown(now) })
+        let [now, recorded] = [now, recorded].map(shown::cut);
+        let words = format!("is not the one that was made there: {what} is `{now}`, and was `{recorded}`");
+        Some(Difference { number, words })
     };
     if recorded.method != request.method {
         return differs("its method", &recorded.method, &request.method);

@@ -13,6 +13,7 @@ mod world;
 mod line;
 
 mod frames;
+mod judge;
 mod modules;
 mod request;
 
@@ -28,5 +29,7 @@ mod tls;
 
 mod failure;
 
+pub use judge::Judge;
+pub use modules::NoModules;
 pub use serve::{ServeError, serve};
 pub use world::{Lookup, World};

@@ -75,13 +75,24 @@ struct ModulePart {
     secrets: BTreeMap<SecretName, Vec<Destination>>,
 }
 
+/// Returns the names of the secrets that a folder's manifest declares.
+pub(crate) fn secret_names(modules: &Path) -> Result<impl Iterator<Item = SecretName>, NoModules> {
+    Ok(ManifestPart::read(modules)?.secrets.into_keys())
+}
+
+impl ManifestPart {
+    fn read(modules: &Path) -> Result<ManifestPart, NoModules> {
+        let file = modules.join(FILE_NAME);
+        let unread = |source| NoModules { file: file.display().to_string(), source };
+        let text = std::fs::read(&file).map_err(|error| unread(error.into()))?;
+        serde_json::from_slice(&text).map_err(|error| unread(error.into()))
+    }
+}
+
 impl Modules {
     /// Reads the manifest that a setup names.
     pub(crate) fn read(setup: Setup, world: World) -> Result<Modules, NoModules> {
-        let file = Path::new(&setup.modules).join(FILE_NAME);
-        let unread = |source| NoModules { file: file.display().to_string(), source };
-        let text = std::fs::read(&file).map_err(|error| unread(error.into()))?;
-        let manifest: ManifestPart = serde_json::from_slice(&text).map_err(|error| unread(error.into()))?;
+        let manifest = ManifestPart::read(Path::new(&setup.modules))?;
         let kept = Arc::new(Notify::new());
         let roots = Tls::roots(world.certificates.as_deref());
         let module = |(name, part): (ModuleName, ModulePart)| {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_engine::{Attempt, Lines, Loaded, Replay, World};
+use midge_engine::{Attempt, Judge, Lines, Loaded, Replay, World};
 use midge_protocol::exchange::{Finished, Outcome};
 use midge_protocol::job::Cause;
 use midge_protocol::limits::{RECORDED_BODY_BYTES_MAX, RECORDED_READINGS_MAX, RECORDING_BYTES_MAX};
-use midge_protocol::line::Why;
+use midge_protocol::line::{Failed, Request, Why};
 use midge_protocol::recording::{RecordedRequest, Recording};
 
 use crate::requests::{End, LOCALS, OPEN, PRINT_BODY, PRINT_ERROR, lines, requesting};
@@ -65,10 +65,14 @@ fn recorded(text: &str, lines: Arc<Lines>) -> Recording {
     *ended.recording.unwrap_or_else(|| panic!("{:?}: {log:?}", ended.outcome))
 }
 
+fn all_is_allowed() -> Judge {
+    Arc::new(|_| None)
+}
+
 /// Runs a guest with what was told to another one.
 fn replayed(text: &str, recording: Recording) -> (Arc<Replay>, Outcome) {
     let (_folder, _modules, module) = load(text);
-    let replay = Replay::new(Some(recording));
+    let replay = Replay::new(Some(recording), all_is_allowed());
     let (ended, _) = runs(&module, replay.world(), replay.lines());
     assert_eq!(ended.recording, None, "what is replayed is not recorded");
     (replay, ended.outcome)
@@ -98,7 +102,7 @@ fn an_attempt_that_was_recorded_is_told_the_same_again_to_the_byte() {
     // As it comes back from a server.
     let recording: Recording = serde_json::from_slice(&serde_json::to_vec(&recording).unwrap()).unwrap();
     for _ in 0..2 {
-        let replay = Replay::new(Some(recording.clone()));
+        let replay = Replay::new(Some(recording.clone()), all_is_allowed());
         let (again, said) = runs_as(Attempt {
             id,
             world: replay.world(),
@@ -155,16 +159,16 @@ fn a_request_that_differs_is_told_with_both_and_has_no_answer() {
     ] {
         let (replay, outcome) = replayed(&text, recording.clone());
         let differences: Vec<String> = replay.differences().iter().map(ToString::to_string).collect();
-        let expected = format!("request 1 is not the one that was recorded: {what}");
+        let expected = format!("request 1 is not the one that was made there: {what}");
         assert_eq!(differences, [expected.as_str()]);
-        let lacks = format!("an answer: {expected}");
+        let lacks = format!("an answer in the recording: {expected}");
         assert_eq!(outcome, Outcome::HandedBack { lacks: Some(lacks) });
     }
     let (replay, outcome) = replayed(&requesting(LOCALS, &replaced(&post(), 2)), recording.clone());
     assert!(matches!(outcome, Outcome::HandedBack { .. }), "{outcome:?}");
     assert_eq!(
         replay.differences()[0].to_string(),
-        "request 2 is not the one that was recorded: it is POST http://a.example/x, and was not made: 1 were"
+        "request 2 (POST http://a.example/x) is new: there it made 1"
     );
     // One that is not made any more is no difference to what was told.
     let (replay, outcome) = replayed(&guest(""), recording);
@@ -183,6 +187,36 @@ fn why_a_request_failed_is_told_again() {
     assert_eq!(recording.requests[0].failed.as_ref().unwrap().why, Why::Refused);
     let (_, Outcome::Failed(failure)) = replayed(&text, recording) else { panic!("it fails again") };
     assert_eq!((failure.exit_code, failure.message.as_str()), (Some(4), "nobody is there"));
+}
+
+#[test]
+fn a_request_is_judged_as_it_is_now_and_not_as_it_was() {
+    let text = requesting(LOCALS, &(post() + FAIL));
+    let refusing = |why| {
+        lines(move |mut end| {
+            end.request();
+            end.fail(why, "no");
+        })
+        .0
+    };
+    let judged = |recording: Recording, judge: Judge| {
+        let (_folder, _modules, module) = load(&text);
+        let replay = Replay::new(Some(recording), judge);
+        let (ended, _) = runs(&module, replay.world(), replay.lines());
+        (replay.differences(), ended.outcome)
+    };
+    // It was answered, and is not allowed any more.
+    let refused =
+        |request: &Request| Some(Failed { why: Why::NotAllowed, message: format!("not to {}", request.url) });
+    let (differences, outcome) = judged(recorded(&text, answers(&[b"one"])), Arc::new(refused));
+    let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((differences, failure.message.as_str()), (vec![], "not to http://a.example/x"));
+    // It was refused, and is allowed now: nobody knows what would have been answered.
+    let recording = recorded(&text, refusing(Why::NotAllowed));
+    let (differences, outcome) = judged(recording, all_is_allowed());
+    assert!(matches!(outcome, Outcome::HandedBack { .. }), "{outcome:?}");
+    let words = "request 1 (POST http://a.example/x) was refused there, and is allowed now";
+    assert_eq!(differences[0].to_string(), words);
 }
 
 #[test]

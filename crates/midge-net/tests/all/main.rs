@@ -3,6 +3,7 @@
 mod support;
 
 mod hostile;
+mod judge;
 mod lines;
 mod names;
 mod plain;

@@ -24,6 +24,8 @@ const INPUT: &str = "input";
 const SAVED: &str = "saved";
 const RESULT: &str = "result";
 const RECORDING: &str = "recording.json";
+/// The largest file of a folder: an input, with room to spare.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// The server's word for bytes that a job does not have.
 const NO_CONTENT: &str = "no_content";
 
@@ -33,7 +35,8 @@ pub(crate) struct Pulled {
     pub(crate) about: About,
     pub(crate) args: String,
     pub(crate) input: Option<Bytes>,
-    /// What the attempt was given that one before it had saved. Where it was not recorded, it is what is saved now.
+    /// What the attempt was given that one before it had saved. Where it was not recorded, it is what is saved now, and nothing
+    /// where the job has completed.
     pub(crate) saved: Option<Bytes>,
     /// What the attempt gave, where it completed.
     pub(crate) result: Option<Bytes>,
@@ -80,6 +83,8 @@ impl Pulled {
         let input = some(client.input_bytes(id).await)?;
         let saved = match &recording {
             Some(recording) => recording.saved.clone().map(|Data(bytes)| bytes),
+            // What one that completed has saved is where it ended, and not where it began.
+            None if detail.job.state == State::Completed => None,
             None => some(client.saved_bytes(id).await)?,
         };
         let about = about(&detail, recording.as_ref(), modules);
@@ -116,8 +121,12 @@ impl Pulled {
         for (name, bytes) in files {
             let Some(bytes) = bytes else { continue };
             let file = folder.join(name);
-            std::fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))?;
             written.push(name);
+            if let Err(error) = std::fs::write(&file, bytes) {
+                // A part of a job is another job.
+                written.iter().for_each(|name| drop(std::fs::remove_file(folder.join(name))));
+                return Err(error).with_context(|| format!("cannot write {}", file.display()));
+            }
         }
         Ok(written)
     }
@@ -126,7 +135,7 @@ impl Pulled {
     pub(crate) fn read(folder: &Path) -> Result<Pulled> {
         let file = |name: &str| -> Result<(PathBuf, Option<Bytes>)> {
             let path = folder.join(name);
-            match std::fs::read(&path) {
+            match read_bounded(&path) {
                 Ok(bytes) => Ok((path, Some(bytes.into()))),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok((path, None)),
                 Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -139,14 +148,25 @@ impl Pulled {
         let about = serde_json::from_slice(&about)
             .with_context(|| format!("{} is not what `midge jobs pull` writes", path.display()))?;
         let (path, args) = file(ARGS)?;
-        let args = String::from_utf8(args.map(Vec::from).unwrap_or_else(|| b"null".to_vec()))
-            .with_context(|| format!("{} is not text", path.display()))?;
+        let args = args
+            .with_context(|| format!("there is no {}: args that are nothing are `null`", path.display()))?;
+        let args =
+            String::from_utf8(args.into()).with_context(|| format!("{} is not text", path.display()))?;
         let (path, recording) = file(RECORDING)?;
         let recording = recording.map(|json| serde_json::from_slice(&json)).transpose();
         let recording = recording.with_context(|| format!("{} is not a recording", path.display()))?;
         let (input, saved, result) = (file(INPUT)?.1, file(SAVED)?.1, file(RESULT)?.1);
         Ok(Pulled { about, args, input, saved, result, recording })
     }
+}
+
+/// Reads a file that `midge jobs pull` may have written: no pipe, no device, and nothing that is larger than those are.
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let about = std::fs::metadata(path)?;
+    if !about.is_file() || about.len() > FILE_BYTES_MAX {
+        return Err(std::io::Error::other("it is not what `midge jobs pull` writes"));
+    }
+    std::fs::read(path)
 }
 
 /// Returns what a job has, or nothing where it has none of that.

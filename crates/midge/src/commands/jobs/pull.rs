@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use midge_cli::output::{note, path, say};
+use midge_protocol::job::State;
 use midge_protocol::{JobId, shown};
 
 use crate::arguments::ServerArgs;
@@ -34,7 +35,9 @@ pub(super) async fn pull(args: PullArgs) -> Result<()> {
         let said = shown::line(&failure.message);
         note(format_args!("{} attempt {} failed: {}: {said}", about.module, about.attempt, failure.cause));
     }
-    if pulled.recording.is_none() {
+    if pulled.recording.is_none() && about.state == State::Completed {
+        note("there is no recording: only attempts that fail have one");
+    } else if pulled.recording.is_none() {
         note("it was not recorded: a queue says `record = true` for that, before its jobs run");
     }
     note(format_args!("run it again with `midge replay {}`", path(&folder)));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use midge_engine::{Attempt, Difference, Dir, Lines, Loaded, Modules, Place, Replay};
+use midge_engine::{self as engine, Attempt, Difference, Dir, Lines, Loaded, Modules, Place, Replay};
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::{AttemptRef, Outcome};
 use midge_protocol::line::Setup;
@@ -26,6 +26,7 @@ pub(super) struct Candidate {
     dir: PathBuf,
     place: Place,
     network: Network,
+    judge: engine::Judge,
     env: Vec<(String, String)>,
     dirs: Vec<Dir>,
 }
@@ -60,7 +61,9 @@ impl Candidate {
         is_folder(dir)?;
         let modules = Modules::open(dir)?;
         let place = Place::start(0).context("cannot start a thread")?;
-        Ok(Candidate { modules, dir: dir.to_owned(), place, network, env, dirs })
+        let judge = midge_net::Judge::of(dir)?;
+        let judge: engine::Judge = Arc::new(move |request| judge.refuses(request));
+        Ok(Candidate { modules, dir: dir.to_owned(), place, network, judge, env, dirs })
     }
 
     /// Returns whether there is such a module.
@@ -82,7 +85,7 @@ impl Candidate {
     ) -> Result<Replayed> {
         let about = &pulled.about;
         let module = self.modules.load(&about.module)?;
-        let replay = Replay::new(pulled.recording.clone());
+        let replay = Replay::new(pulled.recording.clone(), Arc::clone(&self.judge));
         let (is_answered_from_recording, lines) = match &self.network {
             Network::Recorded => (true, replay.lines()),
             Network::Live(program) => (false, self.live(program, &module)?),
@@ -99,7 +102,8 @@ impl Candidate {
             dirs: self.dirs_of(&module),
             lines: Some(lines),
             world: replay.world(),
-            limits: about.limits,
+            // Not as it was there: it is this build that is tried.
+            limits: module.entry.limits,
             changed: Arc::clone(&changed),
             module,
         };

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use midge_cli::output::{bold, dim, note, say, say_json};
 use midge_cli::{progress, words};
 use midge_client::Client;
-use midge_protocol::JobId;
 use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
+use midge_protocol::{AttemptNumber, JobId};
 use midge_protocol::{job::JobView, shown};
 use serde::Serialize;
 
@@ -29,7 +29,12 @@ const NOT_REPLAYED: &str = "not_replayed";
 #[derive(Debug, Serialize)]
 struct Judged {
     id: JobId,
+    /// Which of its attempts was replayed; nothing where none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<AttemptNumber>,
     module: String,
+    /// Whether its recording has not all of what it was told.
+    cut: bool,
     verdict: &'static str,
     then: String,
     now: String,
@@ -62,6 +67,11 @@ pub(super) async fn replay(
         say_json(&serde_json::json!({ "counts": counts, "jobs": judged, "more": more }))?;
     } else {
         tell(&judged)?;
+        let cut = judged.iter().filter(|judged| judged.cut).count();
+        if cut > 0 {
+            let recordings = words::count(cut, "recording");
+            note(format_args!("of what was told there, {recordings} went over a bound and have not all"));
+        }
         if more {
             note(dim(format_args!("there are more jobs than these: --limit says how many are replayed")));
         }
@@ -96,8 +106,15 @@ async fn judge(
     modules: &midge_protocol::api::Modules,
     candidate: &Candidate,
 ) -> Result<Judged> {
-    let judged =
-        |verdict, then, now| Judged { id: job.id, module: job.module.to_string(), verdict, then, now };
+    let judged = |verdict, then, now| Judged {
+        id: job.id,
+        attempt: None,
+        cut: false,
+        module: job.module.to_string(),
+        verdict,
+        then,
+        now,
+    };
     let not_replayed = |why: String| Ok(judged(NOT_REPLAYED, String::new(), why));
     if let Some(why) = &job.unreadable {
         return not_replayed(format!("its row cannot be read: {why}"));
@@ -110,22 +127,30 @@ async fn judge(
         Ok(pulled) => pulled,
         Err(error) => return not_replayed(format!("{error:#}")),
     };
-    let replayed = candidate.replay(&pulled, |_| Ok(())).await?;
+    // What is wrong with one module or its secrets is not the end of the others either.
+    let replayed = match candidate.replay(&pulled, |_| Ok(())).await {
+        Ok(replayed) => replayed,
+        Err(error) => return not_replayed(format!("{error:#}")),
+    };
     let verdict = Verdict::of(&pulled, &replayed);
     let now = match &verdict {
         Verdict::NotRecorded => verdict.sentence().to_owned(),
+        Verdict::Completes(Some(differs)) => differs.clone(),
         Verdict::Unanswered => match replayed.differences.first() {
             Some(difference) => difference.to_string(),
             None => verdict::now(&replayed),
         },
         _ => verdict::now(&replayed),
     };
-    Ok(judged(verdict.word(), verdict::then(&pulled), now))
+    let judged = judged(verdict.word(), verdict::then(&pulled), now);
+    let cut = pulled.recording.as_ref().is_some_and(|recording| recording.cut);
+    Ok(Judged { attempt: Some(pulled.about.attempt), cut, ..judged })
 }
 
 fn tell(judged: &[Judged]) -> Result<()> {
     let kinds = [
         (Verdict::Completes(None).word(), "would complete"),
+        (Verdict::Completes(Some(String::new())).word(), "would complete, with another result"),
         (Verdict::Alike.word(), "fail as they did"),
         (Verdict::Otherwise.word(), "fail otherwise"),
         (

@@ -46,7 +46,8 @@ impl Verdict {
     /// Returns a word for programs.
     pub(super) const fn word(&self) -> &'static str {
         match self {
-            Verdict::Completes(_) => "completes",
+            Verdict::Completes(None) => "completes",
+            Verdict::Completes(Some(_)) => "completes_otherwise",
             Verdict::Alike => "fails_alike",
             Verdict::Otherwise => "fails_otherwise",
             Verdict::Unanswered => "unanswered",
