@@ -406,7 +406,7 @@ fn only_config_reads_the_environment() {
 #[test]
 fn tests_do_not_sleep() {
     // Each waits for a condition with a deadline, and sleeps between two looks.
-    let may = ["tests/tests/shape.rs", "crates/midge-flylet/tests/flylet.rs"];
+    let may = ["tests/tests/shape.rs", "crates/midge-flylet/tests/all/processes.rs"];
     let paths: Vec<String> = rust_files("tests")
         .into_iter()
         .chain(rust_files("crates").into_iter().filter(|path| is_test(path)))

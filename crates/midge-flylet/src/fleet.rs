@@ -1,40 +1,35 @@
 //! All Machines of a flylet: makes them, finds them, and forgets the oldest that are gone.
 
+mod program;
+mod room;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use midge_machines::SeenState;
-use midge_machines::wire::{self, CreateRequest, MachineConfig, StopConfig, go_duration};
+use midge_machines::wire::{self, CreateRequest};
 use midge_protocol::{MachineId, Secret};
-use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 
 use crate::chance;
-use crate::machine::{Birth, Machine};
-use crate::order::StopOrder;
-use crate::process::Program;
+use crate::draws::{Draw, Draws};
+use crate::faults::{Fault, Faults};
+use crate::latency::Way;
+use crate::limits::Limits;
+use crate::machine::{Birth, Machine, Update, View};
+use crate::memory::KillCount;
+use crate::order::{Death, Fate};
 use crate::refusal::Refusal;
+use crate::regions::{LOCAL, Region};
 use crate::settings::FlyletSettings;
-use crate::supervise::{Life, supervise};
+use crate::supervise::{Childhood, supervise};
 
-/// The one region there is.
-const REGION: &str = "local";
+pub(crate) use program::any_signal;
+
 /// Destroyed Machines that can still be looked at.
 const BURIED_MAX: usize = 1000;
-/// What Fly's init gives a program.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Where the leash is: hosts leave when they read its end.
-const LEASH: (&str, &str) = ("MIDGE_LEASH_FD", "0");
-/// Fly's smallest.
-const MEMORY_MIB_DEFAULT: u32 = 256;
-/// Fly's own, for configs that name none.
-const STOP_SIGNAL_DEFAULT: Signal = Signal::INT;
-const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(300);
-/// A DNS label's, since names become part of addresses.
-const NAME_BYTES_MAX: usize = 63;
 
 /// All Machines.
 #[derive(Debug)]
@@ -42,6 +37,9 @@ pub(crate) struct Fleet {
     settings: FlyletSettings,
     pub(crate) token: Secret,
     pub(crate) halted: watch::Receiver<bool>,
+    pub(crate) draws: Draws,
+    pub(crate) limits: Limits,
+    pub(crate) kill_count: KillCount,
     ip: IpAddr,
     registry: Mutex<Registry>,
 }
@@ -55,6 +53,8 @@ struct Registry {
     buried: VecDeque<MachineId>,
     /// Each supervisor holds a clone. None once flylet shuts down: no more Machines.
     supervisor: Option<mpsc::Sender<()>>,
+    /// Whether there is the app.
+    has_app: bool,
 }
 
 /// Which Machines to list.
@@ -67,11 +67,12 @@ pub(crate) struct Filter {
     /// The last id of the page before.
     pub(crate) cursor: Option<MachineId>,
     pub(crate) limit: Option<usize>,
+    pub(crate) view: View,
 }
 
 impl Fleet {
     pub(crate) fn new(
-        settings: FlyletSettings,
+        mut settings: FlyletSettings,
         ip: IpAddr,
         token: Secret,
         halted: watch::Receiver<bool>,
@@ -82,12 +83,37 @@ impl Fleet {
             names: BTreeMap::new(),
             buried: VecDeque::new(),
             supervisor: Some(supervisor),
+            has_app: true,
         };
-        Fleet { settings, token, halted, ip, registry: Mutex::new(registry) }
+        if settings.regions.is_empty() {
+            settings.regions.push(Region::new(LOCAL));
+        }
+        Fleet {
+            draws: Draws::new(settings.seed),
+            limits: Limits::new(settings.limits_calls, settings.speed),
+            kill_count: KillCount::of_this_process(),
+            settings,
+            token,
+            halted,
+            ip,
+            registry: Mutex::new(registry),
+        }
     }
 
     pub(crate) fn app(&self) -> &str {
         &self.settings.app
+    }
+
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.settings.faults
+    }
+
+    pub(crate) fn regions(&self) -> &[Region] {
+        &self.settings.regions
+    }
+
+    pub(crate) fn scaled(&self, time: Duration) -> Duration {
+        self.settings.scaled(time)
     }
 
     pub(crate) fn get(&self, id: &MachineId) -> Option<Arc<Machine>> {
@@ -95,8 +121,13 @@ impl Fleet {
     }
 
     /// Makes a Machine and returns it as it is at that moment.
-    pub(crate) fn create(self: &Arc<Fleet>, request: CreateRequest) -> Result<wire::Machine, Refusal> {
-        self.check(&request)?;
+    pub(crate) fn create(
+        self: &Arc<Fleet>,
+        request: CreateRequest,
+        fault: Option<Fault>,
+    ) -> Result<wire::Machine, Refusal> {
+        self.check_name(request.name.as_deref().unwrap_or_default())?;
+        self.check(&request.config)?;
         let mut registry = self.registry();
         let Some(alive) = registry.supervisor.clone() else { return Err(Refusal::closing()) };
         let id = registry.free_id();
@@ -104,105 +135,105 @@ impl Fleet {
         if let Some(other) = registry.names.get(&name) {
             return Err(Refusal::name_taken(&name, other));
         }
+        if fault == Some(Fault::GoneName) {
+            let gone = registry.buried.iter().rev().find(|id| registry.machines[*id].name == name);
+            return Err(Refusal::name_taken(&name, gone.unwrap_or(&id)));
+        }
         if registry.names.len() >= self.settings.machines_max {
             return Err(Refusal::machine_limit());
         }
+        let region = self.place(&registry, request.region.as_deref(), &request.config)?;
         let machine = Arc::new(Machine::new(Birth {
             id: id.clone(),
             name: name.clone(),
-            region: REGION.to_owned(),
+            region,
             private_ip: self.ip.to_string(),
             config: request.config,
         }));
-        registry.names.insert(name, id.clone());
+        let lease = match request.lease_ttl.filter(|seconds| *seconds != 0) {
+            Some(seconds) => Some(machine.lease(None, self.app(), String::new(), seconds)?),
+            None => None,
+        };
+        registry.names.insert(name.clone(), id.clone());
         registry.machines.insert(id, Arc::clone(&machine));
-        let shown = machine.shown();
+        drop(registry);
+        let draw = self.draws.next(&format!("life of {name}"));
+        let fate = self.fate(Way::Start, fault, &draw);
+        let stuck = if fault == Some(Fault::StuckCreated) { self.faults().stuck_for } else { Duration::ZERO };
+        let childhood = Childhood {
+            delay: self.scaled(self.settings.latency.of(Way::Create, &draw) + stuck),
+            launch: (!request.skip_launch).then_some(fate),
+        };
+        let shown = wire::Machine { nonce: lease.map(|lease| lease.nonce), ..machine.shown() };
         // Its owner is the flylet, which halts it and waits for its end of the channel.
-        tokio::spawn(Arc::clone(self).live(machine, !request.skip_launch, alive));
+        tokio::spawn(Arc::clone(self).live(machine, childhood, alive));
         Ok(shown)
     }
 
     /// Lives a Machine's life. `alive` is dropped at its end.
-    async fn live(self: Arc<Fleet>, machine: Arc<Machine>, launch: bool, alive: mpsc::Sender<()>) {
-        let FlyletSettings { create_delay, start_delay, .. } = self.settings;
-        let life = Life { program: self.program(&machine), launch, create_delay, start_delay };
-        supervise(&machine, life, self.halted.clone()).await;
+    async fn live(self: Arc<Fleet>, machine: Arc<Machine>, childhood: Childhood, alive: mpsc::Sender<()>) {
+        supervise(&self, &machine, childhood, self.halted.clone()).await;
         self.bury(&machine);
         drop(alive);
     }
 
-    /// Refuses what could not become a process, or would not be done here as it is on Fly.
-    fn check(&self, request: &CreateRequest) -> Result<(), Refusal> {
-        let config = &request.config;
-        if config.image.is_empty() {
-            return Err(Refusal::invalid("config.image is missing"));
+    /// Orders a start where its region has room, and returns the state before it.
+    pub(crate) fn start(&self, machine: &Machine, fault: Option<Fault>) -> Result<SeenState, Refusal> {
+        let registry = self.registry();
+        if !machine.takes_room() {
+            self.check_host(&registry, machine)?;
         }
-        let name = request.name.as_deref().unwrap_or_default();
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
-            return Err(Refusal::invalid(format_args!("`{name}` is not a name")));
-        }
-        let policy = config.restart.as_ref().map_or("on-failure", |restart| restart.policy.as_str());
-        if policy != "no" {
-            return Err(Refusal::invalid(format_args!(
-                "flylet starts no Machine again by itself: say \"no\" for config.restart.policy, not \"{policy}\""
-            )));
-        }
-        let command = self.command(config);
-        if command.is_empty() {
-            return Err(Refusal::invalid("no program: say it in config.init.exec"));
-        }
-        if command.iter().any(|part| part.contains('\0')) {
-            return Err(Refusal::invalid("the program's command holds a zero byte"));
-        }
-        // A Machine has a folder of its own, in which it would be looked for.
-        if command[0].contains('/') && !command[0].starts_with('/') {
-            return Err(Refusal::invalid(format_args!(
-                "`{}` is a relative path: name the program by its absolute one",
-                command[0].escape_debug()
-            )));
-        }
-        let bad = |(key, value): &(&String, &String)| {
-            key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')
-        };
-        if let Some((key, _)) = config.env.iter().find(bad) {
-            return Err(Refusal::invalid(format_args!("env `{}` cannot be set", key.escape_debug())));
-        }
-        self.stop_order(&StopConfig::default(), config).map(drop)
+        machine.start(|way| self.next_fate(machine, way, fault))
     }
 
-    /// Returns how to stop a Machine: as asked, else as its config says, else as Fly does.
-    pub(crate) fn stop_order(
+    /// Gives a Machine a new config.
+    pub(crate) fn update(
         &self,
-        asked: &StopConfig,
-        config: &MachineConfig,
-    ) -> Result<StopOrder, Refusal> {
-        let declared = config.stop_config.as_ref();
-        let name = asked.signal.as_ref().or_else(|| declared?.signal.as_ref());
-        let timeout = asked.timeout.as_ref().or_else(|| declared?.timeout.as_ref());
-        let signal = match name {
-            Some(name) => signal_of(name).ok_or_else(|| {
-                Refusal::invalid(format_args!("`{name}` is not a signal to stop a Machine with"))
-            })?,
-            None => STOP_SIGNAL_DEFAULT,
+        machine: &Machine,
+        request: CreateRequest,
+        current_version: Option<String>,
+    ) -> Result<(), Refusal> {
+        self.check(&request.config)?;
+        let stop = self.stop_order(&Default::default(), &machine.config())?;
+        machine.update(Update {
+            config: request.config,
+            current_version,
+            launch: !request.skip_launch,
+            stop,
+            fate: self.next_fate(machine, Way::Start, None),
+        })
+    }
+
+    /// Returns what becomes of a Machine's next start.
+    pub(crate) fn next_fate(&self, machine: &Machine, way: Way, fault: Option<Fault>) -> Fate {
+        self.fate(way, fault, &self.draws.next(&format!("life of {}", machine.name)))
+    }
+
+    fn fate(&self, way: Way, fault: Option<Fault>, draw: &Draw) -> Fate {
+        let stuck =
+            if fault == Some(Fault::StuckStarting) { self.faults().stuck_for } else { Duration::ZERO };
+        let death = match fault {
+            Some(Fault::Dies) => Some(Death::Killed),
+            Some(Fault::OutOfMemory) => Some(Death::OutOfMemory),
+            _ => None,
         };
-        let timeout = match timeout {
-            Some(value) => go_duration(value)
-                .filter(|timeout| *timeout <= STOP_TIMEOUT_MAX)
-                .ok_or_else(|| Refusal::invalid(format_args!("{value} is not a timeout of at most 300s")))?,
-            None => STOP_TIMEOUT_DEFAULT,
-        };
-        Ok(StopOrder { signal, timeout })
+        let dies = death.map(|death| {
+            let within = self.faults().dies_within.as_secs_f64() * draw.unit("death");
+            (self.scaled(Duration::from_secs_f64(within)), death)
+        });
+        let delay = self.scaled(self.settings.latency.of(way, draw) + stuck);
+        Fate { delay, launch_fails: fault == Some(Fault::LaunchFails), dies }
     }
 
     /// Returns a page of Machines by id, and whether there are more.
     pub(crate) fn list(&self, filter: &Filter) -> (Vec<wire::Machine>, bool) {
         let registry = self.registry();
         let after = |id: &MachineId| filter.cursor.as_ref().is_none_or(|cursor| id > cursor);
-        let mut found =
-            registry.machines.values().filter(|machine| after(&machine.id) && filter.holds(machine));
+        let shown = registry.machines.values().filter(|machine| after(&machine.id));
+        let mut found = shown
+            .filter_map(|machine| machine.shown_as(filter.view).filter(|shown| filter.holds(machine, shown)));
         let limit = filter.limit.unwrap_or(usize::MAX);
-        let page = found.by_ref().take(limit).map(|machine| machine.shown()).collect();
+        let page = found.by_ref().take(limit).collect();
         let more = found.next().is_some();
         (page, more)
     }
@@ -221,50 +252,34 @@ impl Fleet {
         }
     }
 
+    /// Returns whether there is the app, and how many Machines it has.
+    pub(crate) fn app_machines(&self) -> Option<usize> {
+        let registry = self.registry();
+        registry.has_app.then_some(registry.names.len())
+    }
+
+    /// Makes the app again. Returns whether it was not there.
+    pub(crate) fn make_app(&self) -> bool {
+        !std::mem::replace(&mut self.registry().has_app, true)
+    }
+
+    /// Ends the app with all its Machines.
+    pub(crate) fn end_app(&self) -> Result<(), Refusal> {
+        let mut registry = self.registry();
+        registry.has_app = false;
+        for id in registry.names.values() {
+            registry.machines[id].destroy(true, Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
     /// Makes no more Machines.
     pub(crate) fn close(&self) {
         self.registry().supervisor = None;
     }
 
-    /// Returns what a Machine runs, with the env that it has on Fly, and nothing of flylet's own.
-    fn program<'a>(&'a self, machine: &'a Machine) -> Program<'a> {
-        let config = &machine.config;
-        let memory_mib = config.guest.as_ref().map_or(MEMORY_MIB_DEFAULT, |guest| guest.memory_mb);
-        let platform = [
-            ("FLY_APP_NAME", self.app().to_owned()),
-            ("FLY_MACHINE_ID", machine.id.to_string()),
-            ("FLY_ALLOC_ID", machine.id.to_string()),
-            ("FLY_MACHINE_VERSION", machine.version.clone()),
-            ("FLY_REGION", machine.region.clone()),
-            ("FLY_IMAGE_REF", config.image.clone()),
-            ("FLY_PRIVATE_IP", machine.private_ip.clone()),
-            ("FLY_VM_MEMORY_MB", memory_mib.to_string()),
-            (LEASH.0, LEASH.1.to_owned()),
-        ];
-        let own = |(key, value): (&str, String)| (key.to_owned(), value);
-        let work_dir = &self.settings.work_dir;
-        let basics = [("PATH", PATH.to_owned()), ("HOME", work_dir.display().to_string())];
-        let mut env = BTreeMap::from(basics.map(own));
-        env.extend(self.settings.image_env.clone());
-        env.extend(config.env.clone());
-        env.extend(platform.map(own));
-        Program { command: self.command(config), env, work_dir }
-    }
-
-    fn command<'a>(&'a self, config: &'a MachineConfig) -> std::borrow::Cow<'a, [String]> {
-        let init = &config.init;
-        match (&init.exec, &init.entrypoint, &init.cmd) {
-            (Some(exec), _, _) if !exec.is_empty() => exec.into(),
-            (_, None, None) => self.settings.image_command.as_slice().into(),
-            (_, entrypoint, cmd) => {
-                let parts = [entrypoint, cmd].into_iter().flatten();
-                parts.flatten().cloned().collect::<Vec<String>>().into()
-            }
-        }
-    }
-
     fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -281,25 +296,13 @@ impl Registry {
 }
 
 impl Filter {
-    fn holds(&self, machine: &Machine) -> bool {
-        let state = machine.state();
-        let labelled = |(key, value): &(String, String)| machine.config.metadata.get(key) == Some(value);
+    fn holds(&self, machine: &Machine, shown: &wire::Machine) -> bool {
+        let state = SeenState::from_word(&shown.state);
+        let config = machine.config();
+        let labelled = |(key, value): &(String, String)| config.metadata.get(key) == Some(value);
         (self.include_deleted || state != SeenState::Destroyed)
             && (self.states.is_empty() || self.states.contains(&state))
             && self.region.as_ref().is_none_or(|region| *region == machine.region)
             && self.labels.iter().all(labelled)
     }
-}
-
-fn signal_of(name: &str) -> Option<Signal> {
-    Some(match name.strip_prefix("SIG").unwrap_or(name) {
-        "HUP" => Signal::HUP,
-        "INT" => Signal::INT,
-        "QUIT" => Signal::QUIT,
-        "KILL" => Signal::KILL,
-        "USR1" => Signal::USR1,
-        "USR2" => Signal::USR2,
-        "TERM" => Signal::TERM,
-        _ => return None,
-    })
 }

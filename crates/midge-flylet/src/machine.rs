@@ -1,26 +1,39 @@
-//! One Machine: its record, and which of what it is asked may happen in its state.
+//! One Machine: its record, and how the API shows it.
 //!
 //! Invariant: no process here. What the API accepts becomes an order, which the Machine's supervisor carries out.
 
+mod life;
+mod moves;
+mod reached;
+
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use midge_machines::SeenState;
-use midge_machines::wire;
-use midge_machines::wire::{ExitEvent, FlyEvent, HOST_STATUS_OK, MachineConfig};
+use midge_machines::wire::{self, FlyEvent, HOST_STATUS_OK, MachineConfig};
 use midge_protocol::{MachineId, Timestamp};
-use serde_json::json;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::chance;
 use crate::image_ref::image_ref;
+use crate::lease::{self, Lease};
 use crate::log::ProcessLog;
-use crate::order::{Order, Orders, StopOrder};
+use crate::order::{Fate, Orders};
 use crate::refusal::Refusal;
 
+pub(crate) use moves::Update;
+pub(crate) use reached::Since;
+
 /// Fly shows so many too.
-const EVENTS_MAX: usize = 50;
+pub(crate) const EVENTS_MAX: usize = 50;
+/// Older versions of a config are forgotten.
+const VERSIONS_MAX: usize = 50;
+/// The word for a server host that does not answer.
+const HOST_STATUS_UNREACHABLE: &str = "unreachable";
+/// Fly's smallest, where a config names none.
+const MEMORY_MIB_DEFAULT: u32 = 256;
 
 /// A Machine.
 #[derive(Debug)]
@@ -29,8 +42,6 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) region: String,
     pub(crate) private_ip: String,
-    pub(crate) version: String,
-    pub(crate) config: MachineConfig,
     pub(crate) log: ProcessLog,
     created_at: Timestamp,
     record: Mutex<Record>,
@@ -43,9 +54,25 @@ pub(crate) struct Machine {
 struct Record {
     state: SeenState,
     updated_at: Timestamp,
+    config: Arc<MachineConfig>,
+    /// All that are known, the one in force last.
+    versions: VecDeque<(String, Arc<MachineConfig>)>,
     /// Oldest first, the newest [`EVENTS_MAX`].
     events: VecDeque<FlyEvent>,
     orders: Orders,
+    /// Until when no order is taken up: the Machine is stuck.
+    stuck_until: Option<Instant>,
+    dark: Option<Dark>,
+    lease: Option<Lease>,
+    cordoned: bool,
+}
+
+/// A server host that does not answer.
+#[derive(Debug)]
+struct Dark {
+    until: Instant,
+    /// The last that was heard from it.
+    state: SeenState,
 }
 
 /// What is known of a Machine before it is one.
@@ -58,22 +85,36 @@ pub(crate) struct Birth {
     pub(crate) config: MachineConfig,
 }
 
+/// How a Machine is to be shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct View {
+    /// Whether its lease is shown.
+    pub(crate) lease: bool,
+    /// How far behind it is shown.
+    pub(crate) lag: Duration,
+}
+
 impl Machine {
     pub(crate) fn new(birth: Birth) -> Machine {
         let now = now();
+        let config = Arc::new(birth.config);
         let record = Record {
             state: SeenState::Created,
             updated_at: now,
+            versions: VecDeque::from([(chance::ulid(), Arc::clone(&config))]),
+            config,
             events: VecDeque::new(),
             orders: Orders::default(),
+            stuck_until: None,
+            dark: None,
+            lease: None,
+            cordoned: false,
         };
         let machine = Machine {
             id: birth.id,
             name: birth.name,
             region: birth.region,
             private_ip: birth.private_ip,
-            version: chance::ulid(),
-            config: birth.config,
             log: ProcessLog::default(),
             created_at: now,
             record: Mutex::new(record),
@@ -88,190 +129,87 @@ impl Machine {
         self.record().state.clone()
     }
 
-    /// Orders a start and returns the state before it.
-    pub(crate) fn start(&self) -> Result<SeenState, Refusal> {
-        let mut record = self.record();
-        let previous = record.state.clone();
-        match previous {
-            SeenState::Stopped | SeenState::Failed => {
-                record.orders = Orders { start: true, ..Orders::default() };
-                self.enter(&mut record, SeenState::Starting, "start", "user");
-                self.ordered.notify_one();
-                Ok(previous)
-            }
-            SeenState::Started => Ok(previous),
-            SeenState::Starting => Err(Refusal::still_starting()),
-            _ => Err(Refusal::wrong_state("start", &previous)),
-        }
+    pub(crate) fn config(&self) -> Arc<MachineConfig> {
+        Arc::clone(&self.record().config)
     }
 
-    /// Orders a stop. A Machine that rests already may be asked to.
-    pub(crate) fn stop(&self, order: StopOrder) -> Result<(), Refusal> {
-        let mut record = self.record();
-        match record.state {
-            SeenState::Starting | SeenState::Started => {
-                record.orders.start = false;
-                record.orders.stop = Some(order);
-                self.enter(&mut record, SeenState::Stopping, "stop", "user");
-                self.ordered.notify_one();
-                Ok(())
-            }
-            SeenState::Stopping => {
-                record.orders.stop = Some(order);
-                self.ordered.notify_one();
-                Ok(())
-            }
-            SeenState::Created | SeenState::Stopped | SeenState::Failed => Ok(()),
-            _ => Err(Refusal::wrong_state("stop", &record.state)),
-        }
+    /// Returns the version of the config that is in force.
+    pub(crate) fn version(&self) -> String {
+        self.record().version().to_owned()
     }
 
-    /// Orders the end.
-    pub(crate) fn destroy(&self, force: bool) -> Result<(), Refusal> {
-        let mut record = self.record();
-        match record.state {
-            SeenState::Destroying | SeenState::Destroyed => Ok(()),
-            SeenState::Starting | SeenState::Started | SeenState::Stopping if !force => {
-                Err(Refusal::wrong_state("destroy", &record.state))
-            }
-            _ => {
-                record.orders.destroy = true;
-                self.enter(&mut record, SeenState::Destroying, "destroy", "user");
-                self.ordered.notify_one();
-                Ok(())
-            }
-        }
+    /// Returns all versions that are known, the newest first.
+    pub(crate) fn versions(&self) -> Vec<(String, Arc<MachineConfig>)> {
+        self.record().versions.iter().rev().cloned().collect()
     }
 
-    /// Returns the next order, when there is one. Only the supervisor asks.
-    pub(crate) async fn next_order(&self) -> Order {
-        loop {
-            if let Some(order) = self.record().orders.take() {
-                return order;
-            }
-            self.ordered.notified().await;
-        }
+    /// Returns the newest events, newest first.
+    pub(crate) fn events(&self, limit: usize) -> Vec<FlyEvent> {
+        self.record().events.iter().rev().take(limit).cloned().collect()
     }
 
-    /// The image is there: the Machine may be started.
-    pub(crate) fn prepared(&self) {
-        let mut record = self.record();
-        if record.state == SeenState::Created {
-            self.enter(&mut record, SeenState::Stopped, "launch", "flyd");
-        }
+    pub(crate) fn memory_mib(&self) -> u32 {
+        memory_mib(&self.record().config)
     }
 
-    /// The Machine is launched as it was made to be.
-    pub(crate) fn launching(&self) {
-        let mut record = self.record();
-        if record.state == SeenState::Created {
-            record.orders.start = true;
-            self.enter(&mut record, SeenState::Starting, "start", "flyd");
-        }
+    /// Returns whether it takes up room in its region, as one does that is not stopped.
+    pub(crate) fn takes_room(&self) -> bool {
+        use SeenState::{Destroyed, Failed, LaunchFailed, Stopped};
+        !matches!(self.state(), Stopped | Failed | LaunchFailed | Destroyed)
     }
 
-    /// The program runs. The Machine may have been asked to stop in the meantime.
-    pub(crate) fn started(&self) {
-        let mut record = self.record();
-        if record.state == SeenState::Starting {
-            self.enter(&mut record, SeenState::Started, "start", "flyd");
-        }
-    }
-
-    /// A start was called off before there was a program.
-    pub(crate) fn called_off(&self) {
-        let mut record = self.record();
-        if record.state == SeenState::Stopping {
-            self.enter(&mut record, SeenState::Stopped, "stop", "flyd");
-        }
-    }
-
-    /// The program ended, or could not be run. Returns whether that had been asked for.
-    pub(crate) fn exited(&self, mut exit: ExitEvent) -> bool {
-        let mut record = self.record();
-        let asked = matches!(record.state, SeenState::Stopping | SeenState::Destroying);
-        let failed = exit.error.is_some();
-        exit.requested_stop = asked;
-        exit.exited_at = Some(now().to_string());
-        // One that was stopped while its program ended has been obeyed.
-        record.orders.stop = None;
-        let state = match (record.state.clone(), failed) {
-            (SeenState::Destroying, _) => SeenState::Destroying,
-            (_, true) => SeenState::Failed,
-            (_, false) => SeenState::Stopped,
-        };
-        // The event says what came of the program, also where the Machine goes on to be destroyed.
-        let status = if failed { SeenState::Failed } else { SeenState::Stopped };
-        let request = json!({ "exit_event": exit, "restart_count": 0 });
-        self.note(
-            &mut record,
-            state,
-            FlyEvent { request: Some(request), ..event("exit", status.as_str(), "flyd") },
-        );
-        asked
-    }
-
-    /// The Machine is no more.
-    pub(crate) fn destroyed(&self) {
-        let mut record = self.record();
-        record.orders = Orders::default();
-        self.enter(&mut record, SeenState::Destroyed, "destroy", "flyd");
-    }
-
-    /// Waits until the Machine is, or after the call has been, in one of some states; the id of the event too.
-    ///
-    /// # Errors
-    /// Where it was destroyed instead.
-    pub(crate) async fn reached(&self, wanted: &[SeenState]) -> Result<(SeenState, String), Refusal> {
-        let mut changed = self.changed.subscribe();
-        let mut looked_at = *changed.borrow_and_update();
-        {
-            let record = self.record();
-            if wanted.contains(&record.state) {
-                let event_id = record.events.back().map(|event| event.id.clone()).unwrap_or_default();
-                return Ok((record.state.clone(), event_id));
-            }
-            if record.state == SeenState::Destroyed {
-                return Err(Refusal::no_machine());
-            }
-        }
-        loop {
-            changed.changed().await.expect("the sender is a field of this Machine");
-            let count = *changed.borrow_and_update();
-            let record = self.record();
-            let new = usize::try_from(count - looked_at).unwrap_or(usize::MAX).min(record.events.len());
-            looked_at = count;
-            // A state that lasted too short to be seen was reached all the same.
-            for event in record.events.range(record.events.len() - new..) {
-                let state = SeenState::from_word(&event.status);
-                if wanted.contains(&state) {
-                    return Ok((state, event.id.clone()));
-                }
-            }
-            if record.state == SeenState::Destroyed {
-                return Err(Refusal::no_machine());
-            }
-        }
+    /// Returns whether its server host does not answer just now.
+    pub(crate) fn is_dark(&self) -> bool {
+        self.record().dark().is_some()
     }
 
     /// Returns the Machine as the API shows it.
     pub(crate) fn shown(&self) -> wire::Machine {
+        self.shown_as(View::default()).expect("without a lag it was there")
+    }
+
+    /// Returns the Machine as the API shows it; nothing where it was not there yet.
+    pub(crate) fn shown_as(&self, view: View) -> Option<wire::Machine> {
         let record = self.record();
-        wire::Machine {
+        let now = now();
+        let dark = record.dark();
+        let then = now.before(view.lag);
+        let events: Vec<FlyEvent> = match view.lag {
+            Duration::ZERO => record.events.iter().rev().cloned().collect(),
+            _ => {
+                let old = |event: &&FlyEvent| event.timestamp <= then.as_millis();
+                record.events.iter().rev().filter(old).cloned().collect()
+            }
+        };
+        if !view.lag.is_zero() && self.created_at > then {
+            return None;
+        }
+        let state = match (dark, view.lag.is_zero(), events.first()) {
+            (Some(dark), _, _) => dark.state.to_string(),
+            (None, false, Some(event)) => event.status.clone(),
+            _ => record.state.to_string(),
+        };
+        let lease = lease::held(record.lease.as_ref(), now).filter(|_| view.lease);
+        let host_status = if dark.is_some() { HOST_STATUS_UNREACHABLE } else { HOST_STATUS_OK };
+        Some(wire::Machine {
             id: self.id.to_string(),
             name: self.name.clone(),
-            state: record.state.to_string(),
+            state,
             region: self.region.clone(),
-            instance_id: self.version.clone(),
+            instance_id: record.version().to_owned(),
+            version: record.version().to_owned(),
             private_ip: self.private_ip.clone(),
-            config: Some(self.config.clone()),
+            config: dark.is_none().then(|| MachineConfig::clone(&record.config)),
             incomplete_config: None,
-            image_ref: Some(image_ref(&self.config.image)),
+            image_ref: Some(image_ref(&record.config.image)),
             created_at: self.created_at.to_string(),
             updated_at: record.updated_at.to_string(),
-            events: record.events.iter().rev().cloned().collect(),
-            host_status: Some(HOST_STATUS_OK.to_owned()),
-        }
+            events,
+            host_status: Some(host_status.to_owned()),
+            cordoned: record.cordoned,
+            nonce: None,
+            lease: lease.map(|lease| lease.shown(false)),
+        })
     }
 
     fn enter(&self, record: &mut Record, state: SeenState, kind: &str, source: &str) {
@@ -291,8 +229,36 @@ impl Machine {
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Record {
+    fn version(&self) -> &str {
+        &self.versions.back().expect("a Machine is made with a first version").0
+    }
+
+    fn dark(&self) -> Option<&Dark> {
+        self.dark.as_ref().filter(|dark| dark.until > Instant::now())
+    }
+
+    /// Returns until when no order is taken up.
+    fn held_until(&self) -> Option<Instant> {
+        let dark = self.dark().map(|dark| dark.until);
+        [dark, self.stuck_until].into_iter().flatten().filter(|until| *until > Instant::now()).max()
+    }
+
+    fn configured(&mut self, config: MachineConfig) {
+        self.config = Arc::new(config);
+        if self.versions.len() == VERSIONS_MAX {
+            self.versions.pop_front();
+        }
+        self.versions.push_back((chance::ulid(), Arc::clone(&self.config)));
+    }
+}
+
+pub(crate) fn memory_mib(config: &MachineConfig) -> u32 {
+    config.guest.as_ref().map_or(0, |guest| guest.memory_mb).max(MEMORY_MIB_DEFAULT)
 }
 
 fn event(kind: &str, status: &str, source: &str) -> FlyEvent {
@@ -306,97 +272,10 @@ fn event(kind: &str, status: &str, source: &str) -> FlyEvent {
     }
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use rustix::process::Signal;
-
-    use super::*;
-
-    fn machine() -> Machine {
-        Machine::new(Birth {
-            id: MachineId::new("00000000000001").unwrap(),
-            name: "m".to_owned(),
-            region: "local".to_owned(),
-            private_ip: "127.0.0.1".to_owned(),
-            config: MachineConfig::default(),
-        })
-    }
-
-    const STOP: StopOrder = StopOrder { signal: Signal::TERM, timeout: Duration::from_secs(1) };
-
-    #[test]
-    fn a_machine_that_is_still_created_cannot_be_started() {
-        let machine = machine();
-        assert!(machine.start().is_err());
-        machine.prepared();
-        assert_eq!(machine.start().unwrap(), SeenState::Stopped);
-        assert_eq!(machine.record().orders.take(), Some(Order::Start));
-    }
-
-    #[test]
-    fn a_stop_calls_a_start_off_that_nobody_has_taken_up() {
-        let machine = machine();
-        machine.prepared();
-        machine.start().unwrap();
-        machine.stop(STOP).unwrap();
-        assert_eq!(machine.record().orders.take(), Some(Order::Stop(STOP)));
-        assert_eq!(machine.record().orders.take(), None);
-    }
-
-    #[test]
-    fn a_running_machine_is_destroyed_by_force_only() {
-        let machine = machine();
-        machine.launching();
-        machine.started();
-        assert!(machine.destroy(false).is_err());
-        machine.destroy(true).unwrap();
-        assert_eq!(machine.state(), SeenState::Destroying);
-        assert!(machine.start().is_err());
-    }
-
-    #[test]
-    fn a_program_that_ends_while_it_is_stopped_has_obeyed() {
-        let machine = machine();
-        machine.launching();
-        machine.started();
-        machine.stop(STOP).unwrap();
-        assert!(machine.exited(ExitEvent::default()));
-        assert_eq!(machine.state(), SeenState::Stopped);
-        machine.start().unwrap();
-        assert_eq!(machine.record().orders.take(), Some(Order::Start), "the stop is not left over");
-    }
-
-    #[tokio::test]
-    async fn a_state_that_lasted_no_time_was_reached_all_the_same() {
-        let machine = machine();
-        let wait = machine.reached(&[SeenState::Started]);
-        let moves = async {
-            machine.launching();
-            machine.started();
-            machine.exited(ExitEvent::default());
-            machine.destroyed();
-        };
-        let (reached, ()) = tokio::join!(wait, moves);
-        assert_eq!(reached.unwrap().0, SeenState::Started);
-    }
-
-    #[test]
-    fn events_are_bounded_and_newest_first() {
-        let machine = machine();
-        machine.prepared();
-        for _ in 0..EVENTS_MAX {
-            machine.start().unwrap();
-            machine.started();
-            machine.exited(ExitEvent::default());
-        }
-        let shown = machine.shown();
-        assert_eq!((shown.events.len(), shown.events[0].kind.as_str()), (EVENTS_MAX, "exit"));
-    }
-}
+mod tests;

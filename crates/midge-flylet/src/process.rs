@@ -1,16 +1,15 @@
 //! A Machine's program as a child process: in a group of its own, on a leash, with nothing of flylet's env.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use midge_machines::wire::ExitEvent;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStdin, Command};
@@ -24,10 +23,10 @@ const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
 /// What to run.
 #[derive(Debug)]
-pub(crate) struct Program<'a> {
-    pub(crate) command: Cow<'a, [String]>,
+pub(crate) struct Program {
+    pub(crate) command: Vec<String>,
     pub(crate) env: BTreeMap<String, String>,
-    pub(crate) work_dir: &'a Path,
+    pub(crate) work_dir: PathBuf,
 }
 
 /// A child process. Dropping it kills it and all that it started.
@@ -45,7 +44,7 @@ impl Process {
     /// Starts a program, whose output goes to the Machine's log.
     ///
     /// Pipes are made close-on-exec by the standard library, so that no Machine holds the leash of another.
-    pub(crate) fn start(program: &Program<'_>, machine: &Arc<Machine>) -> io::Result<Process> {
+    pub(crate) fn start(program: &Program, machine: &Arc<Machine>) -> io::Result<Process> {
         let (reader, writer) = io::pipe()?;
         let (name, arguments) = program.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(name);
@@ -53,7 +52,7 @@ impl Process {
             .args(arguments)
             .env_clear()
             .envs(&program.env)
-            .current_dir(program.work_dir)
+            .current_dir(&program.work_dir)
             .stdin(Stdio::piped())
             .stdout(writer.try_clone()?)
             .stderr(writer)
@@ -94,6 +93,32 @@ impl Process {
         }
     }
 
+    /// Stops the program and all that it started where they are, until [`go_on`](Self::go_on). No program can refuse, but
+    /// it stands still only once [`stands_still`](Self::stands_still) says so.
+    ///
+    /// Where flylet dies meanwhile, the group is left without a parent in its session: the kernel sends it SIGHUP and
+    /// SIGCONT, so that it finds the end of its leash. It does so only for a group that stands still by then.
+    pub(crate) fn stand_still(&self) {
+        if let Some(group) = self.pid {
+            let _ = kill_process_group(group, Signal::STOP);
+        }
+    }
+
+    /// Returns whether the program has come to stand still since it was told to.
+    pub(crate) fn stands_still(&self) -> bool {
+        let Some(pid) = self.pid else { return true };
+        let stopped = waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG);
+        // It may have ended, which whoever waits for that hears.
+        !matches!(stopped, Ok(None))
+    }
+
+    /// Lets go on what stands still.
+    pub(crate) fn go_on(&self) {
+        if let Some(group) = self.pid {
+            let _ = kill_process_group(group, Signal::CONT);
+        }
+    }
+
     /// Kills the program and all that it started.
     pub(crate) fn kill(&self) {
         if let Some(group) = self.pid {
@@ -124,7 +149,7 @@ async fn keep_output(mut pipe: pipe::Receiver, machine: Arc<Machine>) {
 }
 
 /// Returns how a program ended, as Fly says it.
-pub(crate) fn exit_event(status: ExitStatus) -> ExitEvent {
+pub(crate) fn exit_event(status: ExitStatus, oom_killed: bool) -> ExitEvent {
     let signal = status.signal();
     let code = status.code().or(signal.map(|signal| 128 + signal));
     ExitEvent {
@@ -132,12 +157,13 @@ pub(crate) fn exit_event(status: ExitStatus) -> ExitEvent {
         guest_exit_code: code,
         guest_signal: Some(signal.unwrap_or(-1)),
         signal: Some(-1),
+        oom_killed,
         ..ExitEvent::default()
     }
 }
 
 /// Returns how a program ended that never ran, with what to look at.
-pub(crate) fn not_run(program: &Program<'_>, error: &io::Error) -> ExitEvent {
+pub(crate) fn not_run(program: &Program, error: &io::Error) -> ExitEvent {
     let name = program.command.first().map_or("", String::as_str);
     let why = if error.kind() == io::ErrorKind::NotFound && !program.work_dir.is_dir() {
         format!("cannot run `{name}`: its folder {} does not exist", program.work_dir.display())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use midge_flylet::{Flylet, FlyletSettings};
+use midge_flylet::{Flylet, FlyletSettings, Latency};
 use midge_machines::FlyMachines;
 
 async fn start(settings: FlyletSettings) -> (FlyMachines, Flylet) {
@@ -25,7 +25,8 @@ mod slow {
 
     async fn flylet() -> (FlyMachines, Flylet) {
         let delay = Duration::from_millis(30);
-        start(FlyletSettings { create_delay: delay, start_delay: delay, ..FlyletSettings::new("jobs") }).await
+        let latency = Latency::Fixed { create: delay, start: delay, resume: delay };
+        start(FlyletSettings { latency, ..FlyletSettings::new("jobs") }).await
     }
 
     midge_machines::conformance!(flylet);

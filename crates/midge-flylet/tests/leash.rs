@@ -20,6 +20,8 @@ use midge_protocol::manifest::MachineSize;
 /// Names the pipe, in the process that is to be the flylet.
 const PIPE: &str = "LEASH_TEST_PIPE";
 const MACHINES: usize = 5;
+/// What the flylet writes into the pipe once one of them is suspended.
+const SUSPENDED: &str = "suspended";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -38,7 +40,7 @@ fn be_a_flylet(pipe: &Path) {
     runtime.block_on(async {
         let flylet = Flylet::start(FlyletSettings::new("jobs")).await.unwrap();
         let machines = FlyMachines::new(flylet.client_settings()).unwrap();
-        let script = "exec > \"$0\"; echo $$; exec cat";
+        let script = "exec 3> \"$0\"; echo $$ >&3; echo said; exec >&3; exec cat";
         let mut ids = Vec::new();
         for number in 0..MACHINES {
             let spec = MachineSpec {
@@ -53,6 +55,11 @@ fn be_a_flylet(pipe: &Path) {
             ids.push(machines.create(&spec, Launch::Now).await.unwrap());
             machines.wait(&ids[number], SeenState::Started, DEADLINE).await.unwrap();
         }
+        flylet.log_with(&ids[0], "said").await;
+        // One that stands still cannot read the end of its leash: the kernel wakes it.
+        machines.suspend(&ids[0]).await.unwrap();
+        machines.wait(&ids[0], SeenState::Suspended, DEADLINE).await.unwrap();
+        fs::write(pipe, format!("{SUSPENDED}\n")).unwrap();
         std::future::pending::<()>().await;
     });
 }
@@ -78,7 +85,7 @@ fn when_flylet_is_killed_every_machine_leaves() -> Result<(), Box<dyn std::error
     let (tell, told) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         let mut lines = BufReader::new(fs::File::open(pipe).unwrap());
-        for _ in 0..MACHINES {
+        for _ in 0..=MACHINES {
             let mut line = String::new();
             lines.read_line(&mut line).unwrap();
             tell.send(line).unwrap();
@@ -88,10 +95,12 @@ fn when_flylet_is_killed_every_machine_leaves() -> Result<(), Box<dyn std::error
     });
 
     let mut pids = Vec::new();
-    for _ in 0..MACHINES {
+    for _ in 0..=MACHINES {
         let line = told.recv_timeout(DEADLINE);
         pids.push(line.map_err(|_| "not all Machines started")?.trim().to_owned());
     }
+    let suspended = pids.iter().position(|line| line == SUSPENDED).ok_or("none was suspended")?;
+    pids.remove(suspended);
     let leashes: Vec<_> =
         pids.iter().map(|pid| held(pid).map(|held| held[0].clone())).collect::<Result<_, _>>()?;
     for (number, pid) in pids.iter().enumerate() {

@@ -18,23 +18,50 @@ pub(crate) enum Call<'a> {
     Create(&'a MachineName),
     Start(&'a MachineId),
     Stop(&'a MachineId),
+    Suspend(&'a MachineId),
     Destroy(&'a MachineId),
     Get(&'a MachineId),
     Wait(&'a MachineId),
     List,
 }
 
+impl Call<'_> {
+    /// Returns the word for the action, for which there is one limit.
+    pub(crate) fn action(&self) -> &'static str {
+        match self {
+            Call::Create(_) => "create",
+            Call::Start(_) => "start",
+            Call::Stop(_) => "stop",
+            Call::Suspend(_) => "suspend",
+            Call::Destroy(_) => "destroy",
+            Call::Get(_) => "get",
+            Call::Wait(_) => "wait",
+            Call::List => "list",
+        }
+    }
+
+    /// Returns the id of the Machine that it is about; empty where it is about the app.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Call::Create(_) | Call::List => "",
+            Call::Start(id)
+            | Call::Stop(id)
+            | Call::Suspend(id)
+            | Call::Destroy(id)
+            | Call::Get(id)
+            | Call::Wait(id) => id.as_str(),
+        }
+    }
+}
+
 impl fmt::Display for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Call::Create(name) => write!(f, "create {name}"),
-            Call::Start(id) => write!(f, "start {id}"),
-            Call::Stop(id) => write!(f, "stop {id}"),
-            Call::Destroy(id) => write!(f, "destroy {id}"),
-            Call::Get(id) => write!(f, "get {id}"),
-            Call::Wait(id) => write!(f, "wait {id}"),
-            Call::List => f.write_str("list"),
-        }
+        let about = match self {
+            Call::Create(name) => name.as_str(),
+            other => other.id(),
+        };
+        f.write_str(self.action())?;
+        if about.is_empty() { Ok(()) } else { write!(f, " {about}") }
     }
 }
 
@@ -113,7 +140,7 @@ fn missing(call: Call<'_>, said: String, lower: &str) -> Classified {
         Call::Create(_) | Call::List => Classified::Failed(MachineError::Denied(no_such_app(&said))),
         _ if no_app => Classified::Failed(MachineError::Denied(no_such_app(&said))),
         Call::Destroy(_) => Classified::Done,
-        Call::Start(id) | Call::Stop(id) | Call::Get(id) | Call::Wait(id) => {
+        Call::Start(id) | Call::Stop(id) | Call::Suspend(id) | Call::Get(id) | Call::Wait(id) => {
             Classified::Failed(MachineError::Gone(id.clone()))
         }
     }
@@ -155,8 +182,11 @@ fn wrong_state(call: Call<'_>, said: String, lower: &str) -> Classified {
     match call {
         Call::Start(_) if from("started") || from("starting") => Classified::Done,
         Call::Stop(_) if from("stopped") || from("stopping") => Classified::Done,
+        Call::Suspend(_) if from("suspended") || from("suspending") => Classified::Done,
         Call::Destroy(_) if from("destroyed") || from("destroying") => Classified::Done,
-        Call::Start(id) | Call::Stop(id) | Call::Wait(id) if from("destroyed") || from("destroying") => {
+        Call::Start(id) | Call::Stop(id) | Call::Suspend(id) | Call::Wait(id)
+            if from("destroyed") || from("destroying") =>
+        {
             Classified::Failed(MachineError::Gone(id.clone()))
         }
         _ => Classified::Failed(MachineError::NotReady(said)),
@@ -213,6 +243,7 @@ mod tests {
             "create" => Call::Create(&name),
             "start" => Call::Start(&id),
             "stop" => Call::Stop(&id),
+            "suspend" => Call::Suspend(&id),
             "destroy" => Call::Destroy(&id),
             "get" => Call::Get(&id),
             "wait" => Call::Wait(&id),

@@ -40,6 +40,7 @@ pub(crate) fn config_of(spec: &MachineSpec) -> MachineConfig {
             timeout: Some(format!("{}s", STOP_TIMEOUT.as_secs()).into()),
         }),
         metadata: spec.metadata.clone(),
+        other: Default::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The client for Fly's Machines API, and for flylet, which speaks it too.
 //!
-//! Invariant: every call has a timeout, every answer a bound in bytes, and no call is repeated here: a rate limit
-//! or an outage is the dispatcher's to wait out. The token goes into one header and nowhere else.
+//! Invariant: every call has a timeout, every answer a bound in bytes, and no call is repeated here: an outage is the
+//! dispatcher's to wait out. A call waits for its turn, as the API's limits are known. The token goes into one header and nowhere else.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use crate::classify::{ApiAnswer, Call, Classified, classify};
 use crate::config::{config_of, lost};
 use crate::error::BoxError;
-use crate::wire::{CreateRequest, Machine, NEXT_CURSOR_HEADER, STOP_TIMEOUT};
+use crate::turns::Turns;
+use crate::wire::{CALL_SPEED_HEADER, CreateRequest, Machine, NEXT_CURSOR_HEADER, STOP_TIMEOUT};
 use crate::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
 
 /// A create reserves room on a server host, fetches the image and unpacks it before it answers: seconds to tens of seconds.
@@ -56,6 +57,9 @@ pub struct FlyMachines {
     http: reqwest::Client,
     /// `BASE/v1/apps/APP/machines`
     machines: Url,
+    turns: Turns,
+    /// No call waits longer for its answer.
+    patience: Duration,
 }
 
 /// An answer that is a success.
@@ -85,7 +89,12 @@ impl FlyMachines {
             .no_proxy()
             .build()
             .map_err(|e| MachineError::Invalid(format!("cannot make an HTTP client: {e}")))?;
-        Ok(FlyMachines { http, machines })
+        Ok(FlyMachines { http, machines, turns: Turns::new(), patience: Duration::MAX })
+    }
+
+    /// Lets no call wait longer than this for its answer, not even a create: for an API in scaled time.
+    pub fn with_patience(self, patience: Duration) -> FlyMachines {
+        FlyMachines { patience, ..self }
     }
 
     fn url(&self, id: &MachineId, action: Option<&str>) -> Url {
@@ -103,10 +112,16 @@ impl FlyMachines {
         request: RequestBuilder,
         limit: Duration,
     ) -> Result<Success, Classified> {
+        let turn = self.turns.turn(call.action(), call.id()).await;
+        turn.map_err(|wait| Classified::Failed(MachineError::RateLimited { retry_after: Some(wait) }))?;
         let began = Instant::now();
+        let limit = limit.min(self.patience);
         let response = request.timeout(limit).send().await.map_err(|e| unanswered(call, e))?;
         let status = response.status();
         let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
+        if let Some(speed) = header(CALL_SPEED_HEADER).and_then(|speed| speed.parse().ok()) {
+            self.turns.goes_at(speed);
+        }
         let cursor = header(NEXT_CURSOR_HEADER).filter(|cursor| !cursor.is_empty());
         let retry_after = header(RETRY_AFTER.as_str());
         let request_id = header("fly-request-id");
@@ -118,7 +133,11 @@ impl FlyMachines {
         }
         let body = String::from_utf8_lossy(&body);
         let answer = ApiAnswer { status: status.as_u16(), body: &body, retry_after: retry_after.as_deref() };
-        Err(classify(call, answer))
+        let classified = classify(call, answer);
+        if let Classified::Failed(MachineError::RateLimited { retry_after }) = &classified {
+            self.turns.refused(call.action(), call.id(), *retry_after);
+        }
+        Err(classified)
     }
 
     /// Sends a request whose answer says nothing but that it was done.
@@ -164,6 +183,7 @@ impl FlyMachines {
             let url = self.page_url(label, cursor.as_deref());
             let page = self.send(Call::List, self.http.get(url), CALL_TIMEOUT).await.map_err(failed)?;
             for machine in decode::<Option<Vec<Machine>>>(&page.body)?.unwrap_or_default() {
+                // One that cannot be judged would look as if it were gone, and be made again.
                 let seen = machine.seen().map_err(|e| MachineError::Unavailable(e.into()))?;
                 if seen.state != SeenState::Destroyed {
                     found.push(seen);
@@ -181,6 +201,9 @@ impl FlyMachines {
     async fn created(&self, spec: &MachineSpec, body: &[u8]) -> Result<MachineId, MachineError> {
         let ambiguous = |source: BoxError| MachineError::Ambiguous { name: spec.name.clone(), source };
         let machine: Machine = decode(body).map_err(|e| ambiguous(e.into()))?;
+        if machine.id.is_empty() {
+            return Err(ambiguous("the Machines API's answer has no `id`".into()));
+        }
         let id = MachineId::new(machine.id).map_err(|e| ambiguous(e.into()))?;
         let sent = config_of(spec);
         let lost = match machine.config.or(machine.incomplete_config) {
@@ -212,14 +235,19 @@ impl Machines for FlyMachines {
             region: spec.region.clone(),
             config: config_of(spec),
             skip_launch: launch == Launch::Later,
+            lease_ttl: None,
         };
         let request = self.http.post(self.machines.clone()).json(&body);
         let answer = match self.send(Call::Create(&spec.name), request, CREATE_TIMEOUT).await {
             Ok(success) => self.created(spec, &success.body).await,
-            Err(Classified::Adopt(Some(id))) => {
+            Err(Classified::Adopt(Some(id))) if self.is_there(&id).await => {
                 tracing::info!(machine.id = %id, machine.name = %spec.name, "adopted the Machine of that name");
                 return Ok(id);
             }
+            Err(Classified::Adopt(Some(id))) => Err(MachineError::Conflict(format!(
+                "the name {} is still that of Machine {id}, which is gone or going",
+                spec.name
+            ))),
             Err(Classified::Adopt(None) | Classified::Done) => {
                 Err(MachineError::Conflict(format!("the name {} is taken", spec.name)))
             }
@@ -247,6 +275,10 @@ impl Machines for FlyMachines {
             "timeout": format!("{}s", STOP_TIMEOUT.as_secs()),
         });
         self.order(Call::Stop(id), self.http.post(self.url(id, Some("stop"))).json(&body)).await
+    }
+
+    async fn suspend(&self, id: &MachineId) -> Result<(), MachineError> {
+        self.order(Call::Suspend(id), self.http.post(self.url(id, Some("suspend")))).await
     }
 
     async fn destroy(&self, id: &MachineId) -> Result<(), MachineError> {
@@ -280,6 +312,14 @@ impl Machines for FlyMachines {
 }
 
 impl FlyMachines {
+    /// Returns whether a Machine is there to stay. One that cannot be looked at is taken to be.
+    async fn is_there(&self, id: &MachineId) -> bool {
+        match self.machine(id).await {
+            Ok(machine) => !SeenState::from_word(&machine.state).is_gone(),
+            Err(error) => !matches!(error, MachineError::Gone(_)),
+        }
+    }
+
     /// Waits without an end: the caller cuts it off.
     async fn wait_on(
         &self,
@@ -296,6 +336,10 @@ impl FlyMachines {
                 match SeenState::from_word(&machine.state) {
                     seen if seen == *state => return Ok(()),
                     seen if seen.is_gone() => return Err(MachineError::Gone(id.clone())),
+                    _ if machine.instance_id.is_empty() => {
+                        let lacks = format!("the Machines API shows Machine {id} without `instance_id`");
+                        return Err(MachineError::Unavailable(lacks.into()));
+                    }
                     _ => url.query_pairs_mut().append_pair("version", &machine.instance_id),
                 };
             }

@@ -1,5 +1,7 @@
 //! Machines, behind one trait, and the client for Fly's REST API, which flylet speaks too.
 //!
+//! Calls are spaced by the API's published limits ([`pace`]).
+//!
 //! Invariant: nothing here decides whether a Machine should be, retries a call or reads the environment, and
 //! nothing here knows a store. What the API answered becomes a [`Seen`] or a [`MachineError`]; the dispatcher
 //! judges it.
@@ -11,6 +13,8 @@ pub mod conformance;
 mod error;
 mod fly;
 mod machine;
+pub mod pace;
+mod turns;
 pub mod wire;
 
 use std::time::Duration;
@@ -38,6 +42,14 @@ pub trait Machines: Send + Sync {
     /// Asks a Machine's program to stop, with SIGTERM, and ends it where it has not after
     /// [`wire::STOP_TIMEOUT`]. Answers when the API has accepted that, not when it has happened.
     async fn stop(&self, id: &MachineId) -> Result<(), MachineError>;
+
+    /// Asks that a Machine's memory is written away and its program stands still until the next start, which goes on
+    /// with it. One that is suspended already is no error. Answers when the API has accepted that.
+    ///
+    /// # Errors
+    /// [`MachineError::Invalid`] where the Machine cannot be suspended, as with memory above
+    /// [`wire::SUSPEND_MEMORY_MIB_MAX`] or with swap; [`MachineError::NotReady`] where it does not run.
+    async fn suspend(&self, id: &MachineId) -> Result<(), MachineError>;
 
     /// Destroys a Machine, whatever it does. One that is gone already is no error.
     async fn destroy(&self, id: &MachineId) -> Result<(), MachineError>;

@@ -17,6 +17,13 @@ use crate::{Seen, SeenExit, SeenState};
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The header of an answer that says where the next page of a list begins.
 pub const NEXT_CURSOR_HEADER: &str = "fly-next-cursor";
+/// The header that shows, on every call that changes a Machine, who holds its lease.
+pub const LEASE_NONCE_HEADER: &str = "fly-machine-lease-nonce";
+/// A header of flylet's own on every answer: how many times faster than on Fly calls may come, and 0 where there is no
+/// limit. Fly sends none, which means once.
+pub const CALL_SPEED_HEADER: &str = "flylet-call-speed";
+/// The most memory, in MiB, of a Machine that can be suspended.
+pub const SUSPEND_MEMORY_MIB_MAX: u32 = 2048;
 /// The word for a server host that answers.
 pub const HOST_STATUS_OK: &str = "ok";
 
@@ -33,8 +40,11 @@ pub struct CreateRequest {
     /// What the Machine is made of.
     pub config: MachineConfig,
     /// Whether the Machine is prepared and left stopped. Otherwise it is started.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub skip_launch: bool,
+    /// For how many seconds whoever makes it has its lease. None where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_ttl: Option<i64>,
 }
 
 /// What a Machine is made of.
@@ -64,6 +74,9 @@ pub struct MachineConfig {
     /// The labels that it can be found by.
     #[serde(default, deserialize_with = "nullable")]
     pub metadata: BTreeMap<String, String>,
+    /// All else that the API was told or tells, such as `services` and `checks`.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, Value>,
 }
 
 /// The program: `exec`, or the image's, with `entrypoint` and `cmd` instead of its own.
@@ -78,6 +91,9 @@ pub struct Init {
     /// Replaces the image's cmd.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
+    /// The swap in MiB. A Machine with swap cannot be suspended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swap_size_mb: Option<u32>,
 }
 
 /// CPUs and memory of a Machine, which Fly calls its guest. It is no guest of midge's.
@@ -120,21 +136,25 @@ pub struct StopConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// The id that the API gave it, such as `148ed21fe74e89`.
+    #[serde(default, deserialize_with = "nullable")]
     pub id: String,
     /// Its name, unique in the app.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub name: String,
     /// Its state: one of the words of [`SeenState`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub state: String,
     /// The region that it is in, such as `iad`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub region: String,
     /// The version of its config, a ULID. A wait for `stopped` has to name it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub instance_id: String,
+    /// The same under its newer name; empty where the API has none yet.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub version: String,
     /// Its address in the organization's private network: on Fly an IPv6 address.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub private_ip: String,
     /// Its config; null where its server host does not answer.
     #[serde(default)]
@@ -146,10 +166,10 @@ pub struct Machine {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_ref: Option<ImageRef>,
     /// The time when it was made, in RFC 3339.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub created_at: String,
     /// The time of its last change, in RFC 3339.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "nullable")]
     pub updated_at: String,
     /// What happened to it, newest first; of a long life the last events only.
     #[serde(default, deserialize_with = "nullable")]
@@ -157,6 +177,32 @@ pub struct Machine {
     /// Whether its server host answers: `ok`, `unknown` or `unreachable`. Older answers do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_status: Option<String>,
+    /// Whether Fly's proxy leads no requests to it.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "std::ops::Not::not")]
+    pub cordoned: bool,
+    /// What its lease is changed by: only for whoever just made both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// Who may change it, where a list or a look asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+}
+
+/// A Machine's lease: while it lasts, only its holder may change the Machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lease {
+    /// What the holder shows, in [`LEASE_NONCE_HEADER`]. Nobody else is told.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub nonce: String,
+    /// When it ends, in seconds since the Unix epoch.
+    pub expires_at: i64,
+    /// Who holds it.
+    pub owner: String,
+    /// What for.
+    pub description: String,
+    /// The version of the Machine when it was made, a ULID.
+    pub version: String,
 }
 
 /// The parts of an image's reference: `REGISTRY/REPOSITORY:TAG@DIGEST`.
@@ -220,6 +266,22 @@ pub struct ExitEvent {
     pub exited_at: Option<String>,
 }
 
+/// Why an answer shows no Machine that anything can be said of.
+#[derive(Debug, thiserror::Error)]
+pub enum OddMachine {
+    /// It lacks a field.
+    #[error("the Machines API shows a Machine without `{field}` (its id is `{id}`)")]
+    Lacks {
+        /// Its id, which may be what is missing.
+        id: String,
+        /// The field.
+        field: &'static str,
+    },
+    /// Its id is none.
+    #[error("the Machines API shows a Machine whose id is none")]
+    Id(#[from] InvalidName),
+}
+
 /// The answer to `GET /machines/{id}/wait`, once the state is reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -276,23 +338,32 @@ impl Machine {
     /// Returns what a caller of [`Machines`](crate::Machines) sees of the Machine.
     ///
     /// # Errors
-    /// [`InvalidName`] where its id is none. All else that is odd is left out or kept as it is.
-    pub fn seen(self) -> Result<Seen, InvalidName> {
+    /// [`OddMachine`] where a field is missing without which nothing can be said of it. All else that is odd is left out
+    /// or kept as it is.
+    pub fn seen(self) -> Result<Seen, OddMachine> {
+        let state = SeenState::from_word(&self.state);
+        let reachable = self.host_status.is_none_or(|status| status == HOST_STATUS_OK);
+        let config = self.config.or(self.incomplete_config);
+        let missing = [
+            ("id", self.id.is_empty()),
+            ("name", self.name.is_empty()),
+            ("state", self.state.is_empty()),
+            // A server host that does not answer has none to tell.
+            ("config", config.is_none() && reachable && !state.is_gone()),
+        ];
+        if let Some((field, _)) = missing.into_iter().find(|(_, missing)| *missing) {
+            return Err(OddMachine::Lacks { id: self.id, field });
+        }
         // An exit that is older than the newest start is not how the last run ended.
         let last = self.events.iter().find(|event| event.kind == "exit" || event.status == "started");
         let exit = last.filter(|event| event.kind == "exit").map(FlyEvent::exit);
         Ok(Seen {
             id: MachineId::new(self.id)?,
             name: self.name,
-            state: SeenState::from_word(&self.state),
+            state,
             exit,
-            metadata: self
-                .config
-                .or(self.incomplete_config)
-                .map(|config| config.metadata)
-                .unwrap_or_default(),
-            // Older answers have no such field.
-            reachable: self.host_status.is_none_or(|status| status == HOST_STATUS_OK),
+            metadata: config.map(|config| config.metadata).unwrap_or_default(),
+            reachable,
             region: self.region,
             created_at: self.created_at.parse().ok(),
             updated_at: self.updated_at.parse().ok(),
@@ -367,9 +438,32 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_that_lacks_what_it_cannot_be_judged_without_says_what() {
+        let whole = json!({"id": "a", "name": "m", "state": "started", "config": {}, "host_status": "ok"});
+        for field in ["id", "name", "state", "config"] {
+            for lacking in [Value::Null, Value::String(String::new())] {
+                let mut value = whole.clone();
+                if field == "config" && lacking.is_string() {
+                    value.as_object_mut().unwrap().remove(field);
+                } else {
+                    value[field] = lacking;
+                }
+                let error = serde_json::from_value::<Machine>(value).unwrap().seen().unwrap_err();
+                assert!(error.to_string().contains(&format!("without `{field}`")), "{error}");
+            }
+        }
+        for more in [json!({"host_status": "unreachable"}), json!({"state": "destroyed"})] {
+            let mut value = whole.clone();
+            value["config"] = Value::Null;
+            value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            assert!(serde_json::from_value::<Machine>(value).unwrap().seen().is_ok(), "{more}");
+        }
+    }
+
+    #[test]
     fn an_exit_is_read_from_either_key_with_the_signal_that_ended_it() {
         let seen = machine(json!({
-            "id": "a", "state": "stopped", "created_at": "2030-01-31T08:00:00Z",
+            "id": "a", "name": "m", "config": {}, "state": "stopped", "created_at": "2030-01-31T08:00:00Z",
             "events": [
                 {"type": "exit", "status": "stopped", "source": "flyd", "timestamp": 5, "request": {
                     "MonitorEvent": {"exit_event": {"exit_code": 137, "guest_signal": 9, "signal": -1,
@@ -391,7 +485,7 @@ mod tests {
 
     #[test]
     fn an_exit_before_the_newest_start_is_not_how_the_last_run_ended() {
-        let seen = machine(json!({"id": "a", "state": "started", "events": [
+        let seen = machine(json!({"id": "a", "name": "m", "config": {}, "state": "started", "events": [
             {"type": "start", "status": "started"},
             {"type": "exit", "status": "stopped", "request": {"exit_event": {"exit_code": 0}}},
         ]}));
@@ -400,7 +494,7 @@ mod tests {
 
     #[test]
     fn an_exit_whose_details_cannot_be_read_is_still_an_exit() {
-        let seen = machine(json!({"id": "a", "state": "stopped", "events": [
+        let seen = machine(json!({"id": "a", "name": "m", "config": {}, "state": "stopped", "events": [
             {"type": "exit", "status": "stopped", "request": {"exit_event": {"exit_code": "odd"}}},
         ]}));
         assert_eq!(seen.exit.unwrap().code, None);

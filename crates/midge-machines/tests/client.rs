@@ -129,8 +129,79 @@ async fn a_taken_name_is_adopted_by_the_id_in_the_answer() {
     let stub = Stub::default();
     let taken =
         r#"already_exists: unique machine name violation, machine ID a1 already exists with name "q-1""#;
-    let client = stub.answer(409, json!({"error": taken, "status": "name_taken"})).client().await;
+    let taken = json!({"error": taken, "status": "name_taken"});
+    let client = stub.answer(409, &taken).answer(200, echo("a1")).client().await;
     assert_eq!(client.create(&spec(), Launch::Now).await.unwrap(), id("a1"));
+    // It may be there also where nobody can tell.
+    let client = stub.answer(409, &taken).answer(503, "").client().await;
+    assert_eq!(client.create(&spec(), Launch::Now).await.unwrap(), id("a1"));
+}
+
+#[tokio::test]
+async fn a_name_that_is_still_that_of_one_that_is_gone_is_a_conflict_and_nothing_to_adopt() {
+    let taken = "already_exists: unique machine name violation, machine ID a1 already exists";
+    for (status, gone) in
+        [(404, json!({"error": "not_found"})), (200, json!({"id": "a1", "state": "destroying"}))]
+    {
+        let stub = Stub::default();
+        let client = stub
+            .answer(409, json!({"error": taken, "status": "name_taken"}))
+            .answer(status, gone)
+            .answer(200, "[]")
+            .client()
+            .await;
+        let error = client.create(&spec(), Launch::Now).await.unwrap_err();
+        assert!(matches!(&error, MachineError::Conflict(why) if why.contains("a1")), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_with_a_machine_that_cannot_be_judged_is_none() {
+    for field in ["id", "name", "state", "config"] {
+        let stub = Stub::default();
+        let mut odd = echo("a2");
+        odd.as_object_mut().unwrap().remove(field);
+        let client = stub.answer(200, json!([echo("a1"), odd])).client().await;
+        let error = client.list(&Label::new("k", "v")).await.unwrap_err();
+        let MachineError::Unavailable(why) = &error else { panic!("{error:?}") };
+        assert!(why.to_string().contains(&format!("`{field}`")), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_create_whose_answer_has_no_id_says_so() {
+    let stub = Stub::default();
+    let client = stub.answer(200, json!({"state": "created"})).answer(200, "[]").client().await;
+    let error = client.create(&spec(), Launch::Now).await.unwrap_err();
+    let MachineError::Ambiguous { source, .. } = &error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("`id`"), "{source}");
+}
+
+#[tokio::test]
+async fn a_refused_call_waits_as_long_as_it_was_told_before_it_is_made_again() {
+    let stub = Stub::default();
+    let limited = json!({"error": "resource_exhausted: rate limit exceeded"});
+    let client = stub
+        .answer_with(429, vec![("retry-after", "0.2")], limited)
+        .answer(200, "{}")
+        .answer(200, "{}")
+        .client()
+        .await;
+    client.start(&id("a1")).await.unwrap_err();
+    let began = std::time::Instant::now();
+    client.start(&id("a2")).await.unwrap();
+    client.start(&id("a1")).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(150), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_machine_is_suspended_and_one_that_is_so_already_is_no_error() {
+    let stub = Stub::default();
+    let from = "failed_precondition: unable to suspend machine from current state: 'suspended'";
+    let client = stub.answer(200, json!({"ok": true})).answer(412, json!({"error": from})).client().await;
+    client.suspend(&id("a1")).await.unwrap();
+    client.suspend(&id("a1")).await.unwrap();
+    assert_eq!(stub.asked()[0], "POST /v1/apps/jobs/machines/a1/suspend");
 }
 
 #[tokio::test]
@@ -255,8 +326,10 @@ async fn a_list_follows_its_pages_and_a_page_that_leads_to_itself_ends_it() {
 #[tokio::test]
 async fn a_list_shows_machines_that_do_not_answer_and_hides_those_that_are_gone() {
     let stub = Stub::default();
-    let lost = json!({"id": "a1", "state": "started", "config": null, "host_status": "unreachable"});
-    let client = stub.answer(200, json!([lost, {"id": "a2", "state": "destroyed"}])).client().await;
+    let lost =
+        json!({"id": "a1", "name": "m", "state": "started", "config": null, "host_status": "unreachable"});
+    let client =
+        stub.answer(200, json!([lost, {"id": "a2", "name": "n", "state": "destroyed"}])).client().await;
     let seen = client.list(&Label::new("k", "v")).await.unwrap();
     assert_eq!(seen.len(), 1);
     assert!(!seen[0].reachable);

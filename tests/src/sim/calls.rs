@@ -105,6 +105,10 @@ impl Machines for Calls {
         self.call(Call::Stop(id.clone())).await.map(drop)
     }
 
+    async fn suspend(&self, _: &MachineId) -> Result<(), MachineError> {
+        unreachable!("the dispatcher suspends no Machine")
+    }
+
     async fn destroy(&self, id: &MachineId) -> Result<(), MachineError> {
         self.call(Call::Destroy(id.clone())).await.map(drop)
     }

@@ -110,6 +110,9 @@ impl Machines for Api {
     async fn stop(&self, _: &MachineId) -> Result<(), MachineError> {
         Ok(())
     }
+    async fn suspend(&self, _: &MachineId) -> Result<(), MachineError> {
+        Ok(())
+    }
     async fn destroy(&self, _: &MachineId) -> Result<(), MachineError> {
         Ok(())
     }

@@ -1,99 +1,16 @@
-//! What flylet does beyond the rules of the trait: Fly's words to the letter, and processes.
+//! Machines as processes, and the calls that midge makes, to the letter.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use midge_flylet::{Flylet, FlyletError, FlyletSettings};
+use midge_flylet::{Flylet, FlyletError, FlyletSettings, Latency};
 use midge_machines::{FlyMachines, Label, Launch, MachineError, MachineSpec, Machines, SeenState};
-use midge_protocol::manifest::MachineSize;
-use midge_protocol::{MachineId, MachineName, Secret};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
+use midge_protocol::{MachineId, Secret};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A flylet, the client for it, and a way to say what the client never would.
-struct Bed {
-    flylet: Flylet,
-    machines: FlyMachines,
-}
-
-impl Bed {
-    async fn new() -> Bed {
-        Bed::with(FlyletSettings::new("jobs")).await
-    }
-
-    async fn with(settings: FlyletSettings) -> Bed {
-        let flylet = Flylet::start(settings).await.unwrap();
-        let machines = FlyMachines::new(flylet.client_settings()).unwrap();
-        Bed { flylet, machines }
-    }
-
-    async fn launched(&self, name: &str, script: &str) -> MachineId {
-        let id = self.machines.create(&spec(name, script), Launch::Now).await.unwrap();
-        self.machines.wait(&id, SeenState::Started, DEADLINE).await.unwrap();
-        id
-    }
-
-    async fn reaches(&self, id: &MachineId, state: SeenState) {
-        self.machines.wait(id, state, DEADLINE).await.unwrap();
-    }
-
-    /// Waits until a Machine has written a line, and returns all it wrote.
-    async fn wrote(&self, id: &MachineId, line: &str) -> Vec<String> {
-        let wrote = self.flylet.log_with(id, line);
-        tokio::time::timeout(DEADLINE, wrote).await.expect("the Machine writes the line")
-    }
-
-    async fn call(&self, line: &str, body: &str) -> (u16, Value) {
-        self.call_as(self.flylet.token(), line, body).await
-    }
-
-    async fn call_as(&self, token: &Secret, line: &str, body: &str) -> (u16, Value) {
-        let address = self.flylet.url().replace("http://", "");
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!(
-            "{line} HTTP/1.1\r\nhost: flylet\r\nauthorization: Bearer {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-            token.expose(),
-            body.len(),
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1;
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
-    }
-}
-
-fn spec(name: &str, script: &str) -> MachineSpec {
-    MachineSpec {
-        name: MachineName::new(name).unwrap(),
-        region: Some("iad".to_owned()),
-        image: "registry.example/app:v1".to_owned(),
-        exec: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        env: BTreeMap::from([("MIDGE_QUEUE".to_owned(), "default".to_owned())]),
-        size: MachineSize { memory_mib: 512, ..MachineSize::default() },
-        metadata: BTreeMap::from([("midge_app".to_owned(), "test".to_owned())]),
-    }
-}
-
-/// Waits until a process has ended.
-async fn ends(pid: &str) {
-    let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
-    let ended = tokio::task::spawn_blocking(move || {
-        let Ok(process) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else { return true };
-        let deadline = Timespec::try_from(DEADLINE).unwrap();
-        rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&deadline)).unwrap() == 1
-    });
-    assert!(ended.await.unwrap(), "the process ends");
-}
-
-const ENDLESS: &str = "exec sleep 86400";
+use super::bed::{Bed, DEADLINE, ENDLESS, ends, spec};
 
 #[tokio::test]
 async fn only_its_token_and_its_app_are_let_in() {
@@ -162,14 +79,9 @@ async fn what_cannot_be_a_machine_is_refused_by_name() {
 async fn what_flylet_does_not_do_it_says_so() {
     let bed = Bed::new().await;
     let id = bed.launched("m", ENDLESS).await;
-    let (status, body) = bed.call(&format!("POST /v1/apps/jobs/machines/{id}/suspend"), "").await;
-    assert_eq!(
-        (status, &body["error"]),
-        (400, &json!("invalid_argument: flylet cannot suspend a Machine: stop it instead"))
-    );
-    let lease = format!("/v1/apps/jobs/machines/{id}/lease");
-    let (status, body) = bed.call(&format!("POST {lease}"), "").await;
-    assert_eq!((status, &body["error"]), (501, &json!(format!("unimplemented: flylet has no POST {lease}"))));
+    let exec = format!("/v1/apps/jobs/machines/{id}/exec");
+    let (status, body) = bed.call(&format!("POST {exec}"), "").await;
+    assert_eq!((status, &body["error"]), (501, &json!(format!("unimplemented: flylet has no POST {exec}"))));
     assert_eq!(bed.call("PUT /v1/apps/jobs/machines", "").await.0, 501);
 }
 
@@ -189,7 +101,11 @@ async fn a_taken_name_is_refused_in_fly_s_words() {
 #[tokio::test]
 async fn a_start_is_refused_while_the_machine_is_being_prepared() {
     let hour = Duration::from_secs(3600);
-    let bed = Bed::with(FlyletSettings { create_delay: hour, ..FlyletSettings::new("jobs") }).await;
+    let bed = Bed::with(FlyletSettings {
+        latency: Latency::Fixed { create: hour, start: Duration::ZERO, resume: Duration::ZERO },
+        ..FlyletSettings::new("jobs")
+    })
+    .await;
     let id = bed.machines.create(&spec("m", ENDLESS), Launch::Later).await.unwrap();
     let (status, body) = bed.call(&format!("POST /v1/apps/jobs/machines/{id}/start"), "").await;
     let words = "failed_precondition: unable to start machine from current state: 'created'";
@@ -203,7 +119,11 @@ async fn a_start_is_refused_while_the_machine_is_being_prepared() {
 #[tokio::test]
 async fn a_start_can_be_called_off_before_there_is_a_program() {
     let hour = Duration::from_secs(3600);
-    let bed = Bed::with(FlyletSettings { start_delay: hour, ..FlyletSettings::new("jobs") }).await;
+    let bed = Bed::with(FlyletSettings {
+        latency: Latency::Fixed { create: Duration::ZERO, start: hour, resume: Duration::ZERO },
+        ..FlyletSettings::new("jobs")
+    })
+    .await;
     let id = bed.machines.create(&spec("m", ENDLESS), Launch::Now).await.unwrap();
     bed.machines.wait(&id, SeenState::Started, Duration::from_millis(1)).await.unwrap_err();
     bed.machines.stop(&id).await.unwrap();

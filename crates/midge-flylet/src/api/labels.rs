@@ -1,0 +1,85 @@
+//! A Machine's metadata, which the rest of midge calls its labels.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Fleets, Ids, Replied, Sent, machine, read};
+use crate::refusal::Refusal;
+
+/// Keys and values are of this length at most, together, so that a Machine's config stays small.
+const METADATA_BYTES_MAX: usize = 64 * 1024;
+
+#[derive(Debug, Deserialize)]
+struct Changes {
+    #[serde(default)]
+    metadata: BTreeMap<String, Option<String>>,
+    #[serde(default)]
+    machine_version: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OneValue {
+    value: String,
+}
+
+/// The app, the Machine's id and the key.
+type Keys = Path<(String, String, String)>;
+
+pub(super) async fn all(State(fleet): Fleets, Path((_, id)): Ids) -> Replied {
+    Ok(Json(&machine(&fleet, id)?.config().metadata).into_response())
+}
+
+pub(super) async fn change(state: Fleets, ids: Ids, body: Sent) -> Replied {
+    write(state, ids, body, false)
+}
+
+pub(super) async fn replace(state: Fleets, ids: Ids, body: Sent) -> Replied {
+    write(state, ids, body, true)
+}
+
+fn write(State(fleet): Fleets, Path((_, id)): Ids, body: Sent, replace_all: bool) -> Replied {
+    let machine = machine(&fleet, id)?;
+    let Changes { metadata, machine_version } = read(body)?;
+    for (key, value) in &metadata {
+        check(key, value.as_deref().unwrap_or_default())?;
+    }
+    let version = machine_version.filter(|version| !version.is_empty());
+    machine.label(version.as_deref(), replace_all, metadata)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn one(State(fleet): Fleets, Path((_, id, key)): Keys) -> Replied {
+    let machine = machine(&fleet, id)?;
+    let config = machine.config();
+    let value = config.metadata.get(&key).ok_or_else(Refusal::no_label)?;
+    Ok(Json(json!({ "value": value })).into_response())
+}
+
+pub(super) async fn set(State(fleet): Fleets, Path((_, id, key)): Keys, body: Sent) -> Replied {
+    let machine = machine(&fleet, id)?;
+    let OneValue { value } = read(body)?;
+    check(&key, &value)?;
+    machine.label(None, false, [(key, Some(value))])?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn remove(State(fleet): Fleets, Path((_, id, key)): Keys) -> Replied {
+    machine(&fleet, id)?.label(None, false, [(key, None)])?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn check(key: &str, value: &str) -> Result<(), Refusal> {
+    if key.is_empty() {
+        return Err(Refusal::invalid("a metadata key is empty"));
+    }
+    if key.len() + value.len() > METADATA_BYTES_MAX {
+        return Err(Refusal::invalid(format_args!("metadata has over {METADATA_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! What a Machine is asked to do, and whether it may in its state.
+
+use std::time::Duration;
+
+use midge_machines::SeenState;
+use midge_machines::wire::{self, MachineConfig, SUSPEND_MEMORY_MIB_MAX};
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use super::{Dark, Machine, memory_mib, now};
+use crate::chance;
+use crate::latency::Way;
+use crate::lease::{self, Lease};
+use crate::order::{Death, Fate, Orders, StopOrder};
+use crate::refusal::Refusal;
+
+/// A new config, and what becomes of the Machine with it.
+#[derive(Debug)]
+pub(crate) struct Update {
+    pub(crate) config: MachineConfig,
+    /// The version that it is to replace, where the caller says so.
+    pub(crate) current_version: Option<String>,
+    /// Whether the Machine runs afterwards.
+    pub(crate) launch: bool,
+    /// How a program is stopped that runs under the old one.
+    pub(crate) stop: StopOrder,
+    pub(crate) fate: Fate,
+}
+
+impl Machine {
+    /// Orders a start and returns the state before it. `fate_of` says what becomes of it.
+    pub(crate) fn start(&self, fate_of: impl FnOnce(Way) -> Fate) -> Result<SeenState, Refusal> {
+        let mut record = self.record();
+        let previous = record.state.clone();
+        match previous {
+            SeenState::Stopped | SeenState::Failed => {
+                record.orders = Orders { start: Some(fate_of(Way::Start)), ..Orders::default() };
+            }
+            SeenState::Suspended | SeenState::Suspending => {
+                record.orders.suspend = false;
+                record.orders.start = Some(fate_of(Way::Resume));
+            }
+            SeenState::Started => return Ok(previous),
+            SeenState::Starting | SeenState::Restarting => return Err(Refusal::still_starting()),
+            SeenState::Updating | SeenState::Replacing => return Err(Refusal::being_replaced()),
+            _ => return Err(Refusal::wrong_state("start", &previous)),
+        }
+        self.enter(&mut record, SeenState::Starting, "start", "user");
+        self.ordered.notify_one();
+        Ok(previous)
+    }
+
+    /// Orders a stop, which is not taken up while the Machine is `stuck`. A Machine that rests already may be asked to.
+    /// One that is suspended loses its memory.
+    pub(crate) fn stop(&self, order: StopOrder, stuck: Duration) -> Result<(), Refusal> {
+        use SeenState::{Created, Failed, Restarting, Started, Starting, Stopped, Stopping};
+        use SeenState::{Suspended, Suspending, Updating};
+        let mut record = self.record();
+        match record.state {
+            Starting | Started | Suspending | Suspended | Restarting | Updating => {
+                record.orders = Orders { stop: Some(order), ..Orders::default() };
+                self.enter(&mut record, Stopping, "stop", "user");
+            }
+            Stopping => record.orders.stop = Some(order),
+            Created | Stopped | Failed => return Ok(()),
+            _ => return Err(Refusal::wrong_state("stop", &record.state)),
+        }
+        if !stuck.is_zero() {
+            record.stuck_until = Some(Instant::now() + stuck);
+        }
+        self.ordered.notify_one();
+        Ok(())
+    }
+
+    /// Orders that the program stands still.
+    pub(crate) fn suspend(&self) -> Result<(), Refusal> {
+        let mut record = self.record();
+        if let Some(why) = never_suspends(&record.config) {
+            return Err(Refusal::invalid(format_args!("unable to suspend machine: {why}")));
+        }
+        match record.state {
+            SeenState::Started => {
+                record.orders.suspend = true;
+                self.enter(&mut record, SeenState::Suspending, "suspend", "user");
+                self.ordered.notify_one();
+                Ok(())
+            }
+            SeenState::Suspending | SeenState::Suspended => Ok(()),
+            _ => Err(Refusal::wrong_state("suspend", &record.state)),
+        }
+    }
+
+    /// Orders that the program ends and starts anew.
+    pub(crate) fn restart(&self, order: StopOrder, fate: Fate) -> Result<(), Refusal> {
+        let mut record = self.record();
+        match record.state {
+            SeenState::Started | SeenState::Suspending | SeenState::Suspended => {
+                record.orders = Orders { restart: Some((order, fate)), ..Orders::default() };
+                self.enter(&mut record, SeenState::Restarting, "restart", "user");
+            }
+            SeenState::Stopped | SeenState::Failed => {
+                record.orders = Orders { start: Some(fate), ..Orders::default() };
+                self.enter(&mut record, SeenState::Starting, "restart", "user");
+            }
+            _ => return Err(Refusal::wrong_state("restart", &record.state)),
+        }
+        self.ordered.notify_one();
+        Ok(())
+    }
+
+    /// Orders that a signal is sent to the program.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Refusal> {
+        let mut record = self.record();
+        if record.state != SeenState::Started {
+            return Err(Refusal::wrong_state("signal", &record.state));
+        }
+        record.orders.signal(signal);
+        self.ordered.notify_one();
+        Ok(())
+    }
+
+    /// Orders that the program dies as if nobody had asked for it.
+    pub(crate) fn die(&self, death: Death) -> Result<(), Refusal> {
+        let mut record = self.record();
+        if record.state != SeenState::Started {
+            return Err(Refusal::wrong_state("signal", &record.state));
+        }
+        record.orders.die = Some(death);
+        self.ordered.notify_one();
+        Ok(())
+    }
+
+    /// Orders the end, which is not taken up while the Machine is `stuck`. Where its server host does not answer, it is
+    /// kept until that does.
+    pub(crate) fn destroy(&self, force: bool, stuck: Duration) -> Result<(), Refusal> {
+        use SeenState::{
+            Destroyed, Destroying, Restarting, Started, Starting, Stopping, Suspending, Updating,
+        };
+        let mut record = self.record();
+        let runs = matches!(record.state, Starting | Started | Stopping | Suspending | Restarting | Updating);
+        match record.state {
+            Destroying | Destroyed => return Ok(()),
+            _ if runs && !force => return Err(Refusal::wrong_state("destroy", &record.state)),
+            _ => record.orders.destroy = true,
+        }
+        if record.dark().is_none() {
+            self.enter(&mut record, Destroying, "destroy", "user");
+            record.stuck_until = (!stuck.is_zero()).then(|| Instant::now() + stuck);
+        }
+        self.ordered.notify_one();
+        Ok(())
+    }
+
+    /// Gives the Machine a new config, and orders what follows from that.
+    pub(crate) fn update(&self, update: Update) -> Result<(), Refusal> {
+        use SeenState::{Failed, Started, Starting, Stopped, Stopping, Suspended, Suspending, Updating};
+        let mut record = self.record();
+        if let Some(expected) = update.current_version.filter(|expected| expected != record.version()) {
+            return Err(Refusal::not_current(&expected, record.version()));
+        }
+        let next = match record.state {
+            Starting | Started | Suspending | Suspended if update.launch => {
+                let restart = Some((update.stop, update.fate));
+                record.orders = Orders { restart, ..Orders::default() };
+                Updating
+            }
+            Starting | Started | Suspending | Suspended => {
+                record.orders = Orders { stop: Some(update.stop), ..Orders::default() };
+                Stopping
+            }
+            Stopped | Failed if update.launch => {
+                record.orders = Orders { start: Some(update.fate), ..Orders::default() };
+                Starting
+            }
+            Stopped | Failed => record.state.clone(),
+            _ => return Err(Refusal::wrong_state("update", &record.state)),
+        };
+        record.configured(update.config);
+        self.enter(&mut record, next, "update", "user");
+        self.ordered.notify_one();
+        Ok(())
+    }
+
+    /// Says whether whoever shows a nonce may change the Machine.
+    pub(crate) fn permits(&self, nonce: Option<&str>) -> Result<(), Refusal> {
+        let held = lease::may(self.record().lease.as_ref(), nonce, now());
+        held.map_err(|held| Refusal::lease_held(&self.id, &held))
+    }
+
+    /// Makes a lease, or makes that of the nonce longer.
+    pub(crate) fn lease(
+        &self,
+        nonce: Option<&str>,
+        owner: &str,
+        description: String,
+        seconds: i64,
+    ) -> Result<wire::Lease, Refusal> {
+        self.permits(nonce)?;
+        let now = now();
+        let Some(until) = Lease::end(now, seconds) else {
+            let most = lease::LEASE_SECONDS_MAX;
+            return Err(Refusal::invalid(format_args!("{seconds} is not a ttl of 1 to {most} seconds")));
+        };
+        let mut record = self.record();
+        let version = record.version().to_owned();
+        let lease = match lease::held(record.lease.as_ref(), now) {
+            Some(held) => Lease { until, ..held.clone() },
+            None => Lease { nonce: chance::hex::<6>(), until, owner: owner.to_owned(), description, version },
+        };
+        let shown = lease.shown(true);
+        record.lease = Some(lease);
+        Ok(shown)
+    }
+
+    /// Returns the lease, as everybody may see it.
+    pub(crate) fn lease_shown(&self) -> Option<wire::Lease> {
+        lease::held(self.record().lease.as_ref(), now()).map(|lease| lease.shown(false))
+    }
+
+    /// Gives the lease back.
+    pub(crate) fn release(&self, nonce: Option<&str>) -> Result<(), Refusal> {
+        self.permits(nonce)?;
+        self.record().lease.take().map(drop).ok_or_else(Refusal::no_lease)
+    }
+
+    pub(crate) fn cordon(&self, cordoned: bool) {
+        self.record().cordoned = cordoned;
+    }
+
+    /// Changes the labels; each without a value is taken away. No new version comes of it.
+    ///
+    /// # Errors
+    /// Where another version is in force than the caller thinks.
+    pub(crate) fn label(
+        &self,
+        version: Option<&str>,
+        replace_all: bool,
+        changes: impl IntoIterator<Item = (String, Option<String>)>,
+    ) -> Result<(), Refusal> {
+        let mut record = self.record();
+        if version.is_some_and(|version| version != record.version()) {
+            return Err(Refusal::stale_version());
+        }
+        let mut config = MachineConfig::clone(&record.config);
+        if replace_all {
+            config.metadata.clear();
+        }
+        for (key, value) in changes {
+            match value.filter(|value| !value.is_empty()) {
+                Some(value) => config.metadata.insert(key, value),
+                None => config.metadata.remove(&key),
+            };
+        }
+        record.config = std::sync::Arc::new(config);
+        record.updated_at = now();
+        Ok(())
+    }
+
+    /// Its server host stops answering for a while.
+    pub(crate) fn goes_dark(&self, duration: Duration) {
+        let mut record = self.record();
+        let state = record.state.clone();
+        if record.dark().is_none() {
+            record.dark = Some(Dark { until: Instant::now() + duration, state });
+        }
+    }
+}
+
+/// Returns why a Machine with such a config cannot be suspended, if so.
+fn never_suspends(config: &MachineConfig) -> Option<String> {
+    let memory = memory_mib(config);
+    if memory > SUSPEND_MEMORY_MIB_MAX {
+        return Some(format!("it has {memory} MB of memory, and {SUSPEND_MEMORY_MIB_MAX} are the most"));
+    }
+    if config.init.swap_size_mb.is_some_and(|swap| swap > 0) {
+        return Some("it has swap".to_owned());
+    }
+    let scheduled = config.other.get("schedule").is_some_and(|schedule| !schedule.is_null());
+    scheduled.then(|| "it has a schedule".to_owned())
+}

@@ -1,0 +1,247 @@
+//! Which of what a Machine is asked may happen in its state.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use midge_machines::wire::ExitEvent;
+use serde_json::json;
+
+use super::*;
+use crate::order::{Order, StopOrder};
+
+fn machine() -> Machine {
+    Machine::new(birth())
+}
+
+fn birth() -> Birth {
+    Birth {
+        id: MachineId::new("00000000000001").unwrap(),
+        name: "m".to_owned(),
+        region: "local".to_owned(),
+        private_ip: "127.0.0.1".to_owned(),
+        config: MachineConfig::default(),
+    }
+}
+
+fn start(machine: &Machine) -> Result<SeenState, Refusal> {
+    machine.start(|_| Fate::default())
+}
+
+const STOP: StopOrder = StopOrder { signal: Signal::TERM, timeout: Duration::from_secs(1) };
+
+#[test]
+fn a_machine_that_is_still_created_cannot_be_started() {
+    let machine = machine();
+    assert!(start(&machine).is_err());
+    machine.prepared();
+    assert_eq!(start(&machine).unwrap(), SeenState::Stopped);
+    assert_eq!(machine.record().orders.take(), Some(Order::Start(Fate::default())));
+}
+
+#[test]
+fn a_stop_calls_a_start_off_that_nobody_has_taken_up() {
+    let machine = machine();
+    machine.prepared();
+    start(&machine).unwrap();
+    machine.stop(STOP, Duration::ZERO).unwrap();
+    assert_eq!(machine.record().orders.take(), Some(Order::Stop(STOP)));
+    assert_eq!(machine.record().orders.take(), None);
+}
+
+#[test]
+fn a_running_machine_is_destroyed_by_force_only() {
+    let machine = machine();
+    machine.launching(Fate::default());
+    machine.started();
+    assert!(machine.destroy(false, Duration::ZERO).is_err());
+    machine.destroy(true, Duration::ZERO).unwrap();
+    assert_eq!(machine.state(), SeenState::Destroying);
+    assert!(start(&machine).is_err());
+}
+
+#[test]
+fn a_program_that_ends_while_it_is_stopped_has_obeyed() {
+    let machine = machine();
+    machine.launching(Fate::default());
+    machine.started();
+    machine.stop(STOP, Duration::ZERO).unwrap();
+    assert!(machine.exited(ExitEvent::default()));
+    assert_eq!(machine.state(), SeenState::Stopped);
+    start(&machine).unwrap();
+    assert_eq!(
+        machine.record().orders.take(),
+        Some(Order::Start(Fate::default())),
+        "the stop is not left over"
+    );
+}
+
+#[tokio::test]
+async fn a_state_that_lasted_no_time_was_reached_all_the_same() {
+    let machine = machine();
+    let since = Since::default();
+    let wait = machine.reached(&[SeenState::Started], &since);
+    let moves = async {
+        machine.launching(Fate::default());
+        machine.started();
+        machine.exited(ExitEvent::default());
+        machine.destroyed();
+    };
+    let (reached, ()) = tokio::join!(wait, moves);
+    assert_eq!(reached.unwrap().0, SeenState::Started);
+}
+
+#[test]
+fn events_are_bounded_and_newest_first() {
+    let machine = machine();
+    machine.prepared();
+    for _ in 0..EVENTS_MAX {
+        start(&machine).unwrap();
+        machine.started();
+        machine.exited(ExitEvent::default());
+    }
+    let shown = machine.shown();
+    assert_eq!((shown.events.len(), shown.events[0].kind.as_str()), (EVENTS_MAX, "exit"));
+}
+
+fn running(config: MachineConfig) -> Machine {
+    let machine = Machine::new(Birth { config, ..birth() });
+    machine.launching(Fate::default());
+    assert_eq!(machine.record().orders.take(), Some(Order::Start(Fate::default())));
+    machine.started();
+    machine
+}
+
+#[test]
+fn only_what_runs_is_suspended_and_what_is_suspended_starts_or_stops() {
+    let machine = running(MachineConfig::default());
+    machine.suspend().unwrap();
+    assert_eq!(machine.record().orders.take(), Some(Order::Suspend));
+    machine.suspended();
+    machine.suspend().unwrap();
+    assert_eq!(start(&machine).unwrap(), SeenState::Suspended);
+    assert_eq!(machine.record().orders.take(), Some(Order::Start(Fate::default())));
+    assert!(machine.suspend().is_err(), "it is starting");
+    machine.started();
+    machine.suspend().unwrap();
+    machine.suspended();
+    machine.stop(STOP, Duration::ZERO).unwrap();
+    assert_eq!(machine.record().orders.take(), Some(Order::Stop(STOP)));
+    assert_eq!(machine.record().orders.take(), None);
+}
+
+#[test]
+fn a_suspension_that_nobody_took_up_is_called_off_by_a_start() {
+    let machine = running(MachineConfig::default());
+    machine.suspend().unwrap();
+    assert_eq!(start(&machine).unwrap(), SeenState::Suspending);
+    assert_eq!(machine.record().orders.take(), Some(Order::Start(Fate::default())));
+    assert_eq!(machine.record().orders.take(), None);
+}
+
+#[test]
+fn what_fly_cannot_suspend_is_refused() {
+    let guest = |memory_mb| Some(wire::FlyGuest { cpu_kind: "shared".to_owned(), cpus: 2, memory_mb });
+    let swap = wire::Init { swap_size_mb: Some(512), ..wire::Init::default() };
+    let schedule = serde_json::Map::from_iter([("schedule".to_owned(), json!("daily"))]);
+    for (config, refused) in [
+        (MachineConfig { guest: guest(2048), ..MachineConfig::default() }, false),
+        (MachineConfig { guest: guest(2304), ..MachineConfig::default() }, true),
+        (MachineConfig { init: swap, ..MachineConfig::default() }, true),
+        (MachineConfig { other: schedule, ..MachineConfig::default() }, true),
+    ] {
+        assert_eq!(running(config.clone()).suspend().is_err(), refused, "{config:?}");
+    }
+}
+
+#[test]
+fn a_restart_s_exit_is_neither_a_stop_nor_a_death() {
+    let machine = running(MachineConfig::default());
+    machine.restart(STOP, Fate::default()).unwrap();
+    assert!(machine.exited(ExitEvent::default()));
+    assert_eq!(machine.state(), SeenState::Restarting);
+    assert_eq!(
+        machine.record().orders.take(),
+        Some(Order::Restart(STOP, Fate::default())),
+        "it is to do yet"
+    );
+    machine.starting_again();
+    machine.started();
+    assert_eq!(machine.state(), SeenState::Started);
+}
+
+#[test]
+fn an_update_makes_a_version_and_only_of_the_one_that_the_caller_knows() {
+    let machine = running(MachineConfig::default());
+    let first = machine.version();
+    let update = |current: &str| super::moves::Update {
+        config: MachineConfig { image: "new".to_owned(), ..MachineConfig::default() },
+        current_version: Some(current.to_owned()),
+        launch: true,
+        stop: STOP,
+        fate: Fate::default(),
+    };
+    assert!(machine.update(update("other")).is_err());
+    machine.update(update(&first)).unwrap();
+    assert_eq!((machine.config().image.as_str(), machine.state()), ("new", SeenState::Updating));
+    assert!(machine.update(update(&first)).is_err(), "it is another's now");
+    assert_eq!(machine.versions().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_machine_takes_up_no_order_until_it_is_over() {
+    let machine = running(MachineConfig::default());
+    let hour = Duration::from_secs(3600);
+    machine.stop(STOP, hour).unwrap();
+    let began = Instant::now();
+    assert_eq!(machine.next_order().await, Order::Stop(STOP));
+    assert_eq!(began.elapsed().as_secs(), 3600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_destroyed_in_the_dark_goes_when_the_light_is_back() {
+    let machine = running(MachineConfig::default());
+    machine.goes_dark(Duration::from_secs(60));
+    machine.destroy(true, Duration::ZERO).unwrap();
+    let shown = machine.shown();
+    assert_eq!((shown.state.as_str(), shown.host_status.as_deref()), ("started", Some("unreachable")));
+    assert_eq!(shown.config, None);
+    let began = Instant::now();
+    assert_eq!(machine.next_order().await, Order::Destroy);
+    assert_eq!(began.elapsed().as_secs(), 60);
+    assert_eq!(machine.shown().state, "destroying");
+}
+
+#[test]
+fn a_lagging_view_shows_what_was_and_not_what_was_not_yet() {
+    let machine = running(MachineConfig::default());
+    let view = View { lag: Duration::from_secs(60), ..View::default() };
+    assert_eq!(machine.shown_as(view), None);
+}
+
+#[tokio::test]
+async fn a_wait_for_an_older_version_or_an_unknown_event_ends_at_once() {
+    let machine = running(MachineConfig::default());
+    let first = machine.version();
+    let started = machine.events(1)[0].id.clone();
+    let since = |version: Option<&str>, event: Option<&str>| Since {
+        version: version.map(str::to_owned),
+        event: event.map(str::to_owned),
+    };
+    let wanted = [SeenState::Started];
+    machine.reached(&wanted, &since(Some(&first), None)).await.unwrap();
+    machine.record().configured(MachineConfig::default());
+    assert!(machine.reached(&wanted, &since(Some(&first), None)).await.is_err());
+    assert!(machine.reached(&wanted, &since(None, Some("other"))).await.is_err());
+
+    // What came before the event does not count.
+    let after = since(None, Some(&started));
+    let wait = machine.reached(&wanted, &after);
+    let moves = async {
+        machine.restart(STOP, Fate::default()).unwrap();
+        machine.starting_again();
+        machine.started();
+    };
+    let (reached, ()) = tokio::join!(wait, moves);
+    assert_eq!(reached.unwrap().1, machine.events(1)[0].id);
+}

@@ -1,0 +1,5 @@
+//! What flylet does beyond the rules of the trait: Fly's words to the letter, and processes.
+
+mod bed;
+mod processes;
+mod suspend;
