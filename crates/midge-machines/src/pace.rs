@@ -58,6 +58,12 @@ impl Bucket {
         self.held = self.held.max(until);
     }
 
+    /// Makes what the calls so far cost so many times as much, since the limit has changed.
+    pub fn rescale(&mut self, factor: f64, now: Duration) {
+        let owed = self.paid.saturating_sub(now).as_secs_f64() * factor;
+        self.paid = now + Duration::try_from_secs_f64(owed).unwrap_or_default();
+    }
+
     /// Returns whether it is as if it had never been used.
     pub fn is_full(&self, now: Duration) -> bool {
         self.paid.max(self.held) <= now
@@ -120,6 +126,19 @@ mod tests {
         bucket.hold(ms(3000));
         assert_eq!(bucket.take(CallLimit::OTHER, ms(1000)), Err(ms(4000)));
         assert_eq!(bucket.take(CallLimit::OTHER, ms(5000)), Ok(()));
+    }
+
+    #[test]
+    fn what_calls_have_cost_changes_with_the_limit() {
+        let mut bucket = Bucket::default();
+        for _ in 0..3 {
+            bucket.take(CallLimit::OTHER, ms(0)).unwrap();
+        }
+        bucket.rescale(0.1, ms(0));
+        let faster = CallLimit::OTHER.faster(10.0).unwrap();
+        assert_eq!(bucket.take(faster, ms(0)), Err(ms(100)));
+        bucket.rescale(0.0, ms(0));
+        assert!(bucket.is_full(ms(0)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What flylet does beyond the rules of the trait: Fly's words to the letter, and processes.
 
 mod bed;
+mod faults;
+mod lifecycle;
 mod processes;
 mod suspend;
