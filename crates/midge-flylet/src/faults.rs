@@ -14,7 +14,7 @@ pub const FAULT_HEADER: &str = "flylet-fault";
 /// Something that goes wrong as it does on Fly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// 429, `rate limit exceeded`, with `Retry-After: 1`; nothing is done.
+    /// 429, `rate limit exceeded`, with `Retry-After` of a second; nothing is done.
     RateLimited,
     /// 408, `deadline_exceeded`; nothing is done, which nobody can tell.
     Deadline,

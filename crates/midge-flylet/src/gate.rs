@@ -116,7 +116,7 @@ async fn meet(fleet: &Fleet, fault: Option<Fault>, mut request: Request, next: N
             {
                 machine.goes_dark(fleet.scaled(fleet.faults().dark_for));
             }
-            Refusal::of_fault(fault, fleet.app(), &id).into_response()
+            Refusal::of_fault(fault, fleet, &id).into_response()
         }
         Effect::Within => {
             request.extensions_mut().insert(Met(Some(fault)));

@@ -1,5 +1,7 @@
 //! What flylet answers instead, in Fly's words: the client tells errors apart by them.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
@@ -9,7 +11,11 @@ use midge_machines::wire::ErrorBody;
 use midge_protocol::MachineId;
 
 use crate::faults::Fault;
+use crate::fleet::Fleet;
 use crate::lease::HeldBy;
+
+/// How long a refused call is to wait, where the answer says so: as long as one call counts on Fly.
+const RETRY_AFTER_ON_FLY: Duration = Duration::from_secs(1);
 
 /// An error of the API.
 #[derive(Debug)]
@@ -18,7 +24,7 @@ pub(crate) struct Refusal {
     word: &'static str,
     error: String,
     /// The header `Retry-After`, in seconds.
-    retry_after: Option<&'static str>,
+    retry_after: Option<f64>,
     /// Whether the error is the whole body, as from a proxy, and not JSON.
     bare: bool,
 }
@@ -143,10 +149,13 @@ impl Refusal {
     }
 
     /// Returns what is answered instead of a call that meets a fault.
-    pub(crate) fn of_fault(fault: Fault, organization: &str, id: &str) -> Refusal {
+    pub(crate) fn of_fault(fault: Fault, fleet: &Fleet, id: &str) -> Refusal {
         let conflict = |error: &str| Refusal::new(StatusCode::CONFLICT, error);
         match fault {
-            Fault::RateLimited => Refusal { retry_after: Some("1"), ..Refusal::rate_limited() },
+            Fault::RateLimited => Refusal {
+                retry_after: Some(fleet.scaled(RETRY_AFTER_ON_FLY).as_secs_f64()),
+                ..Refusal::rate_limited()
+            },
             Fault::Deadline => {
                 Refusal::new(StatusCode::REQUEST_TIMEOUT, "deadline_exceeded: request timed out")
             }
@@ -175,7 +184,7 @@ impl Refusal {
                 let error = "Your organization has reached its machine limit. Please contact billing@fly.io";
                 Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error)
             }
-            Fault::RegionQuota => Refusal::region_quota(organization, "iad", 40_960),
+            Fault::RegionQuota => Refusal::region_quota(fleet.app(), "iad", 40_960),
             Fault::DarkHost => Refusal::dark(),
             _ => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable: the service is not available"),
         }
@@ -202,7 +211,7 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let retry_after = self.retry_after.map(|seconds| [(RETRY_AFTER, seconds)]);
+        let retry_after = self.retry_after.map(|seconds| [(RETRY_AFTER, seconds.to_string())]);
         if self.bare {
             return (self.status, retry_after, self.error).into_response();
         }

@@ -23,6 +23,14 @@ fn body(name: &str) -> String {
     .to_string()
 }
 
+#[test]
+fn the_document_has_a_line_for_every_fault_and_no_other() {
+    let document = include_str!("../../../../docs/flylet.md");
+    let table = document.split("## Faults").nth(1).unwrap().split("\nTo see").next().unwrap();
+    let lines = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    assert_eq!(lines.collect::<Vec<_>>(), Fault::ALL.map(Fault::as_str));
+}
+
 #[tokio::test]
 async fn a_fault_by_name_is_answered_in_fly_s_words_and_nothing_is_done() {
     let bed = Bed::new().await;
