@@ -60,7 +60,7 @@ pub(crate) fn routes(fleet: Arc<Fleet>) -> Router {
         .route("/v1/platform/regions", get(platform::regions))
         .route("/v1/tokens/current", get(platform::token))
         .fallback(unknown)
-        .method_not_allowed_fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(Arc::clone(&fleet), gate::pass))
         .with_state(fleet)
@@ -68,6 +68,10 @@ pub(crate) fn routes(fleet: Arc<Fleet>) -> Router {
 
 async fn unknown(method: Method, uri: Uri) -> Refusal {
     Refusal::unknown_call(&format!("{method} {}", uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::wrong_method(&format!("{method} {}", uri.path()))
 }
 
 fn machine(fleet: &Fleet, id: String) -> Result<Arc<Machine>, Refusal> {

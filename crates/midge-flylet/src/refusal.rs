@@ -200,6 +200,11 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_IMPLEMENTED, format!("unimplemented: flylet has no {what}"))
     }
 
+    /// There is the path, for other methods.
+    pub(crate) fn wrong_method(what: &str) -> Refusal {
+        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("unimplemented: there is no {what}"))
+    }
+
     pub(crate) fn busy(why: impl std::fmt::Display) -> Refusal {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, format!("unavailable: {why}"))
     }

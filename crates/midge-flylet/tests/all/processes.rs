@@ -82,7 +82,7 @@ async fn what_flylet_does_not_do_it_says_so() {
     let exec = format!("/v1/apps/jobs/machines/{id}/exec");
     let (status, body) = bed.call(&format!("POST {exec}"), "").await;
     assert_eq!((status, &body["error"]), (501, &json!(format!("unimplemented: flylet has no POST {exec}"))));
-    assert_eq!(bed.call("PUT /v1/apps/jobs/machines", "").await.0, 501);
+    assert_eq!(bed.call("PUT /v1/apps/jobs/machines", "").await.0, 405);
 }
 
 #[tokio::test]
