@@ -188,27 +188,28 @@ fn an_update_makes_a_version_and_only_of_the_one_that_the_caller_knows() {
     assert_eq!(machine.versions().len(), 2);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_stuck_machine_takes_up_no_order_until_it_is_over() {
     let machine = running(MachineConfig::default());
-    let hour = Duration::from_secs(3600);
-    machine.stop(STOP, hour).unwrap();
+    let stuck = Duration::from_millis(30);
     let began = Instant::now();
+    machine.stop(STOP, stuck).unwrap();
     assert_eq!(machine.next_order().await, Order::Stop(STOP));
-    assert_eq!(began.elapsed().as_secs(), 3600);
+    assert!(began.elapsed() >= stuck);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_is_destroyed_in_the_dark_goes_when_the_light_is_back() {
     let machine = running(MachineConfig::default());
-    machine.goes_dark(Duration::from_secs(60));
+    let dark = Duration::from_millis(200);
+    let began = Instant::now();
+    machine.goes_dark(dark);
     machine.destroy(true, Duration::ZERO).unwrap();
     let shown = machine.shown();
     assert_eq!((shown.state.as_str(), shown.host_status.as_deref()), ("started", Some("unreachable")));
     assert_eq!(shown.config, None);
-    let began = Instant::now();
     assert_eq!(machine.next_order().await, Order::Destroy);
-    assert_eq!(began.elapsed().as_secs(), 60);
+    assert!(began.elapsed() >= dark);
     assert_eq!(machine.shown().state, "destroying");
 }
 
