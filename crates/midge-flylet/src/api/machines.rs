@@ -7,10 +7,10 @@ use axum::http::Uri;
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use midge_machines::SeenState;
-use midge_machines::wire::{CreateRequest, NEXT_CURSOR_HEADER};
+use midge_machines::wire::{self, CreateRequest, NEXT_CURSOR_HEADER};
 use midge_protocol::MachineId;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Fleets, Ids, Replied, Sent, done, machine, pairs, read};
 use crate::faults::Fault;
@@ -20,6 +20,8 @@ use crate::machine::{EVENTS_MAX, View};
 use crate::refusal::Refusal;
 
 const PAGE_MACHINES_MAX: usize = 1000;
+/// What a summary does not show.
+const LEFT_OUT: [&str; 4] = ["config", "incomplete_config", "events", "host_status"];
 
 /// The body of an update: that of a create, and the version that it is to replace.
 #[derive(Debug, Deserialize)]
@@ -62,16 +64,22 @@ pub(super) async fn list(State(fleet): Fleets, Extension(Met(fault)): Extension<
     if fault == Some(Fault::LaggingList) {
         filter.view.lag = fleet.scaled(fleet.faults().list_lag);
     }
-    let (mut page, more) = fleet.list(&filter);
-    if summary {
-        for machine in &mut page {
-            machine.config = None;
-            machine.events = Vec::new();
-            machine.host_status = None;
-        }
-    }
+    let (page, more) = fleet.list(&filter);
     let cursor = page.last().filter(|_| more).map(|last| [(NEXT_CURSOR_HEADER, last.id.clone())]);
+    if summary {
+        let page: Vec<Value> = page.iter().map(summarized).collect();
+        return Ok((cursor, Json(page)).into_response());
+    }
     Ok((cursor, Json(page)).into_response())
+}
+
+/// Returns a Machine without what Fly leaves out of a summary, which is not there at all.
+fn summarized(machine: &wire::Machine) -> Value {
+    let mut shown = json!(machine);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
+    }
+    shown
 }
 
 fn flag(key: &str, value: &str) -> Result<bool, Refusal> {

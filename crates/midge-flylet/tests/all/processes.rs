@@ -341,7 +341,9 @@ async fn a_list_is_filtered_and_comes_in_pages() {
     assert_eq!(len(list("GET /v1/apps/jobs/machines?state=created,stopped&region=local").await), 450);
     assert_eq!(list("GET /v1/apps/jobs/machines?limit=0").await.0, 400);
     let (_, summary) = list("GET /v1/apps/jobs/machines?limit=1&summary=true").await;
-    assert_eq!((&summary[0]["config"], &summary[0]["events"]), (&Value::Null, &json!([])));
+    for left_out in ["config", "events", "host_status"] {
+        assert!(summary[0].get(left_out).is_none(), "{left_out}");
+    }
 }
 
 #[tokio::test]
