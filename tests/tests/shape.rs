@@ -369,7 +369,7 @@ fn no_file_names_a_path_of_the_machine_it_was_written_on() {
     let mut wrong = Vec::new();
     for path in files(".") {
         let Ok(text) = std::fs::read_to_string(root().join(&path)) else { continue };
-        // A path begins where a word does not go on: `src/work/` is none.
+        // A path begins where a word does not go on: a folder of that name within another one is none.
         let is_path = |line: &str| {
             homes.iter().any(|home| {
                 line.match_indices(home.as_str()).any(|(at, _)| {

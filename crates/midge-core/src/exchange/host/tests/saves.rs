@@ -49,8 +49,8 @@ fn what_an_attempt_saves_that_was_stopped_is_not_said_after_its_end() {
     assert_eq!(host.answer(&speaks, nothing()), [Todo::Forget(attempt)]);
 }
 
-#[test]
-fn what_many_guests_save_at_once_fits_one_request_after_the_other() {
+/// A host all of whose places run something.
+fn full() -> (Host, Vec<AttemptRef>) {
     let mut host = Host::new(Wait::Forever);
     host.room = limits::PLACES_MAX;
     let attempts: Vec<AttemptRef> = (1..=limits::PLACES_MAX)
@@ -59,6 +59,12 @@ fn what_many_guests_save_at_once_fits_one_request_after_the_other() {
     let jobs = attempts.iter().map(|attempt| Grant { attempt: *attempt, ..grant() }).collect();
     let request = host.sends();
     host.answer(&request, Answer { jobs, ..Answer::default() });
+    (host, attempts)
+}
+
+#[test]
+fn what_many_guests_save_at_once_fits_one_request_after_the_other() {
+    let (mut host, attempts) = full();
     for attempt in attempts {
         host.side.save(attempt, vec![0; limits::SAVED_BYTES_MAX].into());
     }
@@ -74,14 +80,7 @@ fn what_many_guests_save_at_once_fits_one_request_after_the_other() {
 
 #[test]
 fn what_was_recorded_of_many_failures_fits_one_request_after_the_other() {
-    let mut host = Host::new(Wait::Forever);
-    host.room = limits::PLACES_MAX;
-    let attempts: Vec<AttemptRef> = (1..=limits::PLACES_MAX)
-        .map(|number| AttemptRef::new(JobId::from_bytes([9; 16]), AttemptNumber(number)))
-        .collect();
-    let jobs = attempts.iter().map(|attempt| Grant { attempt: *attempt, ..grant() }).collect();
-    let request = host.sends();
-    host.answer(&request, Answer { jobs, ..Answer::default() });
+    let (mut host, attempts) = full();
     for attempt in attempts {
         let mut recording = Recording {
             attempt: attempt.attempt,
