@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use midge_protocol::{BootId, MachineId, Timestamp};
+use midge_protocol::{BootId, MachineId, Timestamp, limits};
 
 use super::MachineState::{Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Starting, Up};
 use super::{
@@ -89,7 +89,10 @@ impl Machine {
     }
 
     fn noted(self, note: impl Into<String>) -> Machine {
-        Machine { note: Some(note.into()), ..self }
+        let mut note = note.into();
+        // It may be a host's words, or the Machines API's.
+        note.truncate(note.floor_char_boundary(limits::MESSAGE_BYTES_MAX));
+        Machine { note: Some(note), ..self }
     }
 
     fn call_begun(&self, call: Call, now: Timestamp) -> Machine {

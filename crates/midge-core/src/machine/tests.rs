@@ -241,6 +241,9 @@ fn a_machine_whose_host_lacks_something_takes_nothing_more_and_never_rests() {
     assert_eq!(change.machine.note.as_deref(), Some("its host lacks the secret `PAY`"));
     assert_eq!((change.machine.state, change.loss.clone()), (MachineState::Draining, None));
     assert!(change.machine.apply(lacks(), NOW).is_err(), "it drains already");
+    let endless = MachineEvent::Lacks { what: "\u{e9}".repeat(1 << 20) };
+    let bounded = machine("m", MachineState::Up, NOW).apply(endless, NOW).unwrap().machine;
+    assert!(bounded.note.unwrap().len() <= limits::MESSAGE_BYTES_MAX, "a host says as much as it likes");
     let left = after(&change.machine, MachineEvent::Left, NOW);
     assert_eq!(after(&left, stopped(0), LATER).state, MachineState::Destroying);
 }
