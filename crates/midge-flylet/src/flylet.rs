@@ -19,6 +19,8 @@ use crate::{api, chance};
 
 /// The most connections at once: somebody may wait for each of its Machines, and call for each.
 const CONNECTIONS_MAX: usize = 2 * limits::MACHINES_MAX as usize;
+/// How long killed Machines may take to be dead at a shutdown. A process that waits for a disk that is gone never is.
+const DEATH_GRACE: Duration = Duration::from_secs(10);
 /// How long requests that are being answered may take to end at a shutdown. Waits end at once.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -113,12 +115,15 @@ impl Flylet {
         }
     }
 
-    /// Kills every Machine, waits until they are dead, and stops listening.
+    /// Kills every Machine, waits until they are dead, at most ten seconds, and stops listening.
     pub async fn shutdown(mut self) {
         self.halt.send_replace(true);
         self.fleet.close();
         // Nothing is ever sent: it ends when the last supervisor drops its end.
-        while self.supervised.recv().await.is_some() {}
+        let dead = async { while self.supervised.recv().await.is_some() {} };
+        if tokio::time::timeout(DEATH_GRACE, dead).await.is_err() {
+            tracing::error!("Machines were killed and are not dead: flylet ends without them");
+        }
         if tokio::time::timeout(SHUTDOWN_GRACE, &mut self.server).await.is_err() {
             self.server.abort();
         }

@@ -3,9 +3,9 @@
 //! It speaks as much of Fly's API as midge needs, with Fly's states, events and error bodies, so that the client
 //! for Fly is the client for it.
 //!
-//! Invariant: no process outlives its flylet. Dropping or shutting it down kills them; where flylet itself is
-//! killed, the leash does it: each program's stdin is a pipe whose other end only flylet holds, and a host leaves
-//! when it reads the end. Nothing is kept on disk, so a flylet that starts knows no Machine. CPUs, memory and image of a
+//! Invariant: no program outlives its flylet. Dropping or shutting it down kills them with their process groups; where
+//! flylet itself is killed, the leash does it: each program's stdin is a pipe whose other end only flylet holds, and a host
+//! leaves when it reads the end. Nothing is kept on disk, so a flylet that starts knows no Machine. CPUs, memory and image of a
 //! Machine are kept and shown, not enforced. What goes wrong is asked for: without [`Faults`], limits and latencies it is
 //! as quick and as kind as can be.
 

@@ -29,7 +29,7 @@ pub(crate) struct Program {
     pub(crate) work_dir: PathBuf,
 }
 
-/// A child process. Dropping it kills it and all that it started.
+/// A child process. Dropping it kills it and its group.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -56,7 +56,7 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(writer.try_clone()?)
             .stderr(writer)
-            // A signal from the terminal is for flylet alone, and a Machine ends with all its processes.
+            // A signal from the terminal is for flylet alone, and a Machine ends with its group.
             .process_group(0)
             .kill_on_drop(true);
         let mut child = command.spawn()?;
@@ -74,7 +74,7 @@ impl Process {
         self.pid.map(Pid::as_raw_pid)
     }
 
-    /// Waits for the program's end and then ends what it left behind, as the end of a Machine does.
+    /// Waits for the program's end and then ends what it left behind in its group, as the end of a Machine does.
     pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await?;
         if let Some(group) = self.pid.take() {
@@ -93,15 +93,13 @@ impl Process {
         }
     }
 
-    /// Stops the program and all that it started where they are, until [`go_on`](Self::go_on). No program can refuse, but
-    /// it stands still only once [`stands_still`](Self::stands_still) says so.
+    /// Stops the program and its group where they are, until [`go_on`](Self::go_on). No program can refuse, but it
+    /// stands still only once [`stands_still`](Self::stands_still) says so.
     ///
     /// Where flylet dies meanwhile, the group is left without a parent in its session: the kernel sends it SIGHUP and
     /// SIGCONT, so that it finds the end of its leash. It does so only for a group that stands still by then.
     pub(crate) fn stand_still(&self) {
-        if let Some(group) = self.pid {
-            let _ = kill_process_group(group, Signal::STOP);
-        }
+        self.signal_all(Signal::STOP);
     }
 
     /// Returns whether the program has come to stand still since it was told to.
@@ -114,15 +112,21 @@ impl Process {
 
     /// Lets go on what stands still.
     pub(crate) fn go_on(&self) {
-        if let Some(group) = self.pid {
-            let _ = kill_process_group(group, Signal::CONT);
-        }
+        self.signal_all(Signal::CONT);
     }
 
-    /// Kills the program and all that it started.
+    /// Kills the program and its group.
     pub(crate) fn kill(&self) {
-        if let Some(group) = self.pid {
-            let _ = kill_process_group(group, Signal::KILL);
+        self.signal_all(Signal::KILL);
+    }
+
+    /// Sends a signal to the group that the program was started in, and to the program itself, which may have moved to
+    /// another group.
+    fn signal_all(&self, signal: Signal) {
+        if let Some(pid) = self.pid {
+            // Either may have ended just now, and the group may have lost its last member.
+            let _ = kill_process_group(pid, signal);
+            let _ = kill_process(pid, signal);
         }
     }
 }

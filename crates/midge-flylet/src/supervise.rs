@@ -15,10 +15,11 @@ use crate::machine::Machine;
 use crate::order::{Death, Fate, Order, StopOrder};
 use crate::process::{Process, exit_event, not_run};
 
-/// Between two looks whether a program stands still: the kernel needs microseconds, unless it waits for a disk.
+/// Between the first two looks whether a program stands still: the kernel needs microseconds, unless it waits for a
+/// disk. Each pause is twice the one before.
 const STANDSTILL_PAUSE: Duration = Duration::from_millis(1);
-/// How long a program may take to stand still until it is taken to.
-const STANDSTILL_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at most, for as long as it does not.
+const STANDSTILL_PAUSE_MAX: Duration = Duration::from_millis(256);
 
 /// How a Machine's life begins.
 #[derive(Debug, Clone, Copy)]
@@ -170,8 +171,8 @@ struct Watch<'a> {
     resume_at: Option<Instant>,
     /// Whether it was told to stand still.
     stands_still: bool,
-    /// When to look whether it has come to, and until when.
-    look_at: Option<(Instant, Instant)>,
+    /// When to look whether it has come to, and how long after that again.
+    look_at: Option<(Instant, Duration)>,
     died: Option<Death>,
     /// How it starts anew, once it has ended.
     again: Option<Fate>,
@@ -240,8 +241,7 @@ impl<'a> Watch<'a> {
             Order::Suspend => {
                 self.process.stand_still();
                 self.stands_still = true;
-                let now = Instant::now();
-                self.look_at = Some((now, now + STANDSTILL_MAX));
+                self.look_at = Some((Instant::now(), STANDSTILL_PAUSE));
             }
             Order::Start(fate) if self.stands_still => {
                 self.look_at = None;
@@ -290,9 +290,9 @@ impl<'a> Watch<'a> {
         if let Some((_, death)) = self.die_at.filter(|(at, _)| *at <= now) {
             self.dies(death);
         }
-        if let Some((_, until)) = self.look_at.filter(|(at, _)| *at <= now) {
-            let is_so = self.process.stands_still() || until <= now;
-            self.look_at = (!is_so).then_some((now + STANDSTILL_PAUSE, until));
+        if let Some((_, pause)) = self.look_at.filter(|(at, _)| *at <= now) {
+            let is_so = self.process.stands_still();
+            self.look_at = (!is_so).then_some((now + pause, (2 * pause).min(STANDSTILL_PAUSE_MAX)));
             if is_so {
                 self.machine.suspended();
             }

@@ -1,10 +1,10 @@
-//! A flylet that is killed leaves no Machine behind.
+//! No program escapes: not where its flylet is killed, and not by leaving its group.
 //!
-//! The test runs itself a second time, as the flylet that is killed. Everybody who runs holds the same named pipe
-//! open for writing, so that its end says that all are gone.
+//! The test runs itself a second time, as the flylet that is killed and as the program that leaves. Everybody who runs
+//! under the flylet that is killed holds the same named pipe open for writing, so that its end says that all are gone.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,6 +19,8 @@ use midge_protocol::manifest::MachineSize;
 
 /// Names the pipe, in the process that is to be the flylet.
 const PIPE: &str = "LEASH_TEST_PIPE";
+/// Says to the program that leaves its group that it is one.
+const MOVES: &str = "LEASH_TEST_MOVES";
 const MACHINES: usize = 5;
 /// What the flylet writes into the pipe once one of them is suspended.
 const SUSPENDED: &str = "suspended";
@@ -28,10 +30,73 @@ fn main() {
     if let Some(pipe) = std::env::var_os(PIPE) {
         return be_a_flylet(Path::new(&pipe));
     }
-    let trial = Trial::test("when_flylet_is_killed_every_machine_leaves", || {
-        when_flylet_is_killed_every_machine_leaves().map_err(|e| Failed::from(e.to_string()))
-    });
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit();
+    if std::env::var_os(MOVES).is_some() {
+        return move_to_another_group();
+    }
+    let trial = |name: &str, test: fn() -> Result<(), Box<dyn std::error::Error>>| {
+        Trial::test(name, move || test().map_err(|e| Failed::from(e.to_string())))
+    };
+    let trials = vec![
+        trial("when_flylet_is_killed_every_machine_leaves", when_flylet_is_killed_every_machine_leaves),
+        trial(
+            "a_program_that_left_its_group_obeys_all_the_same",
+            a_program_that_left_its_group_obeys_all_the_same,
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// Joins the group of the flylet, says so, and stays.
+fn move_to_another_group() {
+    let flylet = rustix::process::getppid().unwrap();
+    let group = rustix::process::getpgid(Some(flylet)).unwrap();
+    rustix::process::setpgid(None, Some(group)).unwrap();
+    let line = format!("moved {}\n", std::process::id());
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+fn a_program_that_left_its_group_obeys_all_the_same() -> Result<(), Box<dyn std::error::Error>> {
+    let spec = |name: &str| -> Result<MachineSpec, Box<dyn std::error::Error>> {
+        Ok(MachineSpec {
+            name: MachineName::new(name)?,
+            region: None,
+            image: "image".to_owned(),
+            exec: vec![std::env::current_exe()?.display().to_string()],
+            env: [(MOVES.to_owned(), "1".to_owned())].into(),
+            size: MachineSize::default(),
+            metadata: Default::default(),
+        })
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let flylet = Flylet::start(FlyletSettings::new("jobs")).await?;
+        let machines = FlyMachines::new(flylet.client_settings())?;
+        let mut pids = Vec::new();
+        let mut ids = Vec::new();
+        for name in ["deleted", "ended"] {
+            let id = machines.create(&spec(name)?, Launch::Now).await?;
+            let lines = tokio::time::timeout(DEADLINE, flylet.log_with(&id, "moved")).await?;
+            let pid = lines[0].trim_start_matches("moved ").to_owned();
+            machines.suspend(&id).await?;
+            machines.wait(&id, SeenState::Suspended, DEADLINE).await?;
+            let status = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+            assert!(status.contains(") T "), "it was said to be suspended: {status}");
+            machines.start(&id).await?;
+            machines.wait(&id, SeenState::Started, DEADLINE).await?;
+            pids.push(Path::new("/proc").join(pid));
+            ids.push(id);
+        }
+        machines.destroy(&ids[0]).await?;
+        machines.wait(&ids[0], SeenState::Destroyed, DEADLINE).await?;
+        // Waited for already: not even a zombie is left.
+        assert!(!pids[0].exists() && pids[1].exists());
+        tokio::time::timeout(DEADLINE, flylet.shutdown()).await?;
+        assert!(!pids[1].exists());
+        Ok(())
+    })
 }
 
 /// Starts Machines that end when their stdin does, and stays until it is killed.
