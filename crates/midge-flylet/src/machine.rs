@@ -104,7 +104,7 @@ impl Machine {
             versions: VecDeque::from([(chance::ulid(), Arc::clone(&config))]),
             config,
             events: VecDeque::new(),
-            orders: Orders::default(),
+            orders: Orders::NONE,
             stuck_until: None,
             dark: None,
             lease: None,

@@ -44,23 +44,61 @@ pub(crate) enum Death {
 }
 
 /// What a supervisor has not yet taken up. Bounded by being one of each.
-#[derive(Debug, Default)]
+///
+/// Invariant: an end that was ordered stays until it is taken up. Whatever is ordered after it, or happens to the
+/// program, the Machine goes.
+#[derive(Debug)]
 pub(crate) struct Orders {
-    pub(crate) start: Option<Fate>,
-    pub(crate) stop: Option<StopOrder>,
-    pub(crate) restart: Option<(StopOrder, Fate)>,
-    pub(crate) suspend: bool,
+    destroy: bool,
+    start: Option<Fate>,
+    stop: Option<StopOrder>,
+    restart: Option<(StopOrder, Fate)>,
+    suspend: bool,
     /// As the kernel keeps them: each signal once.
-    pub(crate) signals: Vec<Signal>,
-    pub(crate) die: Option<Death>,
-    pub(crate) destroy: bool,
+    signals: Vec<Signal>,
+    die: Option<Death>,
 }
 
 impl Orders {
+    pub(crate) const NONE: Orders = Orders {
+        destroy: false,
+        start: None,
+        stop: None,
+        restart: None,
+        suspend: false,
+        signals: Vec::new(),
+        die: None,
+    };
+
+    /// Adds an order. One to start, stop or restart takes the place of all that it makes pointless.
+    pub(crate) fn give(&mut self, order: Order) {
+        match order {
+            Order::Destroy => self.destroy = true,
+            Order::Start(fate) => *self = Orders { start: Some(fate), ..self.end_only() },
+            Order::Stop(stop) => *self = Orders { stop: Some(stop), ..self.end_only() },
+            Order::Restart(stop, fate) => *self = Orders { restart: Some((stop, fate)), ..self.end_only() },
+            Order::Suspend => self.suspend = true,
+            Order::Signal(signal) if self.signals.contains(&signal) => {}
+            Order::Signal(signal) => self.signals.insert(0, signal),
+            Order::Die(death) => self.die = Some(death),
+        }
+    }
+
+    /// Adds a start of what is suspended, or was to be: what else was asked of the program is still to be done.
+    pub(crate) fn resume(&mut self, fate: Fate) {
+        self.suspend = false;
+        self.start = Some(fate);
+    }
+
+    /// Forgets what was asked of a program that has ended.
+    pub(crate) fn program_ended(&mut self) {
+        *self = Orders { restart: self.restart, ..self.end_only() };
+    }
+
     /// Takes up the next order: the end first, and what stops a program before what starts it.
     pub(crate) fn take(&mut self) -> Option<Order> {
         if self.destroy {
-            *self = Orders::default();
+            *self = Orders::NONE;
             return Some(Order::Destroy);
         }
         if let Some(death) = self.die.take() {
@@ -81,9 +119,37 @@ impl Orders {
         self.signals.pop().map(Order::Signal)
     }
 
-    pub(crate) fn signal(&mut self, signal: Signal) {
-        if !self.signals.contains(&signal) {
-            self.signals.insert(0, signal);
+    /// Returns what is left where all else is taken back.
+    fn end_only(&self) -> Orders {
+        Orders { destroy: self.destroy, ..Orders::NONE }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_order_and_no_exit_takes_an_end_back() {
+        let stop = StopOrder { signal: Signal::TERM, timeout: Duration::ZERO };
+        let fate = Fate::default();
+        let later = [
+            Order::Start(fate),
+            Order::Stop(stop),
+            Order::Restart(stop, fate),
+            Order::Suspend,
+            Order::Signal(Signal::TERM),
+            Order::Die(Death::Killed),
+            Order::Destroy,
+        ];
+        for order in later {
+            let mut orders = Orders::NONE;
+            orders.give(Order::Destroy);
+            orders.give(order);
+            orders.resume(fate);
+            orders.program_ended();
+            assert_eq!(orders.take(), Some(Order::Destroy), "{order:?}");
+            assert_eq!(orders.take(), None, "{order:?}");
         }
     }
 }

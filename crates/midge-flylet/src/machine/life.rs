@@ -5,7 +5,7 @@ use midge_machines::wire::{ExitEvent, FlyEvent};
 use serde_json::json;
 use tokio::time::sleep_until;
 
-use super::{Fate, Machine, Orders, event, now};
+use super::{Fate, Machine, event, now};
 use crate::order::Order;
 
 impl Machine {
@@ -48,7 +48,7 @@ impl Machine {
     pub(crate) fn launching(&self, fate: Fate) {
         let mut record = self.record();
         if record.state == SeenState::Created {
-            record.orders.start = Some(fate);
+            record.orders.give(Order::Start(fate));
             self.enter(&mut record, SeenState::Starting, "start", "flyd");
         }
     }
@@ -101,8 +101,7 @@ impl Machine {
         exit.restarting = again;
         exit.exited_at = Some(now().to_string());
         // What was asked of the program that ended has been obeyed.
-        record.orders =
-            Orders { destroy: record.orders.destroy, restart: record.orders.restart, ..Orders::default() };
+        record.orders.program_ended();
         record.stuck_until = None;
         let (state, status) = match record.state.clone() {
             // The event says what came of the program, also where the Machine goes on to be destroyed.
@@ -120,7 +119,6 @@ impl Machine {
     /// The Machine is no more.
     pub(crate) fn destroyed(&self) {
         let mut record = self.record();
-        record.orders = Orders::default();
         record.lease = None;
         record.dark = None;
         self.enter(&mut record, SeenState::Destroyed, "destroy", "flyd");

@@ -11,7 +11,7 @@ use super::{Dark, Machine, memory_mib, now};
 use crate::chance;
 use crate::latency::Way;
 use crate::lease::{self, Lease};
-use crate::order::{Death, Fate, Orders, StopOrder};
+use crate::order::{Death, Fate, Order, StopOrder};
 use crate::refusal::Refusal;
 
 /// A new config, and what becomes of the Machine with it.
@@ -34,11 +34,10 @@ impl Machine {
         let previous = record.state.clone();
         match previous {
             SeenState::Stopped | SeenState::Failed => {
-                record.orders = Orders { start: Some(fate_of(Way::Start)), ..Orders::default() };
+                record.orders.give(Order::Start(fate_of(Way::Start)));
             }
             SeenState::Suspended | SeenState::Suspending => {
-                record.orders.suspend = false;
-                record.orders.start = Some(fate_of(Way::Resume));
+                record.orders.resume(fate_of(Way::Resume));
             }
             SeenState::Started => return Ok(previous),
             SeenState::Starting | SeenState::Restarting => return Err(Refusal::still_starting()),
@@ -58,10 +57,10 @@ impl Machine {
         let mut record = self.record();
         match record.state {
             Starting | Started | Suspending | Suspended | Restarting | Updating => {
-                record.orders = Orders { stop: Some(order), ..Orders::default() };
+                record.orders.give(Order::Stop(order));
                 self.enter(&mut record, Stopping, "stop", "user");
             }
-            Stopping => record.orders.stop = Some(order),
+            Stopping => record.orders.give(Order::Stop(order)),
             Created | Stopped | Failed => return Ok(()),
             _ => return Err(Refusal::wrong_state("stop", &record.state)),
         }
@@ -80,7 +79,7 @@ impl Machine {
         }
         match record.state {
             SeenState::Started => {
-                record.orders.suspend = true;
+                record.orders.give(Order::Suspend);
                 self.enter(&mut record, SeenState::Suspending, "suspend", "user");
                 self.ordered.notify_one();
                 Ok(())
@@ -95,11 +94,11 @@ impl Machine {
         let mut record = self.record();
         match record.state {
             SeenState::Started | SeenState::Suspending | SeenState::Suspended => {
-                record.orders = Orders { restart: Some((order, fate)), ..Orders::default() };
+                record.orders.give(Order::Restart(order, fate));
                 self.enter(&mut record, SeenState::Restarting, "restart", "user");
             }
             SeenState::Stopped | SeenState::Failed => {
-                record.orders = Orders { start: Some(fate), ..Orders::default() };
+                record.orders.give(Order::Start(fate));
                 self.enter(&mut record, SeenState::Starting, "restart", "user");
             }
             _ => return Err(Refusal::wrong_state("restart", &record.state)),
@@ -114,7 +113,7 @@ impl Machine {
         if record.state != SeenState::Started {
             return Err(Refusal::wrong_state("signal", &record.state));
         }
-        record.orders.signal(signal);
+        record.orders.give(Order::Signal(signal));
         self.ordered.notify_one();
         Ok(())
     }
@@ -125,7 +124,7 @@ impl Machine {
         if record.state != SeenState::Started {
             return Err(Refusal::wrong_state("signal", &record.state));
         }
-        record.orders.die = Some(death);
+        record.orders.give(Order::Die(death));
         self.ordered.notify_one();
         Ok(())
     }
@@ -141,7 +140,7 @@ impl Machine {
         match record.state {
             Destroying | Destroyed => return Ok(()),
             _ if runs && !force => return Err(Refusal::wrong_state("destroy", &record.state)),
-            _ => record.orders.destroy = true,
+            _ => record.orders.give(Order::Destroy),
         }
         if record.dark().is_none() {
             self.enter(&mut record, Destroying, "destroy", "user");
@@ -160,16 +159,15 @@ impl Machine {
         }
         let next = match record.state {
             Starting | Started | Suspending | Suspended if update.launch => {
-                let restart = Some((update.stop, update.fate));
-                record.orders = Orders { restart, ..Orders::default() };
+                record.orders.give(Order::Restart(update.stop, update.fate));
                 Updating
             }
             Starting | Started | Suspending | Suspended => {
-                record.orders = Orders { stop: Some(update.stop), ..Orders::default() };
+                record.orders.give(Order::Stop(update.stop));
                 Stopping
             }
             Stopped | Failed if update.launch => {
-                record.orders = Orders { start: Some(update.fate), ..Orders::default() };
+                record.orders.give(Order::Start(update.fate));
                 Starting
             }
             Stopped | Failed => record.state.clone(),

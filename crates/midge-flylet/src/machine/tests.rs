@@ -213,6 +213,25 @@ async fn what_is_destroyed_in_the_dark_goes_when_the_light_is_back() {
     assert_eq!(machine.shown().state, "destroying");
 }
 
+#[tokio::test]
+async fn what_is_destroyed_in_the_dark_goes_whatever_is_asked_when_the_light_is_back() {
+    let asked: [fn(&Machine) -> Result<(), Refusal>; 4] = [
+        |machine| machine.stop(STOP, Duration::ZERO),
+        |machine| machine.restart(STOP, Fate::default()),
+        |machine| machine.suspend(),
+        |machine| start(machine).map(drop),
+    ];
+    for ask in asked {
+        let machine = running(MachineConfig::default());
+        machine.goes_dark(Duration::from_secs(3600));
+        machine.destroy(true, Duration::ZERO).unwrap();
+        machine.record().dark = None;
+        ask(&machine).unwrap();
+        assert_eq!(machine.next_order().await, Order::Destroy);
+        assert_eq!(machine.state(), SeenState::Destroying);
+    }
+}
+
 #[test]
 fn a_lagging_view_shows_what_was_and_not_what_was_not_yet() {
     let machine = running(MachineConfig::default());
