@@ -1,4 +1,4 @@
-//! Which call a request is: what limits, leases and faults go by.
+//! Which call a request is: what limits and faults go by.
 
 use axum::http::Method;
 
@@ -33,8 +33,8 @@ pub(crate) struct Call<'a> {
     pub(crate) id: Option<&'a str>,
 }
 
+#[cfg(test)]
 impl Action {
-    #[cfg(test)]
     pub(crate) const ALL: [Action; 18] = [
         Action::Create,
         Action::List,
@@ -55,12 +55,6 @@ impl Action {
         Action::Versions,
         Action::Other,
     ];
-
-    /// Returns whether it changes the Machine, so that whoever does it must hold the lease where there is one.
-    pub(crate) fn takes_the_lease(self) -> bool {
-        use Action::{Cordon, Destroy, Restart, Signal, Start, Stop, Suspend, Uncordon, Update};
-        matches!(self, Update | Destroy | Start | Stop | Suspend | Restart | Signal | Cordon | Uncordon)
-    }
 }
 
 impl<'a> Call<'a> {

@@ -130,6 +130,10 @@ impl Fleet {
         self.check(&request.config)?;
         let mut registry = self.registry();
         let Some(alive) = registry.supervisor.clone() else { return Err(Refusal::closing()) };
+        // It may have been deleted since the gate let the call in.
+        if !registry.has_app {
+            return Err(Refusal::no_app());
+        }
         let id = registry.free_id();
         let name = request.name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("local-{id}"));
         if let Some(other) = registry.names.get(&name) {
@@ -178,30 +182,37 @@ impl Fleet {
     }
 
     /// Orders a start where its region has room, and returns the state before it.
-    pub(crate) fn start(&self, machine: &Machine, fault: Option<Fault>) -> Result<SeenState, Refusal> {
+    pub(crate) fn start(
+        &self,
+        machine: &Machine,
+        nonce: Option<&str>,
+        fault: Option<Fault>,
+    ) -> Result<SeenState, Refusal> {
         let registry = self.registry();
         if !machine.takes_room() {
             self.check_host(&registry, machine)?;
         }
-        machine.start(|way| self.next_fate(machine, way, fault))
+        machine.start(nonce, |way| self.next_fate(machine, way, fault))
     }
 
     /// Gives a Machine a new config.
     pub(crate) fn update(
         &self,
         machine: &Machine,
+        nonce: Option<&str>,
         request: CreateRequest,
         current_version: Option<String>,
     ) -> Result<(), Refusal> {
         self.check(&request.config)?;
         let stop = self.stop_order(&Default::default(), &machine.config())?;
-        machine.update(Update {
+        let update = Update {
             config: request.config,
             current_version,
             launch: !request.skip_launch,
             stop,
             fate: self.next_fate(machine, Way::Start, None),
-        })
+        };
+        machine.update(nonce, update)
     }
 
     /// Returns what becomes of a Machine's next start.
@@ -264,13 +275,12 @@ impl Fleet {
     }
 
     /// Ends the app with all its Machines.
-    pub(crate) fn end_app(&self) -> Result<(), Refusal> {
+    pub(crate) fn end_app(&self) {
         let mut registry = self.registry();
         registry.has_app = false;
         for id in registry.names.values() {
-            registry.machines[id].destroy(true, Duration::ZERO)?;
+            registry.machines[id].destroy_with_app();
         }
-        Ok(())
     }
 
     /// Makes no more Machines.

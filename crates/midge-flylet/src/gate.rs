@@ -1,12 +1,16 @@
 //! What every request passes: the token, the app, the limits, a server host that does not answer, and faults.
+//!
+//! Invariant: no lease here. Who has it is asked where a change is recorded.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as HttpBody, Frame};
@@ -62,20 +66,26 @@ fn admit(fleet: &Fleet, request: &Request) -> Result<Option<Fault>, Refusal> {
     let machine = call.id.and_then(|id| fleet.get(&MachineId::new(id).ok()?));
     if let Some(machine) = &machine {
         let is_dark = machine.is_dark();
-        // A look is answered from what was heard last, and an end is kept for later.
+        // A look is answered from what was heard last, and an end is kept for later. Whatever changes the Machine asks
+        // again, where it is recorded.
         if is_dark && !matches!(call.action, Action::Get | Action::Destroy | Action::Events) {
             return Err(Refusal::dark());
-        }
-        if call.action.takes_the_lease() {
-            machine.permits(nonce(request))?;
         }
     }
     fault_of(fleet, &call, request, machine.as_deref())
 }
 
-/// Returns what the caller shows to say that it has the lease.
-pub(crate) fn nonce(request: &Request) -> Option<&str> {
-    request.headers().get(LEASE_NONCE_HEADER)?.to_str().ok().filter(|nonce| !nonce.is_empty())
+/// What a caller shows to say that it has the lease.
+#[derive(Debug)]
+pub(crate) struct Nonce(pub(crate) Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for Nonce {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Nonce, Infallible> {
+        let shown = parts.headers.get(LEASE_NONCE_HEADER).and_then(|value| value.to_str().ok());
+        Ok(Nonce(shown.filter(|nonce| !nonce.is_empty()).map(str::to_owned)))
+    }
 }
 
 /// Returns the fault that the request asks for, else that which chance has for it.

@@ -242,6 +242,11 @@ impl Record {
         self.dark.as_ref().filter(|dark| dark.until > Instant::now())
     }
 
+    /// Refuses what a server host that does not answer cannot do.
+    fn check_light(&self) -> Result<(), Refusal> {
+        self.dark().map_or(Ok(()), |_| Err(Refusal::dark()))
+    }
+
     /// Returns until when no order is taken up.
     fn held_until(&self) -> Option<Instant> {
         let dark = self.dark().map(|dark| dark.until);

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use midge_machines::wire::{LEASE_NONCE_HEADER, Lease};
+use midge_machines::wire::Lease;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{Fleets, Ids, Replied, Sent, done, machine, pairs, read_if_any};
+use crate::gate::Nonce;
 use crate::lease::LEASE_SECONDS_DEFAULT;
 use crate::refusal::Refusal;
 
@@ -28,7 +29,7 @@ pub(super) async fn show(State(fleet): Fleets, Path((_, id)): Ids) -> Replied {
 pub(super) async fn take(
     State(fleet): Fleets,
     Path((_, id)): Ids,
-    headers: HeaderMap,
+    Nonce(nonce): Nonce,
     uri: Uri,
     body: Sent,
 ) -> Replied {
@@ -44,17 +45,13 @@ pub(super) async fn take(
     }
     let seconds = seconds.unwrap_or(LEASE_SECONDS_DEFAULT);
     let description = request.description.unwrap_or_default();
-    let lease = machine.lease(nonce(&headers), fleet.app(), description, seconds)?;
+    let lease = machine.lease(nonce.as_deref(), fleet.app(), description, seconds)?;
     Ok(enveloped(StatusCode::CREATED, lease))
 }
 
-pub(super) async fn release(State(fleet): Fleets, Path((_, id)): Ids, headers: HeaderMap) -> Replied {
-    machine(&fleet, id)?.release(nonce(&headers))?;
+pub(super) async fn release(State(fleet): Fleets, Path((_, id)): Ids, Nonce(nonce): Nonce) -> Replied {
+    machine(&fleet, id)?.release(nonce.as_deref())?;
     Ok(done())
-}
-
-fn nonce(headers: &HeaderMap) -> Option<&str> {
-    headers.get(LEASE_NONCE_HEADER)?.to_str().ok().filter(|nonce| !nonce.is_empty())
 }
 
 /// Fly's document does not tell of the envelope, and Fly's clients read it.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{Fleets, Ids, Replied, Sent, done, machine, pairs, read};
 use crate::faults::Fault;
 use crate::fleet::{Filter, Fleet};
-use crate::gate::Met;
+use crate::gate::{Met, Nonce};
 use crate::machine::{EVENTS_MAX, View};
 use crate::refusal::Refusal;
 
@@ -127,11 +127,16 @@ pub(super) async fn show(State(fleet): Fleets, Path((_, id)): Ids, uri: Uri) -> 
     Ok(Json(shown).into_response())
 }
 
-pub(super) async fn update(State(fleet): Fleets, Path((_, id)): Ids, body: Sent) -> Replied {
+pub(super) async fn update(
+    State(fleet): Fleets,
+    Path((_, id)): Ids,
+    Nonce(nonce): Nonce,
+    body: Sent,
+) -> Replied {
     let machine = machine(&fleet, id)?;
     let UpdateRequest { current_version, mut request } = read(body)?;
     request.config = Fleet::kept(request.config);
-    fleet.update(&machine, request, current_version)?;
+    fleet.update(&machine, nonce.as_deref(), request, current_version)?;
     Ok(Json(machine.shown()).into_response())
 }
 
@@ -139,6 +144,7 @@ pub(super) async fn destroy(
     State(fleet): Fleets,
     Extension(Met(fault)): Extension<Met>,
     Path((_, id)): Ids,
+    Nonce(nonce): Nonce,
     uri: Uri,
 ) -> Replied {
     let mut force = false;
@@ -152,7 +158,7 @@ pub(super) async fn destroy(
         Some(Fault::StuckDestroying) => fleet.scaled(fleet.faults().stuck_for),
         _ => Duration::ZERO,
     };
-    machine(&fleet, id)?.destroy(force, stuck)?;
+    machine(&fleet, id)?.destroy(nonce.as_deref(), force, stuck)?;
     Ok(done())
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::{Fleets, Ids, Replied, Sent, done, machine, pairs, read, read_if_any};
 use crate::faults::Fault;
 use crate::fleet::any_signal;
-use crate::gate::Met;
+use crate::gate::{Met, Nonce};
 use crate::halt::halt_of;
 use crate::latency::Way;
 use crate::machine::Since;
@@ -31,8 +31,13 @@ struct SignalRequest {
     signal: String,
 }
 
-pub(super) async fn start(State(fleet): Fleets, Extension(Met(fault)): Meets, Path((_, id)): Ids) -> Replied {
-    let previous = fleet.start(&*machine(&fleet, id)?, fault)?;
+pub(super) async fn start(
+    State(fleet): Fleets,
+    Extension(Met(fault)): Meets,
+    Path((_, id)): Ids,
+    Nonce(nonce): Nonce,
+) -> Replied {
+    let previous = fleet.start(&*machine(&fleet, id)?, nonce.as_deref(), fault)?;
     let answer = json!({ "previous_state": previous.as_str(), "migrated": false, "new_host": "" });
     Ok(Json(answer).into_response())
 }
@@ -41,6 +46,7 @@ pub(super) async fn stop(
     State(fleet): Fleets,
     Extension(Met(fault)): Meets,
     Path((_, id)): Ids,
+    Nonce(nonce): Nonce,
     body: Sent,
 ) -> Replied {
     let machine = machine(&fleet, id)?;
@@ -49,16 +55,21 @@ pub(super) async fn stop(
         Some(Fault::StuckStopping) => fleet.scaled(fleet.faults().stuck_for),
         _ => Duration::ZERO,
     };
-    machine.stop(fleet.stop_order(&asked, &machine.config())?, stuck)?;
+    machine.stop(nonce.as_deref(), fleet.stop_order(&asked, &machine.config())?, stuck)?;
     Ok(done())
 }
 
-pub(super) async fn suspend(State(fleet): Fleets, Path((_, id)): Ids) -> Replied {
-    machine(&fleet, id)?.suspend()?;
+pub(super) async fn suspend(State(fleet): Fleets, Path((_, id)): Ids, Nonce(nonce): Nonce) -> Replied {
+    machine(&fleet, id)?.suspend(nonce.as_deref())?;
     Ok(done())
 }
 
-pub(super) async fn restart(State(fleet): Fleets, Path((_, id)): Ids, uri: Uri) -> Replied {
+pub(super) async fn restart(
+    State(fleet): Fleets,
+    Path((_, id)): Ids,
+    Nonce(nonce): Nonce,
+    uri: Uri,
+) -> Replied {
     let machine = machine(&fleet, id)?;
     let mut asked = StopConfig::default();
     let mut force = false;
@@ -74,7 +85,7 @@ pub(super) async fn restart(State(fleet): Fleets, Path((_, id)): Ids, uri: Uri) 
         asked.signal = Some("SIGKILL".to_owned());
     }
     let order = fleet.stop_order(&asked, &machine.config())?;
-    machine.restart(order, fleet.next_fate(&machine, Way::Start, None))?;
+    machine.restart(nonce.as_deref(), order, fleet.next_fate(&machine, Way::Start, None))?;
     Ok(done())
 }
 
@@ -82,6 +93,7 @@ pub(super) async fn signal(
     State(fleet): Fleets,
     Extension(Met(fault)): Meets,
     Path((_, id)): Ids,
+    Nonce(nonce): Nonce,
     body: Sent,
 ) -> Replied {
     let machine = machine(&fleet, id)?;
@@ -90,20 +102,20 @@ pub(super) async fn signal(
         return Err(Refusal::invalid(format_args!("`{}` is not a signal", name.escape_debug())));
     };
     match fault {
-        Some(Fault::Dies) => machine.die(Death::Killed)?,
-        Some(Fault::OutOfMemory) => machine.die(Death::OutOfMemory)?,
-        _ => machine.signal(signal)?,
+        Some(Fault::Dies) => machine.die(nonce.as_deref(), Death::Killed)?,
+        Some(Fault::OutOfMemory) => machine.die(nonce.as_deref(), Death::OutOfMemory)?,
+        _ => machine.signal(nonce.as_deref(), signal)?,
     }
     Ok(done())
 }
 
-pub(super) async fn cordon(State(fleet): Fleets, Path((_, id)): Ids) -> Replied {
-    machine(&fleet, id)?.cordon(true);
+pub(super) async fn cordon(State(fleet): Fleets, Path((_, id)): Ids, Nonce(nonce): Nonce) -> Replied {
+    machine(&fleet, id)?.cordon(nonce.as_deref(), true)?;
     Ok(done())
 }
 
-pub(super) async fn uncordon(State(fleet): Fleets, Path((_, id)): Ids) -> Replied {
-    machine(&fleet, id)?.cordon(false);
+pub(super) async fn uncordon(State(fleet): Fleets, Path((_, id)): Ids, Nonce(nonce): Nonce) -> Replied {
+    machine(&fleet, id)?.cordon(nonce.as_deref(), false)?;
     Ok(done())
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn make_app(State(fleet): Fleets, body: Sent) -> Replied {
 }
 
 pub(super) async fn end_app(State(fleet): Fleets) -> Replied {
-    fleet.end_app()?;
+    fleet.end_app();
     Ok(StatusCode::ACCEPTED.into_response())
 }
 

@@ -1,5 +1,9 @@
-//! What a Machine is asked to do, and whether it may in its state.
+//! What a Machine is asked to do, and whether it may: in its state, under its lease, by its server host.
+//!
+//! Invariant: what is asked is judged and recorded under one lock. Between the gate and here a body is read, and meanwhile
+//! somebody may take the lease.
 
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use midge_machines::SeenState;
@@ -7,7 +11,7 @@ use midge_machines::wire::{self, MachineConfig, SUSPEND_MEMORY_MIB_MAX};
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use super::{Dark, Machine, memory_mib, now};
+use super::{Dark, Machine, Record, memory_mib, now};
 use crate::chance;
 use crate::latency::Way;
 use crate::lease::{self, Lease};
@@ -29,8 +33,12 @@ pub(crate) struct Update {
 
 impl Machine {
     /// Orders a start and returns the state before it. `fate_of` says what becomes of it.
-    pub(crate) fn start(&self, fate_of: impl FnOnce(Way) -> Fate) -> Result<SeenState, Refusal> {
-        let mut record = self.record();
+    pub(crate) fn start(
+        &self,
+        nonce: Option<&str>,
+        fate_of: impl FnOnce(Way) -> Fate,
+    ) -> Result<SeenState, Refusal> {
+        let mut record = self.changed_by(nonce)?;
         let previous = record.state.clone();
         match previous {
             SeenState::Stopped | SeenState::Failed => {
@@ -51,10 +59,10 @@ impl Machine {
 
     /// Orders a stop, which is not taken up while the Machine is `stuck`. A Machine that rests already may be asked to.
     /// One that is suspended loses its memory.
-    pub(crate) fn stop(&self, order: StopOrder, stuck: Duration) -> Result<(), Refusal> {
+    pub(crate) fn stop(&self, nonce: Option<&str>, order: StopOrder, stuck: Duration) -> Result<(), Refusal> {
         use SeenState::{Created, Failed, Restarting, Started, Starting, Stopped, Stopping};
         use SeenState::{Suspended, Suspending, Updating};
-        let mut record = self.record();
+        let mut record = self.changed_by(nonce)?;
         match record.state {
             Starting | Started | Suspending | Suspended | Restarting | Updating => {
                 record.orders.give(Order::Stop(order));
@@ -72,8 +80,8 @@ impl Machine {
     }
 
     /// Orders that the program stands still.
-    pub(crate) fn suspend(&self) -> Result<(), Refusal> {
-        let mut record = self.record();
+    pub(crate) fn suspend(&self, nonce: Option<&str>) -> Result<(), Refusal> {
+        let mut record = self.changed_by(nonce)?;
         if let Some(why) = never_suspends(&record.config) {
             return Err(Refusal::invalid(format_args!("unable to suspend machine: {why}")));
         }
@@ -90,8 +98,8 @@ impl Machine {
     }
 
     /// Orders that the program ends and starts anew.
-    pub(crate) fn restart(&self, order: StopOrder, fate: Fate) -> Result<(), Refusal> {
-        let mut record = self.record();
+    pub(crate) fn restart(&self, nonce: Option<&str>, order: StopOrder, fate: Fate) -> Result<(), Refusal> {
+        let mut record = self.changed_by(nonce)?;
         match record.state {
             SeenState::Started | SeenState::Suspending | SeenState::Suspended => {
                 record.orders.give(Order::Restart(order, fate));
@@ -108,8 +116,8 @@ impl Machine {
     }
 
     /// Orders that a signal is sent to the program.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Refusal> {
-        let mut record = self.record();
+    pub(crate) fn signal(&self, nonce: Option<&str>, signal: Signal) -> Result<(), Refusal> {
+        let mut record = self.changed_by(nonce)?;
         if record.state != SeenState::Started {
             return Err(Refusal::wrong_state("signal", &record.state));
         }
@@ -119,8 +127,8 @@ impl Machine {
     }
 
     /// Orders that the program dies as if nobody had asked for it.
-    pub(crate) fn die(&self, death: Death) -> Result<(), Refusal> {
-        let mut record = self.record();
+    pub(crate) fn die(&self, nonce: Option<&str>, death: Death) -> Result<(), Refusal> {
+        let mut record = self.changed_by(nonce)?;
         if record.state != SeenState::Started {
             return Err(Refusal::wrong_state("signal", &record.state));
         }
@@ -131,29 +139,39 @@ impl Machine {
 
     /// Orders the end, which is not taken up while the Machine is `stuck`. Where its server host does not answer, it is
     /// kept until that does.
-    pub(crate) fn destroy(&self, force: bool, stuck: Duration) -> Result<(), Refusal> {
-        use SeenState::{
-            Destroyed, Destroying, Restarting, Started, Starting, Stopping, Suspending, Updating,
-        };
+    pub(crate) fn destroy(&self, nonce: Option<&str>, force: bool, stuck: Duration) -> Result<(), Refusal> {
+        use SeenState::{Restarting, Started, Starting, Stopping, Suspending, Updating};
         let mut record = self.record();
+        self.check_lease(&record, nonce)?;
         let runs = matches!(record.state, Starting | Started | Stopping | Suspending | Restarting | Updating);
-        match record.state {
-            Destroying | Destroyed => return Ok(()),
-            _ if runs && !force => return Err(Refusal::wrong_state("destroy", &record.state)),
-            _ => record.orders.give(Order::Destroy),
+        if runs && !force {
+            return Err(Refusal::wrong_state("destroy", &record.state));
         }
-        if record.dark().is_none() {
-            self.enter(&mut record, Destroying, "destroy", "user");
-            record.stuck_until = (!stuck.is_zero()).then(|| Instant::now() + stuck);
-        }
-        self.ordered.notify_one();
+        self.goes(&mut record, stuck);
         Ok(())
     }
 
+    /// Orders the end of a Machine whose app is deleted, whoever has its lease.
+    pub(crate) fn destroy_with_app(&self) {
+        self.goes(&mut self.record(), Duration::ZERO);
+    }
+
+    fn goes(&self, record: &mut Record, stuck: Duration) {
+        if matches!(record.state, SeenState::Destroying | SeenState::Destroyed) {
+            return;
+        }
+        record.orders.give(Order::Destroy);
+        if record.dark().is_none() {
+            self.enter(record, SeenState::Destroying, "destroy", "user");
+            record.stuck_until = (!stuck.is_zero()).then(|| Instant::now() + stuck);
+        }
+        self.ordered.notify_one();
+    }
+
     /// Gives the Machine a new config, and orders what follows from that.
-    pub(crate) fn update(&self, update: Update) -> Result<(), Refusal> {
+    pub(crate) fn update(&self, nonce: Option<&str>, update: Update) -> Result<(), Refusal> {
         use SeenState::{Failed, Started, Starting, Stopped, Stopping, Suspended, Suspending, Updating};
-        let mut record = self.record();
+        let mut record = self.changed_by(nonce)?;
         if let Some(expected) = update.current_version.filter(|expected| expected != record.version()) {
             return Err(Refusal::not_current(&expected, record.version()));
         }
@@ -179,9 +197,20 @@ impl Machine {
         Ok(())
     }
 
-    /// Says whether whoever shows a nonce may change the Machine.
-    pub(crate) fn permits(&self, nonce: Option<&str>) -> Result<(), Refusal> {
-        let held = lease::may(self.record().lease.as_ref(), nonce, now());
+    /// Opens the record for a change by whoever shows a nonce. What is changed is to be decided and recorded before it is
+    /// let go.
+    ///
+    /// # Errors
+    /// Where somebody else has the lease, or the server host does not answer.
+    fn changed_by(&self, nonce: Option<&str>) -> Result<MutexGuard<'_, Record>, Refusal> {
+        let record = self.record();
+        record.check_light()?;
+        self.check_lease(&record, nonce)?;
+        Ok(record)
+    }
+
+    fn check_lease(&self, record: &Record, nonce: Option<&str>) -> Result<(), Refusal> {
+        let held = lease::may(record.lease.as_ref(), nonce, now());
         held.map_err(|held| Refusal::lease_held(&self.id, &held))
     }
 
@@ -193,13 +222,12 @@ impl Machine {
         description: String,
         seconds: i64,
     ) -> Result<wire::Lease, Refusal> {
-        self.permits(nonce)?;
         let now = now();
         let Some(until) = Lease::end(now, seconds) else {
             let most = lease::LEASE_SECONDS_MAX;
             return Err(Refusal::invalid(format_args!("{seconds} is not a ttl of 1 to {most} seconds")));
         };
-        let mut record = self.record();
+        let mut record = self.changed_by(nonce)?;
         let version = record.version().to_owned();
         let lease = match lease::held(record.lease.as_ref(), now) {
             Some(held) => Lease { until, ..held.clone() },
@@ -217,18 +245,19 @@ impl Machine {
 
     /// Gives the lease back.
     pub(crate) fn release(&self, nonce: Option<&str>) -> Result<(), Refusal> {
-        self.permits(nonce)?;
-        self.record().lease.take().map(drop).ok_or_else(Refusal::no_lease)
+        self.changed_by(nonce)?.lease.take().map(drop).ok_or_else(Refusal::no_lease)
     }
 
-    pub(crate) fn cordon(&self, cordoned: bool) {
-        self.record().cordoned = cordoned;
+    /// Keeps requests of others away from the Machine, or no longer.
+    pub(crate) fn cordon(&self, nonce: Option<&str>, cordoned: bool) -> Result<(), Refusal> {
+        self.changed_by(nonce)?.cordoned = cordoned;
+        Ok(())
     }
 
-    /// Changes the labels; each without a value is taken away. No new version comes of it.
+    /// Changes the labels; each without a value is taken away. No new version comes of it, and no lease guards them.
     ///
     /// # Errors
-    /// Where another version is in force than the caller thinks.
+    /// Where another version is in force than the caller thinks, or the server host does not answer.
     pub(crate) fn label(
         &self,
         version: Option<&str>,
@@ -236,6 +265,7 @@ impl Machine {
         changes: impl IntoIterator<Item = (String, Option<String>)>,
     ) -> Result<(), Refusal> {
         let mut record = self.record();
+        record.check_light()?;
         if version.is_some_and(|version| version != record.version()) {
             return Err(Refusal::stale_version());
         }

@@ -25,7 +25,7 @@ fn birth() -> Birth {
 }
 
 fn start(machine: &Machine) -> Result<SeenState, Refusal> {
-    machine.start(|_| Fate::default())
+    machine.start(None, |_| Fate::default())
 }
 
 const STOP: StopOrder = StopOrder { signal: Signal::TERM, timeout: Duration::from_secs(1) };
@@ -44,7 +44,7 @@ fn a_stop_calls_a_start_off_that_nobody_has_taken_up() {
     let machine = machine();
     machine.prepared();
     start(&machine).unwrap();
-    machine.stop(STOP, Duration::ZERO).unwrap();
+    machine.stop(None, STOP, Duration::ZERO).unwrap();
     assert_eq!(machine.record().orders.take(), Some(Order::Stop(STOP)));
     assert_eq!(machine.record().orders.take(), None);
 }
@@ -54,8 +54,8 @@ fn a_running_machine_is_destroyed_by_force_only() {
     let machine = machine();
     machine.launching(Fate::default());
     machine.started();
-    assert!(machine.destroy(false, Duration::ZERO).is_err());
-    machine.destroy(true, Duration::ZERO).unwrap();
+    assert!(machine.destroy(None, false, Duration::ZERO).is_err());
+    machine.destroy(None, true, Duration::ZERO).unwrap();
     assert_eq!(machine.state(), SeenState::Destroying);
     assert!(start(&machine).is_err());
 }
@@ -65,7 +65,7 @@ fn a_program_that_ends_while_it_is_stopped_has_obeyed() {
     let machine = machine();
     machine.launching(Fate::default());
     machine.started();
-    machine.stop(STOP, Duration::ZERO).unwrap();
+    machine.stop(None, STOP, Duration::ZERO).unwrap();
     assert!(machine.exited(ExitEvent::default()));
     assert_eq!(machine.state(), SeenState::Stopped);
     start(&machine).unwrap();
@@ -115,17 +115,17 @@ fn running(config: MachineConfig) -> Machine {
 #[test]
 fn only_what_runs_is_suspended_and_what_is_suspended_starts_or_stops() {
     let machine = running(MachineConfig::default());
-    machine.suspend().unwrap();
+    machine.suspend(None).unwrap();
     assert_eq!(machine.record().orders.take(), Some(Order::Suspend));
     machine.suspended();
-    machine.suspend().unwrap();
+    machine.suspend(None).unwrap();
     assert_eq!(start(&machine).unwrap(), SeenState::Suspended);
     assert_eq!(machine.record().orders.take(), Some(Order::Start(Fate::default())));
-    assert!(machine.suspend().is_err(), "it is starting");
+    assert!(machine.suspend(None).is_err(), "it is starting");
     machine.started();
-    machine.suspend().unwrap();
+    machine.suspend(None).unwrap();
     machine.suspended();
-    machine.stop(STOP, Duration::ZERO).unwrap();
+    machine.stop(None, STOP, Duration::ZERO).unwrap();
     assert_eq!(machine.record().orders.take(), Some(Order::Stop(STOP)));
     assert_eq!(machine.record().orders.take(), None);
 }
@@ -133,7 +133,7 @@ fn only_what_runs_is_suspended_and_what_is_suspended_starts_or_stops() {
 #[test]
 fn a_suspension_that_nobody_took_up_is_called_off_by_a_start() {
     let machine = running(MachineConfig::default());
-    machine.suspend().unwrap();
+    machine.suspend(None).unwrap();
     assert_eq!(start(&machine).unwrap(), SeenState::Suspending);
     assert_eq!(machine.record().orders.take(), Some(Order::Start(Fate::default())));
     assert_eq!(machine.record().orders.take(), None);
@@ -150,14 +150,14 @@ fn what_fly_cannot_suspend_is_refused() {
         (MachineConfig { init: swap, ..MachineConfig::default() }, true),
         (MachineConfig { other: schedule, ..MachineConfig::default() }, true),
     ] {
-        assert_eq!(running(config.clone()).suspend().is_err(), refused, "{config:?}");
+        assert_eq!(running(config.clone()).suspend(None).is_err(), refused, "{config:?}");
     }
 }
 
 #[test]
 fn a_restart_s_exit_is_neither_a_stop_nor_a_death() {
     let machine = running(MachineConfig::default());
-    machine.restart(STOP, Fate::default()).unwrap();
+    machine.restart(None, STOP, Fate::default()).unwrap();
     assert!(machine.exited(ExitEvent::default()));
     assert_eq!(machine.state(), SeenState::Restarting);
     assert_eq!(
@@ -181,10 +181,10 @@ fn an_update_makes_a_version_and_only_of_the_one_that_the_caller_knows() {
         stop: STOP,
         fate: Fate::default(),
     };
-    assert!(machine.update(update("other")).is_err());
-    machine.update(update(&first)).unwrap();
+    assert!(machine.update(None, update("other")).is_err());
+    machine.update(None, update(&first)).unwrap();
     assert_eq!((machine.config().image.as_str(), machine.state()), ("new", SeenState::Updating));
-    assert!(machine.update(update(&first)).is_err(), "it is another's now");
+    assert!(machine.update(None, update(&first)).is_err(), "it is another's now");
     assert_eq!(machine.versions().len(), 2);
 }
 
@@ -193,7 +193,7 @@ async fn a_stuck_machine_takes_up_no_order_until_it_is_over() {
     let machine = running(MachineConfig::default());
     let stuck = Duration::from_millis(30);
     let began = Instant::now();
-    machine.stop(STOP, stuck).unwrap();
+    machine.stop(None, STOP, stuck).unwrap();
     assert_eq!(machine.next_order().await, Order::Stop(STOP));
     assert!(began.elapsed() >= stuck);
 }
@@ -204,7 +204,7 @@ async fn what_is_destroyed_in_the_dark_goes_when_the_light_is_back() {
     let dark = Duration::from_millis(200);
     let began = Instant::now();
     machine.goes_dark(dark);
-    machine.destroy(true, Duration::ZERO).unwrap();
+    machine.destroy(None, true, Duration::ZERO).unwrap();
     let shown = machine.shown();
     assert_eq!((shown.state.as_str(), shown.host_status.as_deref()), ("started", Some("unreachable")));
     assert_eq!(shown.config, None);
@@ -216,20 +216,69 @@ async fn what_is_destroyed_in_the_dark_goes_when_the_light_is_back() {
 #[tokio::test]
 async fn what_is_destroyed_in_the_dark_goes_whatever_is_asked_when_the_light_is_back() {
     let asked: [fn(&Machine) -> Result<(), Refusal>; 4] = [
-        |machine| machine.stop(STOP, Duration::ZERO),
-        |machine| machine.restart(STOP, Fate::default()),
-        |machine| machine.suspend(),
+        |machine| machine.stop(None, STOP, Duration::ZERO),
+        |machine| machine.restart(None, STOP, Fate::default()),
+        |machine| machine.suspend(None),
         |machine| start(machine).map(drop),
     ];
     for ask in asked {
         let machine = running(MachineConfig::default());
         machine.goes_dark(Duration::from_secs(3600));
-        machine.destroy(true, Duration::ZERO).unwrap();
+        machine.destroy(None, true, Duration::ZERO).unwrap();
         machine.record().dark = None;
         ask(&machine).unwrap();
         assert_eq!(machine.next_order().await, Order::Destroy);
         assert_eq!(machine.state(), SeenState::Destroying);
     }
+}
+
+#[test]
+fn a_lease_keeps_every_change_from_all_but_its_holder_and_the_dark_from_him_too() {
+    let changes: [fn(&Machine, Option<&str>) -> Result<(), Refusal>; 10] = [
+        |machine, nonce| machine.start(nonce, |_| Fate::default()).map(drop),
+        |machine, nonce| machine.stop(nonce, STOP, Duration::ZERO),
+        |machine, nonce| machine.suspend(nonce),
+        |machine, nonce| machine.restart(nonce, STOP, Fate::default()),
+        |machine, nonce| machine.signal(nonce, Signal::USR1),
+        |machine, nonce| machine.die(nonce, crate::order::Death::Killed),
+        |machine, nonce| machine.cordon(nonce, true),
+        |machine, nonce| machine.lease(nonce, "o", String::new(), 1).map(drop),
+        |machine, nonce| machine.release(nonce),
+        |machine, nonce| {
+            let config = MachineConfig::default();
+            let (stop, fate) = (STOP, Fate::default());
+            machine.update(nonce, Update { config, current_version: None, launch: true, stop, fate })
+        },
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let machine = running(MachineConfig::default());
+        let lease = machine.lease(None, "o", String::new(), 60).unwrap();
+        for other in [None, Some("other")] {
+            assert!(change(&machine, other).is_err(), "{number}");
+            assert!(machine.destroy(other, true, Duration::ZERO).is_err());
+        }
+        assert_eq!(machine.record().orders.take(), None, "{number}");
+        assert_eq!(machine.state(), SeenState::Started, "{number}");
+        machine.goes_dark(Duration::from_secs(3600));
+        assert!(change(&machine, Some(&lease.nonce)).is_err(), "{number}");
+        machine.record().dark = None;
+        change(&machine, Some(&lease.nonce)).unwrap();
+    }
+}
+
+#[test]
+fn of_many_who_take_the_lease_at_once_one_has_it() {
+    let machine = machine();
+    let together = std::sync::Barrier::new(8);
+    let taken = std::thread::scope(|scope| {
+        let take = || {
+            together.wait();
+            machine.lease(None, "o", String::new(), 60).is_ok()
+        };
+        let takers: Vec<_> = (0..8).map(|_| scope.spawn(take)).collect();
+        takers.into_iter().map(|taker| taker.join().unwrap()).filter(|taken| *taken).count()
+    });
+    assert_eq!(taken, 1);
 }
 
 #[test]
@@ -258,7 +307,7 @@ async fn a_wait_for_an_older_version_or_an_unknown_event_ends_at_once() {
     let after = since(None, Some(&started));
     let wait = machine.reached(&wanted, &after);
     let moves = async {
-        machine.restart(STOP, Fate::default()).unwrap();
+        machine.restart(None, STOP, Fate::default()).unwrap();
         machine.starting_again();
         machine.started();
     };

@@ -3,6 +3,7 @@
 mod answers;
 mod bed;
 mod faults;
+mod late_bodies;
 mod lifecycle;
 mod processes;
 mod suspend;
