@@ -75,7 +75,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
 }
 
 fn machine(fleet: &Fleet, id: String) -> Result<Arc<Machine>, Refusal> {
-    let id = MachineId::new(id).map_err(|e| Refusal::invalid(format_args!("invalid machine ID: {e}")))?;
+    let id = MachineId::new(id).map_err(Refusal::bad_id)?;
     fleet.get(&id).ok_or_else(Refusal::no_machine)
 }
 

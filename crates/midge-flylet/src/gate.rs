@@ -60,10 +60,12 @@ fn admit(fleet: &Fleet, request: &Request) -> Result<Option<Fault>, Refusal> {
         return Err(Refusal::no_app());
     }
     let call = Call::of(request.method(), path);
+    // As it was written: an id is plain, and one in another writing would be another here and the same to the call.
+    let id = call.id.map(MachineId::new).transpose().map_err(Refusal::bad_id)?;
     if !fleet.limits.admit(call.action, call.id) {
         return Err(Refusal::rate_limited());
     }
-    let machine = call.id.and_then(|id| fleet.get(&MachineId::new(id).ok()?));
+    let machine = id.and_then(|id| fleet.get(&id));
     if let Some(machine) = &machine {
         let is_dark = machine.is_dark();
         // A look is answered from what was heard last, and an end is kept for later. Whatever changes the Machine asks

@@ -108,6 +108,10 @@ impl Refusal {
         Refusal::new(StatusCode::NOT_FOUND, "not_found: lease not found")
     }
 
+    pub(crate) fn bad_id(why: impl std::fmt::Display) -> Refusal {
+        Refusal::invalid(format_args!("invalid machine ID: {why}"))
+    }
+
     pub(crate) fn no_label() -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, "not_found: metadata key not found")
     }

@@ -64,6 +64,22 @@ async fn a_lease_keeps_everybody_else_from_changing_the_machine() {
 }
 
 #[tokio::test]
+async fn an_id_in_another_writing_is_refused_by_every_call() {
+    let bed = Bed::new().await;
+    let id = bed.launched("m", ENDLESS).await;
+    let path = Bed::path(&id);
+    assert_eq!(bed.call(&format!("POST {path}/lease"), "").await.0, 201);
+    let first = id.as_str().as_bytes()[0];
+    let written = format!("/v1/apps/jobs/machines/%{first:02x}{}", &id.as_str()[1..]);
+    for call in ["POST {}/stop", "DELETE {}?force=true", "POST {}/lease", "GET {}", "GET {}/wait"] {
+        let (status, body) = bed.call(&call.replace("{}", &written), "").await;
+        let error = body["error"].as_str().unwrap();
+        assert!(status == 400 && error.starts_with("invalid_argument: invalid machine ID"), "{call}: {body}");
+    }
+    assert_eq!(bed.machines.get(&id).await.unwrap().state, SeenState::Started);
+}
+
+#[tokio::test]
 async fn a_machine_can_be_made_under_a_lease() {
     let bed = Bed::new().await;
     let body = json!({"config": config(ENDLESS), "skip_launch": true, "lease_ttl": 60});
