@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use midge_machines::SeenState;
-use midge_machines::wire::{self, CreateRequest};
+use midge_machines::wire::{self, CreateRequest, StopConfig};
 use midge_protocol::{MachineId, Secret};
 use tokio::sync::{mpsc, watch};
 
@@ -27,6 +27,7 @@ use crate::settings::FlyletSettings;
 use crate::supervise::{Childhood, supervise};
 
 pub(crate) use program::any_signal;
+pub(crate) use room::Room;
 
 /// Destroyed Machines that can still be looked at.
 const BURIED_MAX: usize = 1000;
@@ -189,13 +190,24 @@ impl Fleet {
         fault: Option<Fault>,
     ) -> Result<SeenState, Refusal> {
         let registry = self.registry();
-        if !machine.takes_room() {
-            self.check_host(&registry, machine)?;
-        }
-        machine.start(nonce, |way| self.next_fate(machine, way, fault))
+        let room = self.room_of(&registry, machine);
+        machine.start(nonce, &room, |way| self.next_fate(machine, way, fault))
     }
 
-    /// Gives a Machine a new config.
+    /// Orders a restart, where the region of what is stopped has room.
+    pub(crate) fn restart(
+        &self,
+        machine: &Machine,
+        nonce: Option<&str>,
+        asked: &StopConfig,
+    ) -> Result<(), Refusal> {
+        let order = self.stop_order(asked, &machine.config())?;
+        let fate = self.next_fate(machine, Way::Start, None);
+        let registry = self.registry();
+        machine.restart(nonce, &self.room_of(&registry, machine), order, fate)
+    }
+
+    /// Gives a Machine a new config, where its region has room for what follows from that.
     pub(crate) fn update(
         &self,
         machine: &Machine,
@@ -212,11 +224,12 @@ impl Fleet {
             stop,
             fate: self.next_fate(machine, Way::Start, None),
         };
-        machine.update(nonce, update)
+        let registry = self.registry();
+        machine.update(nonce, &self.room_of(&registry, machine), update)
     }
 
     /// Returns what becomes of a Machine's next start.
-    pub(crate) fn next_fate(&self, machine: &Machine, way: Way, fault: Option<Fault>) -> Fate {
+    fn next_fate(&self, machine: &Machine, way: Way, fault: Option<Fault>) -> Fate {
         self.fate(way, fault, &self.draws.next(&format!("life of {}", machine.name)))
     }
 

@@ -154,8 +154,7 @@ impl Machine {
 
     /// Returns whether it takes up room in its region, as one does that is not stopped.
     pub(crate) fn takes_room(&self) -> bool {
-        use SeenState::{Destroyed, Failed, LaunchFailed, Stopped};
-        !matches!(self.state(), Stopped | Failed | LaunchFailed | Destroyed)
+        self.record().takes_room()
     }
 
     /// Returns whether its server host does not answer just now.
@@ -240,6 +239,11 @@ impl Record {
 
     fn dark(&self) -> Option<&Dark> {
         self.dark.as_ref().filter(|dark| dark.until > Instant::now())
+    }
+
+    fn takes_room(&self) -> bool {
+        use SeenState::{Destroyed, Failed, LaunchFailed, Stopped};
+        !matches!(self.state, Stopped | Failed | LaunchFailed | Destroyed)
     }
 
     /// Refuses what a server host that does not answer cannot do.

@@ -16,7 +16,6 @@ use crate::faults::Fault;
 use crate::fleet::any_signal;
 use crate::gate::{Met, Nonce};
 use crate::halt::halt_of;
-use crate::latency::Way;
 use crate::machine::Since;
 use crate::order::Death;
 use crate::refusal::Refusal;
@@ -84,8 +83,7 @@ pub(super) async fn restart(
     if force {
         asked.signal = Some("SIGKILL".to_owned());
     }
-    let order = fleet.stop_order(&asked, &machine.config())?;
-    machine.restart(nonce.as_deref(), order, fleet.next_fate(&machine, Way::Start, None))?;
+    fleet.restart(&machine, nonce.as_deref(), &asked)?;
     Ok(done())
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{Dark, Machine, Record, memory_mib, now};
 use crate::chance;
+use crate::fleet::Room;
 use crate::latency::Way;
 use crate::lease::{self, Lease};
 use crate::order::{Death, Fate, Order, StopOrder};
@@ -36,12 +37,14 @@ impl Machine {
     pub(crate) fn start(
         &self,
         nonce: Option<&str>,
+        room: &Room,
         fate_of: impl FnOnce(Way) -> Fate,
     ) -> Result<SeenState, Refusal> {
         let mut record = self.changed_by(nonce)?;
         let previous = record.state.clone();
         match previous {
             SeenState::Stopped | SeenState::Failed => {
+                room.check(memory_mib(&record.config))?;
                 record.orders.give(Order::Start(fate_of(Way::Start)));
             }
             SeenState::Suspended | SeenState::Suspending => {
@@ -98,7 +101,13 @@ impl Machine {
     }
 
     /// Orders that the program ends and starts anew.
-    pub(crate) fn restart(&self, nonce: Option<&str>, order: StopOrder, fate: Fate) -> Result<(), Refusal> {
+    pub(crate) fn restart(
+        &self,
+        nonce: Option<&str>,
+        room: &Room,
+        order: StopOrder,
+        fate: Fate,
+    ) -> Result<(), Refusal> {
         let mut record = self.changed_by(nonce)?;
         match record.state {
             SeenState::Started | SeenState::Suspending | SeenState::Suspended => {
@@ -106,6 +115,7 @@ impl Machine {
                 self.enter(&mut record, SeenState::Restarting, "restart", "user");
             }
             SeenState::Stopped | SeenState::Failed => {
+                room.check(memory_mib(&record.config))?;
                 record.orders.give(Order::Start(fate));
                 self.enter(&mut record, SeenState::Starting, "restart", "user");
             }
@@ -169,14 +179,18 @@ impl Machine {
     }
 
     /// Gives the Machine a new config, and orders what follows from that.
-    pub(crate) fn update(&self, nonce: Option<&str>, update: Update) -> Result<(), Refusal> {
+    pub(crate) fn update(&self, nonce: Option<&str>, room: &Room, update: Update) -> Result<(), Refusal> {
         use SeenState::{Failed, Started, Starting, Stopped, Stopping, Suspended, Suspending, Updating};
         let mut record = self.changed_by(nonce)?;
         if let Some(expected) = update.current_version.filter(|expected| expected != record.version()) {
             return Err(Refusal::not_current(&expected, record.version()));
         }
+        let memory = memory_mib(&update.config);
         let next = match record.state {
             Starting | Started | Suspending | Suspended if update.launch => {
+                if memory > memory_mib(&record.config) {
+                    room.check_memory(memory)?;
+                }
                 record.orders.give(Order::Restart(update.stop, update.fate));
                 Updating
             }
@@ -185,6 +199,7 @@ impl Machine {
                 Stopping
             }
             Stopped | Failed if update.launch => {
+                room.check(memory)?;
                 record.orders.give(Order::Start(update.fate));
                 Starting
             }

@@ -8,6 +8,7 @@ use midge_machines::wire::ExitEvent;
 use serde_json::json;
 
 use super::*;
+use crate::fleet::Room;
 use crate::order::{Order, StopOrder};
 
 fn machine() -> Machine {
@@ -25,7 +26,7 @@ fn birth() -> Birth {
 }
 
 fn start(machine: &Machine) -> Result<SeenState, Refusal> {
-    machine.start(None, |_| Fate::default())
+    machine.start(None, &Room::default(), |_| Fate::default())
 }
 
 const STOP: StopOrder = StopOrder { signal: Signal::TERM, timeout: Duration::from_secs(1) };
@@ -157,7 +158,7 @@ fn what_fly_cannot_suspend_is_refused() {
 #[test]
 fn a_restart_s_exit_is_neither_a_stop_nor_a_death() {
     let machine = running(MachineConfig::default());
-    machine.restart(None, STOP, Fate::default()).unwrap();
+    machine.restart(None, &Room::default(), STOP, Fate::default()).unwrap();
     assert!(machine.exited(ExitEvent::default()));
     assert_eq!(machine.state(), SeenState::Restarting);
     assert_eq!(
@@ -181,10 +182,10 @@ fn an_update_makes_a_version_and_only_of_the_one_that_the_caller_knows() {
         stop: STOP,
         fate: Fate::default(),
     };
-    assert!(machine.update(None, update("other")).is_err());
-    machine.update(None, update(&first)).unwrap();
+    assert!(machine.update(None, &Room::default(), update("other")).is_err());
+    machine.update(None, &Room::default(), update(&first)).unwrap();
     assert_eq!((machine.config().image.as_str(), machine.state()), ("new", SeenState::Updating));
-    assert!(machine.update(None, update(&first)).is_err(), "it is another's now");
+    assert!(machine.update(None, &Room::default(), update(&first)).is_err(), "it is another's now");
     assert_eq!(machine.versions().len(), 2);
 }
 
@@ -217,7 +218,7 @@ async fn what_is_destroyed_in_the_dark_goes_when_the_light_is_back() {
 async fn what_is_destroyed_in_the_dark_goes_whatever_is_asked_when_the_light_is_back() {
     let asked: [fn(&Machine) -> Result<(), Refusal>; 4] = [
         |machine| machine.stop(None, STOP, Duration::ZERO),
-        |machine| machine.restart(None, STOP, Fate::default()),
+        |machine| machine.restart(None, &Room::default(), STOP, Fate::default()),
         |machine| machine.suspend(None),
         |machine| start(machine).map(drop),
     ];
@@ -235,10 +236,10 @@ async fn what_is_destroyed_in_the_dark_goes_whatever_is_asked_when_the_light_is_
 #[test]
 fn a_lease_keeps_every_change_from_all_but_its_holder_and_the_dark_from_him_too() {
     let changes: [fn(&Machine, Option<&str>) -> Result<(), Refusal>; 10] = [
-        |machine, nonce| machine.start(nonce, |_| Fate::default()).map(drop),
+        |machine, nonce| machine.start(nonce, &Room::default(), |_| Fate::default()).map(drop),
         |machine, nonce| machine.stop(nonce, STOP, Duration::ZERO),
         |machine, nonce| machine.suspend(nonce),
-        |machine, nonce| machine.restart(nonce, STOP, Fate::default()),
+        |machine, nonce| machine.restart(nonce, &Room::default(), STOP, Fate::default()),
         |machine, nonce| machine.signal(nonce, Signal::USR1),
         |machine, nonce| machine.die(nonce, crate::order::Death::Killed),
         |machine, nonce| machine.cordon(nonce, true),
@@ -247,7 +248,8 @@ fn a_lease_keeps_every_change_from_all_but_its_holder_and_the_dark_from_him_too(
         |machine, nonce| {
             let config = MachineConfig::default();
             let (stop, fate) = (STOP, Fate::default());
-            machine.update(nonce, Update { config, current_version: None, launch: true, stop, fate })
+            let update = Update { config, current_version: None, launch: true, stop, fate };
+            machine.update(nonce, &Room::default(), update)
         },
     ];
     for (number, change) in changes.into_iter().enumerate() {
@@ -307,7 +309,7 @@ async fn a_wait_for_an_older_version_or_an_unknown_event_ends_at_once() {
     let after = since(None, Some(&started));
     let wait = machine.reached(&wanted, &after);
     let moves = async {
-        machine.restart(None, STOP, Fate::default()).unwrap();
+        machine.restart(None, &Room::default(), STOP, Fate::default()).unwrap();
         machine.starting_again();
         machine.started();
     };

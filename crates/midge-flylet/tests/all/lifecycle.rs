@@ -1,7 +1,7 @@
 //! Leases, metadata, versions, updates, waits and the rest of what may be done to a Machine, in Fly's words.
 
 use midge_flylet::{FlyletSettings, Region};
-use midge_machines::{Launch, MachineError, Machines as _, SeenState};
+use midge_machines::{Launch, MachineError, MachineSpec, Machines as _, SeenState};
 use midge_protocol::MachineId;
 use serde_json::{Value, json};
 
@@ -252,6 +252,60 @@ async fn a_create_goes_to_the_first_region_with_room() {
 
     let (_, body) = bed.call("GET /v1/platform/regions", "").await;
     assert_eq!((&body["nearest"], &body["regions"][2]["code"]), (&json!("iad"), &json!("ord")));
+}
+
+#[tokio::test]
+async fn whatever_starts_or_grows_asks_its_region_for_room() {
+    let regions = ["iad=1", "lhr=/1024"].map(|text| text.parse::<Region>().unwrap()).to_vec();
+    let bed = Bed::with(FlyletSettings { regions, ..FlyletSettings::new("jobs") }).await;
+    let create = |name: &'static str, region: &'static str| {
+        let spec = MachineSpec { region: Some(region.to_owned()), ..spec(name, ENDLESS) };
+        let bed = &bed;
+        async move {
+            let id = bed.machines.create(&spec, Launch::Now).await.unwrap();
+            bed.reaches(&id, SeenState::Started).await;
+            id
+        }
+    };
+    let sized = |memory_mb: u32, skip_launch: bool| {
+        let mut config = config(ENDLESS);
+        config["guest"] = json!({"cpu_kind": "shared", "cpus": 1, "memory_mb": memory_mb});
+        json!({"config": config, "skip_launch": skip_launch}).to_string()
+    };
+    let answered = |line: String, body: String| {
+        let bed = &bed;
+        async move {
+            let (status, body) = bed.call(&line, &body).await;
+            (status, body["error"].as_str().unwrap_or_default().to_owned())
+        }
+    };
+    for (region, names, status, words) in [
+        ("iad", &["a", "b"][..], 409, "could not reserve"),
+        ("lhr", &["c", "d", "e"], 403, "over the allowed quota"),
+    ] {
+        let stopped = create(names[0], region).await;
+        bed.machines.stop(&stopped).await.unwrap();
+        bed.reaches(&stopped, SeenState::Stopped).await;
+        let mut others = Vec::new();
+        for name in &names[1..] {
+            others.push(create(name, region).await);
+        }
+        let path = Bed::path(&stopped);
+        for (call, body) in [("/restart", String::new()), ("/start", String::new()), ("", sized(256, false))]
+        {
+            let (answer, error) = answered(format!("POST {path}{call}"), body).await;
+            assert!(answer == status && error.contains(words), "{region} {call}: {answer} {error}");
+        }
+        // What goes on resting needs none.
+        assert_eq!(answered(format!("POST {path}"), sized(256, true)).await.0, 200);
+        assert_eq!(bed.machines.get(&stopped).await.unwrap().state, SeenState::Stopped);
+
+        // What runs grows by as much as there is.
+        let path = Bed::path(&others[0]);
+        let (answer, error) = answered(format!("POST {path}"), sized(1024, false)).await;
+        let expected = if region == "lhr" { 403 } else { 200 };
+        assert_eq!(answer, expected, "{error}");
+    }
 }
 
 #[tokio::test]
