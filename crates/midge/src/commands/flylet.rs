@@ -85,7 +85,7 @@ fn speed(text: &str) -> Result<f64, String> {
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
-        let mut stop = StopSignal::listen()?;
+        let mut stop = StopSignal::listen_to_all()?;
         let token = given(self.token.as_ref(), "FLY_API_TOKEN")?;
         let made_up = token.is_none();
         let settings = FlyletSettings {
