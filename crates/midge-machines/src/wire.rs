@@ -385,6 +385,9 @@ pub fn go_duration(value: &Value) -> Option<Duration> {
 }
 
 fn go_duration_text(mut text: &str) -> Option<Duration> {
+    if text.is_empty() {
+        return None;
+    }
     let mut sum = Duration::ZERO;
     while !text.is_empty() {
         let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -403,7 +406,7 @@ fn go_duration_text(mut text: &str) -> Option<Duration> {
         sum = sum.checked_add(Duration::try_from_secs_f64(number * unit).ok()?)?;
         text = &rest[unit_len..];
     }
-    (sum > Duration::ZERO).then_some(sum)
+    Some(sum)
 }
 
 /// Reads `null` as what is empty.
@@ -507,6 +510,7 @@ mod tests {
         assert_eq!(read(json!("1m30s")), Some(Duration::from_secs(90)));
         assert_eq!(read(json!("1.5h")), Some(Duration::from_secs(5400)));
         assert_eq!(read(json!("300ms")), Some(Duration::from_millis(300)));
+        assert_eq!(read(json!("0s")), Some(Duration::ZERO));
         assert_eq!(read(json!("5")), Some(Duration::from_secs(5)));
         assert_eq!(read(json!(30_000_000_000_u64)), Some(Duration::from_secs(30)));
         for bad in [json!(""), json!("s"), json!("3 days"), json!("-1s"), json!(true), json!("9e9h")] {

@@ -262,6 +262,20 @@ async fn a_program_that_ignores_its_signal_is_killed_when_its_time_is_up() {
 #[tokio::test]
 async fn a_stop_sends_the_signal_of_the_config_where_none_is_asked_for() {
     let bed = Bed::new().await;
+#[tokio::test]
+async fn a_program_that_has_no_time_to_stop_is_killed_at_once() {
+    let bed = Bed::new().await;
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.01; done";
+    for (name, timeout) in [("m", json!("0s")), ("n", json!(0))] {
+        let id = bed.launched(name, script).await;
+        bed.wrote(&id, "ready").await;
+        let stop = json!({"signal": "SIGTERM", "timeout": timeout}).to_string();
+        assert_eq!(bed.call(&format!("POST {}/stop", Bed::path(&id)), &stop).await.0, 200, "{timeout}");
+        bed.reaches(&id, SeenState::Stopped).await;
+        assert_eq!(bed.machines.get(&id).await.unwrap().exit.unwrap().signal, Some(9), "{timeout}");
+    }
+}
+
     // The client's config says SIGTERM; Fly's own default is SIGINT.
     let id = bed
         .launched("m", "trap 'exit 15' TERM; trap 'exit 2' INT; echo ready; while :; do sleep 0.01; done")
