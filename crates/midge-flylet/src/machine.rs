@@ -23,7 +23,7 @@ use crate::log::ProcessLog;
 use crate::order::{Fate, Orders};
 use crate::refusal::Refusal;
 
-pub(crate) use moves::Update;
+pub(crate) use moves::{Update, check_labels};
 pub(crate) use reached::Since;
 
 /// Fly shows so many too.

@@ -12,9 +12,6 @@ use serde_json::json;
 use super::{Fleets, Ids, Replied, Sent, machine, read};
 use crate::refusal::Refusal;
 
-/// Keys and values are of this length at most, together, so that a Machine's config stays small.
-const METADATA_BYTES_MAX: usize = 64 * 1024;
-
 #[derive(Debug, Deserialize)]
 struct Changes {
     #[serde(default)]
@@ -46,9 +43,6 @@ pub(super) async fn replace(state: Fleets, ids: Ids, body: Sent) -> Replied {
 fn write(State(fleet): Fleets, Path((_, id)): Ids, body: Sent, replace_all: bool) -> Replied {
     let machine = machine(&fleet, id)?;
     let Changes { metadata, machine_version } = read(body)?;
-    for (key, value) in &metadata {
-        check(key, value.as_deref().unwrap_or_default())?;
-    }
     let version = machine_version.filter(|version| !version.is_empty());
     machine.label(version.as_deref(), replace_all, metadata)?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -64,7 +58,6 @@ pub(super) async fn one(State(fleet): Fleets, Path((_, id, key)): Keys) -> Repli
 pub(super) async fn set(State(fleet): Fleets, Path((_, id, key)): Keys, body: Sent) -> Replied {
     let machine = machine(&fleet, id)?;
     let OneValue { value } = read(body)?;
-    check(&key, &value)?;
     machine.label(None, false, [(key, Some(value))])?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -72,14 +65,4 @@ pub(super) async fn set(State(fleet): Fleets, Path((_, id, key)): Keys, body: Se
 pub(super) async fn remove(State(fleet): Fleets, Path((_, id, key)): Keys) -> Replied {
     machine(&fleet, id)?.label(None, false, [(key, None)])?;
     Ok(StatusCode::NO_CONTENT.into_response())
-}
-
-fn check(key: &str, value: &str) -> Result<(), Refusal> {
-    if key.is_empty() {
-        return Err(Refusal::invalid("a metadata key is empty"));
-    }
-    if key.len() + value.len() > METADATA_BYTES_MAX {
-        return Err(Refusal::invalid(format_args!("metadata has over {METADATA_BYTES_MAX} bytes")));
-    }
-    Ok(())
 }

@@ -7,7 +7,7 @@ use midge_machines::wire::{MachineConfig, StopConfig, go_duration};
 use rustix::process::Signal;
 
 use super::Fleet;
-use crate::machine::{Machine, memory_mib};
+use crate::machine::{Machine, check_labels, memory_mib};
 use crate::order::StopOrder;
 use crate::process::Program;
 use crate::refusal::Refusal;
@@ -74,6 +74,7 @@ impl Fleet {
         if let Some(guest) = &config.guest {
             sizes::check(guest).map_err(Refusal::unsupported)?;
         }
+        check_labels(&config.metadata)?;
         let command = self.command(config);
         if command.is_empty() {
             return Err(Refusal::invalid("no program: say it in config.init.exec"));

@@ -3,6 +3,7 @@
 //! Invariant: what is asked is judged and recorded under one lock. Between the gate and here a body is read, and meanwhile
 //! somebody may take the lease.
 
+use std::collections::BTreeMap;
 use std::sync::MutexGuard;
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ use crate::latency::Way;
 use crate::lease::{self, Lease};
 use crate::order::{Death, Fate, Order, StopOrder};
 use crate::refusal::Refusal;
+
+/// Keys and values of a Machine are of this length at most, together, so that its config stays small however many
+/// calls make it up.
+const METADATA_BYTES_MAX: usize = 64 * 1024;
 
 /// A new config, and what becomes of the Machine with it.
 #[derive(Debug)]
@@ -294,6 +299,7 @@ impl Machine {
                 None => config.metadata.remove(&key),
             };
         }
+        check_labels(&config.metadata)?;
         record.config = std::sync::Arc::new(config);
         record.updated_at = now();
         Ok(())
@@ -307,6 +313,22 @@ impl Machine {
             record.dark = Some(Dark { until: Instant::now() + duration, state });
         }
     }
+}
+
+/// Refuses metadata that Fly would not take, or that is large.
+pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    if labels.contains_key("") {
+        return Err(Refusal::invalid("a metadata key is empty"));
+    }
+    if let Some(key) = labels.keys().find(|key| key.contains(char::is_control)) {
+        let key = key.escape_debug();
+        return Err(Refusal::invalid(format_args!("metadata key `{key}` holds a control character")));
+    }
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > METADATA_BYTES_MAX {
+        return Err(Refusal::invalid(format_args!("metadata has over {METADATA_BYTES_MAX} bytes")));
+    }
+    Ok(())
 }
 
 /// Returns why a Machine with such a config cannot be suspended, if so.

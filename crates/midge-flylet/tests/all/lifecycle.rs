@@ -108,6 +108,14 @@ async fn metadata_changes_without_a_new_version() {
     assert_eq!(bed.call(&format!("GET {path}/c"), "").await.0, 404);
     let stale = json!({"metadata": {"a": "2"}, "machine_version": "other"}).to_string();
     assert_eq!(bed.call(&format!("PATCH {path}"), &stale).await.0, 412);
+    let many = "v".repeat(40 * 1024);
+    for (key, answer) in [("%0a", 400), ("x", 204), ("y", 400)] {
+        let value = if key == "%0a" { "v" } else { many.as_str() };
+        let body = json!({ "value": value }).to_string();
+        assert_eq!(bed.call(&format!("POST {path}/{key}"), &body).await.0, answer, "{key}");
+    }
+    let control = json!({"metadata": {"a\u{7f}": "1"}}).to_string();
+    assert_eq!(bed.call(&format!("PATCH {path}"), &control).await.0, 400);
     assert_eq!(bed.call(&format!("PUT {path}"), r#"{"metadata":{"z":"9"}}"#).await.0, 204);
     assert_eq!(bed.call(&format!("GET {path}"), "").await.1, json!({"z": "9"}));
     assert_eq!(machine(&bed, &id).await["instance_id"], version);

@@ -63,7 +63,8 @@ async fn what_cannot_be_a_machine_is_refused_by_name() {
             config(json!({"init": {"exec": ["target/host/midge-host"]}})),
             "`target/host/midge-host` is a relative path",
         ),
-        (" ".repeat(700 * 1024), "length limit"),
+        (config(json!({"metadata": {"a\nb": "c"}})), "`a\\nb` holds a control character"),
+        (config(json!({"metadata": {"a": "b".repeat(65 * 1024)}})), "metadata has over"),
     ];
     for (body, part) in table {
         let (status, answer) = bed.call("POST /v1/apps/jobs/machines", &body).await;
@@ -260,9 +261,6 @@ async fn a_program_that_ignores_its_signal_is_killed_when_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn a_stop_sends_the_signal_of_the_config_where_none_is_asked_for() {
-    let bed = Bed::new().await;
-#[tokio::test]
 async fn a_program_that_has_no_time_to_stop_is_killed_at_once() {
     let bed = Bed::new().await;
     let script = "trap '' TERM; echo ready; while :; do sleep 0.01; done";
@@ -276,6 +274,9 @@ async fn a_program_that_has_no_time_to_stop_is_killed_at_once() {
     }
 }
 
+#[tokio::test]
+async fn a_stop_sends_the_signal_of_the_config_where_none_is_asked_for() {
+    let bed = Bed::new().await;
     // The client's config says SIGTERM; Fly's own default is SIGINT.
     let id = bed
         .launched("m", "trap 'exit 15' TERM; trap 'exit 2' INT; echo ready; while :; do sleep 0.01; done")
