@@ -85,13 +85,13 @@ fn pairs(uri: &Uri) -> Result<Pairs, Refusal> {
 
 /// Reads a body, which must be there.
 fn read<T: DeserializeOwned>(body: Sent) -> Result<T, Refusal> {
-    let body = body.map_err(Refusal::invalid)?;
+    let body = body.map_err(|why| Refusal::body(&why))?;
     serde_json::from_slice(&body).map_err(Refusal::invalid)
 }
 
 /// Reads a body, where there is one.
 fn read_if_any<T: DeserializeOwned + Default>(body: Sent) -> Result<T, Refusal> {
-    let body = body.map_err(Refusal::invalid)?;
+    let body = body.map_err(|why| Refusal::body(&why))?;
     if body.is_empty() { Ok(T::default()) } else { serde_json::from_slice(&body).map_err(Refusal::invalid) }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
@@ -106,6 +107,16 @@ impl Refusal {
 
     pub(crate) fn no_lease() -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, "not_found: lease not found")
+    }
+
+    /// The body did not come, or not whole.
+    pub(crate) fn body(why: &BytesRejection) -> Refusal {
+        match why.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_argument: http: request body too large")
+            }
+            _ => Refusal::invalid(why),
+        }
     }
 
     pub(crate) fn bad_id(why: impl std::fmt::Display) -> Refusal {

@@ -72,6 +72,8 @@ async fn what_cannot_be_a_machine_is_refused_by_name() {
         assert_eq!(status, 400, "{answer}");
         assert!(error.starts_with("invalid_argument: ") && error.contains(part), "{part}: {answer}");
     }
+    let (status, answer) = bed.call("POST /v1/apps/jobs/machines", &" ".repeat(700 * 1024)).await;
+    assert_eq!((status, &answer["error"]), (413, &json!("invalid_argument: http: request body too large")));
     let (_, list) = bed.call("GET /v1/apps/jobs/machines?include_deleted=true", "").await;
     assert_eq!(list, json!([]));
 }
