@@ -1,5 +1,6 @@
 //! The running server: its start and its end.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,12 +25,21 @@ const DEATH_GRACE: Duration = Duration::from_secs(10);
 /// How long requests that are being answered may take to end at a shutdown. Waits end at once.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
+/// A DNS label's, since the names of apps become part of addresses.
+const APP_BYTES_MAX: usize = 63;
+
 /// Why a flylet did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum FlyletError {
     /// The address is none of this computer alone: a flylet would start processes for the whole network.
     #[error("flylet listens on loopback only, not on {0}: use 127.0.0.1 or [::1]")]
     NotLoopback(SocketAddr),
+    /// The app's name is none that Fly would take: no call could name it.
+    #[error("`{}` is not the name of an app: 1 to {APP_BYTES_MAX} of a-z, 0-9 and -", .0.escape_debug())]
+    NoApp(String),
+    /// A region is there twice, and could have the room of one only.
+    #[error("region `{0}` is given twice")]
+    RegionTwice(String),
     /// The port is in use, or not allowed.
     #[error("cannot listen on {address}: choose another port, or 0 for any")]
     Listen {
@@ -46,6 +56,19 @@ pub enum FlyletError {
 fn connection_limits(of_a_server: &ConnectionLimits) -> ConnectionLimits {
     let limits = ConnectionLimits::of((of_a_server.connections / 4).clamp(4, CONNECTIONS_MAX));
     ConnectionLimits { callers: limits.connections - limits.strangers, ..limits }
+}
+
+fn check_names(settings: &FlyletSettings) -> Result<(), FlyletError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let app = &settings.app;
+    if app.is_empty() || app.len() > APP_BYTES_MAX || !app.bytes().all(plain) {
+        return Err(FlyletError::NoApp(app.clone()));
+    }
+    let mut names = BTreeSet::new();
+    match settings.regions.iter().find(|region| !names.insert(&region.name)) {
+        Some(twice) => Err(FlyletError::RegionTwice(twice.name.clone())),
+        None => Ok(()),
+    }
 }
 
 /// A running flylet. Dropping it kills its Machines; [`Flylet::shutdown`] also waits until they are dead.
@@ -65,11 +88,13 @@ impl Flylet {
     /// Starts a flylet in the current Tokio runtime.
     ///
     /// # Errors
-    /// [`FlyletError`] where the address is no loopback address, or cannot be listened on.
+    /// [`FlyletError`] where the address is no loopback address or cannot be listened on, the app has no name that an app
+    /// may have, or a region is there twice.
     pub async fn start(settings: FlyletSettings) -> Result<Flylet, FlyletError> {
         if !settings.listen.ip().is_loopback() {
             return Err(FlyletError::NotLoopback(settings.listen));
         }
+        check_names(&settings)?;
         let refused = |source| FlyletError::Listen { address: settings.listen, source };
         let listener = TcpListener::bind(settings.listen).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;

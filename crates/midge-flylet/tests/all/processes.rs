@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use midge_flylet::{Flylet, FlyletError, FlyletSettings, Latency};
+use midge_flylet::{Flylet, FlyletError, FlyletSettings, Latency, Region};
 use midge_machines::{FlyMachines, Label, Launch, MachineError, MachineSpec, Machines, SeenState};
 use midge_protocol::{MachineId, Secret};
 use serde_json::{Value, json};
@@ -454,4 +454,15 @@ async fn it_listens_on_loopback_only_and_says_when_the_port_is_taken() {
     let listen = bed.flylet.url().replace("http://", "").parse().unwrap();
     let error = Flylet::start(FlyletSettings { listen, ..FlyletSettings::new("jobs") }).await.unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on {listen}: choose another port, or 0 for any"));
+}
+
+#[tokio::test]
+async fn it_starts_for_no_app_and_no_regions_that_fly_could_not_have() {
+    for app in ["", "Jobs", "a/b", "a b", "a_b", &"a".repeat(64)] {
+        let error = Flylet::start(FlyletSettings::new(app)).await.unwrap_err();
+        assert!(matches!(&error, FlyletError::NoApp(name) if name == app), "{error}");
+    }
+    let regions = ["iad=5", "lhr", "iad"].map(|text| text.parse::<Region>().unwrap()).to_vec();
+    let twice = FlyletSettings { regions, ..FlyletSettings::new("jobs") };
+    assert_eq!(Flylet::start(twice).await.unwrap_err().to_string(), "region `iad` is given twice");
 }

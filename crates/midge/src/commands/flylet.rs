@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use midge_cli::output::{note, say};
 use midge_cli::stop::StopSignal;
 use midge_flylet::{Fault, Faults, Flylet, FlyletSettings, Latency, Region};
@@ -77,6 +77,20 @@ fn fault(text: &str) -> Result<(Fault, f64), String> {
     Ok((name.parse()?, read.ok_or_else(|| format!("`{share}` is not a share from 0 to 1"))?))
 }
 
+/// Makes the shares of faults.
+///
+/// # Errors
+/// Where one is given twice: it is not for us to say which share is meant.
+fn rates(faults: Vec<(Fault, f64)>) -> Result<BTreeMap<Fault, f64>> {
+    let mut rates = BTreeMap::new();
+    for (fault, share) in faults {
+        if rates.insert(fault, share).is_some() {
+            bail!("--fault {fault} is given twice");
+        }
+    }
+    Ok(rates)
+}
+
 fn speed(text: &str) -> Result<f64, String> {
     let read = text.parse::<f64>().ok().filter(|speed| speed.is_finite() && *speed > 0.0);
     read.ok_or_else(|| format!("`{text}` is not a number above 0"))
@@ -98,7 +112,7 @@ impl Args {
                 LatencyOption::Fly => Latency::Fly,
             },
             limits_calls: self.limits,
-            faults: Faults { rates: BTreeMap::from_iter(self.faults), ..Faults::default() },
+            faults: Faults { rates: rates(self.faults)?, ..Faults::default() },
             seed: self.seed,
             speed: self.speed,
             ..FlyletSettings::new(self.app.clone())
@@ -131,6 +145,9 @@ mod tests {
         ] {
             assert!(fault(text).unwrap_err().contains(part), "{text}");
         }
+        let twice = vec![(Fault::Dies, 0.1), (Fault::LostAnswer, 0.1), (Fault::Dies, 0.2)];
+        assert_eq!(rates(twice[..2].to_vec()).unwrap().len(), 2);
+        assert_eq!(rates(twice).unwrap_err().to_string(), "--fault dies is given twice");
         assert_eq!(speed("20"), Ok(20.0));
         for bad in ["0", "-1", "inf", "x"] {
             assert!(speed(bad).is_err(), "{bad}");
