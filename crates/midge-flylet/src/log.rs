@@ -43,6 +43,20 @@ impl ProcessLog {
         }
     }
 
+    /// Forgets the oldest lines until the rest has so many bytes at most.
+    pub(crate) fn shorten(&self, bytes_max: usize) {
+        let mut lines = self.lock();
+        let mut bytes = 0;
+        let fits = |line: &&String| {
+            bytes += line.len();
+            bytes <= bytes_max
+        };
+        let kept = lines.iter().rev().take_while(fits).count();
+        let forgotten = lines.len() - kept;
+        lines.drain(..forgotten);
+        lines.shrink_to_fit();
+    }
+
     pub(crate) fn lines(&self) -> Vec<String> {
         self.lock().iter().cloned().collect()
     }
@@ -122,6 +136,16 @@ mod tests {
         let long = vec![b'x'; LINE_BYTES_MAX];
         let found = lines(&[&long, &long, b"\nnext\n"]);
         assert_eq!(found, [format!("{} [cut]", "x".repeat(LINE_BYTES_MAX)), "next".to_owned()]);
+    }
+
+    #[test]
+    fn a_log_is_shortened_to_its_last_words() {
+        let log = ProcessLog::default();
+        for line in ["aaaa", "bb", "cc"] {
+            log.push(line.to_owned());
+        }
+        log.shorten(5);
+        assert_eq!(log.lines(), ["bb", "cc"]);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) use reached::Since;
 pub(crate) const EVENTS_MAX: usize = 50;
 /// Older versions of a config are forgotten.
 const VERSIONS_MAX: usize = 50;
+/// A config that is larger as JSON is not kept whole once its Machine is gone, of which there may be a thousand.
+const BURIED_CONFIG_BYTES_MAX: usize = 4 * 1024;
 /// The word for a server host that does not answer.
 const HOST_STATUS_UNREACHABLE: &str = "unreachable";
 /// Fly's smallest, where a config names none.
@@ -255,6 +257,31 @@ impl Record {
     fn held_until(&self) -> Option<Instant> {
         let dark = self.dark().map(|dark| dark.until);
         [dark, self.stuck_until].into_iter().flatten().filter(|until| *until > Instant::now()).max()
+    }
+
+    /// Keeps no more than is looked at when a Machine is gone: the version in force, and of a large config what it ran on.
+    fn bury(&mut self) {
+        let whole = &self.config;
+        let bytes = serde_json::to_vec(&**whole).map_or(usize::MAX, |json| json.len());
+        if bytes > BURIED_CONFIG_BYTES_MAX {
+            let image = if whole.image.len() > BURIED_CONFIG_BYTES_MAX { "" } else { &whole.image };
+            self.config = Arc::new(MachineConfig {
+                image: image.to_owned(),
+                guest: whole.guest.clone(),
+                restart: whole.restart.clone(),
+                auto_destroy: whole.auto_destroy,
+                ..MachineConfig::default()
+            });
+        }
+        self.versions = VecDeque::from([(self.version().to_owned(), Arc::clone(&self.config))]);
+    }
+
+    /// Refuses what would make the record of a Machine grow that is gone.
+    fn check_there(&self, verb: &str) -> Result<(), Refusal> {
+        match self.state {
+            SeenState::Destroyed => Err(Refusal::wrong_state(verb, &self.state)),
+            _ => Ok(()),
+        }
     }
 
     fn configured(&mut self, config: MachineConfig) {

@@ -21,6 +21,9 @@ use crate::machine::Machine;
 /// How long the last output may take to arrive. Only where something left the group and keeps the pipe.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
+/// The most that is shown of the name of a program that cannot be run.
+const SHOWN_NAME_CHARS_MAX: usize = 256;
+
 /// What to run.
 #[derive(Debug)]
 pub(crate) struct Program {
@@ -168,7 +171,9 @@ pub(crate) fn exit_event(status: ExitStatus, oom_killed: bool) -> ExitEvent {
 
 /// Returns how a program ended that never ran, with what to look at.
 pub(crate) fn not_run(program: &Program, error: &io::Error) -> ExitEvent {
-    let name = program.command.first().map_or("", String::as_str);
+    // Events are kept, fifty of each Machine.
+    let name: String =
+        program.command.first().map_or("", String::as_str).chars().take(SHOWN_NAME_CHARS_MAX).collect();
     let why = if error.kind() == io::ErrorKind::NotFound && !program.work_dir.is_dir() {
         format!("cannot run `{name}`: its folder {} does not exist", program.work_dir.display())
     } else if error.kind() == io::ErrorKind::NotFound {

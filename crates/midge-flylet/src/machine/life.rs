@@ -8,6 +8,9 @@ use tokio::time::sleep_until;
 use super::{Fate, Machine, event, now};
 use crate::order::Order;
 
+/// What is kept of the log of a Machine that is gone, in bytes: its last words.
+const BURIED_LOG_BYTES_MAX: usize = 16 * 1024;
+
 impl Machine {
     /// Returns the next order, when there is one and the Machine is not stuck.
     pub(crate) async fn next_order(&self) -> Order {
@@ -121,6 +124,8 @@ impl Machine {
         let mut record = self.record();
         record.lease = None;
         record.dark = None;
+        record.bury();
+        self.log.shorten(BURIED_LOG_BYTES_MAX);
         self.enter(&mut record, SeenState::Destroyed, "destroy", "flyd");
     }
 }

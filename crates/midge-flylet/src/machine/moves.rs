@@ -248,6 +248,7 @@ impl Machine {
             return Err(Refusal::invalid(format_args!("{seconds} is not a ttl of 1 to {most} seconds")));
         };
         let mut record = self.changed_by(nonce)?;
+        record.check_there("lease")?;
         let version = record.version().to_owned();
         let lease = match lease::held(record.lease.as_ref(), now) {
             Some(held) => Lease { until, ..held.clone() },
@@ -286,6 +287,7 @@ impl Machine {
     ) -> Result<(), Refusal> {
         let mut record = self.record();
         record.check_light()?;
+        record.check_there("label")?;
         if version.is_some_and(|version| version != record.version()) {
             return Err(Refusal::stale_version());
         }

@@ -284,6 +284,28 @@ fn of_many_who_take_the_lease_at_once_one_has_it() {
 }
 
 #[test]
+fn what_is_left_of_a_machine_that_is_gone_is_small_and_does_not_grow() {
+    let small = MachineConfig { image: "i".to_owned(), ..MachineConfig::default() };
+    let exec = Some(vec!["x".repeat(600 * 1024)]);
+    let large = MachineConfig { init: wire::Init { exec, ..wire::Init::default() }, ..small.clone() };
+    for (config, kept) in [(small.clone(), small.clone()), (large, small)] {
+        let machine = running(MachineConfig::default());
+        for _ in 0..VERSIONS_MAX {
+            machine.record().configured(config.clone());
+        }
+        for _ in 0..100 {
+            machine.log.push("x".repeat(1024));
+        }
+        let version = machine.version();
+        machine.destroyed();
+        assert_eq!(machine.versions(), [(version, Arc::new(kept))]);
+        assert_eq!(machine.log.lines().len(), 16);
+        assert!(machine.lease(None, "o", "x".repeat(600 * 1024), 60).is_err());
+        assert!(machine.label(None, false, [("a".to_owned(), Some("b".to_owned()))]).is_err());
+    }
+}
+
+#[test]
 fn a_lagging_view_shows_what_was_and_not_what_was_not_yet() {
     let machine = running(MachineConfig::default());
     let view = View { lag: Duration::from_secs(60), ..View::default() };
