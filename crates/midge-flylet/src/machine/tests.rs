@@ -29,6 +29,9 @@ fn start(machine: &Machine) -> Result<SeenState, Refusal> {
     machine.start(None, &Room::default(), |_| Fate::default())
 }
 
+/// A change of a Machine by whoever shows a nonce.
+type Change = fn(&Machine, Option<&str>) -> Result<(), Refusal>;
+
 const STOP: StopOrder = StopOrder { signal: Signal::TERM, timeout: Duration::from_secs(1) };
 
 #[test]
@@ -216,18 +219,18 @@ async fn what_is_destroyed_in_the_dark_goes_when_the_light_is_back() {
 
 #[tokio::test]
 async fn what_is_destroyed_in_the_dark_goes_whatever_is_asked_when_the_light_is_back() {
-    let asked: [fn(&Machine) -> Result<(), Refusal>; 4] = [
-        |machine| machine.stop(None, STOP, Duration::ZERO),
-        |machine| machine.restart(None, &Room::default(), STOP, Fate::default()),
-        |machine| machine.suspend(None),
-        |machine| start(machine).map(drop),
+    let asked: [Change; 4] = [
+        |machine, nonce| machine.stop(nonce, STOP, Duration::ZERO),
+        |machine, nonce| machine.restart(nonce, &Room::default(), STOP, Fate::default()),
+        |machine, nonce| machine.suspend(nonce),
+        |machine, nonce| machine.start(nonce, &Room::default(), |_| Fate::default()).map(drop),
     ];
     for ask in asked {
         let machine = running(MachineConfig::default());
         machine.goes_dark(Duration::from_secs(3600));
         machine.destroy(None, true, Duration::ZERO).unwrap();
         machine.record().dark = None;
-        ask(&machine).unwrap();
+        ask(&machine, None).unwrap();
         assert_eq!(machine.next_order().await, Order::Destroy);
         assert_eq!(machine.state(), SeenState::Destroying);
     }
@@ -235,7 +238,7 @@ async fn what_is_destroyed_in_the_dark_goes_whatever_is_asked_when_the_light_is_
 
 #[test]
 fn a_lease_keeps_every_change_from_all_but_its_holder_and_the_dark_from_him_too() {
-    let changes: [fn(&Machine, Option<&str>) -> Result<(), Refusal>; 10] = [
+    let changes: [Change; 10] = [
         |machine, nonce| machine.start(nonce, &Room::default(), |_| Fate::default()).map(drop),
         |machine, nonce| machine.stop(nonce, STOP, Duration::ZERO),
         |machine, nonce| machine.suspend(nonce),
