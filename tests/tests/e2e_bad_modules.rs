@@ -1,7 +1,6 @@
 //! Bad modules, from `midge.toml` to the host that is to load them: each is refused, named, and nothing of it runs.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use midge_protocol::manifest::{FILE_NAME, ModuleEntry};
@@ -111,8 +110,9 @@ fn without_a_toolchain_the_error_says_how_to_get_one() {
     build().fails(1, &["`rustc` does not run", "install Rust"]);
 
     // A Rust without the guest target, on a machine with neither rustup nor apt.
-    let rustc = project.write("bin/rustc", "#!/bin/sh\necho /no/such/sysroot\necho /no/such/libraries\n");
-    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(&programs).unwrap();
+    let answer = "#!/bin/sh\necho /no/such/sysroot\necho /no/such/libraries\n";
+    midge_build::write_program(&programs.join("rustc"), answer).unwrap();
     let says = [
         "no Rust toolchain for wasm32-wasip1",
         "there is no rustup",

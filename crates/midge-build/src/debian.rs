@@ -8,15 +8,15 @@ mod apt;
 mod kernel;
 mod sources;
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use self::apt::AptRoot;
 pub use self::kernel::find_kernel;
 use self::sources::Mirror;
 use crate::environment::Environment;
+use crate::process::write_program;
 use crate::progress::{Event, OnEvent};
 
 /// The suite whose packages are used, on any Debian: names and versions of [`PACKAGES`] are this suite's.
@@ -120,8 +120,7 @@ pub(crate) fn fetch(
             for target in OTHER_TARGETS {
                 remove(&folder.join(SYSTEM).join("usr/lib/rustlib").join(target))?;
             }
-            fs::write(folder.join("rustc"), WRAPPER)?;
-            fs::set_permissions(folder.join("rustc"), Permissions::from_mode(0o755))
+            write_program(&folder.join("rustc"), WRAPPER)
         };
         finish().map_err(|source| DebianError::Cache { path: folder.to_owned(), source })?;
         progress(Event::Step("trying the guest toolchain"));

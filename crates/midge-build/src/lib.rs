@@ -31,6 +31,7 @@ pub use debian::{DebianError, find_kernel};
 pub use environment::Environment;
 pub use host::{HostError, build_host, build_net};
 pub use output::{Difference, OutputError, VerifyError, verify};
+pub use process::write_program;
 pub use progress::{Event, OnEvent};
 pub use project::{ConfigError, ModuleSource, PROJECT_FILE, Project, ProjectModule};
 pub use toolchain::{GUEST_TARGET, Origin, Toolchain, ToolchainError, Wanted, find as find_toolchain};

@@ -1,6 +1,7 @@
 //! Runs a program to its end: its output is kept, its lines are passed on, and it can have a time limit.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -68,6 +69,20 @@ pub(crate) fn run_with(
     })
 }
 
+/// Writes a program (a script, with its `#!` line) that can be run as soon as this returns.
+///
+/// A file that anybody has open for writing cannot be run (`ETXTBSY`), and whoever starts a program in another thread
+/// has, for a moment, a copy of all that is open here. So the file is never open here: a child writes it, and starts
+/// nothing.
+pub fn write_program(path: &Path, text: &str) -> io::Result<()> {
+    let write = ["-c", "umask 022; cat > \"$0\" && chmod 755 \"$0\""];
+    let mut child = Command::new("/bin/sh").args(write).arg(path).stdin(Stdio::piped()).spawn()?;
+    let sent = child.stdin.take().expect("stdin was asked to be a pipe").write_all(text.as_bytes());
+    let status = child.wait()?;
+    sent?;
+    if status.success() { Ok(()) } else { Err(io::Error::other(format!("cannot write {}", path.display()))) }
+}
+
 /// Collects lines until stderr is closed, which is when the program has ended.
 fn follow(
     received: &mpsc::Receiver<String>,
@@ -109,6 +124,22 @@ mod tests {
         let ended = run(Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"])).unwrap();
         assert_eq!((ended.text().as_str(), ended.stderr.as_str()), ("out", "err\n"));
         assert_eq!(ended.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_program_that_was_written_runs_whatever_else_is_started_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        thread::scope(|scope| {
+            for name in ["a", "b", "c", "d"].map(|name| folder.path().join(name)) {
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        write_program(&name, "#!/bin/sh\necho ran\n").unwrap();
+                        assert_eq!(run(&mut Command::new(&name)).unwrap().text(), "ran");
+                    }
+                });
+            }
+        });
+        assert!(write_program(&folder.path().join("no/such/folder"), "").is_err());
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use midge_build::{
     BuildError, Built, Difference, Environment, Event, Options, Origin, Project, VerifyError, build, verify,
+    write_program,
 };
 use midge_engine::{Cpu, Modules};
 use midge_protocol::ModuleName;
@@ -65,8 +65,7 @@ impl Folder {
     fn program(&self, name: &str, script: &str) {
         fs::create_dir_all(self.path("bin")).unwrap();
         let path = self.path("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, &format!("#!/bin/sh\n{script}\n")).unwrap();
     }
 }
 

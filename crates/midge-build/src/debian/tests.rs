@@ -39,8 +39,7 @@ impl Machine {
 
     pub(super) fn program(&self, name: &str, script: &str) {
         let path = self.root.path().join("bin").join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, &format!("#!/bin/sh\n{script}\n")).unwrap();
     }
 
     pub(super) fn apt(&self) -> PathBuf {

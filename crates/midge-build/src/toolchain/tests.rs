@@ -1,5 +1,5 @@
 use super::*;
-use std::os::unix::fs::PermissionsExt;
+use crate::process::write_program;
 
 #[test]
 fn the_order_is_setting_what_is_there_rustup_debian() {
@@ -51,8 +51,7 @@ impl Installation {
     fn program(&self, path: &str, script: &str) -> PathBuf {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, &format!("#!/bin/sh\n{script}\n")).unwrap();
         path
     }
 
