@@ -11,7 +11,8 @@
 //! | `readers` | the threads that read | `connection`, `health`, `queued`, `rows` |
 //! | `checker` | the thread that looks over all pages | `connection`, `health` |
 //! | `health` | whether the file can still be used | `connection`, `file` |
-//! | `connection` | opening a file, and leading it to the newest schema | `file`, `counts` |
+//! | `connection` | opening a file, and leading it to the newest schema | `file`, `page_cache`, `counts` |
+//! | `page_cache` | SQLite's cache of pages, which is not searched for nothing | |
 //! | `file` | the file itself: its locks, its mode, whether it is still there | |
 //! | `queued` | work on its way to a thread and back | |
 //! | `jobs` | finding, writing, deleting jobs | `put`, `unique`, `ended`, `search`, `batches`, `read`, `rows`, `counts` |
@@ -37,6 +38,7 @@ mod health;
 
 mod connection;
 mod file;
+mod page_cache;
 mod queued;
 
 mod ended;

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::SqliteSettings;
 use super::counts::Counts;
 use super::file::{DatabaseFile, LOG_BYTES_KEPT, WHO_MAY_WRITE};
+use super::page_cache;
 use crate::StoreError;
 
 /// `midg`: says in the file's header whose it is.
@@ -130,6 +131,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
+    page_cache::install();
     // One thread at a time uses a connection, so SQLite need not lock.
     // Nor does it make the file: where there is none by now, it was deleted.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
