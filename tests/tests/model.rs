@@ -362,10 +362,18 @@ impl TwoLanesState {
         let gate = Gate { policy, row: &queue, running: self.running(|_| true), last_turn };
         let head = |lane: Lane| {
             let jobs = self.waiting(Some(&lane.key));
-            LaneHead { lane: Some(lane), jobs, next_due: None, is_whole: true }
+            LaneHead {
+                turn: lane.turn.unwrap_or_default(),
+                lane: Some(lane),
+                jobs,
+                next_due: None,
+                is_whole: true,
+            }
         };
-        let keyless = LaneHead { lane: None, jobs: self.waiting(None), next_due: None, is_whole: true };
-        let heads = in_turn(&queue, lanes.into_iter().map(head).collect(), keyless);
+        let jobs = self.waiting(None);
+        let turn = queue.keyless_turn(jobs.iter().map(Job::due).min());
+        let keyless = LaneHead { lane: None, turn, jobs, next_due: None, is_whole: true };
+        let heads = in_turn(lanes.into_iter().map(head).collect(), keyless);
         let admission = admit(&claim, &gate, 0, &heads, NOW);
         for id in &admission.jobs {
             let index = self.jobs.iter().position(|job| job.id == *id).expect("it waits");

@@ -60,6 +60,8 @@ pub fn claim_order(job: &Job) -> impl Ord + use<> {
 pub struct LaneHead {
     /// The lane's row; nothing for the jobs without a key.
     pub lane: Option<Lane>,
+    /// When it has its turn.
+    pub turn: Turn,
     /// Its first jobs that are due, in [`claim_order`].
     pub jobs: Vec<Job>,
     /// When the first of those is due that are not yet; nothing where all are, or `jobs` are not all that are due.
@@ -68,13 +70,11 @@ pub struct LaneHead {
     pub is_whole: bool,
 }
 
-/// Puts the jobs without a key among the lanes, which are in the order of their turns: at the turn that the queue has for
-/// them, which is its row's. They have none where there is no such job.
-pub fn in_turn(row: &QueueRow, mut lanes: Vec<LaneHead>, keyless: LaneHead) -> Vec<LaneHead> {
+/// Puts the jobs without a key among the lanes, which are in the order of their turns. They have none where there is no such
+/// job.
+pub fn in_turn(mut lanes: Vec<LaneHead>, keyless: LaneHead) -> Vec<LaneHead> {
     if !keyless.jobs.is_empty() {
-        let turn = |head: &LaneHead| head.lane.as_ref().and_then(|lane| lane.turn);
-        let is_before = |head: &&LaneHead| turn(head).is_some_and(|turn| turn <= row.turn);
-        lanes.insert(lanes.iter().take_while(is_before).count(), keyless);
+        lanes.insert(lanes.iter().take_while(|head| head.turn <= keyless.turn).count(), keyless);
     }
     lanes
 }
@@ -133,7 +133,8 @@ pub fn admit(
     let mut lanes: Vec<Offer<'_>> = heads.iter().map(|head| Offer::new(head, gate.policy, now)).collect();
     let mut line: VecDeque<usize> = (0..lanes.len()).collect();
     // The jobs without a key are a lane as well: whoever is served is behind them, too.
-    let keyless_came = Some(gate.row.turn).filter(|turn| *turn <= Turn::until(now));
+    let keyless = heads.iter().find(|head| head.lane.is_none()).map_or(gate.row.turn, |head| head.turn);
+    let keyless_came = Some(keyless).filter(|turn| *turn <= Turn::until(now));
     let (mut admitted, mut passed, mut last_turn) = (Vec::new(), 0, gate.last_turn.max(keyless_came));
     let mut keyless_turn = None;
     while admitted.len() < room

@@ -133,7 +133,7 @@ pub struct QueueRow {
     pub pause: Option<Pause>,
     /// What is left of its rate.
     pub bucket: Bucket,
-    /// When its jobs without a key have their turn.
+    /// The turn that its jobs without a key got when they were served last, behind all others: none brings them before that.
     pub turn: Turn,
     /// By which limits this and its lanes were written.
     #[serde(skip_serializing_if = "Settled::is_default")]
@@ -144,6 +144,12 @@ impl QueueRow {
     /// Returns whether it starts nothing at a time.
     pub fn paused(&self, now: Timestamp) -> Option<&Pause> {
         self.pause.as_ref().filter(|pause| pause.is_on(now))
+    }
+
+    /// Returns when its jobs without a key have their turn, the first of which is due at a time: then, and not before the
+    /// turn that they got when they were served.
+    pub fn keyless_turn(&self, first_due: Option<Timestamp>) -> Turn {
+        self.turn.max(first_due.map_or(Turn(i64::MIN), Turn::at))
     }
 
     /// Returns how many of its jobs may begin at a time, where so many run.

@@ -60,7 +60,7 @@ macro_rules! conformance {
             expiry::the_next_expiry_is_the_soonest_whether_it_is_past_or_not
             expiry::an_expiry_is_forgotten_with_work_that_fails
             lanes::jobs_of_a_key_are_due_in_the_claim_order_of_the_core
-            lanes::next_due_of_a_key_is_its_soonest
+            lanes::the_first_due_time_of_a_lane_is_its_soonest
             lanes::a_lane_follows_its_jobs
             lanes::a_lane_that_was_served_keeps_its_place
             lanes::a_lane_keeps_its_rate_when_a_job_of_a_clock_ahead_ends

@@ -205,12 +205,13 @@ pub trait JobRows {
         limit: usize,
     ) -> Result<Vec<Job>, StoreError>;
 
-    /// Returns when the next waiting job of a queue and key becomes due after `now`.
-    fn next_due_of_key(
+    /// Returns the soonest due time of a queue's jobs in line that have a key, or that have none: of those that are due
+    /// after a time, or of all.
+    fn first_due(
         &mut self,
         queue: &QueueName,
-        key: &JobKey,
-        now: Timestamp,
+        key: Option<&JobKey>,
+        after: Option<Timestamp>,
     ) -> Result<Option<Timestamp>, StoreError>;
 
     /// Finds the jobs that are leased to a Machine, by id. Those that cannot be read are left out, and, in a

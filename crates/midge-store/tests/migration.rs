@@ -203,7 +203,7 @@ fn read_what_is_rare(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
     for (name, key) in [("default", key("acme")), ("other", key("acme")), ("other", key("other"))] {
         let name = queue(name);
         all.push(format!("due of {name} {key}: {:?}", rows.jobs_due(&name, Some(&key), LATEST, 100)?));
-        all.push(format!("next of {name} {key}: {:?}", rows.next_due_of_key(&name, &key, at(0))?));
+        all.push(format!("next of {name} {key}: {:?}", rows.first_due(&name, Some(&key), Some(at(0)))?));
         all.push(format!("lane of {name} {key}: {:?}", rows.lane(&name, &key)?));
     }
     all.push(format!("expired: {:?} {:?}", rows.jobs_expired(LATEST, 100)?, rows.next_expiry()?));

@@ -36,7 +36,8 @@ fn with_suspects(count: u8, suspects: &[usize]) -> Vec<Job> {
 fn admitted(claim: &Claim<'_>, emptier: usize, waiting: &[Job]) -> Vec<u8> {
     let (policy, row) = (QueuePolicy::default(), QueueRow::default());
     let gate = Gate { policy: &policy, row: &row, running: 0, last_turn: None };
-    let head = LaneHead { lane: None, jobs: waiting.to_vec(), next_due: None, is_whole: true };
+    let head =
+        LaneHead { lane: None, turn: Turn::at(NOW), jobs: waiting.to_vec(), next_due: None, is_whole: true };
     numbers(&admit(claim, &gate, emptier, &[head], NOW))
 }
 
@@ -55,7 +56,7 @@ fn head(key: &str, first: u8, waiting: u8) -> LaneHead {
     for job in &jobs {
         lane.count(None, Some(crate::InLane { phase: job.phase(), due: job.due() }));
     }
-    LaneHead { lane: Some(lane), jobs, next_due: None, is_whole: true }
+    LaneHead { turn: lane.turn.unwrap_or_default(), lane: Some(lane), jobs, next_due: None, is_whole: true }
 }
 
 fn keyless(first: u8, waiting: u8) -> LaneHead {
@@ -199,13 +200,32 @@ fn keys_take_turns_however_many_jobs_each_has() {
 fn a_lane_that_was_served_is_behind_the_jobs_without_a_key_too() {
     let row = QueueRow { turn: Turn(Turn::at(NOW).0 + 7), ..QueueRow::default() };
     let policy = QueuePolicy { max_running: Some(1), ..QueuePolicy::default() };
-    let admission = of(&policy, &row, 0, &[head("a", 0, 5), keyless(100, 5)]);
+    let behind = |row: &QueueRow| LaneHead { turn: row.keyless_turn(Some(NOW)), ..keyless(100, 5) };
+    let admission = of(&policy, &row, 0, &[head("a", 0, 5), behind(&row)]);
     assert_eq!((numbers(&admission), admission.queue), (vec![0], None));
     assert_eq!(admission.lanes[0].turn, Some(Turn(row.turn.0 + 1)));
     // Not behind a time that has yet to come again: the clock was put back.
     let row = QueueRow { turn: Turn(Turn::at(NOW).0 + 9_000_000), ..row };
-    let admission = of(&policy, &row, 0, &[head("a", 0, 5), keyless(100, 5)]);
+    let admission = of(&policy, &row, 0, &[head("a", 0, 5), behind(&row)]);
     assert_eq!(admission.lanes[0].turn, Some(Turn(Turn::at(NOW).0 + 1)));
+}
+
+#[test]
+fn jobs_without_a_key_have_their_turn_when_the_first_is_due_and_not_before_they_were_served() {
+    let ago = |ms: i64| Timestamp::from_millis(NOW.as_millis() - ms);
+    let lane = |key: &str, first, since| LaneHead { turn: Turn::at(ago(since)), ..head(key, first, 1) };
+    let order = |row: &QueueRow, first_due| {
+        let keyless = LaneHead { turn: row.keyless_turn(Some(first_due)), ..keyless(0, 1) };
+        let heads = in_turn(vec![lane("a", 10, 30), lane("b", 20, 20)], keyless);
+        numbers(&of(&QueuePolicy::default(), row, 0, &heads))
+    };
+    let never_served = QueueRow::default();
+    assert_eq!(order(&never_served, ago(40)), [0, 10, 20]);
+    assert_eq!(order(&never_served, ago(25)), [10, 0, 20], "a has waited longer");
+    assert_eq!(order(&never_served, ago(1)), [10, 20, 0]);
+    let served = QueueRow { turn: Turn::at(ago(10)), ..QueueRow::default() };
+    assert_eq!(order(&served, ago(40)), [10, 20, 0]);
+    assert_eq!(in_turn(vec![lane("a", 10, 30)], keyless(0, 0)).len(), 1);
 }
 
 #[test]

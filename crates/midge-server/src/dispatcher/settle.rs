@@ -49,7 +49,7 @@ pub(super) fn settle(
 fn first_due(rows: &mut dyn Rows, lane: &Lane, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
     match rows.jobs_due(&lane.queue, Some(&lane.key), now, 1)?.first() {
         Some(_) => Ok(Some(now)),
-        None => rows.next_due_of_key(&lane.queue, &lane.key, now),
+        None => rows.first_due(&lane.queue, Some(&lane.key), Some(now)),
     }
 }
 

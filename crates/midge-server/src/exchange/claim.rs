@@ -145,13 +145,22 @@ impl Session<'_> {
         for lane in lanes {
             let jobs = self.rows.jobs_due(queue, Some(&lane.key), now, each)?;
             let is_whole = jobs.len() < each;
-            let next_due = if is_whole { self.rows.next_due_of_key(queue, &lane.key, now)? } else { None };
-            heads.push(LaneHead { lane: Some(lane.clone()), jobs, next_due, is_whole });
+            let next_due = match is_whole {
+                true => self.rows.first_due(queue, Some(&lane.key), Some(now))?,
+                false => None,
+            };
+            let turn = lane.turn.unwrap_or_default();
+            heads.push(LaneHead { lane: Some(lane.clone()), turn, jobs, next_due, is_whole });
         }
         let jobs = self.rows.jobs_due(queue, None, now, each)?;
         let is_whole = jobs.len() < each;
-        let keyless = LaneHead { lane: None, jobs, next_due: None, is_whole };
-        Ok(in_turn(gate.row, heads, keyless))
+        // Whose turn it is matters only where there is another lane.
+        let first_due = match heads.is_empty() || jobs.is_empty() {
+            true => None,
+            false => self.rows.first_due(queue, None, None)?,
+        };
+        let turn = gate.row.keyless_turn(first_due);
+        Ok(in_turn(heads, LaneHead { lane: None, turn, jobs, next_due: None, is_whole }))
     }
 
     /// Leases the jobs that were admitted, in their order, as many as fit into the answer.

@@ -76,14 +76,26 @@ pub async fn jobs_of_a_key_are_due_in_the_claim_order_of_the_core(store: &dyn St
     Ok(())
 }
 
-/// The next due time of a key is the soonest after a time, of whatever priority.
-pub async fn next_due_of_a_key_is_its_soonest(store: &dyn Store) -> Kept {
+/// The first due time of a lane is its soonest, of all or after a time, of whatever priority; that of the jobs without a key
+/// knows of no other.
+pub async fn the_first_due_time_of_a_lane_is_its_soonest(store: &dyn Store) -> Kept {
+    let first_due = async |key: Option<&'static str>, after: Option<i64>| {
+        let key = key.map(self::key);
+        ask(store, move |rows| rows.first_due(&queue("default"), key.as_ref(), after.map(at))).await
+    };
+    assert_eq!(first_due(None, None).await?, None);
     let urgent = Job { priority: -5, ..keyed(2, "a", 30) };
-    put(store, &[keyed(1, "a", 20), urgent, keyed(3, "b", 5), job(4, "default", 1)]).await?;
-    for (now, next) in [(0, Some(20)), (20, Some(30)), (30, None)] {
-        let found =
-            ask(store, move |rows| rows.next_due_of_key(&queue("default"), &key("a"), at(now))).await?;
-        assert_eq!(found, next.map(at));
+    put(store, &[keyed(1, "a", 20), urgent, keyed(3, "b", 5), job(4, "other", 1)]).await?;
+    for (after, first) in [(None, Some(20)), (Some(0), Some(20)), (Some(20), Some(30)), (Some(30), None)] {
+        assert_eq!(first_due(Some("a"), after).await?, first.map(at));
+    }
+    assert_eq!(first_due(None, None).await?, None);
+    let plain = Job { priority: 7, ..job(5, "default", 12) };
+    put(store, &[job(6, "default", 17), running(&job(7, "default", 2), "m1")]).await?;
+    assert_eq!(first_due(None, None).await?, Some(at(17)));
+    put(store, &[plain]).await?;
+    for (after, first) in [(None, Some(12)), (Some(12), Some(17)), (Some(17), None)] {
+        assert_eq!(first_due(None, after).await?, first.map(at));
     }
     Ok(())
 }

@@ -186,14 +186,17 @@ impl JobRows for MemoryRows<'_> {
         Ok(jobs)
     }
 
-    fn next_due_of_key(
+    fn first_due(
         &mut self,
         queue: &QueueName,
-        key: &JobKey,
-        now: Timestamp,
+        key: Option<&JobKey>,
+        after: Option<Timestamp>,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let next = |line| not_due(line, now).last().map(Job::due);
-        Ok(self.lines(queue, Some(key)).filter_map(next).min())
+        let first = |line: &BTreeSet<Waiting>| match after {
+            Some(after) => not_due(line, after).last().map(Job::due),
+            None => line.first().map(|Waiting(job)| job.due()),
+        };
+        Ok(self.lines(queue, key).filter_map(first).min())
     }
 
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {

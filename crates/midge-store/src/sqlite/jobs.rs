@@ -70,25 +70,30 @@ impl JobRows for SqliteRows<'_> {
         Ok(jobs)
     }
 
-    fn next_due_of_key(
+    fn first_due(
         &mut self,
         queue: &QueueName,
-        key: &JobKey,
-        now: Timestamp,
+        key: Option<&JobKey>,
+        after: Option<Timestamp>,
     ) -> Result<Option<Timestamp>, StoreError> {
-        let mut next: Option<Timestamp> = None;
-        for priority in self.priorities(queue, Some(key))? {
-            let sql =
-                "SELECT min(due) FROM ranked WHERE queue = ?1 AND key = ?2 AND priority = ?3 AND due > ?4";
-            let due: Option<i64> = self
-                .connection
-                .prepare_cached(sql)?
-                .query_row(params![queue.as_str(), key.as_str(), priority, now.as_millis()], |row| {
-                    row.get(0)
-                })?;
-            next = [next, due.map(Timestamp::from_millis)].into_iter().flatten().min();
+        let in_ranked =
+            "SELECT min(due) FROM ranked WHERE queue = ?1 AND key = ?2 AND priority = ?3 AND due > ?4";
+        let unranked = "SELECT min(due) FROM jobs INDEXED BY jobs_waiting
+                        WHERE phase <= 1 AND queue = ?1 AND ranked = 0 AND due > ?2";
+        let (name, later) = (queue.as_str(), after.map_or(i64::MIN, Timestamp::as_millis));
+        let key_text = key.map_or("", JobKey::as_str);
+        let mut first: Option<i64> = None;
+        for priority in self.priorities(queue, key)? {
+            let values = params![name, key_text, priority, later];
+            let due = self.connection.prepare_cached(in_ranked)?.query_row(values, |row| row.get(0))?;
+            first = [first, due].into_iter().flatten().min();
         }
-        Ok(next)
+        if key.is_none() {
+            let values = params![name, later];
+            let due = self.connection.prepare_cached(unranked)?.query_row(values, |row| row.get(0))?;
+            first = [first, due].into_iter().flatten().min();
+        }
+        Ok(first.map(Timestamp::from_millis))
     }
 
     fn jobs_leased(&mut self, machine: &MachineName) -> Result<Vec<Job>, StoreError> {

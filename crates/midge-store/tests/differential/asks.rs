@@ -24,7 +24,7 @@ impl Author {
 
     /// What is asked to find the next jobs, and of what belongs to them.
     fn asks_of_jobs(&mut self) -> Step {
-        let (of, key, some_key, now) = (self.queue(), self.key(), self.some_key(), self.time());
+        let (of, key, now) = (self.queue(), self.key(), self.time());
         let (job, attempt, limit) = (self.job(), self.attempt(), self.limit());
         let (of_machine, of_module) = (machine_name(self.pick(&MACHINES)), module(self.pick(&MODULES)));
         match self.below(19) {
@@ -33,7 +33,10 @@ impl Author {
                 step("jobs", move |rows| rows.jobs(&ids))
             }
             1 => step("jobs_due", move |rows| rows.jobs_due(&of, key.as_ref(), now, limit)),
-            2 => step("next_due_of_key", move |rows| rows.next_due_of_key(&of, &some_key, now)),
+            2 => {
+                let after = Some(now).filter(|_| limit % 2 == 0);
+                step("first_due", move |rows| rows.first_due(&of, key.as_ref(), after))
+            }
             3 => step("jobs_leased", move |rows| rows.jobs_leased(&of_machine)),
             4 => step("job_counts", move |rows| counts(rows, now)),
             5 => step("jobs_waiting", move |rows| rows.jobs_waiting(&of)),
