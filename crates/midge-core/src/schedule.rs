@@ -34,15 +34,9 @@ pub struct Schedule {
     /// That it is paused, and why. The ticks in a pause are not missed: they bring no job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
-    /// The last tick that brought a job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_tick: Option<Timestamp>,
-    /// The last job, by a tick or by hand.
+    /// The last job, by a tick or by hand. Where its jobs are to be unique, it may be another's that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_job: Option<JobId>,
-    /// Whether the last job was run by hand.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub last_by_hand: bool,
     /// The time since which it is not served any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Timestamp>,
@@ -68,9 +62,7 @@ impl Schedule {
             done: now,
             next: ticks.after(now),
             pause: None,
-            last_tick: None,
             last_job: None,
-            last_by_hand: false,
             removed: None,
         }
     }
@@ -125,9 +117,7 @@ impl Schedule {
         let after = Schedule {
             done,
             next: if more { Some(now) } else { ticks.after(done) },
-            last_tick: last.or(self.last_tick),
             last_job: due.last().map(|tick| tick.job).or(self.last_job),
-            last_by_hand: self.last_by_hand && due.is_empty(),
             ..self.clone()
         };
         (due, after)

@@ -81,7 +81,8 @@ pub struct NextRun {
 pub struct LastRun {
     /// The job's id.
     pub job: JobId,
-    /// The tick that it is of; nothing where it was run by hand.
+    /// The tick of the schedule that it is of; nothing where it was run by hand, is another that was kept since the
+    /// schedule's jobs are unique, or cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tick: Option<Timestamp>,
     /// The job's state; nothing where it is deleted, or cannot be read.

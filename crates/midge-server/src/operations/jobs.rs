@@ -426,10 +426,10 @@ fn one_job(rows: &mut dyn Rows, id: JobId) -> Result<Job, ServiceError> {
     rows.jobs(&[id])?.pop().flatten().ok_or(ServiceError::NoSuchJob(id))
 }
 
-/// Returns the state of a job; nothing where it is deleted or cannot be read.
-pub(super) fn state_of(rows: &mut dyn Rows, id: JobId, now: Timestamp) -> Result<Option<State>, StoreError> {
+/// Finds a job; nothing where it is deleted or cannot be read.
+pub(super) fn if_readable(rows: &mut dyn Rows, id: JobId) -> Result<Option<Job>, StoreError> {
     match rows.jobs(&[id]) {
-        Ok(jobs) => Ok(jobs.into_iter().flatten().next().map(|job| job.state_at(now))),
+        Ok(jobs) => Ok(jobs.into_iter().flatten().next()),
         Err(StoreError::Unreadable(_)) => Ok(None),
         Err(error) => Err(error),
     }

@@ -10,7 +10,7 @@ use midge_protocol::{ScheduleName, Timestamp, nearest};
 use midge_store::{Rows, StoreError};
 
 use super::enqueue::{accept, write};
-use super::jobs::state_of;
+use super::jobs::if_readable;
 use super::queues::pause;
 use crate::catalog::Catalog;
 use crate::dispatcher::{queue_of, request};
@@ -82,7 +82,7 @@ impl Midge {
             let enqueued = written.enqueued.pop().expect("one request has one answer");
             if enqueued.new {
                 let schedule = state(rows, entry, &ticks, &name, now)?;
-                rows.put_schedule(&Schedule { last_job: Some(run.id), last_by_hand: true, ..schedule })?;
+                rows.put_schedule(&Schedule { last_job: Some(run.id), ..schedule })?;
             }
             Ok::<_, ServiceError>((enqueued, written.queues))
         });
@@ -147,11 +147,12 @@ fn view(
     let (entry, ticks) = served(catalog, name)?;
     let schedule = state(rows, entry, &ticks, name, now)?;
     let last = match schedule.last_job {
-        Some(job) => Some(LastRun {
-            job,
-            tick: schedule.last_tick.filter(|_| !schedule.last_by_hand),
-            state: state_of(rows, job, now)?,
-        }),
+        Some(id) => {
+            let job = if_readable(rows, id)?;
+            let of = job.as_ref().and_then(|job| job.links.schedule.as_ref());
+            let tick = of.filter(|of| of.name == *name).and_then(|of| of.tick);
+            Some(LastRun { job: id, tick, state: job.as_ref().map(|job| job.state_at(now)) })
+        }
         None => None,
     };
     let queue = queue_of(catalog, entry).cloned();
@@ -159,7 +160,7 @@ fn view(
     let waits = match &queue {
         Some(queue) if is_full(catalog.policy(queue).max_jobs, rows.jobs_waiting(queue)?, 1) => Some(Waits {
             code: "queue_full".to_owned(),
-            text: format!("queue `{queue}` is full: its ticks wait"),
+            text: format!("queue `{queue}` is full: a tick whose job needs room there waits"),
         }),
         _ => None,
     };

@@ -15,9 +15,7 @@ fn schedule(name: &str, next: Option<i64>) -> Schedule {
         done: at(0),
         next: next.map(at),
         pause: None,
-        last_tick: None,
         last_job: None,
-        last_by_hand: false,
         removed: None,
     }
 }
@@ -30,9 +28,7 @@ pub async fn a_schedule_is_found_as_it_was_written(store: &dyn Store) -> Kept {
     let second = Schedule {
         next: None,
         pause: Some(pause),
-        last_tick: Some(at(1)),
         last_job: Some(id(u128::MAX)),
-        last_by_hand: true,
         removed: Some(at(2)),
         ..first.clone()
     };

@@ -255,9 +255,7 @@ impl Author {
             done: self.time(),
             next: (!self.one_of(3)).then(|| self.time()),
             pause: self.pause(),
-            last_tick: None,
             last_job: Some(self.job()),
-            last_by_hand: false,
             removed: None,
         }
     }
