@@ -57,6 +57,24 @@ fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
 }
 
 #[test]
+fn a_store_that_is_closed_is_free_at_once_whatever_is_started_meanwhile() {
+    let (_folder, path) = folder();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::process::Command::new("true").status().unwrap();
+                }
+            });
+        }
+        let opened = (0..300).try_for_each(|_| SqliteStore::open(&path).map(drop));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        opened.unwrap();
+    });
+}
+
+#[test]
 fn only_its_owner_may_read_a_database_and_what_is_beside_it() {
     let (folder, path) = folder();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();

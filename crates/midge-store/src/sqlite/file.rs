@@ -97,12 +97,26 @@ struct Name {
     path: PathBuf,
     /// Whether it was made for this store.
     is_new: bool,
-    _file: File,
+    _file: Locked,
+}
+
+/// A file that this process has locked.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // What another thread is just starting has a copy of the descriptor until it has become its program: the lock would
+        // not end where this one is closed.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of a database ends with its last descriptor");
+        }
+    }
 }
 
 /// A descriptor of a database. This process opens no other one while it is held.
 #[derive(Debug)]
-struct Held(Option<File>, Inode);
+struct Held(Option<Locked>, Inode);
 
 impl Drop for Held {
     fn drop(&mut self) {
@@ -163,7 +177,7 @@ impl DatabaseFile {
         }
         held.insert(inode);
         drop(held);
-        let file = Held(Some(file), inode);
+        let file = Held(Some(Locked(file)), inode);
         Ok(DatabaseFile { database: Known::new(path, &there), log: OnceLock::new(), _file: file, name })
     }
 
@@ -374,7 +388,7 @@ fn lock_name(path: &Path) -> Result<Name, StoreError> {
         _ => not_opened(&lock_path, &error),
     })?;
     match file.try_lock() {
-        Ok(()) => Ok(Name { path: lock_path, is_new, _file: file }),
+        Ok(()) => Ok(Name { path: lock_path, is_new, _file: Locked(file) }),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: path.display().to_string() }),
         Err(TryLockError::Error(error)) => {
             Err(cannot_open(&lock_path, format!("it cannot be locked: {error}")))
