@@ -118,6 +118,9 @@ impl Attempt {
         let outcome = ending::outcome(ended, shared.stop(), limits, guest, &result);
         // Whatever did not complete enqueues nothing, whoever tries it again.
         let completed = matches!(outcome, Outcome::Completed { .. });
+        if completed && let Some(what) = guest.lacked.take() {
+            let _ = shared.went_without.set(what);
+        }
         (outcome, if completed { guest.follow_ups.take() } else { Vec::new() })
     }
 

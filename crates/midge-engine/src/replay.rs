@@ -130,8 +130,7 @@ impl Replay {
                 return end.0.read(&mut [0]).map(drop);
             }
             _ => {
-                let message = format!("more of the answer to request {}: the recording ends there", at + 1);
-                let failed = Failed { why: Why::Lacks, message };
+                let failed = Failed { why: Why::Lacks, message: not_recorded(at + 1, recorded) };
                 put_frame(&mut said, Kind::Failed, &exchange::encode(&failed));
             }
         }
@@ -165,6 +164,20 @@ impl Replay {
 /// Returns a request's method and URL, for people.
 fn line(request: &Request) -> String {
     shown::cut(&format!("{} {}", request.method, request.url))
+}
+
+/// Says what of the answer to a request is not in the recording.
+fn not_recorded(number: usize, request: &RecordedRequest) -> String {
+    let Some(answer) = &request.answer else {
+        return format!("the answer to request {number}: the recording has none");
+    };
+    let (kept, read) = (answer.body.0.len(), answer.body_bytes);
+    match is_kept(answer) {
+        true => format!("the rest of the answer to request {number}: there {read} bytes were read of it"),
+        false => {
+            format!("the rest of the answer to request {number}: the recording has {kept} bytes of {read}")
+        }
+    }
 }
 
 fn allowed_now(number: usize, request: &Request) -> Difference {

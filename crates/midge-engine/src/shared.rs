@@ -1,7 +1,7 @@
 //! What the control thread and the thread that runs an attempt share while it runs.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use midge_protocol::job::Progress;
@@ -59,6 +59,11 @@ impl Control {
     pub fn saved(&self) {
         self.shared.saved.notify_one();
     }
+
+    /// Returns what the guest was told that the Machine lacks, where it completed all the same.
+    pub fn went_without(&self) -> Option<&str> {
+        self.shared.went_without.get().map(String::as_str)
+    }
 }
 
 /// The shared state itself.
@@ -78,6 +83,8 @@ pub(crate) struct Shared {
     /// The lines on which its requests are under way.
     lines: Mutex<Vec<Hangup>>,
     memory_peak_bytes: AtomicU64,
+    /// What the Machine lacked for the guest, where that completed all the same.
+    pub(crate) went_without: OnceLock<String>,
 }
 
 /// Is given what is added to a log.
@@ -112,6 +119,7 @@ impl Shared {
             saved: Notify::new(),
             lines: Mutex::default(),
             memory_peak_bytes: AtomicU64::new(0),
+            went_without: OnceLock::new(),
         }
     }
 

@@ -78,6 +78,16 @@ fn replayed(text: &str, recording: Recording) -> (Arc<Replay>, Outcome) {
     (replay, ended.outcome)
 }
 
+/// Runs a guest that completes with what was told to another one, and returns what it was not told.
+fn went_without(text: &str, recording: Recording) -> Option<String> {
+    let (_folder, _modules, module) = load(text);
+    let replay = Replay::new(Some(recording), all_is_allowed());
+    let (world, lines) = (replay.world(), Some(replay.lines()));
+    let (ended, control) = run(Attempt { world, lines, ..attempt(module) });
+    assert!(matches!(ended.outcome, Outcome::Completed { .. }), "{:?}", ended.outcome);
+    control.went_without().map(str::to_owned)
+}
+
 #[test]
 fn an_attempt_that_was_recorded_is_told_the_same_again_to_the_byte() {
     let body = format!("{SAY_ALL} {} {SAY_ALL} {FAIL}", replaced(&post(), 2));
@@ -233,8 +243,26 @@ fn of_an_answer_there_is_what_was_read_of_it() {
         "{send} {some} {some} (local.set $n (call $http_read (local.get $r) (i32.const 8192) (i32.const 3))) {PRINT_ERROR}"
     );
     let (_, outcome) = replayed(&requesting(LOCALS, &on), recording);
-    let what = "more of the answer to request 1: the recording ends there";
+    let what = "the rest of the answer to request 1: there 3 bytes were read of it";
     assert_eq!(outcome, Outcome::HandedBack { lacks: Some(what.to_owned()) });
+}
+
+#[test]
+fn an_attempt_that_completes_on_what_is_left_of_an_answer_is_known_to_have_gone_without_the_rest() {
+    let send = post().split("(loop").next().unwrap().to_owned();
+    let read =
+        |bytes: u32| format!("(drop (call $http_read (local.get $r) (i32.const 8192) (i32.const {bytes})))");
+    let some = requesting(LOCALS, &format!("{send} {} {FAIL}", read(3)));
+    let recording = recorded(&some, answers(&[b"four"]));
+    let went_without = |reads: &[u32]| {
+        let reads: String = reads.iter().map(|bytes| read(*bytes)).collect();
+        went_without(&requesting(LOCALS, &format!("{send} {reads}")), recording.clone())
+    };
+    // As far as there is something, nothing is missing.
+    assert_eq!(went_without(&[1, 2]), None);
+    let rest = "the rest of the answer to request 1: there 3 bytes were read of it";
+    assert_eq!(went_without(&[2, 2, 1]).as_deref(), Some(rest));
+    assert_eq!(went_without(&[]), None);
 }
 
 #[test]
@@ -246,8 +274,12 @@ fn a_recording_has_its_bounds_and_no_attempt_fails_of_them() {
     let answer = recording.requests[0].answer.as_ref().unwrap();
     assert_eq!((answer.body.0.len(), answer.body_bytes), (RECORDED_BODY_BYTES_MAX, 180_000));
     assert!(recording.cut && answer.ended && !answer.is_whole());
-    let (_, outcome) = replayed(&body, recording);
+    let (_, outcome) = replayed(&body, recording.clone());
     assert!(matches!(outcome, Outcome::HandedBack { .. }), "the rest is not known: {outcome:?}");
+    assert_eq!(
+        went_without(&requesting(LOCALS, &post()), recording).as_deref(),
+        Some("the rest of the answer to request 1: the recording has 65536 bytes of 180000")
+    );
 
     let again = |times: u32, body: &str| {
         format!(

@@ -196,7 +196,7 @@ fn tell(pulled: &Pulled, replayed: &candidate::Replayed, verdict: &Verdict) -> R
     if pulled.recording.as_ref().is_some_and(|recording| recording.cut) {
         note("the recording has not all of what the attempt was told: it went over a bound");
     }
-    say(format_args!("  {}", verdict.sentence()))
+    say(format_args!("  {}", shown::line(&verdict.sentence())))
 }
 
 /// Reads a folder of this computer, and the path under which a guest sees it.

@@ -47,6 +47,8 @@ pub(super) struct Replayed {
     /// How many requests it made, and how many were recorded.
     pub(super) requests: (usize, usize),
     pub(super) is_answered_from_recording: bool,
+    /// What of the answers it was not told, where it completed all the same.
+    pub(super) went_without: Option<String>,
     /// How many jobs it would enqueue.
     pub(super) enqueued: usize,
 }
@@ -139,6 +141,7 @@ impl Candidate {
         let (differences, requests) = (replay.differences(), replay.requests());
         Ok(Replayed {
             outcome: ended.outcome,
+            went_without: control.went_without().map(str::to_owned),
             differences,
             requests,
             is_answered_from_recording,

@@ -134,7 +134,8 @@ async fn judge(
     };
     let verdict = Verdict::of(&pulled, &replayed);
     let now = match &verdict {
-        Verdict::NotRecorded => verdict.sentence().to_owned(),
+        Verdict::NotRecorded => verdict.sentence().into_owned(),
+        Verdict::CompletesWithout(what) => format!("without {what}"),
         Verdict::Completes(Some(differs)) => differs.clone(),
         Verdict::Unanswered => match replayed.differences.first() {
             Some(difference) => difference.to_string(),
@@ -151,6 +152,10 @@ fn tell(judged: &[Judged]) -> Result<()> {
     let kinds = [
         (Verdict::Completes(None).word(), "would complete"),
         (Verdict::Completes(Some(String::new())).word(), "would complete, with another result"),
+        (
+            Verdict::CompletesWithout(String::new()).word(),
+            "would complete on a part of an answer: nobody knows how they would on all of it",
+        ),
         (Verdict::Alike.word(), "fail as they did"),
         (Verdict::Otherwise.word(), "fail otherwise"),
         (

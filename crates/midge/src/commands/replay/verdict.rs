@@ -1,5 +1,7 @@
 //! What it means how an attempt ended here, beside how it had ended there.
 
+use std::borrow::Cow;
+
 use midge_core::fingerprint;
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::Outcome;
@@ -14,6 +16,8 @@ use crate::commands::pulled::Pulled;
 pub(super) enum Verdict {
     /// It completes. Where it had completed there too, and its result differs, it is said where.
     Completes(Option<String>),
+    /// It completes on a part of what it asked for: it is said what it was not told.
+    CompletesWithout(String),
     /// It fails as it had.
     Alike,
     /// It fails, and not as it had.
@@ -33,6 +37,9 @@ impl Verdict {
         if !replayed.differences.is_empty() || (replayed.is_answered_from_recording && is_unanswered) {
             return Verdict::Unanswered;
         }
+        if let Some(what) = &replayed.went_without {
+            return Verdict::CompletesWithout(what.clone());
+        }
         match (&replayed.outcome, &pulled.about.failure) {
             (Outcome::Completed { result }, _) => {
                 let then = pulled.result.as_deref();
@@ -48,6 +55,7 @@ impl Verdict {
         match self {
             Verdict::Completes(None) => "completes",
             Verdict::Completes(Some(_)) => "completes_otherwise",
+            Verdict::CompletesWithout(_) => "completes_without",
             Verdict::Alike => "fails_alike",
             Verdict::Otherwise => "fails_otherwise",
             Verdict::Unanswered => "unanswered",
@@ -55,15 +63,18 @@ impl Verdict {
         }
     }
 
-    pub(super) const fn sentence(&self) -> &'static str {
-        match self {
+    pub(super) fn sentence(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Verdict::CompletesWithout(what) => {
+                return format!("it would complete, but without {what}").into();
+            }
             Verdict::Completes(None) => "it would complete",
             Verdict::Completes(Some(_)) => "it would complete, with another result",
             Verdict::Alike => "it would fail as it did",
             Verdict::Otherwise => "it would not end as it did, and not complete",
             Verdict::Unanswered => "it asks for what the recording does not have: --live makes its requests",
             Verdict::NotRecorded => "it makes requests and was not recorded: --live makes them",
-        }
+        })
     }
 
     /// Returns where its result differs from the one that it had there.
@@ -114,9 +125,54 @@ pub(super) fn now(replayed: &Replayed) -> String {
 
 #[cfg(test)]
 mod tests {
+    use midge_engine::Difference;
     use midge_protocol::job::Cause;
 
     use super::*;
+
+    fn replayed() -> Replayed {
+        Replayed {
+            outcome: Outcome::Completed { result: "done".into() },
+            differences: Vec::new(),
+            requests: (1, 1),
+            is_answered_from_recording: true,
+            went_without: None,
+            enqueued: 0,
+        }
+    }
+
+    fn pulled() -> Pulled {
+        let about = serde_json::json!({
+            "id": midge_protocol::JobId::generate(), "module": "report", "queue": "default", "state": "discarded",
+            "attempt": 1, "failure": {"cause": "exit", "message": "no"}, "limits": {"time_ms": 1, "memory_bytes": 1},
+        });
+        let recording = serde_json::json!({
+            "attempt": 1, "sha256": "", "source_sha256": "", "limits": {"time_ms": 1, "memory_bytes": 1},
+            "began_at_ns": 0, "seed": "0".repeat(64),
+        });
+        Pulled {
+            about: serde_json::from_value(about).unwrap(),
+            args: "null".to_owned(),
+            input: None,
+            saved: None,
+            result: None,
+            recording: Some(serde_json::from_value(recording).unwrap()),
+        }
+    }
+
+    #[test]
+    fn what_completes_on_a_part_of_an_answer_is_no_job_that_would_complete() {
+        assert_eq!(Verdict::of(&pulled(), &replayed()), Verdict::Completes(None));
+        let what = "the rest of the answer to request 1: the recording has 3 bytes of 9";
+        let part = Replayed { went_without: Some(what.to_owned()), ..replayed() };
+        let verdict = Verdict::of(&pulled(), &part);
+        assert_eq!((verdict.word(), exit_code(&verdict, &part)), ("completes_without", 1));
+        assert_eq!(verdict.sentence(), format!("it would complete, but without {what}"));
+        // It asked for something else besides, and that is what is to be known first.
+        let difference = Difference { number: 1, words: "is new".to_owned() };
+        let other = Replayed { differences: vec![difference], ..part };
+        assert_eq!(Verdict::of(&pulled(), &other), Verdict::Unanswered);
+    }
 
     #[test]
     fn failures_are_alike_but_for_numbers() {
