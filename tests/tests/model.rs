@@ -31,6 +31,7 @@ fn new_job(number: u8, key: Option<&str>, max_attempts: u32) -> Job {
         content_hash: 0,
         retry: RetryPolicy { max_attempts, backoff, jitter_percent: Some(0), ..RetryPolicy::default() },
         limits: AttemptLimits::default(),
+        has_own_time_limit: false,
         due: NOW,
         retry_until: None,
         expires_at: None,

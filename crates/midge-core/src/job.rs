@@ -70,6 +70,9 @@ pub struct Job {
     pub unique: Option<UniqueHold>,
     /// The time and memory that each attempt may use.
     pub limits: AttemptLimits,
+    /// Whether its time limit is its own, and not its module's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub has_own_time_limit: bool,
     /// The number of the last attempt. It fences late reports, so it only rises.
     #[serde(default, skip_serializing_if = "is_default")]
     pub attempt: AttemptNumber,
@@ -180,6 +183,8 @@ pub struct NewJob {
     pub retry: RetryPolicy,
     /// The time and memory that each attempt may use.
     pub limits: AttemptLimits,
+    /// Whether its time limit is its own, and not its module's.
+    pub has_own_time_limit: bool,
     /// The time before which the job does not run; one that has passed means now.
     pub due: Timestamp,
     /// The time after which the job is not tried again; nothing where it has no bound.
@@ -291,6 +296,7 @@ impl Job {
             expires_at: new.expires_at,
             unique: new.unique,
             limits: new.limits,
+            has_own_time_limit: new.has_own_time_limit,
             attempt: AttemptNumber(0),
             spent: 0,
             suspect: false,

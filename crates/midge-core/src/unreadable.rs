@@ -57,6 +57,7 @@ impl UnreadableJob {
             backoff_by_cause: BTreeMap::new(),
             retry_until: None,
             expires_at: None,
+            time_limit_ms: None,
             unique: None,
             enqueued_at: self.due,
             scheduled_at: self.due,

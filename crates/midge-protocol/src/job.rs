@@ -369,6 +369,10 @@ pub struct JobView {
     /// The time from which the job does not start any more: one that has never been started is discarded then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// The time that each attempt may take, in milliseconds, where the job was enqueued with one; nothing where it has its
+    /// module's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_limit_ms: Option<u64>,
     /// How long no other like it is enqueued; nothing where others may be, or may again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unique: Option<UniqueView>,

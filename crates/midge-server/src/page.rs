@@ -403,6 +403,7 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
             tr { th { "spent" } td { (job.spent) " of " (job.max_attempts) " attempts" } }
             @if let Some(retries) = job.retries() { tr { th { "tried again" } td { (retries) } } }
             @if let Some(at) = job.expires_at { tr { th { "start by" } td { (time(at)) } } }
+            @if let Some(millis) = job.time_limit_ms { tr { th { "time limit" } td { (duration(millis)) } } }
             @if let Some(unique) = &job.unique { tr { th { "unique" } td { (unique) } } }
             @if let Some(machine) = &job.machine { tr { th { "runs in" } td { (machine) } } }
             @if job.progress.is_some() { tr { th { "progress" } td { (says(job)) } } }

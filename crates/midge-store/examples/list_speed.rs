@@ -78,6 +78,7 @@ fn job(number: usize, is_ended: bool) -> Job {
         content_hash: number as u64,
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),
+        has_own_time_limit: false,
         due: at(if one_of(100, 8) && !is_ended { number + 1_000_000_000 } else { number }),
         retry_until: None,
         expires_at: None,

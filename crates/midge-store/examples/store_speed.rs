@@ -131,6 +131,7 @@ fn fresh() -> Job {
         content_hash: 0x1234_5678_9abc_def0,
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),
+        has_own_time_limit: false,
         due: now(),
         retry_until: None,
         expires_at: None,

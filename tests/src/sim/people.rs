@@ -195,6 +195,7 @@ impl World {
             content_hash: self.chance.number(),
             retry,
             limits: AttemptLimits::default(),
+            has_own_time_limit: false,
             due,
             retry_until: self.draw_time_after(due.max(enqueued_at), 4, 60_000),
             expires_at: self.draw_time_after(due.max(enqueued_at), 4, 30_000),

@@ -23,6 +23,7 @@ pub(crate) fn new_job(id: u8, due: Timestamp) -> NewJob {
         content_hash: 1,
         retry: RetryPolicy { max_attempts: 3, backoff: "1s".parse().unwrap(), ..RetryPolicy::default() },
         limits: AttemptLimits::default(),
+        has_own_time_limit: false,
         due,
         retry_until: None,
         expires_at: None,

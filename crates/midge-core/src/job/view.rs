@@ -30,6 +30,7 @@ impl Job {
             backoff_by_cause: self.retry.backoff_by_cause.clone(),
             retry_until: self.retry_until,
             expires_at: self.expires_at,
+            time_limit_ms: self.has_own_time_limit.then_some(self.limits.time_ms),
             unique: self
                 .unique
                 .as_ref()

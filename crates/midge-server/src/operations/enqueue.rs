@@ -142,6 +142,7 @@ pub(crate) fn accept_as(
         content_hash: content_hash(&request),
         retry,
         limits: attempt_limits,
+        has_own_time_limit: request.time_limit_ms.is_some(),
         due,
         retry_until,
         expires_at,

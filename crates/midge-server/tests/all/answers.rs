@@ -72,6 +72,7 @@ fn job() -> JobView {
         backoff_by_cause: [(Cause::Trap, Backoff::None)].into(),
         retry_until: Some(AT),
         expires_at: Some(AT),
+        time_limit_ms: Some(1),
         unique: Some(UniqueView { states: UniqueStates([UniqueState::Waiting].into()), until: Some(AT) }),
         enqueued_at: AT,
         scheduled_at: AT,

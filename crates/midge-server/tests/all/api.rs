@@ -75,6 +75,15 @@ async fn an_attempt_that_never_was_has_no_log_and_is_said_to_be_none() {
 }
 
 #[tokio::test]
+async fn a_job_is_shown_with_the_time_limit_that_it_was_enqueued_with_and_with_none_of_its_modules() {
+    let server = Server::start().await;
+    let own = server.enqueued(r#"{"module": "hello", "time_limit_ms": 1500}"#).await;
+    let of_module = server.enqueued(HELLO).await;
+    assert_eq!(server.job(&own).await.job.time_limit_ms, Some(1_500));
+    assert_eq!(server.job(&of_module).await.job.time_limit_ms, None);
+}
+
+#[tokio::test]
 async fn who_waits_for_a_result_hears_at_once_that_there_will_be_none() {
     let (server, mut host, attempt) = running().await;
     let path = format!("/v1/jobs/{}/result?timeout_ms=60000", attempt.job);

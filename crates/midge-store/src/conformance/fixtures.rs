@@ -56,6 +56,7 @@ pub fn job_of(number: u128, queue_name: &str, module_name: &str, due: i64) -> Jo
         content_hash: number as u64,
         retry: RetryPolicy::default(),
         limits: AttemptLimits::default(),
+        has_own_time_limit: false,
         due: at(due),
         retry_until: None,
         expires_at: None,

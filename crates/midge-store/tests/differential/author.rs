@@ -241,6 +241,7 @@ impl Author {
                 ..RetryPolicy::default()
             },
             limits: AttemptLimits::default(),
+            has_own_time_limit: false,
             due: self.time(),
             retry_until: None,
             expires_at,

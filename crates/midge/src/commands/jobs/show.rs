@@ -118,6 +118,9 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     if let Some(at) = job.expires_at {
         fact("start by", &time(at));
     }
+    if let Some(millis) = job.time_limit_ms {
+        fact("limit", &format_args!("{} for each attempt", words::duration(Duration::from_millis(millis))));
+    }
     if let Some(unique) = &job.unique {
         fact("unique", unique);
     }
