@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use midge_protocol::JobId;
+use midge_protocol::api::EnqueueRequest;
 use midge_protocol::job::State;
-use midge_tests::support::{FOUR, Files, Guest, Modules, Ran, Server, midge, run};
+use midge_tests::support::{
+    FOUR, Files, Guest, Modules, Ran, Server, Site, host_program, midge, request, run,
+};
 use serde_json::{Value, json};
 
 const TWO: &str = "(param i32 i32) (result i32)";
@@ -23,7 +26,36 @@ fn broken() -> Guest {
         (drop (call $random_get (i32.const 16) (i32.const 4)))
         (call $proc_exit (i32.add (i32.const 100) (i32.and (i32.const 127)
             (i32.add (i32.load (i32.const 0)) (i32.add (i32.load (i32.const 8)) (i32.load (i32.const 16)))))))";
-    Guest::new("report", &imports, "", start).settings("max_attempts = 1")
+    Guest::new("report", &imports, "", start).settings("max_attempts = 1\nenv = [\"SHOP_NAME\"]")
+}
+
+/// Says eight letters of chance on stderr, makes a request to a site, and fails.
+fn charges(site: &Site) -> Guest {
+    let imports = [
+        ("fd_write", FOUR),
+        ("random_get", TWO),
+        ("proc_exit", "(param i32)"),
+        ("midge.http_open", "(param i32 i32 i32 i64) (result i32)"),
+        ("midge.http_send", "(param i32) (result i32)"),
+    ];
+    let head = format!("GET {}/charge", site.url());
+    let start = format!(
+        "(drop (call $random_get (i32.const 16) (i32.const 8)))
+        (i64.store (i32.const 16) (i64.or (i64.const 0x4040404040404040)
+            (i64.and (i64.const 0x0f0f0f0f0f0f0f0f) (i64.load (i32.const 16)))))
+        (i32.store (i32.const 200) (i32.const 16)) (i32.store (i32.const 204) (i32.const 8))
+        (drop (call $fd_write (i32.const 2) (i32.const 200) (i32.const 1) (i32.const 208)))
+        (drop (call $http_send (call $http_open (i32.const 300) (i32.const {}) (i32.const 0) (i64.const 0))))
+        (call $proc_exit (i32.const 3))",
+        head.len()
+    );
+    Guest::new("charges", &imports, &format!("(data (i32.const 300) \"{head}\")"), &start)
+        .settings(&format!("max_attempts = 1\nhttp = [\"{}\"]", site.url()))
+}
+
+/// Runs until it is stopped, which its module lets it for long.
+fn spins() -> Guest {
+    Guest::new("spins", &[], "", "(loop $on (br $on))").settings("max_attempts = 1\ntime_limit = \"10m\"")
 }
 
 fn mended() -> Guest {
@@ -137,6 +169,11 @@ fn a_dead_set_is_replayed_and_it_is_said_how_many_would_complete() {
     assert_eq!(counts(&[], &old), (Some(1), of_old, json!(false)));
     let of_mended = json!({"completes": 3, "not_recorded": 1});
     assert_eq!(counts(&[], &all_mended), (Some(1), of_mended, json!(false)));
+    let ran = replay(&server, &["--state", "discarded", "--module", "report", "--json"], &old);
+    let said: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let ids: Vec<&Value> = said["jobs"].as_array().unwrap().iter().map(|job| &job["id"]).collect();
+    assert_eq!(ids, reports.iter().rev().map(|id| json!(id)).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+    assert_eq!(ran.stderr.matches("`SHOP_NAME` is not set here: guests of `report` do without").count(), 1);
     let of_reports = json!({"completes": 3});
     assert_eq!(counts(&["--module", "report"], &all_mended), (Some(0), of_reports, json!(false)));
     assert_eq!(
@@ -150,7 +187,50 @@ fn a_dead_set_is_replayed_and_it_is_said_how_many_would_complete() {
     {
         assert!(said.text().contains(text), "`{text}` is not in:\n{}", said.text());
     }
+    replay(&server, &["--state", "completed"], &all_mended).fails(6, &["there are no such jobs"]);
+    let none = replay(&server, &["--module", "reports", "--json"], &all_mended)
+        .fails(6, &["there is no module `reports`", "did you mean `report`?"]);
+    let said: Value = serde_json::from_slice(&none.stdout).unwrap();
+    assert_eq!(said, json!({"counts": {}, "jobs": [], "more": false}));
     reports
         .iter()
         .for_each(|id| assert_eq!(server.job(*id).state, State::Discarded, "nothing changes there"));
+}
+
+#[test]
+fn requests_are_made_once_more_only_where_somebody_says_so_and_then_by_the_time_and_the_chance_of_now() {
+    let site = Site::saying("charged");
+    let modules = recorded(&[charges(&site)]);
+    let server = Server::start(&modules);
+    let id = server.enqueue("charges", json!(null));
+    assert_eq!((discarded(&server, id), site.asked().len()), (3, 1));
+    let files = Files::new();
+    let folder = files.path("pulled").display().to_string();
+    run(server.midge(&["jobs", "pull", &id.to_string(), "--to", &folder]), b"").ok();
+    let letters = |args: &[&str]| {
+        let ran = replay(&server, &[&[folder.as_str()], args].concat(), &modules).fails(3, &[]);
+        ran.stderr[..8].to_owned()
+    };
+    assert_eq!(letters(&[]), letters(&[]));
+    assert_eq!(site.asked().len(), 1, "a recording answers");
+    for args in [&[&*folder, "--live"][..], &["--state", "discarded", "--live"]] {
+        replay(&server, args, &modules).fails(1, &["there is nobody to ask", "say so with --yes"]);
+    }
+    assert_eq!(site.asked().len(), 1);
+    let host = host_program().display().to_string();
+    let live = ["--live", "--yes", "--host-program", &host];
+    let drawn: BTreeSet<String> = [letters(&[]), letters(&live), letters(&live)].into();
+    assert_eq!((drawn.len(), site.asked().len()), (3, 3), "{drawn:?}");
+    replay(&server, &[&folder, "--yes"], &modules).fails(2, &["--live"]);
+}
+
+#[test]
+fn a_time_limit_of_the_jobs_own_counts_in_a_replay_too() {
+    let modules = recorded(&[spins()]);
+    let server = Server::start(&modules);
+    let id = server.send(&EnqueueRequest { time_limit_ms: Some(50), ..request("spins", json!(null)) });
+    discarded(&server, id);
+    let said = replay(&server, &["--module", "spins"], &modules).fails(1, &[]);
+    assert!(said.text().contains("     1 fail as they did"), "{}", said.text());
+    assert!(said.text().contains("ran past its time limit of 0.05 s"), "{}", said.text());
 }

@@ -1,5 +1,7 @@
 //! The client for the server that was named, and its errors with what to do next.
 
+use std::fmt;
+
 use anyhow::{Context, Result, anyhow, ensure};
 use midge_client::{Client, ClientError};
 use midge_protocol::{nearest, shown};
@@ -43,6 +45,23 @@ pub(crate) fn no_such<'a>(
     }
 }
 
+/// The error that says what to do where no server answers.
+#[derive(Debug)]
+pub(crate) struct NoServer {
+    url: String,
+}
+
+impl fmt::Display for NoServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "no midge server answers at {}: start one with `midge serve` or `midge dev`, or name another with --server or \
+             MIDGE_SERVER",
+            self.url
+        )
+    }
+}
+
 /// Turns an error of a client into one that says to a person what to do.
 pub(crate) trait Answered<T> {
     /// Returns the answer, or the error; where no server answers it says how to start or name one.
@@ -58,12 +77,7 @@ impl<T> Answered<T> for Result<T, ClientError> {
                 while let Some(cause) = root.source() {
                     root = cause;
                 }
-                Err(anyhow!("{root}")).with_context(|| {
-                    format!(
-                        "no midge server answers at {url}: start one with `midge serve` or `midge dev`, \
-                         or name another with --server or MIDGE_SERVER"
-                    )
-                })
+                Err(anyhow!("{root}")).context(NoServer { url })
             }
             other => Ok(other?),
         }
@@ -73,6 +87,20 @@ impl<T> Answered<T> for Result<T, ClientError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn that_no_server_answers_is_known_by_its_kind_and_no_other_error_is() {
+        let gone = ClientError::Unreachable { url: "http://a.example".to_owned(), source: "refused".into() };
+        let error = Err::<(), _>(gone).answered().unwrap_err();
+        assert!(error.is::<NoServer>());
+        assert!(
+            error.to_string().starts_with("no midge server answers at http://a.example: start one"),
+            "{error}"
+        );
+        assert_eq!(error.root_cause().to_string(), "refused");
+        let other = Err::<(), _>(ClientError::Invalid("no".to_owned())).answered().unwrap_err();
+        assert!(!other.is::<NoServer>());
+    }
 
     #[test]
     fn a_name_that_nothing_has_is_told_with_the_nearest_or_where_they_are_listed() {

@@ -56,8 +56,14 @@ pub(crate) struct About {
     /// How that failed; nothing where it did not, or is not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<Failure>,
+    /// The last attempt that was begun, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_attempt: Option<AttemptNumber>,
     /// What it might use.
     pub(crate) limits: AttemptLimits,
+    /// The time limit of the job's own, in milliseconds; nothing where it has that of its module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) time_limit_ms: Option<u64>,
     /// SHA-256 of the compiled module: of the one that ran where it was recorded, else of the one that is served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sha256: Option<String>,
@@ -70,6 +76,16 @@ pub(crate) struct About {
     /// Folders of a Machine that they see.
     #[serde(default)]
     pub(crate) dirs: BTreeMap<String, Folder>,
+}
+
+impl About {
+    /// Returns which attempt is run again, in words.
+    pub(crate) fn which(&self) -> String {
+        match self.last_attempt {
+            Some(last) => format!("attempt {} (the last was attempt {last})", self.attempt),
+            None => format!("attempt {}", self.attempt),
+        }
+    }
 }
 
 impl Pulled {
@@ -180,7 +196,7 @@ fn some<T>(answer: Result<T, ClientError>) -> Result<Option<T>> {
 fn about(detail: &JobDetail, recording: Option<&Recording>, modules: &Modules) -> About {
     let JobDetail { job, attempts, .. } = detail;
     let last = attempts.last().map_or(job.attempt, |attempt| attempt.attempt);
-    let attempt = recording.map_or(last, |recording| recording.attempt);
+    let attempt = recording.map_or(last, |recording| recording.attempt).max(AttemptNumber(1));
     let ended = attempts.iter().find(|ended| ended.attempt == attempt);
     let served = modules.modules.iter().find(|module| module.name == job.module);
     let served = served.and_then(|module| module.entry.as_ref());
@@ -193,9 +209,11 @@ fn about(detail: &JobDetail, recording: Option<&Recording>, modules: &Modules) -
         module: job.module.clone(),
         queue: job.queue.clone(),
         state: job.state,
-        attempt: attempt.max(AttemptNumber(1)),
+        attempt,
         failure: ended.and_then(|ended| ended.failure.clone()),
+        last_attempt: Some(job.attempt).filter(|last| *last != attempt),
         limits: limits.unwrap_or_default(),
+        time_limit_ms: job.time_limit_ms,
         sha256: digest(|recording| &recording.sha256, served.map(|entry| &entry.sha256)),
         source_sha256: digest(|recording| &recording.source_sha256, served.map(|entry| &entry.source_sha256)),
         env: served.map(|entry| entry.env.clone()).unwrap_or_default(),

@@ -1,8 +1,12 @@
 //! `midge replay`: runs jobs again here that were pulled from a server, with what the world told them there.
 
-mod candidate;
-mod compare;
 mod many;
+
+mod candidate;
+mod live;
+mod places;
+
+mod compare;
 mod verdict;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +21,7 @@ use midge_engine::Dir;
 use midge_protocol::{ModuleName, shown};
 use serde_json::json;
 
-use self::candidate::{Candidate, Network};
+use self::candidate::Candidate;
 use self::verdict::{Verdict, exit_code};
 use super::jobs::FilterArgs;
 use super::pulled::Pulled;
@@ -39,8 +43,9 @@ requests are answered from the recording, in their order: no request leaves this
 one that differs from the recorded one is told. The log goes to stderr. Exits with 0 where it
 completes, and as it did where it had; else with the guest's exit code, or 1.
 
-With flags that say which jobs, each of them is pulled from the server and run, and it is said how
-many would complete. Nothing on the server changes. Exits with 0 where all of them would.
+With flags that say which jobs, each of them is pulled from the server and run, as many at once as
+there are cores, and it is said how many would complete. Nothing on the server changes. Exits with
+0 where all of them would, 1 where not, and 6 where there is no such job.
 
 Of the variables that its `env` names, a guest sees what [env] of midge.toml says, else what is set
 here; --env goes before both.
@@ -65,9 +70,12 @@ pub(crate) struct Args {
     /// Run compiled modules of this folder, and build nothing
     #[arg(long, value_name = "PATH", conflicts_with = "project")]
     modules: Option<PathBuf>,
-    /// Make its requests, rather than answer them from the recording
+    /// Make its requests, rather than answer them from the recording; asks before that
     #[arg(long)]
     live: bool,
+    /// Make them unasked
+    #[arg(long, requires = "live")]
+    yes: bool,
     /// A variable that the guest sees
     #[arg(long, value_name = "K=V", value_parser = key_value)]
     env: Vec<(String, String)>,
@@ -101,10 +109,11 @@ impl Args {
 
     async fn one(self, folder: &Path) -> Result<ExitCode> {
         let pulled = Pulled::read(folder)?;
-        let candidate = self.candidate(Some(&pulled.about.module))?;
-        for missing in candidate.missing_env(&pulled.about.module) {
-            note(format_args!("`{missing}` is not set here: the guest does without"));
+        if !self.may_go_on(&format!("job {}", pulled.about.id))? {
+            return Ok(ExitCode::FAILURE);
         }
+        let candidate = self.candidate(Some(&pulled.about.module))?;
+        candidate.missing(&pulled.about.module).into_iter().for_each(note);
         let mut log = shown::Pieces::default();
         let replayed = candidate.replay(&pulled, |piece| note_bytes(log.take(piece).as_bytes())).await?;
         note_bytes(log.end().as_bytes())?;
@@ -124,8 +133,28 @@ impl Args {
 
     async fn many(self) -> Result<ExitCode> {
         let filter = self.filter.clone().filter();
+        let client = self.server.client()?;
+        let found = many::find(&client, &filter, self.limit as usize).await?;
+        if found.jobs.is_empty() {
+            return many::none(&client, &filter, self.json).await;
+        }
+        if !self.may_go_on(&words::count(found.jobs.len(), "job"))? {
+            return Ok(ExitCode::FAILURE);
+        }
         let candidate = self.candidate(filter.module.as_ref())?;
-        many::replay(&self.server.client()?, filter, self.limit, &candidate, self.json).await
+        many::replay(&client, found, &candidate, self.json).await
+    }
+
+    /// Returns whether jobs may be run: where their requests are made once more, somebody has to say so.
+    fn may_go_on(&self, jobs: &str) -> Result<bool> {
+        if !self.live || self.yes {
+            return Ok(true);
+        }
+        let may = live::may_go_on(jobs)?;
+        if !may {
+            note("nothing was run");
+        }
+        Ok(may)
     }
 
     /// Returns what jobs are run with: modules that are built, unless a folder of them is named.
@@ -134,10 +163,7 @@ impl Args {
             Some(modules) => modules.clone(),
             None => self.build(only)?,
         };
-        let network = match self.live {
-            true => Network::Live(self.network_program()?),
-            false => Network::Recorded,
-        };
+        let network = if self.live { Some(self.network_program()?) } else { None };
         let given = |dirs: &[(PathBuf, String)], read_only| {
             let dir = move |(host, guest): &(PathBuf, String)| Dir {
                 host: host.clone(),
@@ -176,8 +202,8 @@ impl Args {
 
 /// Tells how an attempt ended here beside how it had ended there.
 fn tell(pulled: &Pulled, replayed: &candidate::Replayed, verdict: &Verdict) -> Result<()> {
-    let pulled::About { id, module, attempt, .. } = &pulled.about;
-    say(format_args!("{module} {id} attempt {attempt}"))?;
+    let pulled::About { id, module, .. } = &pulled.about;
+    say(format_args!("{module} {id} {}", pulled.about.which()))?;
     say(format_args!("  then  {}", shown::line(&verdict::then(pulled))))?;
     say(format_args!("  now   {}", shown::line(&verdict::now(replayed))))?;
     let (made, recorded) = replayed.requests;

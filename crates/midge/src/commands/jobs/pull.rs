@@ -33,7 +33,7 @@ pub(super) async fn pull(args: PullArgs) -> Result<()> {
     let about = &pulled.about;
     if let Some(failure) = &about.failure {
         let said = shown::line(&failure.message);
-        note(format_args!("{} attempt {} failed: {}: {said}", about.module, about.attempt, failure.cause));
+        note(format_args!("{} {} failed: {}: {said}", about.module, about.which(), failure.cause));
     }
     if pulled.recording.is_none() && about.state == State::Completed {
         note("there is no recording: only attempts that fail have one");

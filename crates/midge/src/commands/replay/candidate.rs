@@ -1,19 +1,20 @@
 //! The modules that jobs are replayed with, and one attempt at a job with them.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use midge_engine::{self as engine, Attempt, Difference, Dir, Lines, Loaded, Modules, Place, Replay};
+use midge_engine::{self as engine, Attempt, Difference, Dir, Loaded, Modules, Place, Replay, World};
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::{AttemptRef, Outcome};
-use midge_protocol::line::Setup;
-use midge_protocol::manifest::{Manifest, SecretSource};
+use midge_protocol::job::AttemptLimits;
+use midge_protocol::manifest::{Manifest, ModuleEntry};
 use tokio::sync::Notify;
 
 use super::is_folder;
+use super::live::Live;
+use super::places::Places;
 use crate::commands::pulled::Pulled;
 use crate::config;
 
@@ -23,20 +24,12 @@ const LOG_PIECE_BYTES: usize = 64 * 1024;
 /// Modules, and what their guests see here.
 pub(super) struct Candidate {
     modules: Modules,
-    dir: PathBuf,
-    place: Place,
-    network: Network,
+    places: Places,
+    /// The way to the real network, where requests go there; nothing where the recording answers them.
+    live: Option<Live>,
     judge: engine::Judge,
     env: Vec<(String, String)>,
     dirs: Vec<Dir>,
-}
-
-/// Where a guest's requests go.
-pub(super) enum Network {
-    /// To the recording.
-    Recorded,
-    /// To the world, by the program at this path.
-    Live(PathBuf),
 }
 
 /// How an attempt ended here.
@@ -54,18 +47,19 @@ pub(super) struct Replayed {
 }
 
 impl Candidate {
+    /// Opens a folder of modules. Where a program is named that has the network, requests are made by it.
     pub(super) fn open(
         dir: &Path,
-        network: Network,
+        network: Option<PathBuf>,
         env: Vec<(String, String)>,
         dirs: Vec<Dir>,
     ) -> Result<Candidate> {
         is_folder(dir)?;
         let modules = Modules::open(dir)?;
-        let place = Place::start(0).context("cannot start a thread")?;
         let judge = midge_net::Judge::of(dir)?;
         let judge: engine::Judge = Arc::new(move |request| judge.refuses(request));
-        Ok(Candidate { modules, dir: dir.to_owned(), place, network, judge, env, dirs })
+        let live = network.map(|program| Live::new(program, dir, modules.manifest()));
+        Ok(Candidate { modules, places: Places::default(), live, judge, env, dirs })
     }
 
     /// Returns whether there is such a module.
@@ -73,24 +67,41 @@ impl Candidate {
         self.manifest().modules.contains_key(module)
     }
 
-    /// Returns the names of env that a module declares and that nobody says here.
-    pub(super) fn missing_env(&self, module: &ModuleName) -> Vec<String> {
+    /// Returns in words what guests of a module do without here, of what it declares.
+    pub(super) fn missing(&self, module: &ModuleName) -> Vec<String> {
         let Some(entry) = self.manifest().modules.get(module) else { return Vec::new() };
-        entry.env.iter().filter(|name| self.variable(name).is_none()).cloned().collect()
+        let env = entry.env.iter().filter(|name| self.variable(name).is_none());
+        let env = env.map(|name| format!("`{name}` is not set here: guests of `{module}` do without"));
+        let secrets = self.live.iter().flat_map(|live| live.missing(entry));
+        let secrets = secrets.map(|why| format!("{why}: jobs of `{module}` are not replayed until then"));
+        env.chain(secrets).collect()
     }
 
     /// Runs the attempt of a job that was pulled, and shows its log as it comes.
     pub(super) async fn replay(
         &self,
         pulled: &Pulled,
+        log: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Replayed> {
+        let place = self.places.take().context("cannot start a thread")?;
+        let replayed = self.replay_at(&place, pulled, log).await;
+        self.places.give_back(place);
+        replayed
+    }
+
+    async fn replay_at(
+        &self,
+        place: &Place,
+        pulled: &Pulled,
         mut log: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Replayed> {
         let about = &pulled.about;
         let module = self.modules.load(&about.module)?;
         let replay = Replay::new(pulled.recording.clone(), Arc::clone(&self.judge));
-        let (is_answered_from_recording, lines) = match &self.network {
-            Network::Recorded => (true, replay.lines()),
-            Network::Live(program) => (false, self.live(program, &module)?),
+        let (lines, world) = match &self.live {
+            None => (replay.lines(), replay.world()),
+            // What is signed with the time of then is refused, and a key that was drawn then is known to others.
+            Some(live) => (live.lines(&module.entry)?, World::Real),
         };
         let changed = Arc::new(Notify::new());
         let attempt = Attempt {
@@ -103,13 +114,12 @@ impl Candidate {
             env: self.env_of(&module),
             dirs: self.dirs_of(&module),
             lines: Some(lines),
-            world: replay.world(),
-            // Not as it was there: it is this build that is tried.
-            limits: module.entry.limits,
+            world,
+            limits: limits(&module.entry, pulled),
             changed: Arc::clone(&changed),
             module,
         };
-        let running = self.place.run(attempt);
+        let running = place.run(attempt);
         let control = running.control();
         let ended = running.ended();
         tokio::pin!(ended);
@@ -144,7 +154,7 @@ impl Candidate {
             went_without: control.went_without().map(str::to_owned),
             differences,
             requests,
-            is_answered_from_recording,
+            is_answered_from_recording: self.live.is_none(),
             enqueued: ended.jobs.len(),
         })
     }
@@ -176,23 +186,10 @@ impl Candidate {
         let is_said = |guest: &str| self.dirs.iter().any(|dir| dir.guest == guest);
         declared.filter(|dir| !is_said(&dir.guest)).chain(self.dirs.iter().cloned()).collect()
     }
+}
 
-    /// Returns the way to the real network, with the secrets that the module may use.
-    fn live(&self, program: &Path, module: &Loaded) -> Result<Arc<Lines>> {
-        let mut secrets = std::collections::BTreeMap::new();
-        for name in module.entry.secrets.keys() {
-            let Some(SecretSource { env }) = self.manifest().secrets.get(name) else { continue };
-            let value = config::guest_variable(env).filter(|value| !value.is_empty());
-            let value = value.with_context(|| format!("the secret `{name}` is missing: set `{env}`"))?;
-            secrets.insert(name.clone(), Bytes::from(value));
-        }
-        let setup = Setup { modules: self.dir.display().to_string(), secrets };
-        let program = program.to_owned();
-        let command = move || {
-            let mut command = Command::new(&program);
-            command.env_clear().envs(config::network_env());
-            Ok(command)
-        };
-        Ok(Arc::new(Lines::of_program(command, setup)))
-    }
+/// Returns what an attempt may use: what this build says, as it is that which is tried, but for a time limit of the job's own.
+fn limits(module: &ModuleEntry, pulled: &Pulled) -> AttemptLimits {
+    let time_ms = pulled.about.time_limit_ms.unwrap_or(module.limits.time_ms);
+    AttemptLimits { time_ms, ..module.limits }
 }

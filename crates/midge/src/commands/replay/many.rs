@@ -1,22 +1,25 @@
 //! Replays each of many jobs, and says how many of them would complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
+use futures_util::{StreamExt, stream};
 use midge_cli::output::{bold, dim, note, say, say_json};
 use midge_cli::{progress, words};
 use midge_client::Client;
-use midge_protocol::api::{JobFilter, PAGE_JOBS_MAX};
-use midge_protocol::{AttemptNumber, JobId};
+use midge_protocol::api::{JobFilter, Modules, PAGE_JOBS_MAX};
+use midge_protocol::{AttemptNumber, JobId, ModuleName};
 use midge_protocol::{job::JobView, shown};
 use serde::Serialize;
 
 use super::candidate::Candidate;
+use super::places::Places;
 use super::verdict::{self, Verdict};
 use crate::commands::jobs::none_of;
 use crate::commands::pulled::Pulled;
-use crate::connection::Answered;
+use crate::connection::{Answered, NoServer};
 
 /// How often a server that stops early is asked to go on.
 const PAGES_MAX: usize = 1_000;
@@ -24,6 +27,10 @@ const PAGES_MAX: usize = 1_000;
 const IDS_SAID: usize = 10;
 /// The word for jobs that were not replayed for want of a module, or of a row that can be read.
 const NOT_REPLAYED: &str = "not_replayed";
+/// A server that does not answer is waited for, for about half a minute: it may be restarted. What is left then is not replayed.
+const PULL_TRIES: u32 = 20;
+/// What the command exits with where no job fits.
+const NONE_FOUND: u8 = 6;
 
 /// A job, and what became of it here.
 #[derive(Debug, Serialize)]
@@ -32,6 +39,9 @@ struct Judged {
     /// Which of its attempts was replayed; nothing where none was.
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<AttemptNumber>,
+    /// The last of its attempts, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_attempt: Option<AttemptNumber>,
     module: String,
     /// Whether its recording has not all of what it was told.
     cut: bool,
@@ -40,31 +50,42 @@ struct Judged {
     now: String,
 }
 
-/// Replays jobs that fit a filter, and returns 0 where all of them would complete.
+/// Jobs that fit a filter, newest first.
+pub(super) struct Found {
+    pub(super) jobs: Vec<JobView>,
+    /// Whether there are more.
+    pub(super) more: bool,
+}
+
+/// A sweep over jobs that were found.
+struct Sweep<'a> {
+    client: Client,
+    modules: Modules,
+    candidate: &'a Candidate,
+    /// Why no server answers any more, once that is so.
+    gone: OnceLock<String>,
+}
+
+/// Replays jobs, and returns 0 where all of them would complete.
 pub(super) async fn replay(
     client: &Client,
-    filter: JobFilter,
-    limit: u32,
+    Found { jobs, more }: Found,
     candidate: &Candidate,
     json: bool,
 ) -> Result<ExitCode> {
     let modules = client.modules().await.answered()?;
-    let (jobs, more) = jobs(client, &filter, limit as usize).await?;
-    if jobs.is_empty() {
-        note(none_of(client, &filter).await?);
-    }
+    let names: BTreeSet<&ModuleName> = jobs.iter().map(|job| &job.module).collect();
+    names.into_iter().flat_map(|name| candidate.missing(name)).for_each(note);
+    let client = client.clone().tries(PULL_TRIES);
+    let sweep = Sweep { client, modules, candidate, gone: OnceLock::new() };
     let bar = progress::bar(jobs.len() as u64, "jobs");
-    let mut judged = Vec::with_capacity(jobs.len());
-    for job in &jobs {
-        bar.inc(1);
-        judged.push(judge(client, job, &modules, candidate).await?);
-    }
+    // In the order of the jobs, whichever ends first.
+    let judged = stream::iter(&jobs).map(|job| sweep.judge(job)).buffered(Places::side_by_side());
+    let judged: Vec<Judged> = judged.inspect(|_| bar.inc(1)).collect().await;
     bar.finish_and_clear();
     let all_complete = judged.iter().all(|judged| judged.verdict == "completes");
     if json {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        judged.iter().for_each(|judged| *counts.entry(judged.verdict).or_default() += 1);
-        say_json(&serde_json::json!({ "counts": counts, "jobs": judged, "more": more }))?;
+        say_judged(&judged, more)?;
     } else {
         tell(&judged)?;
         let cut = judged.iter().filter(|judged| judged.cut).count();
@@ -79,8 +100,23 @@ pub(super) async fn replay(
     Ok(if all_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Returns the jobs that fit, newest first, and whether there are more.
-async fn jobs(client: &Client, filter: &JobFilter, limit: usize) -> Result<(Vec<JobView>, bool)> {
+/// Says that no job fits, and returns what to exit with.
+pub(super) async fn none(client: &Client, filter: &JobFilter, json: bool) -> Result<ExitCode> {
+    note(none_of(client, filter).await?);
+    if json {
+        say_judged(&[], false)?;
+    }
+    Ok(ExitCode::from(NONE_FOUND))
+}
+
+fn say_judged(judged: &[Judged], more: bool) -> Result<()> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    judged.iter().for_each(|judged| *counts.entry(judged.verdict).or_default() += 1);
+    say_json(&serde_json::json!({ "counts": counts, "jobs": judged, "more": more }))
+}
+
+/// Looks for jobs that fit.
+pub(super) async fn find(client: &Client, filter: &JobFilter, limit: usize) -> Result<Found> {
     let mut jobs: Vec<JobView> = Vec::new();
     let mut before = None;
     for _ in 0..PAGES_MAX {
@@ -90,62 +126,86 @@ async fn jobs(client: &Client, filter: &JobFilter, limit: usize) -> Result<(Vec<
         jobs.extend(page.jobs);
         before = page.next;
         if before.is_none() || jobs.len() >= limit {
-            return Ok((jobs, before.is_some()));
+            return Ok(Found { jobs, more: before.is_some() });
         }
     }
     ensure!(
         !jobs.is_empty(),
         "the server looked at very many jobs and found none: say more of those that are meant"
     );
-    Ok((jobs, true))
+    Ok(Found { jobs, more: true })
 }
 
-async fn judge(
-    client: &Client,
-    job: &JobView,
-    modules: &midge_protocol::api::Modules,
-    candidate: &Candidate,
-) -> Result<Judged> {
-    let judged = |verdict, then, now| Judged {
-        id: job.id,
-        attempt: None,
-        cut: false,
-        module: job.module.to_string(),
-        verdict,
-        then,
-        now,
-    };
-    let not_replayed = |why: String| Ok(judged(NOT_REPLAYED, String::new(), why));
-    if let Some(why) = &job.unreadable {
-        return not_replayed(format!("its row cannot be read: {why}"));
+impl Sweep<'_> {
+    async fn judge(&self, job: &JobView) -> Judged {
+        match self.replay(job).await {
+            Ok(judged) => judged,
+            // One that is deleted meanwhile, or is wrong with one module or its secrets, is not the end of the others.
+            Err(error) => {
+                if error.is::<NoServer>() {
+                    let _ = self.gone.set(error.to_string());
+                }
+                Judged { verdict: NOT_REPLAYED, now: format!("{error:#}"), ..Judged::of(job) }
+            }
+        }
     }
-    if !candidate.has(&job.module) {
-        return not_replayed(format!("there is no module `{}` here", job.module));
+
+    async fn replay(&self, job: &JobView) -> Result<Judged> {
+        if let Some(why) = &job.unreadable {
+            bail!("its row cannot be read: {why}");
+        }
+        if !self.candidate.has(&job.module) {
+            bail!("there is no module `{}` here", job.module);
+        }
+        // It was waited for once.
+        if let Some(gone) = self.gone.get() {
+            bail!("{gone}");
+        }
+        let pulled = Pulled::ask(&self.client, job.id, &self.modules).await?;
+        let replayed = self.candidate.replay(&pulled, |_| Ok(())).await?;
+        let verdict = Verdict::of(&pulled, &replayed);
+        let now = match &verdict {
+            Verdict::NotRecorded => verdict.sentence().into_owned(),
+            Verdict::CompletesWithout(what) => format!("without {what}"),
+            Verdict::Completes(Some(differs)) => differs.clone(),
+            Verdict::Unanswered => match replayed.differences.first() {
+                Some(difference) => difference.to_string(),
+                None => verdict::now(&replayed),
+            },
+            _ => verdict::now(&replayed),
+        };
+        Ok(Judged {
+            attempt: Some(pulled.about.attempt),
+            last_attempt: pulled.about.last_attempt,
+            cut: pulled.recording.as_ref().is_some_and(|recording| recording.cut),
+            verdict: verdict.word(),
+            then: verdict::then(&pulled),
+            now,
+            ..Judged::of(job)
+        })
     }
-    // One that is deleted meanwhile, or a server that went away, is not the end of the others.
-    let pulled = match Pulled::ask(client, job.id, modules).await {
-        Ok(pulled) => pulled,
-        Err(error) => return not_replayed(format!("{error:#}")),
-    };
-    // What is wrong with one module or its secrets is not the end of the others either.
-    let replayed = match candidate.replay(&pulled, |_| Ok(())).await {
-        Ok(replayed) => replayed,
-        Err(error) => return not_replayed(format!("{error:#}")),
-    };
-    let verdict = Verdict::of(&pulled, &replayed);
-    let now = match &verdict {
-        Verdict::NotRecorded => verdict.sentence().into_owned(),
-        Verdict::CompletesWithout(what) => format!("without {what}"),
-        Verdict::Completes(Some(differs)) => differs.clone(),
-        Verdict::Unanswered => match replayed.differences.first() {
-            Some(difference) => difference.to_string(),
-            None => verdict::now(&replayed),
-        },
-        _ => verdict::now(&replayed),
-    };
-    let judged = judged(verdict.word(), verdict::then(&pulled), now);
-    let cut = pulled.recording.as_ref().is_some_and(|recording| recording.cut);
-    Ok(Judged { attempt: Some(pulled.about.attempt), cut, ..judged })
+}
+
+impl Judged {
+    /// Makes one of which nothing is known yet.
+    fn of(job: &JobView) -> Judged {
+        Judged {
+            id: job.id,
+            attempt: None,
+            last_attempt: None,
+            module: job.module.to_string(),
+            cut: false,
+            verdict: NOT_REPLAYED,
+            then: String::new(),
+            now: String::new(),
+        }
+    }
+
+    /// Says which attempt was replayed, where that was not the last: a filter goes by how that one failed.
+    fn which(&self) -> String {
+        let which = self.attempt.zip(self.last_attempt);
+        which.map_or_else(String::new, |(attempt, last)| format!(" attempt {attempt} (the last was {last})"))
+    }
 }
 
 fn tell(judged: &[Judged]) -> Result<()> {
@@ -172,17 +232,37 @@ fn tell(judged: &[Judged]) -> Result<()> {
             continue;
         }
         say(format_args!("{} {says}", bold(format_args!("{:>6}", of_kind.len()))))?;
-        for Judged { id, then, now, .. } in of_kind.iter().take(IDS_SAID) {
-            let (then, now) = (shown::cut(then), shown::cut(now));
+        for judged in of_kind.iter().take(IDS_SAID) {
+            let (then, now) = (shown::cut(&judged.then), shown::cut(&judged.now));
             let ended = match word {
                 "fails_otherwise" => format!("{now}, and was {then}"),
                 _ => now,
             };
-            say(format_args!("       {id} {}", dim(shown::line(&ended))))?;
+            say(format_args!("       {}{} {}", judged.id, judged.which(), dim(shown::line(&ended))))?;
         }
         if of_kind.len() > IDS_SAID {
             say(dim(format_args!("       and {} more: --json has them all", of_kind.len() - IDS_SAID)))?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_attempt_was_replayed_is_said_where_it_is_not_the_last() {
+        let job = serde_json::json!({
+            "id": JobId::generate(), "module": "report", "queue": "default", "state": "discarded", "attempt": 4,
+            "spent": 4, "max_attempts": 4, "enqueued_at": "2030-01-01T00:00:00Z",
+            "scheduled_at": "2030-01-01T00:00:00Z",
+        });
+        let not_replayed = Judged::of(&serde_json::from_value(job).unwrap());
+        assert_eq!(not_replayed.which(), "");
+        let last = Judged { attempt: Some(AttemptNumber(4)), ..not_replayed };
+        assert_eq!(last.which(), "");
+        let before = Judged { attempt: Some(AttemptNumber(2)), last_attempt: Some(AttemptNumber(4)), ..last };
+        assert_eq!(before.which(), " attempt 2 (the last was 4)");
+    }
 }
