@@ -6,7 +6,8 @@ use std::sync::mpsc;
 use midge_protocol::JobId;
 use midge_protocol::job::{Cause, Failure, State};
 use midge_tests::support::{
-    Asked, Guest, Modules, Server, Site, block_on, descendants, eventually, kill, request, say,
+    Asked, Files, Guest, Modules, Server, Site, block_on, descendants, eventually, kill, midge, request, run,
+    say,
 };
 use serde_json::json;
 
@@ -273,4 +274,34 @@ fn no_answer_makes_a_host_hold_more_than_its_bound() {
     }
     let refused = failure(&asking(&site), "nonsense");
     assert_eq!(refused.exit_code, Some(2), "{}", refused.message);
+}
+
+#[test]
+fn that_a_module_may_do_more_than_in_another_build_is_an_exit_code_for_who_asks() {
+    let with = |http: &str| Modules::of_guests("", &[ask("ask", &format!("http = [{http}]"))]);
+    let old = with("\"https://a.example\"");
+    let more = with("\"https://a.example\", \"https://b.example\"");
+    let differ = |new: &Modules, old: &Modules, flags: &[&str]| {
+        let [new, old] = [new, old].map(|modules| modules.dir().display().to_string());
+        run(midge(&[&["capabilities", &new, "--diff", &old], flags].concat()), b"")
+    };
+    let said = differ(&more, &old, &["--exit-code"]).fails(7, &[]);
+    assert!(
+        said.text().starts_with("+ ask: ") && said.text().contains("https://b.example"),
+        "{}",
+        said.text()
+    );
+    differ(&more, &old, &["--exit-code", "--json"]).fails(7, &[]);
+    differ(&more, &old, &[]).ok();
+    differ(&old, &old, &["--exit-code"]).ok();
+    let less = differ(&old, &more, &["--exit-code"]).ok();
+    assert!(
+        less.text().starts_with("- ask: "),
+        "what it may not do any more is nothing new: {}",
+        less.text()
+    );
+    let nowhere = Files::new().path("nowhere").display().to_string();
+    run(midge(&["capabilities", &nowhere, "--diff", &nowhere, "--exit-code"]), b"")
+        .fails(1, &["cannot read"]);
+    run(midge(&["capabilities", "--exit-code"]), b"").fails(2, &["--diff"]);
 }

@@ -10,23 +10,31 @@ use midge_cli::output::{say, say_json};
 use midge_protocol::manifest::{CapabilityChange, FILE_NAME, Manifest, capability_changes};
 use midge_protocol::shown;
 
+/// What the command exits with where it is asked whether there is something new, and there is. 1 is an error.
+const MAY_DO_MORE: u8 = 7;
+
 /// Say what each module may do, and what is new
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 What is listed is all that a module can reach: destinations, secrets, env, folders, and its
 limits. Hosts refuse all else. With --diff, only what differs from the other build is listed:
-`+` for what a module may do now, `-` for what it could do before.
+`+` for what a module may do now, `-` for what it could do before. With --exit-code it exits with 7
+where there is anything with a `+`, so that a pipeline can ask somebody first; what a module may not
+do any more is nothing new.
 
 Examples:
   midge capabilities                           of the last build of this project
   midge capabilities /app/modules --json
-  midge capabilities --diff release/manifest.json")]
+  midge capabilities --diff release/manifest.json --exit-code")]
 pub(crate) struct Args {
     /// The folder that `midge build` wrote, or its manifest [default: that of the nearest midge.toml]
     modules: Option<PathBuf>,
     /// Compare with another build: its folder, or its manifest
     #[arg(long, value_name = "OLD_MANIFEST")]
     diff: Option<PathBuf>,
+    /// Exit with 7 where a module may do something that it could not do before
+    #[arg(long, requires = "diff")]
+    exit_code: bool,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -39,11 +47,14 @@ impl Args {
             None => project(None)?.out,
         };
         let manifest = read(&modules)?;
-        match &self.diff {
-            Some(old) => differ(&capability_changes(&read(old)?, &manifest), self.json)?,
-            None => list(&manifest, self.json)?,
-        }
-        Ok(ExitCode::SUCCESS)
+        let Some(old) = &self.diff else {
+            list(&manifest, self.json)?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        let changes = capability_changes(&read(old)?, &manifest);
+        differ(&changes, self.json)?;
+        let is_more = changes.iter().any(|change| !change.gained.is_empty());
+        Ok(if self.exit_code && is_more { ExitCode::from(MAY_DO_MORE) } else { ExitCode::SUCCESS })
     }
 }
 
