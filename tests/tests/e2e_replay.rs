@@ -204,6 +204,12 @@ fn requests_are_made_once_more_only_where_somebody_says_so_and_then_by_the_time_
     let server = Server::start(&modules);
     let id = server.enqueue("charges", json!(null));
     assert_eq!((discarded(&server, id), site.asked().len()), (3, 1));
+    let shown = run(server.midge(&["jobs", "show", &id.to_string()]), b"").ok();
+    let request =
+        shown.text().lines().find(|line| line.contains(&site.url())).expect("it is listed").to_owned();
+    let words: Vec<&str> = request.split_whitespace().take(4).collect();
+    assert_eq!(words, ["1", "GET", &site.url(), "200"]);
+    assert!(!shown.text().contains("/charge"), "{}", shown.text());
     let files = Files::new();
     let folder = files.path("pulled").display().to_string();
     run(server.midge(&["jobs", "pull", &id.to_string(), "--to", &folder]), b"").ok();
@@ -218,7 +224,7 @@ fn requests_are_made_once_more_only_where_somebody_says_so_and_then_by_the_time_
     }
     assert_eq!(site.asked().len(), 1);
     let host = host_program().display().to_string();
-    let live = ["--live", "--yes", "--host-program", &host];
+    let live = ["--live", "--yes", "--host-program", host.as_str()];
     let drawn: BTreeSet<String> = [letters(&[]), letters(&live), letters(&live)].into();
     assert_eq!((drawn.len(), site.asked().len()), (3, 3), "{drawn:?}");
     replay(&server, &[&folder, "--yes"], &modules).fails(2, &["--live"]);

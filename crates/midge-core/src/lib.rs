@@ -20,7 +20,7 @@
 //! | Why does a job not start? | [`Outlook::why`] |
 //! | What time is it, where a clock is set? | [`WallClock`] |
 //! | Which ticks of a schedule bring jobs now, and what jobs? | [`Schedule::due`], [`Ticks`] |
-//! | May a module's request go there, and a secret with it? | [`reach()`], [`Permit`], [`may_go`] |
+//! | May a module's request go there, and a secret with it? What of a URL may be shown? | [`reach()`], [`Permit`], [`may_go`]; [`written_origin`] |
 //! | What do host and server say to each other next? | [`exchange`] |
 //! | How long does a failed job wait, and one that was run in vain? | [`backoff()`], [`in_vain_wait`] |
 //! | Which jobs are in a public state, and how many? | [`StateFilter`], [`JobCounts`] |
@@ -86,7 +86,7 @@ pub use machine::{
 };
 pub use module::{Hold, ModuleRow};
 pub use plan::{Action, QueueDemand, View, plan, room_for_machines};
-pub use reach::{Host, NotAllowed, Permit, Target, may_go, reach};
+pub use reach::{Host, NotAllowed, Permit, Target, may_go, reach, written_origin};
 pub use report::kept_of_log;
 pub use retention::Retention;
 pub use rounds::{Found, Rounds};

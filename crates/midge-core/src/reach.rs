@@ -16,6 +16,9 @@ const CONTROL_HOSTS: [&str; 3] = ["api.machines.dev", "api.fly.io", "metadata.go
 /// The same for each host below these.
 const CONTROL_DOMAINS: [&str; 3] = ["internal", "flycast", "localhost"];
 
+/// The longest name that a host has.
+const HOST_BYTES_MAX: usize = 253;
+
 /// Where a request goes, as a URL that was read has it: nothing is decoded here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target<'a> {
@@ -162,6 +165,25 @@ impl Target<'_> {
     pub fn origin(self) -> String {
         Origin(self).to_string()
     }
+}
+
+/// Returns scheme, host and port of a URL as somebody wrote it; nothing where they cannot be told, or are longer than any are.
+/// Nothing else of it is returned: what stands before an `@` may be a password, and what follows the host may be one too.
+pub fn written_origin(url: &str) -> Option<String> {
+    let (scheme, rest) = url.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match host_and_port.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (host_and_port, "0"),
+    };
+    let is_address = host.starts_with('[') && host.ends_with(']');
+    let is_of_host = |c: char| c.is_alphanumeric() || ".-_".contains(c) || (is_address && "[]:".contains(c));
+    let is_host = !host.is_empty() && host.len() <= HOST_BYTES_MAX && host.chars().all(is_of_host);
+    let is_port = port.parse::<u16>().is_ok();
+    (matches!(&*scheme, "http" | "https") && is_host && is_port)
+        .then(|| format!("{scheme}://{}", host_and_port.to_lowercase()))
 }
 
 /// Returns the destination of a path, or of the origin where a destination cannot be written so.

@@ -6,6 +6,7 @@ mod batches;
 mod failures;
 mod filter;
 mod machines;
+mod recorded;
 mod schedules;
 mod sweeps;
 mod unique;
@@ -24,6 +25,7 @@ pub use self::batches::{
 pub use self::failures::{FailureGroup, FailureView, Failures, FailuresCursor, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::machines::{MachineView, Machines};
+pub use self::recorded::RequestView;
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
 pub use self::sweeps::{
     Action, DryRun, MoveRequest, NotDone, PriorityRequest, SweepRequest, SweepView, Sweeps,
@@ -360,6 +362,12 @@ pub struct JobDetail {
     /// The attempt of which there is a recording: the last one that was recorded and failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded: Option<AttemptNumber>,
+    /// The first requests of that attempt, in the order in which they began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recorded_requests: Vec<RequestView>,
+    /// How many more it made: the recording has those too. Nothing where it made no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more_recorded_requests: Option<u64>,
 }
 
 /// A queue as `GET /v1/queues` shows it.

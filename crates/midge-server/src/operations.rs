@@ -8,6 +8,7 @@ mod jobs;
 mod machines;
 mod modules;
 mod queues;
+mod recorded;
 mod schedules;
 mod sweeps;
 

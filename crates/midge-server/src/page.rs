@@ -5,6 +5,7 @@
 
 mod batches;
 mod looking;
+mod recorded;
 mod serving;
 mod sweeping;
 
@@ -284,6 +285,7 @@ async fn job(
         @if !detail.unreadable_attempts.is_empty() {
             p.bad { "Attempts whose rows cannot be read: " (numbers(&detail.unreadable_attempts)) }
         }
+        (recorded::section(base, &detail))
         @if detail.job.result_bytes.is_some() && result.is_none() {
             p.bad { "The result is not there: the database was damaged, or the job runs again." }
         }

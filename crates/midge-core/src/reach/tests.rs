@@ -22,6 +22,34 @@ fn judged(texts: &[&str], target: Target<'_>) -> Result<bool, String> {
 }
 
 #[test]
+fn of_a_url_that_somebody_wrote_only_the_origin_is_shown() {
+    for (url, origin) in [
+        ("https://API.example.com/v1?key=secret#x", Some("https://api.example.com")),
+        ("HTTP://app.internal:8080/", Some("http://app.internal:8080")),
+        ("https://user:password@api.example.com/", Some("https://api.example.com")),
+        ("https://a@b@api.example.com?key", Some("https://api.example.com")),
+        ("http://[fdaa::3]:80/x", Some("http://[fdaa::3]:80")),
+        ("http://[fdaa::3]", Some("http://[fdaa::3]")),
+        ("https://b\u{fc}cher.example", Some("https://b\u{fc}cher.example")),
+        // A password with a slash ends what a reader takes for the host.
+        ("https://user:pass/word@api.example.com/", None),
+        ("https://user:99999@", None),
+        ("https:///x", None),
+        ("https://", None),
+        ("ftp://a.example", None),
+        ("api.example.com/x", None),
+        ("https://a b/", None),
+        ("https://\u{1b}[2J/", None),
+        ("https://a:x/", None),
+        ("https://a:/", None),
+        ("", None),
+    ] {
+        assert_eq!(written_origin(url).as_deref(), origin, "{url}");
+    }
+    assert_eq!(written_origin(&format!("https://{}/", "a".repeat(254))), None);
+}
+
+#[test]
 fn a_target_is_reached_by_scheme_host_and_port_of_a_destination() {
     let api = "https://api.example.com";
     let reached = |texts: &[&str], target| judged(texts, target).is_ok();

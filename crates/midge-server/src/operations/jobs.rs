@@ -14,6 +14,7 @@ use midge_store::{Content, FoundJobs, JobSearch, ReadJob, Rows, StoreError};
 use serde_json::value::RawValue;
 
 use super::enqueue::after::asked_for;
+use super::recorded::Recorded;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
@@ -61,10 +62,13 @@ impl Midge {
             let after = asked_for(rows, id)?;
             let children = JobSearch { parent: Some(id), ..JobSearch::default() };
             let children = rows.jobs_counted(&children, now)?;
-            let recorded = recorded_attempt(rows.content(id, Content::Recording)?.as_deref());
+            let recorded = rows.content(id, Content::Recording)?;
             Ok((job, rows.content(id, Content::Args)?, after, children, rows.attempts(id)?, recorded))
         });
         let (job, args, after, children, ended, recorded) = found.await?;
+        let recorded = recorded.and_then(|recording| Recorded::read(&recording));
+        let (recorded_requests, more_recorded_requests) =
+            recorded.as_ref().map(Recorded::requests).unwrap_or_default();
         let (mut attempts, mut unreadable_attempts) = (Vec::new(), Vec::new());
         for attempt in ended {
             match attempt {
@@ -82,7 +86,9 @@ impl Midge {
             attempts,
             unreadable_attempts,
             forgotten_attempts,
-            recorded,
+            recorded: recorded.map(|recorded| recorded.attempt),
+            recorded_requests,
+            more_recorded_requests,
         })
     }
 
@@ -402,15 +408,6 @@ async fn sleep_until(deadline: Option<tokio::time::Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-/// Returns of which attempt a recording is. The rest of it is not looked at.
-fn recorded_attempt(recording: Option<&[u8]>) -> Option<AttemptNumber> {
-    #[derive(serde::Deserialize)]
-    struct Recorded {
-        attempt: AttemptNumber,
-    }
-    serde_json::from_slice::<Recorded>(recording?).ok().map(|recorded| recorded.attempt)
 }
 
 /// Returns args as they were enqueued. What is no JSON, since its row was damaged, is shown as a text, and args that are

@@ -9,7 +9,8 @@ use midge_protocol::api::{
     Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued, Conflict,
     Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures, FailuresCursor, JobCount, JobDetail,
     JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView, Modules, NextRun, NotDone, Pause, Paused,
-    QueueView, Queues, ScheduleView, Schedules, Sort, SweepView, Sweeps, Unique, UniqueState, UniqueStates,
+    QueueView, Queues, RequestView, ScheduleView, Schedules, Sort, SweepView, Sweeps, Unique, UniqueState,
+    UniqueStates,
 };
 use midge_protocol::job::{
     AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, OfSchedule, Progress,
@@ -114,6 +115,17 @@ fn detail() -> JobDetail {
         unreadable_attempts: vec![AttemptNumber(2)],
         forgotten_attempts: Some(AttemptRange { first: AttemptNumber(3), last: AttemptNumber(4) }),
         recorded: Some(AttemptNumber(1)),
+        recorded_requests: vec![RequestView {
+            method: "GET".into(),
+            origin: Some("http://a.example".into()),
+            status: Some(200),
+            failed: Some(line::Why::Reset),
+            sent_bytes: 1,
+            received_bytes: 1,
+            began_us: 1,
+            took_us: Some(1),
+        }],
+        more_recorded_requests: Some(1),
     }
 }
 

@@ -4,8 +4,10 @@ use midge_protocol::AttemptNumber;
 use midge_protocol::exchange::{self, AttemptRef, Finished, Outcome};
 use midge_protocol::job::{Cause, Failure};
 use midge_protocol::limits::{RECORDED_BODY_BYTES_MAX, RECORDED_READINGS_MAX, RECORDING_BYTES_MAX};
+use midge_protocol::line::{Failed, Why};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::recording::{Data, RecordedRequest, Recording, Seed};
+use midge_protocol::recording::{Data, RecordedAnswer, RecordedRequest, Recording, Seed};
+use serde_json::json;
 
 use crate::stage::{HELLO, Host, Server, finished};
 
@@ -124,4 +126,74 @@ async fn a_recording_above_its_bound_or_of_another_attempt_is_refused_whole() {
     let most = Recording { clock_ns: vec![u64::MAX; readings], ..requests(3) };
     ends(&mut host, attempt, failed(), most).await;
     assert_eq!(server.job(attempt.job).await.recorded, Some(attempt.attempt));
+}
+
+#[tokio::test]
+async fn of_a_recorded_request_a_job_and_its_page_show_where_it_went_and_nothing_that_it_carried() {
+    let (server, mut host, attempt) = recorded_queue().await;
+    let told = |bytes: &'static [u8]| Data(bytes.into());
+    let answer = RecordedAnswer {
+        status: 402,
+        url: "https://api.example.com/v1/elsewhere".to_owned(),
+        headers: vec![("set-cookie".to_owned(), told(b"cookie"))],
+        body: told(b"4242"),
+        body_bytes: 4_000,
+        ended: true,
+    };
+    let one = RecordedRequest {
+        url: "https://ada:password@api.example.com/v1/charges?key=query".to_owned(),
+        headers: vec![("authorization".to_owned(), told(b"Bearer {{STRIPE}}"))],
+        began_us: 1_000,
+        ended_us: Some(251_000),
+        answer: Some(answer),
+        ..request(3)
+    };
+    let unanswered = RecordedRequest {
+        method: "GE\u{1b}[2JT".to_owned(),
+        url: "<script>".to_owned(),
+        failed: Some(Failed { why: Why::NotAllowed, message: "add it".to_owned() }),
+        ..request(0)
+    };
+    let mut requests = vec![one, unanswered];
+    requests.resize(107, request(0));
+    ends(&mut host, attempt, failed(), Recording { requests, ..recording(attempt.attempt, 0) }).await;
+
+    let detail = server.job(attempt.job).await;
+    assert_eq!((detail.recorded_requests.len(), detail.more_recorded_requests), (100, Some(7)));
+    let expected = json!({
+        "method": "POST", "origin": "https://api.example.com", "status": 402, "sent_bytes": 3, "received_bytes": 4_000,
+        "began_us": 1_000, "took_us": 250_000,
+    });
+    assert_eq!(serde_json::to_value(&detail.recorded_requests[0]).unwrap(), expected);
+    assert_eq!(
+        (&detail.recorded_requests[1].origin, detail.recorded_requests[1].failed),
+        (&None, Some(Why::NotAllowed))
+    );
+
+    let page = server.get(&format!("/jobs/{}", attempt.job)).await.text();
+    for shown in [
+        "Recording of attempt 1",
+        &format!("midge jobs pull {}", attempt.job),
+        "https://api.example.com",
+        "402",
+        "250 ms",
+        "not allowed",
+        "and 7 more",
+    ] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    for kept in [
+        "password",
+        "query",
+        "charges",
+        "STRIPE",
+        "cookie",
+        "4242",
+        "elsewhere",
+        "add it",
+        "<script>",
+        "\u{1b}",
+    ] {
+        assert!(!page.contains(kept), "{kept}: {page}");
+    }
 }

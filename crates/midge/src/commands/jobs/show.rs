@@ -8,6 +8,7 @@ use midge_cli::output::{bold, dim, note, say, say_json, say_table, state};
 use midge_cli::table::{Table, cut, first_line};
 use midge_cli::words;
 use midge_client::Client;
+use midge_protocol::api::RequestView;
 use midge_protocol::job::{AttemptView, JobView};
 use midge_protocol::{AttemptNumber, JobId, Tag, Timestamp, shown};
 
@@ -50,6 +51,12 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
         say(dim(format_args!(
             "attempt {attempt} was recorded: `midge jobs pull {id}` gets what it takes to replay it"
         )))?;
+        if !detail.recorded_requests.is_empty() {
+            say_table(requests(&detail.recorded_requests))?;
+        }
+        if let Some(more) = detail.more_recorded_requests {
+            say(dim(format_args!("and {more} more, which are in the recording")))?;
+        }
     }
     if detail.job.unreadable.is_some() {
         note(format_args!("it runs no more: `midge jobs delete {id}` deletes it"));
@@ -191,6 +198,26 @@ fn attempts(attempts: &[AttemptView]) -> Table {
             usage(&|usage| words::bytes(usage.memory_peak_bytes)),
             if attempt.spent { "yes" } else { "no" }.to_owned(),
             ended,
+        ]);
+    }
+    table
+}
+
+/// Returns the requests of a recording as a table.
+fn requests(requests: &[RequestView]) -> Table {
+    let mut table =
+        Table::new(&[">REQUEST", "METHOD", "TO", "ANSWER", ">SENT", ">RECEIVED", ">BEGAN AFTER", ">TOOK"]);
+    for (number, request) in (1..).zip(requests) {
+        let micros = |micros| words::duration(Duration::from_micros(micros));
+        table.row([
+            number.to_string(),
+            first_line(&request.method),
+            request.origin.as_deref().map_or_else(|| "(no URL)".to_owned(), first_line),
+            request.became(),
+            words::bytes(request.sent_bytes),
+            words::bytes(request.received_bytes),
+            micros(request.began_us),
+            request.took_us.map_or_else(|| "-".to_owned(), micros),
         ]);
     }
     table
