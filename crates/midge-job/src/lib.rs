@@ -59,7 +59,8 @@
 //! The function stays a function: call it. There is no server and no WebAssembly in such a test. Progress and the like
 //! are written to stderr, and [`testing`] gives the job the input, the attempt number and whatever else it asks for. Its
 //! requests are answered by [`Given::http`](testing::Given::http), and its clock says what
-//! [`Given::now`](testing::Given::now) does.
+//! [`Given::now`](testing::Given::now) does. With the feature `project` it may what its module's section in `midge.toml` says, by
+//! `Given::of_module`.
 //!
 //! ```
 //! use midge_job::testing::Given;

@@ -1,6 +1,9 @@
 //! For unit tests of jobs: what a host would have given. Only on targets that are not WebAssembly.
 
 pub mod http;
+#[cfg(feature = "project")]
+mod project;
+mod reach;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -35,6 +38,8 @@ pub struct Given {
     saved: Option<Vec<u8>>,
     /// The modules whose jobs it may enqueue; of any where nobody says so.
     enqueues: Option<Vec<String>>,
+    /// Where its requests may go; anywhere where nobody says so.
+    reach: Option<reach::Reach>,
     /// What it has enqueued, and the bytes of that.
     enqueued: (Vec<Enqueued>, usize),
     variables: HashMap<&'static str, String>,
@@ -96,6 +101,50 @@ impl Given {
     pub fn enqueues<I: Into<String>>(mut self, modules: impl IntoIterator<Item = I>) -> Given {
         self.enqueues = Some(modules.into_iter().map(Into::into).collect());
         self
+    }
+
+    /// Says where its [requests](crate::http) may go, as `http` of its module does in `midge.toml`. Where that is not said, they may
+    /// go anywhere. What a host refuses by the address that a name has is not known in a test.
+    ///
+    /// ```
+    /// use midge_job::http::{self, Kind};
+    /// use midge_job::testing::Given;
+    /// use midge_job::testing::http::Answer;
+    ///
+    /// let given = Given::new().http(|_| Answer::status(204)).reaches(["https://api.example.com/v1/"]);
+    /// given.run(|| {
+    ///     assert!(http::get("https://api.example.com/v1/orders").send().is_ok());
+    ///     let refused = http::get("https://api.example.com/v2/orders").send().unwrap_err();
+    ///     assert_eq!(refused.kind(), Kind::NotAllowed);
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// Where one is no destination.
+    #[must_use]
+    pub fn reaches<I: AsRef<str>>(mut self, destinations: impl IntoIterator<Item = I>) -> Given {
+        self.reach = Some(reach::Reach::read(destinations).unwrap_or_else(|wrong| panic!("{wrong}")));
+        self
+    }
+
+    /// Says what its module's section in a `midge.toml` does of what it may: where its [requests](crate::http) may go (`http`), and
+    /// which modules' jobs it may [enqueue](crate::enqueue) (`enqueues`). What the section does not say, it may not.
+    ///
+    /// A path is from where the test runs, which with cargo is the folder of its package. With the feature `project`, which is
+    /// for tests alone: in `Cargo.toml`, `[dev-dependencies] midge-job = { ..., features = ["project"] }`.
+    ///
+    /// ```no_run
+    /// use midge_job::testing::Given;
+    ///
+    /// let given = Given::new().of_module("midge.toml", "report");
+    /// ```
+    ///
+    /// # Panics
+    /// Where the file cannot be read or has no such module.
+    #[cfg(feature = "project")]
+    #[must_use]
+    pub fn of_module(self, file: impl AsRef<std::path::Path>, module: &str) -> Given {
+        project::give(self, file.as_ref(), module).unwrap_or_else(|wrong| panic!("{wrong}"))
     }
 
     /// Gives what [`now`](crate::now) returns, and [`time_left`](crate::time_left) goes by. Time then stands still but for
@@ -285,6 +334,11 @@ fn copy(bytes: &[u8], room: &mut [u8]) -> i32 {
 
 pub(crate) fn now() -> Option<SystemTime> {
     GIVEN.with_borrow(|given| given.now)
+}
+
+/// Says why a request may not go to a URL; nothing where it may.
+fn refuses(url: &str) -> Option<String> {
+    GIVEN.with_borrow(|given| given.reach.as_ref()?.refuses(url))
 }
 
 /// Notes a request, and returns what answers it.

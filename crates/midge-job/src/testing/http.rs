@@ -310,7 +310,11 @@ fn ask(request: Request) -> Result<Answered, Refusal> {
             )));
         }
     }
-    let network = super::network(&request).ok_or_else(|| {
+    let network = super::network(&request);
+    if let Some(refused) = super::refuses(&request.url) {
+        return Err(Refusal(Kind::NotAllowed, refused));
+    }
+    let network = network.ok_or_else(|| {
         Refusal(
             Kind::NotAllowed,
             "there is no network in a test: give it one by `Given::new().http(|request| Answer::status(200))`, see \
