@@ -16,8 +16,8 @@ const MAY_DO_MORE: u8 = 7;
 /// Say what each module may do, and what is new
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What is listed is all that a module can reach: destinations, secrets, env, folders, and its
-limits. Hosts refuse all else. With --diff, only what differs from the other build is listed:
+What is listed is all that a module can reach: destinations, secrets, jobs that it may enqueue, env,
+folders, and its limits. Hosts refuse all else. With --diff, only what differs from the other build is listed:
 `+` for what a module may do now, `-` for what it could do before. With --exit-code it exits with 7
 where there is anything with a `+`, so that a pipeline can ask somebody first; what a module may not
 do any more is nothing new.

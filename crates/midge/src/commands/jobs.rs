@@ -85,8 +85,6 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
     /// How many
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = words::whole::<u32>(1..=i64::from(PAGE_JOBS_MAX)))]
     limit: u32,
@@ -97,16 +95,18 @@ struct ListArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
     server: ServerArgs,
 }
 
 #[derive(Debug, clap::Args)]
 struct CountArgs {
-    #[command(flatten)]
-    filter: FilterArgs,
     /// Write JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
     #[command(flatten)]
     server: ServerArgs,
 }

@@ -59,11 +59,6 @@ pub(crate) struct Args {
     /// The folder that `midge jobs pull` wrote
     #[arg(required_unless_present = "FilterArgs", conflicts_with_all = ["FilterArgs", "limit"])]
     folder: Option<PathBuf>,
-    #[command(flatten)]
-    filter: FilterArgs,
-    /// How many jobs at most
-    #[arg(long, value_name = "N", default_value_t = JOBS_DEFAULT, value_parser = words::whole::<u32>(1..=JOBS_MAX))]
-    limit: u32,
     /// Write JSON
     #[arg(long)]
     json: bool,
@@ -95,6 +90,11 @@ pub(crate) struct Args {
     /// A rustc that has the target wasm32-wasip1
     #[arg(long, value_name = "PATH", env = "MIDGE_GUEST_RUSTC")]
     rustc: Option<PathBuf>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// How many jobs at most
+    #[arg(long, value_name = "N", default_value_t = JOBS_DEFAULT, value_parser = words::whole::<u32>(1..=JOBS_MAX))]
+    limit: u32,
     #[command(flatten)]
     server: ServerArgs,
 }

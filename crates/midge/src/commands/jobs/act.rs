@@ -28,9 +28,9 @@ pub(super) struct ActArgs {
     )]
     ids: Vec<JobId>,
     #[command(flatten)]
-    filter: FilterArgs,
-    #[command(flatten)]
     sweep: SweepFlags,
+    #[command(flatten)]
+    filter: FilterArgs,
     #[command(flatten)]
     server: ServerArgs,
 }

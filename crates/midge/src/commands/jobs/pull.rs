@@ -12,6 +12,16 @@ use crate::commands::pulled::Pulled;
 use crate::connection::Answered;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The attempt is the one that was recorded, else the last that ended. Written are its args, input and
+saved state, what is known of its module, and, where its queue says `record = true` and it failed,
+what the world told it: clock, randomness and the answers to its requests. No secret is in it, and
+of env only the names; but what the job was given and told is, so mind who can read the folder.
+
+Examples:
+  midge jobs pull 0190b3e4-7d5c-7c3a-9f00-0123456789ab
+  midge jobs pull 0190b3e4-7d5c-7c3a-9f00-0123456789ab --to failed
+  midge replay failed")]
 pub(super) struct PullArgs {
     /// The job
     id: JobId,
