@@ -158,7 +158,7 @@ fn a_job_whose_secret_is_missing_waits_unspent_and_says_why() {
     let site = Site::saying("hello");
     let reach = format!("http = [\"{0}\"]\nsecrets = {{ KEY = [\"{0}\"] }}", site.url());
     let modules = Modules::of_guests(
-        "[queues.default]\nwait = 1\n[secrets.KEY]\nenv = \"TEST_KEY\"",
+        "[queues.default]\nwait = 20\n[secrets.KEY]\nenv = \"TEST_KEY\"",
         &[ask("ask", &reach), Guest::nap("nap", 0)],
     );
     let server = Server::start(&modules);
@@ -174,7 +174,18 @@ fn a_job_whose_secret_is_missing_waits_unspent_and_says_why() {
         failure.message
     );
     assert_eq!(server.job(id).spent, 0);
+    // No Machine goes for it, and none is made: the same one runs the other module.
+    let more: Vec<JobId> = (0..5).map(|_| send(&server, "ask", "GET http://a.example/")).collect();
     assert_eq!(&server.result(server.enqueue("nap", json!(null)))[..], b"done");
+    for id in more.into_iter().chain([id]) {
+        let job = server.job(id);
+        assert_eq!((job.spent, job.waits.unwrap().code.as_str()), (0, "module_lacks"));
+    }
+    let modules = server.midge(&["modules"]).output().unwrap();
+    let said = String::from_utf8_lossy(&modules.stdout).into_owned();
+    assert!(said.contains("no, Machines lack the secret `KEY`"), "{said}");
+    assert_eq!(server.detail(id).attempts[0].machine, server.machines()[0].name);
+    assert_eq!(server.machines().len(), 1, "{:?}", server.machines());
 }
 
 #[test]

@@ -73,6 +73,7 @@ const MUST_HAPPEN: &[&str] = &[
     "jobs that were swept",
     "jobs whose dependency failed",
     "messages lost",
+    "modules for which a Machine lacked something",
     "pauses",
     "pauses of modules",
     "poison that was found",

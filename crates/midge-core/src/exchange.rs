@@ -9,5 +9,5 @@ mod host;
 mod parked;
 
 pub use carried::Carried;
-pub use host::{ANSWER_TIMEOUT, Departure, HostSide, Next, Todo};
+pub use host::{ANSWER_TIMEOUT, Departure, HostSide, Next, NotBegun, Todo};
 pub use parked::Parked;

@@ -420,6 +420,12 @@ impl Job {
                 let due = change.job.due_again_after_another_in_vain(now);
                 Ok(change.cancelled_or_waiting(cancel, due, now))
             }
+            Outcome::ModuleLacks { what } => {
+                let failure = Failure::new(Cause::HandedBack, format!("its Machine lacks something: {what}"));
+                let change = self.attempt_ended(Some(failure), Spent::No, usage, now);
+                // How often that happens is bounded by its module's row.
+                Ok(change.cancelled_or_waiting(cancel, now, now))
+            }
         }
     }
 

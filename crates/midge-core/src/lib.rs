@@ -14,7 +14,7 @@
 //! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
 //! | Whose turn is it in a queue, and how many may begin? | [`Lane`], [`QueueRow`], [`Bucket`] |
 //! | What of that holds under other limits, or another time? | [`QueueRow::unsettled`], [`Lane::settle`] |
-//! | Does a module start jobs? | [`ModuleRow::hold`] |
+//! | Does a module start jobs? When is one tried for which Machines lacked something? | [`ModuleRow::hold`]; [`Lack`] |
 //! | May more jobs wait in a queue, and how many? | [`is_full`], [`room_for_new`], [`needs_room`] |
 //! | What is to be done about Machines, and when is that asked again? | [`plan()`], [`Rounds`] |
 //! | Why does a job not start? | [`Outlook::why`] |
@@ -84,7 +84,7 @@ pub use machine::{
     Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,
     MachineRefused, MachineState, Sight,
 };
-pub use module::{Hold, ModuleRow};
+pub use module::{Hold, Lack, ModuleRow, Trial};
 pub use plan::{Action, QueueDemand, View, plan, room_for_machines};
 pub use reach::{Host, NotAllowed, Permit, Target, may_go, reach, written_origin};
 pub use report::kept_of_log;

@@ -40,6 +40,17 @@ pub enum WhyWaiting {
     ModuleNotServed,
     /// Its module is paused.
     ModuleIsPaused(Pause),
+    /// Machines lack what its module's guests are given.
+    ModuleLacks {
+        /// What they lack, in a host's words.
+        what: String,
+        /// How many jobs have tried in vain.
+        times: u32,
+        /// The time of the first of them.
+        since: Timestamp,
+        /// The time from which one tries again.
+        next: Timestamp,
+    },
     /// All jobs of the queue that are due are held, since their modules start none.
     JobsAreHeld {
         /// The number of those jobs.
@@ -163,9 +174,15 @@ impl<'a> Outlook<'a> {
         Some(match job.phase() {
             Phase::Retrying if due > self.now => WhyWaiting::TriedAgain { at: due },
             _ if due > self.now => WhyWaiting::Scheduled { at: due },
-            _ => match (hold, lane) {
+            _ => match (hold.filter(|hold| !hold.lets(job.id)), lane) {
                 (Some(Hold::NotServed), _) => WhyWaiting::ModuleNotServed,
                 (Some(Hold::Paused(pause)), _) => WhyWaiting::ModuleIsPaused(pause.clone()),
+                (Some(Hold::Lacks(lack)), _) => WhyWaiting::ModuleLacks {
+                    what: lack.what.clone(),
+                    times: lack.times,
+                    since: lack.since,
+                    next: lack.next,
+                },
                 (None, Some(lane)) => {
                     let policy = policy();
                     let at_key = self.at_key(lane, &policy);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use midge_core::exchange::{Departure, HostSide, Next, Todo};
+use midge_core::exchange::{self, Departure, HostSide, Next, Todo};
 use midge_engine::Stop;
 use midge_protocol::exchange::{Answer, AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::{Cause, Failure, Usage};
@@ -210,14 +210,23 @@ impl Host {
                     }
                     Err(NotBegun::Lacks(what)) => {
                         log_given_back(attempt, &what);
-                        self.side.could_not_begin(attempt, Some(what), self.clock.now());
+                        let why = exchange::NotBegun::Lacks(what);
+                        self.side.could_not_begin(attempt, why, self.clock.now());
+                    }
+                    Err(NotBegun::ModuleLacks(what)) => {
+                        log(&format!(
+                            "job {} attempt {}: given back, this Machine lacks {what}",
+                            attempt.job, attempt.attempt
+                        ));
+                        let why = exchange::NotBegun::ModuleLacks(what);
+                        self.side.could_not_begin(attempt, why, self.clock.now());
                     }
                     Err(NotBegun::NoRoom) => {
                         log(&format!(
                             "job {} attempt {}: given back, every place is taken",
                             attempt.job, attempt.attempt
                         ));
-                        self.side.could_not_begin(attempt, None, self.clock.now());
+                        self.side.could_not_begin(attempt, exchange::NotBegun::NoRoom, self.clock.now());
                     }
                 }
             }

@@ -39,6 +39,8 @@ pub enum NotBegun {
     NotLoadable(String),
     /// The Machine lacks what it takes. Nothing is wrong with the job.
     Lacks(String),
+    /// The Machine lacks a secret of the attempt's module. Nothing is wrong with other modules.
+    ModuleLacks(String),
     /// Every place is taken.
     NoRoom,
 }
@@ -123,7 +125,7 @@ impl Places {
         let opened = self.open()?;
         let module = opened.modules.load(name).map_err(not_loaded)?;
         match opened.secrets.lacked_by(&module.entry) {
-            Some(what) => Err(NotBegun::Lacks(what)),
+            Some(what) => Err(NotBegun::ModuleLacks(what)),
             None => Ok((module, Arc::clone(&opened.lines))),
         }
     }

@@ -141,6 +141,10 @@ fn finish(outcome: Outcome) -> anyhow::Result<i32> {
             eprintln!("midge-host: cancelled");
             Ok(EXIT_FAILED)
         }
+        Outcome::ModuleLacks { what } => {
+            eprintln!("midge-host: given back: this Machine lacks {what}");
+            Ok(EXIT_FAILED)
+        }
         Outcome::HandedBack { lacks } => {
             eprintln!("midge-host: given back unfinished: this Machine lacks {}", lacks.unwrap_or_default());
             Ok(EXIT_FAILED)

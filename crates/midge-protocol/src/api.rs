@@ -6,6 +6,7 @@ mod batches;
 mod failures;
 mod filter;
 mod machines;
+mod modules;
 mod recorded;
 mod schedules;
 mod sweeps;
@@ -25,6 +26,7 @@ pub use self::batches::{
 pub use self::failures::{FailureGroup, FailureView, Failures, FailuresCursor, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::machines::{MachineView, Machines};
+pub use self::modules::{ModuleLack, ModuleView, Modules};
 pub use self::recorded::RequestView;
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
 pub use self::sweeps::{
@@ -33,7 +35,7 @@ pub use self::sweeps::{
 pub use self::unique::{Conflict, OnConflict, Unique, UniqueBy, UniqueState, UniqueStates};
 use crate::job::{AfterFailed, AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::labels::{read_meta, read_tags};
-use crate::manifest::{ModuleEntry, QueuePolicy};
+use crate::manifest::QueuePolicy;
 use crate::object::{objects, or_default};
 use crate::{
     AttemptNumber, AttemptRange, BatchId, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits,
@@ -459,32 +461,6 @@ pub struct Paused {
     /// The pause that it replaced, which may have been another person's; missing where it was not paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<Pause>,
-}
-
-/// The answer of `GET /v1/modules`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Modules {
-    /// All modules that are served, paused, or have jobs that are held; in the order of their names.
-    pub modules: Vec<ModuleView>,
-    /// What is served now: the image's digest on Fly, a hash of the manifest elsewhere. Machines that were made from another
-    /// generation get no more jobs.
-    #[serde(default)]
-    pub generation: String,
-}
-
-/// A module, as the API shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModuleView {
-    /// The name by which jobs name it.
-    pub name: ModuleName,
-    /// What the manifest says of it; missing where it is not served, so that no job of it starts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub entry: Option<ModuleEntry>,
-    /// That it is paused, and why; missing where it is not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
-    /// The number of its jobs that are due, and wait until it starts jobs again.
-    pub held: u64,
 }
 
 /// The answer of `GET /v1/queues`.

@@ -195,6 +195,12 @@ pub enum Outcome {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lacks: Option<String>,
     },
+    /// The host gave the attempt back before its guest ran: the Machine lacks what this module's guests are given, such as a
+    /// secret. Others are not concerned, and the host goes on. Not spent.
+    ModuleLacks {
+        /// What it lacks, in words.
+        what: String,
+    },
 }
 
 impl Outcome {

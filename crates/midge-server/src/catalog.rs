@@ -87,6 +87,11 @@ impl Catalog {
         self.manifest.modules.get(name).ok_or_else(|| nearest(name.as_str(), known()))
     }
 
+    /// Returns the generation, where a module is part of it.
+    pub(crate) fn serves(&self, name: &ModuleName) -> Option<&str> {
+        self.manifest.modules.contains_key(name).then_some(&self.generation)
+    }
+
     /// Returns the queues that are declared or named by a module, and `default`.
     pub fn queues(&self) -> BTreeSet<QueueName> {
         let named = self.manifest.modules.values().map(|module| module.queue.clone());

@@ -1,11 +1,12 @@
-//! Holds the jobs of modules that start none, and releases them, in bounded steps.
+//! Holds the jobs of modules that start none, and releases them, in bounded steps; and has one try where Machines lacked
+//! something.
 //!
 //! Invariant: which modules start none is said by [`ModuleRow::hold`]. A claim starts no job of theirs, whether they are
 //! held yet or not.
 
 use std::collections::BTreeMap;
 
-use midge_core::{Job, JobCounts, JobEvent, LINE_HEAD, LaneHead, ModuleRow, Phase, StateFilter};
+use midge_core::{Hold, Job, JobCounts, JobEvent, LINE_HEAD, LaneHead, ModuleRow, Phase, StateFilter, Trial};
 use midge_protocol::{JobKey, ModuleName, QueueName, Timestamp};
 use midge_store::{JobSearch, Rows, StoreError};
 
@@ -13,6 +14,8 @@ use crate::catalog::Catalog;
 
 /// Jobs that are held or released in one step of a transaction, which others wait for.
 const JOBS_MAX: usize = 1_000;
+/// Jobs that are looked at for one that is to try: that which could not the last time, and another.
+const TRIAL_LOOK: usize = 2;
 /// Lanes that are looked at for jobs to hold.
 const LANES_MAX: usize = 16;
 
@@ -32,10 +35,66 @@ impl<'a> Holds<'a> {
         Ok(Holds { catalog, rows: rows.modules()?, now })
     }
 
-    /// Returns whether a module starts no jobs.
-    pub(crate) fn has(&self, module: &ModuleName) -> bool {
-        let served = self.catalog.manifest.modules.contains_key(module);
-        ModuleRow::hold(self.rows.get(module), served, self.now).is_some()
+    /// Returns whether a module starts no jobs, or just one.
+    fn has(&self, module: &ModuleName) -> bool {
+        self.why(module).is_some()
+    }
+
+    /// Returns whether a job is not to start.
+    fn keeps(&self, job: &Job) -> bool {
+        self.why(&job.module).is_some_and(|hold| !hold.lets(job.id))
+    }
+
+    fn why(&self, module: &ModuleName) -> Option<Hold<'_>> {
+        ModuleRow::hold(self.rows.get(module), self.catalog.serves(module), self.now)
+    }
+
+    /// Looks what has come of jobs that try whether Machines still lack something, and has others try where it is time.
+    /// Returns when to look again.
+    pub(crate) fn try_again(&mut self, rows: &mut dyn Rows) -> Result<Option<Timestamp>, StoreError> {
+        let mut look_at = None;
+        for (module, row) in &mut self.rows {
+            let Some(lack) = &mut row.lack else { continue };
+            let job = match lack.trial {
+                Some(id) => rows.jobs(&[id])?.pop().flatten(),
+                None => None,
+            };
+            let trial = match lack.trial(job.as_ref(), self.now) {
+                _ if lack.generation != self.catalog.generation => Trial::Begun,
+                trial => trial,
+            };
+            match trial {
+                Trial::Wait(until) => {
+                    look_at = look_at.into_iter().chain([until]).min();
+                    continue;
+                }
+                Trial::Begun => row.lack = None,
+                Trial::Due => {
+                    // The one that was to try before is not the next one, where there are others.
+                    let held = rows.jobs_held(module, TRIAL_LOOK)?;
+                    let other = held.iter().find(|job| lack.trial != Some(job.id)).or(held.first());
+                    let trial = other.map(|job| job.id);
+                    if trial == lack.trial {
+                        continue;
+                    }
+                    lack.trial = trial;
+                }
+            }
+            rows.put_module(module, row)?;
+        }
+        Ok(look_at)
+    }
+
+    /// Returns whether jobs are held of which one is to try at once.
+    pub(crate) fn wants_trial(&self, rows: &mut dyn Rows) -> Result<bool, StoreError> {
+        let due = |row: &ModuleRow| {
+            row.lack.as_ref().is_some_and(|lack| lack.trial.is_none() && lack.next <= self.now)
+        };
+        if !self.rows.values().any(due) {
+            return Ok(false);
+        }
+        let held = rows.modules_held()?;
+        Ok(self.rows.iter().any(|(module, row)| due(row) && held.contains_key(module)))
     }
 
     /// Returns when the first pause of a module ends by itself.
@@ -51,7 +110,7 @@ impl<'a> Holds<'a> {
         heads: &[LaneHead],
     ) -> Result<bool, StoreError> {
         let mut any = false;
-        for head in heads.iter().filter(|head| head.jobs.iter().any(|job| self.has(&job.module))) {
+        for head in heads.iter().filter(|head| head.jobs.iter().any(|job| self.keeps(job))) {
             let key = head.lane.as_ref().map(|lane| &lane.key);
             any |= self.hold_in_line(rows, queue, key, JOBS_MAX)? > 0;
         }
@@ -88,7 +147,7 @@ impl<'a> Holds<'a> {
         let mut more = false;
         for key in lanes.iter().map(|lane| Some(&lane.key)).chain([None]) {
             let first = rows.jobs_due(queue, key, self.now, LINE_HEAD)?;
-            if first.iter().any(|job| self.has(&job.module)) {
+            if first.iter().any(|job| self.keeps(job)) {
                 more |= self.hold_in_line(rows, queue, key, each)? == each;
             }
         }
@@ -104,7 +163,7 @@ impl<'a> Holds<'a> {
         limit: usize,
     ) -> Result<usize, StoreError> {
         let due = rows.jobs_due(queue, key, self.now, limit)?;
-        let held = due.iter().filter(|job| self.has(&job.module));
+        let held = due.iter().filter(|job| self.keeps(job));
         let held: Vec<Job> = held
             .filter_map(|job| job.apply(JobEvent::Held, self.now).ok())
             .map(|change| change.job)
@@ -113,7 +172,7 @@ impl<'a> Holds<'a> {
         Ok(held.len())
     }
 
-    /// Puts jobs back into their lines whose modules start jobs again. Returns the queues that have some now, and whether
+    /// Puts jobs back into their lines whose modules start jobs again, and those that are to try. Returns the queues that have some now, and whether
     /// more are held.
     pub(crate) fn release(&self, rows: &mut dyn Rows) -> Result<(Vec<QueueName>, bool), StoreError> {
         let (mut queues, mut more) = (Vec::new(), false);
@@ -125,6 +184,13 @@ impl<'a> Holds<'a> {
             rows.put_jobs(&released)?;
             more |= (released.len() as u64) < *jobs;
             queues.extend(released.into_iter().map(|job| job.queue));
+        }
+        for trial in self.rows.values().filter_map(|row| row.lack.as_ref()?.trial) {
+            let held = rows.jobs(&[trial])?.pop().flatten().filter(|job| !self.keeps(job));
+            if let Some(change) = held.and_then(|job| job.apply(JobEvent::Released, self.now).ok()) {
+                rows.put_jobs(std::slice::from_ref(&change.job))?;
+                queues.push(change.job.queue);
+            }
         }
         queues.dedup();
         Ok((queues, more))

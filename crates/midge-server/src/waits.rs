@@ -32,8 +32,16 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
             ("module_not_served", text.to_owned())
         }
         WhyWaiting::ModuleIsPaused(pause) => ("module_is_paused", paused("module", pause, now)),
+        WhyWaiting::ModuleLacks { what, times, since, next } => {
+            let tries = tries(*times, *since, *next, now);
+            ("module_lacks", format!("Machines lack {what}: tried {tries}"))
+        }
         WhyWaiting::JobsAreHeld { jobs } => {
-            ("jobs_are_held", format!("{} held: a module is paused or not served", are(*jobs)))
+            let text = format!(
+                "{} held: a module is paused or not served, or Machines lack something for it",
+                are(*jobs)
+            );
+            ("jobs_are_held", text)
         }
         WhyWaiting::QueueIsPaused(pause) => ("queue_is_paused", paused("queue", pause, now)),
         WhyWaiting::QueueIsAtLimit { running, max } => (
@@ -166,8 +174,23 @@ mod tests {
                 "no module of this name is served now: add it to midge.toml, run `midge build` and start the server with that, \
                  or cancel the job",
             ),
-            (WhyWaiting::JobsAreHeld { jobs: 1 }, "1 job is held: a module is paused or not served"),
-            (WhyWaiting::JobsAreHeld { jobs: 20 }, "20 jobs are held: a module is paused or not served"),
+            (
+                WhyWaiting::JobsAreHeld { jobs: 1 },
+                "1 job is held: a module is paused or not served, or Machines lack something for it",
+            ),
+            (
+                WhyWaiting::JobsAreHeld { jobs: 20 },
+                "20 jobs are held: a module is paused or not served, or Machines lack something for it",
+            ),
+            (
+                WhyWaiting::ModuleLacks {
+                    what: "the secret `KEY`".into(),
+                    times: 2,
+                    since: at(-300),
+                    next: at(20),
+                },
+                "Machines lack the secret `KEY`: tried 2 times since 12:00 UTC; next try in 20 seconds",
+            ),
             (
                 WhyWaiting::AfterJobs { jobs: 1, first: vec![(JobId::from_bytes([1; 16]), None)] },
                 "it is to run after 1 job that has not completed: 01010101-0101-0101-0101-010101010101",

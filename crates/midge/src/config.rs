@@ -5,6 +5,7 @@ use std::env::VarError;
 use std::ffi::OsString;
 
 use midge_cli::output::note;
+use midge_protocol::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use midge_protocol::manifest::{Manifest, SecretSource};
 
 /// What Fly tells a Machine about itself.
@@ -39,7 +40,14 @@ pub(crate) fn secrets(manifest: &Manifest) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     for (name, SecretSource { env }) in &manifest.secrets {
         match std::env::var(env) {
-            Ok(value) if !value.is_empty() => drop(values.insert(env.clone(), value)),
+            Ok(value) if (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&value.len()) => {
+                values.insert(env.clone(), value);
+            }
+            Ok(value) if !value.is_empty() => note(format_args!(
+                "the secret `{name}` is missing: `{env}` holds {} bytes, and a secret has {SECRET_BYTES_MIN} to \
+                 {SECRET_BYTES_MAX}; jobs of modules that have it wait until it is set and this is started again",
+                value.len()
+            )),
             Ok(_) | Err(VarError::NotPresent) => note(format_args!(
                 "the secret `{name}` is missing: set `{env}` and start again; jobs of modules that have it wait until then"
             )),

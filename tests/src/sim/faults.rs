@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use midge_core::{Job, JobState, Lane, Links, QueueRow, Schedule, Turn};
 use midge_protocol::api::Pause;
-use midge_protocol::exchange::{Outcome, Request};
+use midge_protocol::exchange::Request;
 use midge_protocol::job::Cause;
 use midge_protocol::{AttemptRange, JobId, QueueName, ScheduleName, Timestamp};
 use midge_server::Catalog;
 use midge_store::{Content, StoreError};
 
 use super::after::Asked;
-use super::ledger::Broken;
+use super::ledger::{Broken, is_given_back};
 use super::messages::Sender;
 use super::schedules::{MODULE, time_of};
 use super::world::{Event, World};
@@ -277,9 +277,7 @@ impl World {
             let (job, machines) =
                 self.store.look(move |rows| Ok((rows.jobs(&[id])?.pop(), rows.machines()?)));
             match job.flatten().map(|job| job.state) {
-                _ if matches!(finished.outcome, Outcome::HandedBack { .. }) => {
-                    request.finished.push(finished)
-                }
+                _ if is_given_back(&finished.outcome) => request.finished.push(finished),
                 Some(JobState::Running { lease, .. })
                     if lease.attempt != finished.attempt.attempt || lease.machine != sender.name =>
                 {

@@ -8,7 +8,7 @@ use midge_core::{Ending, Job, JobState, Lane, Machine, MachineState, ModuleRow, 
 use midge_protocol::exchange::{Grant, Outcome};
 use midge_protocol::job::{AttemptView, Backoff, Cause, Failure};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, ModuleName, QueueName, Timestamp, limits};
+use midge_protocol::{AttemptNumber, JobId, JobKey, MachineName, QueueName, Timestamp, limits};
 use midge_store::{Content, JobSearch, Rows, StoreError};
 
 use super::after::{After, Asked};
@@ -306,7 +306,7 @@ impl Ledger {
             format!("{} is kept as {last:?}, and what its host said is {said:?}", words(key))
         })?;
         // A log of what was not finished is told as far as it was: whoever runs it again begins a log of its own.
-        let unfinished = said.iter().any(|outcome| matches!(outcome, Outcome::HandedBack { .. }));
+        let unfinished = said.iter().any(is_given_back);
         ensure(unfinished || text == *log, || format!("{} ended with only {log:?} of its log", words(key)))
     }
 
@@ -436,6 +436,11 @@ fn check_expiry(job: &Job, attempts: &[AttemptView]) -> Result<(), Broken> {
     ensure(!expired || in_time, || format!("{} expired, and should not have: {job:?}", job.id))
 }
 
+/// Returns whether an attempt was given back, unfinished or not even begun.
+pub(super) fn is_given_back(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::HandedBack { .. } | Outcome::ModuleLacks { .. })
+}
+
 /// Returns whether what a host said became what is kept.
 fn is_kept_as(said: &Outcome, kept: &AttemptView) -> bool {
     match (said, &kept.failure) {
@@ -448,7 +453,7 @@ fn is_kept_as(said: &Outcome, kept: &AttemptView) -> bool {
                     && *said == Failure { message: said.message.clone(), ..kept.clone() }
         }
         (Outcome::Snoozed { .. }, Some(kept)) => kept.cause == Cause::Snoozed,
-        (Outcome::Cancelled | Outcome::HandedBack { .. }, Some(kept)) => {
+        (Outcome::Cancelled | Outcome::HandedBack { .. } | Outcome::ModuleLacks { .. }, Some(kept)) => {
             matches!(kept.cause, Cause::Cancelled | Cause::HandedBack)
         }
         _ => false,
@@ -511,8 +516,11 @@ impl World {
         let (modules, served) = (self.store.look(|rows| rows.modules()), self.served());
         rows.iter().for_each(|row| self.ledger.after.note(&row.job));
         let batches = self.batches();
-        let held = |module: &ModuleName| {
-            ModuleRow::hold(modules.get(module), served.contains(module), told).is_some()
+        let generation = format!("g{}", self.generation);
+        let held = |job: &Job| {
+            let served = served.contains(&job.module).then_some(generation.as_str());
+            let hold = ModuleRow::hold(modules.get(&job.module), served, told);
+            hold.is_some_and(|hold| !hold.lets(job.id))
         };
         self.check_turns(rows.iter().map(|row| &row.job), &queues, &held)?;
         let mut arrivals = Arrivals::default();
@@ -523,7 +531,7 @@ impl World {
             self.ledger.batches.check_callback(known, &row.job, by_hand, &batches)?;
             let before = self.ledger.known.get(&row.job.id).map_or(AttemptNumber(0), |(job, _)| job.attempt);
             if row.job.attempt > before {
-                ensure(!held(&row.job.module), || format!("{} began, and its module does not", row.job.id))?;
+                ensure(!held(&row.job), || format!("{} began, and its module does not", row.job.id))?;
             }
             arrivals.note(known, &row.job);
             if row.job.phase() == Phase::Held {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use midge_core::exchange::{ANSWER_TIMEOUT, Departure, Next, Todo};
+use midge_core::exchange::{ANSWER_TIMEOUT, Departure, Next, NotBegun, Todo};
 use midge_protocol::exchange::{Answer, AttemptRef, FollowUp, Grant, Outcome, Request};
 use midge_protocol::job::{Cause, Failure, Progress};
 use midge_protocol::{BootId, MachineId, MachineName};
@@ -10,7 +10,7 @@ use midge_server::exchange::Denied;
 
 use super::fleet::exit;
 use super::host::{Key, words};
-use super::ledger::Broken;
+use super::ledger::{Broken, is_given_back};
 use super::people::POISON;
 use super::world::{Event, World};
 
@@ -64,7 +64,7 @@ impl World {
         let sender = Sender { id: id.clone(), boot: host.boot, name, secret_hash };
         let cut_off = now < host.cut_off_until;
         for finished in &request.finished {
-            if let Outcome::HandedBack { .. } = finished.outcome {
+            if is_given_back(&finished.outcome) {
                 // Some were never begun here: the host gave them back by itself.
                 self.ledger.host_said(finished.attempt, &finished.outcome);
             }
@@ -196,11 +196,18 @@ impl World {
     fn granted(&mut self, id: &MachineId, grant: &Grant) -> Result<(), Broken> {
         let (now, key) = (self.now, grant.attempt);
         let begin_fails = self.chance.permille(self.faults.begin_fails);
+        let lacks_for_module = begin_fails && self.chance.below(2) == 0;
         let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
         if begin_fails {
             self.trace.say(now, format_args!("{id} cannot begin {}", words(key)));
             self.trace.count("attempts that could not begin");
-            host.side.could_not_begin(grant.attempt, Some("threads".to_owned()), now);
+            let why = if lacks_for_module {
+                self.trace.count("modules for which a Machine lacked something");
+                NotBegun::ModuleLacks("a secret".to_owned())
+            } else {
+                NotBegun::Lacks("threads".to_owned())
+            };
+            host.side.could_not_begin(grant.attempt, why, now);
             return Ok(());
         }
         if !host.begin(key) {

@@ -98,7 +98,10 @@ fn put_pause(rows: &mut dyn Rows, what: &Paused, pause: Option<Pause>) -> Result
             let row = QueueRow { pause, ..rows.queue(name)? };
             rows.put_queue(name, &row)
         }
-        Paused::Module(name) => rows.put_module(name, &ModuleRow { pause }),
+        Paused::Module(name) => {
+            let before = rows.modules()?.remove(name).unwrap_or_default();
+            rows.put_module(name, &ModuleRow { pause, ..before })
+        }
     }
 }
 

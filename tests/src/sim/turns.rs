@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Job, Lane, QueueRow};
-use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp};
+use midge_protocol::{JobId, JobKey, QueueName, Timestamp};
 
 use super::ledger::{Broken, ensure};
 use super::world::World;
@@ -103,7 +103,7 @@ impl World {
         &mut self,
         after: impl Iterator<Item = &'a Job>,
         queues: &Queues,
-        held: &dyn Fn(&ModuleName) -> bool,
+        held: &dyn Fn(&Job) -> bool,
     ) -> Result<(), Broken> {
         let now = self.told();
         let mut started: BTreeMap<QueueName, Vec<&Job>> = BTreeMap::new();
@@ -151,7 +151,7 @@ impl World {
         started: &[&Job],
         left_line: &BTreeSet<JobId>,
         queues: &Queues,
-        held: &dyn Fn(&ModuleName) -> bool,
+        held: &dyn Fn(&Job) -> bool,
     ) -> Result<(), Broken> {
         let (now, policy) = (self.told(), self.policies.get(queue).cloned().unwrap_or_default());
         let waits = |job: &&Job| {
@@ -159,7 +159,7 @@ impl World {
                 && job.phase().is_in_line()
                 && job.due() <= now
                 && !job.has_expired(now)
-                && !held(&job.module)
+                && !held(job)
                 && !left_line.contains(&job.id)
         };
         let waiting: Vec<Job> = self.ledger.jobs().filter(waits).cloned().collect();

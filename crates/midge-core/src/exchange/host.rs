@@ -5,7 +5,8 @@
 //! forgotten; one that failed is not, so it is said again.
 //!
 //! What a Machine lacks is not its jobs' fault: a host that lacks something gives back what it cannot run, takes nothing
-//! more, finishes what runs and leaves, so that another Machine tries.
+//! more, finishes what runs and leaves, so that another Machine tries. Where only guests of one module are to be given what
+//! is lacking, the host goes on with others, and the server holds that module's jobs.
 
 mod told;
 
@@ -135,6 +136,17 @@ pub enum Departure {
     Left,
     /// The server could not be reached for too long.
     Lost,
+}
+
+/// Why a granted attempt could not be begun, each with what is lacked, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotBegun {
+    /// Every place was taken. The host asks for no more jobs for a while.
+    NoRoom,
+    /// The Machine lacks what any job takes. The host leaves.
+    Lacks(String),
+    /// The Machine lacks what guests of the attempt's module are given, such as a secret. The host goes on with others.
+    ModuleLacks(String),
 }
 
 /// One thing that a server's answer asks of the host, about one attempt.
@@ -285,17 +297,23 @@ impl HostSide {
         self.idle_since = now;
     }
 
-    /// Takes note that a granted attempt could not be begun, and is to be given back. `lacks` is what the Machine lacks;
-    /// nothing where only every place was taken: then the host asks for no more jobs for a while.
-    pub fn could_not_begin(&mut self, attempt: AttemptRef, lacks: Option<String>, now: Timestamp) {
-        if let Some(entry) = self.attempts.get_mut(&attempt) {
-            entry.finished = Some(handed_back(attempt, lacks.clone()));
-        }
-        match lacks {
-            Some(lacks) => {
-                self.lacks(lacks);
+    /// Takes note that a granted attempt could not be begun, and is to be given back.
+    pub fn could_not_begin(&mut self, attempt: AttemptRef, why: NotBegun, now: Timestamp) {
+        let finished = match why {
+            NotBegun::NoRoom => {
+                self.no_room_until = Some(now.after(NO_ROOM));
+                handed_back(attempt, None)
             }
-            None => self.no_room_until = Some(now.after(NO_ROOM)),
+            NotBegun::Lacks(what) => {
+                self.lacks(what.clone());
+                handed_back(attempt, Some(what))
+            }
+            NotBegun::ModuleLacks(what) => {
+                Finished::new(attempt, Outcome::ModuleLacks { what }, Usage::default())
+            }
+        };
+        if let Some(entry) = self.attempts.get_mut(&attempt) {
+            entry.finished = Some(finished);
         }
     }
 

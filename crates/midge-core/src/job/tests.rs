@@ -147,6 +147,18 @@ fn an_attempt_that_was_given_back_says_why() {
     assert_eq!(message(Outcome::HANDED_BACK), "its Machine was told to stop");
     let lacks = Outcome::HandedBack { lacks: Some("no file descriptors".into()) };
     assert_eq!(message(lacks), "its Machine lacks something: no file descriptors");
+    let lacks = Outcome::ModuleLacks { what: "the secret `KEY`".into() };
+    assert_eq!(message(lacks), "its Machine lacks something: the secret `KEY`");
+}
+
+#[test]
+fn a_job_whose_module_lacks_something_is_due_at_once_however_often_that_was() {
+    let mut job = job();
+    for attempt in 1..=5 {
+        let lacks = Outcome::ModuleLacks { what: "the secret `KEY`".into() };
+        job = finish(&claimed(&job, "m1", NOW), "m1", attempt, lacks, NOW).unwrap().job;
+        assert_eq!((job.due(), job.spent, job.in_vain), (NOW, 0, 0), "it is its module's row that waits");
+    }
 }
 
 #[test]

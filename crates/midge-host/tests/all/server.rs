@@ -248,6 +248,10 @@ impl Seen {
                     self.handed_back.push(finished.attempt);
                     self.lacks.extend(lacks.clone());
                 }
+                Outcome::ModuleLacks { what } => {
+                    self.handed_back.push(finished.attempt);
+                    self.lacks.push(what.clone());
+                }
                 _ => self.finished.push(finished.clone()),
             }
         }

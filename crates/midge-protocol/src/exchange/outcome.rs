@@ -31,7 +31,14 @@ struct HandedBack {
     lacks: Option<String>,
 }
 
-objects!(Completed, Snoozed, HandedBack);
+/// What comes with [`Outcome::ModuleLacks`].
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(remote = "Self")]
+struct ModuleLacks {
+    what: String,
+}
+
+objects!(Completed, Snoozed, HandedBack, ModuleLacks);
 
 impl<'de> Deserialize<'de> for Outcome {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
@@ -50,7 +57,9 @@ impl<'de> Visitor<'de> for OutcomeVisitor {
 
     fn visit_str<E: Error>(self, word: &str) -> Result<Outcome, E> {
         match word {
-            "completed" | "failed" | "snoozed" => Err(E::custom(format!("`{word}` says nothing more"))),
+            "completed" | "failed" | "snoozed" | "module_lacks" => {
+                Err(E::custom(format!("`{word}` says nothing more")))
+            }
             other => Ok(bare(other)),
         }
     }
@@ -62,6 +71,7 @@ impl<'de> Visitor<'de> for OutcomeVisitor {
             "failed" => Outcome::Failed(map.next_value()?),
             "snoozed" => Outcome::Snoozed { after_ms: map.next_value::<Snoozed>()?.after_ms },
             "handed_back" => Outcome::HandedBack { lacks: map.next_value::<HandedBack>()?.lacks },
+            "module_lacks" => Outcome::ModuleLacks { what: map.next_value::<ModuleLacks>()?.what },
             other => {
                 // A newer host may say more with it.
                 map.next_value::<IgnoredAny>()?;
@@ -104,6 +114,7 @@ mod tests {
             Outcome::Cancelled,
             Outcome::HANDED_BACK,
             Outcome::HandedBack { lacks: Some("memory".into()) },
+            Outcome::ModuleLacks { what: "the secret `KEY`".into() },
         ] {
             assert_eq!(decode::<Outcome>(&encode(&outcome)).unwrap(), outcome);
             let json = serde_json::to_string(&outcome).unwrap();
@@ -138,7 +149,16 @@ mod tests {
 
     #[test]
     fn an_outcome_that_is_none_is_an_error() {
-        for json in ["null", "1", "[]", "{}", "\"completed\"", "{\"failed\":1}", "{\"a\":1,\"b\":2}"] {
+        for json in [
+            "null",
+            "1",
+            "[]",
+            "{}",
+            "\"completed\"",
+            "\"module_lacks\"",
+            "{\"failed\":1}",
+            "{\"a\":1,\"b\":2}",
+        ] {
             assert!(serde_json::from_str::<Outcome>(json).is_err(), "{json}");
         }
     }

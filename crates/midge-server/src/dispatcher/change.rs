@@ -1,6 +1,6 @@
 //! Writes what happens to a Machine, and what that means for its jobs.
 
-use midge_core::{Job, JobEvent, Machine, MachineEnd, MachineEvent, MachineState};
+use midge_core::{Job, JobEvent, Machine, MachineEnd, MachineEvent, MachineState, ModuleRow};
 use midge_protocol::{JobId, MachineId, MachineName, Timestamp};
 use midge_store::{Rows, StoreError};
 
@@ -131,6 +131,10 @@ pub async fn take_over(
         super::settle::unsettle(rows, now)?;
         for (mut machine, _) in rows.machines()? {
             change(rows, &mut machine, MachineEvent::TakenOver, now)?;
+        }
+        for (module, row) in rows.modules()?.into_iter().filter(|(_, row)| row.lack.is_some()) {
+            // Who set what was missing has started the server again.
+            rows.put_module(&module, &ModuleRow { lack: None, ..row })?;
         }
         if let Some(id) = rows.setting("store_id")? {
             return Ok(id);

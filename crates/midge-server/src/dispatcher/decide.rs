@@ -64,15 +64,21 @@ pub async fn decide(
         round.decided.news.extend(passed_on.news);
         round.decided.returned.extend(passed_on.queues);
         round.decided.tell.extend(passed_on.tell);
-        let holds = Holds::read(round.rows, &context.catalog, now)?;
+        let mut holds = Holds::read(round.rows, &context.catalog, now)?;
+        let next_trial = holds.try_again(round.rows)?;
         let (queues, more_held) = holds.release(round.rows)?;
         round.decided.returned.extend(queues);
         round.see(sights.known, looked_at)?;
         // Before the plan, which counts their jobs.
         enqueue_ticks(round.rows, &context.catalog, now)?;
         round.plan(sights.strays, &holds)?;
+        round.decided.next_due = round.decided.next_due.into_iter().chain(next_trial).min();
         // What ended in this round may have been waited for.
-        if more_held || round.rows.next_untold_end()?.is_some() || round.rows.batch_to_act()?.is_some() {
+        if more_held
+            || holds.wants_trial(round.rows)?
+            || round.rows.next_untold_end()?.is_some()
+            || round.rows.batch_to_act()?.is_some()
+        {
             round.decided.next_due = Some(now);
         }
         Ok(round.decided)

@@ -1,6 +1,7 @@
 //! What a host reports: logs, states that were saved, ends of attempts with what was recorded of them, and what still runs.
 
-use midge_core::{Job, JobEvent, MachineEvent, Phase, kept_of_log};
+use midge_core::{Job, JobEvent, Lack, MachineEvent, Phase, kept_of_log};
+use midge_protocol::ModuleName;
 use midge_protocol::exchange::{AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::Usage;
 use midge_store::{Content, StoreError};
@@ -60,6 +61,9 @@ impl Session<'_> {
         {
             self.machine = change.machine;
         }
+        if let (Some(job), Outcome::ModuleLacks { what }) = (&ended, &finished.outcome) {
+            self.module_lacks(&job.module, what)?;
+        }
         // Whether it completed is the core's to say: a result may be too large to be one.
         if let (Some(job), Outcome::Failed(_), Some(recording)) =
             (&ended, &finished.outcome, &finished.recording)
@@ -74,6 +78,26 @@ impl Session<'_> {
             self.rows.put_content(finished.attempt.job, Content::Result, result)?;
         }
         Ok(completed)
+    }
+
+    /// Holds the jobs of a module whose guests are to be given what the Machine lacks.
+    fn module_lacks(&mut self, module: &ModuleName, what: &str) -> Result<(), StoreError> {
+        let generation = &self.machine.generation;
+        if *generation != self.context.catalog.generation {
+            // It gets nothing more, and what it lacks others may have.
+            return Ok(());
+        }
+        let mut row = self.rows.modules()?.remove(module).unwrap_or_default();
+        let before = row.lacks(generation);
+        let outdated = before.is_some_and(|lack| lack.outdates(self.machine.since, self.now));
+        row.lack = Some(Lack::told(before, what.to_owned(), generation, self.now));
+        self.rows.put_module(module, &row)?;
+        if outdated
+            && let Ok(change) = self.machine.apply(MachineEvent::Lacks { what: what.to_owned() }, self.now)
+        {
+            self.machine = change.machine;
+        }
+        Ok(())
     }
 
     /// Ends an attempt that is leased to the Machine, and returns the job as it is then; nothing where it was not.

@@ -142,8 +142,7 @@ impl Midge {
                 Ok(job) => job,
                 Err(unreadable) => return unreadable.view(now),
             };
-            let served = catalog.manifest.modules.contains_key(&job.module);
-            let hold = ModuleRow::hold(modules.get(&job.module), served, now);
+            let hold = ModuleRow::hold(modules.get(&job.module), catalog.serves(&job.module), now);
             let lane = job.key.as_ref().and_then(|key| lanes.get(&(job.queue.clone(), key.clone())));
             let why = match (pending.get(&job.id), job.links.callback) {
                 (Some(_), Some(callback)) => Some(WhyWaiting::AfterBatch(callback)),

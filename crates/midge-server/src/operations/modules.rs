@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use midge_core::ModuleRow;
+use midge_core::{Lack, ModuleRow};
 use midge_protocol::ModuleName;
-use midge_protocol::api::{ModuleView, Modules, Pause, PauseRequest, Paused};
+use midge_protocol::api::{ModuleLack, ModuleView, Modules, Pause, PauseRequest, Paused};
 
 use super::queues::pause;
 use crate::error::ServiceError;
 use crate::midge::Midge;
+
+/// Returns what Machines lack as the API shows it.
+fn lacks(lack: &Lack) -> ModuleLack {
+    ModuleLack { what: lack.what.clone(), times: lack.times, since: lack.since, next: lack.next }
+}
 
 impl Midge {
     /// Returns the modules that are served, paused, or have jobs that are held.
@@ -26,6 +31,7 @@ impl Midge {
             name: name.clone(),
             entry: catalog.manifest.modules.get(name).cloned(),
             pause: rows.get(name).and_then(|row| row.paused(now)).cloned(),
+            lacks: rows.get(name).and_then(|row| row.lacks(&catalog.generation)).map(lacks),
             held: held.get(name).copied().unwrap_or(0),
         });
         Ok(Modules { modules: modules.collect(), generation: catalog.generation.clone() })
@@ -44,21 +50,34 @@ impl Midge {
     ) -> Result<Paused, ServiceError> {
         let now = self.inner.clock.now();
         let pause = pause(request, now)?;
-        let row = ModuleRow { pause: Some(pause.clone()) };
-        let replaced = self.put_module(name, row).await?.filter(|before| before.is_on(now));
+        let paused = pause.clone();
+        let put = self.put_module(name, move |row| row.pause = Some(paused));
+        let replaced = put.await?.filter(|before| before.is_on(now));
         Ok(Paused { pause, replaced })
     }
 
-    /// Has a paused module start jobs again; one that is not paused does already.
+    /// Has a paused module start jobs again; one that is not paused does already. Where Machines lacked something for it, one
+    /// of its jobs tries again at once.
     ///
     /// # Errors
     /// [`ServiceError::UnknownModule`], as [`Midge::pause_module`].
     pub async fn resume_module(&self, name: ModuleName) -> Result<(), ServiceError> {
-        self.put_module(name, ModuleRow::default()).await.map(drop)
+        let now = self.inner.clock.now();
+        let put = self.put_module(name, move |row| {
+            row.pause = None;
+            if let Some(lack) = &mut row.lack {
+                lack.next = lack.next.min(now);
+            }
+        });
+        put.await.map(drop)
     }
 
-    /// Writes the row of a module. Returns the pause that it was in, which may be over.
-    async fn put_module(&self, name: ModuleName, row: ModuleRow) -> Result<Option<Pause>, ServiceError> {
+    /// Changes the row of a module. Returns the pause that it was in, which may be over.
+    async fn put_module(
+        &self,
+        name: ModuleName,
+        change: impl FnOnce(&mut ModuleRow) + Send + 'static,
+    ) -> Result<Option<Pause>, ServiceError> {
         let catalog = self.inner.catalog.get();
         let before = midge_store::write(&*self.inner.store, move |rows| {
             let before = rows.modules()?.remove(&name);
@@ -69,8 +88,11 @@ impl Midge {
                 let nearest = nearest.map(str::to_owned);
                 return Err(ServiceError::UnknownModule { name, nearest });
             }
+            let mut row = before.unwrap_or_default();
+            let pause = row.pause.clone();
+            change(&mut row);
             rows.put_module(&name, &row)?;
-            Ok(before.and_then(|before| before.pause))
+            Ok(pause)
         })
         .await?;
         self.inner.waiters.dispatcher.notify_one();

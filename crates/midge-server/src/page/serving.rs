@@ -21,7 +21,7 @@ const GONE_SHOWN_MAX: usize = 5;
 pub(super) fn modules_table(base: &str, modules: &Modules) -> Markup {
     // Those that start no jobs first: somebody may have to do something about them.
     let mut shown: Vec<&ModuleView> = modules.modules.iter().collect();
-    shown.sort_by_key(|module| module.entry.is_some() && module.pause.is_none());
+    shown.sort_by_key(|module| module.entry.is_some() && module.pause.is_none() && module.lacks.is_none());
     let hidden = shown.len().saturating_sub(MODULES_SHOWN_MAX);
     html! {
         table {
@@ -45,10 +45,13 @@ pub(super) fn modules_table(base: &str, modules: &Modules) -> Markup {
                     }
                     td.n { (module.held) }
                     td.says {
-                        @match (&module.entry, &module.pause) {
-                            (None, _) => "no, it is not served",
-                            (Some(_), Some(pause)) => { "no, it is " (paused(pause)) }
-                            (Some(_), None) => "yes",
+                        @match (&module.entry, &module.pause, &module.lacks) {
+                            (None, _, _) => "no, it is not served",
+                            (Some(_), Some(pause), _) => { "no, it is " (paused(pause)) }
+                            (Some(_), None, Some(lack)) => {
+                                "no, Machines lack " (line(&lack.what))
+                            }
+                            (Some(_), None, None) => "yes",
                         }
                     }
                     td.says { (reach(module.entry.as_ref())) }

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use midge_protocol::api::{
     Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued, Conflict,
     Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures, FailuresCursor, JobCount, JobDetail,
-    JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView, Modules, NextRun, NotDone, Pause, Paused,
-    QueueView, Queues, RequestView, ScheduleView, Schedules, Sort, SweepView, Sweeps, Unique, UniqueState,
-    UniqueStates,
+    JobFilter, JobPage, LastRun, MachineView, Machines, ModuleLack, ModuleView, Modules, NextRun, NotDone,
+    Pause, Paused, QueueView, Queues, RequestView, ScheduleView, Schedules, Sort, SweepView, Sweeps, Unique,
+    UniqueState, UniqueStates,
 };
 use midge_protocol::job::{
     AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, OfSchedule, Progress,
@@ -246,7 +246,11 @@ fn module() -> ModuleView {
         http: vec!["https://api.example.com".parse().unwrap()],
         secrets: [(name("STRIPE"), vec!["https://api.example.com".parse().unwrap()])].into(),
     };
-    ModuleView { name: name("hello"), entry: Some(entry), pause: Some(pause()), held: 1 }
+    ModuleView { name: name("hello"), entry: Some(entry), pause: Some(pause()), lacks: Some(lack()), held: 1 }
+}
+
+fn lack() -> ModuleLack {
+    ModuleLack { what: "the secret `STRIPE`".into(), times: 1, since: AT, next: AT }
 }
 
 fn machine() -> MachineView {

@@ -90,7 +90,7 @@ pub async fn held_jobs_are_found_by_their_module(store: &dyn Store) -> Kept {
 /// A module's row is found as it was written, and one of which nothing is kept is none.
 pub async fn a_module_is_found_as_it_was_written(store: &dyn Store) -> Kept {
     let pause = Pause { since: at(1), until: None, reason: "a \"deploy\"".into(), by: "\u{1F99F}".into() };
-    let row = ModuleRow { pause: Some(pause) };
+    let row = ModuleRow { pause: Some(pause), lack: None };
     let written = row.clone();
     write(store, move |rows| rows.put_module(&module("mail"), &written)).await?;
     assert_eq!(ask(store, |rows| rows.modules()).await?, [(module("mail"), row)].into());

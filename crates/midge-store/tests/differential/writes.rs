@@ -174,7 +174,7 @@ impl Author {
                 step("put_queue", move |rows| rows.put_queue(&of, &row))
             }
             3 => {
-                let (of, row) = (module(self.pick(&MODULES)), ModuleRow { pause: self.pause() });
+                let (of, row) = (module(self.pick(&MODULES)), ModuleRow { pause: self.pause(), lack: None });
                 step("put_module", move |rows| rows.put_module(&of, &row))
             }
             4..6 => self.writes_machines(),

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use midge_cli::output::{say, say_json, say_table};
 use midge_cli::table::Table;
-use midge_protocol::ModuleName;
 use midge_protocol::api::{JobFilter, ModuleView};
 use midge_protocol::job::State;
+use midge_protocol::{ModuleName, shown};
 
 use super::pause::{Pausing, Waiting, paused, resumed, said};
 use crate::arguments::ServerArgs;
@@ -17,8 +17,8 @@ use crate::connection::Answered;
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
-Without a subcommand it lists: the queue of jobs that name none, whether jobs start, and
-how many are due and held until they do. A module that is no longer served is listed as
+Without a subcommand it lists: the queue of jobs that name none, how many are due and held
+until they start, and whether they start, or why not. A module that is no longer served is listed as
 long as such jobs are there.
 
 Examples:
@@ -39,7 +39,7 @@ enum Command {
     List(ListArgs),
     /// Have no job of a module start, in whatever queue: what runs ends
     Pause(PauseArgs),
-    /// Have a paused module start jobs again
+    /// Have a module start jobs again that is paused, or try one where Machines lacked something
     Resume(ResumeArgs),
 }
 
@@ -93,13 +93,13 @@ async fn list(args: ListArgs) -> Result<()> {
     if args.json {
         return say_json(&modules);
     }
-    let mut table = Table::new(&["MODULE", "QUEUE", "STARTS JOBS", ">HELD"]);
+    let mut table = Table::new(&["MODULE", "QUEUE", ">HELD", "STARTS JOBS"]);
     for module in &modules.modules {
         table.row([
             module.name.to_string(),
             module.entry.as_ref().map_or_else(|| "-".to_owned(), |entry| entry.queue.to_string()),
-            starts_jobs(module),
             module.held.to_string(),
+            starts_jobs(module),
         ]);
     }
     say_table(table)
@@ -118,6 +118,9 @@ async fn pause(args: PauseArgs) -> Result<ExitCode> {
 /// Says what has become of a module that was to go on; `before` are the modules as they were.
 fn became(name: &ModuleName, before: &[ModuleView]) -> String {
     match before.iter().find(|module| module.name == *name) {
+        Some(ModuleView { entry: Some(_), pause: None, lacks: Some(lack), .. }) => {
+            format!("{name}: one job tries now whether Machines still lack {}", shown::line(&lack.what))
+        }
         Some(module) if module.entry.is_some() => resumed(name, module.pause.as_ref()),
         _ => format!("{name} is not paused, and not served either: its jobs start when it is deployed again"),
     }
@@ -127,8 +130,13 @@ fn starts_jobs(module: &ModuleView) -> String {
     if module.entry.is_none() {
         return "no, it is not served".to_owned();
     }
-    let Some(pause) = &module.pause else { return "yes".to_owned() };
-    format!("no, it is {}", paused(pause))
+    match (&module.pause, &module.lacks) {
+        (Some(pause), _) => format!("no, it is {}", paused(pause)),
+        (None, Some(lack)) => {
+            format!("no, Machines lack {}; next try at {}", shown::line(&lack.what), lack.next)
+        }
+        (None, None) => "yes".to_owned(),
+    }
 }
 
 #[cfg(test)]

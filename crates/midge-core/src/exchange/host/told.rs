@@ -68,7 +68,7 @@ impl Entry {
         let (result_len, log_max) = match self.finished.as_ref().map(|finished| &finished.outcome) {
             None => (0, LOG_CHUNK_BYTES_MAX),
             // Whoever runs it again begins a log of its own.
-            Some(Outcome::HandedBack { .. }) => (0, 0),
+            Some(Outcome::HandedBack { .. } | Outcome::ModuleLacks { .. }) => (0, 0),
             Some(Outcome::Completed { result }) => (result.len(), limits::LOG_BYTES_MAX),
             Some(_) => (limits::MESSAGE_BYTES_MAX, limits::LOG_BYTES_MAX),
         };

@@ -119,6 +119,7 @@ pub(super) fn now(replayed: &Replayed) -> String {
         Outcome::Failed(failure) => format!("{}: {}", failure.cause, failure.message),
         Outcome::Snoozed { after_ms } => format!("snoozed for {} s", *after_ms as f64 / 1000.0),
         Outcome::Cancelled => "cancelled".to_owned(),
+        Outcome::ModuleLacks { what } => format!("without {what}"),
         Outcome::HandedBack { lacks } => format!("without {}", lacks.as_deref().unwrap_or("a place")),
     }
 }
