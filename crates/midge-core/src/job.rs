@@ -27,7 +27,7 @@ use midge_protocol::{
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::again::NOT_TRIED_AGAIN;
-pub use self::links::{Dependency, DependencyEnd, Links};
+pub use self::links::{Dependency, DependencyEnd, Links, TooDeep};
 pub use self::phase::Phase;
 pub use self::refused::JobRefused;
 pub use self::unique::{Met, UniqueHold, UniqueKey};

@@ -77,7 +77,7 @@ pub use fingerprint::fingerprint;
 pub use follow::{Follow, Tell};
 pub use job::{
     Change, Dependency, DependencyEnd, Ending, Job, JobEvent, JobRefused, JobState, Links, Met, NewJob,
-    Phase, UniqueHold, UniqueKey,
+    Phase, TooDeep, UniqueHold, UniqueKey,
 };
 pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::host::NotEnqueued;
 use crate::{Error, Result, host};
 
 /// Enqueues a job of a module, and returns its id. With more than args, begin with [`job`].
@@ -25,7 +26,8 @@ use crate::{Error, Result, host};
 ///
 /// # Errors
 /// Where the args cannot be JSON, and where the host refuses the job: `enqueues` of this job's module does not name the other,
-/// or it would be one of more than 10,000, or of more than 8 MiB of requests and inputs. What only the server can know, such as
+/// a field is wrong or too large, or it would be one of more than 10,000, or of more than 8 MiB of requests and inputs. By `?` all
+/// but the last two discard this job: another attempt would be refused alike. What only the server can know, such as
 /// that a queue is full, makes the attempt fail after its end, with the cause `not_enqueued`.
 pub fn enqueue<T: Serialize + ?Sized>(module: &str, args: &T) -> Result<String> {
     job(module).args(args).enqueue()
@@ -149,8 +151,11 @@ impl FollowUp {
             return Err(wrong);
         }
         let text = serde_json::to_string(&request.fields).map_err(Error::refuse)?;
-        host::enqueue(&text, &request.input)
-            .map_err(|why| Error::new(format!("a job is not enqueued: {why}")))
+        host::enqueue(&text, &request.input).map_err(|NotEnqueued { number, why }| {
+            let said = format!("a job is not enqueued: {why}");
+            // The same module with the same args asks the same the next time, but perhaps not for as many.
+            if number == NotEnqueued::TOO_MANY { Error::new(said) } else { Error::refuse(said) }
+        })
     }
 }
 
@@ -163,6 +168,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::error::Disposition;
     use crate::testing::{Enqueued, Given};
 
     #[test]
@@ -199,7 +205,9 @@ mod tests {
     fn a_job_of_a_module_that_is_not_declared_is_refused_with_the_line_to_add() {
         let seen = Given::new().enqueues(["resize"]).observe(|| {
             enqueue("resize", &1).unwrap();
-            (enqueue("delete", &1).unwrap_err().to_string(), job("resize").unique().enqueue().is_ok())
+            let refused = enqueue("delete", &1).unwrap_err();
+            assert_eq!(refused.disposition(), Disposition::Refuse, "it is not declared the next time either");
+            (refused.to_string(), job("resize").unique().enqueue().is_ok())
         });
         assert!(seen.returned.0.contains("enqueues = [\"delete\"]") && seen.returned.1, "{seen:?}");
         assert_eq!(seen.enqueued().iter().map(|job| job.module.as_str()).collect::<Vec<_>>(), ["resize"; 2]);
@@ -212,7 +220,9 @@ mod tests {
             let wrong = enqueue("resize", &keys).unwrap_err();
             let large = job("resize").input(vec![0; 8 << 20]).enqueue().unwrap_err();
             (0..10_000).for_each(|n| drop(enqueue("resize", &n).unwrap()));
-            [wrong, large, enqueue("resize", &0).unwrap_err()].map(|error| error.to_string())
+            let many = enqueue("resize", &0).unwrap_err();
+            assert_eq!(many.disposition(), Disposition::Retry { after: None });
+            [wrong, large, many].map(|error| error.to_string())
         });
         let [wrong, large, many] = &seen.returned;
         assert!(wrong.starts_with("`args` of a job cannot be JSON"), "{wrong}");

@@ -99,7 +99,20 @@ fn whole(copy: impl Fn(&mut [u8]) -> i32) -> Option<Vec<u8>> {
 }
 
 /// Enqueues a job, should this attempt complete. Returns its id, or why it is refused.
-pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, String> {
+/// Why a job is not enqueued.
+pub(crate) struct NotEnqueued {
+    /// The number by which hosts tell it.
+    pub(crate) number: i32,
+    /// The same in words.
+    pub(crate) why: String,
+}
+
+impl NotEnqueued {
+    /// There would be more than an attempt may enqueue.
+    pub(crate) const TOO_MANY: i32 = 3;
+}
+
+pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, NotEnqueued> {
     imports::enqueue(request, input)
 }
 
@@ -161,17 +174,18 @@ mod imports {
         unsafe { midge::saved(room.as_mut_ptr(), room.len()) }
     }
 
-    pub(super) fn enqueue(request: &str, input: &[u8]) -> Result<String, String> {
+    pub(super) fn enqueue(request: &str, input: &[u8]) -> Result<String, super::NotEnqueued> {
         let mut id = [0; ID_BYTES];
         let (text, bytes) = ((request.as_ptr(), request.len()), (input.as_ptr(), input.len()));
         // SAFETY: as in `progress`, of a text and of bytes; and the id has room for as much as the host writes.
-        let code = unsafe { midge::enqueue(text.0, text.1, bytes.0, bytes.1, id.as_mut_ptr()) };
-        if code == 0 {
+        let number = unsafe { midge::enqueue(text.0, text.1, bytes.0, bytes.1, id.as_mut_ptr()) };
+        if number == 0 {
             return Ok(String::from_utf8_lossy(&id).into_owned());
         }
         // SAFETY: as in `saved`.
         let why = super::whole(|room| unsafe { midge::enqueue_error(room.as_mut_ptr(), room.len()) });
-        Err(String::from_utf8_lossy(&why.unwrap_or_default()).into_owned())
+        let why = String::from_utf8_lossy(&why.unwrap_or_default()).into_owned();
+        Err(super::NotEnqueued { number, why })
     }
 
     pub(super) fn http_open(head: &[u8], redirects: i32, timeout_ms: i64) -> i32 {

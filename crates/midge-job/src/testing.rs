@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::host::NotEnqueued;
+
 /// What hosts keep at most, as `docs/abi.md` has it.
 const SAVED_BYTES_MAX: usize = 64 * 1024;
 /// How many jobs one attempt may enqueue, as `docs/abi.md` has it.
@@ -349,9 +351,11 @@ fn network(request: &http::Request) -> Option<http::Network> {
     })
 }
 
-pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, String> {
+pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, NotEnqueued> {
+    let not_enqueued = |number, why: String| NotEnqueued { number, why };
     let read: Result<BTreeMap<String, Box<RawValue>>, _> = serde_json::from_str(request);
-    let mut fields = read.map_err(|error| format!("it is not a request for a job: {error}"))?;
+    let mut fields =
+        read.map_err(|error| not_enqueued(1, format!("it is not a request for a job: {error}")))?;
     let args = fields.remove("args");
     let value = |json: Box<RawValue>| serde_json::from_str(json.get()).unwrap_or(Value::Null);
     let request_bytes = request.len();
@@ -361,15 +365,15 @@ pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, String> {
     GIVEN.with_borrow_mut(|given| {
         let bytes = given.enqueued.1 + request_bytes + input.len();
         if given.enqueued.0.len() >= ENQUEUED_MAX || bytes > ENQUEUED_BYTES_MAX {
-            return Err(format!(
-                "an attempt may enqueue {ENQUEUED_MAX} jobs, of {ENQUEUED_BYTES_MAX} bytes in all"
-            ));
+            let why = format!("an attempt may enqueue {ENQUEUED_MAX} jobs, of {ENQUEUED_BYTES_MAX} bytes in all");
+            return Err(not_enqueued(NotEnqueued::TOO_MANY, why));
         }
         if given.enqueues.as_ref().is_some_and(|declared| !declared.contains(&module)) {
-            return Err(format!(
+            let why = format!(
                 "the job's module does not declare that it enqueues `{module}`: add it to its section in midge.toml, as \
                  enqueues = [\"{module}\"]"
-            ));
+            );
+            return Err(not_enqueued(2, why));
         }
         let id = format!("00000000-0000-7000-8000-{:012x}", given.enqueued.0.len() + 1);
         let input = (!input.is_empty()).then(|| input.to_vec());

@@ -47,6 +47,11 @@ pub const EXCHANGE_REPORTS_MAX: usize = 8 * PLACES_MAX as usize;
 pub const BULK_JOBS_MAX: usize = 10_000;
 /// Jobs that one attempt enqueues, and all whose ends are in one exchange: one transaction, which other hosts wait for.
 pub const FOLLOW_UPS_MAX: usize = BULK_JOBS_MAX;
+/// Jobs of which each was enqueued by the one before it, without a rest of [`FOLLOW_UP_REST`]: one that enqueues itself for ever,
+/// by mistake, ends within seconds, and who goes through pages one by one comes a long way.
+pub const FOLLOW_UP_DEPTH_MAX: u32 = 1_000;
+/// A follow-up job that is delayed by so much begins to count anew: one a second for ever is a way to work, and no flood.
+pub const FOLLOW_UP_REST: Duration = Duration::from_secs(1);
 /// The requests and inputs of jobs that one attempt enqueues: its host holds them in memory until the attempt ends, and they
 /// travel with a result, in one body.
 pub const FOLLOW_UP_BYTES_MAX: usize = 8 * 1024 * 1024;

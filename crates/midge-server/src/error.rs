@@ -1,7 +1,7 @@
 //! Why something that was asked of a server is not done.
 
 use midge_core::{BatchRefused, JobRefused};
-use midge_protocol::api::BatchEvent;
+use midge_protocol::api::{BatchEvent, InvalidRequest};
 use midge_protocol::job::State;
 use midge_protocol::{
     AttemptNumber, BatchId, Fingerprint, JobId, MachineName, ModuleName, QueueName, ScheduleName, limits,
@@ -195,6 +195,17 @@ pub enum ServiceError {
     /// The store cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<InvalidRequest> for ServiceError {
+    fn from(error: InvalidRequest) -> ServiceError {
+        match error {
+            InvalidRequest::TooLarge { what, bytes, max, hint } => {
+                ServiceError::TooLarge { what, bytes, max, hint }
+            }
+            InvalidRequest::Wrong(why) => ServiceError::Invalid(why),
+        }
+    }
 }
 
 fn refused(refused: &JobRefused) -> String {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use midge_core::{Job, JobState, Lane, Links, QueueRow, Schedule, Turn};
 use midge_protocol::api::Pause;
-use midge_protocol::exchange::Request;
+use midge_protocol::exchange::{Outcome, Request};
 use midge_protocol::job::Cause;
 use midge_protocol::{AttemptRange, JobId, QueueName, ScheduleName, Timestamp};
 use midge_server::Catalog;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use midge_protocol::api::BatchEvent;
 use midge_protocol::job::{AfterFailed, Cause, Failure, OfSchedule};
-use midge_protocol::{BatchId, JobId, Timestamp};
+use midge_protocol::{BatchId, JobId, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use super::{Change, Ending, Job, JobRefused, JobState, Phase};
@@ -29,6 +29,9 @@ pub struct Links {
     /// The job whose attempt enqueued it. That one may have been deleted since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<JobId>,
+    /// How many jobs before it enqueued each the next one, without a rest between them.
+    #[serde(skip_serializing_if = "is_none_yet")]
+    pub depth: u32,
     /// The batch that it is a callback of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,
@@ -38,6 +41,19 @@ pub struct Links {
     /// The number of the newest batch that it waits for while it is pending, itself or through others; 0 for none.
     #[serde(skip_serializing_if = "is_zero")]
     pub behind: u64,
+}
+
+/// The error of a job that would be one too many in a row of which each enqueued the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it would be one of more than {max} jobs in a row of which each enqueued the next at once: delay it by a second or more \
+     (`in_ms`), or have a schedule enqueue it",
+    max = limits::FOLLOW_UP_DEPTH_MAX
+)]
+pub struct TooDeep;
+
+fn is_none_yet(depth: &u32) -> bool {
+    *depth == 0
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -130,6 +146,18 @@ impl DependencyEnd {
 }
 
 impl Job {
+    /// Returns the depth of a job that this one enqueues at a time, and that is due at another.
+    ///
+    /// # Errors
+    /// [`TooDeep`] where there are more in a row than may be.
+    pub fn depth_of_next(&self, due: Timestamp, now: Timestamp) -> Result<u32, TooDeep> {
+        if due.since(now) >= limits::FOLLOW_UP_REST {
+            return Ok(0);
+        }
+        let depth = self.links.depth.saturating_add(1);
+        if depth > limits::FOLLOW_UP_DEPTH_MAX { Err(TooDeep) } else { Ok(depth) }
+    }
+
     /// Returns the job as one that waits for others.
     #[must_use]
     pub fn pending(self) -> Job {

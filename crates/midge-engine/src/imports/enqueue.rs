@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use midge_protocol::JobId;
+use midge_protocol::api::InvalidRequest;
 use midge_protocol::exchange::{FollowUp, FollowUpsSize, InvalidFollowUp, TooManyFollowUps};
 use midge_protocol::limits::MESSAGE_BYTES_MAX;
 use midge_protocol::manifest::NotDeclared;
@@ -35,6 +36,8 @@ enum Refused {
     #[error(transparent)]
     Invalid(#[from] InvalidFollowUp),
     #[error(transparent)]
+    Wrong(#[from] InvalidRequest),
+    #[error(transparent)]
     NotDeclared(#[from] NotDeclared),
     #[error(transparent)]
     TooMany(#[from] TooManyFollowUps),
@@ -44,7 +47,7 @@ impl Refused {
     /// Returns what the guest is answered.
     const fn code(&self) -> i32 {
         match self {
-            Refused::NotText | Refused::Invalid(_) => 1,
+            Refused::NotText | Refused::Invalid(_) | Refused::Wrong(_) => 1,
             Refused::NotDeclared(_) => 2,
             Refused::TooMany(_) => 3,
         }
@@ -71,10 +74,11 @@ impl FollowUps {
 
     fn check(&self, job: &FollowUp) -> Result<(), Refused> {
         let wanted = job.module()?;
-        match &self.module {
-            Some(module) => Ok(module.entry.may_enqueue(&module.name, &wanted)?),
-            None => Ok(()),
+        if let Some(module) = &self.module {
+            module.entry.may_enqueue(&module.name, &wanted)?;
         }
+        // What no server would take the guest is to know here, and not once it has completed in vain.
+        Ok(job.read()?.check()?)
     }
 }
 

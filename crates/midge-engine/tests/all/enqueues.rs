@@ -87,6 +87,10 @@ fn what_is_refused_is_not_enqueued_and_says_why() {
             1,
             "`id` is not for the request",
         ),
+        (r#"{"module": "resize", "queue": "No!"}"#, 1, "No!"),
+        (r#"{"module": "resize", "priority": "high"}"#, 1, "invalid type: string"),
+        (r#"{"module": "resize", "priority": 120}"#, 1, "`priority` is 120: use -100 to 100"),
+        (r#"{"module": "resize", "after_failed": "go_on"}"#, 1, "`after` names no job"),
         (r#"{"module": "resise"}"#, 2, "did you mean `resize`?"),
         (
             r#"{"module": "delete"}"#,

@@ -66,9 +66,11 @@ impl Session<'_> {
         let jobs = jobs.map_err(not_enqueued)?;
         let catalog = &self.context.catalog;
         self.may_enqueue(parent, &jobs).map_err(not_enqueued)?;
-        let (of, count) = (parent.id, jobs.len());
+        let (now, count) = (self.now, jobs.len());
         let child = |mut job: Job| {
-            job.links.parent = Some(of);
+            job.links.parent = Some(parent.id);
+            // It has been checked.
+            job.links.depth = parent.depth_of_next(job.due(), now).unwrap_or_default();
             job
         };
         let Written { queues, .. } =
@@ -86,13 +88,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Checks that the module that is served of that name declares what its job enqueues. Its host may have run another.
+    /// Checks that the module that is served of that name declares what its job enqueues, since its host may have run another;
+    /// and that not too many jobs in a row have enqueued each the next.
     fn may_enqueue(&self, parent: &Job, jobs: &[Accepted]) -> Result<(), String> {
         let entry = self.context.catalog.module(&parent.module);
         let entry = entry.map_err(|_| format!("module `{}` is not served any more", parent.module))?;
         for (index, job) in jobs.iter().enumerate() {
             let declared = entry.may_enqueue(&parent.module, job.module());
             declared.map_err(|error| not_enqueued(index, jobs.len(), &error))?;
+            let depth = parent.depth_of_next(job.due(), self.now);
+            depth.map_err(|error| not_enqueued(index, jobs.len(), &error))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ mod unique;
 use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Job, Links, NewJob};
-use midge_protocol::api::{EnqueueRequest, Enqueued, Unique, check_args};
+use midge_protocol::api::{EnqueueRequest, Enqueued, Unique};
 use midge_protocol::job::OfSchedule;
 use midge_protocol::{JobId, JobKey, Labels, ModuleName, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
@@ -85,50 +85,15 @@ pub(crate) fn accept_as(
         name: request.module.clone(),
         nearest: nearest.map(str::to_owned),
     })?;
-    let args = request.args.get().len();
-    if args > limits::ARGS_BYTES_MAX {
-        let hint = ": pass bulk as the job's input";
-        return Err(ServiceError::TooLarge { what: "args", bytes: args, max: limits::ARGS_BYTES_MAX, hint });
-    }
-    check_args(request.args.get()).map_err(|error| ServiceError::Invalid(error.to_string()))?;
-    let input = request.input.as_ref().map_or(0, bytes::Bytes::len);
-    if input > limits::INPUT_BYTES_MAX {
-        let hint = ": store it elsewhere and pass where it is";
-        return Err(ServiceError::TooLarge {
-            what: "input",
-            bytes: input,
-            max: limits::INPUT_BYTES_MAX,
-            hint,
-        });
-    }
-    let asked = Asked {
-        at: ("scheduled_at", request.scheduled_at),
-        millis: ("in_ms", request.in_ms),
-        what: "no job can be scheduled",
-    };
+    request.check()?;
+    let asked =
+        Asked { at: request.scheduled_at, millis: ("in_ms", request.in_ms), what: "no job can be scheduled" };
     let due = asked.time(now)?.unwrap_or(now);
     let expires_at = again::expires_at(&request, now)?;
     let (retry, retry_until) = again::retry(&request, &module.retry, due.max(now), waits)?;
-    let priorities = limits::PRIORITIES;
-    if !priorities.contains(&request.priority) {
-        let (first, last) = (priorities.start(), priorities.end());
-        return Err(ServiceError::Invalid(format!(
-            "`priority` is {}: use {first} to {last}",
-            request.priority
-        )));
-    }
-    if let Some(key) = &request.key {
-        key.check_seen().map_err(|error| ServiceError::Invalid(format!("`key` {error}")))?;
-    }
     let labels = Labels { tags: request.tags.clone(), meta: request.meta.clone() };
-    labels.check().map_err(|error| ServiceError::Invalid(error.to_string()))?;
-    after::check(&request)?;
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
-        let max = limits::TIME_LIMIT_MAX.as_millis() as u64;
-        if !(1..=max).contains(&millis) {
-            return Err(ServiceError::Invalid(format!("`time_limit_ms` is {millis}: use 1 to {max}")));
-        }
         attempt_limits.time_ms = millis;
     }
     let queue = request.queue.as_ref().unwrap_or(&module.queue);
@@ -163,6 +128,11 @@ impl Accepted {
     /// Returns the id of the job.
     pub(crate) fn id(&self) -> JobId {
         self.new.id
+    }
+
+    /// Returns the time before which the job does not run.
+    pub(crate) fn due(&self) -> Timestamp {
+        self.new.due
     }
 
     /// Returns the module that the job runs.

@@ -191,8 +191,8 @@ async fn a_module_enqueues_only_what_the_manifest_that_is_served_says() {
     server.midge.deploy(catalog).await;
     says(&mut host, 0, completes(attempt, &[child()])).await;
     let failure = server.job(attempt.job).await.job.failure.unwrap();
-    let says =
-        "module `hello` does not declare that it enqueues `hello`: add it to `enqueues` of [modules.hello]";
+    let says = "module `hello` does not declare that it enqueues `hello`: add `enqueues = [\"hello\"]` to \
+                [modules.hello]";
     assert!(failure.message.contains(says), "{}", failure.message);
     assert_eq!(children(&server, attempt.job).await, []);
 }

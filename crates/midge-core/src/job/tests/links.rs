@@ -87,3 +87,17 @@ fn a_job_that_waits_for_others_is_tried_again_for_as_long_as_one_that_does_not()
         assert_eq!(met.retry.retry_for_ms, None);
     }
 }
+
+#[test]
+fn jobs_that_enqueue_each_the_next_at_once_have_an_end_and_those_that_rest_have_none() {
+    let mut job = job();
+    let at_once = |job: &Job| job.depth_of_next(NOW, NOW);
+    for depth in 1..=limits::FOLLOW_UP_DEPTH_MAX {
+        assert_eq!(at_once(&job), Ok(depth));
+        job.links.depth = depth;
+    }
+    let error = at_once(&job).unwrap_err();
+    assert!(error.to_string().contains("more than 1000 jobs in a row"), "{error}");
+    let later = |millis| job.depth_of_next(NOW.after(Duration::from_millis(millis)), NOW);
+    assert_eq!((later(999), later(1_000)), (Err(error), Ok(0)));
+}

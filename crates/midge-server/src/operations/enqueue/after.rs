@@ -7,40 +7,12 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Batch, Dependency, DependencyEnd, Job, JobEvent, Links};
-use midge_protocol::api::{Conflict, EnqueueRequest, OnConflict};
+use midge_protocol::api::{Conflict, OnConflict};
 use midge_protocol::{BatchId, JobId, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 
 use super::unique;
 use crate::error::ServiceError;
-
-/// Checks what a request says of the jobs that its own is to run after.
-pub(super) fn check(request: &EnqueueRequest) -> Result<(), ServiceError> {
-    let invalid = |text: String| Err(ServiceError::Invalid(text));
-    let (after, max) = (&request.after, limits::AFTER_MAX);
-    if after.is_empty() && !request.after_failed.is_default() {
-        let said = request.after_failed.as_str();
-        return invalid(format!(
-            "`after_failed` is \"{said}\", and `after` names no job: name some, or leave it out"
-        ));
-    }
-    if after.len() > max {
-        let jobs = after.len();
-        return invalid(format!(
-            "`after` names {jobs} jobs, and at most {max} may be named: put them into a batch, and wait for that"
-        ));
-    }
-    let mut named = BTreeSet::new();
-    for id in after {
-        if *id == request.id {
-            return invalid(format!("`after` names the job itself, {id}: a job cannot wait for itself"));
-        }
-        if !named.insert(id) {
-            return invalid(format!("`after` names job {id} twice: name it once"));
-        }
-    }
-    Ok(())
-}
 
 /// The jobs that new ones of a call are to run after.
 #[derive(Default)]

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use midge_core::NewJob;
+use midge_protocol::Timestamp;
 use midge_protocol::api::EnqueueRequest;
-use midge_protocol::job::{Cause, RetryPolicy};
-use midge_protocol::{Timestamp, limits};
+use midge_protocol::job::RetryPolicy;
 
 use crate::error::ServiceError;
 
-/// A time of a request, which is given as such or as a span, and not as both.
+/// A time of a request that has been checked: it is given as such or as a span, and not as both.
 pub(super) struct Asked<'a> {
-    pub(super) at: (&'a str, Option<Timestamp>),
+    pub(super) at: Option<Timestamp>,
     pub(super) millis: (&'a str, Option<u64>),
     /// What there is not beyond the latest time, for a message: `no job can be scheduled`.
     pub(super) what: &'a str,
@@ -20,11 +20,8 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     /// Returns the time that was asked for, where a span begins at `from`.
     pub(super) fn time(self, from: Timestamp) -> Result<Option<Timestamp>, ServiceError> {
-        let ((at_name, at), (millis_name, millis)) = (self.at, self.millis);
+        let (at, (millis_name, millis)) = (self.at, self.millis);
         let Some(millis) = millis else { return Ok(at) };
-        if at.is_some() {
-            return Err(ServiceError::Invalid(format!("use one of `{at_name}` and `{millis_name}`")));
-        }
         from.checked_after(Duration::from_millis(millis)).map(Some).ok_or_else(|| {
             // Not how much may be: that would be less by the time that somebody reads it.
             let (what, latest) = (self.what, Timestamp::LATEST);
@@ -41,7 +38,7 @@ pub(super) fn expires_at(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, ServiceError> {
     let asked = Asked {
-        at: ("expires_at", request.expires_at),
+        at: request.expires_at,
         millis: ("expires_in_ms", request.expires_in_ms),
         what: "no job can expire",
     };
@@ -57,10 +54,6 @@ pub(super) fn retry(
 ) -> Result<(RetryPolicy, Option<Timestamp>), ServiceError> {
     let mut policy = module.clone();
     if let Some(max_attempts) = request.max_attempts {
-        let max = limits::ATTEMPTS_MAX;
-        if !(1..=max).contains(&max_attempts) {
-            return Err(ServiceError::Invalid(format!("`max_attempts` is {max_attempts}: use 1 to {max}")));
-        }
         policy.max_attempts = max_attempts;
     }
     if let Some(backoff) = &request.backoff {
@@ -70,24 +63,15 @@ pub(super) fn retry(
         policy.jitter_percent = request.jitter_percent;
     }
     if let Some(by_cause) = &request.backoff_by_cause {
-        for cause in by_cause.keys() {
-            Cause::tried_again(cause.as_str()).map_err(|error| ServiceError::Invalid(error.to_string()))?;
-        }
         policy.backoff_by_cause = by_cause.clone();
     }
     // What the module has was checked with the manifest. From here on, it is a time.
     let retry_for_ms = policy.retry_for_ms.take();
-    policy.check().map_err(|error| ServiceError::Invalid(error.to_string()))?;
     let asked = Asked {
-        at: ("retry_until", request.retry_until),
+        at: request.retry_until,
         millis: ("retry_for_ms", request.retry_for_ms),
         what: "no job is tried again",
     };
-    if request.retry_for_ms == Some(0) {
-        return Err(ServiceError::Invalid(
-            "`retry_for_ms` is 0: use 1 or more, or \"none\" as the job's `backoff`".to_owned(),
-        ));
-    }
     let until = asked.time(due)?;
     if waits && request.retry_until.is_none() {
         // It is not known when the job will be due: from then on it is a time.

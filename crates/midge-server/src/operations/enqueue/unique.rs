@@ -19,9 +19,7 @@ pub(super) fn hold(
     now: Timestamp,
 ) -> Result<Option<UniqueHold>, ServiceError> {
     let Some(unique) = &request.unique else { return Ok(None) };
-    unique.check().map_err(ServiceError::Invalid)?;
-    let asked =
-        Asked { at: ("", None), millis: ("unique.for_ms", unique.for_ms), what: "no job can be unique" };
+    let asked = Asked { at: None, millis: ("unique.for_ms", unique.for_ms), what: "no job can be unique" };
     let until = asked.time(now)?;
     Ok(Some(UniqueHold { key: key(request, unique, queue), states: unique.states(), until }))
 }
