@@ -157,7 +157,7 @@ fn fetch_in_c_gives_what_is_at_a_url_and_says_why_where_it_cannot() {
     assert_eq!(&server.result(server.enqueue("fetch", json!(format!("{}/page", site.url()))))[..], b"a page");
     let failure = discarded(&server, "fetch", json!("http://127.0.0.1:1/"));
     assert_eq!(failure.cause, Cause::Refused);
-    assert!(failure.message.contains("http = ["), "{}", failure.message);
+    assert!(failure.message.contains("to `http` of [modules.fetch]"), "{}", failure.message);
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn a_job_reaches_what_its_module_may_and_is_told_how_it_might_reach_more() {
         let failure = failure(&server, &head);
         assert_eq!((failure.cause, failure.exit_code), (Cause::Exit, Some(1)), "{head}: {}", failure.message);
         assert!(
-            failure.message.contains("http = [") && failure.message.contains("[modules.ask]"),
+            failure.message.contains("to `http` of [modules.ask]") && !failure.message.contains("http = ["),
             "{}",
             failure.message
         );

@@ -1,6 +1,7 @@
 //! `midge bench memory`: what an idle server and a waiting host hold, and how large the programs are.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -17,13 +18,15 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::report::{Better, Measure, Report, Row, Unit};
-use super::{Bench, lab, modules, processes};
+use super::{Bench, lab, modules, network, processes};
 
 /// Jobs that wait, for what each costs in memory. The first take what any number takes, such as buffers.
 const WAITING_JOBS: usize = 100_000;
 /// How often as many again are enqueued, for what they alone take.
 const WAITING_MORE: usize = 2;
 const BULK_JOBS: usize = 1_000;
+/// The program that has the network, beside the host's.
+const NETWORK_PROGRAM: &str = "midge-net";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// By then the Machine is up, or something is wrong.
 const UP_TIME_MAX: Duration = Duration::from_secs(30);
@@ -36,7 +39,8 @@ const SETTLED_TIME_MAX: Duration = Duration::from_secs(3);
 #[command(after_help = "\
 The server is this command, started again as `midge serve`; the host is one that it keeps warm.
 What is per place or per 100,000 jobs is a difference: with them, less without them. A guest in
-a place sleeps, and has one page of memory; what a guest allocates comes on top.
+a place sleeps, and has one page of memory; what a guest allocates comes on top. The network
+program is started at a guest's first request; here that is to a server on this computer.
 
 Examples:
   midge bench memory
@@ -96,7 +100,9 @@ impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
         let mut stop = StopSignal::listen()?;
         let mut report = Report::new("memory");
-        let Some(rows) = stop.or(resident(bench)).await else { return Ok(None) };
+        let site = network::serve()?;
+        network::allow(bench, site)?;
+        let Some(rows) = stop.or(resident(bench, site)).await else { return Ok(None) };
         report.rows = rows?;
         report.notes.push(format!("per place: with {} guests that sleep less with one, by the number of the others; per 100,000 jobs: with {} less with {WAITING_JOBS}", modules::WARM_PLACES, WAITING_JOBS * (1 + WAITING_MORE)));
         files(bench, &mut report)?;
@@ -145,11 +151,25 @@ impl Server {
         settled(self.child.id()).await
     }
 
+    fn host(&self) -> Result<u32> {
+        only_child(self.child.id(), "host")
+    }
+
     /// Returns what its one host holds.
     async fn host_resident(&self) -> Result<u64> {
-        let hosts = processes::children(self.child.id())?;
-        let [host] = hosts[..] else { bail!("there should be one host, and there are {}", hosts.len()) };
-        settled(host).await
+        settled(self.host()?).await
+    }
+
+    /// Returns what the network program of its one host holds.
+    async fn network_resident(&self) -> Result<u64> {
+        settled(only_child(self.host()?, "network program")?).await
+    }
+}
+
+fn only_child(parent: u32, what: &str) -> Result<u32> {
+    match processes::children(parent)?[..] {
+        [child] => Ok(child),
+        ref children => bail!("there should be one {what}, and there are {}", children.len()),
     }
 }
 
@@ -167,7 +187,7 @@ async fn settled(pid: u32) -> Result<u64> {
     Ok(bytes)
 }
 
-async fn resident(bench: &Bench) -> Result<Vec<Figures>> {
+async fn resident(bench: &Bench, site: SocketAddr) -> Result<Vec<Figures>> {
     let spinner = spinner("waiting for the Machine");
     let server = Server::start(bench)?;
     let client = Client::new(&server.url)?;
@@ -177,7 +197,7 @@ async fn resident(bench: &Bench) -> Result<Vec<Figures>> {
         held("host, waiting, before its first job", server.host_resident().await?),
     ];
     spinner.set_message("places");
-    rows.extend(places(&server, &client).await?);
+    rows.extend(places(&server, &client, site).await?);
 
     spinner.set_message("enqueueing jobs that wait");
     enqueue_waiting(&client, WAITING_JOBS).await?;
@@ -190,13 +210,18 @@ async fn resident(bench: &Bench) -> Result<Vec<Figures>> {
     Ok(rows)
 }
 
-/// Measures the host after a job, and with guests in its places.
-async fn places(server: &Server, client: &Client) -> Result<Vec<Figures>> {
+/// Measures the host after a job and after one that made a request, with the program that made it, and with guests in its
+/// places.
+async fn places(server: &Server, client: &Client, site: SocketAddr) -> Result<Vec<Figures>> {
     let warm = lab::queue("warm")?;
     let job = |module| EnqueueRequest::new(modules::name(module)).queue(warm.clone());
     let id = client.enqueue(&job(modules::STAMP)).await?.id;
     client.wait_result_bytes(id, Some(UP_TIME_MAX)).await?;
     let waiting = server.host_resident().await?;
+    let request = serde_json::Value::String(format!("1 GET http://{site}/"));
+    let id = client.enqueue(&job(modules::FETCH).args(&request)?).await?.id;
+    client.wait_result_bytes(id, Some(UP_TIME_MAX)).await?;
+    let asked = [server.host_resident().await?, server.network_resident().await?];
     client.enqueue(&job(modules::SLEEP)).await?;
     wait_for_machine(client, |machine| machine.running == 1).await?;
     let one = server.host_resident().await?;
@@ -206,6 +231,8 @@ async fn places(server: &Server, client: &Client) -> Result<Vec<Figures>> {
     let all = server.host_resident().await?;
     Ok(vec![
         held("host, waiting, after a job", waiting),
+        held("host, waiting, after a job with a request", asked[0]),
+        held("network program, waiting, after a request", asked[1]),
         held("host, with a guest in one place", one),
         held(&format!("host, with guests in {} places", modules::WARM_PLACES), all),
         difference("host, per place with a guest", all, one, more.into()),
@@ -244,18 +271,21 @@ fn files(bench: &Bench, report: &mut Report<Figures>) -> Result<()> {
     let guests = [modules::NOOP, modules::STAMP, modules::STAMP_LARGE];
     let compiled =
         guests.map(|name| (format!("module {name}"), modules::compiled_path(&bench.modules, name)));
-    let programs = [("host program".to_owned(), bench.host.clone()), ("midge command".to_owned(), ours)];
+    let network = bench.host.with_file_name(NETWORK_PROGRAM);
+    let programs =
+        [("host program", bench.host.clone()), ("network program", network), ("midge command", ours)];
+    let programs = programs.map(|(what, path)| (what.to_owned(), path));
     for (what, path) in programs.iter().chain(&compiled) {
         report.rows.push(file(what.clone(), size(path)?));
     }
     let mut image = programs.iter().map(|(_, path)| size(path)).sum::<Result<u64>>()?;
-    let mut holds = "host program and midge command".to_owned();
+    let mut holds = "both programs of hosts and midge command".to_owned();
     match example_modules() {
         Some((count, bytes)) => {
             let what = format!("{count} example modules with their manifest");
             report.rows.push(file(what.clone(), bytes));
             image += bytes;
-            holds = format!("host program, midge command and {what}");
+            holds = format!("both programs of hosts, midge command and {what}");
         }
         None => report.notes.push(
             "the example modules are not in the image here, since they are not built: `midge build guest-examples`"

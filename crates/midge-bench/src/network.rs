@@ -217,7 +217,7 @@ async fn guests(lab: &Lab, queue: &QueueName, url: &str, at_once: u32, each: u32
 }
 
 /// Lets the guest reach the server.
-fn allow(bench: &Bench, server: SocketAddr) -> Result<()> {
+pub(super) fn allow(bench: &Bench, server: SocketAddr) -> Result<()> {
     let file = bench.modules.join(FILE_NAME);
     let mut manifest: Manifest = serde_json::from_slice(&std::fs::read(&file)?)?;
     let module = manifest.modules.get_mut(modules::FETCH).context("there is no such guest")?;
@@ -226,7 +226,7 @@ fn allow(bench: &Bench, server: SocketAddr) -> Result<()> {
 }
 
 /// Starts a server on a thread of its own, which ends with this process.
-fn serve() -> Result<SocketAddr> {
+pub(super) fn serve() -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("cannot listen on 127.0.0.1")?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;

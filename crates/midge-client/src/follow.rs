@@ -9,7 +9,7 @@ use reqwest::Response;
 use tokio::time::timeout;
 
 use crate::ClientError;
-use crate::transport::{Call, NoAnswer, Transport, backoff};
+use crate::transport::{Call, NoAnswer, Transport, backoff, malformed};
 
 /// A server that says nothing for so long is not there any more: it is heard of three times as often.
 const SILENCE: Duration = FOLLOWER_HEARD_EVERY.saturating_mul(3);
@@ -126,7 +126,7 @@ impl Follow {
     fn malformed(&self, why: String) -> ClientError {
         let (id, path) = (self.id.to_string(), ["jobs", "", "events"]);
         let path = [path[0], &id, path[2]];
-        ClientError::Malformed { url: self.transport.url(&Call::get(&path)).to_string(), why }
+        malformed(&self.transport.url(&Call::get(&path)), why)
     }
 }
 

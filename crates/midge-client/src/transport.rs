@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use midge_protocol::Secret;
 use midge_protocol::api::ApiError;
+use midge_protocol::{Secret, shown};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Response, Url};
 use tokio::time::timeout;
@@ -110,8 +110,9 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(base_url: &str) -> Result<Transport, ClientError> {
-        let invalid =
-            |why: String| ClientError::Invalid(format!("`{base_url}` is not a server's URL: {why}"));
+        let invalid = |why: String| {
+            ClientError::Invalid(format!("`{}` is not a server's URL: {why}", shown::url(base_url)))
+        };
         let base = Url::parse(base_url).map_err(|error| invalid(error.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
             return Err(invalid("use http://HOST:PORT or https://HOST".to_owned()));
@@ -218,7 +219,8 @@ impl Transport {
             NoAnswer::Http(error) => Box::new(error.without_url()),
             other => Box::new(other),
         };
-        ClientError::Unreachable { url: self.base.as_str().trim_end_matches('/').to_owned(), source }
+        let url = shown::url(self.base.as_str().trim_end_matches('/')).into_owned();
+        ClientError::Unreachable { url, source }
     }
 }
 
@@ -246,7 +248,7 @@ async fn bounded_body(mut response: Response, silence: Duration) -> Result<Optio
 
 /// Returns the body of a success, or the error in the others.
 fn judge(url: &Url, status: u16, body: Option<Bytes>) -> Result<Bytes, ClientError> {
-    let malformed = |why: String| ClientError::Malformed { url: url.to_string(), why };
+    let malformed = |why: String| malformed(url, why);
     let Some(body) = body else {
         let most = ANSWER_BYTES_MAX / (1024 * 1024);
         return Err(malformed(format!("its answer is over {most} MiB, and none of a midge server is")));
@@ -256,19 +258,23 @@ fn judge(url: &Url, status: u16, body: Option<Bytes>) -> Result<Bytes, ClientErr
     }
     match serde_json::from_slice::<ApiError>(&body) {
         Ok(error) => Err(ClientError::Refused { status, error }),
-        Err(_) => Err(malformed(format!("it answers {status}, {}", shown(&body)))),
+        Err(_) => Err(malformed(format!("it answers {status}, {}", beginning(&body)))),
     }
 }
 
 /// Returns the JSON value in a body.
 pub(crate) fn decode<T: serde::de::DeserializeOwned>(url: &Url, body: &[u8]) -> Result<T, ClientError> {
-    serde_json::from_slice(body).map_err(|error| ClientError::Malformed {
-        url: url.to_string(),
-        why: format!("its answer is not understood ({error}): {}", shown(body)),
+    serde_json::from_slice(body).map_err(|error| {
+        malformed(url, format!("its answer is not understood ({error}): {}", beginning(body)))
     })
 }
 
-fn shown(body: &[u8]) -> String {
+/// Makes the error of an answer that is none of a server's.
+pub(crate) fn malformed(url: &Url, why: String) -> ClientError {
+    ClientError::Malformed { url: shown::url(url.as_str()).into_owned(), why }
+}
+
+fn beginning(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES_MAX)]);
     match text.trim() {
         "" => "and nothing else".to_owned(),
@@ -344,6 +350,22 @@ mod tests {
             let (error, calls) = called(head, "", Patience { silence: SHORT, answer: LONG }).await;
             assert_eq!((why(&error).as_str(), calls), ("it took the call, and said nothing for 50ms", 1));
         }
+    }
+
+    #[tokio::test]
+    async fn no_error_has_the_password_of_a_url() {
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        for url in ["ftp://me:pass@host", "http://me:pa/ss@host", "me:pass@host", "http://me:pass@[::1"] {
+            let error = Transport::new(url).unwrap_err().to_string();
+            assert!(!error.contains("me:") && error.contains("***@"), "{error}");
+        }
+        let mut transport = Transport::new(&format!("http://me:pass@{nobody}")).unwrap();
+        transport.set_tries(1);
+        let error = transport.send(&Call::get(&["queues"])).await.unwrap_err();
+        assert_eq!(error.to_string(), format!("no midge server answers at http://***@{nobody}"));
+        let url = Url::parse("http://me:pass@host/v1/jobs").unwrap();
+        let error = decode::<ApiError>(&url, b"no").unwrap_err().to_string();
+        assert!(error.contains("http://***@host/v1/jobs") && !error.contains("pass"), "{error}");
     }
 
     #[tokio::test]

@@ -65,19 +65,19 @@ impl Permit {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
     /// No destination covers the target.
-    #[error(
-        "`{module}` may not reach {origin}: add `http = [\"{origin}\"]` to [modules.{module}] of midge.toml"
-    )]
+    #[error("`{module}` may not reach {origin}: add {}", to_http(.module, .origin, *.has_list))]
     Unlisted {
         /// The module.
         module: ModuleName,
         /// Scheme, host and port of the target.
         origin: String,
+        /// Whether the module has a list of destinations.
+        has_list: bool,
     },
     /// Destinations cover other paths of the host.
     #[error(
-        "`{module}` may reach {origin} only below some paths, and `{}` is not there: add `http = [\"{}\"]` to \
-         [modules.{module}] of midge.toml", shown::cut(.path), with_path(.origin, .path)
+        "`{module}` may reach {origin} only below some paths, and `{}` is not there: add {}",
+        shown::cut(.path), to_http(.module, &with_path(.origin, .path), true)
     )]
     OtherPath {
         /// The module.
@@ -90,8 +90,8 @@ pub enum NotAllowed {
     /// The path can be read as another one.
     #[error(
         "`{module}` may reach {origin} only below some paths, and a server may read `{}` as another one: write it \
-         without `%2e`, `%2f`, `%5c`, `\\` and `..`, or add `http = [\"{origin}\"]` to [modules.{module}] of midge.toml",
-        shown::cut(.path)
+         without `%2e`, `%2f`, `%5c`, `\\` and `..`, or add {}",
+        shown::cut(.path), to_http(.module, .origin, true)
     )]
     OddPath {
         /// The module.
@@ -103,8 +103,8 @@ pub enum NotAllowed {
     },
     /// A destination covers it by a `*`, and it is one of those that must be named.
     #[error(
-        "{origin} is reached only where its very name is listed, and not by a `*`: add `http = [\"{origin}\"]` to \
-         [modules.{module}] of midge.toml"
+        "{origin} is reached only where its very name is listed, and not by a `*`: add {}",
+        to_http(.module, .origin, true)
     )]
     MustBeNamed {
         /// The module.
@@ -115,7 +115,8 @@ pub enum NotAllowed {
     /// Its name resolves to no address that everybody may reach.
     #[error(
         "{origin} is at {address}, which is no public address, and such are reached only where the very host is listed, \
-         and not by a `*`: add `http = [\"{origin}\"]` to [modules.{module}] of midge.toml"
+         and not by a `*`: add {}",
+        to_http(.module, .origin, true)
     )]
     NotPublic {
         /// The module.
@@ -127,8 +128,8 @@ pub enum NotAllowed {
     },
     /// The module has no such secret.
     #[error(
-        "`{module}` has no secret `{secret}`: add `secrets = {{ {secret} = [\"{origin}\"] }}` to [modules.{module}] of \
-         midge.toml, and a section [secrets.{secret}] where there is none"
+        "`{module}` has no secret `{secret}`: add {} of midge.toml, and a section [secrets.{secret}] where there is none",
+        to_secrets(.module, .secret, .origin, *.has_others)
     )]
     NoSecret {
         /// The module.
@@ -137,10 +138,12 @@ pub enum NotAllowed {
         secret: SecretName,
         /// Scheme, host and port of the target.
         origin: String,
+        /// Whether the module has other secrets.
+        has_others: bool,
     },
     /// The secret goes elsewhere.
     #[error(
-        "the secret `{secret}` may not go to {origin}: add `secrets = {{ {secret} = [\"{origin}\"] }}` to \
+        "the secret `{secret}` may not go to {origin}: add `\"{origin}\"` to the list of `{secret}` in `secrets` of \
          [modules.{module}] of midge.toml"
     )]
     SecretElsewhere {
@@ -186,6 +189,24 @@ pub fn written_origin(url: &str) -> Option<String> {
         .then(|| format!("{scheme}://{}", host_and_port.to_lowercase()))
 }
 
+/// Returns what is to be added for a destination: a line, or an entry where there is the line, since a second one is refused.
+fn to_http(module: &ModuleName, destination: &str, has_list: bool) -> String {
+    if has_list {
+        format!("`\"{destination}\"` to `http` of [modules.{module}] of midge.toml")
+    } else {
+        format!("`http = [\"{destination}\"]` to [modules.{module}] of midge.toml")
+    }
+}
+
+/// Returns what is to be added for a secret, as [`to_http`] does.
+fn to_secrets(module: &ModuleName, secret: &SecretName, origin: &str, has_others: bool) -> String {
+    if has_others {
+        format!("`{secret} = [\"{origin}\"]` to `secrets` of [modules.{module}]")
+    } else {
+        format!("`secrets = {{ {secret} = [\"{origin}\"] }}` to [modules.{module}]")
+    }
+}
+
 /// Returns the destination of a path, or of the origin where a destination cannot be written so.
 fn with_path(origin: &str, path: &str) -> String {
     let text = format!("{origin}{path}");
@@ -227,7 +248,7 @@ pub fn reach(module: &ModuleName, http: &[Destination], target: Target<'_>) -> R
     if covering().next().is_none() {
         let path = target.path.to_owned();
         return Err(if of_host().next().is_none() {
-            NotAllowed::Unlisted { module, origin: origin() }
+            NotAllowed::Unlisted { module, origin: origin(), has_list: !http.is_empty() }
         } else if is_odd(target.path) {
             NotAllowed::OddPath { module, origin: origin(), path }
         } else {

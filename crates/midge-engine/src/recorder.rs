@@ -5,7 +5,9 @@
 use bytes::{Bytes, BytesMut};
 use midge_protocol::limits::{RECORDED_BODY_BYTES_MAX, RECORDED_READINGS_MAX};
 use midge_protocol::line::{Failed, Head, Request};
-use midge_protocol::recording::{Data, RecordedAnswer, RecordedRequest, Recording, failed_bytes};
+use midge_protocol::recording::{
+    Data, RecordedAnswer, RecordedRequest, Recording, data_bytes, failed_bytes, fitting, reading_bytes,
+};
 
 /// A recording that is being made.
 pub(crate) struct Recorder {
@@ -41,7 +43,7 @@ impl Recorder {
 
     /// Takes note of what the clock showed.
     pub(crate) fn clock(&mut self, elapsed_ns: u64) {
-        if self.recording.clock_ns.len() < RECORDED_READINGS_MAX && self.has(Recording::READING_BYTES) {
+        if self.recording.clock_ns.len() < RECORDED_READINGS_MAX && self.has(reading_bytes(elapsed_ns)) {
             self.recording.clock_ns.push(elapsed_ns);
         } else {
             self.recording.cut = true;
@@ -133,10 +135,10 @@ impl Recorder {
 
 /// Adds to a body as much as there is room for, and returns how much that was.
 fn add(body: &mut BytesMut, bytes: &[u8], left: &mut usize) -> usize {
-    let room = (RECORDED_BODY_BYTES_MAX - body.len()).min(*left);
-    let kept = bytes.len().min(room);
+    let room = RECORDED_BODY_BYTES_MAX - body.len();
+    let kept = fitting(&bytes[..bytes.len().min(room)], *left);
     body.extend_from_slice(&bytes[..kept]);
-    *left -= kept;
+    *left -= data_bytes(&bytes[..kept]);
     kept
 }
 

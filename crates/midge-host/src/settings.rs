@@ -13,7 +13,7 @@ use lexopt::Arg::{Long, Short, Value};
 use lexopt::ValueExt;
 use midge_engine::{Dir, Loaded};
 use midge_protocol::manifest::{Folder, Wait};
-use midge_protocol::{MachineName, ModuleName, Secret, limits};
+use midge_protocol::{MachineName, ModuleName, Secret, limits, shown};
 
 /// How long attempts may go on after SIGTERM. Fly kills a Machine 5 s after the signal unless told otherwise, and
 /// midge tells it otherwise.
@@ -251,7 +251,7 @@ impl FromStr for ServerUrl {
     type Err = String;
 
     fn from_str(url: &str) -> Result<ServerUrl, String> {
-        let wrong = |why: &str| format!("`{url}` {why}: use http://HOST:PORT");
+        let wrong = |why: &str| format!("`{}` {why}: use http://HOST:PORT", shown::url(url));
         let rest = url.strip_prefix("http://").ok_or_else(|| {
             // Machines reach their server on a private network, which is encrypted already.
             wrong("is not an http URL")

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use midge_protocol::{MachineId, Secret};
+use midge_protocol::{MachineId, Secret, shown};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
@@ -359,7 +359,7 @@ impl FlyMachines {
 
 /// Returns the URL of the app's Machines.
 fn machines_url(settings: &FlySettings) -> Result<Url, MachineError> {
-    let invalid = |why: String| MachineError::Invalid(format!("`{}` {why}", settings.base_url));
+    let invalid = |why: String| MachineError::Invalid(format!("`{}` {why}", shown::url(&settings.base_url)));
     let mut url = Url::parse(&settings.base_url).map_err(|e| invalid(format!("is no URL: {e}")))?;
     match url.scheme() {
         "https" => {}

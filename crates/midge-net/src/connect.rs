@@ -20,6 +20,7 @@ use crate::asked::Origin;
 use crate::failure::{failed, no_answer, no_such_host, no_tls, not_allowed, not_connected};
 use crate::link::Link;
 use crate::modules::Module;
+use crate::waits::{Step, Waits};
 use crate::world::World;
 
 /// Addresses of a name that are tried. Who has more shares his load among them.
@@ -33,7 +34,9 @@ pub(crate) async fn connect(
     world: &World,
     origin: &Origin,
     permit: Permit,
+    waits: &Waits,
 ) -> Result<Link, Failed> {
+    waits.now(Step::Address);
     let addresses = match &origin.host {
         url::Host::Ipv4(address) => vec![IpAddr::from(*address)],
         url::Host::Ipv6(address) => vec![IpAddr::from(*address)],
@@ -49,6 +52,7 @@ pub(crate) async fn connect(
         return Err(not_allowed(&NotAllowed::not_public(&module.name, origin.target("/"), *address)));
     }
     let place = origin.place();
+    waits.now(Step::Connection);
     let to = |address: &IpAddr| TcpStream::connect(SocketAddr::new(*address, origin.port));
     let stream = first(judged.iter().map(to)).await.map_err(|error| not_connected(&place, &error))?;
     // Heads and bodies are written as wholes. Where it cannot be set, it is only slower.
@@ -58,6 +62,7 @@ pub(crate) async fn connect(
         return Link::alone(stream).await.map_err(no_link);
     }
     let name = server_name(&origin.host)?;
+    waits.now(Step::Tls);
     let connector = TlsConnector::from(module.tls.config()?);
     let stream = connector.connect(name, stream).await.map_err(|error| no_tls(&place, &error))?;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {

@@ -7,6 +7,8 @@ use midge_core::NotAllowed;
 use midge_protocol::line::{Failed, Why};
 use midge_protocol::{limits, shown};
 
+use crate::waits::Waits;
+
 /// Messages are cut to this: a part of what a failure of an attempt may say, and a URL may be longer.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
@@ -29,12 +31,13 @@ pub(crate) fn not_allowed(error: &NotAllowed) -> Failed {
     failed(Why::NotAllowed, error.to_string())
 }
 
-/// Returns the failure of a request that was not done in time, from how long it had, in milliseconds.
-pub(crate) fn timed_out(timeout_ms: u64) -> Failed {
-    failed(
-        Why::TimedOut,
-        format!("the request took longer than it may, {timeout_ms} ms with its answer's body"),
-    )
+/// Returns the failure of a request that was not done in time, from how long it had, in milliseconds, and what it waited for.
+pub(crate) fn timed_out(timeout_ms: u64, waits: &Waits) -> Failed {
+    let waited = waits.words();
+    let message = format!(
+        "the request took longer than it may, {timeout_ms} ms with its answer's body: it waited for {waited}"
+    );
+    failed(Why::TimedOut, message)
 }
 
 /// Returns the failure of a name that could not be looked up.
@@ -88,7 +91,8 @@ pub(crate) fn no_answer(place: &str, error: &hyper::Error) -> Failed {
         failed(
             Why::TooLarge,
             format!(
-                "the head of the answer of {place} is larger than {} KiB, or has more than {} headers",
+                "the head of the answer of {place} is larger than {} KiB, has more than {} headers, or says that a body of \
+                 2^64 bytes follows",
                 limits::HTTP_HEAD_BYTES_MAX / 1024,
                 limits::HTTP_HEADERS_MAX
             ),
@@ -110,9 +114,12 @@ pub(crate) fn no_answer(place: &str, error: &hyper::Error) -> Failed {
         let not_http =
             error.is_library() && error.reason().is_some_and(|reason| reason != h2::Reason::NO_ERROR);
         return if not_http {
-            failed(Why::NotHttp, format!("what {place} answers is no HTTP/2 within its bounds: {error}"))
+            failed(
+                Why::NotHttp,
+                format!("what {place} answers is no HTTP/2 within its bounds: {}", reason(error)),
+            )
         } else {
-            failed(Why::Reset, format!("{place} gave the request up: {error}"))
+            failed(Why::Reset, format!("{place} gave the request up: {}", reason(error)))
         };
     }
     if let Some(lack) = find::<io::Error>(error).and_then(lack) {
@@ -129,6 +136,12 @@ pub(crate) fn no_answer(place: &str, error: &hyper::Error) -> Failed {
     }
     // Of a body: its chunks are none.
     failed(Why::NotHttp, format!("what {place} answers is no HTTP: {}", innermost(error)))
+}
+
+/// Returns why a stream or a connection of HTTP/2 ended. What a server says beside that in a GOAWAY is left out: it may say a
+/// secret back in any form.
+fn reason(error: &h2::Error) -> String {
+    error.reason().map_or_else(|| error.to_string(), |reason| reason.description().to_owned())
 }
 
 /// Returns whether a connection ended, or was ended for all its requests, before anything of an answer came.

@@ -21,6 +21,7 @@ mod asked;
 mod outgoing;
 mod redirect;
 mod stars;
+mod waits;
 
 mod connect;
 mod link;

@@ -195,8 +195,9 @@ impl Module {
 
     fn secret(&self, name: &SecretName, target: Target<'_>) -> Result<&Bytes, Failed> {
         let (module, secret, origin) = (self.name.clone(), name.clone(), target.origin());
+        let has_others = !self.secrets.is_empty();
         let Some(known) = self.secrets.get(name) else {
-            return Err(not_allowed(&NotAllowed::NoSecret { module, secret, origin }));
+            return Err(not_allowed(&NotAllowed::NoSecret { module, secret, origin, has_others }));
         };
         if !may_go(&known.destinations, target) {
             return Err(not_allowed(&NotAllowed::SecretElsewhere { module, secret, origin }));

@@ -22,6 +22,7 @@ use crate::modules::{Module, Modules};
 use crate::outgoing::{Outgoing, Sending, Sent, Source};
 use crate::redirect;
 use crate::stars::{StarredBody, Stars};
+use crate::waits::{Step, Waits};
 
 /// The body of a redirect that is read to its end, so that its connection is used again.
 const REDIRECT_BODY_BYTES_MAX: u64 = 16 * 1024;
@@ -55,12 +56,12 @@ pub(crate) async fn make(
     let deadline = Instant::now() + longest;
     let timeout_ms = request.timeout_ms;
     let Outgoing { source, wrong } = outgoing;
-    let mut carried = Stars::default();
+    let (mut carried, waits) = (Stars::default(), Waits::default());
     let answered = tokio::select! {
         biased;
         failed = wrong.told() => Err(failed.into()),
-        answered = tokio::time::timeout_at(deadline, answer(request, source, writer, modules, &mut carried)) => {
-            answered.unwrap_or_else(|_| Err(timed_out(timeout_ms).into()))
+        answered = tokio::time::timeout_at(deadline, answer(request, source, writer, modules, &mut carried, &waits)) => {
+            answered.unwrap_or_else(|_| Err(timed_out(timeout_ms, &waits).into()))
         }
     };
     answered.map_err(|no_answer| match no_answer {
@@ -77,6 +78,7 @@ async fn answer(
     writer: &mut Writer<'_>,
     modules: &Modules,
     carried: &mut Stars,
+    waits: &Waits,
 ) -> Result<(), NoAnswer> {
     let module = modules.get(&request.module)?;
     let mut asked = Asked::read(&request)?;
@@ -88,12 +90,13 @@ async fn answer(
         let target = origin.target(asked.url.path());
         let permit = reach(&module.name, &module.http, target).map_err(|error| not_allowed(&error))?;
         let headers = module.headers(&asked, target, carried)?;
+        waits.at(origin.place());
         // Not before it is known that the request may be made at all.
         let body = match source.take() {
             Some(source) => body.insert(source.begin().await),
             None => body.get_or_insert_with(Sending::nothing),
         };
-        let message = Message { asked: &asked, headers, origin: &origin };
+        let message = Message { asked: &asked, headers, origin: &origin, waits };
         let (response, link) = send(module, modules, &message, permit, body).await?;
         let redirect = if request.redirects > 0 {
             redirect::of_answer(response.status(), response.headers(), &asked.url, &asked.method)?
@@ -101,6 +104,7 @@ async fn answer(
             None
         };
         let place = (origin.clone(), permit.names_the_host());
+        waits.now(Step::Rest);
         let taken = Taken { response, link, place: &place, is_sent: body.is_sent() };
         match redirect {
             Some(redirect) if !redirect.with_body || body.is_kept() => {
@@ -122,7 +126,7 @@ async fn answer(
                 redirect::follow(&mut asked, redirect, module)?;
             }
             // Nor is one followed whose body cannot be sent twice: the guest has the answer, and decides.
-            _ => return taken.give(&asked, module, writer, carried).await,
+            _ => return taken.give(&asked, module, writer, carried, waits).await,
         }
     }
 }
@@ -132,12 +136,13 @@ struct Message<'a> {
     asked: &'a Asked,
     headers: HeaderMap,
     origin: &'a Origin,
+    waits: &'a Waits,
 }
 
 impl Message<'_> {
     /// Makes it for a connection.
     fn on(&self, link: &Link, length: Option<u64>, body: Sent) -> Result<hyper::Request<Sent>, Failed> {
-        let Message { asked, headers, origin } = self;
+        let Message { asked, headers, origin, .. } = self;
         let mut headers = headers.clone();
         let brings = [Method::POST, Method::PUT, Method::PATCH].contains(&asked.method);
         match length {
@@ -191,6 +196,7 @@ async fn send(
     for _ in 0..KEPT_TRIES_MAX {
         let Some(mut link) = module.pool.take(&place) else { break };
         let request = message.on(&link, body.length(), body.take())?;
+        message.waits.now(Step::Head);
         match link.send(request).await {
             Ok(response) => return Ok((response, link)),
             // It had ended meanwhile, which says nothing about the server.
@@ -203,11 +209,12 @@ async fn send(
             },
         }
     }
-    let mut link = connect(module, &modules.world, message.origin, permit).await?;
+    let mut link = connect(module, &modules.world, message.origin, permit, message.waits).await?;
     if let Some(share) = link.share() {
         module.pool.keep(place, share);
     }
     let request = message.on(&link, body.length(), body.take())?;
+    message.waits.now(Step::Head);
     match link.send(request).await {
         Ok(response) => Ok((response, link)),
         Err(error) => Err(no_answer(&message.origin.place(), error.error())),
@@ -245,6 +252,7 @@ impl Taken<'_> {
         module: &Module,
         writer: &mut Writer<'_>,
         carried: &Stars,
+        waits: &Waits,
     ) -> Result<(), NoAnswer> {
         let Taken { response, link, place, is_sent } = self;
         let (head, mut body) = response.into_parts();
@@ -252,7 +260,9 @@ impl Taken<'_> {
         let mut starred = StarredBody::new(carried);
         loop {
             if writer.waiting() >= BODY_FRAME_BYTES_MAX {
+                waits.now(Step::Reader);
                 writer.flush().await.map_err(NoAnswer::Line)?;
+                waits.now(Step::Rest);
             }
             let frame = tokio::select! {
                 biased;

@@ -1,12 +1,14 @@
 //! Puts stars in the place of secrets, wherever what comes back from a server holds one that was sent there.
 //!
-//! Upper and lower case are taken for the same, since a URL changes them in a host's name. Other forms of a value, such as
-//! base64, are not found.
+//! Upper and lower case are taken for the same, since a URL changes them in a host's name. So are the forms in which a URL, a
+//! form or JSON has a value. Others, such as base64, are not found.
 
 use bytes::Bytes;
 use midge_protocol::line::BODY_FRAME_BYTES_MAX;
 
 const STAR: u8 = b'*';
+/// How often a URL is decoded to look for a value: as a server may that does so wherever it passes it on.
+const DECODED_MAX: usize = 4;
 
 /// The values that a request carried, at any of its redirects.
 #[derive(Default)]
@@ -16,8 +18,10 @@ pub(crate) struct Stars {
 
 impl Stars {
     pub(crate) fn add(&mut self, value: &Bytes) {
-        if !value.is_empty() && !self.values.contains(value) {
-            self.values.push(value.clone());
+        for form in [value.clone()].into_iter().chain(forms(value)) {
+            if !form.is_empty() && !self.values.contains(&form) {
+                self.values.push(form);
+            }
         }
     }
 
@@ -31,9 +35,19 @@ impl Stars {
         self.values.is_empty()
     }
 
-    /// Returns whether one of the values is in a text.
-    pub(crate) fn are_in(&self, text: &str) -> bool {
-        self.hide_in_text(text.to_owned()) != text
+    /// Returns whether one of the values is in a URL, however it is encoded there.
+    pub(crate) fn are_in(&self, url: &str) -> bool {
+        let mut bytes = url.as_bytes().to_vec();
+        // What is encoded twice is decoded twice by some.
+        for _ in 0..=DECODED_MAX {
+            let mut hidden = bytes.clone();
+            self.hide(&mut hidden);
+            if hidden != bytes {
+                return true;
+            }
+            bytes = decoded(&bytes);
+        }
+        false
     }
 
     /// Puts as many stars as it has bytes in the place of each value in a text.
@@ -79,6 +93,48 @@ impl Stars {
         };
         (from..bytes.len()).find(|at| goes_on(&bytes[*at..])).unwrap_or(bytes.len())
     }
+}
+
+/// Returns the forms of a value that are not the value itself: as a URL has it in its path and in its query, wholly
+/// percent-encoded, as a form has it, and as JSON has it. Those of most values are the same.
+fn forms(value: &[u8]) -> Vec<Bytes> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    if value.iter().all(is_plain) {
+        return Vec::new();
+    }
+    let form: String = url::form_urlencoded::byte_serialize(value).collect();
+    let mut forms = vec![form.replace('+', "%20"), form];
+    if let (Ok(text), Ok(mut url)) = (std::str::from_utf8(value), url::Url::parse("https://a.example/")) {
+        url.set_query(Some(text));
+        forms.extend(url.query().map(str::to_owned));
+        url.set_path(text);
+        forms.push(url.path().trim_start_matches('/').to_owned());
+        forms.push(text.escape_debug().to_string());
+        if let Ok(json) = serde_json::to_string(text) {
+            let json = &json[1..json.len() - 1];
+            forms.extend([json.to_owned(), json.replace('/', "\\/")]);
+        }
+    }
+    forms.into_iter().map(Bytes::from).collect()
+}
+
+/// Returns bytes with what is percent-encoded in them as it is meant.
+fn decoded(bytes: &[u8]) -> Vec<u8> {
+    let digit = |at: usize| bytes.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        match (byte, digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high << 4 | low) as u8);
+                at += 3;
+            }
+            _ => {
+                decoded.push(byte);
+                at += 1;
+            }
+        }
+    }
+    decoded
 }
 
 fn begins_with(bytes: &[u8], beginning: &[u8]) -> bool {
@@ -160,6 +216,30 @@ mod tests {
         assert_eq!(text(&["", "k"], "key"), "*ey", "an empty one is none");
         assert_eq!(text(&[], "key"), "key");
         assert_eq!(text(&["\u{e9}"], "caf\u{e9}"), "caf**");
+    }
+
+    #[test]
+    fn a_value_is_found_in_the_forms_that_urls_forms_and_json_give_it() {
+        let stars = stars(&["k/y+ \"q\"=="]);
+        for form in [
+            "k%2Fy%2B%20%22q%22%3D%3D",
+            "k%2fy%2b+%22q%22%3d%3d",
+            "k/y+%20%22q%22==",
+            "k/y+ \\\"q\\\"==",
+            "k\\/y+ \\\"q\\\"==",
+        ] {
+            let hidden = stars.hide_in_text(format!("<{form}>"));
+            assert_eq!(hidden, format!("<{}>", "*".repeat(form.len())), "{form}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_found_in_a_url_however_much_of_it_is_encoded() {
+        let stars = stars(&["sk_live_1"]);
+        for url in ["https://a/?sk_live_1", "https://a/%73k_LIVE%5f1", "https://a/%2573k_live_%31"] {
+            assert!(stars.are_in(url), "{url}");
+        }
+        assert!(!stars.are_in("https://a/%73k_live%5f2?%zz%"));
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub const RESULT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const SAVED_BYTES_MAX: usize = 64 * 1024;
 /// What is kept of an attempt's stderr. More is cut and marked, never a failure.
 pub const LOG_BYTES_MAX: usize = 256 * 1024;
-/// What is recorded of an attempt, all together: as much as its log, and it travels with the report of a failure as that does.
-/// More is left out and marked, never a failure.
+/// What is recorded of an attempt, all together, as the JSON that is kept of it: as much as its log, and it travels with the
+/// report of a failure as that does. More is left out and marked, never a failure.
 pub const RECORDING_BYTES_MAX: usize = 256 * 1024;
 /// What is recorded of one body: a few large ones must not be all that is.
 pub const RECORDED_BODY_BYTES_MAX: usize = 64 * 1024;

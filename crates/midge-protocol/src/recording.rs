@@ -18,11 +18,13 @@ use crate::{AttemptNumber, limits};
 /// What counts for a recording itself, beside what is in it.
 const RECORDING_BYTES: usize = 512;
 /// What counts for a request, or for an answer, beside its texts: the names of its fields, and its numbers.
-const REQUEST_BYTES: usize = 192;
+const REQUEST_BYTES: usize = 256;
 /// A SHA-256 in hex.
 const SHA256_DIGITS: usize = 64;
 /// What counts for a header, beside its name and value.
-const HEADER_BYTES: usize = 16;
+const HEADER_BYTES: usize = 32;
+/// What counts for why a request has no answer, beside its message.
+const FAILED_BYTES: usize = 48;
 
 /// What an attempt was told by the world.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,13 +57,12 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// What counts for a reading of the clock.
-    pub const READING_BYTES: usize = 9;
-
-    /// Returns how many bytes count for it: about what it is in an exchange, and never less.
+    /// Returns how many bytes count for it: about what it is as JSON, as it is kept and shown, and never less; nor less than
+    /// what it is in an exchange.
     pub fn counted_bytes(&self) -> usize {
         let requests: usize = self.requests.iter().map(RecordedRequest::counted_bytes).sum();
-        self.head_bytes() + self.clock_ns.len() * Recording::READING_BYTES + requests
+        let readings: usize = self.clock_ns.iter().copied().map(reading_bytes).sum();
+        self.head_bytes() + readings + requests
     }
 
     /// Checks that each part of it is within the bounds of that part.
@@ -89,9 +90,49 @@ impl Recording {
     }
 
     fn head_bytes(&self) -> usize {
-        let saved = self.saved.as_ref().map_or(0, |saved| saved.0.len());
-        RECORDING_BYTES + self.sha256.len() + self.source_sha256.len() + saved
+        let saved = self.saved.as_ref().map_or(0, |saved| data_bytes(&saved.0));
+        RECORDING_BYTES + text_bytes(&self.sha256) + text_bytes(&self.source_sha256) + saved
     }
+}
+
+/// Returns how many bytes count for a reading of the clock.
+pub fn reading_bytes(nanos: u64) -> usize {
+    // Its digits and a comma, and what a number takes at most in an exchange.
+    (nanos.checked_ilog10().unwrap_or(0) as usize + 2).max(9)
+}
+
+/// Returns how many bytes count for bytes that are [`Data`]: no less than for a text with its escapes, nor for base64. For two
+/// pieces together that is no more than for each.
+pub fn data_bytes(bytes: &[u8]) -> usize {
+    let escapes = bytes.iter().filter(|byte| is_escaped(**byte)).count();
+    bytes.len() + escapes.max(bytes.len().div_ceil(3))
+}
+
+/// Returns how many of the first bytes count for no more than there is room for.
+pub fn fitting(bytes: &[u8], room: usize) -> usize {
+    let mut escapes = 0;
+    let fits = |(at, byte): (usize, &u8)| {
+        escapes += usize::from(is_escaped(*byte));
+        let length = at + 1;
+        length + usize::max(escapes, length.div_ceil(3)) <= room
+    };
+    bytes.iter().enumerate().map(fits).take_while(|fits| *fits).count()
+}
+
+/// Returns whether a byte that is seen is written as two in JSON.
+const fn is_escaped(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | b'\n' | b'\r' | b'\t')
+}
+
+/// Returns how many bytes a text has in JSON, without its quotes.
+fn text_bytes(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        byte if is_escaped(byte) => 2,
+        // `\u001b`, at most.
+        0..0x20 => 6,
+        _ => 1,
+    });
+    bytes.sum()
 }
 
 /// A request of a guest, and what became of it.
@@ -143,7 +184,8 @@ impl RecordedRequest {
 
     /// Returns how many bytes count for it.
     pub fn counted_bytes(&self) -> usize {
-        let texts = self.method.len() + self.url.len() + headers_bytes(&self.headers) + self.body.0.len();
+        let texts = text_bytes(&self.method) + text_bytes(&self.url) + headers_bytes(&self.headers);
+        let texts = texts + data_bytes(&self.body.0);
         let answer = self.answer.as_ref().map_or(0, RecordedAnswer::counted_bytes);
         REQUEST_BYTES + texts + answer + self.failed.as_ref().map_or(0, failed_bytes)
     }
@@ -156,7 +198,7 @@ impl RecordedRequest {
 
 /// Returns how many bytes count for why a request has no answer.
 pub fn failed_bytes(failed: &Failed) -> usize {
-    HEADER_BYTES + failed.message.len()
+    FAILED_BYTES + text_bytes(&failed.message)
 }
 
 /// An answer to a request, as the guest was told it.
@@ -184,7 +226,7 @@ pub struct RecordedAnswer {
 impl RecordedAnswer {
     /// Returns how many bytes count for it.
     pub fn counted_bytes(&self) -> usize {
-        REQUEST_BYTES + self.url.len() + headers_bytes(&self.headers) + self.body.0.len()
+        REQUEST_BYTES + text_bytes(&self.url) + headers_bytes(&self.headers) + data_bytes(&self.body.0)
     }
 
     /// Returns whether all of its body is kept.
@@ -201,7 +243,7 @@ fn check_body(Data(kept): &Data, bytes: u64) -> Result<(), &'static str> {
 }
 
 fn headers_bytes(headers: &[(String, Data)]) -> usize {
-    headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value.0.len()).sum()
+    headers.iter().map(|(name, value)| HEADER_BYTES + text_bytes(name) + data_bytes(&value.0)).sum()
 }
 
 objects!(Recording, RecordedRequest, RecordedAnswer);
@@ -365,10 +407,47 @@ mod tests {
             Recording { clock_ns: vec![u64::MAX; 1_000], ..whole.clone() },
             Recording { requests: vec![bare; 100], ..whole.clone() },
             Recording { requests: vec![request.clone(); 100], ..whole.clone() },
-            whole,
+            whole.clone(),
         ] {
+            let json = serde_json::to_vec(&recording).unwrap().len();
             let (counted, encoded) = (recording.counted_bytes(), encode(&recording).len());
-            assert!((encoded..3 * encoded).contains(&counted), "{counted} for {encoded}");
+            assert!((json.max(encoded)..3 * json).contains(&counted), "{counted} for {json} and {encoded}");
+        }
+    }
+
+    #[test]
+    fn whatever_its_bytes_are_a_recording_is_no_longer_as_json_than_what_counts_for_it() {
+        let whole = recording();
+        for text in ["\u{1}", "\n", "\"", "\\", "a", "é", "\u{2028}", "\u{7f}", "a\n\u{1}"] {
+            let (long, data) = (text.repeat(1_000), Data(text.repeat(1_000).into()));
+            let mut request = whole.requests[0].clone();
+            (request.method, request.url, request.body) = (long.clone(), long.clone(), data.clone());
+            request.headers = vec![(long.clone(), data.clone()); 3];
+            let answer = request.answer.as_mut().unwrap();
+            (answer.url, answer.headers, answer.body) = (long.clone(), request.headers.clone(), data.clone());
+            (answer.body_bytes, request.body_bytes) = (u64::MAX, u64::MAX);
+            (request.began_us, request.ended_us, request.redirects) = (u64::MAX, Some(u64::MAX), u32::MAX);
+            request.failed = Some(Failed { why: Why::TooManyRedirects, message: long.clone() });
+            let recording = Recording {
+                saved: Some(data),
+                clock_ns: vec![u64::MAX, 0, 1_000_000_000],
+                requests: vec![request; 2],
+                ..whole.clone()
+            };
+            let (json, counted) = (serde_json::to_vec(&recording).unwrap().len(), recording.counted_bytes());
+            assert!(json <= counted, "{text:?}: {counted} for {json}");
+        }
+    }
+
+    #[test]
+    fn what_fits_is_counted_byte_by_byte() {
+        for text in ["", "aaaa", "\n\n\n", "a\nb\"c\\", "ééé"] {
+            for room in 0..20 {
+                let fits = fitting(text.as_bytes(), room);
+                assert!(fits == 0 || data_bytes(&text.as_bytes()[..fits]) <= room, "{text:?} {room}");
+                let more = text.as_bytes().get(..=fits);
+                assert!(more.is_none_or(|more| data_bytes(more) > room), "{text:?} {room}");
+            }
         }
     }
 

@@ -56,6 +56,22 @@ pub fn line(line: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns a URL, or what was meant to be one, as [`line()`] does, without the user and the password that may be in it.
+///
+/// # Examples
+/// ```
+/// use midge_protocol::shown;
+///
+/// assert_eq!(shown::url("http://me:pass@host:7433/"), "http://***@host:7433/");
+/// assert_eq!(shown::url("http://host"), "http://host");
+/// ```
+pub fn url(url: &str) -> Cow<'_, str> {
+    // The last `@`: a password may hold one, and whoever wrote it may have forgotten the scheme.
+    let Some((private, rest)) = url.rsplit_once('@') else { return line(url) };
+    let scheme = private.find("://").map_or("", |at| &private[..at + 3]);
+    Cow::Owned(format!("{}***@{}", line(scheme), line(rest)))
+}
+
 /// Returns the first character of a text that [`line()`] does not show as it is, and where it is, in bytes.
 pub fn first_unseen(text: &str) -> Option<(usize, char)> {
     let mut last = None;

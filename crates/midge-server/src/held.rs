@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use midge_core::{Hold, Job, JobCounts, JobEvent, LINE_HEAD, LaneHead, ModuleRow, Phase, StateFilter, Trial};
-use midge_protocol::{JobKey, ModuleName, QueueName, Timestamp};
+use midge_protocol::{JobId, JobKey, ModuleName, QueueName, Timestamp};
 use midge_store::{JobSearch, Rows, StoreError};
 
 use crate::catalog::Catalog;
@@ -56,7 +56,7 @@ impl<'a> Holds<'a> {
         for (module, row) in &mut self.rows {
             let Some(lack) = &mut row.lack else { continue };
             let job = match lack.trial {
-                Some(id) => rows.jobs(&[id])?.pop().flatten(),
+                Some(id) => found(rows, id)?,
                 None => None,
             };
             let trial = match lack.trial(job.as_ref(), self.now) {
@@ -77,7 +77,7 @@ impl<'a> Holds<'a> {
                     if trial == lack.trial {
                         continue;
                     }
-                    lack.trial = trial;
+                    lack.tries(trial, self.now);
                 }
             }
             rows.put_module(module, row)?;
@@ -172,8 +172,8 @@ impl<'a> Holds<'a> {
         Ok(held.len())
     }
 
-    /// Puts jobs back into their lines whose modules start jobs again, and those that are to try. Returns the queues that have some now, and whether
-    /// more are held.
+    /// Puts jobs back into their lines whose modules start jobs again, and those that are to try. Returns the queues that have
+    /// some now, and whether more are held.
     pub(crate) fn release(&self, rows: &mut dyn Rows) -> Result<(Vec<QueueName>, bool), StoreError> {
         let (mut queues, mut more) = (Vec::new(), false);
         let held = rows.modules_held()?;
@@ -186,7 +186,7 @@ impl<'a> Holds<'a> {
             queues.extend(released.into_iter().map(|job| job.queue));
         }
         for trial in self.rows.values().filter_map(|row| row.lack.as_ref()?.trial) {
-            let held = rows.jobs(&[trial])?.pop().flatten().filter(|job| !self.keeps(job));
+            let held = found(rows, trial)?.filter(|job| !self.keeps(job));
             if let Some(change) = held.and_then(|job| job.apply(JobEvent::Released, self.now).ok()) {
                 rows.put_jobs(std::slice::from_ref(&change.job))?;
                 queues.push(change.job.queue);
@@ -194,5 +194,14 @@ impl<'a> Holds<'a> {
         }
         queues.dedup();
         Ok((queues, more))
+    }
+}
+
+/// Returns a job, where it is still there and its row can be read.
+fn found(rows: &mut dyn Rows, id: JobId) -> Result<Option<Job>, StoreError> {
+    match rows.jobs(&[id]) {
+        Ok(jobs) => Ok(jobs.into_iter().flatten().next()),
+        Err(StoreError::Unreadable(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }

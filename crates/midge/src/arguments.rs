@@ -17,7 +17,14 @@ use serde_json::value::RawValue;
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServerArgs {
     /// The server's URL
-    #[arg(long, value_name = "URL", env = "MIDGE_SERVER", default_value = "http://127.0.0.1:7433")]
+    // What it is set to is not shown in the help: a password may be in it.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MIDGE_SERVER",
+        hide_env_values = true,
+        default_value = "http://127.0.0.1:7433"
+    )]
     pub(crate) server: String,
     /// The server's token, where it asks for one
     #[arg(long, env = "MIDGE_TOKEN", hide_env_values = true, value_parser = secret)]

@@ -14,7 +14,7 @@ impl ServerArgs {
         ensure!(
             self.server.contains("://"),
             "the server `{0}` has no `http://` before it: use http://{0}",
-            shown::line(&self.server)
+            shown::url(&self.server)
         );
         let client = Client::new(&self.server)?.tries(1);
         Ok(match given(self.token.as_ref(), "MIDGE_TOKEN")? {

@@ -34,7 +34,7 @@ pub struct Lack {
     pub since: Timestamp,
     /// The time of the last of them.
     pub at: Timestamp,
-    /// The time from which one tries again.
+    /// The time from which one tries again, or does already.
     pub next: Timestamp,
     /// The job that tries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ impl Lack {
         let mut what = what;
         what.truncate(what.floor_char_boundary(limits::MESSAGE_BYTES_MAX));
         let before = before.filter(|lack| lack.generation == generation);
-        if let Some(lack) = before.filter(|lack| now < lack.next) {
+        if let Some(lack) = before.filter(|lack| lack.waits(now)) {
             // Of those that were granted together, the first has counted.
             return Lack { what, ..lack.clone() };
         }
@@ -75,16 +75,29 @@ impl Lack {
         }
     }
 
+    /// Returns whether it is not yet time to try again. A clock that was put back meanwhile says nothing about it.
+    fn waits(&self, now: Timestamp) -> bool {
+        self.at <= now && now < self.next
+    }
+
+    /// Has a job try from now on, or none where there is none.
+    pub fn tries(&mut self, job: Option<JobId>, now: Timestamp) {
+        self.trial = job;
+        if job.is_some() {
+            self.next = now;
+        }
+    }
+
     /// Returns whether a Machine that has been up since a time, and says again that it lacks something, is to go: what was set
     /// since it began is given to those that begin now.
     pub fn outdates(&self, up_since: Timestamp, now: Timestamp) -> bool {
-        up_since <= self.at && now >= self.next
+        up_since <= self.at && !self.waits(now)
     }
 
     /// Returns what has come of the trial; `job` is the job that tries, where it is still there.
     pub fn trial(&self, job: Option<&Job>, now: Timestamp) -> Trial {
         let Some(job) = job.filter(|job| self.trial == Some(job.id)) else {
-            return if now < self.next { Trial::Wait(self.next) } else { Trial::Due };
+            return if self.waits(now) { Trial::Wait(self.next) } else { Trial::Due };
         };
         match job.state {
             JobState::Running { .. } => {
@@ -96,8 +109,8 @@ impl Lack {
             // It was begun and has ended otherwise than by leaving its Machine: its host would have said so.
             _ if job.started_at.is_some_and(|at| at >= self.next) && !has_only_left(job) => Trial::Begun,
             JobState::Waiting { .. } | JobState::Held { .. } | JobState::Pending { .. } => {
-                let stuck = self.next.max(job.due()).after(TRIAL_STUCK);
-                if now < stuck { Trial::Wait(stuck) } else { Trial::Due }
+                let stuck = self.next.after(TRIAL_STUCK);
+                if self.at <= now && now < stuck { Trial::Wait(stuck) } else { Trial::Due }
             }
         }
     }
@@ -190,13 +203,21 @@ mod tests {
 
     #[test]
     fn a_trial_that_cannot_start_or_is_cancelled_makes_room_for_another() {
-        let job = job();
-        let lack = Lack { trial: Some(job.id), ..told(None, at(0)) };
-        let stuck = lack.next.max(job.due()).after(TRIAL_STUCK);
-        assert_eq!(lack.trial(Some(&job), lack.next), Trial::Wait(stuck));
+        let (job, mut lack) = (job(), told(None, at(0)));
+        lack.tries(Some(job.id), at(500));
+        let stuck = at(500).after(TRIAL_STUCK);
+        assert_eq!(lack.trial(Some(&job), at(500)), Trial::Wait(stuck), "since it was chosen");
         assert_eq!(lack.trial(Some(&job), stuck), Trial::Due);
         let cancelled = job.apply(JobEvent::CancelAsked, at(1)).unwrap().job;
         assert_eq!(lack.trial(Some(&cancelled), lack.next), Trial::Due);
         assert_eq!(lack.trial(None, lack.next), Trial::Due, "it was deleted");
+    }
+
+    #[test]
+    fn where_the_clock_was_put_back_one_tries_at_once() {
+        let lack = told(None, at(3_600));
+        assert_eq!(lack.trial(None, at(0)), Trial::Due);
+        let again = told(Some(&lack), at(0));
+        assert_eq!((again.times, again.next), (2, at(20)));
     }
 }

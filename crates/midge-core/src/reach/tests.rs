@@ -169,7 +169,7 @@ fn hosts_that_answer_for_machines_and_accounts_are_reached_only_by_their_names()
         ("https://*.a.localhost", "x.a.localhost"),
     ] {
         let error = judged(&[star], https(name, "/")).unwrap_err();
-        assert!(error.contains("and not by a `*`: add `http = [\"https://"), "{error}");
+        assert!(error.contains("and not by a `*`: add `\"https://"), "{error}");
     }
     for name in ["api.machines.dev", "_api.internal", "metadata.google.internal", "localhost"] {
         assert_eq!(judged(&[&format!("https://{name}")], https(name, "/")), Ok(true), "{name}");
@@ -199,11 +199,11 @@ fn what_is_refused_is_told_with_the_line_to_add() {
     );
     assert_eq!(
         line(&["https://a.example/v1/"], https("a.example", "/v2")),
-        "`report` may reach https://a.example only below some paths, and `/v2` is not there: add `http = \
-         [\"https://a.example/v2\"]` to [modules.report] of midge.toml"
+        "`report` may reach https://a.example only below some paths, and `/v2` is not there: add \
+         `\"https://a.example/v2\"` to `http` of [modules.report] of midge.toml"
     );
     let error = line(&["https://a.example/v1/"], https("a.example", "/v2/a%20b"));
-    assert!(error.contains("add `http = [\"https://a.example\"]`"), "{error}");
+    assert!(error.contains("add `\"https://a.example\"` to `http` of"), "{error}");
     let error = line(&["https://a.example/v1/"], https("a.example", "/v1/%2e%2e/"));
     assert!(error.contains("a server may read `/v1/%2e%2e/` as another one"), "{error}");
     let address = "::ffff:10.0.0.1".parse().unwrap();

@@ -8,3 +8,4 @@ mod recordings;
 mod requests;
 mod seen;
 mod support;
+mod traffic;

@@ -14,7 +14,7 @@ use midge_protocol::line::{Failed, Head, Kind, PREFIX_BYTES, Request, Why};
 use crate::support::*;
 
 /// The other end of a line.
-pub struct End(UnixStream);
+pub struct End(pub UnixStream);
 
 impl End {
     /// Reads the next frame; nothing where the line has ended.

@@ -102,7 +102,7 @@ fn a_head_without_an_end_has_its_bound() {
         is_failed(
             &server.net().refuses(&get(&server.url("/"))),
             Why::TooLarge,
-            "is larger than 64 KiB, or has more than 100 headers",
+            "is larger than 64 KiB, has more than 100 headers",
         );
     }
     // Heads before the head: others of this thread wait no longer for them than for what is read at once.
@@ -134,6 +134,16 @@ fn a_head_may_be_as_large_as_its_bound_and_no_larger() {
 }
 
 #[test]
+fn a_body_longer_than_any_is_told_as_such() {
+    for length in [u64::MAX - 1, u64::MAX] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        let server = Server::sending(head.into_bytes());
+        let failed = server.net().refuses(&get(&server.url("/")));
+        is_failed(&failed, Why::TooLarge, "or says that a body of 2^64 bytes follows");
+    }
+}
+
+#[test]
 fn slow_bytes_end_with_the_time_of_the_request() {
     let slow = |before: &'static [u8], piece: &'static [u8]| {
         Server::each(move |mut connection| {
@@ -149,15 +159,18 @@ fn slow_bytes_end_with_the_time_of_the_request() {
             }
         })
     };
-    for server in [
-        slow(b"", b""),
-        slow(b"HTTP/1.1 200 OK\r\nx: ", b"y"),
-        slow(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", b"y"),
-        slow(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\ny\r\n"),
+    let (head, rest) = (" to take it and answer", "it waited for the rest of what api.test:");
+    for (server, waited) in [
+        (slow(b"", b""), head),
+        (slow(b"HTTP/1.1 200 OK\r\nx: ", b"y"), head),
+        (slow(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n", b"y"), rest),
+        (slow(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\ny\r\n"), rest),
     ] {
         let began = Instant::now();
         let net = server.net();
-        is_failed(&net.refuses(&soon(&server.url("/"))), Why::TimedOut, "took longer than it may, 300 ms");
+        let failed = net.refuses(&soon(&server.url("/")));
+        is_failed(&failed, Why::TimedOut, "took longer than it may, 300 ms");
+        assert!(failed.message.contains(waited), "{failed:?}");
         assert!(began.elapsed() < PATIENCE);
     }
 }
@@ -173,7 +186,9 @@ fn a_connection_that_nobody_takes_ends_with_the_time_of_the_request() {
     let origin = format!("http://api.test:{}", address.port());
     let net = crate::support::Given::http(&[&origin]).start();
     let began = Instant::now();
-    is_failed(&net.refuses(&soon(&origin)), Why::TimedOut, "took longer than it may, 300 ms");
+    let failed = net.refuses(&soon(&origin));
+    is_failed(&failed, Why::TimedOut, "took longer than it may, 300 ms");
+    assert!(failed.message.contains("it waited for a connection to api.test:"), "{failed:?}");
     assert!(began.elapsed() >= SOON && began.elapsed() < PATIENCE);
 }
 

@@ -30,7 +30,7 @@ fn a_star_leads_to_no_address_that_is_not_public() {
         let failed = net.refuses(&get(&format!("http://a.b.test:{}/", server.port)));
         let says = format!(
             "http://a.b.test:{} is at {address}, which is no public address, and such are reached only where the very host \
-             is listed, and not by a `*`: add `http = [\"http://a.b.test:{}\"]`",
+             is listed, and not by a `*`: add `\"http://a.b.test:{}\"`",
             server.port, server.port
         );
         is_failed(&failed, Why::NotAllowed, &says);

@@ -7,20 +7,25 @@ use crate::{ModuleName, nearest};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "module `{module}` does not declare that it enqueues `{wanted}`{}",
-    what_to_do(.module, .wanted, .nearest.as_deref())
+    what_to_do(.module, .wanted, *.has_list, .nearest.as_deref())
 )]
 pub struct NotDeclared {
     /// The module whose guest it is.
     pub module: ModuleName,
     /// The module of the job that it wants to enqueue.
     pub wanted: ModuleName,
+    /// Whether it declares any.
+    pub has_list: bool,
     /// One of those that it declares, if that was likely meant.
     pub nearest: Option<String>,
 }
 
-fn what_to_do(module: &ModuleName, wanted: &ModuleName, nearest: Option<&str>) -> String {
-    let add =
-        format!("add it to `enqueues` of [modules.{module}] in midge.toml, as enqueues = [\"{wanted}\"]");
+fn what_to_do(module: &ModuleName, wanted: &ModuleName, has_list: bool, nearest: Option<&str>) -> String {
+    let add = if has_list {
+        format!("add it to `enqueues` of [modules.{module}] in midge.toml")
+    } else {
+        format!("add `enqueues = [\"{wanted}\"]` to [modules.{module}] in midge.toml")
+    };
     match nearest {
         Some(nearest) => format!(": did you mean `{nearest}`? If not, {add}"),
         None => format!(": {add}"),
@@ -38,6 +43,7 @@ impl ModuleEntry {
         }
         let nearest = nearest(wanted.as_str(), self.enqueues.iter().map(ModuleName::as_str));
         let nearest = nearest.map(str::to_owned);
-        Err(NotDeclared { module: module.clone(), wanted: wanted.clone(), nearest })
+        let has_list = !self.enqueues.is_empty();
+        Err(NotDeclared { module: module.clone(), wanted: wanted.clone(), has_list, nearest })
     }
 }

@@ -10,11 +10,6 @@ use super::queues::pause;
 use crate::error::ServiceError;
 use crate::midge::Midge;
 
-/// Returns what Machines lack as the API shows it.
-fn lacks(lack: &Lack) -> ModuleLack {
-    ModuleLack { what: lack.what.clone(), times: lack.times, since: lack.since, next: lack.next }
-}
-
 impl Midge {
     /// Returns the modules that are served, paused, or have jobs that are held.
     pub async fn modules(&self) -> Result<Modules, ServiceError> {
@@ -98,4 +93,9 @@ impl Midge {
         self.inner.waiters.dispatcher.notify_one();
         Ok(before)
     }
+}
+
+/// Returns what Machines lack as the API shows it.
+fn lacks(lack: &Lack) -> ModuleLack {
+    ModuleLack { what: lack.what.clone(), times: lack.times, since: lack.since, next: lack.next }
 }

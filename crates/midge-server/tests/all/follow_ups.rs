@@ -233,3 +233,18 @@ async fn a_batch_of_one_job_grows_by_what_that_enqueues_and_ends_when_all_have()
     let view: BatchView = server.get(&format!("/v1/batches/{}", batch.id)).await.parse();
     assert_eq!((view.state, view.total), (BatchState::Ended, 2));
 }
+
+#[tokio::test]
+async fn a_job_that_enqueues_itself_without_end_comes_to_one() {
+    let (server, mut host, mut attempt) = running().await;
+    for _ in 0..limits::FOLLOW_UP_DEPTH_MAX {
+        let answer = says(&mut host, 1, completes(attempt, &[child()])).await;
+        attempt = answer.jobs[0].attempt;
+    }
+    says(&mut host, 0, completes(attempt, &[child()])).await;
+    let job = server.job(attempt.job).await.job;
+    let failure = job.failure.unwrap();
+    assert_eq!((job.state, failure.cause), (State::Retryable, Cause::NotEnqueued));
+    assert!(failure.message.contains("more than 1000 jobs in a row"), "{}", failure.message);
+    assert_eq!(children(&server, attempt.job).await, []);
+}

@@ -225,6 +225,7 @@ impl Author {
             has_dependents: self.one_of(3),
             schedule: None,
             behind: self.below(3),
+            depth: self.below(3) as u32,
         };
         let tags: BTreeSet<Tag> = (0..self.below(3)).map(|_| self.tag()).collect();
         let new = NewJob {

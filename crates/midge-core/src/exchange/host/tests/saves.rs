@@ -108,7 +108,7 @@ fn what_was_recorded_of_many_failures_fits_one_request_after_the_other() {
             failed: None,
         };
         while let Some(room @ 1..) = recording.room().checked_sub(request.counted_bytes()) {
-            let body = Data(vec![b'x'; room.min(limits::RECORDED_BODY_BYTES_MAX)].into());
+            let body = Data(vec![b'x'; (room * 3 / 4).min(limits::RECORDED_BODY_BYTES_MAX)].into());
             recording.requests.push(RecordedRequest { body, ..request.clone() });
         }
         let outcome = Outcome::Failed(Failure::new(Cause::Exit, "no"));
