@@ -70,10 +70,7 @@ impl<'a> Holds<'a> {
                 }
                 Trial::Begun => row.lack = None,
                 Trial::Due => {
-                    // The one that was to try before is not the next one, where there are others.
-                    let held = rows.jobs_held(module, TRIAL_LOOK)?;
-                    let other = held.iter().find(|job| lack.trial != Some(job.id)).or(held.first());
-                    let trial = other.map(|job| job.id);
+                    let trial = next_trial(rows, module, job.as_ref(), self.now)?;
                     if trial == lack.trial {
                         continue;
                     }
@@ -195,6 +192,39 @@ impl<'a> Holds<'a> {
         queues.dedup();
         Ok((queues, more))
     }
+}
+
+/// Returns a job that is held and is to try: of the next queue that starts jobs, behind that of the one that was to try
+/// before. Where none does, it is any other that is held.
+fn next_trial(
+    rows: &mut dyn Rows,
+    module: &ModuleName,
+    before: Option<&Job>,
+    now: Timestamp,
+) -> Result<Option<JobId>, StoreError> {
+    let queues: Vec<QueueName> = rows.job_counts(now)?.into_keys().collect();
+    let behind = before.map_or(0, |before| queues.partition_point(|queue| *queue <= before.queue));
+    for queue in queues[behind..].iter().chain(&queues[..behind]) {
+        if rows.queue(queue)?.paused(now).is_some() {
+            continue;
+        }
+        let state = StateFilter { phases: vec![Phase::Held], ..StateFilter::default() };
+        let search = JobSearch {
+            state,
+            module: Some(module.clone()),
+            queue: Some(queue.clone()),
+            ..JobSearch::default()
+        };
+        let found = rows.jobs_found(&search, TRIAL_LOOK)?.jobs.into_iter().flatten().map(|job| job.id);
+        let found: Vec<JobId> = found.collect();
+        let other = found.iter().find(|id| before.is_none_or(|before| before.id != **id));
+        if let Some(id) = other.or(found.first()) {
+            return Ok(Some(*id));
+        }
+    }
+    let held = rows.jobs_held(module, TRIAL_LOOK)?;
+    let other = held.iter().find(|job| before.is_none_or(|before| before.id != job.id));
+    Ok(other.or(held.first()).map(|job| job.id))
 }
 
 /// Returns a job, where it is still there and its row can be read.

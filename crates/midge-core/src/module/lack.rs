@@ -28,7 +28,7 @@ pub struct Lack {
     pub what: String,
     /// The generation whose Machines lack it: those of another may be given it.
     pub generation: String,
-    /// How many jobs have tried in vain, one after the other.
+    /// How many jobs have tried in vain, one after the other, since somebody last had one try.
     pub times: u32,
     /// The time of the first of them.
     pub since: Timestamp,
@@ -86,6 +86,11 @@ impl Lack {
         if job.is_some() {
             self.next = now;
         }
+    }
+
+    /// Has a job try at once: somebody says that it is there now. Who was told before that it is not waits no longer for that.
+    pub fn asked_for(&mut self, now: Timestamp) {
+        (self.next, self.times, self.trial) = (self.next.min(now), 0, None);
     }
 
     /// Returns whether a Machine that has been up since a time, and says again that it lacks something, is to go: what was set
@@ -157,6 +162,16 @@ mod tests {
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300, 300]);
         assert_eq!(lack.times, 8);
+    }
+
+    #[test]
+    fn who_asks_for_a_try_has_one_at_once_and_the_waits_begin_anew() {
+        let mut lack = told(Some(&told(None, at(0))), at(10));
+        lack.tries(Some(job().id), at(30));
+        lack.asked_for(at(40));
+        assert_eq!(lack.trial(Some(&job()), at(40)), Trial::Due, "whatever tries already, and cannot start");
+        let again = told(Some(&lack), at(41));
+        assert_eq!((again.times, again.since, again.next), (1, at(0), at(51)));
     }
 
     #[test]

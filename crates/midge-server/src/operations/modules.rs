@@ -61,7 +61,7 @@ impl Midge {
         let put = self.put_module(name, move |row| {
             row.pause = None;
             if let Some(lack) = &mut row.lack {
-                lack.next = lack.next.min(now);
+                lack.asked_for(now);
             }
         });
         put.await.map(drop)

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use midge_cli::output::{say, say_json, say_table};
 use midge_cli::table::Table;
+use midge_cli::words;
 use midge_protocol::api::{JobFilter, ModuleView};
 use midge_protocol::job::State;
 use midge_protocol::{ModuleName, shown};
@@ -133,7 +134,11 @@ fn starts_jobs(module: &ModuleView) -> String {
     match (&module.pause, &module.lacks) {
         (Some(pause), _) => format!("no, it is {}", paused(pause)),
         (None, Some(lack)) => {
-            format!("no, Machines lack {}; next try at {}", shown::line(&lack.what), lack.next)
+            let next = match lack.next <= words::now() {
+                true => "one job tries as soon as its queue lets it".to_owned(),
+                false => format!("next try at {}", lack.next),
+            };
+            format!("no, Machines lack {}; {next}", shown::line(&lack.what))
         }
         (None, None) => "yes".to_owned(),
     }
