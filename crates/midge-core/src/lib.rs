@@ -28,6 +28,7 @@
 //! | Which jobs does somebody mean? | [`JobSearch`] |
 //! | What is done to all of them, and how far is that? | [`act()`], [`Sweep`] |
 //! | Which failures are alike, and how many? | [`Job::fingerprint`], [`failure_counted`] |
+//! | How is a Machine's time shared among its attempts, what is summed of it, and what does it cost? | [`ShareClock`], [`CostBook`], [`CostTable`] |
 //! | How long is an ended job kept? | [`Retention`] |
 //! | What is kept of a log that a host tells, and of a job's attempts? | [`kept_of_log`], [`Job::forgotten_attempts`] |
 
@@ -41,6 +42,7 @@ mod admit;
 mod backoff;
 mod batch;
 mod bucket;
+mod cost;
 mod counts;
 mod failures;
 mod filter;
@@ -48,8 +50,10 @@ mod fingerprint;
 mod follow;
 mod lane;
 mod module;
+mod price;
 mod retention;
 mod settle;
+mod shares;
 mod sweep;
 
 mod fleet;
@@ -70,6 +74,7 @@ pub use admit::{
 pub use backoff::{backoff, in_vain_wait};
 pub use batch::{Batch, BatchRefused, Callback, CancelJobs};
 pub use bucket::Bucket;
+pub use cost::{COST_DAYS_KEPT, CostBook, CostKey, CostSums, CostTable};
 pub use counts::JobCounts;
 pub use failures::{FAILURE_GROUPS_MAX, FAILURE_OPEN_MAX, failure_counted};
 pub use filter::{JobSearch, StateFilter, Stretch};
@@ -82,10 +87,11 @@ pub use job::{
 pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{
     Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,
-    MachineRefused, MachineState, Sight,
+    MachineRefused, MachineState, Meter, Metered, Sight,
 };
 pub use module::{Hold, ModuleRow};
 pub use plan::{Action, QueueDemand, View, plan, room_for_machines};
+pub use price::{resting_cost, running_cost};
 pub use reach::{Host, NotAllowed, Permit, Target, may_go, reach};
 pub use report::kept_of_log;
 pub use retention::Retention;
@@ -93,6 +99,7 @@ pub use rounds::{Found, Rounds};
 #[cfg(feature = "schedules")]
 pub use schedule::{Schedule, Tick, Ticks, tick_job};
 pub use settle::{Settled, Unsettled};
+pub use shares::{ShareBegun, ShareClock};
 pub use sweep::{
     Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, search_for, sweeps_over,
 };

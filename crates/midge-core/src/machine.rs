@@ -6,14 +6,16 @@
 mod apply;
 mod create;
 mod end;
+mod meter;
 
 use std::time::Duration;
 
-use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{BootId, MachineId, MachineName, QueueName, Timestamp, limits};
+use midge_protocol::manifest::{MachineSize, QueuePolicy};
+use midge_protocol::{BootId, MachineId, MachineName, QueueName, RegionName, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 pub use self::end::{Exit, Loss, MachineEnd};
+pub use self::meter::{Meter, Metered};
 use crate::JobEvent;
 
 pub use create::CreateTries;
@@ -34,6 +36,15 @@ pub struct Machine {
     pub places: u32,
     /// Whether it runs one job only, and is then destroyed.
     pub single_use: bool,
+    /// Its CPUs and memory; the default where an earlier release made it.
+    #[serde(default)]
+    pub size: MachineSize,
+    /// The region in which it was seen, or else the one that was asked for; nothing where neither is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionName>,
+    /// What it costs; nothing while it is not made, and once it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter: Option<Meter>,
     /// SHA-256 of its secret, in hex.
     pub secret_hash: String,
     /// The id that the Machines API gave it.
@@ -215,6 +226,8 @@ pub enum MachineEvent {
     Seen {
         /// The Machine's id at the Machines API, where the answer told it.
         id: Option<MachineId>,
+        /// The region that it is in, where the answer told it.
+        region: Option<RegionName>,
         /// Whether the Machine runs, has stopped or is gone, by that answer.
         sight: Sight,
         /// The time at which the question was asked: what happened since then is newer.
@@ -314,6 +327,9 @@ impl Machine {
             generation,
             places: policy.places(),
             single_use: policy.single_use,
+            size: policy.size.clone(),
+            region: None,
+            meter: None,
             secret_hash: String::new(),
             id: None,
             state,
@@ -343,6 +359,7 @@ impl Machine {
             since: self.since.min(now),
             act_at: self.act_at.min(apply::latest_act(now)),
             heard_at: self.heard_at.map(|at| at.min(now)),
+            meter: self.meter.map(|meter| Meter { since: meter.since.min(now), ..meter }),
             ..self.clone()
         };
         (machine != *self).then_some(machine)

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use midge_core::exchange::{Departure, HostSide, Next, Todo};
+use midge_core::{ShareBegun, ShareClock};
 use midge_engine::Stop;
 use midge_protocol::exchange::{Answer, AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::{Cause, Failure, Usage};
@@ -32,6 +33,7 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
         link: std::sync::Arc::new(link),
         exchanges: JoinSet::new(),
         ends: JoinSet::new(),
+        shares: ShareClock::default(),
         complained: false,
     };
     let changed = host.places.changed();
@@ -55,7 +57,8 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
                 }
             }
             Some(ended) = host.ends.join_next() => {
-                host.ended(ended.context("a wait for an end panicked")?);
+                let (begun, finished) = ended.context("a wait for an end panicked")?;
+                host.ended(begun, finished);
             }
             () = changed.notified() => {
                 host.side.has_news(host.places.take_progress());
@@ -105,7 +108,9 @@ struct Host {
     places: Places,
     link: std::sync::Arc<Link>,
     exchanges: JoinSet<(u64, Result<Answer, LinkError>)>,
-    ends: JoinSet<Finished>,
+    /// The ends of attempts, each with where the clock of shares was when it began.
+    ends: JoinSet<(ShareBegun, Finished)>,
+    shares: ShareClock,
     /// Whether the log says already that the server cannot be reached.
     complained: bool,
 }
@@ -139,8 +144,10 @@ impl Host {
         }
     }
 
-    /// Takes the end of an attempt.
-    fn ended(&mut self, finished: Finished) {
+    /// Takes the end of an attempt, and says what its share of the Machine's time was.
+    fn ended(&mut self, begun: ShareBegun, mut finished: Finished) {
+        let share = self.shares.end(begun, self.clock.0.elapsed());
+        finished.usage.share_us = u64::try_from(share.as_micros()).unwrap_or(u64::MAX);
         if let Outcome::HandedBack { lacks: Some(what) } = &finished.outcome {
             log_given_back(finished.attempt, what);
         }
@@ -200,7 +207,8 @@ impl Host {
                 let attempt = grant.attempt;
                 match self.places.begin(*grant) {
                     Ok(running) => {
-                        self.ends.spawn(running.ended());
+                        let begun = self.shares.begin(self.clock.0.elapsed());
+                        self.ends.spawn(async move { (begun, running.ended().await) });
                     }
                     Err(NotBegun::NotLoadable(why)) => {
                         log(&format!("job {} attempt {}: {why}", attempt.job, attempt.attempt));

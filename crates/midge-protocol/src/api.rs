@@ -3,6 +3,7 @@
 mod args;
 mod base64_option;
 mod batches;
+mod costs;
 mod failures;
 mod filter;
 mod machines;
@@ -21,6 +22,7 @@ pub use self::args::{InvalidArgs, check_args};
 pub use self::batches::{
     BatchCounts, BatchEvent, BatchFilter, BatchMade, BatchPage, BatchRequest, BatchState, BatchView,
 };
+pub use self::costs::{COST_GROUPS_MAX, Cost, CostGroup, Costs, CostsBy, CostsFilter};
 pub use self::failures::{FailureGroup, FailureView, Failures, FailuresCursor, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::machines::{MachineView, Machines};

@@ -303,6 +303,15 @@ name!(
     is_plain_name
 );
 name!(
+    /// The name of a region of the Machines API, such as `iad`: 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or
+    /// digit.
+    RegionName,
+    "region",
+    NAME_LEN_MAX,
+    "1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
+    is_plain_name
+);
+name!(
     /// A secret's name, such as `STRIPE`: 1 to 63 of A-Z, 0-9 and `_`, beginning with a letter. In a header of a guest's
     /// request, `{{STRIPE}}` stands for its value.
     SecretName,

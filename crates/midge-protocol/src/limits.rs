@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Dollars;
+
 /// Args are carried in every listing and log line about a job, so they stay small; bulk goes into the input.
 pub const ARGS_BYTES_MAX: usize = 64 * 1024;
 /// An input is held in memory by server and host while it is handed over.
@@ -143,6 +145,9 @@ pub const STACK_BYTES_MAX: usize = 1024 * 1024;
 pub const QUEUE_JOBS_MAX_DEFAULT: u64 = 1_000_000;
 /// The most waiting jobs that may be set: no disk reaches it, so that a slip in zeros is seen.
 pub const QUEUE_JOBS_MAX: u64 = 1_000_000_000;
+/// The most that anything in a list of prices may cost for 30 days, a million dollars: a slip in zeros is seen, and no cost
+/// of an hour comes near to what a number can hold.
+pub const PRICE_MAX: Dollars = Dollars::from_cents(100_000_000);
 /// The shortest time for which ended jobs may be kept: who waits for one reads its result meanwhile.
 pub const KEEP_MIN: Duration = Duration::from_secs(60);
 /// The longest time: ten years. More is "for ever", and a slip in zeros is seen.

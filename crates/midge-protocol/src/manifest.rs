@@ -4,8 +4,10 @@ mod capability;
 mod enqueues;
 pub mod given;
 mod keep;
+mod prices;
 mod reach;
 mod schedule;
+mod size;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -15,10 +17,12 @@ use serde::{Deserialize, Serialize};
 pub use self::capability::{Capability, CapabilityChange, capability_changes};
 pub use self::enqueues::NotDeclared;
 pub use self::keep::Keep;
+pub use self::prices::Prices;
 pub use self::reach::{
     Destination, HostPattern, InvalidDestination, Reach, Scheme, SecretSource, check_secrets,
 };
 pub use self::schedule::{InvalidSchedule, Missed, ScheduleEntry, WrongEntry};
+pub use self::size::MachineSize;
 use crate::job::{AttemptLimits, RetryPolicy};
 use crate::{ModuleName, QueueName, ScheduleName, SecretName, limits};
 
@@ -45,6 +49,9 @@ pub struct Manifest {
     /// What holds for all queues together.
     #[serde(default)]
     pub server: ServerPolicy,
+    /// What its Machines cost.
+    #[serde(default, skip_serializing_if = "Prices::is_default")]
+    pub prices: Prices,
     /// The queues that were declared. A queue that is not listed has the default policy.
     #[serde(default)]
     pub queues: BTreeMap<QueueName, QueuePolicy>,
@@ -68,6 +75,7 @@ impl Manifest {
     pub fn check(&self) -> Result<(), InvalidManifest> {
         given::check_env(&self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
         check_secrets(&self.secrets, &self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
+        self.prices.check()?;
         for (name, entry) in &self.modules {
             let ModuleEntry { limits: attempt, retry, env, dirs, .. } = entry;
             entry.reach().check(&self.secrets).map_err(|(key, message)| {
@@ -418,25 +426,6 @@ impl std::str::FromStr for Wait {
     }
 }
 
-/// CPUs and memory of a Machine, in Fly's words. `midge build` refuses sizes that Fly does not sell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct MachineSize {
-    /// The kind of CPU: `shared` or `performance`.
-    pub cpu_kind: String,
-    /// The number of CPUs: 1 or an even number, at most 8 `shared` and 16 `performance` ones.
-    pub cpus: u32,
-    /// The memory in MiB, in steps of 256.
-    pub memory_mib: u32,
-}
-
-impl Default for MachineSize {
-    fn default() -> MachineSize {
-        // The smallest whose memory holds two places at the default memory limit, and the host.
-        MachineSize { cpu_kind: "shared".to_owned(), cpus: 1, memory_mib: 1024 }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,6 +454,7 @@ mod tests {
             cpu: String::new(),
             modules: [(ModuleName::new("a").unwrap(), entry)].into(),
             server: ServerPolicy::default(),
+            prices: Prices::default(),
             queues: [(QueueName::default_queue(), policy)].into(),
             schedules: BTreeMap::new(),
             env: BTreeMap::new(),

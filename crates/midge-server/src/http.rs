@@ -20,8 +20,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, MachineView, Modules,
-    PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
+    BulkEnqueued, BulkRequest, Costs, CostsFilter, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage,
+    MachineView, Modules, PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
 };
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, ScheduleName};
@@ -89,6 +89,7 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/schedules/{name}/run", post(run_schedule))
         .route("/v1/machines", get(machines))
         .route("/v1/machines/{name}/drain", post(drain_machine))
+        .route("/v1/costs", get(costs))
         .route("/v1/modules", get(modules))
         .route("/v1/modules/{name}/pause", post(pause_module))
         .route("/v1/modules/{name}/resume", post(resume_module))
@@ -290,6 +291,13 @@ async fn drain_machine(
     Name(name): Name<MachineName>,
 ) -> Result<Json<MachineView>, Failed> {
     Ok(Json(midge.drain_machine(name).await?))
+}
+
+async fn costs(
+    State(midge): State<Midge>,
+    Params(filter): Params<CostsFilter>,
+) -> Result<Json<Costs>, Failed> {
+    Ok(Json(midge.costs(filter).await?))
 }
 
 async fn modules(State(midge): State<Midge>) -> Result<Json<Modules>, Failed> {

@@ -1,6 +1,7 @@
 //! What can be asked of a server, apart from HTTP: each file adds methods to [`crate::Midge`].
 
 pub(crate) mod batches;
+mod costs;
 pub(crate) mod enqueue;
 mod failures;
 mod follow;

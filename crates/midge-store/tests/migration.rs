@@ -82,8 +82,9 @@ fn attempts(job: JobId) -> Vec<AttemptView> {
         spent: attempt != 2,
         failure,
         usage,
+        cost: None,
     };
-    let most = Usage { ran_us: u64::MAX, cpu_us: u64::MAX, memory_peak_bytes: u64::MAX };
+    let most = Usage { ran_us: u64::MAX, cpu_us: u64::MAX, memory_peak_bytes: u64::MAX, share_us: 0 };
     match job {
         job if job == id(2) => vec![view(1, Some(Failure::new(Cause::OverTime, NESTED)), Some(most))],
         job if job == id(4) => vec![view(1, None, None)],
@@ -305,7 +306,7 @@ fn a_database_of_schema_1_is_read_to_the_last_row() {
         assert_eq!(found, expected);
     }
     drop(store);
-    assert_eq!(schema_of(&path), 7);
+    assert_eq!(schema_of(&path), 8);
     assert!(
         bodies(&path).iter().all(|body| !body.contains("\"attempts_max\":") && !body.contains("\"due_at\":"))
     );
@@ -339,7 +340,7 @@ fn a_migration_that_fails_leaves_the_database_as_it_was() {
     assert_eq!(bodies(&path), before, "the jobs were written before the attempts were found to be spoilt");
     Connection::open(&path).unwrap().execute_batch("DELETE FROM attempts WHERE job = x'00'").unwrap();
     SqliteStore::open(&path).unwrap();
-    assert_eq!(schema_of(&path), 7);
+    assert_eq!(schema_of(&path), 8);
 }
 
 #[test]
@@ -378,5 +379,5 @@ fn a_database_of_schema_5_is_found_by_all_that_its_jobs_have_and_goes_on() {
     assert_eq!(everything(&store), everything(&expected));
     drop(store);
     assert_eq!(everything(&SqliteStore::open(&path).unwrap()), everything(&expected));
-    assert_eq!(schema_of(&path), 7);
+    assert_eq!(schema_of(&path), 8);
 }

@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use midge_cli::output;
 
 use crate::commands::{
-    batches, bench, build, capabilities, completions, demo, dev, enqueue, failures, flylet, jobs, machines,
-    modules, new, queues, replay, run, schedules, serve, sweeps,
+    batches, bench, build, capabilities, completions, cost, demo, dev, enqueue, failures, flylet, jobs,
+    machines, modules, new, queues, replay, run, schedules, serve, sweeps,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Modules(modules::Args),
     Schedules(schedules::Args),
     Machines(machines::Args),
+    Cost(cost::Args),
     Bench(bench::Args),
     Completions(completions::Args),
 }

@@ -14,6 +14,7 @@ pub(crate) mod flylet;
 pub(crate) mod serve;
 
 pub(crate) mod batches;
+pub(crate) mod cost;
 pub(crate) mod enqueue;
 pub(crate) mod failures;
 mod follow;
@@ -66,6 +67,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Modules(args) => calling(args.run()),
         Command::Schedules(args) => calling(args.run()),
         Command::Machines(args) => calling(args.run()),
+        Command::Cost(args) => calling(args.run()),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => args.run(),
     }

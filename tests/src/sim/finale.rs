@@ -67,6 +67,10 @@ impl World {
     fn check_rows_at_the_end(&self) -> Result<(), Broken> {
         let machines = self.store.look(|rows| rows.machines());
         let generation = format!("g{}", self.generation);
+        for (machine, _) in &machines {
+            let costs = machine.meter.is_some();
+            ensure(costs == is_present(machine), || format!("{machine:?} is there, or costs, and not both"))?;
+        }
         let mut counts: BTreeMap<_, u32> = BTreeMap::new();
         for (machine, _) in machines.iter().filter(|(machine, _)| is_present(machine)) {
             ensure(!machine.drained, || format!("{machine:?} was drained, and is still there"))?;

@@ -137,7 +137,7 @@ impl Host {
         }
         self.saving.remove(&key);
         self.ended_logs.insert(key, log_text(key));
-        let usage = Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1 };
+        let usage = Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1, share_us: 1 };
         self.side.ended(Finished { jobs, ..Finished::new(key, outcome, usage) }, now);
         true
     }

@@ -6,6 +6,7 @@ use super::*;
 
 mod again;
 mod documents;
+mod prices;
 
 fn parse(text: &str) -> Result<Project, ConfigError> {
     Project::parse(Path::new("app/midge.toml"), text)
@@ -26,6 +27,15 @@ env = "MAIL_KEY"
 [server]
 max_machines = 12
 only_declared_queues = false
+
+[prices]
+sizes = { "shared-cpu-1x:1024" = 6.70 }
+shared_cpu = 2.19
+performance_cpu = 33
+memory_gib = 6.0
+rootfs_gb = 0.15
+rootfs_mb = 50
+regions = { gru = 1.62 }
 
 [queues.mail]
 max_machines = 8

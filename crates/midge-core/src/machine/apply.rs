@@ -34,7 +34,8 @@ impl Machine {
     /// Applies an event, or says that it does not apply. The Machine itself is left as it is.
     pub fn apply(&self, event: MachineEvent, now: Timestamp) -> Result<MachineChange, MachineRefused> {
         let loss = self.loss(&event);
-        let machine = match event {
+        let stopped = matches!(event, MachineEvent::Seen { sight: Sight::Stopped(_), .. });
+        let mut machine = match event {
             MachineEvent::CallBegun(call) => self.call_begun(call, now),
             MachineEvent::Created { id } => self.created(id, now),
             MachineEvent::Started => self.answered(self.state, now),
@@ -69,8 +70,13 @@ impl Machine {
             MachineEvent::DrainAsked => self.drain_asked(now)?,
             MachineEvent::GivenUp { note } => self.given_up(note, now),
 
-            MachineEvent::Seen { id, sight, looked_at } => self.seen(id, sight, looked_at, now),
+            MachineEvent::Seen { id, region, sight, looked_at } => {
+                let seen = self.seen(id, sight, looked_at, now);
+                // It stays where it is, however old the answer.
+                Machine { region: region.or_else(|| self.region.clone()), ..seen }
+            }
         };
+        machine.meter = self.meter_of(&machine, stopped, now);
         let loses = self.state.may_exchange() && !machine.state.may_exchange();
         Ok(MachineChange { machine, loss: loses.then_some(loss) })
     }

@@ -21,7 +21,7 @@ const LATER: Timestamp = Timestamp::from_millis(1_005_000);
 
 fn stopped(code: i32) -> MachineEvent {
     let exit = Exit { code: Some(code), oom_killed: false, requested: false };
-    MachineEvent::Seen { id: None, sight: Sight::Stopped(Some(exit)), looked_at: LATER }
+    MachineEvent::Seen { id: None, region: None, sight: Sight::Stopped(Some(exit)), looked_at: LATER }
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_machine_whose_times_are_ahead_of_the_clock_is_as_if_they_were_now() {
     let ahead = NOW.after(Duration::from_secs(86_400));
     let left = Machine { heard_at: Some(ahead), ..machine("m", MachineState::Left, ahead) };
     let gone = |machine: &Machine, now| {
-        let seen = MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: now };
+        let seen = MachineEvent::Seen { id: None, region: None, sight: Sight::Gone, looked_at: now };
         machine.apply(seen, now).unwrap().machine.state
     };
     let later = NOW.after(Duration::from_millis(1));
@@ -75,7 +75,7 @@ fn a_machine_that_drains_while_it_is_started_again_is_not_heard_of_by_what_was_h
 #[test]
 fn what_was_seen_before_it_changed_is_old() {
     let up = machine("m", MachineState::Up, LATER);
-    let event = MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: NOW };
+    let event = MachineEvent::Seen { id: None, region: None, sight: Sight::Gone, looked_at: NOW };
     assert_eq!(after(&up, event, LATER).state, MachineState::Up);
 }
 
@@ -184,7 +184,7 @@ fn a_limit_of_the_api_is_kept_and_is_no_refusal() {
 
 #[test]
 fn a_machine_that_went_before_its_host_phoned_home_did_not_come_up() {
-    let gone = || MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: LATER };
+    let gone = || MachineEvent::Seen { id: None, region: None, sight: Sight::Gone, looked_at: LATER };
     for state in [MachineState::Creating, MachineState::Preparing, MachineState::Starting] {
         assert!(after(&machine("m", state, NOW), gone(), LATER).boot_failed, "{state:?}");
     }
@@ -295,7 +295,7 @@ fn only_an_end_that_a_job_may_have_brought_about_is_held_against_jobs() {
 fn a_machine_that_was_destroyed_is_gone_or_whose_server_host_failed_ended_by_itself() {
     let up = machine("m", MachineState::Up, NOW);
     let end = |machine: &Machine, event| machine.apply(event, LATER).unwrap().loss.unwrap().end;
-    let seen = |sight| MachineEvent::Seen { id: None, sight, looked_at: LATER };
+    let seen = |sight| MachineEvent::Seen { id: None, region: None, sight, looked_at: LATER };
     let unheard = || MachineEvent::GivenUp { note: "not heard of".into() };
     assert_eq!(end(&up, MachineEvent::Destroyed), MachineEnd::Own);
     assert_eq!(end(&up, seen(Sight::Gone)), MachineEnd::Own);
@@ -335,7 +335,8 @@ fn a_machine_of_another_generation_takes_no_more_jobs_from_when_it_is_heard_of_a
 fn a_machine_whose_create_was_not_answered_is_found_by_its_name() {
     let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
     let id = MachineId::new("e9").unwrap();
-    let seen = || MachineEvent::Seen { id: Some(id.clone()), sight: Sight::Running, looked_at: LATER };
+    let seen =
+        || MachineEvent::Seen { id: Some(id.clone()), region: None, sight: Sight::Running, looked_at: LATER };
     let found = after(&creating, seen(), LATER);
     assert_eq!((found.id, found.state), (Some(id.clone()), MachineState::Starting));
     let called = after(&creating, MachineEvent::CallBegun(Call::Create), NOW);

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use midge_core::{
-    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, Turn,
-    View, plan, room_for_machines,
+    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Turn, View,
+    plan, room_for_machines,
 };
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
@@ -17,10 +17,10 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::change::{change, forget_unreadable};
-use super::look::{Sights, look};
+use super::look::{Known, Sights, look};
 use super::schedules::enqueue_ticks;
 use super::settle::{self, settle};
-use super::spec::{machine_name, machine_spec};
+use super::spec::{asked_region, machine_name, machine_spec};
 use super::{Act, Context, Decided};
 use crate::clock::Clock;
 use crate::expiry::discard_expired;
@@ -93,14 +93,10 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// Writes what was seen.
-    fn see(
-        &mut self,
-        known: BTreeMap<MachineName, (Option<MachineId>, Sight)>,
-        looked_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        for (name, (id, sight)) in known {
+    fn see(&mut self, known: BTreeMap<MachineName, Known>, looked_at: Timestamp) -> Result<(), StoreError> {
+        for (name, Known { id, region, sight }) in known {
             let Some(mut machine) = self.rows.machine(&name)? else { continue };
-            self.change(&mut machine, MachineEvent::Seen { id, sight, looked_at })?;
+            self.change(&mut machine, MachineEvent::Seen { id, region, sight, looked_at })?;
         }
         Ok(())
     }
@@ -276,8 +272,9 @@ impl Round<'_> {
             MachineState::Preparing => Launch::Later,
             _ => Launch::Now,
         };
-        self.change(machine, MachineEvent::CallBegun(Call::Create))?;
         let spec = Box::new(machine_spec(self.context, machine, &secret));
+        machine.region = asked_region(&spec);
+        self.change(machine, MachineEvent::CallBegun(Call::Create))?;
         self.decided.acts.push(Act::Create { spec, launch });
         Ok(())
     }

@@ -4,16 +4,24 @@ use std::collections::BTreeMap;
 
 use midge_core::{MachineState, Sight};
 use midge_machines::{Label, MachineError, Machines, Seen, SeenState};
-use midge_protocol::{MachineId, MachineName};
+use midge_protocol::{MachineId, MachineName, RegionName};
 use midge_store::{Store, StoreError};
 
 use super::Context;
 use super::spec::OWNER_KEY;
 
+/// What the Machines API says of a Machine.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) id: Option<MachineId>,
+    pub(super) region: Option<RegionName>,
+    pub(super) sight: Sight,
+}
+
 /// What the Machines API says: of the Machines that have a row, by name; and those that have none.
 #[derive(Debug, Default)]
 pub(super) struct Sights {
-    pub(super) known: BTreeMap<MachineName, (Option<MachineId>, Sight)>,
+    pub(super) known: BTreeMap<MachineName, Known>,
     pub(super) strays: Vec<MachineId>,
 }
 
@@ -41,15 +49,16 @@ pub(super) async fn look(
     let mut by_name: BTreeMap<&str, &Seen> = seen.iter().map(|seen| (seen.name.as_str(), seen)).collect();
     for machine in present {
         if let Some(seen) = by_name.remove(machine.name.as_str()) {
-            sights.known.insert(machine.name.clone(), (Some(seen.id.clone()), sight(seen)));
+            let (id, region) = (Some(seen.id.clone()), region(seen));
+            sights.known.insert(machine.name.clone(), Known { id, region, sight: sight(seen) });
         } else if let Some(id) = &machine.id {
             // A list may lag, and leaves out what is destroyed: ask for this one.
-            let sight = match machines.get(id).await {
-                Ok(seen) => sight(&seen),
-                Err(MachineError::Gone(_)) => Sight::Gone,
-                Err(_) => Sight::Pending,
+            let (region, sight) = match machines.get(id).await {
+                Ok(seen) => (region(&seen), sight(&seen)),
+                Err(MachineError::Gone(_)) => (None, Sight::Gone),
+                Err(_) => (None, Sight::Pending),
             };
-            sights.known.insert(machine.name.clone(), (None, sight));
+            sights.known.insert(machine.name.clone(), Known { id: None, region, sight });
         }
     }
     sights.strays = by_name
@@ -58,6 +67,11 @@ pub(super) async fn look(
         .map(|seen| seen.id.clone())
         .collect();
     Ok(sights)
+}
+
+/// Returns the region of a Machine; nothing for one whose name is none.
+fn region(seen: &Seen) -> Option<RegionName> {
+    RegionName::new(seen.region.as_str()).ok()
 }
 
 fn sight(seen: &Seen) -> Sight {

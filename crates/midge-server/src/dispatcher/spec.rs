@@ -4,7 +4,7 @@
 
 use midge_core::Machine;
 use midge_machines::MachineSpec;
-use midge_protocol::{MachineName, Secret, Timestamp};
+use midge_protocol::{MachineName, RegionName, Secret, Timestamp};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -13,11 +13,20 @@ use super::Context;
 /// The metadata key whose value tells our Machines from all others in the app.
 pub const OWNER_KEY: &str = "midge_store";
 
+/// Fly's word for whichever region there is room in.
+const ANY_REGION: &str = "any";
+
 /// A name that rises with time, so that Machines list in the order in which they were made.
 pub(super) fn machine_name(now: Timestamp, rng: &mut StdRng) -> MachineName {
     let chance: u32 = rng.next_u32();
     MachineName::new(format!("midge-{:012x}-{chance:08x}", now.as_millis()))
         .expect("lower-case hex and hyphens are a Machine name")
+}
+
+/// Returns the region that is asked for first, where it is one and not any.
+pub(super) fn asked_region(spec: &MachineSpec) -> Option<RegionName> {
+    let first = spec.region.as_deref()?.split(',').next()?.trim();
+    RegionName::new(first).ok().filter(|region| region.as_str() != ANY_REGION)
 }
 
 pub(super) fn machine_spec(context: &Context, machine: &Machine, secret: &Secret) -> MachineSpec {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use midge_core::exchange::Carried;
-use midge_core::{Job, JobEvent, Machine};
+use midge_core::{CostBook, Job, JobEvent, Machine, running_cost};
 use midge_protocol::exchange::AttemptRef;
+use midge_protocol::job::AttemptView;
 use midge_protocol::{JobId, Lease, Timestamp};
 use midge_store::{Rows, StoreError};
 
@@ -25,6 +26,8 @@ pub(super) struct Session<'a> {
     pub(super) carried: Carried,
     /// Whether an attempt ended: its job may have stood in the way of others, where the queue has a limit.
     slot_freed: bool,
+    /// What is added to the sums of time.
+    costs: CostBook,
     /// How many of the jobs that ended are dealt with by [`Session::pass_on`].
     passed_on: usize,
     pub(super) done: Exchanged,
@@ -48,6 +51,7 @@ impl<'a> Session<'a> {
             leased,
             carried: Carried::default(),
             slot_freed: false,
+            costs: CostBook::default(),
             passed_on: 0,
             done: Exchanged::default(),
         })
@@ -56,7 +60,11 @@ impl<'a> Session<'a> {
     /// Applies an event to a leased job and writes what changed. Returns the job as it is then, where the event applied.
     pub(super) fn apply(&mut self, id: JobId, event: JobEvent) -> Result<Option<Job>, StoreError> {
         let Some(job) = self.leased.get(&id) else { return Ok(None) };
-        let Ok(change) = job.apply(event, self.now) else { return Ok(None) };
+        let Ok(mut change) = job.apply(event, self.now) else { return Ok(None) };
+        if let Some(attempt) = &mut change.attempt {
+            self.costs.add_attempt(&self.machine, &change.job, attempt);
+            self.price(attempt);
+        }
         self.rows.put_change(&change, &self.machine.generation)?;
         self.done.news.push(id);
         let job = change.job;
@@ -71,6 +79,14 @@ impl<'a> Session<'a> {
             }
         }
         Ok(Some(job))
+    }
+
+    /// Says what an attempt cost, where its host knows how much of the Machine's time was its.
+    fn price(&self, attempt: &mut AttemptView) {
+        let Machine { size, region, .. } = &self.machine;
+        let prices = &self.context.catalog.manifest.prices;
+        let share_us = attempt.usage.map_or(0, |usage| usage.share_us);
+        attempt.cost = (share_us > 0).then(|| running_cost(prices, size, region.as_ref(), share_us));
     }
 
     /// Tells a few of those that wait for jobs that ended, before the claim: this Machine may take them.
@@ -98,10 +114,14 @@ impl<'a> Session<'a> {
     }
 
     /// Writes the Machine, and returns what came of it all.
-    pub(super) fn finish(self) -> Result<Exchanged, StoreError> {
+    pub(super) fn finish(mut self) -> Result<Exchanged, StoreError> {
         // A parked request that looks again and finds nothing writes nothing: then there is nothing to make durable.
         if self.machine.is_news_to(&self.row) {
             self.rows.put_machine(&self.machine)?;
+            self.costs.add_change(&self.row, &self.machine, self.now);
+        }
+        if !self.costs.is_empty() {
+            self.rows.add_costs(&self.costs)?;
         }
         let mut done = self.done;
         let policy = self.context.catalog.policy(&self.machine.queue);

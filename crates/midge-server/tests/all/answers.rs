@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use midge_protocol::api::{
     Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued, Conflict,
-    Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures, FailuresCursor, JobCount, JobDetail,
-    JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView, Modules, NextRun, NotDone, Pause, Paused,
-    QueueView, Queues, ScheduleView, Schedules, Sort, SweepView, Sweeps, Unique, UniqueState, UniqueStates,
+    Cost, CostGroup, Costs, CostsBy, Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures,
+    FailuresCursor, JobCount, JobDetail, JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView,
+    Modules, NextRun, NotDone, Pause, Paused, QueueView, Queues, ScheduleView, Schedules, Sort, SweepView,
+    Sweeps, Unique, UniqueState, UniqueStates,
 };
 use midge_protocol::job::{
     AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, OfSchedule, Progress,
@@ -18,7 +19,9 @@ use midge_protocol::job::{
 use midge_protocol::manifest::{Folder, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait};
 use midge_protocol::news::{AttemptProgress, DeletedJob, LogPiece};
 use midge_protocol::recording::{Data, RecordedAnswer, RecordedRequest, Recording, Seed};
-use midge_protocol::{AttemptNumber, AttemptRange, BatchId, Fingerprint, JobId, Labels, Timestamp, line};
+use midge_protocol::{
+    AttemptNumber, AttemptRange, BatchId, Day, Dollars, Fingerprint, JobId, Labels, Timestamp, line,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -99,7 +102,8 @@ fn attempt() -> AttemptView {
         ended_at: AT,
         spent: true,
         failure: Some(failure()),
-        usage: Some(Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1 }),
+        usage: Some(Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1, share_us: 1 }),
+        cost: Some(Dollars::from_nanos(1)),
     }
 }
 
@@ -331,6 +335,22 @@ fn group() -> FailureView {
     FailureView { group, open: JobCount { jobs: 1, exact: true } }
 }
 
+fn cost() -> Cost {
+    let one = Dollars::from_nanos(1);
+    Cost {
+        attempts: 1,
+        machines: 1,
+        busy_us: 1,
+        idle_us: 1,
+        stopped_us: 1,
+        busy: one,
+        idle: one,
+        stopped: one,
+        dollars: one,
+        always_on: Some(one),
+    }
+}
+
 /// The calls that answer JSON, and events by their names: each with a whole answer. A sweep that is not made has another
 /// one.
 fn answers() -> Vec<(&'static str, Value)> {
@@ -339,6 +359,9 @@ fn answers() -> Vec<(&'static str, Value)> {
     }
     let next = Some(Cursor::Id(JobId::generate()));
     let failures_next = Some(FailuresCursor { at: AT, fingerprint: Fingerprint(1) });
+    let groups = vec![CostGroup { name: Some("mail".into()), cost: cost() }];
+    let (by, day) = (CostsBy::Queue, Day::of(AT));
+    let costs = Costs { since: day, until: day, by, groups, left_out: 1, total: cost() };
     let dry_run = DryRun { would: count(), first: vec![job()], could_not: 1, first_not: not_done() };
     let progress = Progress { done: 1, total: 2, message: "half".into() };
     let paused = json(Paused { pause: pause(), replaced: Some(pause()) });
@@ -379,6 +402,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         ("POST /v1/sweeps/{number}/cancel", json(sweep())),
         ("GET /v1/failures", json(Failures { failures: vec![group()], next: failures_next })),
         ("GET /v1/failures/{fingerprint}", json(group())),
+        ("GET /v1/costs", json(costs)),
         ("log", text),
         ("log", bytes),
         ("progress", json(AttemptProgress { attempt: AttemptNumber(1), progress })),

@@ -8,6 +8,7 @@ mod batches;
 mod bounds;
 mod capacity;
 mod checkpoints;
+mod costs;
 mod documents;
 mod drain;
 mod extremes;

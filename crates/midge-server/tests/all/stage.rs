@@ -156,6 +156,7 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         cpu: "x86-64-v2".into(),
         modules: [(ModuleName::new("hello").unwrap(), entry)].into(),
         server,
+        prices: Default::default(),
         queues,
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),

@@ -86,7 +86,15 @@ impl Author {
     fn asks_of_groups(&mut self) -> Step {
         let (of, key, now, limit) = (self.queue(), self.some_key(), self.time(), self.limit());
         let (after, of_batch) = (self.maybe(Author::job), self.batch());
-        match self.below(17) {
+        match self.below(18) {
+            17 => {
+                let days = self.day()..=self.day();
+                step("costs", move |rows| {
+                    let mut all = Vec::new();
+                    rows.costs(days.clone(), &mut |key, sums| all.push((key, sums)))?;
+                    Ok(all)
+                })
+            }
             0 => step("lane", move |rows| rows.lane(&of, &key)),
             1 => step("lanes_come", move |rows| rows.lanes_come(&of, now, limit)),
             2 => {

@@ -3,6 +3,7 @@
 use super::*;
 
 const README: &str = include_str!("../../../../../README.md");
+const COST: &str = include_str!("../../../../../docs/cost.md");
 const QUEUES: &str = include_str!("../../../../../docs/queues.md");
 
 fn examples(text: &str) -> Vec<&str> {
@@ -11,7 +12,7 @@ fn examples(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_midge_toml_in_a_document_is_read() {
-    for text in [README, QUEUES] {
+    for text in [README, QUEUES, COST] {
         assert!(!examples(text).is_empty());
         for example in examples(text) {
             parse(example).unwrap_or_else(|error| panic!("{error}\n{example}"));

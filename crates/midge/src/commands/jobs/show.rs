@@ -167,6 +167,7 @@ fn attempts(attempts: &[AttemptView]) -> Table {
         ">RAN",
         ">CPU",
         ">MEMORY",
+        ">COST",
         "SPENT",
         "ENDED WITH",
     ]);
@@ -186,6 +187,7 @@ fn attempts(attempts: &[AttemptView]) -> Table {
             usage(&|usage| words::duration(Duration::from_micros(usage.ran_us))),
             usage(&|usage| words::duration(Duration::from_micros(usage.cpu_us))),
             usage(&|usage| words::bytes(usage.memory_peak_bytes)),
+            attempt.cost.map_or_else(|| "-".to_owned(), |cost| cost.short()),
             if attempt.spent { "yes" } else { "no" }.to_owned(),
             ended,
         ]);

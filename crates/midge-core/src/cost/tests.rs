@@ -1,0 +1,168 @@
+use std::time::Duration;
+
+use midge_protocol::exchange::Outcome;
+use midge_protocol::job::Usage;
+use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::{BootId, Lease, MachineId, MachineName};
+
+use super::*;
+use crate::{Call, CallFailure, JobEvent, MachineEvent, MachineState, Sight};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A Machine and what its changes have added.
+struct Metering {
+    machine: Machine,
+    book: CostBook,
+    now: Timestamp,
+}
+
+impl Metering {
+    fn of(state: MachineState) -> Metering {
+        let now = at("2030-01-31T08:00:00Z");
+        let (name, queue) = (MachineName::new("m").unwrap(), QueueName::default_queue());
+        let machine = Machine::new(name, queue, "g1".to_owned(), &QueuePolicy::default(), state, now);
+        Metering { machine, book: CostBook::default(), now }
+    }
+
+    fn after(mut self, passed: Duration, event: MachineEvent) -> Metering {
+        self.now = self.now.after(passed);
+        let after = self.machine.apply(event, self.now).unwrap().machine;
+        self.book.add_change(&self.machine, &after, self.now);
+        self.machine = after;
+        self
+    }
+
+    fn seen(self, passed: Duration, sight: Sight) -> Metering {
+        let looked_at = self.now.after(passed);
+        self.after(passed, MachineEvent::Seen { id: None, region: None, sight, looked_at })
+    }
+
+    /// Days, hours that it ran and rested, and how often it was made.
+    fn sums(&self) -> Vec<(String, u64, u64, u64)> {
+        let hours = |micros: u64| micros / HOUR.as_micros() as u64;
+        let all = self.book.iter();
+        all.map(|(key, sums)| {
+            (key.day.to_string(), hours(sums.running_us), hours(sums.resting_us), sums.made)
+        })
+        .collect()
+    }
+}
+
+fn created() -> MachineEvent {
+    MachineEvent::Created { id: MachineId::new("e1").unwrap() }
+}
+
+fn heard() -> MachineEvent {
+    MachineEvent::Heard { boot: BootId(1), seq: 1, generation: "g1".to_owned() }
+}
+
+#[test]
+fn a_machine_costs_from_when_it_is_made_until_it_is_gone_by_the_day() {
+    let metering = Metering::of(MachineState::Creating)
+        .after(HOUR, MachineEvent::CallBegun(Call::Create))
+        .after(HOUR, created())
+        .after(HOUR, heard())
+        .after(20 * HOUR, MachineEvent::Left)
+        .seen(HOUR, Sight::Stopped(None));
+    assert_eq!(metering.machine.state, MachineState::Ready);
+    let (first, second) = ("2030-01-31".to_owned(), "2030-02-01".to_owned());
+    assert_eq!(metering.sums(), [(first.clone(), 14, 0, 1), (second.clone(), 8, 0, 0)]);
+    let metering =
+        metering.after(2 * HOUR, MachineEvent::CallBegun(Call::Start)).after(HOUR, MachineEvent::Destroyed);
+    assert_eq!(metering.sums(), [(first, 14, 0, 1), (second, 9, 2, 0)]);
+    assert_eq!(metering.machine.meter, None);
+}
+
+#[test]
+fn one_that_is_given_up_costs_what_it_did_until_it_is_destroyed() {
+    let up = || Metering::of(MachineState::Creating).after(HOUR, created()).after(HOUR, heard());
+    let note = String::new;
+    let gone = up()
+        .after(HOUR, MachineEvent::GivenUp { note: note() })
+        .after(HOUR, MachineEvent::CallBegun(Call::Destroy))
+        .after(HOUR, MachineEvent::Destroyed);
+    assert_eq!(gone.sums(), [("2030-01-31".to_owned(), 4, 0, 1)]);
+    let exit = crate::Exit { code: Some(1), oom_killed: false, requested: false };
+    let crashed = up().seen(HOUR, Sight::Stopped(Some(exit))).after(HOUR, MachineEvent::Destroyed);
+    assert_eq!(crashed.sums(), [("2030-01-31".to_owned(), 2, 1, 1)], "it was seen stopped");
+}
+
+#[test]
+fn one_that_was_never_made_costs_nothing() {
+    let failure = CallFailure::NeedsPerson;
+    let refused = MachineEvent::CallFailed { call: Call::Create, failure, note: String::new() };
+    let metering = Metering::of(MachineState::Creating)
+        .after(HOUR, refused)
+        .after(HOUR, MachineEvent::Outdated)
+        .after(HOUR, MachineEvent::GivenUp { note: String::new() })
+        .after(HOUR, MachineEvent::Destroyed);
+    assert_eq!(metering.sums(), []);
+    let prepared = Metering::of(MachineState::Preparing).after(HOUR, created());
+    let rests = prepared.seen(HOUR, Sight::Stopped(None)).after(HOUR, MachineEvent::Destroyed);
+    assert_eq!(rests.sums(), [("2030-01-31".to_owned(), 0, 2, 1)]);
+}
+
+#[test]
+fn a_machine_is_where_it_was_seen() {
+    let region = |name| RegionName::new(name).ok();
+    let mut asked = Metering::of(MachineState::Creating).after(HOUR, created());
+    asked.machine.region = region("iad");
+    let looked_at = asked.now;
+    let seen = MachineEvent::Seen { id: None, region: region("ams"), sight: Sight::Running, looked_at };
+    let seen = asked.after(HOUR, seen);
+    assert_eq!(seen.machine.region, region("ams"), "however old the answer");
+    let gone = seen.seen(HOUR, Sight::Gone);
+    assert_eq!(gone.machine.region, region("ams"));
+    let runs = gone.book.iter().find(|(_, sums)| sums.running_us > 0).unwrap();
+    assert_eq!(runs.0.region, region("ams"));
+}
+
+#[test]
+fn a_clock_that_is_set_far_counts_days_that_are_kept_and_no_more() {
+    let mut up = Metering::of(MachineState::Creating).after(HOUR, created());
+    up.now = Timestamp::LATEST;
+    up.book.add_time(&up.machine, Timestamp::LATEST);
+    assert!(up.book.iter().count() <= COST_DAYS_KEPT as usize + 2);
+    let before = up.book.clone();
+    up.book.add_time(&up.machine, Timestamp::EARLIEST);
+    assert_eq!(up.book, before, "nothing runs backwards");
+}
+
+#[test]
+fn attempts_of_one_module_are_one_entry_and_a_lost_one_has_no_share() {
+    let now = at("2030-01-31T08:00:00Z");
+    let claimed = JobEvent::Claimed { machine: MachineName::new("m").unwrap() };
+    let runs = Job::new(crate::job::tests::new_job(1, now), now).apply(claimed, now).unwrap().job;
+    let mut book = CostBook::default();
+    let machine = Metering::of(MachineState::Creating).machine;
+    let lease: Lease = runs.lease().unwrap().clone();
+    let usage = Usage { ran_us: 9_000, share_us: 4_000, ..Usage::default() };
+    let finished =
+        |outcome| JobEvent::Finished { lease: lease.clone(), outcome, usage: Some(usage), jitter: 0.0 };
+    let lost = JobEvent::MachineLost {
+        machine: lease.machine.clone(),
+        end: crate::MachineEnd::Own,
+        note: String::new(),
+    };
+    let done = Outcome::Completed { result: Default::default() };
+    for event in [finished(done), finished(Outcome::Snoozed { after_ms: 1 }), lost] {
+        let change = runs.apply(event, now.after(Duration::from_millis(9))).unwrap();
+        book.add_attempt(&machine, &change.job, &change.attempt.unwrap());
+    }
+    let all: Vec<_> = book.iter().collect();
+    let [(key, sums)] = all[..] else { panic!("{all:?}") };
+    assert_eq!((sums.attempts, sums.share_us), (3, 8_000));
+    assert_eq!((key.module.as_ref(), key.day.to_string()), (Some(&runs.module), "2030-01-31".to_owned()));
+}
+
+#[test]
+fn sums_end_at_what_a_row_can_hold() {
+    let most = CostSums { attempts: u64::MAX, share_us: u64::MAX, running_us: 1, ..CostSums::default() };
+    let sums = most.plus(most);
+    assert_eq!((sums.attempts, sums.share_us, sums.running_us), (CostSums::MAX, CostSums::MAX, 2));
+}
