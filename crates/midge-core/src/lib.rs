@@ -29,6 +29,7 @@
 //! | What is done to all of them, and how far is that? | [`act()`], [`Sweep`] |
 //! | Which failures are alike, and how many? | [`Job::fingerprint`], [`failure_counted`] |
 //! | How is a Machine's time shared among its attempts, what is summed of it, and what does it cost? | [`ShareClock`], [`CostBook`], [`CostTable`] |
+//! | May a queue's Machines cost more in this month? | [`Standing`] |
 //! | How long is an ended job kept? | [`Retention`] |
 //! | What is kept of a log that a host tells, and of a job's attempts? | [`kept_of_log`], [`Job::forgotten_attempts`] |
 
@@ -42,6 +43,7 @@ mod admit;
 mod backoff;
 mod batch;
 mod bucket;
+mod budget;
 mod cost;
 mod counts;
 mod failures;
@@ -74,6 +76,7 @@ pub use admit::{
 pub use backoff::{backoff, in_vain_wait};
 pub use batch::{Batch, BatchRefused, Callback, CancelJobs};
 pub use bucket::Bucket;
+pub use budget::{OverBudget, Standing, month};
 pub use cost::{COST_DAYS_KEPT, CostBook, CostKey, CostSums, CostTable};
 pub use counts::JobCounts;
 pub use failures::{FAILURE_GROUPS_MAX, FAILURE_OPEN_MAX, failure_counted};

@@ -47,6 +47,11 @@ pub enum WhyWaiting {
     },
     /// Its queue is paused.
     QueueIsPaused(Pause),
+    /// Its queue starts nothing, since its Machines would cost more than its budget of the month.
+    BudgetIsSpent {
+        /// When the month is over.
+        until: Timestamp,
+    },
     /// Its queue runs as many jobs as it may.
     QueueIsAtLimit {
         /// The number of its jobs that run.
@@ -178,7 +183,9 @@ impl<'a> Outlook<'a> {
 
     /// Why jobs of a key do not start, where it is for the key. That the queue is paused comes before.
     fn at_key(&self, lane: &Lane, policy: &QueuePolicy) -> Option<WhyWaiting> {
-        if self.rows.get(&lane.queue).is_some_and(|(row, _)| row.paused(self.now).is_some()) {
+        let is_stopped =
+            |row: &QueueRow| row.paused(self.now).is_some() || row.stopped_for_budget(self.now).is_some();
+        if self.rows.get(&lane.queue).is_some_and(|(row, _)| is_stopped(row)) {
             return None;
         }
         if let Some(max) = policy.max_running_per_key.filter(|max| lane.running >= u64::from(*max)) {
@@ -193,6 +200,9 @@ impl<'a> Outlook<'a> {
         let (row, running) = self.rows.get(queue).cloned().unwrap_or_default();
         if let Some(pause) = row.paused(self.now) {
             return Some(WhyWaiting::QueueIsPaused(pause.clone()));
+        }
+        if let Some(until) = row.stopped_for_budget(self.now) {
+            return Some(WhyWaiting::BudgetIsSpent { until });
         }
         if let Some(max) = policy.max_running.filter(|max| running >= u64::from(*max)) {
             return Some(WhyWaiting::QueueIsAtLimit { running, max });
@@ -214,7 +224,7 @@ impl<'a> Outlook<'a> {
             return None;
         }
         Some(match self.in_queue(queue, false, policy) {
-            WhyWaiting::QueueIsPaused(pause) => WhyWaiting::QueueIsPaused(pause),
+            why @ (WhyWaiting::QueueIsPaused(_) | WhyWaiting::BudgetIsSpent { .. }) => why,
             _ if counts.in_line() == 0 => WhyWaiting::JobsAreHeld { jobs: counts.phase(Phase::Held) },
             why @ (WhyWaiting::QueueIsAtLimit { .. } | WhyWaiting::QueueIsAtRate { .. }) => why,
             // No Machine is made for them, and none takes them.
@@ -233,7 +243,10 @@ impl<'a> Outlook<'a> {
         if let Some(known) = self.queues.get(&key) {
             return known.clone();
         }
-        let policy = policy();
+        let policy = match self.rows.get(queue) {
+            Some((row, _)) => row.served_by(policy(), self.now),
+            None => policy(),
+        };
         let why = self.at_gate(queue, &policy).unwrap_or_else(|| self.look(queue, suspect, &policy));
         self.queues.insert(key, why.clone());
         why

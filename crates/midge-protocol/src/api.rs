@@ -22,7 +22,7 @@ pub use self::args::{InvalidArgs, check_args};
 pub use self::batches::{
     BatchCounts, BatchEvent, BatchFilter, BatchMade, BatchPage, BatchRequest, BatchState, BatchView,
 };
-pub use self::costs::{COST_GROUPS_MAX, Cost, CostGroup, Costs, CostsBy, CostsFilter};
+pub use self::costs::{BudgetView, COST_GROUPS_MAX, Cost, CostGroup, Costs, CostsBy, CostsFilter};
 pub use self::failures::{FailureGroup, FailureView, Failures, FailuresCursor, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::machines::{MachineView, Machines};
@@ -382,6 +382,9 @@ pub struct QueueView {
     /// That it is paused, and why; nothing where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// How it stands to its budget; nothing where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetView>,
     /// The number of Machines that run or are being started.
     pub machines: u32,
     /// Whether the manifest knows it. Where that declares queues and not this one, its jobs run by the default policy:
@@ -561,6 +564,7 @@ mod tests {
     #[test]
     fn jobs_that_are_due_and_not_in_line_are_held() {
         let queue = |available: u64, oldest_waits_ms: Option<u64>| QueueView {
+            budget: None,
             name: QueueName::default_queue(),
             policy: QueuePolicy::default(),
             jobs: [(State::Available, available)].into(),

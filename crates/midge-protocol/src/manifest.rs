@@ -1,5 +1,6 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
+mod budget;
 mod capability;
 mod enqueues;
 pub mod given;
@@ -14,6 +15,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::budget::{AtBudget, Budget};
 pub use self::capability::{Capability, CapabilityChange, capability_changes};
 pub use self::enqueues::NotDeclared;
 pub use self::keep::Keep;
@@ -116,6 +118,7 @@ impl Manifest {
                 rate.map_or(Ok(()), |rate| rate.check(|part| format!("`{part}` of {}", of(what))))?;
             }
             policy.keep.check(of)?;
+            policy.budget.map_or(Ok(()), |budget| budget.check(of("budget")))?;
             if let Wait::Millis(millis) = policy.wait {
                 within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
             }
@@ -313,6 +316,9 @@ pub struct QueuePolicy {
     /// Whether attempts at its jobs are recorded, so that those that failed can be replayed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub record: bool,
+    /// What its Machines may cost in a month.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// CPUs and memory of its Machines.
     pub size: MachineSize,
 }
@@ -333,6 +339,7 @@ impl Default for QueuePolicy {
             rate_per_key: None,
             keep: Keep::default(),
             record: false,
+            budget: None,
             size: MachineSize::default(),
         }
     }

@@ -79,6 +79,7 @@
 //! The functions in [`exchange`] and [`dispatcher`] are the whole of what a server does about Machines; tests drive them
 //! with virtual time.
 
+mod budgets;
 mod catalog;
 mod clock;
 mod expiry;

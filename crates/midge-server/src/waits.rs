@@ -36,6 +36,13 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
             ("jobs_are_held", format!("{} held: a module is paused or not served", are(*jobs)))
         }
         WhyWaiting::QueueIsPaused(pause) => ("queue_is_paused", paused("queue", pause, now)),
+        WhyWaiting::BudgetIsSpent { until } => (
+            "budget_is_spent",
+            format!(
+                "the queue's budget of this month is spent: it starts nothing until {}, or until the budget is raised",
+                clock(*until, now)
+            ),
+        ),
         WhyWaiting::QueueIsAtLimit { running, max } => (
             "queue_is_at_limit",
             format!("the queue runs {} of the {max} that it may run at once", jobs(*running)),

@@ -106,6 +106,7 @@ macro_rules! conformance {
             failures::a_failure_is_counted_with_the_change_that_brought_it
             failures::a_sweep_is_found_as_it_was_written
             costs::sums_are_found_by_day_in_the_order_of_their_keys
+            costs::sums_of_machines_are_found_by_queue
             costs::sums_grow_to_their_bound
             costs::sums_of_early_days_are_deleted
             costs::sums_forget_work_that_fails

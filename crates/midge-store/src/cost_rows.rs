@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use midge_core::{CostBook, CostKey, CostSums};
-use midge_protocol::Day;
+use midge_protocol::{Day, QueueName};
 
 use crate::StoreError;
 
@@ -16,6 +16,15 @@ pub trait CostRows {
     /// Gives `each` the sums of some days, in the order of their keys. A row that cannot be read is left out.
     fn costs(
         &mut self,
+        days: RangeInclusive<Day>,
+        each: &mut dyn FnMut(CostKey, CostSums),
+    ) -> Result<(), StoreError>;
+
+    /// Gives `each` the Machines' own sums of a queue on some days, in the order of their keys. Fast enough for every round,
+    /// for the days of a month.
+    fn machine_costs(
+        &mut self,
+        queue: &QueueName,
         days: RangeInclusive<Day>,
         each: &mut dyn FnMut(CostKey, CostSums),
     ) -> Result<(), StoreError>;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, Wait};
-use midge_protocol::{QueueName, limits};
+use midge_protocol::manifest::{AtBudget, Budget, Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, Wait};
+use midge_protocol::{Dollars, QueueName, limits};
 use toml::de::DeValue;
 
 use super::ConfigError;
+use super::prices::amount;
 use super::section::{Section, integer};
 use super::units::{duration, show_duration};
 
@@ -16,6 +17,7 @@ const SIZES: [(&str, &[u64], u64, u64); 2] =
 const MEMORY_STEP_MIB: u64 = 256;
 /// What a rate and a size look like, for who wrote something else.
 const RATE_SUCH_AS: &str = "{ jobs = 10, per = \"1s\" }";
+const BUDGET_SUCH_AS: &str = "{ dollars_per_month = 20, at = \"pause\" }";
 const SIZE_SUCH_AS: &str = "{ cpus = 2, memory_mib = 1024 }";
 
 pub(super) fn server(section: &Section<'_>) -> Result<ServerPolicy, ConfigError> {
@@ -53,6 +55,7 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         "keep_cancelled",
         "keep_discarded",
         "record",
+        "budget",
         "size",
     ])?;
     let default = QueuePolicy::default();
@@ -80,6 +83,7 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
             discarded_ms: kept(section, "keep_discarded")?,
         },
         record: section.flag("record")?.unwrap_or(default.record),
+        budget: budget(section)?,
         size: match section.inline("size", SIZE_SUCH_AS)? {
             Some(section) => size(&section)?,
             None => MachineSize::default(),
@@ -132,6 +136,22 @@ fn rate(queue: &Section<'_>, key: &str) -> Result<Option<Rate>, ConfigError> {
     let rate = Rate::new(narrow(jobs), per_ms);
     let burst = section.number("burst", 1..=u64::from(limits::RATE_BURST_MAX))?;
     Ok(Some(Rate { burst: burst.map_or(rate.burst, narrow), ..rate }))
+}
+
+fn budget(queue: &Section<'_>) -> Result<Option<Budget>, ConfigError> {
+    let Some(section) = queue.inline("budget", BUDGET_SUCH_AS)? else { return Ok(None) };
+    section.only(&["dollars_per_month", "at"])?;
+    let expected = "dollars, such as 20: more than 0, and at most 1000000";
+    let some = |value: &DeValue<'_>| {
+        amount(value).filter(|amount| *amount > Dollars::ZERO && *amount <= limits::PRICE_MAX)
+    };
+    let Some(dollars_per_month) = section.read("dollars_per_month", expected, some)? else {
+        let message = format!("`budget` needs `dollars_per_month`, such as {BUDGET_SUCH_AS}");
+        return Err(section.wrong(message));
+    };
+    let at = |text: &str| AtBudget::ALL.into_iter().find(|at| at.as_str() == text).ok_or(());
+    let at = section.parsed("at", "one of \"warn\", \"slow\" and \"pause\"", at)?;
+    Ok(Some(Budget { dollars_per_month, at: at.unwrap_or_default() }))
 }
 
 fn wait(value: &DeValue<'_>) -> Option<Wait> {

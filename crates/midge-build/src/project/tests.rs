@@ -51,6 +51,7 @@ rate_per_key = { jobs = 5, per = "1s", burst = 3 }
 keep_completed = "1h"
 keep_discarded = "30d"
 record = true
+budget = { dollars_per_month = 20, at = "pause" }
 size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
 
 [queues.single]

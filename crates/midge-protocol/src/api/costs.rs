@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Day, Dollars};
+use crate::manifest::{AtBudget, Budget};
+use crate::{Day, Dollars, Timestamp};
 
 /// The most groups of an answer: of more, the dearest are told.
 pub const COST_GROUPS_MAX: usize = 1_000;
@@ -124,4 +125,31 @@ pub struct Cost {
     /// that queue's Machines that ran longest. Nothing for a module, which has no Machines of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub always_on: Option<Dollars>,
+}
+
+/// How a queue stands to its budget of a month.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetView {
+    /// The budget.
+    #[serde(flatten)]
+    pub budget: Budget,
+    /// What its Machines have cost in this month.
+    pub spent: Dollars,
+    /// Whether four fifths of it are spent, or it would be exceeded with what runs now.
+    pub warns: bool,
+    /// Until when the queue has fewer Machines, or starts nothing, for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl fmt::Display for BudgetView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Budget { dollars_per_month, at } = self.budget;
+        write!(f, "{} of its {} for this month are spent", self.spent.short(), dollars_per_month.short())?;
+        match (at, self.until) {
+            (AtBudget::Slow, Some(until)) => write!(f, ": it has half as many Machines until {until}"),
+            (AtBudget::Pause, Some(until)) => write!(f, ": it starts nothing until {until}"),
+            _ => Ok(()),
+        }
+    }
 }

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use midge_core::{
-    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Turn, View,
-    plan, room_for_machines,
+    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, QueueRow,
+    Standing, Turn, View, plan, room_for_machines,
 };
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
+use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 use rand::SeedableRng;
@@ -22,6 +23,7 @@ use super::schedules::enqueue_ticks;
 use super::settle::{self, settle};
 use super::spec::{asked_region, machine_name, machine_spec};
 use super::{Act, Context, Decided};
+use crate::budgets::standing;
 use crate::clock::Clock;
 use crate::expiry::discard_expired;
 use crate::held::Holds;
@@ -168,6 +170,8 @@ impl Round<'_> {
         let (due, running) = (counts.in_line(), counts.in_state(State::Running));
         let policy = self.context.catalog.policy(&queue);
         let row = settle(self.rows, &queue, &policy, &mut self.lanes_room, self.now)?;
+        let row = self.within_budget(&queue, row, &policy, machines)?;
+        let policy = row.served_by(policy, self.now);
         let (mut startable, mut suspects, mut room_at) = (0, 0, None);
         if due > 0 {
             startable = due.min(row.room(&policy, running, self.now));
@@ -184,14 +188,39 @@ impl Round<'_> {
         let demand = QueueDemand {
             due: startable,
             suspects,
-            paused: row.paused(self.now).is_some(),
+            paused: row.paused(self.now).is_some() || row.stopped_for_budget(self.now).is_some(),
             oldest_due: counts.oldest_due,
             policy,
             queue,
         };
         // One that is resumed by time is looked at then, whether jobs are due or not: it may keep Machines warm.
         let resumes = row.paused(self.now).and_then(|pause| pause.until);
-        Ok((demand, [room_at, resumes].into_iter().flatten().min()))
+        let next_month = row.stopped_for_budget(self.now);
+        Ok((demand, [room_at, resumes, next_month].into_iter().flatten().min()))
+    }
+
+    /// Writes whether a queue has fewer Machines or starts nothing for its budget, and returns its row.
+    fn within_budget(
+        &mut self,
+        queue: &QueueName,
+        row: QueueRow,
+        policy: &QueuePolicy,
+        machines: &[(Machine, u32)],
+    ) -> Result<QueueRow, StoreError> {
+        let prices = &self.context.catalog.manifest.prices;
+        let standing = standing(self.rows, prices, queue, policy, machines, self.now)?;
+        let after = row.clone().with_standing(standing, self.now);
+        if after != row {
+            match (after.over_budget, standing) {
+                (Some(_), Some(Standing { budget, spent, .. })) => {
+                    let (whole, then) = (budget.dollars_per_month.short(), budget.at.as_str());
+                    tracing::warn!(queue = %queue, %spent, "queue {queue} has as good as spent its budget of {whole}: {then}");
+                }
+                _ => tracing::info!(queue = %queue, "queue {queue} is within its budget again"),
+            }
+            self.rows.put_queue(queue, &after)?;
+        }
+        Ok(after)
     }
 
     /// Counts the suspects that are about to need a Machine each.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use midge_core::{JobCounts, Outlook, QueueRow};
-use midge_protocol::api::{Pause, PauseRequest, Paused, QueueView, Queues};
+use midge_core::{JobCounts, Outlook, OverBudget, QueueRow, Standing};
+use midge_protocol::api::{BudgetView, Pause, PauseRequest, Paused, QueueView, Queues};
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, Timestamp, limits, nearest};
 
+use crate::budgets::standing;
 use crate::error::ServiceError;
 use crate::keys::keys_room;
 use crate::midge::Midge;
@@ -28,9 +29,16 @@ impl Midge {
                     keys_are_full.insert(name.clone());
                 }
             }
-            Ok::<_, ServiceError>((counts, keys_are_full, rows.machines()?, rows.queues()?))
+            let machines = rows.machines()?;
+            let mut standings = BTreeMap::new();
+            for name in served.manifest.queues.keys() {
+                let policy = served.policy(name);
+                let of = standing(rows, &served.manifest.prices, name, &policy, &machines, now)?;
+                standings.extend(of.map(|standing| (name.clone(), standing)));
+            }
+            Ok::<_, ServiceError>((counts, keys_are_full, machines, rows.queues()?, standings))
         });
-        let (counts, keys_are_full, machines, mut rows) = read.await?;
+        let (counts, keys_are_full, machines, mut rows, standings) = read.await?;
         let mut names = catalog.queues();
         names.extend(counts.keys().cloned());
         // One that is paused is shown although it is empty and declared nowhere.
@@ -56,6 +64,10 @@ impl Midge {
                 waits: why.map(|why| waits(&why, now)),
                 policy: catalog.policy(&name),
                 pause: rows.get(&name).and_then(|(row, _)| row.paused(now)).cloned(),
+                budget: standings.get(&name).map(|standing| {
+                    let over = rows.get(&name).and_then(|(row, _)| row.over_budget(now));
+                    budget_view(standing, over)
+                }),
                 jobs,
                 oldest_waits_ms: counts.oldest_due.map(|due| now.since(due).as_millis() as u64),
                 machines: live.get(&name).copied().unwrap_or(0),
@@ -176,4 +188,13 @@ pub(super) fn pause(request: PauseRequest, now: Timestamp) -> Result<Pause, Serv
         (until, None) => until,
     };
     Ok(Pause { since: now, until, reason, by })
+}
+
+fn budget_view(standing: &Standing, over: Option<&OverBudget>) -> BudgetView {
+    BudgetView {
+        budget: standing.budget,
+        spent: standing.spent,
+        warns: over.is_some() || standing.is_near() || standing.is_over(),
+        until: over.map(|over| over.until),
+    }
 }

@@ -122,6 +122,9 @@ pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
                     td.says {
                         @if let Some(waits) = &queue.waits { (line(&waits.text)) }
                         @else if let Some(pause) = &queue.pause { (paused(pause)) }
+                        @if let Some(budget) = queue.budget.as_ref().filter(|budget| budget.warns) {
+                            p.bad { (budget.to_string()) }
+                        }
                     }
                 }
             }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use midge_protocol::api::{
-    Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued, Conflict,
-    Cost, CostGroup, Costs, CostsBy, Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures,
+    Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BudgetView, BulkEnqueued,
+    Conflict, Cost, CostGroup, Costs, CostsBy, Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures,
     FailuresCursor, JobCount, JobDetail, JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView,
     Modules, NextRun, NotDone, Pause, Paused, QueueView, Queues, ScheduleView, Schedules, Sort, SweepView,
     Sweeps, Unique, UniqueState, UniqueStates,
@@ -16,7 +16,9 @@ use midge_protocol::job::{
     AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, OfSchedule, Progress,
     RetryPolicy, State, Suspicion, UniqueView, Usage, Waits,
 };
-use midge_protocol::manifest::{Folder, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait};
+use midge_protocol::manifest::{
+    AtBudget, Budget, Folder, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait,
+};
 use midge_protocol::news::{AttemptProgress, DeletedJob, LogPiece};
 use midge_protocol::recording::{Data, RecordedAnswer, RecordedRequest, Recording, Seed};
 use midge_protocol::{
@@ -185,6 +187,10 @@ fn pause() -> Pause {
     Pause { since: AT, until: Some(AT), reason: "flood".into(), by: "Ada".into() }
 }
 
+fn budget() -> Budget {
+    Budget { dollars_per_month: Dollars::from_nanos(1), at: AtBudget::Pause }
+}
+
 fn queue() -> QueueView {
     let rate = Rate { jobs: 1, per_ms: 1, burst: 1 };
     let policy = QueuePolicy {
@@ -201,6 +207,7 @@ fn queue() -> QueueView {
         rate_per_key: Some(rate),
         keep: Keep { completed_ms: Some(1), cancelled_ms: Some(1), discarded_ms: Some(1) },
         record: true,
+        budget: Some(budget()),
         size: MachineSize { cpu_kind: "shared".into(), cpus: 1, memory_mib: 256 },
     };
     QueueView {
@@ -210,6 +217,12 @@ fn queue() -> QueueView {
         oldest_waits_ms: Some(1),
         waits: Some(waits()),
         pause: Some(pause()),
+        budget: Some(BudgetView {
+            budget: budget(),
+            spent: Dollars::from_nanos(1),
+            warns: true,
+            until: Some(AT),
+        }),
         machines: 1,
         declared: true,
     }

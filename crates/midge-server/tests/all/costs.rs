@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use midge_core::{CostKey, CostSums, Machine, MachineState};
+use midge_core::{CostBook, CostKey, CostSums, Machine, MachineState};
 use midge_machines::SeenState;
-use midge_protocol::api::{Costs, CostsBy};
+use midge_protocol::api::{Costs, CostsBy, QueueView, Queues};
 use midge_protocol::exchange::{self as wire, AttemptRef, Finished, Outcome};
 use midge_protocol::job::{Cause, Failure, Usage};
-use midge_protocol::manifest::{MachineSize, QueuePolicy, ServerPolicy};
-use midge_protocol::{AttemptNumber, Day, MachineId, Secret, Timestamp};
+use midge_protocol::manifest::{AtBudget, Budget, MachineSize, QueuePolicy, ServerPolicy};
+use midge_protocol::{AttemptNumber, Day, Dollars, MachineId, Secret, Timestamp};
 use midge_server::exchange::{self, Context};
 use midge_server::{dispatcher, secret_hash};
 use midge_store::conformance::fixtures::{self, at, id, job_of, machine_name, put, running};
@@ -187,4 +187,77 @@ async fn attempts_that_are_lost_with_their_machine_count_and_its_time_is_idle() 
 
 fn heard() -> midge_core::MachineEvent {
     midge_core::MachineEvent::Heard { boot: BOOT, seq: 1, generation: "g1".to_owned() }
+}
+
+/// A queue that has spent so many dollars in this month of its budget of ten, and a job that is due.
+async fn with_budget(at_budget: AtBudget, spent: u64) -> Server {
+    let store = Arc::new(MemoryStore::new());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let key = CostKey {
+        day: Day::of(Timestamp::from_millis(now as i64)),
+        queue: fixtures::queue("default"),
+        module: None,
+        size: MachineSize::default(),
+        region: None,
+    };
+    // 6.70 dollars for 30 days.
+    let running_us = spent * 30 * 86_400 * 100_000_000 / 670;
+    let mut book = CostBook::default();
+    book.add(key, CostSums { running_us, ..CostSums::default() });
+    write(&*store, move |rows| rows.add_costs(&book)).await.unwrap();
+    let budget = Budget { dollars_per_month: Dollars::from_cents(1_000), at: at_budget };
+    let policy = QueuePolicy { max_machines: 4, budget: Some(budget), ..QueuePolicy::default() };
+    let server = Server::on(store, policy).await;
+    server.enqueued(HELLO).await;
+    server
+}
+
+async fn the_queue(server: &Server) -> QueueView {
+    server.get("/v1/queues").await.parse::<Queues>().queues.pop().unwrap()
+}
+
+#[tokio::test]
+async fn a_budget_that_is_nearly_spent_is_told_and_the_queue_goes_on() {
+    let mut server = with_budget(AtBudget::Pause, 7).await;
+    assert!(!the_queue(&server).await.budget.unwrap().warns);
+    server.host().await;
+    for at in [AtBudget::Warn, AtBudget::Pause] {
+        let mut server = with_budget(at, 9).await;
+        let budget = the_queue(&server).await.budget.unwrap();
+        assert!(budget.warns && budget.until.is_none(), "{budget:?}");
+        assert!(server.get("/").await.text().contains("$9.00 of its $10.00 for this month are spent"));
+        server.host().await;
+    }
+    let mut over = with_budget(AtBudget::Warn, 12).await;
+    over.host().await;
+}
+
+#[tokio::test]
+async fn a_queue_whose_budget_is_spent_starts_nothing_and_says_why() {
+    let mut server = with_budget(AtBudget::Pause, 10).await;
+    let queue = loop {
+        let queue = the_queue(&server).await;
+        if queue.budget.as_ref().unwrap().until.is_some() {
+            break queue;
+        }
+        tokio::task::yield_now().await;
+    };
+    let waits = queue.waits.unwrap();
+    assert_eq!(waits.code, "budget_is_spent");
+    assert!(waits.text.contains("it starts nothing until"), "{}", waits.text);
+    assert!(server.made.try_recv().is_err(), "no Machine is made");
+}
+
+#[tokio::test]
+async fn a_queue_that_is_slowed_has_half_as_many_machines() {
+    let mut server = with_budget(AtBudget::Slow, 10).await;
+    for _ in 0..20 {
+        server.enqueued(r#"{"module": "hello", "args": {"name": "x"}}"#).await;
+    }
+    for _ in 0..2 {
+        server.host().await;
+    }
+    let waits = the_queue(&server).await.waits.unwrap();
+    assert!(waits.code != "machine_is_next", "{}", waits.text);
+    assert!(server.made.try_recv().is_err(), "half of four");
 }

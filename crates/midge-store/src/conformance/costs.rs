@@ -73,6 +73,23 @@ pub async fn sums_are_found_by_day_in_the_order_of_their_keys(store: &dyn Store)
     Ok(())
 }
 
+/// The Machines' own sums of a queue are found without those of its modules, and of other queues.
+pub async fn sums_of_machines_are_found_by_queue(store: &dyn Store) -> Kept {
+    let of_module = CostKey { module: Some(module("hello")), ..key(2, "default") };
+    let large = MachineSize { cpus: 2, ..MachineSize::default() };
+    let large = CostKey { size: large, ..key(2, "default") };
+    let all =
+        [key(1, "default"), key(2, "default"), large.clone(), of_module, key(2, "other"), key(4, "default")];
+    add(store, &all.map(|key| (key, SOME))).await?;
+    let found = ask(store, |rows| {
+        let mut found = Vec::new();
+        rows.machine_costs(&queue("default"), day(2)..=day(3), &mut |key, sums| found.push((key, sums)))?;
+        Ok(found)
+    });
+    assert_eq!(found.await?, [(key(2, "default"), SOME), (large, SOME)]);
+    Ok(())
+}
+
 /// What is added to a key that has sums is summed, to the largest number that a sum may be.
 pub async fn sums_grow_to_their_bound(store: &dyn Store) -> Kept {
     let most = CostSums { attempts: u64::MAX, share_us: CostSums::MAX, ..CostSums::default() };

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use midge_core::{CostBook, CostKey, CostSums};
-use midge_protocol::Day;
+use midge_protocol::{Day, QueueName};
 
 use super::rows::MemoryRows;
 use crate::{CostRows, StoreError};
@@ -26,6 +26,19 @@ impl CostRows for MemoryRows<'_> {
         let costs = self.tables().costs.iter().filter(|(key, _)| days.contains(&key.day));
         costs.for_each(|(key, sums)| each(key.clone(), *sums));
         Ok(())
+    }
+
+    fn machine_costs(
+        &mut self,
+        queue: &QueueName,
+        days: RangeInclusive<Day>,
+        each: &mut dyn FnMut(CostKey, CostSums),
+    ) -> Result<(), StoreError> {
+        self.costs(days, &mut |key, sums| {
+            if key.queue == *queue && key.module.is_none() {
+                each(key, sums);
+            }
+        })
     }
 
     fn delete_costs(&mut self, before: Day, limit: usize) -> Result<usize, StoreError> {

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use midge_core::{CostBook, CostKey, CostSums};
 use midge_protocol::manifest::MachineSize;
-use midge_protocol::{Day, InvalidName};
-use rusqlite::{Row, params};
+use midge_protocol::{Day, InvalidName, QueueName};
+use rusqlite::{Row, Rows as Found, params};
 
 use super::rows::SqliteRows;
 use crate::{CostRows, StoreError};
@@ -53,20 +53,21 @@ impl CostRows for SqliteRows<'_> {
         let sql = "SELECT * FROM costs WHERE day BETWEEN ?1 AND ?2
                    ORDER BY day, queue, module, cpu_kind, cpus, memory_mib, region";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([days.start().number(), days.end().number()])?;
-        while let Some(row) = rows.next()? {
-            let sum = |index| Ok::<_, rusqlite::Error>(row.get::<_, i64>(index)? as u64);
-            let sums = CostSums {
-                attempts: sum(7)?,
-                share_us: sum(8)?,
-                running_us: sum(9)?,
-                resting_us: sum(10)?,
-                made: sum(11)?,
-            };
-            match key(row) {
-                Ok(key) => each(key, sums),
-                Err(why) => tracing::error!(why, "a sum of Machine time cannot be read: it is left out"),
-            }
+        give(statement.query([days.start().number(), days.end().number()])?, each)
+    }
+
+    fn machine_costs(
+        &mut self,
+        queue: &QueueName,
+        days: RangeInclusive<Day>,
+        each: &mut dyn FnMut(CostKey, CostSums),
+    ) -> Result<(), StoreError> {
+        // One look for each day: another queue's sums may be many.
+        let sql = "SELECT * FROM costs WHERE day = ?1 AND queue = ?2 AND module = ''
+                   ORDER BY cpu_kind, cpus, memory_mib, region";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        for day in days.start().number()..=days.end().number() {
+            give(statement.query(params![day, queue.as_str()])?, each)?;
         }
         Ok(())
     }
@@ -82,6 +83,24 @@ impl CostRows for SqliteRows<'_> {
             Ok(rows.connection.prepare_cached(sql)?.execute(values)?)
         })
     }
+}
+
+fn give(mut found: Found<'_>, each: &mut dyn FnMut(CostKey, CostSums)) -> Result<(), StoreError> {
+    while let Some(row) = found.next()? {
+        let sum = |index| Ok::<_, rusqlite::Error>(row.get::<_, i64>(index)? as u64);
+        let sums = CostSums {
+            attempts: sum(7)?,
+            share_us: sum(8)?,
+            running_us: sum(9)?,
+            resting_us: sum(10)?,
+            made: sum(11)?,
+        };
+        match key(row) {
+            Ok(key) => each(key, sums),
+            Err(why) => tracing::error!(why, "a sum of Machine time cannot be read: it is left out"),
+        }
+    }
+    Ok(())
 }
 
 fn key(row: &Row<'_>) -> Result<CostKey, String> {

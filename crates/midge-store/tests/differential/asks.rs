@@ -89,8 +89,9 @@ impl Author {
         match self.below(18) {
             17 => {
                 let days = self.day()..=self.day();
-                step("costs", move |rows| {
+                step("costs machine_costs", move |rows| {
                     let mut all = Vec::new();
+                    rows.machine_costs(&of, days.clone(), &mut |key, sums| all.push((key, sums)))?;
                     rows.costs(days.clone(), &mut |key, sums| all.push((key, sums)))?;
                     Ok(all)
                 })

@@ -104,6 +104,9 @@ async fn list(args: ListArgs) -> Result<()> {
         } else if let Some(pause) = &queue.pause {
             say(format_args!("{} is {}", queue.name, paused(pause)))?;
         }
+        if let Some(budget) = queue.budget.as_ref().filter(|budget| budget.warns) {
+            say(format_args!("{}: {budget}", queue.name))?;
+        }
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-use midge_protocol::manifest::{MachineSize, Prices};
+use midge_protocol::manifest::{AtBudget, Budget, MachineSize, Prices};
 use midge_protocol::{Dollars, RegionName};
 
 use super::super::*;
@@ -54,5 +54,33 @@ fn prices_that_cannot_be_are_refused_with_their_lines() {
     ] {
         let error = prices(section).unwrap_err();
         assert!(error.starts_with("app/midge.toml:4: ") && error.contains(said), "{section}: {error}");
+    }
+}
+
+fn budget(value: &str) -> Result<Option<Budget>, String> {
+    let text = format!("[modules.a]\nwasm = \"a.wasm\"\n[queues.mail]\nbudget = {value}\n");
+    parse(&text).map(|project| project.queues["mail"].budget).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_budget_is_more_than_nothing_and_warns_where_nothing_is_said() {
+    let read = |value, cents, at| {
+        let expected = Budget { dollars_per_month: Dollars::from_cents(cents), at };
+        assert_eq!(budget(value).unwrap(), Some(expected), "{value}");
+    };
+    read("{ dollars_per_month = 20 }", 2_000, AtBudget::Warn);
+    read("{ dollars_per_month = 0.5, at = \"slow\" }", 50, AtBudget::Slow);
+    read("{ dollars_per_month = 1_000_000, at = \"pause\" }", 100_000_000, AtBudget::Pause);
+    for (value, said) in [
+        ("20", "`budget` must be such as { dollars_per_month = 20"),
+        ("{ at = \"pause\" }", "`budget` needs `dollars_per_month`, such as"),
+        ("{ dollars_per_month = 0 }", "more than 0, and at most 1000000, not `0`"),
+        ("{ dollars_per_month = -5 }", "not `-5`"),
+        ("{ dollars_per_month = 1000001 }", "not `1000001`"),
+        ("{ dollars_per_month = 5, at = \"stop\" }", "`at` must be one of \"warn\", \"slow\" and \"pause\""),
+        ("{ dollars_per_month = 5, then = \"stop\" }", "unknown key `then`"),
+    ] {
+        let error = budget(value).unwrap_err();
+        assert!(error.starts_with("app/midge.toml:4: ") && error.contains(said), "{value}: {error}");
     }
 }
