@@ -32,6 +32,8 @@ pub struct Standing {
 pub struct OverBudget {
     /// The budget. Under another one it does not hold any more.
     pub budget: Budget,
+    /// What its Machines had cost by then. Where that is found to have been less, as by other prices, it does not hold either.
+    pub spent: Dollars,
     /// When the month is over.
     pub until: Timestamp,
 }
@@ -77,15 +79,17 @@ impl Standing {
 
 impl QueueRow {
     /// Returns the row of a queue that stands so to its budget; nothing where it has none. Who was over it in this month stays
-    /// so under the same budget: else its Machines would come and go at the bound.
+    /// so under the same budget and prices: else its Machines would come and go at the bound.
     #[must_use]
     pub fn with_standing(self, standing: Option<Standing>, now: Timestamp) -> QueueRow {
-        let holds = |over: &OverBudget| standing.is_some_and(|standing| standing.budget == over.budget);
+        let holds = |over: &OverBudget| {
+            standing.is_some_and(|now| now.budget == over.budget && now.spent >= over.spent)
+        };
         let before = self.over_budget(now).copied().filter(holds);
         let goes_over = |standing: Standing| {
-            let until = month(now).1;
-            let acts = standing.budget.at != AtBudget::Warn && standing.is_over();
-            acts.then_some(OverBudget { budget: standing.budget, until })
+            let Standing { budget, spent, .. } = standing;
+            let acts = budget.at != AtBudget::Warn && standing.is_over();
+            acts.then(|| OverBudget { budget, spent, until: month(now).1 })
         };
         QueueRow { over_budget: before.or_else(|| standing.and_then(goes_over)), ..self }
     }
@@ -183,14 +187,17 @@ mod tests {
     }
 
     #[test]
-    fn who_was_over_stays_so_until_the_budget_is_another() {
+    fn who_was_over_stays_so_until_the_budget_or_what_is_spent_is_another() {
         let now = at("2030-01-15T00:00:00Z");
-        let stopped = QueueRow::default().with_standing(Some(standing(AtBudget::Pause, 9_600, 1)), now);
-        let idle = standing(AtBudget::Pause, 9_400, 0);
+        let stopped = QueueRow::default().with_standing(Some(standing(AtBudget::Pause, 8_600, 3)), now);
+        assert!(stopped.stopped_for_budget(now).is_some());
+        let idle = standing(AtBudget::Pause, 8_700, 0);
         assert_eq!(stopped.clone().with_standing(Some(idle), now), stopped, "nothing runs any more");
         let raised = Standing { budget: budget(20_000, AtBudget::Pause), ..idle };
         assert_eq!(stopped.clone().with_standing(Some(raised), now), QueueRow::default());
         assert_eq!(stopped.clone().with_standing(None, now), QueueRow::default());
+        let cheaper = standing(AtBudget::Pause, 4_300, 0);
+        assert_eq!(stopped.clone().with_standing(Some(cheaper), now), QueueRow::default(), "by other prices");
         let next = at("2030-02-01T00:00:00Z");
         assert_eq!(stopped.with_standing(Some(idle), next), QueueRow::default());
     }

@@ -12,6 +12,7 @@ use midge_protocol::manifest::MachineSize;
 use midge_protocol::{Day, ModuleName, QueueName, RegionName, Timestamp};
 
 pub use self::table::CostTable;
+use crate::exchange::ALONE_MAX;
 use crate::machine::Metered;
 use crate::{Job, Machine};
 
@@ -99,7 +100,17 @@ impl CostBook {
 
     /// Adds the time of a Machine that is not summed yet.
     pub fn add_time(&mut self, machine: &Machine, now: Timestamp) {
-        let Some(meter) = machine.meter.filter(|meter| meter.since < now) else { return };
+        let Some(meter) = machine.meter else { return };
+        let now = match meter.metered {
+            // Its host has left since, even if nobody was there to see that.
+            Metered::Running => {
+                now.min(machine.heard_at.unwrap_or(meter.since).max(meter.since).after(ALONE_MAX))
+            }
+            Metered::Resting => now,
+        };
+        if now <= meter.since {
+            return;
+        }
         let last = Day::of(now);
         // A clock that was far behind has not been watched by a Machine all that time.
         let first = Day::of(meter.since).max(last.before(COST_DAYS_KEPT));

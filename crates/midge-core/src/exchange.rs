@@ -9,5 +9,6 @@ mod host;
 mod parked;
 
 pub use carried::Carried;
+pub(crate) use host::ALONE_MAX;
 pub use host::{ANSWER_TIMEOUT, Departure, HostSide, Next, Todo};
 pub use parked::Parked;

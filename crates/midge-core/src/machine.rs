@@ -212,8 +212,11 @@ pub enum MachineEvent {
     Outdated,
     /// A job of another queue needs its room: the Machine takes no more jobs.
     GaveWay,
-    /// Its queue is paused: the Machine takes no more jobs.
-    Paused,
+    /// Its queue starts nothing, or may have fewer Machines: it takes no more jobs.
+    NotNeeded {
+        /// Why, for people.
+        note: String,
+    },
     /// Somebody drains it by hand: it takes no more jobs, finishes what it runs, and is destroyed.
     DrainAsked,
     /// The Machine took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.

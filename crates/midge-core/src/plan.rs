@@ -53,7 +53,8 @@ pub struct QueueDemand {
     pub policy: QueuePolicy,
     /// The number of its jobs that are due, wait, and may begin: its limits leave room for them.
     pub due: u64,
-    /// Whether it is paused: then it keeps no Machines, and those that it has finish what they run and go.
+    /// Whether it is paused, or starts nothing for its budget: then it keeps no Machines, and those that it has finish what they
+    /// run and go.
     pub paused: bool,
     /// How many suspects are among the first [`LINE_HEAD`] of them: each needs a Machine for itself.
     pub suspects: u64,
@@ -82,8 +83,8 @@ pub enum Action {
     Drain(MachineName),
     /// Let the Machine finish what it runs and go: a job of another queue needs its room.
     GiveWay(MachineName),
-    /// Let the Machine finish what it runs and go: its queue is paused.
-    Pause(MachineName),
+    /// Let the Machine finish what it runs and go: its queue starts nothing, or may have fewer.
+    LetGo(MachineName, String),
     /// Give up on the Machine: its jobs go back, then it is destroyed.
     GiveUp(MachineName, String),
     /// Destroy the Machine.
@@ -215,11 +216,20 @@ fn scale<'a>(
         false => demand.policy.clone(),
     };
     let current = ours.current(&view.generation);
-    if demand.paused {
-        let up = current.machines.iter().filter(|(machine, _)| machine.state == MachineState::Up);
-        actions.extend(up.map(|(machine, _)| Action::Pause(machine.name.clone())));
-    }
     let serving = |state| matches!(state, MachineState::Creating | MachineState::Starting | MachineState::Up);
+    let mut up: Vec<_> =
+        current.machines.iter().filter(|(machine, _)| machine.state == MachineState::Up).collect();
+    let note = match demand.paused {
+        true => "its queue starts nothing",
+        false => {
+            // It was slowed for its budget, say: those go that run the least.
+            let beyond = current.count(serving).saturating_sub(policy.max_machines);
+            up.sort_by_key(|(_, running)| *running);
+            up.truncate(beyond as usize);
+            "its queue may have fewer Machines"
+        }
+    };
+    actions.extend(up.iter().map(|(machine, _)| Action::LetGo(machine.name.clone(), note.to_owned())));
 
     let for_jobs = current.free_places(serving).missing(demand.due, demand.suspects, policy.places());
     let for_warmth = policy.warm_machines.saturating_sub(current.count(serving));

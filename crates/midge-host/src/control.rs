@@ -205,29 +205,38 @@ impl Host {
             Todo::Saved(attempt) => self.places.saved(attempt),
             Todo::Begin(grant) => {
                 let attempt = grant.attempt;
+                // Before it begins: no share ends up smaller than what the attempt ran alone.
+                let begun = self.shares.begin(self.clock.0.elapsed());
                 match self.places.begin(*grant) {
                     Ok(running) => {
-                        let begun = self.shares.begin(self.clock.0.elapsed());
                         self.ends.spawn(async move { (begun, running.ended().await) });
                     }
-                    Err(NotBegun::NotLoadable(why)) => {
-                        log(&format!("job {} attempt {}: {why}", attempt.job, attempt.attempt));
-                        let outcome = Outcome::Failed(Failure::new(Cause::NotLoadable, why));
-                        let finished = Finished::new(attempt, outcome, Usage::default());
-                        self.side.ended(finished, self.clock.now());
-                    }
-                    Err(NotBegun::Lacks(what)) => {
-                        log_given_back(attempt, &what);
-                        self.side.could_not_begin(attempt, Some(what), self.clock.now());
-                    }
-                    Err(NotBegun::NoRoom) => {
-                        log(&format!(
-                            "job {} attempt {}: given back, every place is taken",
-                            attempt.job, attempt.attempt
-                        ));
-                        self.side.could_not_begin(attempt, None, self.clock.now());
+                    Err(why) => {
+                        self.shares.end(begun, self.clock.0.elapsed());
+                        self.not_begun(attempt, why);
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes it that an attempt could not begin.
+    fn not_begun(&mut self, attempt: AttemptRef, why: NotBegun) {
+        match why {
+            NotBegun::NotLoadable(why) => {
+                log(&format!("job {} attempt {}: {why}", attempt.job, attempt.attempt));
+                let outcome = Outcome::Failed(Failure::new(Cause::NotLoadable, why));
+                let finished = Finished::new(attempt, outcome, Usage::default());
+                self.side.ended(finished, self.clock.now());
+            }
+            NotBegun::Lacks(what) => {
+                log_given_back(attempt, &what);
+                self.side.could_not_begin(attempt, Some(what), self.clock.now());
+            }
+            NotBegun::NoRoom => {
+                let (job, attempt_number) = (attempt.job, attempt.attempt);
+                log(&format!("job {job} attempt {attempt_number}: given back, every place is taken"));
+                self.side.could_not_begin(attempt, None, self.clock.now());
             }
         }
     }

@@ -36,7 +36,8 @@ use crate::labels::{read_meta, read_tags};
 use crate::manifest::{ModuleEntry, QueuePolicy};
 use crate::object::{objects, or_default};
 use crate::{
-    AttemptNumber, AttemptRange, BatchId, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits,
+    AttemptNumber, AttemptRange, BatchId, Dollars, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp,
+    limits,
 };
 
 /// `POST /v1/jobs`: a request to run a module.
@@ -351,6 +352,9 @@ pub struct JobDetail {
     pub children: Option<JobCount>,
     /// Attempts that ended, oldest first.
     pub attempts: Vec<AttemptView>,
+    /// What those attempts cost together; nothing where that is known of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Dollars>,
     /// The numbers of attempts that ended and whose rows cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable_attempts: Vec<AttemptNumber>,

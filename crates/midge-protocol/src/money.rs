@@ -51,7 +51,9 @@ impl Dollars {
 
     /// Returns the amount for people, to the cent, and what is less than a dollar to a hundredth of one: `$12.34`, `$0.0123`.
     pub fn short(self) -> String {
-        let (step, decimals) = if self.0 < NANOS_PER_DOLLAR { (100_000, 4) } else { (10_000_000, 2) };
+        // What is rounded to a dollar is told as one.
+        let (step, decimals) =
+            if self.0 < NANOS_PER_DOLLAR - 50_000 { (100_000, 4) } else { (10_000_000, 2) };
         match self.0 {
             0 => "$0".to_owned(),
             less if less < step => "<$0.0001".to_owned(),
@@ -156,7 +158,8 @@ mod tests {
             (99_999, "<$0.0001"),
             (100_000, "$0.0001"),
             (12_345_678, "$0.0123"),
-            (999_999_999, "$1.0000"),
+            (999_949_999, "$0.9999"),
+            (999_950_000, "$1.00"),
             (12_345_000_000, "$12.35"),
             (u64::MAX, "$18446744073.71"),
         ] {

@@ -407,6 +407,7 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
             @if let Some(suspicion) = &job.suspicion { tr { th { "suspect" } td { (shown::line(&suspicion.to_string())) } } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
             tr { th { "spent" } td { (job.spent) " of " (job.max_attempts) " attempts" } }
+            @if let Some(cost) = detail.cost { tr { th { "cost" } td { (cost.short()) } } }
             @if let Some(retries) = job.retries() { tr { th { "tried again" } td { (retries) } } }
             @if let Some(at) = job.expires_at { tr { th { "start by" } td { (time(at)) } } }
             @if let Some(unique) = &job.unique { tr { th { "unique" } td { (unique) } } }

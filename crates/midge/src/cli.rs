@@ -204,6 +204,7 @@ mod tests {
             include_str!("../../../README.md"),
             include_str!("../../../docs/queues.md"),
             include_str!("../../../docs/api.md"),
+            include_str!("../../../docs/cost.md"),
             include_str!("../../../docs/client.md"),
             include_str!("../../../docs/replay.md"),
             include_str!("../../../docs/security.md"),

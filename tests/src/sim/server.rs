@@ -243,6 +243,7 @@ impl World {
                 cpu: String::new(),
                 modules: self.served().into_iter().map(|name| (name, entry())).collect(),
                 server: ServerPolicy { max_machines: Some(self.max_machines), ..ServerPolicy::default() },
+                prices: Default::default(),
                 queues: self.policies.clone(),
                 schedules: self.schedules.clone(),
                 env: BTreeMap::new(),

@@ -6,7 +6,7 @@ use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{BootId, Lease, MachineId, MachineName};
 
 use super::*;
-use crate::{Call, CallFailure, JobEvent, MachineEvent, MachineState, Sight};
+use crate::{Call, CallFailure, JobEvent, MachineEvent, MachineState, Meter, Sight};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -125,12 +125,36 @@ fn a_machine_is_where_it_was_seen() {
 #[test]
 fn a_clock_that_is_set_far_counts_days_that_are_kept_and_no_more() {
     let mut up = Metering::of(MachineState::Creating).after(HOUR, created());
-    up.now = Timestamp::LATEST;
+    let rests = Meter { metered: Metered::Resting, since: up.now };
+    up.machine.meter = Some(rests);
     up.book.add_time(&up.machine, Timestamp::LATEST);
-    assert!(up.book.iter().count() <= COST_DAYS_KEPT as usize + 2);
+    let days = up.book.iter().filter(|(_, sums)| sums.resting_us > 0).count();
+    assert_eq!(days, COST_DAYS_KEPT as usize + 1, "so many, and today");
     let before = up.book.clone();
     up.book.add_time(&up.machine, Timestamp::EARLIEST);
     assert_eq!(up.book, before, "nothing runs backwards");
+}
+
+#[test]
+fn a_machine_of_which_nobody_has_heard_is_not_taken_to_run_for_ever() {
+    let up = || Metering::of(MachineState::Creating).after(HOUR, created()).after(HOUR, heard());
+    let gone = up().after(30 * 24 * HOUR, MachineEvent::Destroyed);
+    let days: Vec<u64> = gone.sums().iter().map(|(_, running, ..)| *running).collect();
+    assert_eq!(days, [15, 10], "it was heard of at ten, and has left within a day");
+    // Of one that never phoned home it is known since when it was to run.
+    let lost = Metering::of(MachineState::Creating).after(HOUR, created());
+    let lost = lost.after(30 * 24 * HOUR, MachineEvent::Destroyed);
+    assert_eq!(lost.sums().iter().map(|(_, running, ..)| running).sum::<u64>(), 24);
+}
+
+#[test]
+fn what_was_seen_before_it_was_started_does_not_stop_its_meter() {
+    let up = Metering::of(MachineState::Creating).after(HOUR, created()).after(HOUR, heard());
+    let looked_at = up.now.before(HOUR);
+    let given_up = up.after(HOUR, MachineEvent::GivenUp { note: String::new() });
+    let stopped = MachineEvent::Seen { id: None, region: None, sight: Sight::Stopped(None), looked_at };
+    let gone = given_up.after(HOUR, stopped).after(HOUR, MachineEvent::Destroyed);
+    assert_eq!(gone.sums(), [("2030-01-31".to_owned(), 4, 0, 1)]);
 }
 
 #[test]

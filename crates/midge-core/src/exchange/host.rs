@@ -30,6 +30,8 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long a host without anything to run goes on trying to reach its server: two leases, after which the server has
 /// given it up.
 const LOST_AFTER: Duration = limits::LEASE.saturating_mul(2);
+/// How long a host may go on that reaches no server: to the end of the longest attempt, and until it gives up.
+pub(crate) const ALONE_MAX: Duration = limits::TIME_LIMIT_MAX.saturating_add(LOST_AFTER);
 /// How much longer than it may be parked a request may take, with the largest bodies on a slow network.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a host that is told to stop tries to give back what it could not finish, or just to say goodbye.

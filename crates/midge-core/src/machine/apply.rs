@@ -34,7 +34,10 @@ impl Machine {
     /// Applies an event, or says that it does not apply. The Machine itself is left as it is.
     pub fn apply(&self, event: MachineEvent, now: Timestamp) -> Result<MachineChange, MachineRefused> {
         let loss = self.loss(&event);
-        let stopped = matches!(event, MachineEvent::Seen { sight: Sight::Stopped(_), .. });
+        let stopped = matches!(
+            event,
+            MachineEvent::Seen { sight: Sight::Stopped(_), looked_at, .. } if looked_at > self.since
+        );
         let mut machine = match event {
             MachineEvent::CallBegun(call) => self.call_begun(call, now),
             MachineEvent::Created { id } => self.created(id, now),
@@ -58,14 +61,14 @@ impl Machine {
                 let draining = self.now_is(Draining, now).noted("it gives way to jobs of another queue");
                 Machine { gives_way: true, ..draining }
             }
-            MachineEvent::Paused if self.state == Up => {
-                self.now_is(Draining, now).noted("its queue is paused")
-            }
+            MachineEvent::NotNeeded { note } if self.state == Up => self.now_is(Draining, now).noted(note),
             MachineEvent::Lacks { what } if self.state == Up => {
                 let note = format!("its host lacks {what}");
                 Machine { lacks: true, ..self.now_is(Draining, now).noted(note) }
             }
-            MachineEvent::Lacks { .. } | MachineEvent::Paused => return Err(MachineRefused(self.state)),
+            MachineEvent::Lacks { .. } | MachineEvent::NotNeeded { .. } => {
+                return Err(MachineRefused(self.state));
+            }
             MachineEvent::GaveWay => return Err(MachineRefused(self.state)),
             MachineEvent::DrainAsked => self.drain_asked(now)?,
             MachineEvent::GivenUp { note } => self.given_up(note, now),

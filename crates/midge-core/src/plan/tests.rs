@@ -286,5 +286,18 @@ fn a_paused_queue_makes_no_machines_and_those_that_are_up_go() {
     let mut view = view(0, policy, machines.map(|machine| (machine, 0)).to_vec());
     view.queues[0].paused = true;
     let actions = plan(&view, NOW);
-    assert_eq!(actions, [Action::Pause(name("a")), Action::Destroy(name("b"))]);
+    let note = "its queue starts nothing".to_owned();
+    assert_eq!(actions, [Action::LetGo(name("a"), note), Action::Destroy(name("b"))]);
+}
+
+#[test]
+fn a_queue_that_may_have_fewer_machines_lets_those_go_that_run_the_least() {
+    let policy = |max_machines| QueuePolicy { max_machines, ..QueuePolicy::default() };
+    let starting = (machine("s", MachineState::Starting, NOW), 0);
+    let machines = vec![(up("a"), 2), (up("b"), 0), (up("c"), 1), starting];
+    for (max_machines, go) in [(4, &[][..]), (3, &["b"]), (2, &["b", "c"]), (0, &["b", "c", "a"])] {
+        let note = || "its queue may have fewer Machines".to_owned();
+        let expected: Vec<Action> = go.iter().map(|machine| Action::LetGo(name(machine), note())).collect();
+        assert_eq!(plan(&view(9, policy(max_machines), machines.clone()), NOW), expected, "{max_machines}");
+    }
 }

@@ -43,7 +43,10 @@ impl FromStr for MachineSize {
             let (cpus, memory_mib) = (cpus.strip_suffix('x')?.parse().ok()?, memory_mib.parse().ok()?);
             Some(MachineSize { cpu_kind: cpu_kind.to_owned(), cpus, memory_mib })
         };
-        read().ok_or_else(|| format!("`{}` is not a size such as `shared-cpu-1x:1024`", shown::cut(text)))
+        // One size has one name: two of them would have two prices.
+        read()
+            .filter(|size| size.to_string() == text)
+            .ok_or_else(|| format!("`{}` is not a size such as `shared-cpu-1x:1024`", shown::cut(text)))
     }
 }
 
@@ -60,7 +63,10 @@ mod tests {
             assert_eq!(size.to_string(), text);
             assert_eq!(text.parse(), Ok(size));
         }
-        for wrong in ["", "shared-cpu-1x", "shared-cpu-1:256", "shared-1x:256", "shared-cpu--1x:256"] {
+        for wrong in ["", "shared-cpu-1x", "shared-cpu-1:256", "shared-1x:256", "shared-cpu--1x:256"]
+            .into_iter()
+            .chain(["shared-cpu-01x:256", "shared-cpu-1x:+256"])
+        {
             assert!(wrong.parse::<MachineSize>().is_err(), "{wrong}");
         }
     }

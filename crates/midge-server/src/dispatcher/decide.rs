@@ -195,7 +195,7 @@ impl Round<'_> {
         };
         // One that is resumed by time is looked at then, whether jobs are due or not: it may keep Machines warm.
         let resumes = row.paused(self.now).and_then(|pause| pause.until);
-        let next_month = row.stopped_for_budget(self.now);
+        let next_month = row.over_budget(self.now).map(|over| over.until);
         Ok((demand, [room_at, resumes, next_month].into_iter().flatten().min()))
     }
 
@@ -256,9 +256,9 @@ impl Round<'_> {
                 round.decided.tell.push(machine.name.clone());
                 round.change(machine, MachineEvent::GaveWay)
             }),
-            Action::Pause(name) => self.with(&name, |round, machine| {
+            Action::LetGo(name, note) => self.with(&name, |round, machine| {
                 round.decided.tell.push(machine.name.clone());
-                round.change(machine, MachineEvent::Paused)
+                round.change(machine, MachineEvent::NotNeeded { note })
             }),
             Action::GiveUp(name, note) => self.with(&name, |round, machine| {
                 tracing::warn!(machine.name = %machine.name, note, "gave a Machine up");
@@ -302,7 +302,8 @@ impl Round<'_> {
             _ => Launch::Now,
         };
         let spec = Box::new(machine_spec(self.context, machine, &secret));
-        machine.region = asked_region(&spec);
+        // What is asked for is what it costs, whatever its queue had when the row was made.
+        (machine.size, machine.region) = (spec.size.clone(), asked_region(&spec));
         self.change(machine, MachineEvent::CallBegun(Call::Create))?;
         self.decided.acts.push(Act::Create { spec, launch });
         Ok(())

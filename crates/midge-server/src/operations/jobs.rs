@@ -9,7 +9,7 @@ use midge_core::{
 };
 use midge_protocol::api::{JobCount, JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, JobKey, ModuleName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, Dollars, JobId, JobKey, ModuleName, QueueName, Timestamp};
 use midge_store::{Content, FoundJobs, JobSearch, ReadJob, Rows, StoreError};
 use serde_json::value::RawValue;
 
@@ -79,6 +79,7 @@ impl Midge {
             args: as_json(args.as_deref()),
             after,
             children: (children.jobs > 0).then_some(children),
+            cost: attempts.iter().filter_map(|attempt| attempt.cost).reduce(Dollars::plus),
             attempts,
             unreadable_attempts,
             forgotten_attempts,

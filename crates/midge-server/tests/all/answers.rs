@@ -116,6 +116,7 @@ fn detail() -> JobDetail {
         after: vec![JobId::generate()],
         children: Some(count()),
         attempts: vec![attempt()],
+        cost: Some(Dollars::from_nanos(1)),
         unreadable_attempts: vec![AttemptNumber(2)],
         forgotten_attempts: Some(AttemptRange { first: AttemptNumber(3), last: AttemptNumber(4) }),
         recorded: Some(AttemptNumber(1)),

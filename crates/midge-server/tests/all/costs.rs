@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use midge_core::{CostBook, CostKey, CostSums, Machine, MachineState};
+use midge_core::{COST_DAYS_KEPT, CostBook, CostKey, CostSums, Machine, MachineState, Retention};
 use midge_machines::SeenState;
 use midge_protocol::api::{Costs, CostsBy, QueueView, Queues};
 use midge_protocol::exchange::{self as wire, AttemptRef, Finished, Outcome};
 use midge_protocol::job::{Cause, Failure, Usage};
 use midge_protocol::manifest::{AtBudget, Budget, MachineSize, QueuePolicy, ServerPolicy};
 use midge_protocol::{AttemptNumber, Day, Dollars, MachineId, Secret, Timestamp};
+use midge_server::dispatcher::Old;
 use midge_server::exchange::{self, Context};
 use midge_server::{dispatcher, secret_hash};
 use midge_store::conformance::fixtures::{self, at, id, job_of, machine_name, put, running};
@@ -185,6 +186,41 @@ async fn attempts_that_are_lost_with_their_machine_count_and_its_time_is_idle() 
     assert!(row.is_none_or(|row| row.state == MachineState::Gone && row.meter.is_none()));
 }
 
+#[tokio::test]
+async fn sums_are_kept_for_as_many_days_as_is_said() {
+    let store = MemoryStore::new();
+    let now = at(0);
+    let key = |days| CostKey {
+        day: Day::of(now).before(days),
+        queue: fixtures::queue("default"),
+        module: None,
+        size: MachineSize::default(),
+        region: None,
+    };
+    let mut book = CostBook::default();
+    for days in [0, COST_DAYS_KEPT, COST_DAYS_KEPT + 1, 2 * COST_DAYS_KEPT] {
+        book.add(key(days), CostSums { made: 1, ..CostSums::default() });
+    }
+    write(&store, move |rows| rows.add_costs(&book)).await.unwrap();
+    let catalog = stage::catalog(BTreeMap::new(), ServerPolicy::default());
+    let old = read(&store, move |rows| Old::all(rows, &catalog, Retention::default(), now)).await.unwrap();
+    let mut steps = 0;
+    for old in old.into_iter().filter(|old| matches!(old, Old::Costs(_))) {
+        while write(&store, {
+            let old = old.clone();
+            move |rows| old.delete(rows, 1)
+        })
+        .await
+        .unwrap()
+        {
+            steps += 1;
+        }
+    }
+    assert_eq!(steps, 2, "one at once");
+    let left: Vec<_> = sums(&store).await.into_iter().map(|(key, _)| key.day).collect();
+    assert_eq!(left, [COST_DAYS_KEPT, 0].map(|days| Day::of(now).before(days)));
+}
+
 fn heard() -> midge_core::MachineEvent {
     midge_core::MachineEvent::Heard { boot: BOOT, seq: 1, generation: "g1".to_owned() }
 }
@@ -255,9 +291,13 @@ async fn a_queue_that_is_slowed_has_half_as_many_machines() {
         server.enqueued(r#"{"module": "hello", "args": {"name": "x"}}"#).await;
     }
     for _ in 0..2 {
-        server.host().await;
+        let mut host = server.host().await;
+        assert_eq!(host.claim(2).await.jobs.len(), 2);
     }
     let waits = the_queue(&server).await.waits.unwrap();
-    assert!(waits.code != "machine_is_next", "{}", waits.text);
+    assert_eq!(
+        (&*waits.code, &*waits.text),
+        ("queue_is_busy", "the queue has its 2 of 2 Machines, all busy")
+    );
     assert!(server.made.try_recv().is_err(), "half of four");
 }

@@ -25,9 +25,9 @@ Examples:
   midge cost --since 7d --by day
   midge cost --since 2030-01-01 --until 2030-01-31 --by module --json")]
 pub(crate) struct Args {
-    /// The first day, such as 2030-01-31, or so long ago, such as 7d
-    #[arg(long, value_name = "WHEN", default_value = "29d", value_parser = day_or_ago)]
-    since: Day,
+    /// The first day, such as 2030-01-31, or so long ago, such as 7d; 29 days before the last where this is missing
+    #[arg(long, value_name = "WHEN", value_parser = day_or_ago)]
+    since: Option<Day>,
     /// The last day; today where this is missing
     #[arg(long, value_name = "WHEN", value_parser = day_or_ago)]
     until: Option<Day>,
@@ -54,7 +54,7 @@ fn day_or_ago(text: &str) -> Result<Day, String> {
 
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let filter = CostsFilter { since: Some(self.since), until: self.until, by: Some(self.by) };
+        let filter = CostsFilter { since: self.since, until: self.until, by: Some(self.by) };
         let costs = self.server.client()?.costs(&filter).await.answered()?;
         if self.json {
             say_json(&costs)?;
@@ -91,7 +91,10 @@ fn table(costs: &Costs) -> Table {
 }
 
 fn row(name: &str, cost: &Cost) -> [String; 8] {
-    let time = |micros| words::duration(Duration::from_micros(micros));
+    let time = |micros| match micros {
+        0 => "-".to_owned(),
+        _ => words::duration(Duration::from_micros(micros)),
+    };
     [
         name.to_owned(),
         cost.attempts.to_string(),
@@ -106,9 +109,51 @@ fn row(name: &str, cost: &Cost) -> [String; 8] {
 
 #[cfg(test)]
 mod tests {
-    use midge_protocol::Dollars;
+    use midge_core::{CostKey, CostSums, CostTable};
+    use midge_protocol::manifest::{MachineSize, Prices};
+    use midge_protocol::{Dollars, ModuleName, QueueName};
 
     use super::*;
+
+    const COST: &str = include_str!("../../../../docs/cost.md");
+
+    /// Returns hours and minutes in microseconds.
+    const fn time(hours: u64, minutes: u64) -> u64 {
+        (hours * 60 + minutes) * 60 * 1_000_000
+    }
+
+    /// The sums of a month of which the document tells: what is written there is what the command says of them.
+    fn of_the_document(by: CostsBy) -> Costs {
+        let (first, last): (Day, Day) = ("2030-01-01".parse().unwrap(), "2030-01-30".parse().unwrap());
+        let mut table = CostTable::new(by, first, last);
+        let mut add = |day, queue, module: Option<&str>, sums| {
+            let (queue, module) =
+                (QueueName::new(queue).unwrap(), module.map(|name| ModuleName::new(name).unwrap()));
+            table.add(&CostKey { day, queue, module, size: MachineSize::default(), region: None }, sums);
+        };
+        let machines =
+            |made, running_us, resting_us| CostSums { made, running_us, resting_us, ..CostSums::default() };
+        let attempts = |attempts, share_us| CostSums { attempts, share_us, ..CostSums::default() };
+        add(first, "pictures", None, machines(31, time(7, 16), time(74, 0)));
+        add(first, "pictures", Some("resize"), attempts(1_204, time(6, 12)));
+        add(first, "mail", None, machines(12, time(20, 42), 0));
+        add(last, "mail", Some("send"), attempts(88_100, time(9, 30)));
+        add(last, "mail", Some("digest"), attempts(20, time(0, 10)));
+        table.costs(&Prices::default(), last.ends())
+    }
+
+    #[test]
+    fn the_tables_of_the_document_are_what_the_command_says() {
+        for (by, command) in
+            [(CostsBy::Queue, "$ midge cost\n"), (CostsBy::Module, "$ midge cost --by module\n")]
+        {
+            let shown = table(&of_the_document(by)).to_string();
+            let shown = anstream::adapter::strip_str(&shown).to_string();
+            let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+            let block = format!("{command}{}\n", lines.join("\n"));
+            assert!(COST.contains(&block), "docs/cost.md has another table than\n{block}");
+        }
+    }
 
     #[test]
     fn a_day_is_one_or_so_long_ago() {

@@ -1,7 +1,6 @@
 use midge_protocol::manifest::{AtBudget, Budget, MachineSize, Prices};
 use midge_protocol::{Dollars, RegionName};
 
-use super::super::*;
 use super::parse;
 
 fn prices(section: &str) -> Result<Prices, String> {
