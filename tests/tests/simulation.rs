@@ -29,6 +29,8 @@ const SEEDS_WITH_FAULT: Range<u64> = 0..100;
 /// What the usual seeds must have seen, taken together.
 const MUST_HAPPEN: &[&str] = &[
     "Machines drained by hand",
+    "Machines resumed",
+    "Machines suspended",
     "Machines that gave way",
     "Machines that stopped",
     "attempts given twice",
@@ -53,6 +55,7 @@ const MUST_HAPPEN: &[&str] = &[
     "hosts that hung",
     "hosts that left",
     "hosts that lost the server",
+    "hosts that stood still",
     "hosts told to drain",
     "hosts told to stop",
     "jobs cancelled",

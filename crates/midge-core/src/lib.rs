@@ -11,7 +11,7 @@
 //! | When does a batch end, what is run then, and why can nothing wait for itself? | [`Batch`] |
 //! | What is a job whose row cannot be read? | [`UnreadableJob`] |
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
-//! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
+//! | Which jobs does a Machine get, and may it go, or rest? | [`admit()`], [`may_leave`], [`may_rest`] |
 //! | Whose turn is it in a queue, and how many may begin? | [`Lane`], [`QueueRow`], [`Bucket`] |
 //! | What of that holds under other limits, or another time? | [`QueueRow::unsettled`], [`Lane::settle`] |
 //! | Does a module start jobs? | [`ModuleRow::hold`] |
@@ -82,7 +82,7 @@ pub use job::{
 pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{
     Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,
-    MachineRefused, MachineState, Sight,
+    MachineRefused, MachineState, Sight, Sleep, may_rest,
 };
 pub use module::{Hold, ModuleRow};
 pub use plan::{Action, QueueDemand, View, plan, room_for_machines};

@@ -6,6 +6,7 @@
 mod apply;
 mod create;
 mod end;
+mod rest;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ pub use self::end::{Exit, Loss, MachineEnd};
 use crate::JobEvent;
 
 pub use create::CreateTries;
+pub use rest::{Sleep, may_rest};
 
 /// A Machine that was heard of is not written down as heard of again before this is over: a small part of a lease.
 const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0");
@@ -78,6 +80,9 @@ pub struct Machine {
     /// Whether somebody drained it by hand: it takes nothing more, and is destroyed when its host has left.
     #[serde(default)]
     pub drained: bool,
+    /// Whether it is suspended, or is about to be.
+    #[serde(default)]
+    pub sleep: Sleep,
     /// Why it went away or failed, where that is known.
     pub note: Option<String>,
 }
@@ -90,7 +95,7 @@ pub enum MachineState {
     Creating,
     /// Being made ahead, to rest stopped.
     Preparing,
-    /// Made and stopped: can be started.
+    /// Made, and stopped or suspended: can be started.
     Ready,
     /// Started; its host has not phoned home yet.
     Starting,
@@ -100,6 +105,8 @@ pub enum MachineState {
     Draining,
     /// Its host said goodbye; not seen stopped yet.
     Left,
+    /// Its host has nothing to do, and stands by; not seen suspended yet.
+    Resting,
     /// To be destroyed.
     Destroying,
     /// Destroyed. Kept for a while for people to see.
@@ -117,6 +124,7 @@ impl MachineState {
             MachineState::Up => "up",
             MachineState::Draining => "draining",
             MachineState::Left => "left",
+            MachineState::Resting => "resting",
             MachineState::Destroying => "destroying",
             MachineState::Gone => "gone",
         }
@@ -129,21 +137,21 @@ impl MachineState {
 
     /// Returns whether it is on its way out, and takes no more jobs.
     pub const fn is_leaving(self) -> bool {
-        use MachineState::{Destroying, Draining, Left};
-        matches!(self, Draining | Left | Destroying)
+        use MachineState::{Destroying, Draining, Left, Resting};
+        matches!(self, Draining | Left | Resting | Destroying)
     }
 
     /// Returns whether it runs, or will without anybody deciding it again. These count against a queue's
     /// `max_machines`.
     pub const fn is_live(self) -> bool {
-        use MachineState::{Creating, Draining, Left, Starting, Up};
-        matches!(self, Creating | Starting | Up | Draining | Left)
+        use MachineState::{Creating, Draining, Left, Resting, Starting, Up};
+        matches!(self, Creating | Starting | Up | Draining | Left | Resting)
     }
 
-    /// Returns whether its host may exchange, and so whether it may hold leases.
+    /// Returns whether its host may exchange, and so whether it may hold leases. (One that rests is given none.)
     pub const fn may_exchange(self) -> bool {
-        use MachineState::{Creating, Draining, Starting, Up};
-        matches!(self, Creating | Starting | Up | Draining)
+        use MachineState::{Creating, Draining, Resting, Starting, Up};
+        matches!(self, Creating | Starting | Up | Draining | Resting)
     }
 }
 
@@ -159,6 +167,8 @@ pub enum MachineEvent {
     },
     /// The Machines API started it.
     Started,
+    /// The Machines API is about to suspend it.
+    SuspendAccepted,
     /// The Machines API destroyed it, or never had it.
     Destroyed,
     /// A call to the Machines API failed.
@@ -196,6 +206,13 @@ pub enum MachineEvent {
     },
     /// The Machine's host asked to leave, and may: it runs nothing, and its secret is revoked.
     Left,
+    /// The Machine's host asked to leave, and is told to stand by instead: it runs nothing, is given nothing, and is suspended.
+    Rests,
+    /// The Machine was to be suspended, and is not: its host leaves, and it stops.
+    StaysAwake {
+        /// Why not, for people.
+        note: String,
+    },
 
     /// Another generation is served now: the Machine takes no more jobs.
     Outdated,
@@ -229,6 +246,8 @@ pub enum Call {
     Create,
     /// Starts the Machine.
     Start,
+    /// Suspends the Machine.
+    Suspend,
     /// Destroys the Machine.
     Destroy,
 }
@@ -239,6 +258,7 @@ impl Call {
         match self {
             Call::Create => "create",
             Call::Start => "start",
+            Call::Suspend => "suspend",
             Call::Destroy => "destroy",
         }
     }
@@ -287,6 +307,8 @@ pub enum Sight {
     Unreachable,
     /// It runs.
     Running,
+    /// Its memory is written away, and its program stands still.
+    Suspended,
     /// It does not run.
     Stopped(Option<Exit>),
     /// There is no such Machine, or no longer.
@@ -332,6 +354,7 @@ impl Machine {
             refused: false,
             gives_way: false,
             drained: false,
+            sleep: Sleep::Awake,
             note: None,
         }
     }

@@ -4,19 +4,22 @@ mod share;
 
 use std::time::Duration;
 
-use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::manifest::{Idle, QueuePolicy};
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp, limits};
 
 use self::share::share;
 #[cfg(doc)]
 use crate::LINE_HEAD;
 use crate::fleet::{Fleet, QueueFleet};
-use crate::{Machine, MachineState};
+use crate::{Machine, MachineState, Sleep};
 
 /// A Machine that has not phoned home by then never will. Pulling an image takes up to tens of seconds.
 const BOOT_MAX: Duration = Duration::from_secs(120);
 /// A host that said goodbye and is still not stopped by then is destroyed.
 const LEAVE_MAX: Duration = Duration::from_secs(30);
+/// A Machine that is to be suspended and is not by then stops instead. With much memory it takes more than a quarter of a
+/// minute.
+const REST_MAX: Duration = Duration::from_secs(60);
 /// The row of a Machine that is gone is kept for so long, for people to see.
 const GONE_KEPT: Duration = Duration::from_secs(10 * 60);
 /// The row of a Machine that did not come up is kept for so long: the next pause depends on how many there are.
@@ -78,6 +81,10 @@ pub enum Action {
     Create(MachineName),
     /// Start the Machine, or start it again.
     Start(MachineName),
+    /// Suspend the Machine, whose host stands by.
+    Suspend(MachineName),
+    /// Have the Machine stop, which was to be suspended and could not be.
+    StayAwake(MachineName, String),
     /// Let the Machine finish what it runs and go.
     Drain(MachineName),
     /// Let the Machine finish what it runs and go: a job of another queue needs its room.
@@ -164,7 +171,11 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
         MachineState::Left if in_state > LEAVE_MAX => {
             Some(Action::GiveUp(name, "its host left and did not stop".to_owned()))
         }
-        MachineState::Up | MachineState::Starting if old => Some(Action::Drain(name)),
+        MachineState::Up | MachineState::Starting | MachineState::Resting if old => Some(Action::Drain(name)),
+        MachineState::Resting if in_state > REST_MAX => {
+            Some(Action::StayAwake(name, "it was not suspended in a minute".to_owned()))
+        }
+        MachineState::Resting if machine.sleep == Sleep::Awake && may_act => Some(Action::Suspend(name)),
         _ => None,
     }
 }
@@ -190,7 +201,7 @@ struct Want<'a> {
     for_warmth: u32,
     /// To rest stopped.
     to_rest: u32,
-    /// Those that rest stopped, and are not started or destroyed now.
+    /// Those that rest, and are not started or destroyed now.
     resting: Vec<&'a Machine>,
 }
 
@@ -228,19 +239,23 @@ fn scale<'a>(
     let for_jobs = bounded(u32::try_from(for_jobs).unwrap_or(u32::MAX));
     let to_run = for_jobs.max(bounded(for_warmth));
 
-    let ready: Vec<&Machine> = current
-        .machines
-        .iter()
-        .map(|(machine, _)| machine)
-        .filter(|machine| machine.state == MachineState::Ready && machine.act_at <= now)
-        .collect();
+    let ready = current.machines.iter().map(|(machine, _)| machine);
+    let ready = ready.filter(|machine| machine.state == MachineState::Ready && machine.act_at <= now);
+    // What ran is not to run again, whatever waits.
+    let (used, mut ready): (Vec<&Machine>, Vec<&Machine>) =
+        ready.partition(|machine| policy.idle == Idle::Destroy && machine.heard_at.is_some());
+    actions.extend(used.iter().map(|machine| Action::Destroy(machine.name.clone())));
+    // Those that go on where they were are there sooner: they are started first, and kept.
+    ready.sort_by_key(|machine| machine.sleep != Sleep::Asleep);
     let (to_start, spare) = ready.split_at(ready.len().min(to_run as usize));
     actions.extend(to_start.iter().map(|machine| Action::Start(machine.name.clone())));
     let started = to_start.len() as u32;
 
     let pool = spare.len() as u32 + current.count(|state| state == MachineState::Preparing);
     let surplus = (pool.saturating_sub(policy.ready_machines) as usize).min(spare.len());
-    let (surplus, resting) = spare.split_at(surplus);
+    let (resting, surplus) = spare.split_at(spare.len() - surplus);
+    // Not counted as spare before it is one: it may not fall asleep.
+    let soon = current.count(|state| state == MachineState::Resting);
     actions.extend(surplus.iter().map(|machine| Action::Destroy(machine.name.clone())));
     let old_ready = ours.machines.iter().map(|(machine, _)| machine).filter(|machine| {
         machine.state == MachineState::Ready && machine.is_outdated(&view.generation) && machine.act_at <= now
@@ -259,7 +274,7 @@ fn scale<'a>(
     Want {
         for_jobs: make(for_jobs),
         for_warmth: make(to_run - started - for_jobs),
-        to_rest: make(policy.ready_machines.saturating_sub(pool).min(BOOTS_PER_ROUND)),
+        to_rest: make(policy.ready_machines.saturating_sub(pool + soon).min(BOOTS_PER_ROUND)),
         resting: resting.to_vec(),
         demand,
         ours,

@@ -1,6 +1,6 @@
 //! The control thread: exchanges, timers, signals, and the ends of attempts, in one loop.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use midge_core::exchange::{Departure, HostSide, Next, Todo};
@@ -16,6 +16,9 @@ use crate::process;
 use crate::settings::{SECRET, WorkSettings};
 use crate::signals::{Leash, Signals};
 
+/// The system's clock was put forward by so much: the Machine was suspended. Less is how clocks are corrected.
+const CLOCK_JUMP: Duration = Duration::from_secs(5);
+
 /// Works for a server until there is no more to do. Returns the exit code.
 pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     process::raise_open_files(settings.places);
@@ -25,6 +28,7 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     let mut leash = Leash::open(settings.leash_fd)?;
     let link = Link::new(settings.server, &settings.machine, &settings.secret).context("MIDGE_SECRET")?;
     let clock = Clock(Instant::now());
+    let mut offset = clock.offset();
     let mut host = Host {
         side: HostSide::new(boot_id()?, settings.wait, clock.now()),
         clock,
@@ -43,6 +47,11 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     tokio::task::yield_now().await;
     host.places.prepare().iter().for_each(|what| log(&format!("this Machine lacks {what}")));
     loop {
+        // A Machine that is suspended may have a clock that stands still meanwhile, and another that is put right.
+        let offset_now = clock.offset();
+        if offset_now > std::mem::replace(&mut offset, offset_now) + CLOCK_JUMP {
+            host.side.stood_still(clock.now());
+        }
         let wake_at = match host.act() {
             Ok(wake_at) => wake_at,
             Err(code) => return Ok(code),
@@ -87,6 +96,12 @@ impl Clock {
         Timestamp::default().after(self.0.elapsed())
     }
 
+    /// Returns how far the system's clock is ahead of this one.
+    fn offset(self) -> Duration {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        wall.saturating_sub(self.0.elapsed())
+    }
+
     /// Sleeps until a time of this clock; for ever where there is none.
     async fn sleep_until(self, at: Option<Timestamp>) {
         match at {
@@ -128,6 +143,12 @@ impl Host {
                 Next::Send(request) => self.send(*request),
                 Next::HandBack(attempts) => {
                     attempts.into_iter().for_each(|attempt| self.places.stop(attempt, Stop::HandedBack));
+                }
+                Next::Reconnect => {
+                    log("this Machine stood still: says again what it runs");
+                    // Their answers may never come.
+                    self.exchanges = JoinSet::new();
+                    self.link.forget();
                 }
                 Next::Wait(at) => return Ok(at.into_iter().chain(look_again).min()),
                 Next::Exit(Departure::Left) => return Err(exit::LEFT),

@@ -99,6 +99,11 @@ impl Link {
         read_answer(status, protocol.as_deref(), &body)
     }
 
+    /// Forgets the connections that are kept: nobody may be at their other ends.
+    pub fn forget(&self) {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
     fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
         let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         idle.retain(|sender| !sender.is_closed());

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_protocol::{InvalidName, MachineId, Timestamp};
+use midge_protocol::{InvalidName, MachineId, Timestamp, limits};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ pub const LEASE_NONCE_HEADER: &str = "fly-machine-lease-nonce";
 /// limit. Fly sends none, which means once.
 pub const CALL_SPEED_HEADER: &str = "flylet-call-speed";
 /// The most memory, in MiB, of a Machine that can be suspended.
-pub const SUSPEND_MEMORY_MIB_MAX: u32 = 2048;
+pub const SUSPEND_MEMORY_MIB_MAX: u32 = limits::SUSPEND_MEMORY_MIB_MAX;
 /// The word for a server host that answers.
 pub const HOST_STATUS_OK: &str = "ok";
 

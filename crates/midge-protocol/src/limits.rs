@@ -174,6 +174,8 @@ pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest such wait that may be set, beside "for ever".
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most memory, in MiB, of a Machine that Fly can suspend.
+pub const SUSPEND_MEMORY_MIB_MAX: u32 = 2_048;
 /// How many Machines may crash while a suspect runs there alone before it is discarded as poison.
 pub const MACHINE_LOSSES_MAX: u32 = 3;
 /// The same for Machines that were lost and nobody can say why: killed from outside, or not heard of. Several in a row may

@@ -3,6 +3,7 @@
 mod capability;
 mod enqueues;
 pub mod given;
+mod idle;
 mod keep;
 mod reach;
 mod schedule;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::capability::{Capability, CapabilityChange, capability_changes};
 pub use self::enqueues::NotDeclared;
+pub use self::idle::{Idle, contradiction};
 pub use self::keep::Keep;
 pub use self::reach::{
     Destination, HostPattern, InvalidDestination, Reach, Scheme, SecretSource, check_secrets,
@@ -111,6 +113,9 @@ impl Manifest {
             if let Wait::Millis(millis) = policy.wait {
                 within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
             }
+            if let Some(why) = contradiction(policy) {
+                return Err(InvalidManifest::Contradiction(format!("queue `{name}`: {why}")));
+            }
         }
         Ok(())
     }
@@ -165,6 +170,9 @@ pub enum InvalidManifest {
     /// Env or a folder cannot be given to a Machine or a guest; the text says which, and why.
     #[error("{0}")]
     Given(String),
+    /// Settings of a queue contradict each other; the text says which, and what to do.
+    #[error("{0}")]
+    Contradiction(String),
 }
 
 /// The error of a number in a manifest that is not within its bounds.
@@ -277,12 +285,15 @@ pub struct QueuePolicy {
     pub max_machines: u32,
     /// How many Machines are kept running, waiting for work.
     pub warm_machines: u32,
-    /// How many Machines are kept made but stopped: they start faster than new ones are made.
+    /// How many Machines are kept made but stopped, or suspended: they start faster than new ones are made.
     pub ready_machines: u32,
     /// How many jobs one Machine runs at once, 1 to [`limits::PLACES_MAX`]; with `single_use` it is one.
     pub jobs_per_machine: u32,
     /// How long a host waits for another job before it leaves.
     pub wait: Wait,
+    /// What becomes of a Machine whose host has waited in vain.
+    #[serde(skip_serializing_if = "Idle::is_as_usual")]
+    pub idle: Idle,
     /// Whether a Machine runs one job only, alone, and is then destroyed.
     pub single_use: bool,
     /// How many jobs may wait in the queue. With so many, another enqueue is refused.
@@ -317,6 +328,7 @@ impl Default for QueuePolicy {
             ready_machines: 0,
             jobs_per_machine: limits::JOBS_PER_MACHINE_DEFAULT,
             wait: Wait::default(),
+            idle: Idle::default(),
             single_use: false,
             max_jobs: limits::QUEUE_JOBS_MAX_DEFAULT,
             max_running: None,

@@ -87,6 +87,13 @@ pub enum Act {
         /// The Machine's id at the Machines API.
         id: MachineId,
     },
+    /// Suspend a Machine whose host stands by.
+    Suspend {
+        /// The name of the Machine.
+        name: MachineName,
+        /// The Machine's id at the Machines API.
+        id: MachineId,
+    },
     /// Destroy a Machine that has a row.
     Destroy {
         /// The name of the Machine.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Ending, JobState, MachineState};
+use midge_core::{Ending, JobState, MachineState, Sleep};
 use midge_machines::SeenState;
 use midge_protocol::Timestamp;
 use midge_protocol::job::Cause;
@@ -49,6 +49,7 @@ impl World {
         self.check_jobs(true)?;
         self.check_rows_at_the_end()?;
         self.check_api_at_the_end()?;
+        self.check_starts()?;
         self.check_sweeps_at_the_end()?;
         self.count_endings();
         self.count_ticks();
@@ -96,6 +97,7 @@ impl World {
             let row =
                 row.filter(|machine| is_present(machine)).find(|machine| machine.id.as_ref() == Some(id));
             let wanted = row.map(|machine| match machine.state {
+                MachineState::Ready if machine.sleep == Sleep::Asleep => SeenState::Suspended,
                 MachineState::Ready => SeenState::Stopped,
                 _ => SeenState::Started,
             });

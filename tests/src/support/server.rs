@@ -206,7 +206,7 @@ impl Server {
 
     /// Returns its Machines that run, or will without anybody deciding it again.
     pub fn live_machines(&self) -> Vec<MachineView> {
-        let live = ["creating", "starting", "up", "draining", "left"];
+        let live = ["creating", "starting", "up", "draining", "left", "resting"];
         self.machines().into_iter().filter(|machine| live.contains(&machine.state.as_str())).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, Wait};
+use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, Wait, contradiction};
 use midge_protocol::{QueueName, limits};
 use toml::de::DeValue;
 
@@ -43,6 +43,7 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         "ready_machines",
         "jobs_per_machine",
         "wait",
+        "idle",
         "single_use",
         "max_jobs",
         "max_running",
@@ -68,6 +69,9 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         ready_machines: count("ready_machines", 0, max_machines, default.ready_machines)?,
         jobs_per_machine: count("jobs_per_machine", 1, limits::PLACES_MAX, default.jobs_per_machine)?,
         wait: section.read("wait", "seconds from 0 to 86400, or \"forever\"", wait)?.unwrap_or_default(),
+        idle: section
+            .read("idle", "\"stop\", \"suspend\" or \"destroy\"", |value| value.as_str()?.parse().ok())?
+            .unwrap_or_default(),
         single_use: section.flag("single_use")?.unwrap_or(default.single_use),
         max_jobs: section.number("max_jobs", 1..=limits::QUEUE_JOBS_MAX)?.unwrap_or(default.max_jobs),
         max_running: most_running(section, "max_running")?,
@@ -89,6 +93,9 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
     if policy.single_use && places_set.is_some_and(|places| places > 1) {
         let message = "a `single_use` Machine runs one job only: remove `jobs_per_machine`, or set it to 1";
         return Err(section.wrong_at("jobs_per_machine", message.to_owned()));
+    }
+    if let Some(why) = contradiction(&policy) {
+        return Err(section.wrong_at("idle", why));
     }
     Ok(policy)
 }

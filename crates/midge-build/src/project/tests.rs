@@ -1,6 +1,6 @@
 use midge_protocol::api::Unique;
 use midge_protocol::job::Backoff;
-use midge_protocol::manifest::{Destination, Keep, MachineSize, Missed, Rate, SecretSource, Wait};
+use midge_protocol::manifest::{Destination, Idle, Keep, MachineSize, Missed, Rate, SecretSource, Wait};
 
 use super::*;
 
@@ -45,6 +45,7 @@ size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
 
 [queues.single]
 wait = 0.5
+idle = "destroy"
 single_use = true
 
 [modules.send]
@@ -107,6 +108,7 @@ fn a_whole_file_is_read() {
     assert_eq!(mail.size, MachineSize { cpu_kind: "performance".to_owned(), cpus: 2, memory_mib: 4096 });
     let single = &project.queues["single"];
     assert_eq!((single.wait, single.single_use, single.places()), (Wait::Millis(500), true, 1));
+    assert_eq!((single.idle, mail.idle), (Idle::Destroy, Idle::Stop));
 
     let send = &project.modules["send"];
     let folder = PathBuf::from("app/jobs/send");
@@ -400,6 +402,15 @@ const MALFORMED: &[(&str, &str)] = &[
         "2: `wait` must be seconds from 0 to 86400, or \"forever\", not `\"soon\"`",
     ),
     ("[queues.a]\nwait = 86_401", "2: `wait` must be seconds from 0 to 86400"),
+    (
+        "[queues.a]\nidle = \"sleep\"",
+        "2: `idle` must be \"stop\", \"suspend\" or \"destroy\", not `\"sleep\"`",
+    ),
+    ("[queues.a]\nidle = \"suspend\"", "2: `idle` is \"suspend\", and the queue keeps no Machine ready"),
+    (
+        "[queues.a]\nready_machines = 1\nidle = \"suspend\"\nsize = { cpus = 2, memory_mib = 2_304 }",
+        "3: `idle` is \"suspend\", and Fly suspends no Machine with more than 2048 MiB",
+    ),
     ("[queues.a]\nrecord = \"all\"", "2: `record` must be true or false, not `\"all\"`"),
     ("[queues.a]\nsingle_use = 1", "2: `single_use` must be true or false, not `1`"),
     ("[queues.a]\nsingle_use = true\njobs_per_machine = 2", "3: a `single_use` Machine runs one job only"),

@@ -7,6 +7,7 @@
 //! What a Machine lacks is not its jobs' fault: a host that lacks something gives back what it cannot run, takes nothing
 //! more, finishes what runs and leaves, so that another Machine tries.
 
+mod still;
 mod told;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,7 @@ use midge_protocol::job::{Progress, Usage};
 use midge_protocol::manifest::Wait;
 use midge_protocol::{BootId, Timestamp, limits};
 
+use self::still::Stillness;
 use self::told::Left;
 
 /// Log and progress are told at most this often.
@@ -73,6 +75,7 @@ pub struct HostSide {
     /// No more jobs before this: it could not begin one that it had asked for.
     no_room_until: Option<Timestamp>,
     stop: Option<StopPlan>,
+    still: Stillness,
     left: bool,
 }
 
@@ -122,6 +125,9 @@ pub enum Next {
     Send(Box<Request>),
     /// Stop these attempts, to give them back.
     HandBack(Vec<AttemptRef>),
+    /// Give up each request that is under way, and the connections too, without a word to [`HostSide`]: this Machine stood
+    /// still, and they are likely dead.
+    Reconnect,
     /// Nothing, until something happens or this time has come.
     Wait(Option<Timestamp>),
     /// Exit.
@@ -173,6 +179,7 @@ impl HostSide {
             lacks: None,
             no_room_until: None,
             stop: None,
+            still: Stillness::default(),
             left: false,
         }
     }
@@ -185,6 +192,23 @@ impl HostSide {
     /// Says what to do next. `room` is how many attempts could begin now, and `log` reads a piece of an attempt's log
     /// by offset and length.
     pub fn next(&mut self, now: Timestamp, room: u32, log: &dyn Fn(AttemptRef, u64, usize) -> Bytes) -> Next {
+        if self.still.is_over(now) {
+            self.stood_still(now);
+        }
+        let next = self.next_of_awake(now, room, log);
+        self.still.asleep_until(&next);
+        next
+    }
+
+    fn next_of_awake(
+        &mut self,
+        now: Timestamp,
+        room: u32,
+        log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
+    ) -> Next {
+        if self.still.is_to_reconnect() {
+            return Next::Reconnect;
+        }
         if let Some(exit) = self.exit(now) {
             return Next::Exit(exit);
         }
@@ -194,7 +218,7 @@ impl HostSide {
         if self.is_under_way(Kind::Speaks) || self.is_under_way(Kind::Leaves) {
             return Next::Wait(self.wake_at(now));
         }
-        if self.retry_at.is_some_and(|at| now < at) {
+        if [self.retry_at, self.still.ask_at()].into_iter().flatten().any(|at| now < at) {
             return Next::Wait(self.wake_at(now));
         }
         if self.no_room_until.is_some_and(|until| now >= until) {
@@ -217,6 +241,9 @@ impl HostSide {
     /// Takes the server's answer to a request.
     pub fn answered(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Vec<Todo> {
         let mut todos = Vec::new();
+        if self.still.gave_up(seq) {
+            return todos;
+        }
         self.failures = 0;
         self.retry_at = None;
         self.heard_at = Some(now);
@@ -245,7 +272,11 @@ impl HostSide {
         // What a guest saved that has no right to it any more may not have been written.
         todos.retain(|todo| !matches!(todo, Todo::Saved(attempt) if answer.cancel.contains(attempt)));
         todos.extend(answer.cancel.into_iter().filter(running).map(Todo::Cancel));
-        if kind == Some(Kind::Leaves) && !self.left && self.attempts.is_empty() {
+        let rests = answer.rest && !must_go;
+        if kind == Some(Kind::Leaves) {
+            self.still.rests(rests, now);
+        }
+        if kind == Some(Kind::Leaves) && !rests && !self.left && self.attempts.is_empty() {
             // A warm Machine, or one that a job is meant for. One that must go has nothing to stay for.
             self.left = must_go;
             self.idle_since = now;
@@ -256,6 +287,9 @@ impl HostSide {
 
     /// Takes note that a request got no answer. `at_once`: it is worth to try again without a wait.
     pub fn failed(&mut self, seq: u64, at_once: bool, now: Timestamp) {
+        if self.still.gave_up(seq) {
+            return;
+        }
         let flight = self.land(seq);
         if let Some(flight) = &flight {
             self.has_news |= !flight.log.is_empty() || !flight.progress.is_empty();
@@ -331,6 +365,7 @@ impl HostSide {
 
     /// Takes the platform's word to stop: what runs may go on for the grace, then it is given back.
     pub fn stop(&mut self, grace: Duration, now: Timestamp) {
+        self.still.rests(false, now);
         let plan = StopPlan { asked_at: now, hand_back_at: now.after(grace), is_over: false };
         self.stop.get_or_insert(plan);
         // Nobody is there to say goodbye to.
@@ -437,7 +472,9 @@ impl HostSide {
         let give_up = self.gives_up_at().filter(|_| idle);
         let leave = (self.takes_nothing_more() && idle).then_some(self.leave_not_before);
         let lost = idle.then(|| self.lost_at());
-        let times = [self.retry_at, self.no_room_until, news, wait_over, hand_back, give_up, leave, lost];
+        let rest = self.still.ask_at();
+        let times =
+            [self.retry_at, rest, self.no_room_until, news, wait_over, hand_back, give_up, leave, lost];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use midge_protocol::{BootId, MachineId, Timestamp, limits};
 
-use super::MachineState::{Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Starting, Up};
+use super::MachineState::{
+    Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Resting, Starting, Up,
+};
 use super::{
     Call, CallFailure, Loss, Machine, MachineChange, MachineEnd, MachineEvent, MachineRefused, MachineState,
-    Sight,
+    Sight, Sleep,
 };
 
 /// A call to the Machines API counts as lost after this. The longest, a create with its tries, has ended before.
@@ -38,6 +40,10 @@ impl Machine {
             MachineEvent::CallBegun(call) => self.call_begun(call, now),
             MachineEvent::Created { id } => self.created(id, now),
             MachineEvent::Started => self.answered(self.state, now),
+            MachineEvent::SuspendAccepted if self.state == Resting => {
+                Machine { sleep: Sleep::FallsAsleep, ..self.answered(Resting, now) }
+            }
+            MachineEvent::SuspendAccepted => self.clone(),
             MachineEvent::Destroyed => self.now_is(Gone, now),
             MachineEvent::CallFailed { call, failure, note } => self.call_failed(call, failure, note, now),
             MachineEvent::TakenOver => {
@@ -50,7 +56,15 @@ impl Machine {
                 Machine { attempts: self.attempts.saturating_add(attempts), apart, ..self.clone() }
             }
             MachineEvent::Left if matches!(self.state, Up | Draining) => self.now_is(Left, now),
-            MachineEvent::Granted { .. } | MachineEvent::Left => return Err(MachineRefused(self.state)),
+            MachineEvent::Rests if self.state == Up => {
+                // Called about at once, whatever call about it failed before.
+                Machine { act_at: now, act_failures: 0, calling: false, ..self.now_is(Resting, now) }
+            }
+            MachineEvent::StaysAwake { note } if self.state == Resting => self.stays_awake(note, now),
+            MachineEvent::Granted { .. }
+            | MachineEvent::Left
+            | MachineEvent::Rests
+            | MachineEvent::StaysAwake { .. } => return Err(MachineRefused(self.state)),
 
             MachineEvent::Outdated => self.outdated(now)?,
             MachineEvent::GaveWay if self.state == Up => {
@@ -97,7 +111,7 @@ impl Machine {
 
     fn call_begun(&self, call: Call, now: Timestamp) -> Machine {
         let state = match call {
-            Call::Create => self.state,
+            Call::Create | Call::Suspend => self.state,
             Call::Start => Starting,
             Call::Destroy => Destroying,
         };
@@ -124,7 +138,10 @@ impl Machine {
             }
             // It was made: its host phoned home, or it was seen.
             (Call::Create, CallFailure::Ambiguous) => self.answered(self.state, now),
-            (Call::Start | Call::Destroy, CallFailure::Gone) => self.now_is(Gone, now),
+            (Call::Start | Call::Suspend | Call::Destroy, CallFailure::Gone) => self.now_is(Gone, now),
+            // It is suspended, or was started again: what became of the call is old.
+            (Call::Suspend, _) if self.state != Resting => self.clone(),
+            (Call::Suspend, CallFailure::NeedsPerson) => self.stays_awake(note, now),
             // Another Machine can do its work; this one cannot be had for now.
             (Call::Start, CallFailure::NoCapacity) => self.given_up(note, now),
             _ => {
@@ -155,14 +172,23 @@ impl Machine {
         // A host does not forget that it was told to drain, so neither does its row, whatever is deployed next.
         let machine = match self.state {
             Draining => self.clone(),
+            // It says that it is still there. It is started before it takes jobs again.
+            Resting => self.clone(),
             _ if self.is_outdated(generation) => self.outdated(now)?,
-            _ => self.now_is(Up, now),
+            Up => self.clone(),
+            _ => Machine { sleep: self.sleep.awake(), ..self.now_is(Up, now) },
         };
         Ok(Machine { boot: Some(boot), seq: newest, heard_at: Some(now), unreachable: false, ..machine })
     }
 
     fn outdated(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
         Ok(self.takes_no_more(now)?.noted("a new generation takes its place"))
+    }
+
+    fn stays_awake(&self, note: String, now: Timestamp) -> Machine {
+        let note = format!("it is not suspended, and stops instead: {note}");
+        let draining = self.now_is(Draining, now).noted(note);
+        Machine { sleep: Sleep::StaysAwake, act_failures: 0, act_at: now, calling: false, ..draining }
     }
 
     fn drain_asked(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
@@ -175,7 +201,7 @@ impl Machine {
     fn takes_no_more(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
         let state = match self.state {
             Creating | Starting | Up | Draining => Draining,
-            Preparing | Ready => Destroying,
+            Preparing | Ready | Resting => Destroying,
             Left | Destroying | Gone => return Err(MachineRefused(self.state)),
         };
         // Of one that is being started, only the host of the start before was heard.
@@ -193,7 +219,7 @@ impl Machine {
     }
 
     /// Whether it is destroyed once its host has stopped, and not kept to be started again.
-    fn never_rests(&self) -> bool {
+    pub(super) fn never_rests(&self) -> bool {
         self.single_use || self.gives_way || self.lacks || self.drained || self.state == Draining
     }
 
@@ -222,6 +248,7 @@ impl Machine {
         let seen = Machine { unreachable: sight == Sight::Unreachable, ..self.clone() };
         match sight {
             Sight::Pending | Sight::Running | Sight::Unreachable => seen,
+            Sight::Suspended => self.seen_suspended(now),
             Sight::Gone if self.state == Gone => self.clone(),
             Sight::Gone => {
                 let note = self.note.clone();
@@ -230,7 +257,9 @@ impl Machine {
                 Machine { boot_failed, ..self.now_is(Gone, now).noted(note) }
             }
             Sight::Stopped(exit) => match self.state {
-                Ready | Destroying | Gone => self.clone(),
+                Destroying | Gone => self.clone(),
+                // It may have been suspended, and woken since.
+                Ready => Machine { sleep: self.sleep.awake(), ..self.clone() },
                 Preparing => self.now_is(Ready, now),
                 // The call that starts it is under way: what was seen is from before.
                 Creating | Starting if call_is_under_way => self.clone(),
@@ -240,12 +269,24 @@ impl Machine {
                     Machine { boot_failed: true, ..failed }
                         .noted(format!("{how} before its host phoned home"))
                 }
-                Up | Draining | Left => match exit.filter(|exit| !exit.is_clean()) {
+                Up | Draining | Left | Resting => match exit.filter(|exit| !exit.is_clean()) {
                     Some(exit) => self.now_is(Destroying, now).noted(exit.to_string()),
                     None if self.never_rests() => self.now_is(Destroying, now),
-                    None => self.now_is(Ready, now),
+                    None => Machine { sleep: self.sleep.awake(), ..self.now_is(Ready, now) },
                 },
             },
+        }
+    }
+
+    fn seen_suspended(&self, now: Timestamp) -> Machine {
+        match self.state {
+            Resting | Preparing | Ready => Machine { sleep: Sleep::Asleep, ..self.now_is(Ready, now) },
+            // What was seen may be from before the start.
+            Creating | Starting | Destroying | Gone => self.clone(),
+            // Nobody who decides here had it suspended, or it was a call that came late: what it runs is run elsewhere.
+            Up | Draining | Left => {
+                self.now_is(Destroying, now).noted("it was suspended while it was in use")
+            }
         }
     }
 }

@@ -1,3 +1,5 @@
+mod idle;
+
 use midge_protocol::BootId;
 
 use super::*;

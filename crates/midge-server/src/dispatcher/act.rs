@@ -37,6 +37,13 @@ pub async fn act(
             };
             (name, event)
         }
+        Act::Suspend { name, id } => {
+            let event = match machines.suspend(&id).await {
+                Ok(()) => MachineEvent::SuspendAccepted,
+                Err(error) => failed(Call::Suspend, failure_of(&error), &name, &error),
+            };
+            (name, event)
+        }
         Act::Destroy { name, id } => {
             let event = match destroy(machines, &name, id, context).await {
                 Ok(()) => MachineEvent::Destroyed,

@@ -223,6 +223,15 @@ impl Round<'_> {
                 round.decided.acts.push(Act::Start { name, id });
                 Ok(())
             }),
+            Action::Suspend(name) => self.with(&name, |round, machine| {
+                let Some(id) = machine.id.clone() else { return Ok(()) };
+                round.change(machine, MachineEvent::CallBegun(Call::Suspend))?;
+                round.decided.acts.push(Act::Suspend { name: machine.name.clone(), id });
+                Ok(())
+            }),
+            Action::StayAwake(name, note) => {
+                self.with(&name, |round, machine| round.change(machine, MachineEvent::StaysAwake { note }))
+            }
             Action::Drain(name) => self.with(&name, |round, machine| {
                 round.decided.tell.push(machine.name.clone());
                 round.change(machine, MachineEvent::Outdated)

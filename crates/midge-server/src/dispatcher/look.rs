@@ -64,13 +64,10 @@ fn sight(seen: &Seen) -> Sight {
     match &seen.state {
         _ if !seen.reachable => Sight::Unreachable,
         SeenState::Started => Sight::Running,
-        SeenState::Stopped | SeenState::Suspended | SeenState::Failed => {
-            Sight::Stopped(seen.exit.as_ref().map(|exit| midge_core::Exit {
-                code: exit.code,
-                oom_killed: exit.oom_killed,
-                requested: exit.requested_stop,
-            }))
-        }
+        SeenState::Suspended => Sight::Suspended,
+        SeenState::Stopped | SeenState::Failed => Sight::Stopped(seen.exit.as_ref().map(|exit| {
+            midge_core::Exit { code: exit.code, oom_killed: exit.oom_killed, requested: exit.requested_stop }
+        })),
         SeenState::Destroyed | SeenState::LaunchFailed => Sight::Gone,
         _ => Sight::Pending,
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use midge_core::{
-    Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, Turn, admit, emptier, in_turn, may_leave,
+    Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, MachineState, Turn, admit, emptier, in_turn,
+    may_leave, may_rest,
 };
 use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_protocol::manifest::QueuePolicy;
@@ -195,19 +196,31 @@ impl Session<'_> {
         })
     }
 
-    /// Lets the host go, where it asked to and there is nothing for it.
+    /// Lets the host go, or has it stand by, where it asked to leave and there is nothing for it.
     pub(super) fn leave(&mut self, request: &Request) -> Result<(), StoreError> {
         if !request.leaving || !self.leased.is_empty() || !request.running.is_empty() {
             return Ok(());
         }
+        if self.machine.state == MachineState::Resting {
+            self.done.answer.rest = true;
+            return Ok(());
+        }
         let machines = self.rows.machines()?;
         let policy = self.context.catalog.policy(&self.machine.queue);
-        let all = machines.iter().map(|(machine, _)| machine);
-        if may_leave(&self.machine, &policy, &self.context.catalog.generation, all)
-            && let Ok(left) = self.machine.apply(MachineEvent::Left, self.now)
-        {
-            self.machine = left.machine;
-            self.done.answer.left = true;
+        let all = || machines.iter().map(|(machine, _)| machine);
+        let generation = &self.context.catalog.generation;
+        if !may_leave(&self.machine, &policy, generation, all()) {
+            return Ok(());
+        }
+        let rests = may_rest(&self.machine, &policy, generation, all());
+        // One that does not know that it stood still was started for a job, which it has not seen yet.
+        if rests && self.has_just_come() {
+            return Ok(());
+        }
+        let event = if rests { MachineEvent::Rests } else { MachineEvent::Left };
+        if let Ok(change) = self.machine.apply(event, self.now) {
+            self.machine = change.machine;
+            (self.done.answer.rest, self.done.answer.left) = (rests, !rests);
             self.done.changed = true;
         }
         Ok(())

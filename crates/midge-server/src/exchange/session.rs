@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use midge_core::exchange::Carried;
-use midge_core::{Job, JobEvent, Machine};
+use midge_core::{Job, JobEvent, Machine, MachineState};
 use midge_protocol::exchange::AttemptRef;
 use midge_protocol::{JobId, Lease, Timestamp};
 use midge_store::{Rows, StoreError};
@@ -91,6 +91,11 @@ impl<'a> Session<'a> {
     /// Returns the right to report on an attempt that this Machine would have, if the attempt is leased to it.
     pub(super) fn lease(&self, attempt: AttemptRef) -> Lease {
         Lease { machine: self.machine.name.clone(), attempt: attempt.attempt }
+    }
+
+    /// Returns whether the Machine was being made or started, until this exchange.
+    pub(super) fn has_just_come(&self) -> bool {
+        matches!(self.row.state, MachineState::Creating | MachineState::Starting)
     }
 
     pub(super) fn is_leased(&self, attempt: AttemptRef) -> bool {

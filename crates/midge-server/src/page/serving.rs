@@ -190,7 +190,7 @@ pub(super) fn machines_table(machines: &Machines) -> Markup {
                         td { (machine.name) }
                         td { @if let Some(id) = &machine.id { (id) } }
                         td { (machine.queue) }
-                        td { (line(&machine.state)) }
+                        td { (line(&machine.state_in_words())) }
                         td { (time(machine.since)) }
                         td.n { (machine.running) }
                         td.n { (machine.attempts) }

@@ -15,7 +15,9 @@ use midge_protocol::job::{
     AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, OfSchedule, Progress,
     RetryPolicy, State, Suspicion, UniqueView, Usage, Waits,
 };
-use midge_protocol::manifest::{Folder, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait};
+use midge_protocol::manifest::{
+    Folder, Idle, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait,
+};
 use midge_protocol::news::{AttemptProgress, DeletedJob, LogPiece};
 use midge_protocol::recording::{Data, RecordedAnswer, RecordedRequest, Recording, Seed};
 use midge_protocol::{AttemptNumber, AttemptRange, BatchId, Fingerprint, JobId, Labels, Timestamp, line};
@@ -189,6 +191,7 @@ fn queue() -> QueueView {
         ready_machines: 1,
         jobs_per_machine: 1,
         wait: Wait::Millis(1),
+        idle: Idle::Suspend,
         single_use: true,
         max_jobs: 1,
         max_running: Some(1),
@@ -242,6 +245,7 @@ fn machine() -> MachineView {
         id: Some(name("e1")),
         queue: name("mail"),
         state: "up".into(),
+        suspended: true,
         since: AT,
         heard_at: Some(AT),
         running: 1,

@@ -13,6 +13,7 @@ mod drain;
 mod extremes;
 mod follow;
 mod follow_ups;
+mod idle;
 mod lanes;
 mod looking;
 mod modules;

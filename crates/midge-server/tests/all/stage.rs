@@ -59,6 +59,7 @@ struct Asked {
     specs: Vec<MachineSpec>,
     lists: usize,
     made: Vec<MachineId>,
+    suspended: Vec<MachineId>,
 }
 
 impl Api {
@@ -104,22 +105,26 @@ impl Machines for Api {
         let _ = self.made.send(spec.clone());
         answer
     }
-    async fn start(&self, _: &MachineId) -> Result<(), MachineError> {
+    async fn start(&self, id: &MachineId) -> Result<(), MachineError> {
+        self.asked.lock().unwrap().suspended.retain(|suspended| suspended != id);
         Ok(())
     }
     async fn stop(&self, _: &MachineId) -> Result<(), MachineError> {
         Ok(())
     }
-    async fn suspend(&self, _: &MachineId) -> Result<(), MachineError> {
+    async fn suspend(&self, id: &MachineId) -> Result<(), MachineError> {
+        self.asked.lock().unwrap().suspended.push(id.clone());
         Ok(())
     }
     async fn destroy(&self, _: &MachineId) -> Result<(), MachineError> {
         Ok(())
     }
     async fn get(&self, id: &MachineId) -> Result<Seen, MachineError> {
-        let made = self.asked.lock().unwrap().made.contains(id);
-        let seen = || seen(id.as_str(), String::new(), SeenState::Started, None);
-        made.then(seen).ok_or_else(|| MachineError::Gone(id.clone()))
+        let asked = self.asked.lock().unwrap();
+        let is_suspended = asked.suspended.contains(id);
+        let state = if is_suspended { SeenState::Suspended } else { SeenState::Started };
+        let seen = || seen(id.as_str(), String::new(), state, None);
+        asked.made.contains(id).then(seen).ok_or_else(|| MachineError::Gone(id.clone()))
     }
     async fn list(&self, label: &Label) -> Result<Vec<Seen>, MachineError> {
         let asked = &mut *self.asked.lock().unwrap();

@@ -2,6 +2,7 @@
 
 mod follow_ups;
 mod saves;
+mod still;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -111,8 +112,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_host_parks_a_request_with_its_room_and_only_one() {
     let mut host = Host::new(Wait::Forever);
     let request = host.sends();
-    assert_eq!((request.seq, request.room, request.leaving), (1, 2, false));
-    assert_eq!(request.wait_ms, 10_000);
+    assert_eq!((request.seq, request.room, request.wait_ms, request.leaving), (1, 2, 10_000, false));
     host.waits();
     host.answer(&request, nothing());
     assert_eq!(host.sends().seq, 2);
@@ -458,7 +458,7 @@ fn a_stopped_host_that_has_something_to_report_tries_for_the_whole_grace_and_no_
                 assert_eq!(exit, Departure::Lost);
                 return assert_eq!(host.now.since(stopped), 10 * SECOND + STOP_PATIENCE);
             }
-            Next::HandBack(attempts) => panic!("there is nothing to give back: {attempts:?}"),
+            other => panic!("there is nothing to give back, and time goes on: {other:?}"),
         }
     }
     panic!("it should have exited");
