@@ -7,6 +7,7 @@ mod failures;
 mod filter;
 mod machines;
 mod schedules;
+mod settings;
 mod sweeps;
 mod unique;
 
@@ -25,6 +26,7 @@ pub use self::failures::{FailureGroup, FailureView, Failures, FailuresCursor, Fa
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::machines::{MachineView, Machines};
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
+pub use self::settings::{ChangedSetting, QueueSettings, SetSetting, SettingsChange, SettingsRequest};
 pub use self::sweeps::{
     Action, DryRun, MoveRequest, NotDone, PriorityRequest, SweepRequest, SweepView, Sweeps,
 };
@@ -380,6 +382,9 @@ pub struct QueueView {
     /// That it is paused, and why; nothing where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// What of the policy was set while a server ran, in the place of what midge.toml says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<SetSetting>,
     /// The number of Machines that run or are being started.
     pub machines: u32,
     /// Whether the manifest knows it. Where that declares queues and not this one, its jobs run by the default policy:
@@ -565,6 +570,7 @@ mod tests {
             oldest_waits_ms,
             waits: None,
             pause: None,
+            set: Vec::new(),
             machines: 0,
             declared: true,
         };

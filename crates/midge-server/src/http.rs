@@ -21,7 +21,7 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use midge_protocol::api::{
     BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, MachineView, Modules,
-    PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
+    PauseRequest, Paused, QueueSettings, RunRequest, ScheduleView, Schedules, SettingsRequest,
 };
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, ScheduleName};
@@ -82,6 +82,7 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/queues", get(queues))
         .route("/v1/queues/{name}/pause", post(pause_queue))
         .route("/v1/queues/{name}/resume", post(resume_queue))
+        .route("/v1/queues/{name}/settings", get(queue_settings).post(change_queue_settings))
         .route("/v1/schedules", get(schedules))
         .route("/v1/schedules/{name}", get(schedule))
         .route("/v1/schedules/{name}/pause", post(pause_schedule))
@@ -237,6 +238,21 @@ async fn pause_queue(
 async fn resume_queue(State(midge): State<Midge>, Name(name): Name<QueueName>) -> Result<StatusCode, Failed> {
     midge.resume_queue(name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn queue_settings(
+    State(midge): State<Midge>,
+    Name(name): Name<QueueName>,
+) -> Result<Json<QueueSettings>, Failed> {
+    Ok(Json(midge.queue_settings(name).await?))
+}
+
+async fn change_queue_settings(
+    State(midge): State<Midge>,
+    Name(name): Name<QueueName>,
+    body: Body<SettingsRequest>,
+) -> Result<Json<QueueSettings>, Failed> {
+    Ok(Json(midge.change_queue_settings(name, body.value).await?))
 }
 
 async fn schedules(State(midge): State<Midge>) -> Result<Json<Schedules>, Failed> {

@@ -5,6 +5,7 @@ pub(crate) mod enqueue;
 mod failures;
 mod follow;
 mod jobs;
+pub(crate) mod live;
 mod machines;
 mod modules;
 mod queues;

@@ -309,7 +309,7 @@ mod tests {
             "{told}"
         );
         let told = parse("midge queues show mail").unwrap_err();
-        assert!(told.contains("tip: the subcommands are list, pause, resume"), "{told}");
+        assert!(told.contains("tip: the subcommands are list, pause, resume, set, unset, changes"), "{told}");
         assert!(parse("midge foo").unwrap_err().contains("the subcommands are demo, new, dev, "));
         let told = parse("midge jobs shw").unwrap_err();
         assert!(told.contains("'show'") && !told.contains("the subcommands are"), "{told}");
@@ -334,6 +334,13 @@ mod tests {
         for line in ["drain", "drain m1 --queue mail", "drain m1 --timeout 1m"] {
             assert!(parse(&format!("midge machines {line}")).is_err(), "{line}");
         }
+        assert!(parse("midge queues set mail max_machines=5 wait=forever --by Ada --reason flood").is_ok());
+        assert!(
+            parse("midge queues unset mail").is_ok() && parse("midge queues changes mail --json").is_ok()
+        );
+        assert!(
+            parse("midge queues set mail").is_err() && parse("midge queues set mail max_machines").is_err()
+        );
         assert!(parse("midge queues pause mail --wait --timeout 1m").is_ok());
         assert!(parse("midge modules pause mail --wait --timeout 1m").is_ok());
     }

@@ -16,7 +16,7 @@ use midge_protocol::manifest::{self, Manifest, ModuleEntry, ServerPolicy};
 use midge_protocol::{QueueName, Timestamp, limits};
 use midge_server::dispatcher::{self, Act, Decided};
 use midge_server::exchange::{self, ExchangeError, Exchanged};
-use midge_server::{Catalog, Fork, ServiceError};
+use midge_server::{Catalog, Fork, Live, ServiceError};
 use midge_store::{Rows, Store, StoreError};
 
 use super::faults::Fault;
@@ -250,6 +250,7 @@ impl World {
             },
             generation: format!("g{}", self.generation),
             modules_dir: PathBuf::from("modules"),
+            live: Live::default(),
         }
     }
 

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, Wait, contradiction};
+use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, contradiction, settings};
 use midge_protocol::{QueueName, limits};
-use toml::de::DeValue;
 
 use super::ConfigError;
-use super::section::{Section, integer};
+use super::section::Section;
 use super::units::{duration, show_duration};
 
 /// What Fly sells, from the sizes of its documentation: CPUs, then memory of each in MiB, in steps of 256.
@@ -57,25 +56,7 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         "size",
     ])?;
     let default = QueuePolicy::default();
-    let count = |key, least, most: u32, default| -> Result<u32, ConfigError> {
-        let number = section.number(key, least..=u64::from(most))?;
-        Ok(number.map_or(default, |number| u32::try_from(number).expect("it is at most a u32")))
-    };
-    let max_machines = count("max_machines", 1, limits::MACHINES_MAX, default.max_machines)?;
-    let policy = QueuePolicy {
-        max_machines,
-        // More than run at once could be neither warm nor needed.
-        warm_machines: count("warm_machines", 0, max_machines, default.warm_machines)?,
-        ready_machines: count("ready_machines", 0, max_machines, default.ready_machines)?,
-        jobs_per_machine: count("jobs_per_machine", 1, limits::PLACES_MAX, default.jobs_per_machine)?,
-        wait: section.read("wait", "seconds from 0 to 86400, or \"forever\"", wait)?.unwrap_or_default(),
-        idle: section
-            .read("idle", "\"stop\", \"suspend\" or \"destroy\"", |value| value.as_str()?.parse().ok())?
-            .unwrap_or_default(),
-        single_use: section.flag("single_use")?.unwrap_or(default.single_use),
-        max_jobs: section.number("max_jobs", 1..=limits::QUEUE_JOBS_MAX)?.unwrap_or(default.max_jobs),
-        max_running: most_running(section, "max_running")?,
-        max_running_per_key: most_running(section, "max_running_per_key")?,
+    let mut policy = QueuePolicy {
         rate: rate(section, "rate")?,
         rate_per_key: rate(section, "rate_per_key")?,
         keep: Keep {
@@ -88,7 +69,12 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
             Some(section) => size(&section)?,
             None => MachineSize::default(),
         },
+        ..default
     };
+    // By the function that a server reads them by when somebody changes them while it runs.
+    for key in settings::changeable() {
+        section.setting(key, |value| settings::set(&mut policy, key, value))?;
+    }
     let places_set = section.number("jobs_per_machine", 0..=u64::MAX)?;
     if policy.single_use && places_set.is_some_and(|places| places > 1) {
         let message = "a `single_use` Machine runs one job only: remove `jobs_per_machine`, or set it to 1";
@@ -98,11 +84,6 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         return Err(section.wrong_at("idle", why));
     }
     Ok(policy)
-}
-
-fn most_running(section: &Section<'_>, key: &str) -> Result<Option<u32>, ConfigError> {
-    let number = section.number(key, 1..=u64::from(u32::MAX))?;
-    Ok(number.map(|number| u32::try_from(number).expect("it is at most a u32")))
 }
 
 /// Reads for how long ended jobs are kept, in milliseconds.
@@ -139,16 +120,6 @@ fn rate(queue: &Section<'_>, key: &str) -> Result<Option<Rate>, ConfigError> {
     let rate = Rate::new(narrow(jobs), per_ms);
     let burst = section.number("burst", 1..=u64::from(limits::RATE_BURST_MAX))?;
     Ok(Some(Rate { burst: burst.map_or(rate.burst, narrow), ..rate }))
-}
-
-fn wait(value: &DeValue<'_>) -> Option<Wait> {
-    // The rule and its bounds are the protocol's, whatever the type in TOML.
-    let text = match value {
-        DeValue::Integer(_) => integer(value)?.to_string(),
-        DeValue::Float(float) => float.as_str().replace('_', ""),
-        _ => value.as_str()?.to_owned(),
-    };
-    text.parse().ok()
 }
 
 fn size(section: &Section<'_>) -> Result<MachineSize, ConfigError> {

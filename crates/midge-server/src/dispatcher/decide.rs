@@ -137,7 +137,7 @@ impl Round<'_> {
         let view = View {
             generation: self.context.catalog.generation.clone(),
             up_since: self.context.up_since,
-            max_machines: self.context.catalog.manifest.max_machines(),
+            max_machines: self.context.catalog.max_machines(),
             queues: demands,
             machines,
             strays,

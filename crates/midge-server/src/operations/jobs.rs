@@ -129,7 +129,7 @@ impl Midge {
         let now = self.inner.clock.now();
         let catalog = self.inner.catalog.get();
         let World { machines, queues, lanes, modules, pending } = self.world(jobs, &catalog, now).await?;
-        let max_machines = catalog.manifest.max_machines();
+        let max_machines = catalog.max_machines();
         let mut outlook = Outlook::new(&machines, &queues, &catalog.generation, max_machines, now);
         let view = |job: &ReadJob| {
             let job = match job {

@@ -7,9 +7,12 @@ use midge_core::{JobCounts, Outlook, QueueRow};
 use midge_protocol::api::{Pause, PauseRequest, Paused, QueueView, Queues};
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, Timestamp, limits, nearest};
+use midge_store::Rows;
 
+use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::keys::keys_room;
+use crate::live::each;
 use crate::midge::Midge;
 use crate::waits::waits;
 
@@ -36,6 +39,8 @@ impl Midge {
         // One that is paused is shown although it is empty and declared nowhere.
         let paused = |row: &QueueRow| row.paused(now).is_some();
         names.extend(rows.iter().filter(|(_, row)| paused(row)).map(|(name, _)| name.clone()));
+        // Nor is one forgotten of which somebody set something.
+        names.extend(catalog.live.queues().cloned());
         let running = |name| counts.get(name).map_or(0, |counts: &JobCounts| counts.in_state(State::Running));
         let rows: BTreeMap<QueueName, (QueueRow, u64)> = names
             .iter()
@@ -45,7 +50,7 @@ impl Midge {
         for (machine, _) in machines.iter().filter(|(machine, _)| machine.state.is_live()) {
             *live.entry(&machine.queue).or_default() += 1;
         }
-        let max_machines = catalog.manifest.max_machines();
+        let max_machines = catalog.max_machines();
         let mut outlook = Outlook::new(&machines, &rows, &catalog.generation, max_machines, now);
         let queues = names.into_iter().map(|name| {
             let counts = counts.get(&name).cloned().unwrap_or_default();
@@ -54,6 +59,11 @@ impl Midge {
             let why = outlook.queue(&name, &counts, full, || catalog.policy(&name));
             QueueView {
                 waits: why.map(|why| waits(&why, now)),
+                set: catalog
+                    .live
+                    .of(&name)
+                    .map(|set| each(set, &catalog.manifest.queue(&name)))
+                    .unwrap_or_default(),
                 policy: catalog.policy(&name),
                 pause: rows.get(&name).and_then(|(row, _)| row.paused(now)).cloned(),
                 jobs,
@@ -122,15 +132,8 @@ impl Midge {
         let catalog = self.inner.catalog.get();
         let queue = name.clone();
         let replaced = midge_store::write(&*self.inner.store, move |rows| {
+            known_queue(rows, &catalog, &name, now)?;
             let mut row = rows.queue(&name)?;
-            if !catalog.manifest.knows_queue(&name)
-                && row.pause.is_none()
-                && !rows.job_counts(now)?.contains_key(&name)
-            {
-                let known = catalog.queues();
-                let nearest = nearest(name.as_str(), known.iter().map(QueueName::as_str)).map(str::to_owned);
-                return Err(ServiceError::UnknownQueue { name, nearest });
-            }
             let replaced = std::mem::replace(&mut row.pause, pause).filter(|before| before.is_on(now));
             rows.put_queue(&name, &row)?;
             Ok::<_, ServiceError>(replaced)
@@ -140,6 +143,25 @@ impl Midge {
         self.inner.waiters.dispatcher.notify_one();
         Ok(replaced)
     }
+}
+
+/// Checks that there is a queue of that name: it is declared, paused, has jobs, or has settings that were changed.
+pub(super) fn known_queue(
+    rows: &mut dyn Rows,
+    catalog: &Catalog,
+    name: &QueueName,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    let known = catalog.manifest.knows_queue(name)
+        || catalog.live.of(name).is_some()
+        || rows.queue(name)?.pause.is_some()
+        || rows.job_counts(now)?.contains_key(name);
+    if known {
+        return Ok(());
+    }
+    let queues = catalog.queues();
+    let nearest = nearest(name.as_str(), queues.iter().map(QueueName::as_str)).map(str::to_owned);
+    Err(ServiceError::UnknownQueue { name: name.clone(), nearest })
 }
 
 /// Returns the pause that is asked for, where it is within its bounds.

@@ -102,6 +102,12 @@ pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
                         (link(base, "queue", &queue.name))
                         @if queue.pause.is_some() { " " span.state { "paused" } }
                         @if !queue.declared { " " span.state { "not declared" } }
+                        @for setting in &queue.set {
+                            br;
+                            span.quiet {
+                                (line(&setting.name)) " " (line(&plain(&setting.value))) " (midge.toml: " (line(&plain(&setting.declared))) ")"
+                            }
+                        }
                     }
                     @for state in JobState::ALL {
                         td.n {
@@ -127,6 +133,11 @@ pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
             }
         }
     }
+}
+
+/// A setting's value as midge.toml has it.
+fn plain(value: &serde_json::Value) -> String {
+    if value.is_null() { "none".to_owned() } else { value.to_string() }
 }
 
 pub(super) fn schedules_table(base: &str, schedules: &Schedules) -> Markup {

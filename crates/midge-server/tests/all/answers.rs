@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use midge_protocol::api::{
-    Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued, Conflict,
-    Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures, FailuresCursor, JobCount, JobDetail,
-    JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView, Modules, NextRun, NotDone, Pause, Paused,
-    QueueView, Queues, ScheduleView, Schedules, Sort, SweepView, Sweeps, Unique, UniqueState, UniqueStates,
+    Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued,
+    ChangedSetting, Conflict, Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures, FailuresCursor,
+    JobCount, JobDetail, JobFilter, JobPage, LastRun, MachineView, Machines, ModuleView, Modules, NextRun,
+    NotDone, Pause, Paused, QueueSettings, QueueView, Queues, ScheduleView, Schedules, SetSetting,
+    SettingsChange, Sort, SweepView, Sweeps, Unique, UniqueState, UniqueStates,
 };
 use midge_protocol::job::{
     AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, OfSchedule, Progress,
@@ -22,7 +23,7 @@ use midge_protocol::news::{AttemptProgress, DeletedJob, LogPiece};
 use midge_protocol::recording::{Data, RecordedAnswer, RecordedRequest, Recording, Seed};
 use midge_protocol::{AttemptNumber, AttemptRange, BatchId, Fingerprint, JobId, Labels, Timestamp, line};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::documents::{API, spans};
 use super::routes::ROUTES;
@@ -183,6 +184,16 @@ fn pause() -> Pause {
     Pause { since: AT, until: Some(AT), reason: "flood".into(), by: "Ada".into() }
 }
 
+fn set_setting() -> SetSetting {
+    SetSetting { name: "wait".into(), value: json!(5), declared: json!(10) }
+}
+
+fn settings() -> QueueSettings {
+    let changed = ChangedSetting { name: "wait".into(), from: json!(10), to: json!(5), unset: true };
+    let change = SettingsChange { at: AT, by: "Ada".into(), reason: "load".into(), changed: vec![changed] };
+    QueueSettings { set: vec![set_setting()], unusable: Some("it is not".into()), changes: vec![change] }
+}
+
 fn queue() -> QueueView {
     let rate = Rate { jobs: 1, per_ms: 1, burst: 1 };
     let policy = QueuePolicy {
@@ -209,6 +220,7 @@ fn queue() -> QueueView {
         oldest_waits_ms: Some(1),
         waits: Some(waits()),
         pause: Some(pause()),
+        set: vec![set_setting()],
         machines: 1,
         declared: true,
     }
@@ -374,6 +386,8 @@ fn answers() -> Vec<(&'static str, Value)> {
         ("GET /v1/schedules", json(Schedules { schedules: vec![schedule()] })),
         ("GET /v1/schedules/{name}", json(schedule())),
         ("POST /v1/queues/{name}/pause", paused.clone()),
+        ("GET /v1/queues/{name}/settings", json(settings())),
+        ("POST /v1/queues/{name}/settings", json(settings())),
         ("POST /v1/modules/{name}/pause", paused.clone()),
         ("POST /v1/schedules/{name}/pause", paused),
         ("POST /v1/sweeps", json(sweep())),

@@ -15,6 +15,7 @@ mod follow;
 mod follow_ups;
 mod idle;
 mod lanes;
+mod live;
 mod looking;
 mod modules;
 mod pages;

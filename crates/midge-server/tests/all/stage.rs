@@ -18,7 +18,7 @@ use midge_protocol::exchange::{self, Answer, AttemptRef, Finished, Outcome};
 use midge_protocol::job::{AttemptLimits, RetryPolicy, Usage};
 use midge_protocol::manifest::{self, Manifest, ModuleEntry, QueuePolicy, ServerPolicy};
 use midge_protocol::{BootId, MachineId, ModuleName, QueueName, Secret, Timestamp};
-use midge_server::{Access, Catalog, Clock, Fork, Midge, Retention, Settings, StartError, dispatcher};
+use midge_server::{Access, Catalog, Clock, Fork, Live, Midge, Retention, Settings, StartError, dispatcher};
 use midge_store::conformance::fixtures::at;
 use midge_store::{MemoryStore, Store};
 use serde::de::DeserializeOwned;
@@ -166,7 +166,12 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),
     };
-    Catalog { manifest, generation: "g1".into(), modules_dir: PathBuf::from("modules") }
+    Catalog {
+        manifest,
+        generation: "g1".into(),
+        modules_dir: PathBuf::from("modules"),
+        live: Live::default(),
+    }
 }
 
 fn fork() -> Fork {
