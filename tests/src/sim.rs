@@ -23,6 +23,7 @@ mod people;
 mod room;
 mod schedules;
 mod server;
+mod settings;
 mod sleep;
 mod store;
 mod sweeps;

@@ -88,6 +88,7 @@ const MUST_HAPPEN: &[&str] = &[
     "states that are safe",
     "states that were found",
     "suspects that were cleared",
+    "settings changed",
     "sweeps",
     "sweeps that found no room",
     "ticks",

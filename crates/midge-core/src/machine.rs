@@ -80,6 +80,12 @@ pub struct Machine {
     /// Whether somebody drained it by hand: it takes nothing more, and is destroyed when its host has left.
     #[serde(default)]
     pub drained: bool,
+    /// The time at which its row was written, before it was made; nothing in rows of before.
+    #[serde(default)]
+    pub made_at: Option<Timestamp>,
+    /// Whether another is to take its place: it takes nothing more, and is destroyed when its host has left.
+    #[serde(default)]
+    pub retired: bool,
     /// Whether it is suspended, or is about to be.
     #[serde(default)]
     pub sleep: Sleep,
@@ -220,6 +226,11 @@ pub enum MachineEvent {
     GaveWay,
     /// Its queue is paused: the Machine takes no more jobs.
     Paused,
+    /// Another is to take its place: it takes no more jobs, finishes what it runs, and is destroyed.
+    Retired {
+        /// Why, for people.
+        note: String,
+    },
     /// Somebody drains it by hand: it takes no more jobs, finishes what it runs, and is destroyed.
     DrainAsked,
     /// The Machine took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.
@@ -277,6 +288,9 @@ pub enum CallFailure {
     RateLimited(Option<Duration>),
     /// It will fail again until a person has done something.
     NeedsPerson,
+    /// There is no such app, or the token is not good for it: a person has to do something, and none of its Machines can be
+    /// reached.
+    NoApp,
     /// It may work the next time.
     Unavailable,
 }
@@ -354,6 +368,8 @@ impl Machine {
             refused: false,
             gives_way: false,
             drained: false,
+            made_at: Some(now),
+            retired: false,
             sleep: Sleep::Awake,
             note: None,
         }
@@ -366,6 +382,7 @@ impl Machine {
             since: self.since.min(now),
             act_at: self.act_at.min(apply::latest_act(now)),
             heard_at: self.heard_at.map(|at| at.min(now)),
+            made_at: self.made_at.map(|at| at.min(now)),
             ..self.clone()
         };
         (machine != *self).then_some(machine)

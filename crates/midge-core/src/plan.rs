@@ -1,20 +1,25 @@
 //! What to do about Machines: the dispatcher looks, plans, acts.
 
+mod retire;
 mod share;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use midge_protocol::manifest::{Idle, QueuePolicy};
+use midge_protocol::units::show_duration;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp, limits};
 
+use self::retire::retire;
 use self::share::share;
 #[cfg(doc)]
 use crate::LINE_HEAD;
 use crate::fleet::{Fleet, QueueFleet};
 use crate::{Machine, MachineState, Sleep};
 
-/// A Machine that has not phoned home by then never will. Pulling an image takes up to tens of seconds.
-const BOOT_MAX: Duration = Duration::from_secs(120);
+/// A server that has just come back waits so long for hosts that tried meanwhile, before a boot counts as failed: they try
+/// again every two seconds, and one that has found nobody for a minute exits.
+const LISTENED_MIN: Duration = Duration::from_secs(15);
 /// A host that said goodbye and is still not stopped by then is destroyed.
 const LEAVE_MAX: Duration = Duration::from_secs(30);
 /// A Machine that is to be suspended and is not by then stops instead. With much memory it takes more than a quarter of a
@@ -91,6 +96,8 @@ pub enum Action {
     GiveWay(MachineName),
     /// Let the Machine finish what it runs and go: its queue is paused.
     Pause(MachineName),
+    /// Let the Machine finish what it runs and go: another is to take its place.
+    Retire(MachineName, String),
     /// Give up on the Machine: its jobs go back, then it is destroyed.
     GiveUp(MachineName, String),
     /// Destroy the Machine.
@@ -103,8 +110,12 @@ pub enum Action {
 
 /// Returns what to do now. Every action is safe to repeat.
 pub fn plan(view: &View, now: Timestamp) -> Vec<Action> {
-    let mut actions: Vec<Action> =
-        view.machines.iter().filter_map(|(machine, _)| reconcile(machine, view, now)).collect();
+    let boots = BootDeadlines::of_all(&view.queues);
+    let mut actions: Vec<Action> = view
+        .machines
+        .iter()
+        .filter_map(|(machine, _)| reconcile(machine, boots.of(machine), view, now))
+        .collect();
     actions.extend(forget(view));
     let fleet = Fleet::of(&view.machines);
     let demands = view.queues.iter().map(|demand| (demand, fleet.queue(&demand.queue)));
@@ -128,7 +139,7 @@ fn forget(view: &View) -> impl Iterator<Item = Action> {
 }
 
 /// What one Machine needs, whatever its queue needs.
-fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
+fn reconcile(machine: &Machine, boot_max: Duration, view: &View, now: Timestamp) -> Option<Action> {
     let name = machine.name.clone();
     let in_state = now.since(machine.since);
     let may_act = machine.act_at <= now;
@@ -157,11 +168,13 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
         {
             None
         }
-        MachineState::Preparing if in_state > BOOT_MAX => {
-            Some(Action::GiveUp(name, "it was not made in two minutes".to_owned()))
+        MachineState::Preparing if in_state > boot_max => {
+            Some(Action::GiveUp(name, format!("it was not made in {}", show_duration(boot_max))))
         }
-        MachineState::Creating | MachineState::Starting if is_unbooted(machine, view, now) => {
-            Some(Action::GiveUp(name, "its host did not phone home in two minutes".to_owned()))
+        MachineState::Creating | MachineState::Starting
+            if in_state > boot_max && now.since(view.up_since) > LISTENED_MIN =>
+        {
+            Some(Action::GiveUp(name, format!("its host did not phone home in {}", show_duration(boot_max))))
         }
         // `act_failures` tells a start that failed from one that was answered.
         MachineState::Starting if machine.act_failures > 0 && may_act => Some(Action::Start(name)),
@@ -180,9 +193,18 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
     }
 }
 
-fn is_unbooted(machine: &Machine, view: &View, now: Timestamp) -> bool {
-    // Nobody could phone home to a server that was away.
-    now.since(machine.since.max(view.up_since)) > BOOT_MAX
+/// How long the Machines of each queue may take until their hosts phone home.
+struct BootDeadlines<'a>(BTreeMap<&'a QueueName, Duration>);
+
+impl<'a> BootDeadlines<'a> {
+    fn of_all(queues: &'a [QueueDemand]) -> BootDeadlines<'a> {
+        let deadline = |policy: &QueuePolicy| Duration::from_millis(policy.boot_deadline_ms);
+        BootDeadlines(queues.iter().map(|demand| (&demand.queue, deadline(&demand.policy))).collect())
+    }
+
+    fn of(&self, machine: &Machine) -> Duration {
+        self.0.get(&machine.queue).copied().unwrap_or(limits::BOOT_DEADLINE_DEFAULT)
+    }
 }
 
 fn is_unheard(machine: &Machine, view: &View, now: Timestamp) -> bool {
@@ -257,6 +279,10 @@ fn scale<'a>(
     // Not counted as spare before it is one: it may not fall asleep.
     let soon = current.count(|state| state == MachineState::Resting);
     actions.extend(surplus.iter().map(|machine| Action::Destroy(machine.name.clone())));
+    let mut resting = resting.to_vec();
+    if !demand.paused {
+        actions.extend(retire(&current, &mut resting, policy, now));
+    }
     let old_ready = ours.machines.iter().map(|(machine, _)| machine).filter(|machine| {
         machine.state == MachineState::Ready && machine.is_outdated(&view.generation) && machine.act_at <= now
     });
@@ -275,7 +301,7 @@ fn scale<'a>(
         for_jobs: make(for_jobs),
         for_warmth: make(to_run - started - for_jobs),
         to_rest: make(policy.ready_machines.saturating_sub(pool + soon).min(BOOTS_PER_ROUND)),
-        resting: resting.to_vec(),
+        resting,
         demand,
         ours,
     }

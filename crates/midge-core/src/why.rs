@@ -106,6 +106,16 @@ pub enum WhyWaiting {
         /// The most that may.
         max: u32,
     },
+    /// All queues together have as many Machines as they may, and some of them are to be destroyed, which the Machines API does
+    /// not do.
+    MachinesDoNotGo {
+        /// The number of those.
+        machines: u32,
+        /// What the Machines API said the last time.
+        words: String,
+        /// The time at which it is asked again.
+        next: Timestamp,
+    },
     /// All queues together have as many Machines as they may.
     ServerIsFull {
         /// The number of Machines that there are.
@@ -269,6 +279,10 @@ impl<'a> Outlook<'a> {
             return does_not_come_up(trouble);
         }
         if self.present >= self.max_machines {
+            if let Some((machines, machine)) = self.fleet.not_destroyed() {
+                let words = machine.note.clone().unwrap_or_default();
+                return WhyWaiting::MachinesDoNotGo { machines, words, next: machine.act_at.max(self.now) };
+            }
             return WhyWaiting::ServerIsFull { machines: self.present, max: self.max_machines };
         }
         WhyWaiting::MachineIsNext

@@ -109,7 +109,10 @@ async fn done<T>(call: impl AsyncFn() -> Result<T, MachineError>) -> Result<T, M
             | MachineError::Conflict(_)
             | MachineError::Ambiguous { .. }
             | MachineError::Unavailable(_) => PAUSE,
-            MachineError::Denied(_) | MachineError::Gone(_) | MachineError::Invalid(_) => return Err(error),
+            MachineError::Denied(_)
+            | MachineError::NoApp(_)
+            | MachineError::Gone(_)
+            | MachineError::Invalid(_) => return Err(error),
         };
         if Instant::now() + pause > deadline {
             return Err(error);

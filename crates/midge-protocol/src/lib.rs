@@ -21,6 +21,7 @@ pub mod recording;
 mod retry;
 pub mod shown;
 mod time;
+pub mod units;
 #[cfg(feature = "zones")]
 mod zone;
 

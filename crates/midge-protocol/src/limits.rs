@@ -174,6 +174,17 @@ pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest such wait that may be set, beside "for ever".
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a host may take to phone home, from when its Machine is made or started: pulling an image takes up to tens of
+/// seconds.
+pub const BOOT_DEADLINE_DEFAULT: Duration = Duration::from_secs(2 * 60);
+/// The least that may be set: a start takes a second or two, and a host that was not heard tries again after two.
+pub const BOOT_DEADLINE_MIN: Duration = Duration::from_secs(5);
+/// The most that may be set: what does not boot in an hour never will.
+pub const BOOT_DEADLINE_MAX: Duration = Duration::from_secs(60 * 60);
+/// The least greatest age of a Machine: less would make Machines only to replace them.
+pub const MAX_AGE_MIN: Duration = Duration::from_secs(60);
+/// The greatest age of a Machine that may be set. Who wants more wants none.
+pub const MAX_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The most memory, in MiB, of a Machine that Fly can suspend.
 pub const SUSPEND_MEMORY_MIB_MAX: u32 = 2_048;
 /// How many Machines may crash while a suspect runs there alone before it is discarded as poison.

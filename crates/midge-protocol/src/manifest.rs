@@ -11,6 +11,7 @@ pub mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -282,6 +283,12 @@ pub struct QueuePolicy {
     /// What becomes of a Machine whose host has waited in vain.
     #[serde(skip_serializing_if = "Idle::is_as_usual")]
     pub idle: Idle,
+    /// How long a Machine may take until its host phones home, in milliseconds, from when it is made or started.
+    #[serde(skip_serializing_if = "is_boot_deadline_as_usual")]
+    pub boot_deadline_ms: u64,
+    /// How old a Machine becomes, in milliseconds, before another takes its place; as old as it will where this is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_ms: Option<u64>,
     /// Whether a Machine runs one job only, alone, and is then destroyed.
     pub single_use: bool,
     /// How many jobs may wait in the queue. With so many, another enqueue is refused.
@@ -317,6 +324,8 @@ impl Default for QueuePolicy {
             jobs_per_machine: limits::JOBS_PER_MACHINE_DEFAULT,
             wait: Wait::default(),
             idle: Idle::default(),
+            boot_deadline_ms: limits::BOOT_DEADLINE_DEFAULT.as_millis() as u64,
+            max_age_ms: None,
             single_use: false,
             max_jobs: limits::QUEUE_JOBS_MAX_DEFAULT,
             max_running: None,
@@ -328,6 +337,11 @@ impl Default for QueuePolicy {
             size: MachineSize::default(),
         }
     }
+}
+
+/// Whether a boot may take what it may where nobody says.
+fn is_boot_deadline_as_usual(millis: &u64) -> bool {
+    Duration::from_millis(*millis) == limits::BOOT_DEADLINE_DEFAULT
 }
 
 /// How many attempts may begin in a while: a token bucket, which holds up to `burst` and is filled evenly, with `jobs` in
@@ -385,7 +399,11 @@ impl QueuePolicy {
         if let Wait::Millis(millis) = self.wait {
             within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
         }
-        Ok(())
+        let between = |least: Duration, most: Duration| least.as_millis() as u64..=most.as_millis() as u64;
+        let boot = between(limits::BOOT_DEADLINE_MIN, limits::BOOT_DEADLINE_MAX);
+        within(of("boot_deadline"), self.boot_deadline_ms, boot)?;
+        let age = between(limits::MAX_AGE_MIN, limits::MAX_AGE_MAX);
+        self.max_age_ms.map_or(Ok(()), |millis| within(of("max_age"), millis, age))
     }
 
     /// Returns whether anything bounds the jobs of a key.

@@ -72,6 +72,8 @@ pub(super) struct Ledger {
     pub(super) gave_way: BTreeSet<MachineName>,
     /// How often Machines were started since faults stopped, and attempts begun.
     pub(super) quiet_starts: Starts,
+    /// How many live Machines each queue had last.
+    live: BTreeMap<QueueName, u32>,
     /// A Machine that the server had suspended while it could be given jobs, or ran some.
     pub(super) suspended_in_use: Option<MachineName>,
     /// When each was last heard of, whatever clock the server has; and when the server began.
@@ -409,7 +411,11 @@ impl Ledger {
         }
         for (queue, live) in live {
             let max = policies.get(queue).map_or(0, |policy| policy.max_machines);
-            ensure(live <= max, || format!("queue {queue} has {live} live Machines, and {max} are allowed"))?;
+            // One that may have fewer since somebody said so begins none until they are gone.
+            let before = self.live.insert(queue.clone(), live).unwrap_or(0);
+            ensure(live <= max.max(before), || {
+                format!("queue {queue} has {live} live Machines after {before}, and {max} are allowed")
+            })?;
         }
         let names: BTreeSet<&MachineName> = machines.iter().map(|(machine, _)| &machine.name).collect();
         for lease in self.jobs().filter_map(Job::lease) {

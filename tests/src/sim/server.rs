@@ -44,8 +44,9 @@ fn entry() -> ModuleEntry {
     }
 }
 
-/// What a catalog is made of: the generation, the most Machines, and whether it has all modules and no schedule.
-pub(super) type MadeOf = (u64, u32, bool, bool);
+/// What a catalog is made of: the generation, the most Machines, whether it has all modules and no schedule, and how often
+/// settings of queues were changed.
+pub(super) type MadeOf = (u64, u32, bool, bool, u64);
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
@@ -148,6 +149,11 @@ impl World {
         }
     }
 
+    /// Returns whether a round is under way.
+    pub(super) fn is_deciding(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.deciding.is_some())
+    }
+
     /// Makes an appointment for the next round.
     fn next_round(&mut self) {
         let now = self.told();
@@ -227,7 +233,8 @@ impl World {
 
     /// Returns what is deployed. It is made anew only where that is another.
     pub(super) fn catalog(&mut self) -> Arc<Catalog> {
-        let of: MadeOf = (self.generation, self.max_machines, self.serves_all(), self.schedules.is_empty());
+        let (all, no_schedule) = (self.serves_all(), self.schedules.is_empty());
+        let of: MadeOf = (self.generation, self.max_machines, all, no_schedule, self.settings_changed);
         let made = self.catalog_made.take().filter(|(made_of, _)| *made_of == of);
         let (_, catalog) =
             self.catalog_made.insert(made.unwrap_or_else(|| (of, Arc::new(self.new_catalog()))));

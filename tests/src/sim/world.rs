@@ -38,6 +38,7 @@ pub(super) enum Event {
     Pause(Paused),
     Resume(Paused),
     Drain,
+    ChangeSettings,
     Sweep,
     SweepStep { epoch: u64 },
     Delete { job: JobId },
@@ -102,6 +103,8 @@ pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) faults: Faults,
     pub(super) policies: BTreeMap<QueueName, QueuePolicy>,
+    /// How often settings of queues were changed while a server ran.
+    pub(super) settings_changed: u64,
     pub(super) schedules: BTreeMap<ScheduleName, ScheduleEntry>,
     /// The most Machines of all queues together. The next life of the server may have another number.
     pub(super) max_machines: u32,
@@ -141,6 +144,7 @@ impl World {
             agenda: Agenda::default(),
             faults,
             policies,
+            settings_changed: 0,
             quiet: false,
             trace: Trace::default(),
             store: Arc::new(FlakyStore::new(chance.number())),
@@ -178,6 +182,7 @@ impl World {
         self.after(Duration::ZERO, Event::ServerStarts);
         self.plan_people(faulty);
         self.plan_sweeps(faulty);
+        self.plan_settings(faulty.as_millis() as u64);
         self.plan_clock(faulty.as_millis() as u64);
         self.plan_schedule_pauses(faulty.as_millis() as u64);
         self.after(faulty, Event::FaultsStop);
@@ -206,6 +211,8 @@ impl World {
             Event::Pause(what) => return self.pause(what),
             Event::Resume(what) => return self.resume(what),
             Event::Drain => return self.drain_a_machine(),
+            Event::ChangeSettings if self.quiet => {}
+            Event::ChangeSettings => self.change_settings(),
             Event::Sweep => return self.sweep(),
             Event::SweepStep { epoch } => return self.sweep_step(epoch),
             Event::Delete { job } => return self.delete(job),
@@ -250,6 +257,7 @@ impl World {
                 self.trace.say(self.now, format_args!("faults stop"));
                 self.faults = Faults::none();
                 self.store.set_fails(0);
+                self.unset_ages();
                 self.quiet = true;
             }
         }

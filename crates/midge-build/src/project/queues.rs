@@ -43,6 +43,8 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         "jobs_per_machine",
         "wait",
         "idle",
+        "boot_deadline",
+        "max_age",
         "single_use",
         "max_jobs",
         "max_running",

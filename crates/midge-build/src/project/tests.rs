@@ -46,6 +46,8 @@ size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
 [queues.single]
 wait = 0.5
 idle = "destroy"
+boot_deadline = "30s"
+max_age = "6h"
 single_use = true
 
 [modules.send]
@@ -109,6 +111,8 @@ fn a_whole_file_is_read() {
     let single = &project.queues["single"];
     assert_eq!((single.wait, single.single_use, single.places()), (Wait::Millis(500), true, 1));
     assert_eq!((single.idle, mail.idle), (Idle::Destroy, Idle::Stop));
+    assert_eq!((single.boot_deadline_ms, single.max_age_ms), (30_000, Some(21_600_000)));
+    assert_eq!((mail.boot_deadline_ms, mail.max_age_ms), (120_000, None));
 
     let send = &project.modules["send"];
     let folder = PathBuf::from("app/jobs/send");
@@ -402,6 +406,10 @@ const MALFORMED: &[(&str, &str)] = &[
         "2: `wait` must be seconds from 0 to 86400, or \"forever\", not `\"soon\"`",
     ),
     ("[queues.a]\nwait = 86_401", "2: `wait` must be seconds from 0 to 86400"),
+    (
+        "[queues.a]\nmax_age = \"59s\"",
+        "2: `max_age` must be a number with its unit in quotes, from \"1m\" to \"30d\", not `\"59s\"`",
+    ),
     (
         "[queues.a]\nidle = \"sleep\"",
         "2: `idle` must be \"stop\", \"suspend\" or \"destroy\", not `\"sleep\"`",

@@ -24,6 +24,9 @@ const NEEDS_PERSON_WAIT: Duration = Duration::from_secs(30);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// So often a call that needs a person is made at the shortest wait. From then on the wait doubles.
 const NEEDS_PERSON_SOON: u32 = 3;
+/// A Machine that is to be destroyed, and of whose app it was said so often in a row that it is not there, is taken for gone:
+/// a minute, in which an odd answer or a token that is being replaced is over.
+const NO_APP_TIMES: u32 = 3;
 /// The longest wait after a call that fails until a person has done something: who has done it waits no longer.
 const NEEDS_PERSON_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -74,11 +77,16 @@ impl Machine {
             MachineEvent::Paused if self.state == Up => {
                 self.now_is(Draining, now).noted("its queue is paused")
             }
+            MachineEvent::Retired { note } if self.state == Up => {
+                Machine { retired: true, ..self.now_is(Draining, now).noted(note) }
+            }
             MachineEvent::Lacks { what } if self.state == Up => {
                 let note = format!("its host lacks {what}");
                 Machine { lacks: true, ..self.now_is(Draining, now).noted(note) }
             }
-            MachineEvent::Lacks { .. } | MachineEvent::Paused => return Err(MachineRefused(self.state)),
+            MachineEvent::Lacks { .. } | MachineEvent::Paused | MachineEvent::Retired { .. } => {
+                return Err(MachineRefused(self.state));
+            }
             MachineEvent::GaveWay => return Err(MachineRefused(self.state)),
             MachineEvent::DrainAsked => self.drain_asked(now)?,
             MachineEvent::GivenUp { note } => self.given_up(note, now),
@@ -141,14 +149,21 @@ impl Machine {
             (Call::Start | Call::Suspend | Call::Destroy, CallFailure::Gone) => self.now_is(Gone, now),
             // It is suspended, or was started again: what became of the call is old.
             (Call::Suspend, _) if self.state != Resting => self.clone(),
-            (Call::Suspend, CallFailure::NeedsPerson) => self.stays_awake(note, now),
+            (Call::Suspend, CallFailure::NeedsPerson | CallFailure::NoApp) => self.stays_awake(note, now),
+            // Its host has no right to anything any more, and who could say whether it is there says that its app is not.
+            // Where it was the token, and it is there, it is a stray as soon as one is good.
+            (Call::Destroy, CallFailure::NoApp) if self.act_failures + 1 >= NO_APP_TIMES => {
+                self.now_is(Gone, now).noted(note)
+            }
             // Another Machine can do its work; this one cannot be had for now.
             (Call::Start, CallFailure::NoCapacity) => self.given_up(note, now),
             _ => {
                 let act_failures = self.act_failures.saturating_add(1);
                 let wait = least_wait(failure, act_failures).max(retry_wait(act_failures));
                 let refused = match failure {
-                    CallFailure::NeedsPerson | CallFailure::NoCapacity => call == Call::Create,
+                    CallFailure::NeedsPerson | CallFailure::NoApp | CallFailure::NoCapacity => {
+                        call == Call::Create
+                    }
                     // What was said before may still hold.
                     _ => self.refused,
                 };
@@ -220,7 +235,8 @@ impl Machine {
 
     /// Whether it is destroyed once its host has stopped, and not kept to be started again.
     pub(super) fn never_rests(&self) -> bool {
-        self.single_use || self.gives_way || self.lacks || self.drained || self.state == Draining
+        let is_to_go = self.gives_way || self.lacks || self.drained || self.retired;
+        self.single_use || is_to_go || self.state == Draining
     }
 
     /// What an event means for the jobs of the Machine, if it may hold no lease any more after it.
@@ -295,7 +311,7 @@ impl Machine {
 fn least_wait(failure: CallFailure, failures: u32) -> Duration {
     match failure {
         CallFailure::RateLimited(wait) => wait.unwrap_or(RATE_LIMITED_WAIT).min(RATE_LIMITED_WAIT_MAX),
-        CallFailure::NeedsPerson => {
+        CallFailure::NeedsPerson | CallFailure::NoApp => {
             let doubled = 1u32.checked_shl(failures.saturating_sub(NEEDS_PERSON_SOON)).unwrap_or(u32::MAX);
             NEEDS_PERSON_WAIT.saturating_mul(doubled).min(NEEDS_PERSON_WAIT_MAX)
         }

@@ -360,3 +360,30 @@ fn only_the_newest_request_of_a_host_counts_and_one_that_it_left_behind_is_known
     let left = after(&up, MachineEvent::Left, NOW);
     assert!(left.has_left_behind(BootId(1), 4) && !left.has_left_behind(BootId(1), 5));
 }
+
+#[test]
+fn a_machine_of_an_app_that_is_not_there_is_gone_once_that_was_said_three_times_of_one_that_is_to_be_destroyed()
+ {
+    let no_app = |call| failed(call, CallFailure::NoApp);
+    let up = machine("m", MachineState::Up, NOW);
+    let mut doomed = after(&up, MachineEvent::GivenUp { note: "its host was not heard of".into() }, NOW);
+    for _ in 0..2 {
+        doomed = after(&doomed, no_app(Call::Destroy), LATER);
+        assert_eq!(doomed.state, MachineState::Destroying, "it may be the token");
+    }
+    let gone = after(&doomed, no_app(Call::Destroy), LATER);
+    assert_eq!((gone.state, gone.note.as_deref()), (MachineState::Gone, Some("no")));
+    assert_eq!(after(&up, no_app(Call::Start), LATER).state, MachineState::Up, "its host is heard of");
+    let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
+    assert!(after(&creating, no_app(Call::Create), LATER).refused);
+}
+
+#[test]
+fn a_retired_machine_finishes_what_it_runs_and_does_not_rest() {
+    let retired = MachineEvent::Retired { note: "it is old".into() };
+    let draining = after(&machine("m", MachineState::Up, NOW), retired.clone(), NOW);
+    assert_eq!((draining.state, draining.retired), (MachineState::Draining, true));
+    let left = after(&draining, MachineEvent::Left, NOW);
+    assert_eq!(after(&left, stopped(0), LATER).state, MachineState::Destroying);
+    assert!(machine("m", MachineState::Starting, NOW).apply(retired, NOW).is_err());
+}

@@ -172,6 +172,27 @@ fn a_slow_boot_is_not_held_against_a_machine_while_the_server_was_away() {
 }
 
 #[test]
+fn a_server_that_is_restarted_often_gives_up_what_does_not_boot_too() {
+    let before = |seconds: i64| Timestamp::from_millis(NOW.as_millis() - seconds * 1_000);
+    let starting = machine("m1", MachineState::Starting, before(121));
+    let view = View { up_since: before(16), ..view(0, QueuePolicy::default(), vec![(starting, 0)]) };
+    assert!(matches!(&plan(&view, NOW)[..], [Action::GiveUp(_, why)] if why.ends_with("in 2m")));
+}
+
+#[test]
+fn a_queue_s_machines_have_its_own_deadline_to_boot() {
+    let starting = machine("m1", MachineState::Starting, NOW.before(Duration::from_secs(31)));
+    let given_up = |boot_deadline_ms| {
+        let policy = QueuePolicy { boot_deadline_ms, ..QueuePolicy::default() };
+        !plan(&view(0, policy, vec![(starting.clone(), 0)]), NOW).is_empty()
+    };
+    assert!(given_up(30_000) && !given_up(60_000));
+    let asleep = Machine { sleep: Sleep::Asleep, ..machine("m1", MachineState::Ready, Timestamp::default()) };
+    let policy = QueuePolicy { ready_machines: 1, idle: Idle::Suspend, ..QueuePolicy::default() };
+    assert_eq!(plan(&view(0, policy, vec![(asleep, 0)]), NOW), [], "asleep it has no deadline");
+}
+
+#[test]
 fn machines_that_do_not_come_up_are_begun_ever_more_slowly() {
     let failed = |name: &str| {
         let mut machine = machine(name, MachineState::Gone, NOW);

@@ -4,11 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{QueuePolicy, Wait, contradiction};
+use crate::units::{duration, show_duration};
 use crate::{limits, nearest};
 
 /// What has a policy take a value, and returns what it would take where that is none.
@@ -18,7 +20,7 @@ type Read = fn(&QueuePolicy) -> Value;
 
 /// Each setting that may be changed, with how it is written and read. In an order in which a bound comes before what is
 /// bound by it.
-const SETTINGS: [(&str, Write, Read); 10] = [
+static SETTINGS: [(&str, Write, Read); 12] = [
     (
         "max_machines",
         |policy, value| number(value, 1..=limits::MACHINES_MAX).map(|number| policy.max_machines = number),
@@ -62,6 +64,22 @@ const SETTINGS: [(&str, Write, Read); 10] = [
             Ok(())
         },
         |policy| policy.idle.as_str().into(),
+    ),
+    (
+        "boot_deadline",
+        |policy, value| {
+            let (least, most) = (limits::BOOT_DEADLINE_MIN, limits::BOOT_DEADLINE_MAX);
+            time(value, least, most).map(|millis| policy.boot_deadline_ms = millis)
+        },
+        |policy| show_duration(Duration::from_millis(policy.boot_deadline_ms)).into(),
+    ),
+    (
+        "max_age",
+        |policy, value| {
+            time(value, limits::MAX_AGE_MIN, limits::MAX_AGE_MAX)
+                .map(|millis| policy.max_age_ms = Some(millis))
+        },
+        |policy| policy.max_age_ms.map(|millis| show_duration(Duration::from_millis(millis))).into(),
     ),
     (
         "single_use",
@@ -128,7 +146,7 @@ fn list() -> String {
 /// # Errors
 /// [`WrongSetting`] says what is wrong with the name or the value. What does not go with another setting is not looked at.
 pub fn set(policy: &mut QueuePolicy, key: &str, value: &Value) -> Result<(), WrongSetting> {
-    let Some((key, write, _)) = SETTINGS.iter().find(|(known, ..)| *known == key) else {
+    let Some(&(key, write, _)) = SETTINGS.iter().find(|(known, ..)| *known == key) else {
         let key = crate::shown::cut(key);
         return Err(WrongSetting::Unknown { nearest: nearest(&key, changeable()), key });
     };
@@ -162,6 +180,16 @@ impl LiveSettings {
         policy.check(|key| format!("`{key}`")).map_err(|error| WrongSetting::Together(error.to_string()))?;
         contradiction(&policy).map_or(Ok(policy), |why| Err(WrongSetting::Together(why)))
     }
+}
+
+/// Reads a duration with its unit, in milliseconds.
+fn time(value: &Value, least: Duration, most: Duration) -> Result<u64, String> {
+    let found = value.as_str().and_then(duration).filter(|time| (least..=most).contains(time));
+    let expected = || {
+        let (least, most) = (show_duration(least), show_duration(most));
+        format!("a number with its unit in quotes, from \"{least}\" to \"{most}\"")
+    };
+    found.map(|time| time.as_millis() as u64).ok_or_else(expected)
 }
 
 /// Reads a whole number in a range.
@@ -208,6 +236,8 @@ mod tests {
             ("jobs_per_machine", json!(3)),
             ("wait", json!(0.5)),
             ("idle", json!("destroy")),
+            ("boot_deadline", json!("30s")),
+            ("max_age", json!("6h")),
             ("single_use", json!(true)),
             ("max_jobs", json!(10)),
             ("max_running", json!(7)),
@@ -234,6 +264,11 @@ mod tests {
             (json!({"wait": null}), "not `null`"),
             (json!({"idle": "sleep"}), "`idle` must be \"stop\", \"suspend\" or \"destroy\""),
             (json!({"idle": "suspend"}), "set `ready_machines`"),
+            (
+                json!({"boot_deadline": "1s"}),
+                "a number with its unit in quotes, from \"5s\" to \"1h\", not `\"1s\"`",
+            ),
+            (json!({"max_age": 60}), "from \"1m\" to \"30d\", not `60`"),
             (json!({"single_use": 1}), "`single_use` must be true or false, not `1`"),
             (
                 json!({"max_machine": 1}),

@@ -106,6 +106,7 @@ async fn destroy(
 fn failure_of(error: &MachineError) -> CallFailure {
     match error {
         MachineError::Gone(_) => CallFailure::Gone,
+        MachineError::NoApp(_) => CallFailure::NoApp,
         MachineError::Ambiguous { .. } => CallFailure::Ambiguous,
         MachineError::NoCapacity(_) => CallFailure::NoCapacity,
         MachineError::RateLimited { retry_after } => CallFailure::RateLimited(*retry_after),

@@ -240,6 +240,10 @@ impl Round<'_> {
                 round.decided.tell.push(machine.name.clone());
                 round.change(machine, MachineEvent::GaveWay)
             }),
+            Action::Retire(name, note) => self.with(&name, |round, machine| {
+                round.decided.tell.push(machine.name.clone());
+                round.change(machine, MachineEvent::Retired { note })
+            }),
             Action::Pause(name) => self.with(&name, |round, machine| {
                 round.decided.tell.push(machine.name.clone());
                 round.change(machine, MachineEvent::Paused)

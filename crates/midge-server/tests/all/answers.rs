@@ -203,6 +203,8 @@ fn queue() -> QueueView {
         jobs_per_machine: 1,
         wait: Wait::Millis(1),
         idle: Idle::Suspend,
+        boot_deadline_ms: 1,
+        max_age_ms: Some(1),
         single_use: true,
         max_jobs: 1,
         max_running: Some(1),
