@@ -154,7 +154,7 @@ impl Project {
             source.wrong(at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
         })?;
         let top = Section::top(&source, document.get_ref());
-        top.only(&["build", "env", "server", "queues", "modules", "schedules", "secrets"])?;
+        top.only(&["build", "env", "server", "pools", "queues", "modules", "schedules", "secrets"])?;
 
         let folder = match file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -170,7 +170,7 @@ impl Project {
         let env = modules::machine_env(&top.section("env")?)?;
         let secrets = reach::secrets(&top.section("secrets")?, &env)?;
         let server = queues::server(&top.section("server")?)?;
-        let queues = queues::read(&top.section("queues")?)?;
+        let queues = queues::read(&top.section("queues")?, &top.section("pools")?)?;
         let modules = modules::read(&top.section("modules")?, &folder, &queues, &secrets)?;
         if modules.is_empty() {
             return Err(source.wrong(0, "it names no module: add a section like [modules.hello]".to_owned()));

@@ -88,6 +88,9 @@ pub struct Admission {
     pub lanes: Vec<Lane>,
     /// The row of the queue, where it is another from then on.
     pub queue: Option<QueueRow>,
+    /// Whether a suspect is next, for which the Machine is to be empty: until then it gets nothing more, of other queues
+    /// neither.
+    pub empties: bool,
 }
 
 /// What bounds the jobs of a queue, all Machines together.
@@ -135,7 +138,7 @@ pub fn admit(
     // The jobs without a key are a lane as well: whoever is served is behind them, too.
     let keyless_came = Some(gate.row.turn).filter(|turn| *turn <= Turn::until(now));
     let (mut admitted, mut passed, mut last_turn) = (Vec::new(), 0, gate.last_turn.max(keyless_came));
-    let mut keyless_turn = None;
+    let (mut keyless_turn, mut empties) = (None, false);
     while admitted.len() < room
         && let Some(index) = line.pop_front()
     {
@@ -144,6 +147,7 @@ pub fn admit(
         if job.is_suspect() {
             let alone = claim.is_empty() && admitted.is_empty() && passed == 0;
             if !alone && passed >= emptier {
+                empties = true;
                 break;
             }
             if !alone {
@@ -176,6 +180,7 @@ pub fn admit(
         jobs: admitted,
         lanes: lanes.into_iter().filter_map(|lane| lane.after(gate.policy, now)).collect(),
         queue: (row != *gate.row).then_some(row),
+        empties,
     }
 }
 

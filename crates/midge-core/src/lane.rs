@@ -135,9 +135,17 @@ pub struct QueueRow {
     pub bucket: Bucket,
     /// When its jobs without a key have their turn.
     pub turn: Turn,
+    /// When a claim of a pool's Machine gave it something last: the one that waits for that longest is first. 0 where it has Machines
+    /// of its own.
+    #[serde(skip_serializing_if = "is_first_turn")]
+    pub served: Turn,
     /// By which limits this and its lanes were written.
     #[serde(skip_serializing_if = "Settled::is_default")]
     pub settled: Settled,
+}
+
+fn is_first_turn(turn: &Turn) -> bool {
+    *turn == Turn::default()
 }
 
 impl QueueRow {

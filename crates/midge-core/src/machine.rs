@@ -28,7 +28,7 @@ const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0"
 pub struct Machine {
     /// midge's name for the Machine, known before the Machines API gives an id.
     pub name: MachineName,
-    /// The queue that it serves.
+    /// The queue that it serves; or the pool, where it serves the queues of one.
     pub queue: QueueName,
     /// The generation that it is made from: the image's digest on Fly, a hash of the manifest elsewhere.
     pub generation: String,

@@ -44,7 +44,7 @@ pub struct View {
     /// The most Machines that there may be of all queues together, those included that are stopped, on their way or not
     /// destroyed yet.
     pub max_machines: u32,
-    /// Queues that are declared, have jobs, or have Machines.
+    /// Queues that are declared, have jobs, or have Machines. Those of a pool are together one, under the name of the pool.
     pub queues: Vec<QueueDemand>,
     /// All Machines that are not forgotten yet, oldest first, each with how many attempts are leased to it.
     pub machines: Vec<(Machine, u32)>,
@@ -52,10 +52,10 @@ pub struct View {
     pub strays: Vec<MachineId>,
 }
 
-/// How much work a queue has, and the policy by which Machines serve it.
+/// How much work a queue has, or the queues of a pool, and the policy by which Machines serve it.
 #[derive(Debug, Clone)]
 pub struct QueueDemand {
-    /// The name of the queue.
+    /// The name of the queue, or of the pool.
     pub queue: QueueName,
     /// How many Machines the queue may have, and of which kind.
     pub policy: QueuePolicy,
@@ -67,6 +67,26 @@ pub struct QueueDemand {
     pub suspects: u64,
     /// The time at which the one of them that is due longest became due.
     pub oldest_due: Option<Timestamp>,
+}
+
+impl QueueDemand {
+    /// Returns the demand of a pool from those of its queues: Machines of one policy for the work of all. It is paused only
+    /// where each of them is; one that is has nothing due.
+    pub fn of_pool(
+        pool: QueueName,
+        policy: QueuePolicy,
+        queues: impl Iterator<Item = QueueDemand>,
+    ) -> QueueDemand {
+        let nothing =
+            QueueDemand { queue: pool, policy, due: 0, paused: true, suspects: 0, oldest_due: None };
+        queues.fold(nothing, |all, queue| QueueDemand {
+            due: all.due.saturating_add(queue.due),
+            suspects: all.suspects.saturating_add(queue.suspects),
+            paused: all.paused && queue.paused,
+            oldest_due: [all.oldest_due, queue.oldest_due].into_iter().flatten().min(),
+            ..all
+        })
+    }
 }
 
 /// Something to do about a Machine.
@@ -150,6 +170,8 @@ fn reconcile(machine: &Machine, boot_max: Duration, view: &View, now: Timestamp)
             (in_state > kept).then_some(Action::Forget(name))
         }
         MachineState::Destroying => may_act.then_some(Action::Destroy(name)),
+        // Whatever it was made for: its queue may be in a pool by now.
+        MachineState::Ready if old => may_act.then_some(Action::Destroy(name)),
         MachineState::Preparing if old => Some(Action::Drain(name)),
         _ if machine.is_refused() && old => {
             Some(Action::GiveUp(name, "a new generation takes its place".to_owned()))
@@ -283,11 +305,6 @@ fn scale<'a>(
     if !demand.paused {
         actions.extend(retire(&current, &mut resting, policy, now));
     }
-    let old_ready = ours.machines.iter().map(|(machine, _)| machine).filter(|machine| {
-        machine.state == MachineState::Ready && machine.is_outdated(&view.generation) && machine.act_at <= now
-    });
-    actions.extend(old_ready.map(|machine| Action::Destroy(machine.name.clone())));
-
     // Of those that are refused one is enough to ask again.
     let refused = current.machines.iter().map(|(machine, _)| machine).filter(|machine| machine.is_refused());
     let give_up =

@@ -250,7 +250,7 @@ impl<'a> Outlook<'a> {
     }
 
     fn look(&self, queue: &QueueName, suspect: bool, policy: &QueuePolicy) -> WhyWaiting {
-        let ours = self.fleet.queue(queue);
+        let ours = self.fleet.queue(policy.pool.as_ref().unwrap_or(queue));
         let current = ours.current(self.generation);
         let free = current.free_places(|state| state == MachineState::Up);
         if (if suspect { free.empty_machines() } else { free.all() }) > 0 {

@@ -5,6 +5,7 @@ mod enqueues;
 pub mod given;
 mod idle;
 mod keep;
+mod pool;
 mod reach;
 mod schedule;
 pub mod settings;
@@ -19,6 +20,7 @@ pub use self::capability::{Capability, CapabilityChange, capability_changes};
 pub use self::enqueues::NotDeclared;
 pub use self::idle::{Idle, contradiction};
 pub use self::keep::Keep;
+pub use self::pool::MACHINE_SETTINGS;
 pub use self::reach::{
     Destination, HostPattern, InvalidDestination, Reach, Scheme, SecretSource, check_secrets,
 };
@@ -101,12 +103,12 @@ impl Manifest {
                 return Err(InvalidManifest::Contradiction(format!("queue `{name}`: {why}")));
             }
         }
-        Ok(())
+        self.wrong_pools().map_or(Ok(()), |why| Err(InvalidManifest::Contradiction(why)))
     }
 
-    /// Returns the policy of a queue: the declared one, else the default.
+    /// Returns the policy of a queue, or of a pool: the declared one, else the default.
     pub fn queue(&self, name: &QueueName) -> QueuePolicy {
-        self.queues.get(name.as_str()).cloned().unwrap_or_default()
+        self.queues.get(name.as_str()).cloned().or_else(|| self.pool(name)).unwrap_or_default()
     }
 
     /// Returns whether a queue is declared or named by a module, or is `default`.
@@ -126,12 +128,15 @@ impl Manifest {
     /// may have, with their ready ones, and at least [`limits::SERVER_MACHINES_DEFAULT`]. It is never more than
     /// [`limits::SERVER_MACHINES_MAX`].
     pub fn max_machines(&self) -> u32 {
-        self.max_machines_of(self.queues.values().map(|policy| (policy.max_machines, policy.ready_machines)))
+        self.max_machines_of(|queue| self.queue(queue))
     }
 
-    /// Returns the same where the declared queues may have so many Machines, and keep so many ready.
-    pub fn max_machines_of(&self, queues: impl Iterator<Item = (u32, u32)>) -> u32 {
-        let declared = queues.flat_map(|(most, ready)| [most, ready]);
+    /// Returns the same by other policies than the declared ones, of queues and pools.
+    pub fn max_machines_of(&self, policy: impl Fn(&QueueName) -> QueuePolicy) -> u32 {
+        // A pool counts once, however many queues it serves.
+        let served: BTreeSet<&QueueName> = self.queues.keys().map(|queue| self.served_as(queue)).collect();
+        let declared = served.into_iter().map(policy);
+        let declared = declared.flat_map(|policy| [policy.max_machines, policy.ready_machines]);
         let declared = declared.fold(0, u32::saturating_add);
         let max = self.server.max_machines.unwrap_or(declared.max(limits::SERVER_MACHINES_DEFAULT));
         max.min(limits::SERVER_MACHINES_MAX)
@@ -266,10 +271,14 @@ impl From<Folder> for FolderForm {
     }
 }
 
-/// How Machines serve a queue. What a manifest leaves out has its default.
+/// How Machines serve a queue, or the queues of a pool. What a manifest leaves out has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueuePolicy {
+    /// The pool whose Machines serve it, beside others; its own do where this is missing. What follows about Machines is then
+    /// the pool's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<QueueName>,
     /// The most Machines of this queue that run at once.
     pub max_machines: u32,
     /// How many Machines are kept running, waiting for work.
@@ -318,6 +327,7 @@ pub struct QueuePolicy {
 impl Default for QueuePolicy {
     fn default() -> QueuePolicy {
         QueuePolicy {
+            pool: None,
             max_machines: limits::MACHINES_DEFAULT,
             warm_machines: 0,
             ready_machines: 0,

@@ -114,19 +114,25 @@ impl Catalog {
         Err(nearest(queue.as_str(), known.iter().map(QueueName::as_str)).map(str::to_owned))
     }
 
-    /// Returns the policy of a queue: the declared one, else the default; with what was set while a server ran, where that
+    /// Returns the policy of a queue, or of a pool: the declared one, else the default; with what was set while a server ran, where that
     /// goes with it.
     pub fn policy(&self, queue: &QueueName) -> QueuePolicy {
-        let declared = self.manifest.queue(queue);
-        let set = self.live.of(queue).map(|set| set.on(&declared));
-        set.and_then(Result::ok).unwrap_or(declared)
+        let own = self.with_what_is_set(queue, self.manifest.queue(queue));
+        match own.pool.clone() {
+            Some(pool) => self.with_what_is_set(&pool, own),
+            None => own,
+        }
     }
 
     /// Returns the most Machines that all queues may have together, as [`Manifest::max_machines`] does, by the policies
     /// that hold.
     pub fn max_machines(&self) -> u32 {
-        let declared = self.manifest.queues.keys().map(|queue| self.policy(queue));
-        self.manifest.max_machines_of(declared.map(|policy| (policy.max_machines, policy.ready_machines)))
+        self.manifest.max_machines_of(|queue| self.policy(queue))
+    }
+
+    fn with_what_is_set(&self, name: &QueueName, declared: QueuePolicy) -> QueuePolicy {
+        let set = self.live.of(name).map(|set| set.on(&declared));
+        set.and_then(Result::ok).unwrap_or(declared)
     }
 }
 

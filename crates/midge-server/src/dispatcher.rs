@@ -185,7 +185,7 @@ async fn one_round(
     inner.tell_ended(&decided.ended);
     inner.waiters.news.wake_each(&decided.news);
     decided.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
-    decided.returned.iter().chain(&decided.due).for_each(|queue| inner.waiters.queues.wake(queue));
+    decided.returned.iter().chain(&decided.due).for_each(|queue| inner.wake_queue(queue));
     Ok(found)
 }
 

@@ -75,7 +75,10 @@ impl World {
             *counts.entry((machine.queue.clone(), machine.state)).or_default() += 1;
         }
         let (mut kept, mut wanted_in_all) = (0, 0);
-        for (queue, policy) in self.policies.clone() {
+        // A pool keeps its Machines once, however many queues it serves.
+        let kept_for = self.policies.clone().into_iter();
+        let kept_for = kept_for.map(|(queue, policy)| (policy.pool.clone().unwrap_or(queue), policy));
+        for (queue, policy) in kept_for.collect::<BTreeMap<_, _>>() {
             let QueuePolicy { warm_machines, ready_machines, .. } = policy;
             for (state, wanted) in [(MachineState::Up, warm_machines), (MachineState::Ready, ready_machines)]
             {

@@ -410,7 +410,8 @@ impl Ledger {
             *live.entry(&machine.queue).or_default() += u32::from(machine.state.is_live());
         }
         for (queue, live) in live {
-            let max = policies.get(queue).map_or(0, |policy| policy.max_machines);
+            let pooled = || policies.values().find(|policy| policy.pool.as_ref() == Some(queue));
+            let max = policies.get(queue).or_else(pooled).map_or(0, |policy| policy.max_machines);
             // One that may have fewer since somebody said so begins none until they are gone.
             let before = self.live.insert(queue.clone(), live).unwrap_or(0);
             ensure(live <= max.max(before), || {

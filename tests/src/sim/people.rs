@@ -51,6 +51,8 @@ pub(super) fn draw_policies(chance: &mut Chance) -> BTreeMap<QueueName, QueuePol
         ("warm", QueuePolicy { warm_machines: 1, jobs_per_machine: 3, ..base(3) }),
         ("ready", QueuePolicy { ready_machines: 2, ..base(2) }),
         ("asleep", QueuePolicy { ready_machines: 1, idle: Idle::Suspend, ..base(2) }),
+        ("first", QueuePolicy { pool: Some(queue("shared")), ready_machines: 1, ..base(2) }),
+        ("second", QueuePolicy { pool: Some(queue("shared")), ready_machines: 1, ..base(2) }),
         ("tidy", QueuePolicy { ready_machines: 1, idle: Idle::Destroy, ..base(2) }),
         ("once", QueuePolicy { single_use: true, ..base(3) }),
         ("wide", QueuePolicy { jobs_per_machine: 8, ..base(1) }),

@@ -25,8 +25,14 @@ impl World {
         }
         let queues: Vec<QueueName> = self.policies.keys().cloned().collect();
         let queue = queues[self.chance.below(queues.len() as u64) as usize].clone();
-        let Some(policy) = self.policies.get_mut(&queue) else { return };
-        *policy = changed(policy, &mut self.chance);
+        let Some(policy) = self.policies.get(&queue) else { return };
+        let (policy, pool) = (changed(policy, &mut self.chance), policy.pool.clone());
+        // Of a queue in a pool they are the pool's.
+        let others = self
+            .policies
+            .iter_mut()
+            .filter(|(name, other)| **name == queue || pool.is_some() && other.pool == pool);
+        others.for_each(|(_, other)| *other = other.with_machines_of(&policy));
         let now =
             format!("{} Machines, {} ready, {:?}", policy.max_machines, policy.ready_machines, policy.idle);
         self.trace.say(self.now, format_args!("queue {queue} may have {now}"));

@@ -1,9 +1,11 @@
-//! `[server]` and `[queues.NAME]`: how the jobs of all queues and of one are served, and what Fly gives Machines for it.
+//! `[server]`, `[pools.NAME]` and `[queues.NAME]`: how the jobs of all queues and of one are served, and what Fly gives Machines for it.
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, contradiction, settings};
-use midge_protocol::{QueueName, limits};
+use midge_protocol::manifest::{
+    Keep, MACHINE_SETTINGS, MachineSize, QueuePolicy, Rate, ServerPolicy, contradiction, settings,
+};
+use midge_protocol::{QueueName, limits, nearest};
 
 use super::ConfigError;
 use super::section::Section;
@@ -17,6 +19,19 @@ const MEMORY_STEP_MIB: u64 = 256;
 const RATE_SUCH_AS: &str = "{ jobs = 10, per = \"1s\" }";
 const SIZE_SUCH_AS: &str = "{ cpus = 2, memory_mib = 1024 }";
 
+/// The settings of a queue that are about its jobs, and so are its own in a pool too.
+const JOB_SETTINGS: [&str; 9] = [
+    "max_jobs",
+    "max_running",
+    "max_running_per_key",
+    "rate",
+    "rate_per_key",
+    "keep_completed",
+    "keep_cancelled",
+    "keep_discarded",
+    "record",
+];
+
 pub(super) fn server(section: &Section<'_>) -> Result<ServerPolicy, ConfigError> {
     section.only(&["max_machines", "only_declared_queues"])?;
     let max_machines = section.number("max_machines", 1..=u64::from(limits::SERVER_MACHINES_MAX))?;
@@ -26,37 +41,63 @@ pub(super) fn server(section: &Section<'_>) -> Result<ServerPolicy, ConfigError>
     })
 }
 
-pub(super) fn read(queues: &Section<'_>) -> Result<BTreeMap<QueueName, QueuePolicy>, ConfigError> {
+pub(super) fn read(
+    queues: &Section<'_>,
+    pools: &Section<'_>,
+) -> Result<BTreeMap<QueueName, QueuePolicy>, ConfigError> {
+    let mut of_pools = BTreeMap::new();
+    for (name, section) in pools.sections()? {
+        let name = QueueName::new(name).map_err(|error| section.wrong(error.to_string()))?;
+        section.only(&MACHINE_SETTINGS)?;
+        of_pools.insert(name, (policy(&section)?, section));
+    }
     let mut read = BTreeMap::new();
     for (name, section) in queues.sections()? {
         let name = QueueName::new(name).map_err(|error| section.wrong(error.to_string()))?;
-        read.insert(name, policy(&section)?);
+        section.only(&[&["pool"][..], &MACHINE_SETTINGS[..], &JOB_SETTINGS[..]].concat())?;
+        let own = policy(&section)?;
+        read.insert(name, in_pool(own, &section, &of_pools)?);
+    }
+    for (name, (_, section)) in &of_pools {
+        if read.contains_key(name) || *name == QueueName::default_queue() {
+            let message = format!(
+                "pool `{name}` has the name of a queue: give it another, since its Machines are known by it"
+            );
+            return Err(section.wrong(message));
+        }
+        if !read.values().any(|policy| policy.pool.as_ref() == Some(name)) {
+            let message = format!(
+                "no queue is in pool `{name}`: say `pool = \"{name}\"` in [queues.NAME], or remove it"
+            );
+            return Err(section.wrong(message));
+        }
     }
     Ok(read)
 }
 
+/// Puts a queue into the pool that it names, if it names one. Then the pool says all of its Machines.
+fn in_pool(
+    own: QueuePolicy,
+    section: &Section<'_>,
+    pools: &BTreeMap<QueueName, (QueuePolicy, Section<'_>)>,
+) -> Result<QueuePolicy, ConfigError> {
+    let Some(name) = section.text("pool")? else { return Ok(own) };
+    let Some((pool, (policy, _))) = pools.iter().find(|(pool, _)| pool.as_str() == name) else {
+        let hint = match nearest(name, pools.keys().map(QueueName::as_str)) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("add a section [pools.{name}]"),
+        };
+        return Err(section.wrong_at("pool", format!("there is no pool `{name}`: {hint}")));
+    };
+    if let Some(key) = MACHINE_SETTINGS.into_iter().find(|key| section.names().any(|name| name == *key)) {
+        let message =
+            format!("`{key}` is the pool's, which all of its queues share: say it in [pools.{pool}]");
+        return Err(section.wrong_at(key, message));
+    }
+    Ok(QueuePolicy { pool: Some(pool.clone()), ..own.with_machines_of(policy) })
+}
+
 fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
-    section.only(&[
-        "max_machines",
-        "warm_machines",
-        "ready_machines",
-        "jobs_per_machine",
-        "wait",
-        "idle",
-        "boot_deadline",
-        "max_age",
-        "single_use",
-        "max_jobs",
-        "max_running",
-        "max_running_per_key",
-        "rate",
-        "rate_per_key",
-        "keep_completed",
-        "keep_cancelled",
-        "keep_discarded",
-        "record",
-        "size",
-    ])?;
     let default = QueuePolicy::default();
     let mut policy = QueuePolicy {
         rate: rate(section, "rate")?,

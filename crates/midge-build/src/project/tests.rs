@@ -90,6 +90,32 @@ unique = true
 "#;
 
 #[test]
+fn queues_of_a_pool_have_its_machines_and_limits_of_their_own() {
+    let text = r#"
+[pools.small]
+max_machines = 3
+ready_machines = 1
+idle = "suspend"
+size = { cpus = 2, memory_mib = 512 }
+[queues.a]
+pool = "small"
+max_running = 7
+[queues.b]
+pool = "small"
+[queues.c]
+max_machines = 9
+[modules.m]
+package = "m"
+memory_limit = "16MiB"
+"#;
+    let queues = parse(text).unwrap().queues;
+    let (a, b, c) = (&queues["a"], &queues["b"], &queues["c"]);
+    assert_eq!((a.pool.as_ref().unwrap().as_str(), a.max_machines, a.size.cpus), ("small", 3, 2));
+    assert_eq!((a.max_running, b.max_running, c.pool.as_ref()), (Some(7), None, None));
+    assert_eq!((a.of_pool(), b.idle), (b.of_pool(), Idle::Suspend));
+}
+
+#[test]
 fn a_whole_file_is_read() {
     let project = parse(WHOLE).unwrap();
     assert_eq!(project.out, Path::new("app/built"));
@@ -406,6 +432,15 @@ const MALFORMED: &[(&str, &str)] = &[
         "2: `wait` must be seconds from 0 to 86400, or \"forever\", not `\"soon\"`",
     ),
     ("[queues.a]\nwait = 86_401", "2: `wait` must be seconds from 0 to 86400"),
+    ("[queues.a]\npool = \"smal\"\n[pools.small]", "2: there is no pool `smal`: did you mean `small`?"),
+    ("[queues.a]\npool = \"b\"", "2: there is no pool `b`: add a section [pools.b]"),
+    (
+        "[queues.a]\npool = \"b\"\nmax_machines = 2\n[pools.b]",
+        "3: `max_machines` is the pool's, which all of its queues share: say it in [pools.b]",
+    ),
+    ("[pools.b]\nmax_running = 2", "2: unknown key `max_running` in [pools.b]"),
+    ("[pools.b]", "1: no queue is in pool `b`: say `pool = \"b\"` in [queues.NAME]"),
+    ("[pools.a]\n[queues.a]\npool = \"a\"", "1: pool `a` has the name of a queue"),
     (
         "[queues.a]\nmax_age = \"59s\"",
         "2: `max_age` must be a number with its unit in quotes, from \"1m\" to \"30d\", not `\"59s\"`",

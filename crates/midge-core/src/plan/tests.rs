@@ -311,3 +311,23 @@ fn a_paused_queue_makes_no_machines_and_those_that_are_up_go() {
     let actions = plan(&view, NOW);
     assert_eq!(actions, [Action::Pause(name("a")), Action::Destroy(name("b"))]);
 }
+
+#[test]
+fn a_pool_has_the_work_of_its_queues_and_rests_only_where_each_is_paused() {
+    let of = |due, paused, oldest_due| QueueDemand {
+        queue: queue(),
+        policy: QueuePolicy::default(),
+        due,
+        paused,
+        suspects: due / 2,
+        oldest_due,
+    };
+    let pool = QueueName::new("small").unwrap();
+    let policy = QueuePolicy { max_machines: 9, ..QueuePolicy::default() };
+    let of_all =
+        |queues: Vec<QueueDemand>| QueueDemand::of_pool(pool.clone(), policy.clone(), queues.into_iter());
+    let busy = of_all(vec![of(4, false, Some(NOW)), of(0, true, None), of(3, false, None)]);
+    assert_eq!((busy.due, busy.suspects, busy.paused, busy.oldest_due), (7, 3, false, Some(NOW)));
+    assert_eq!((busy.queue.as_str(), busy.policy.max_machines), ("small", 9));
+    assert!(of_all(vec![of(0, true, None), of(0, true, None)]).paused);
+}

@@ -136,3 +136,38 @@ fn a_wait_reads_as_it_is_written() {
     assert!("soon".parse::<Wait>().is_err());
     assert!("NaN".parse::<Wait>().is_err());
 }
+
+#[test]
+fn a_pool_counts_once_against_the_server_and_its_queues_say_one_thing_of_it() {
+    let name = |name: &str| QueueName::new(name).unwrap();
+    let pooled = |max_machines| QueuePolicy {
+        pool: Some(name("small")),
+        max_machines,
+        max_running: Some(max_machines),
+        ..QueuePolicy::default()
+    };
+    let of = |queues: &[(&str, QueuePolicy)]| Manifest {
+        queues: queues.iter().map(|(queue, policy)| (name(queue), policy.clone())).collect(),
+        ..declaring(&[], ServerPolicy::default())
+    };
+    let alike = QueuePolicy { max_running: None, ..pooled(30) };
+    let good = of(&[("a", pooled(30)), ("b", alike), ("c", QueuePolicy::default())]);
+    assert_eq!((good.check(), good.max_machines()), (Ok(()), 34));
+    assert_eq!((good.served_as(&name("a")).as_str(), good.served_as(&name("c")).as_str()), ("small", "c"));
+    assert_eq!(good.queues_served_as(&name("small")), [name("a"), name("b")]);
+    assert_eq!(good.queues_served_as(&name("c")), [name("c")]);
+    let pool = good.queue(&name("small"));
+    assert_eq!((pool.max_machines, pool.max_running, pool.pool), (30, None, None));
+    for (bad, says) in [
+        (
+            of(&[("a", pooled(3)), ("b", pooled(4))]),
+            "queue `b` says something else of the Machines of pool `small`",
+        ),
+        (
+            of(&[("a", pooled(3)), ("small", QueuePolicy::default())]),
+            "its pool has the name of queue `small`",
+        ),
+    ] {
+        assert!(bad.check().unwrap_err().to_string().contains(says));
+    }
+}

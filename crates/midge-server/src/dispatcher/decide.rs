@@ -126,19 +126,29 @@ impl Round<'_> {
         let mut queues = self.context.catalog.queues();
         queues.extend(counts.keys().cloned());
         queues.extend(machines.iter().map(|(machine, _)| machine.queue.clone()));
-        let mut demands = Vec::with_capacity(queues.len());
+        let mut demands: BTreeMap<QueueName, Vec<QueueDemand>> = BTreeMap::new();
+        let manifest = &self.context.catalog.manifest;
+        // Machines of a pool are known by its name, which is no queue's.
+        queues.retain(|queue| manifest.pool(queue).is_none() || manifest.queues.contains_key(queue));
         let mut room_at = None;
         for queue in queues {
             let counts = counts.get(&queue).cloned().unwrap_or_default();
             let (demand, next) = self.demand(queue, &counts, &machines)?;
-            demands.push(demand);
+            let served_as = self.context.catalog.manifest.served_as(&demand.queue).clone();
+            demands.entry(served_as).or_default().push(demand);
             room_at = [room_at, next].into_iter().flatten().min();
         }
+        let catalog = &self.context.catalog;
+        let queues = demands.into_iter().flat_map(|(name, demands)| match catalog.manifest.pool(&name) {
+            Some(_) => vec![QueueDemand::of_pool(name.clone(), catalog.policy(&name), demands.into_iter())],
+            None => demands,
+        });
+        let queues = queues.collect();
         let view = View {
             generation: self.context.catalog.generation.clone(),
             up_since: self.context.up_since,
             max_machines: self.context.catalog.max_machines(),
-            queues: demands,
+            queues,
             machines,
             strays,
         };
@@ -158,7 +168,8 @@ impl Round<'_> {
 
     /// Returns whether a queue may have more Machines running than it has.
     fn may_grow(&self, queue: &QueueName, machines: &[(Machine, u32)]) -> bool {
-        let ours = machines.iter().filter(|(machine, _)| machine.queue == *queue);
+        let served_as = self.context.catalog.manifest.served_as(queue);
+        let ours = machines.iter().filter(|(machine, _)| machine.queue == *served_as);
         room_for_machines(&self.context.catalog.policy(queue), ours) > 0
     }
 

@@ -1,11 +1,11 @@
 //! One exchange in its transaction: the Machine, the jobs that are leased to it, and what is written of both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::exchange::Carried;
 use midge_core::{Job, JobEvent, Machine, MachineState};
 use midge_protocol::exchange::AttemptRef;
-use midge_protocol::{JobId, Lease, Timestamp};
+use midge_protocol::{JobId, Lease, QueueName, Timestamp};
 use midge_store::{Rows, StoreError};
 
 use super::{Context, Exchanged};
@@ -23,8 +23,8 @@ pub(super) struct Session<'a> {
     pub(super) leased: BTreeMap<JobId, Job>,
     /// What the answer carries so far.
     pub(super) carried: Carried,
-    /// Whether an attempt ended: its job may have stood in the way of others, where the queue has a limit.
-    slot_freed: bool,
+    /// The queues of which an attempt ended: its job may have stood in the way of others, where the queue has a limit.
+    slots_freed: BTreeSet<QueueName>,
     /// How many of the jobs that ended are dealt with by [`Session::pass_on`].
     passed_on: usize,
     pub(super) done: Exchanged,
@@ -47,7 +47,7 @@ impl<'a> Session<'a> {
             machine,
             leased,
             carried: Carried::default(),
-            slot_freed: false,
+            slots_freed: BTreeSet::new(),
             passed_on: 0,
             done: Exchanged::default(),
         })
@@ -64,7 +64,7 @@ impl<'a> Session<'a> {
             self.leased.insert(id, job.clone());
         } else {
             self.leased.remove(&id);
-            self.slot_freed = true;
+            self.slots_freed.insert(job.queue.clone());
             match job.ended_at() {
                 Some(_) => self.done.ended.push(job.clone()),
                 None => self.done.changed = true,
@@ -109,9 +109,10 @@ impl<'a> Session<'a> {
             self.rows.put_machine(&self.machine)?;
         }
         let mut done = self.done;
-        let policy = self.context.catalog.policy(&self.machine.queue);
-        let limited = policy.max_running.is_some() || policy.max_running_per_key.is_some();
-        done.unblocked |= self.slot_freed && limited;
+        done.unblocked |= self.slots_freed.iter().any(|queue| {
+            let policy = self.context.catalog.policy(queue);
+            policy.max_running.is_some() || policy.max_running_per_key.is_some()
+        });
         // Of what ended since, the dispatcher tells.
         done.changed |= has_watched(&done.ended[self.passed_on..]);
         done.answer.drain = self.machine.is_to_drain();

@@ -336,7 +336,7 @@ impl Midge {
         inner.tell_ended(&passed_on.ended);
         inner.waiters.news.wake_each(&passed_on.news);
         passed_on.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
-        passed_on.queues.iter().for_each(|queue| inner.waiters.queues.wake(queue));
+        passed_on.queues.iter().for_each(|queue| inner.wake_queue(queue));
         if passed_on.more || !passed_on.queues.is_empty() {
             inner.waiters.dispatcher.notify_one();
         }

@@ -1,11 +1,13 @@
 //! What can be asked about settings of queues that are changed while a server runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use midge_protocol::api::{QueueSettings, SettingsRequest};
 use midge_protocol::manifest::settings::{WrongSetting, changeable};
+use midge_protocol::manifest::{MACHINE_SETTINGS, QueuePolicy};
 use midge_protocol::{QueueName, Timestamp, limits, nearest};
 use midge_store::Rows;
+use serde_json::Value;
 
 use super::queues::known_queue;
 use crate::catalog::Catalog;
@@ -21,7 +23,7 @@ impl Midge {
     pub async fn queue_settings(&self, name: QueueName) -> Result<QueueSettings, ServiceError> {
         let (now, catalog) = (self.inner.clock.now(), self.inner.catalog.get());
         midge_store::read(&*self.inner.store, move |rows| {
-            known_queue(rows, &catalog, &name, now)?;
+            known(rows, &catalog, &name, now)?;
             let (live, changes) = (Live::read(rows)?, live::changes(rows, &name)?);
             Ok(live::shown(live.of(&name), &catalog.manifest.queue(&name), changes))
         })
@@ -43,12 +45,12 @@ impl Midge {
         let (now, catalog) = (self.inner.clock.now(), self.inner.catalog.get());
         let queue = name.clone();
         let (live, settings) = midge_store::write(&*self.inner.store, move |rows| {
-            known_queue(rows, &catalog, &name, now)?;
+            known(rows, &catalog, &name, now)?;
             change(rows, &catalog, &name, request, now)
         })
         .await?;
         self.inner.catalog.set_live(live);
-        self.inner.waiters.queues.wake(&queue);
+        self.inner.wake_queue(&queue);
         self.inner.waiters.dispatcher.notify_one();
         Ok(settings)
     }
@@ -82,6 +84,7 @@ pub(crate) fn change(
     let SettingsRequest { set, unset, reason, by } = request;
     let wrong = |error: WrongSetting| ServiceError::Invalid(error.to_string());
     let declared = catalog.manifest.queue(name);
+    whose(catalog, name, &declared, &set)?;
     let mut live = Live::read(rows)?;
     let before = live.of(name).cloned().unwrap_or_default();
     let mut after = before.clone();
@@ -104,6 +107,38 @@ pub(crate) fn change(
     }
     let settings = live::shown(live.of(name), &declared, live::changes(rows, name)?);
     Ok((live, settings))
+}
+
+/// Checks that there is a queue or a pool of that name.
+fn known(
+    rows: &mut dyn Rows,
+    catalog: &Catalog,
+    name: &QueueName,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    if catalog.manifest.pool(name).is_some() { Ok(()) } else { known_queue(rows, catalog, name, now) }
+}
+
+/// Checks that settings are a queue's own, and not its pool's; or a pool's, and not its queues'.
+fn whose(
+    catalog: &Catalog,
+    name: &QueueName,
+    declared: &QueuePolicy,
+    set: &BTreeMap<String, Value>,
+) -> Result<(), ServiceError> {
+    let of_machines = |key: &&String| MACHINE_SETTINGS.contains(&key.as_str());
+    if let (Some(pool), Some(key)) = (&declared.pool, set.keys().find(of_machines)) {
+        return Err(ServiceError::Invalid(format!(
+            "`{key}` is that of pool `{pool}`, whose Machines serve queue `{name}`: set it there"
+        )));
+    }
+    let is_pool = catalog.manifest.pool(name).is_some();
+    match set.keys().find(|key| !of_machines(key)).filter(|_| is_pool) {
+        Some(key) => Err(ServiceError::Invalid(format!(
+            "`{key}` is about jobs, and pool `{name}` has Machines only: set it of a queue"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Checks what of a request does not depend on the queue.

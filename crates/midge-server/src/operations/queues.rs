@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use midge_core::{JobCounts, Outlook, QueueRow};
-use midge_protocol::api::{Pause, PauseRequest, Paused, QueueView, Queues};
+use midge_protocol::api::{Pause, PauseRequest, Paused, QueueView, Queues, SetSetting};
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, Timestamp, limits, nearest};
 use midge_store::Rows;
@@ -40,7 +40,7 @@ impl Midge {
         let paused = |row: &QueueRow| row.paused(now).is_some();
         names.extend(rows.iter().filter(|(_, row)| paused(row)).map(|(name, _)| name.clone()));
         // Nor is one forgotten of which somebody set something.
-        names.extend(catalog.live.queues().cloned());
+        names.extend(catalog.live.queues().filter(|name| catalog.manifest.pool(name).is_none()).cloned());
         let running = |name| counts.get(name).map_or(0, |counts: &JobCounts| counts.in_state(State::Running));
         let rows: BTreeMap<QueueName, (QueueRow, u64)> = names
             .iter()
@@ -59,16 +59,12 @@ impl Midge {
             let why = outlook.queue(&name, &counts, full, || catalog.policy(&name));
             QueueView {
                 waits: why.map(|why| waits(&why, now)),
-                set: catalog
-                    .live
-                    .of(&name)
-                    .map(|set| each(set, &catalog.manifest.queue(&name)))
-                    .unwrap_or_default(),
+                set: set_of(&catalog, &name),
                 policy: catalog.policy(&name),
                 pause: rows.get(&name).and_then(|(row, _)| row.paused(now)).cloned(),
                 jobs,
                 oldest_waits_ms: counts.oldest_due.map(|due| now.since(due).as_millis() as u64),
-                machines: live.get(&name).copied().unwrap_or(0),
+                machines: live.get(catalog.manifest.served_as(&name)).copied().unwrap_or(0),
                 declared: catalog.declares(&name),
                 name,
             }
@@ -139,10 +135,18 @@ impl Midge {
             Ok::<_, ServiceError>(replaced)
         })
         .await?;
-        self.inner.waiters.queues.wake(&queue);
+        self.inner.wake_queue(&queue);
         self.inner.waiters.dispatcher.notify_one();
         Ok(replaced)
     }
+}
+
+/// Returns what of a queue was set while a server ran: of the queue, and of its pool.
+fn set_of(catalog: &Catalog, name: &QueueName) -> Vec<SetSetting> {
+    let (pool, declared) = (catalog.manifest.served_as(name), catalog.manifest.queue(name));
+    let names = [Some(name), Some(pool).filter(|pool| *pool != name)];
+    let set = names.into_iter().flatten().filter_map(|name| catalog.live.of(name));
+    set.flat_map(|set| each(set, &declared)).collect()
 }
 
 /// Checks that there is a queue of that name: it is declared, paused, has jobs, or has settings that were changed.

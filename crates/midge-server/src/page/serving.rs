@@ -124,7 +124,10 @@ pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
                         @else if queue.all_due_are_held() { "held" }
                         @else { "–" }
                     }
-                    td.n { (queue.machines) " of " (queue.policy.max_machines) }
+                    td.n {
+                        (queue.machines) " of " (queue.policy.max_machines)
+                        @if let Some(pool) = &queue.policy.pool { " (" (pool) ")" }
+                    }
                     td.says {
                         @if let Some(waits) = &queue.waits { (line(&waits.text)) }
                         @else if let Some(pause) = &queue.pause { (paused(pause)) }

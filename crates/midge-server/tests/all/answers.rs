@@ -197,6 +197,7 @@ fn settings() -> QueueSettings {
 fn queue() -> QueueView {
     let rate = Rate { jobs: 1, per_ms: 1, burst: 1 };
     let policy = QueuePolicy {
+        pool: Some(name("small")),
         max_machines: 1,
         warm_machines: 1,
         ready_machines: 1,

@@ -20,6 +20,7 @@ mod looking;
 mod modules;
 mod pages;
 mod parked;
+mod pools;
 mod recordings;
 mod repeated;
 mod retention;

@@ -180,7 +180,10 @@ fn table(queues: &[QueueView]) -> Table {
             jobs(State::Cancelled),
             jobs(State::Discarded),
             oldest,
-            format!("{} of {}", queue.machines, queue.policy.max_machines),
+            match &queue.policy.pool {
+                Some(pool) => format!("{} of {} ({pool})", queue.machines, queue.policy.max_machines),
+                None => format!("{} of {}", queue.machines, queue.policy.max_machines),
+            },
         ]);
     }
     table
