@@ -295,11 +295,11 @@ fn scale<'a>(
     actions.extend(to_start.iter().map(|machine| Action::Start(machine.name.clone())));
     let started = to_start.len() as u32;
 
-    let pool = spare.len() as u32 + current.count(|state| state == MachineState::Preparing);
-    let surplus = (pool.saturating_sub(policy.ready_machines) as usize).min(spare.len());
+    let surplus = spare.len().saturating_sub(policy.ready_machines as usize);
     let (resting, surplus) = spare.split_at(spare.len() - surplus);
-    // Not counted as spare before it is one: it may not fall asleep.
-    let soon = current.count(|state| state == MachineState::Resting);
+    // What is to be ready soon is no reason for another, and none to destroy what is: it may not come to it.
+    let soon = current.count(|state| matches!(state, MachineState::Preparing | MachineState::Resting));
+    let pool = spare.len() as u32 + soon;
     actions.extend(surplus.iter().map(|machine| Action::Destroy(machine.name.clone())));
     let mut resting = resting.to_vec();
     if !demand.paused {
@@ -317,7 +317,7 @@ fn scale<'a>(
     Want {
         for_jobs: make(for_jobs),
         for_warmth: make(to_run - started - for_jobs),
-        to_rest: make(policy.ready_machines.saturating_sub(pool + soon).min(BOOTS_PER_ROUND)),
+        to_rest: make(policy.ready_machines.saturating_sub(pool).min(BOOTS_PER_ROUND)),
         resting,
         demand,
         ours,

@@ -53,6 +53,15 @@ fn no_other_is_made_for_one_that_soon_rests_and_none_is_destroyed_before_it_does
 }
 
 #[test]
+fn a_suspended_machine_is_not_destroyed_for_one_that_is_being_made() {
+    let preparing = (machine("m2", MachineState::Preparing, NOW), 0);
+    let machines = vec![ready("m1", Sleep::Asleep), preparing];
+    assert_eq!(plan(&view(0, suspends(1), machines), NOW), []);
+    let made = vec![ready("m1", Sleep::Asleep), (machine("m2", MachineState::Ready, NOW), 0)];
+    assert_eq!(plan(&view(0, suspends(1), made), NOW), [Action::Destroy(name("m2"))]);
+}
+
+#[test]
 fn what_is_suspended_is_started_before_what_is_stopped() {
     let machines = vec![ready("m1", Sleep::Awake), ready("m2", Sleep::Asleep)];
     let actions = plan(&view(1, suspends(2), machines), NOW);
