@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use crate::link::{Link, LinkError};
 use crate::places::{NotBegun, Places};
 use crate::process;
-use crate::settings::{SECRET, WorkSettings};
+use crate::settings::{SECRET, SERVER_SECRETS, WorkSettings};
 use crate::signals::{Leash, Signals};
 
 /// Works for a server until there is no more to do. Returns the exit code.
@@ -21,6 +21,8 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     process::raise_open_files(settings.places);
     // It has been read: nobody else who may look at this process is to.
     drop(process::take_variable(SECRET));
+    // They are here where the Machine has the secrets of its server's app.
+    SERVER_SECRETS.into_iter().for_each(|name| drop(process::take_variable(name)));
     let mut signals = Signals::listen()?;
     let mut leash = Leash::open(settings.leash_fd)?;
     let link = Link::new(settings.server, &settings.machine, &settings.secret).context("MIDGE_SECRET")?;

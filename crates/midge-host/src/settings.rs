@@ -23,6 +23,8 @@ const GRACE_MAX: Duration = Duration::from_secs(300);
 
 /// The variable that holds the Machine's secret.
 pub const SECRET: &str = "MIDGE_SECRET";
+/// The variables that hold a server's own secrets, of which no host has need.
+pub const SERVER_SECRETS: [&str; 2] = ["FLY_API_TOKEN", "MIDGE_TOKEN"];
 
 const HELP: &str = "\
 Runs midge jobs: compiled WASI modules.

@@ -41,6 +41,7 @@ impl Ground {
             exec: exec.iter().map(|&part| part.to_owned()).collect(),
             env: BTreeMap::new(),
             size: MachineSize { memory_mib: 256, ..MachineSize::default() },
+            has_secrets: false,
             metadata: BTreeMap::from([("midge_conformance".to_owned(), self.tag.clone())]),
         }
     }

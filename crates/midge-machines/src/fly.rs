@@ -148,7 +148,11 @@ impl FlyMachines {
         }
     }
 
-    async fn machine(&self, id: &MachineId) -> Result<Machine, MachineError> {
+    /// Returns all that the API tells of one Machine, with its config.
+    ///
+    /// # Errors
+    /// As [`Machines::get`]; [`MachineError::Denied`] where the token is not good for the app.
+    pub async fn machine(&self, id: &MachineId) -> Result<Machine, MachineError> {
         let call = Call::Get(id);
         let success = self.send(call, self.http.get(self.url(id, None)), CALL_TIMEOUT).await;
         decode(&success.map_err(failed)?.body)
@@ -235,6 +239,7 @@ impl Machines for FlyMachines {
             region: spec.region.clone(),
             config: config_of(spec),
             skip_launch: launch == Launch::Later,
+            skip_secrets: !spec.has_secrets,
             lease_ttl: None,
         };
         let request = self.http.post(self.machines.clone()).json(&body);

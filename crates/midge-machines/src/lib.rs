@@ -13,6 +13,7 @@ pub mod conformance;
 mod error;
 mod fly;
 mod machine;
+pub mod own;
 pub mod pace;
 mod turns;
 pub mod wire;

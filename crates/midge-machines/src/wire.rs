@@ -42,6 +42,9 @@ pub struct CreateRequest {
     /// Whether the Machine is prepared and left stopped. Otherwise it is started.
     #[serde(default, deserialize_with = "nullable")]
     pub skip_launch: bool,
+    /// Whether the Machine is made without the app's secrets. Otherwise its program has them as env.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "std::ops::Not::not")]
+    pub skip_secrets: bool,
     /// For how many seconds whoever makes it has its lease. None where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ttl: Option<i64>,

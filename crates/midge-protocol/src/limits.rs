@@ -168,6 +168,12 @@ pub const MACHINES_DEFAULT: u32 = 4;
 /// Machines of all queues together, where the declared queues may not have more: five queues' full number, and less than
 /// half of the 50 or so that Fly gives to a new organization.
 pub const SERVER_MACHINES_DEFAULT: u32 = 20;
+/// Regions that a queue's Machines may be made in: Fly has about as many that are sold, and each that has no room costs a call.
+pub const REGIONS_MAX: usize = 16;
+/// A region's name. Fly's have three letters, and `africa` has six.
+pub const REGION_BYTES_MAX: usize = 16;
+/// The memory of Machines is sold in steps of so much.
+pub const MACHINE_MEMORY_STEP_MIB: u32 = 256;
 /// Jobs that one Machine runs at once.
 pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
 /// How long a host waits for another job before it leaves.

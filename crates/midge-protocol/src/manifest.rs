@@ -6,6 +6,7 @@ pub mod given;
 mod keep;
 mod reach;
 mod schedule;
+mod size;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -19,6 +20,7 @@ pub use self::reach::{
     Destination, HostPattern, InvalidDestination, Reach, Scheme, SecretSource, check_secrets,
 };
 pub use self::schedule::{InvalidSchedule, Missed, ScheduleEntry, WrongEntry};
+pub use self::size::{InvalidSize, MachineSize, SIZES, Sold, check_region};
 use crate::job::{AttemptLimits, RetryPolicy};
 use crate::{ModuleName, QueueName, ScheduleName, SecretName, limits};
 
@@ -108,6 +110,11 @@ impl Manifest {
                 rate.map_or(Ok(()), |rate| rate.check(|part| format!("`{part}` of {}", of(what))))?;
             }
             policy.keep.check(of)?;
+            let given = |message| InvalidManifest::Given(format!("queue `{name}`: {message}"));
+            if let Some(size) = &policy.size {
+                size.check().map_err(|error| given(error.to_string()))?;
+            }
+            size::check_regions(&policy.regions).map_err(given)?;
             if let Wait::Millis(millis) = policy.wait {
                 within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
             }
@@ -305,8 +312,13 @@ pub struct QueuePolicy {
     /// Whether attempts at its jobs are recorded, so that those that failed can be replayed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub record: bool,
-    /// CPUs and memory of its Machines.
-    pub size: MachineSize,
+    /// CPUs and memory of its Machines; where it is missing, those of the server's own Machine, or the default size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<MachineSize>,
+    /// Where its Machines are made, in the order of preference, at most [`limits::REGIONS_MAX`]: names of regions, of
+    /// parts of the world such as `eu`, or `any`. Where it is empty, as the server's Machines are in general.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<String>,
 }
 
 impl Default for QueuePolicy {
@@ -325,7 +337,8 @@ impl Default for QueuePolicy {
             rate_per_key: None,
             keep: Keep::default(),
             record: false,
-            size: MachineSize::default(),
+            size: None,
+            regions: Vec::new(),
         }
     }
 }
@@ -415,25 +428,6 @@ impl std::str::FromStr for Wait {
                 crate::shown::cut(text)
             )),
         }
-    }
-}
-
-/// CPUs and memory of a Machine, in Fly's words. `midge build` refuses sizes that Fly does not sell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct MachineSize {
-    /// The kind of CPU: `shared` or `performance`.
-    pub cpu_kind: String,
-    /// The number of CPUs: 1 or an even number, at most 8 `shared` and 16 `performance` ones.
-    pub cpus: u32,
-    /// The memory in MiB, in steps of 256.
-    pub memory_mib: u32,
-}
-
-impl Default for MachineSize {
-    fn default() -> MachineSize {
-        // The smallest whose memory holds two places at the default memory limit, and the host.
-        MachineSize { cpu_kind: "shared".to_owned(), cpus: 1, memory_mib: 1024 }
     }
 }
 

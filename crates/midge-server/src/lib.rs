@@ -34,6 +34,8 @@
 //!     catalog: Catalog::open(&modules)?, // the folder that `midge build` wrote
 //!     fork: Fork {
 //!         image: "registry.fly.io/my-app:deployment-1".to_owned(),
+//!         env: std::collections::BTreeMap::new(),
+//!         size: None,
 //!         region: None,
 //!         host: vec!["/usr/local/bin/midge-host".to_owned()],
 //!         server_url: "http://my-app.internal:8080/midge".to_owned(), // with the path of `nest` below

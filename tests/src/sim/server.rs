@@ -211,6 +211,8 @@ impl World {
         let server = self.server.as_ref()?;
         let fork = Fork {
             image: "sim".to_owned(),
+            env: BTreeMap::new(),
+            size: None,
             region: None,
             host: vec!["midge-host".to_owned()],
             server_url: "http://sim".to_owned(),

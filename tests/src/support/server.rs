@@ -52,16 +52,18 @@ impl Server {
 
     /// Starts a server whose Machines are those of a flylet apart, from an image of this name.
     pub fn on_flylet(modules: &Modules, flylet: &Flylet, image: &str) -> Server {
-        let env = [
-            ("FLY_FLAPS_BASE_URL", flylet.url()),
-            ("FLY_API_TOKEN", Flylet::TOKEN.to_owned()),
-            ("FLY_APP_NAME", "midge".to_owned()),
-            ("FLY_IMAGE_REF", image.to_owned()),
-        ];
+        Server::on_flylet_with(modules, flylet, &[("FLY_APP_NAME", "midge"), ("FLY_IMAGE_REF", image)])
+    }
+
+    /// Starts a server whose Machines are those of a flylet apart, with these variables beside those that lead to it.
+    pub fn on_flylet_with(modules: &Modules, flylet: &Flylet, env: &[(&str, &str)]) -> Server {
+        let (url, token) = (flylet.url(), Flylet::TOKEN);
+        let api = [("FLY_FLAPS_BASE_URL", url.as_str()), ("FLY_API_TOKEN", token)];
+        let env = api.iter().chain(env).copied();
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         let args = ["--server-url", &url].map(str::to_owned).to_vec();
-        let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Server::of(Settings { modules: modules.clone(), args, env, port })
     }
 
@@ -301,11 +303,19 @@ impl Flylet {
         self.is_up();
     }
 
-    /// Returns how many Machines it has that are not destroyed.
-    pub fn machines(&self) -> usize {
+    /// Calls its API about its app, and returns the answer; nothing where that has none.
+    pub fn call(&self, method: &str, path: &str, body: &Value) -> Value {
         let authorization = format!("Bearer {}", Flylet::TOKEN);
         let headers = [("Host", "127.0.0.1"), ("Authorization", authorization.as_str())];
-        let reply = super::http("GET", &format!("{}/v1/apps/midge/machines", self.url()), &headers, b"");
-        reply.json().as_array().unwrap_or_else(|| panic!("{}", reply.text())).len()
+        let url = format!("{}/v1/apps/midge/{path}", self.url());
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let reply = super::http(method, &url, &headers, &body);
+        serde_json::from_slice(&reply.body).unwrap_or_default()
+    }
+
+    /// Returns how many Machines it has that are not destroyed.
+    pub fn machines(&self) -> usize {
+        let machines = self.call("GET", "machines", &Value::Null);
+        machines.as_array().unwrap_or_else(|| panic!("{machines}")).len()
     }
 }

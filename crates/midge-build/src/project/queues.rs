@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, Wait};
+use midge_protocol::manifest::{
+    InvalidSize, Keep, MachineSize, QueuePolicy, Rate, SIZES, ServerPolicy, Wait, check_region,
+};
 use midge_protocol::{QueueName, limits};
 use toml::de::DeValue;
 
@@ -10,13 +12,10 @@ use super::ConfigError;
 use super::section::{Section, integer};
 use super::units::{duration, show_duration};
 
-/// What Fly sells, from the sizes of its documentation: CPUs, then memory of each in MiB, in steps of 256.
-const SIZES: [(&str, &[u64], u64, u64); 2] =
-    [("shared", &[1, 2, 4, 6, 8], 256, 2048), ("performance", &[1, 2, 4, 6, 8, 10, 12, 14, 16], 2048, 8192)];
-const MEMORY_STEP_MIB: u64 = 256;
-/// What a rate and a size look like, for who wrote something else.
+/// What a rate, a size and regions look like, for who wrote something else.
 const RATE_SUCH_AS: &str = "{ jobs = 10, per = \"1s\" }";
-const SIZE_SUCH_AS: &str = "{ cpus = 2, memory_mib = 1024 }";
+const SIZE_SUCH_AS: &str = "\"shared-cpu-2x\" or { cpus = 2, memory_mib = 1024 }";
+const REGIONS_SUCH_AS: &str = "[\"ams\", \"fra\"]";
 
 pub(super) fn server(section: &Section<'_>) -> Result<ServerPolicy, ConfigError> {
     section.only(&["max_machines", "only_declared_queues"])?;
@@ -54,6 +53,7 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
         "keep_discarded",
         "record",
         "size",
+        "regions",
     ])?;
     let default = QueuePolicy::default();
     let count = |key, least, most: u32, default| -> Result<u32, ConfigError> {
@@ -80,10 +80,8 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
             discarded_ms: kept(section, "keep_discarded")?,
         },
         record: section.flag("record")?.unwrap_or(default.record),
-        size: match section.inline("size", SIZE_SUCH_AS)? {
-            Some(section) => size(&section)?,
-            None => MachineSize::default(),
-        },
+        size: size(section)?,
+        regions: regions(section)?,
     };
     let places_set = section.number("jobs_per_machine", 0..=u64::MAX)?;
     if policy.single_use && places_set.is_some_and(|places| places > 1) {
@@ -144,29 +142,58 @@ fn wait(value: &DeValue<'_>) -> Option<Wait> {
     text.parse().ok()
 }
 
-fn size(section: &Section<'_>) -> Result<MachineSize, ConfigError> {
+/// Reads a size: Fly's name for one, or its parts.
+fn size(queue: &Section<'_>) -> Result<Option<MachineSize>, ConfigError> {
+    if let Ok(Some(name)) = queue.text("size") {
+        let size = name.parse().map_err(|error: InvalidSize| queue.wrong_at("size", error.to_string()))?;
+        return Ok(Some(size));
+    }
+    let Some(section) = queue.inline("size", SIZE_SUCH_AS)? else { return Ok(None) };
     section.only(&["cpu_kind", "cpus", "memory_mib"])?;
     let default = MachineSize::default();
     let kind = section.text("cpu_kind")?.unwrap_or(&default.cpu_kind);
-    let Some((_, cpus_sold, least, most)) = SIZES.into_iter().find(|(name, ..)| *name == kind) else {
+    let Some(sold) = SIZES.into_iter().find(|sold| sold.cpu_kind == kind) else {
         let message = format!("`cpu_kind` must be \"shared\" or \"performance\", not \"{kind}\"");
         return Err(section.wrong_at("cpu_kind", message));
     };
-    let cpus = section.number("cpus", 1..=16)?.unwrap_or(u64::from(default.cpus));
-    if !cpus_sold.contains(&cpus) {
-        let sold = cpus_sold.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        return Err(section.wrong_at("cpus", format!("`cpus` of {kind} must be one of {sold}, not {cpus}")));
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let cpus = section.number("cpus", 1..=16)?.map_or(default.cpus, narrow);
+    if !sold.cpus.contains(&cpus) {
+        let numbers = sold.cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let message = format!("`cpus` of {kind} must be one of {numbers}, not {cpus}");
+        return Err(section.wrong_at("cpus", message));
     }
-    let (least, most) = (cpus * least, cpus * most);
-    let memory =
-        section.number("memory_mib", 0..=u64::MAX)?.unwrap_or(u64::from(default.memory_mib).max(least));
-    if !(least..=most).contains(&memory) || !memory.is_multiple_of(MEMORY_STEP_MIB) {
+    let (least, most) = sold.memory(cpus);
+    let memory_mib = section.number("memory_mib", 0..=u64::MAX)?;
+    let size = MachineSize {
+        cpu_kind: kind.to_owned(),
+        cpus,
+        memory_mib: memory_mib.map_or(default.memory_mib.max(least), narrow),
+    };
+    if size.check().is_err() {
         let message = format!(
-            "`memory_mib` with {cpus} {kind} CPUs must be from {least} to {most}, in steps of {MEMORY_STEP_MIB}, \
-             not {memory}"
+            "`memory_mib` with {cpus} {kind} CPUs must be from {least} to {most}, in steps of {}, not {}",
+            limits::MACHINE_MEMORY_STEP_MIB,
+            memory_mib.unwrap_or_default(),
         );
         return Err(section.wrong_at("memory_mib", message));
     }
-    let narrow = |number| u32::try_from(number).expect("it is at most what Fly sells");
-    Ok(MachineSize { cpu_kind: kind.to_owned(), cpus: narrow(cpus), memory_mib: narrow(memory) })
+    Ok(Some(size))
+}
+
+/// Reads where Machines are made, in the order of preference: each region once.
+fn regions(queue: &Section<'_>) -> Result<Vec<String>, ConfigError> {
+    let Some(regions) = queue.strings("regions", REGIONS_SUCH_AS)? else { return Ok(Vec::new()) };
+    if regions.is_empty() || regions.len() > limits::REGIONS_MAX {
+        let message =
+            format!("`regions` must be 1 to {} names, such as {REGIONS_SUCH_AS}", limits::REGIONS_MAX);
+        return Err(queue.wrong_at("regions", message));
+    }
+    for (place, region) in regions.iter().enumerate() {
+        check_region(region).map_err(|message| queue.wrong_at("regions", message))?;
+        if regions[..place].contains(region) {
+            return Err(queue.wrong_at("regions", format!("`{region}` is among the regions twice")));
+        }
+    }
+    Ok(regions.into_iter().map(str::to_owned).collect())
 }

@@ -95,6 +95,14 @@ impl<'a> Section<'a> {
         self.read(key, "a string in quotes", |value| value.as_str())
     }
 
+    /// Returns the strings of a list that is such as `such_as`; nothing where there is none.
+    pub(super) fn strings(&self, key: &str, such_as: &str) -> Result<Option<Vec<&'a str>>, ConfigError> {
+        let read = |value: &'a DeValue<'a>| {
+            value.as_array()?.iter().map(|item| item.get_ref().as_str()).collect::<Option<Vec<_>>>()
+        };
+        self.read(key, &format!("such as {such_as}"), read)
+    }
+
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         self.read(key, "true or false", |value| value.as_bool())
     }

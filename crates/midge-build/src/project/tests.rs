@@ -42,10 +42,12 @@ keep_completed = "1h"
 keep_discarded = "30d"
 record = true
 size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
+regions = ["ams", "eu", "any"]
 
 [queues.single]
 wait = 0.5
 single_use = true
+size = "shared-cpu-4x"
 
 [modules.send]
 package = "jobs/send"
@@ -104,7 +106,12 @@ fn a_whole_file_is_read() {
     let keep =
         Keep { completed_ms: Some(3_600_000), cancelled_ms: None, discarded_ms: Some(30 * 86_400_000) };
     assert_eq!(mail.keep, keep);
-    assert_eq!(mail.size, MachineSize { cpu_kind: "performance".to_owned(), cpus: 2, memory_mib: 4096 });
+    let size = |cpu_kind: &str, cpus, memory_mib| {
+        Some(MachineSize { cpu_kind: cpu_kind.to_owned(), cpus, memory_mib })
+    };
+    assert_eq!(mail.size, size("performance", 2, 4096));
+    assert_eq!(project.queues["single"].size, size("shared", 4, 1024));
+    assert_eq!(mail.regions, ["ams", "eu", "any"]);
     let single = &project.queues["single"];
     assert_eq!((single.wait, single.single_use, single.places()), (Wait::Millis(500), true, 1));
 
@@ -360,7 +367,18 @@ const MALFORMED: &[(&str, &str)] = &[
     ),
     (
         "[queues.a]\nsize = \"small\"",
-        "2: `size` must be such as { cpus = 2, memory_mib = 1024 }, not `\"small\"`",
+        "2: `small` is not the name of a size: use one such as `shared-cpu-2x` or `performance-1x`",
+    ),
+    (
+        "[queues.a]\nsize = 2",
+        "2: `size` must be such as \"shared-cpu-2x\" or { cpus = 2, memory_mib = 1024 }, not `2`",
+    ),
+    ("[queues.a]\nregions = \"ams\"", "2: `regions` must be such as [\"ams\", \"fra\"], not `\"ams\"`"),
+    ("[queues.a]\nregions = []", "2: `regions` must be 1 to 16 names, such as [\"ams\", \"fra\"]"),
+    ("[queues.a]\nregions = [\"ams\", \"ams\"]", "2: `ams` is among the regions twice"),
+    (
+        "[queues.a]\nregions = [\"Amsterdam\"]",
+        "2: `Amsterdam` is not a region: use a name such as `ams`, `eu` or `any`",
     ),
     (
         "[modules.a]\nwasm = \"a\"\nattempts_max = 3",

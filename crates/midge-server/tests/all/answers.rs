@@ -197,7 +197,8 @@ fn queue() -> QueueView {
         rate_per_key: Some(rate),
         keep: Keep { completed_ms: Some(1), cancelled_ms: Some(1), discarded_ms: Some(1) },
         record: true,
-        size: MachineSize { cpu_kind: "shared".into(), cpus: 1, memory_mib: 256 },
+        size: Some(MachineSize { cpu_kind: "shared".into(), cpus: 1, memory_mib: 256 }),
+        regions: vec!["ams".into()],
     };
     QueueView {
         name: name("mail"),

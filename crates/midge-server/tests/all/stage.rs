@@ -165,7 +165,14 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
 }
 
 fn fork() -> Fork {
-    Fork { image: "image".into(), region: None, host: vec!["host".into()], server_url: "http://x".into() }
+    Fork {
+        image: "image".into(),
+        env: BTreeMap::new(),
+        size: None,
+        region: None,
+        host: vec!["host".into()],
+        server_url: "http://x".into(),
+    }
 }
 
 /// A clock that the test moves.
