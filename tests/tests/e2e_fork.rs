@@ -1,8 +1,10 @@
 //! A server that runs in a Machine itself makes Machines like its own.
 
 use midge_client::Client;
+use midge_protocol::manifest::Wait;
 use midge_tests::support::{
     DEADLINE, Flylet, Guest, Modules, Server, block_on, eventually, free_port, host_program, midge, request,
+    serve,
 };
 use serde_json::{Value, json};
 
@@ -115,4 +117,43 @@ fn a_server_whose_token_may_not_read_its_own_machine_goes_by_what_fly_told_it() 
     assert_eq!(variable(&seen, "LOG"), None, "the env of a process may hold secrets, and is copied never");
     let machines = server.machines();
     assert_eq!(machines[0].generation, "registry.example/shop:v1");
+}
+
+/// Returns the regions of the Machines that midge has made.
+fn regions(flylet: &Flylet) -> Vec<String> {
+    let all = flylet.call("GET", "machines", &Value::Null);
+    all.as_array().unwrap().iter().map(|machine| machine["region"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn where_the_first_region_is_over_its_quota_machines_come_in_the_next() {
+    let flylet = Flylet::start_with(&["--regions", "iad=/256,lhr"]);
+    let modules = environment().queue("default", |policy| {
+        policy.regions = vec!["iad".to_owned(), "lhr".to_owned()];
+        policy.wait = Wait::Forever;
+    });
+    let server = Server::on_flylet(&modules, &flylet, "v1");
+    server.result(server.enqueue("environment", Value::Null));
+    assert_eq!(regions(&flylet), ["lhr"]);
+}
+
+#[test]
+fn a_quota_that_is_used_up_everywhere_keeps_the_job_and_says_so() {
+    let flylet = Flylet::start_with(&["--regions", "iad=/256"]);
+    let server = Server::on_flylet(&environment(), &flylet, "v1");
+    let id = server.enqueue("environment", Value::Null);
+    let why = eventually("the job says why it waits", || {
+        server.job(id).waits.filter(|waits| waits.text.contains("quota"))
+    });
+    assert!(why.text.starts_with("no Machine can be had: no capacity"), "{}", why.text);
+}
+
+#[test]
+fn a_region_that_there_is_not_is_found_at_the_start() {
+    let flylet = Flylet::start_with(&["--regions", "iad,lhr"]);
+    let modules = environment().queue("default", |policy| policy.regions = vec!["lhx".to_owned()]);
+    let (url, api) = (flylet.url(), ["--fly-app", "midge", "--image", "v1", "--fly-token", Flylet::TOKEN]);
+    let refused = serve(&modules, &[&api[..], &["--fly-api", &url]].concat());
+    let text = "there is no region `lhx` at Fly, which queue `default` of midge.toml names: use some of iad, lhr, or a part";
+    refused.fails(1, &[text]);
 }

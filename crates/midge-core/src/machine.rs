@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::end::{Exit, Loss, MachineEnd};
 use crate::JobEvent;
 
-pub use create::CreateTries;
+pub use create::{CreateTries, first_region};
 
 /// A Machine that was heard of is not written down as heard of again before this is over: a small part of a lease.
 const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0");
@@ -72,6 +72,12 @@ pub struct Machine {
     /// Whether the call that makes it was refused, so that it would be refused for another Machine too.
     #[serde(default)]
     pub refused: bool,
+    /// How often there was no room for it in the region that came first. Each time the next one has its turn.
+    #[serde(default)]
+    pub no_room: u32,
+    /// The last time of these.
+    #[serde(default)]
+    pub no_room_at: Option<Timestamp>,
     /// Whether it makes room for a Machine of another queue, and is destroyed when its host has left.
     #[serde(default)]
     pub gives_way: bool,
@@ -330,6 +336,8 @@ impl Machine {
             boot_failed: false,
             calling: false,
             refused: false,
+            no_room: 0,
+            no_room_at: None,
             gives_way: false,
             drained: false,
             note: None,
@@ -343,6 +351,7 @@ impl Machine {
             since: self.since.min(now),
             act_at: self.act_at.min(apply::latest_act(now)),
             heard_at: self.heard_at.map(|at| at.min(now)),
+            no_room_at: self.no_room_at.map(|at| at.min(now)),
             ..self.clone()
         };
         (machine != *self).then_some(machine)
@@ -375,11 +384,11 @@ impl Machine {
         self.generation != generation
     }
 
-    /// Returns the regions to make it in, in the order of preference: each time that was refused, the next one comes
+    /// Returns the regions to make it in, in the order of preference: each time that there was no room, the next one comes
     /// first. `regions` is as Fly takes it, such as `ams` or `ams,fra,any`.
     pub fn regions(&self, regions: &str) -> String {
         let mut regions: Vec<&str> = regions.split(',').map(str::trim).collect();
-        let first = self.act_failures as usize % regions.len();
+        let first = self.no_room as usize % regions.len();
         regions.rotate_left(first);
         regions.join(",")
     }

@@ -23,6 +23,7 @@ pub(crate) enum Call<'a> {
     Get(&'a MachineId),
     Wait(&'a MachineId),
     List,
+    Regions,
 }
 
 impl Call<'_> {
@@ -37,13 +38,14 @@ impl Call<'_> {
             Call::Get(_) => "get",
             Call::Wait(_) => "wait",
             Call::List => "list",
+            Call::Regions => "regions",
         }
     }
 
     /// Returns the id of the Machine that it is about; empty where it is about the app.
     pub(crate) fn id(&self) -> &str {
         match self {
-            Call::Create(_) | Call::List => "",
+            Call::Create(_) | Call::List | Call::Regions => "",
             Call::Start(id)
             | Call::Stop(id)
             | Call::Suspend(id)
@@ -137,7 +139,9 @@ fn read(body: &str) -> (String, String) {
 fn missing(call: Call<'_>, said: String, lower: &str) -> Classified {
     let no_app = lower.contains("app not found") || lower.contains("could not find app");
     match call {
-        Call::Create(_) | Call::List => Classified::Failed(MachineError::Denied(no_such_app(&said))),
+        Call::Create(_) | Call::List | Call::Regions => {
+            Classified::Failed(MachineError::Denied(no_such_app(&said)))
+        }
         _ if no_app => Classified::Failed(MachineError::Denied(no_such_app(&said))),
         Call::Destroy(_) => Classified::Done,
         Call::Start(id) | Call::Stop(id) | Call::Suspend(id) | Call::Get(id) | Call::Wait(id) => {

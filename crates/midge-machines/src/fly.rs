@@ -16,7 +16,7 @@ use crate::classify::{ApiAnswer, Call, Classified, classify};
 use crate::config::{config_of, lost};
 use crate::error::BoxError;
 use crate::turns::Turns;
-use crate::wire::{CALL_SPEED_HEADER, CreateRequest, Machine, NEXT_CURSOR_HEADER, STOP_TIMEOUT};
+use crate::wire::{CALL_SPEED_HEADER, CreateRequest, Machine, NEXT_CURSOR_HEADER, Regions, STOP_TIMEOUT};
 use crate::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
 
 /// A create reserves room on a server host, fetches the image and unpacks it before it answers: seconds to tens of seconds.
@@ -95,6 +95,21 @@ impl FlyMachines {
     /// Lets no call wait longer than this for its answer, not even a create: for an API in scaled time.
     pub fn with_patience(self, patience: Duration) -> FlyMachines {
         FlyMachines { patience, ..self }
+    }
+
+    /// Returns the names of the regions that there are.
+    ///
+    /// # Errors
+    /// [`MachineError::Denied`] where the token may not ask, [`MachineError::Unavailable`] where there is no answer.
+    pub async fn regions(&self) -> Result<Vec<String>, MachineError> {
+        let mut url = self.machines.clone();
+        let mut path = url.path_segments_mut().expect("machines_url refuses what has no path");
+        // From `v1/apps/APP/machines` to what is of no app.
+        path.pop().pop().pop().extend(["platform", "regions"]);
+        drop(path);
+        let answer = self.send(Call::Regions, self.http.get(url), CALL_TIMEOUT).await.map_err(failed)?;
+        let regions: Regions = decode(&answer.body)?;
+        Ok(regions.regions.into_iter().map(|region| region.code).collect())
     }
 
     fn url(&self, id: &MachineId, action: Option<&str>) -> Url {

@@ -15,6 +15,7 @@ mod fly;
 mod machine;
 pub mod own;
 pub mod pace;
+pub mod regions;
 mod turns;
 pub mod wire;
 

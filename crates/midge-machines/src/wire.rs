@@ -299,6 +299,23 @@ pub struct WaitAnswer {
     pub event_id: String,
 }
 
+/// The answer to `GET /platform/regions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Regions {
+    /// Each region that there is.
+    #[serde(deserialize_with = "nullable")]
+    pub regions: Vec<FlyRegion>,
+}
+
+/// A region.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlyRegion {
+    /// Its name, such as `ams`.
+    pub code: String,
+}
+
 /// The body of every error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

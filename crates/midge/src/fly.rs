@@ -1,10 +1,10 @@
 //! How Machines are made at Fly: what a server and `midge doctor` are told of it, and what is made of that.
 
-use anyhow::{Context, Result, bail};
-use midge_machines::FlySettings;
+use anyhow::{Context, Result, anyhow, bail};
 use midge_machines::own::{Model, OwnMachine};
+use midge_machines::{FlyMachines, FlySettings, regions};
 use midge_protocol::Secret;
-use midge_server::Fork;
+use midge_server::{Catalog, Fork};
 
 use crate::arguments::{given, secret};
 
@@ -77,6 +77,37 @@ impl FlyArgs {
         Fork::like(model, host, server_url)
             .with_context(|| needs("name the app's image with --image, MIDGE_IMAGE or FLY_IMAGE_REF"))
     }
+}
+
+/// Fails where a region is named that there is none of. Where nobody can say which there are, none is.
+pub(crate) async fn check_regions(api: &FlySettings, catalog: &Catalog, fork: &Fork) -> Result<()> {
+    match FlyMachines::new(api.clone())?.regions().await {
+        Ok(known) => check_wanted(&known, catalog, fork),
+        Err(error) => {
+            tracing::warn!(%error, "cannot ask which regions there are: a wrong name is found where a Machine is made");
+            Ok(())
+        }
+    }
+}
+
+/// Fails where a region is named that is not among those that there are.
+pub(crate) fn check_wanted(known: &[String], catalog: &Catalog, fork: &Fork) -> Result<()> {
+    let wrong = |region: &str, who: &str| {
+        let regions = known.join(", ");
+        anyhow!(
+            "there is no region `{region}` at Fly, which {who}: use some of {regions}, or a part of the world such as eu, or any"
+        )
+    };
+    let general = fork.region.as_deref().into_iter().flat_map(|regions| regions.split(',').map(str::trim));
+    if let Some(region) = regions::unknown(general, known) {
+        return Err(wrong(region, "--region (MIDGE_REGION) names"));
+    }
+    for (queue, policy) in &catalog.manifest.queues {
+        if let Some(region) = regions::unknown(policy.regions.iter().map(String::as_str), known) {
+            return Err(wrong(region, &format!("queue `{queue}` of midge.toml names")));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

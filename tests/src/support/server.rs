@@ -257,6 +257,7 @@ pub fn free_port() -> u16 {
 pub struct Flylet {
     process: Process,
     port: u16,
+    args: Vec<String>,
 }
 
 impl Flylet {
@@ -265,8 +266,20 @@ impl Flylet {
 
     /// Starts a flylet.
     pub fn start() -> Flylet {
+        Flylet::start_with(&[])
+    }
+
+    /// Starts a flylet with further arguments.
+    pub fn start_with(args: &[&str]) -> Flylet {
+        Flylet::start_as(args, |command| command)
+    }
+
+    /// Starts a flylet with further arguments by a command that `wrap` makes of its own.
+    pub fn start_as(args: &[&str], wrap: impl Fn(Command) -> Command) -> Flylet {
         let port = free_port();
-        let mut flylet = Flylet { process: Flylet::spawn(port), port };
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let process = Process::start("midge flylet", wrap(Flylet::command(port, &args)));
+        let mut flylet = Flylet { process, port, args };
         flylet.is_up();
         flylet
     }
@@ -299,7 +312,7 @@ impl Flylet {
     /// Starts it again on the same port, when it was killed.
     pub fn start_again(&mut self) {
         self.process.kill();
-        self.process = Flylet::spawn(self.port);
+        self.process = Process::start("midge flylet", Flylet::command(self.port, &self.args));
         self.is_up();
     }
 

@@ -135,7 +135,11 @@ impl Machine {
                     // What was said before may still hold.
                     _ => self.refused,
                 };
-                let failed = Machine { act_failures, refused, calling: false, ..self.clone() };
+                let mut failed = Machine { act_failures, refused, calling: false, ..self.clone() };
+                if (call, failure) == (Call::Create, CallFailure::NoCapacity) {
+                    failed.no_room = self.no_room.wrapping_add(1);
+                    failed.no_room_at = Some(now);
+                }
                 Machine { act_at: now.after(wait), ..failed }.noted(note)
             }
         }

@@ -156,7 +156,7 @@ fn what_a_person_has_to_mend_is_tried_ever_more_slowly_and_never_less_than_every
 }
 
 #[test]
-fn each_time_that_it_is_refused_the_next_region_has_its_turn() {
+fn each_time_that_there_is_no_room_the_next_region_has_its_turn() {
     let mut m = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
     let mut asked = Vec::new();
     for _ in 0..4 {
@@ -165,6 +165,22 @@ fn each_time_that_it_is_refused_the_next_region_has_its_turn() {
     }
     assert_eq!(asked, ["ams,fra,any", "fra,any,ams", "any,ams,fra", "ams,fra,any"]);
     assert_eq!(m.regions("ams"), "ams");
+    for other in [CallFailure::NeedsPerson, CallFailure::RateLimited(None), CallFailure::Unavailable] {
+        m = after(&m, failed(Call::Create, other), NOW);
+    }
+    assert_eq!(m.regions("ams,fra"), "ams,fra", "what has nothing to do with room moves nothing");
+}
+
+#[test]
+fn a_new_machine_of_a_queue_passes_by_the_regions_that_had_no_room_a_while_ago() {
+    let creating = |name: &str| Machine { id: None, ..machine(name, MachineState::Creating, NOW) };
+    let refused = after(&creating("a"), failed(Call::Create, CallFailure::NoCapacity), NOW);
+    let made = after(&refused, MachineEvent::Created { id: MachineId::new("e1").unwrap() }, LATER);
+    let first = |now| first_region([&made, &creating("b")].into_iter(), now);
+    assert_eq!((made.no_room, first(LATER)), (1, 1));
+    let minutes = |minutes: u64| NOW.after(Duration::from_secs(minutes * 60));
+    assert_eq!((first(minutes(4)), first(minutes(5))), (1, 0), "then the first is asked again");
+    assert_eq!(first_region([].into_iter(), NOW), 0);
 }
 
 #[test]

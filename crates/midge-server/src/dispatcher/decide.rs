@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use midge_core::{
     Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, Turn,
-    View, plan, room_for_machines,
+    View, first_region, plan, room_for_machines,
 };
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
@@ -48,6 +48,7 @@ pub async fn decide(
             rng: StdRng::seed_from_u64(context.seed),
             context: &context,
             now,
+            first_regions: BTreeMap::new(),
             lanes_room: settle::LANES_MAX,
             decided: Decided::default(),
         };
@@ -86,6 +87,8 @@ struct Round<'a> {
     rng: StdRng,
     context: &'a Context,
     now: Timestamp,
+    /// Which of its regions each queue's new Machines are made in first, where it is not the first one.
+    first_regions: BTreeMap<QueueName, u32>,
     /// How many lanes may still be put anew.
     lanes_room: usize,
     decided: Decided,
@@ -129,6 +132,11 @@ impl Round<'_> {
         let mut demands = Vec::with_capacity(queues.len());
         let mut room_at = None;
         for queue in queues {
+            let ours = machines.iter().map(|(machine, _)| machine).filter(|machine| machine.queue == queue);
+            let first = first_region(ours, self.now);
+            if first > 0 {
+                self.first_regions.insert(queue.clone(), first);
+            }
             let counts = counts.get(&queue).cloned().unwrap_or_default();
             let (demand, next) = self.demand(queue, &counts, &machines)?;
             demands.push(demand);
@@ -264,7 +272,9 @@ impl Round<'_> {
         let policy = self.context.catalog.policy(&queue);
         let name = machine_name(self.now, &mut self.rng);
         let generation = self.context.catalog.generation.clone();
-        self.create(&mut Machine::new(name, queue, generation, &policy, state, self.now))
+        let no_room = self.first_regions.get(&queue).copied().unwrap_or_default();
+        let new = Machine::new(name, queue, generation, &policy, state, self.now);
+        self.create(&mut Machine { no_room, ..new })
     }
 
     /// Begins to make a Machine, under a secret that only its env and, as a hash, its row will know.

@@ -25,7 +25,7 @@ pub(super) use self::kept::copy_modules;
 use super::start_log;
 use crate::arguments::{given, listen_address, secret};
 use crate::config::{own_machine, secrets};
-use crate::fly::FlyArgs;
+use crate::fly::{FlyArgs, check_regions};
 
 /// Run a server: queue, dispatcher, HTTP API and dashboard
 #[derive(Debug, clap::Args)]
@@ -107,6 +107,7 @@ impl Args {
                 let host = vec![self.host_program(Missing::Fail).await?.display().to_string()];
                 let model = Model::find(&own, &api, cpus()).await;
                 let fork = self.fly.fork(model, host, server_url)?;
+                check_regions(&api, &catalog, &fork).await?;
                 catalog.generation = fork.generation();
                 Backend::Fly { api, fork }
             }
