@@ -25,7 +25,7 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     SERVER_SECRETS.into_iter().for_each(|name| drop(process::take_variable(name)));
     let mut signals = Signals::listen()?;
     let mut leash = Leash::open(settings.leash_fd)?;
-    let link = Link::new(settings.server, &settings.machine, &settings.secret).context("MIDGE_SECRET")?;
+    let link = Link::new(settings.servers, &settings.machine, &settings.secret).context("MIDGE_SECRET")?;
     let clock = Clock(Instant::now());
     let mut host = Host {
         side: HostSide::new(boot_id()?, settings.wait, clock.now()),

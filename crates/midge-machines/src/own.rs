@@ -53,6 +53,22 @@ impl OwnMachine {
     }
 }
 
+impl OwnMachine {
+    /// Returns the ways by which other Machines of the organization reach this one on a port, as URLs: its address, which is
+    /// there at once; its own name, which leads to it after its address has changed; and that of its process group, which
+    /// leads to the Machine that has taken its place.
+    pub fn ways(&self, port: u16) -> Vec<String> {
+        let address = self.private_ip.as_ref().map(|ip| format!("http://[{ip}]:{port}"));
+        let named = |label: &str, kind: &str| {
+            let app = self.app.as_deref()?;
+            Some(format!("http://{label}.{kind}.{app}.internal:{port}"))
+        };
+        let name = self.id.as_ref().and_then(|id| named(id.as_str(), "vm"));
+        let group = self.process_group.as_ref().and_then(|group| named(group, "process"));
+        [address, name, group].into_iter().flatten().collect()
+    }
+}
+
 /// What of a server's own Machine the Machines are made with that it makes.
 ///
 /// Not part of it: its program, mounts, services, checks, schedule, standbys, statics, files and metadata; whether and
@@ -268,6 +284,21 @@ mod tests {
         for (what, own, expected) in table {
             assert_eq!(forked(own), expected, "{what}");
         }
+    }
+
+    #[test]
+    fn a_server_is_reached_by_its_address_and_by_names_that_follow_it() {
+        let own = OwnMachine {
+            app: Some("shop".to_owned()),
+            id: Some(MachineId::new("d8d9").unwrap()),
+            private_ip: Some("fdaa::3".to_owned()),
+            process_group: Some("app".to_owned()),
+            ..OwnMachine::default()
+        };
+        let ways =
+            ["http://[fdaa::3]:80", "http://d8d9.vm.shop.internal:80", "http://app.process.shop.internal:80"];
+        assert_eq!(own.ways(80), ways);
+        assert!(OwnMachine::default().ways(80).is_empty());
     }
 
     #[test]

@@ -174,6 +174,8 @@ pub const REGIONS_MAX: usize = 16;
 pub const REGION_BYTES_MAX: usize = 16;
 /// The memory of Machines is sold in steps of so much.
 pub const MACHINE_MEMORY_STEP_MIB: u32 = 256;
+/// Ways that a host is told to its server: an address, and names. Each that leads nowhere costs its time before the next is tried.
+pub const SERVER_URLS_MAX: usize = 4;
 /// Jobs that one Machine runs at once.
 pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
 /// How long a host waits for another job before it leaves.

@@ -42,7 +42,8 @@ pub struct Fork {
     pub region: Option<String>,
     /// The absolute path of the host in the image, and any arguments that come before `work`.
     pub host: Vec<String>,
-    /// The URL at which hosts reach this server, with the path under which its router is mounted.
+    /// The URL at which hosts reach this server, with the path under which its router is mounted; or several, with commas
+    /// between, which hosts try in turn: an address, say, and names that lead to the server after it has moved.
     pub server_url: String,
 }
 

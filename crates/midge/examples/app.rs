@@ -105,8 +105,6 @@ struct Fly {
     api: FlySettings,
     /// What Fly tells this Machine about itself.
     own: OwnMachine,
-    /// What other Machines of the organization call this one.
-    name: String,
 }
 
 impl Config {
@@ -118,14 +116,12 @@ impl Config {
             Some(token) => {
                 let own = OwnMachine::told(var);
                 let app = own.app.clone().context("FLY_APP_NAME is not set")?;
-                let machine = own.id.as_ref().context("FLY_MACHINE_ID is not set")?;
-                let name = format!("{machine}.vm.{app}.internal");
                 let api = FlySettings {
                     base_url: or("FLY_FLAPS_BASE_URL", FlySettings::BASE_URL_DEFAULT),
                     app: or("MIDGE_FLY_APP", &app),
                     token: Secret::new(token),
                 };
-                Some(Fly { api, own, name })
+                Some(Fly { api, own })
             }
         };
         Ok(Config {
@@ -156,22 +152,22 @@ impl Config {
 
 /// Fly's Machines where there is a token for them, else a flylet in this process.
 async fn machines(config: &Config, port: u16) -> Result<(FlyMachines, Fork, Option<Flylet>)> {
-    let fork = |model: Model, host: &str| {
-        Fork::like(model, vec![config.host.clone()], format!("http://{host}:{port}/midge"))
-            .context("FLY_IMAGE_REF is not set")
+    let fork = |model: Model, ways: Vec<String>| {
+        let urls: Vec<String> = ways.iter().map(|way| format!("{way}/midge")).collect();
+        Fork::like(model, vec![config.host.clone()], urls.join(",")).context("FLY_IMAGE_REF is not set")
     };
     match &config.fly {
         Some(fly) => {
             // Machines are like this one: its image, size and region, and the env that fly.toml declares.
             let cpus = std::thread::available_parallelism().map_or(1, usize::from);
             let model = Model::find(&fly.own, &fly.api, cpus.try_into()?).await;
-            Ok((FlyMachines::new(fly.api.clone())?, fork(model, &fly.name)?, None))
+            Ok((FlyMachines::new(fly.api.clone())?, fork(model, fly.own.ways(port))?, None))
         }
         None => {
             let flylet = Flylet::start(FlyletSettings::new("app")).await?;
             let machines = FlyMachines::new(flylet.client_settings())?;
             let model = Model { image: Some("local".to_owned()), ..Model::default() };
-            Ok((machines, fork(model, "127.0.0.1")?, Some(flylet)))
+            Ok((machines, fork(model, vec![format!("http://127.0.0.1:{port}")])?, Some(flylet)))
         }
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use midge_machines::own::{Model, OwnMachine};
 use midge_machines::{FlyMachines, FlySettings, regions};
-use midge_protocol::Secret;
+use midge_protocol::{Secret, limits};
 use midge_server::{Catalog, Fork};
 
 use crate::arguments::{given, secret};
@@ -28,7 +28,8 @@ pub(crate) struct FlyArgs {
     /// Machine's own, FLY_REGION]
     #[arg(long, value_name = "REGION", env = "MIDGE_REGION")]
     region: Option<String>,
-    /// Where hosts reach this server [default: this Machine's private address]
+    /// Where hosts reach this server, such as `http://app.process.shop.internal:7433`; several are tried in turn, with commas
+    /// between [default: this Machine's private address, and then its names]
     #[arg(long, value_name = "URL", env = "MIDGE_SERVER_URL")]
     server_url: Option<String>,
 }
@@ -56,15 +57,20 @@ impl FlyArgs {
                 "they cannot reach a server that listens on loopback; use --listen '[::]:7433' and set MIDGE_TOKEN"
             ));
         }
-        Ok(match (&self.server_url, &own.private_ip, &own.id, &own.app) {
-            (Some(url), ..) => url.trim_end_matches('/').to_owned(),
-            (None, ..) if is_local_api => format!("http://127.0.0.1:{port}"),
-            (None, Some(ip), ..) => format!("http://[{ip}]:{port}"),
-            (None, None, Some(id), Some(app)) => format!("http://{id}.vm.{app}.internal:{port}"),
-            (None, None, ..) => bail!(needs(
+        if let Some(url) = &self.server_url {
+            let ways = url.split(',').map(|way| way.trim().trim_end_matches('/'));
+            return Ok(ways.take(limits::SERVER_URLS_MAX).collect::<Vec<_>>().join(","));
+        }
+        if is_local_api {
+            return Ok(format!("http://127.0.0.1:{port}"));
+        }
+        let ways = own.ways(port);
+        if ways.is_empty() {
+            bail!(needs(
                 "say where they reach this server with --server-url, since this is not one of Fly's Machines"
-            )),
-        })
+            ));
+        }
+        Ok(ways.join(","))
     }
 
     /// Returns how Machines are made: as the model is, where nothing else was said.
@@ -150,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn hosts_reach_the_server_at_its_private_address_unless_told_otherwise() {
+    fn hosts_reach_the_server_at_its_private_address_or_by_its_names_unless_told_otherwise() {
         let url = |args: FlyArgs, own: OwnMachine| args.server_url(&own, false, 80).unwrap();
-        assert_eq!(url(fly(), in_fly()), "http://[fdaa::3]:80");
-        let without_ip = OwnMachine { private_ip: None, ..in_fly() };
-        assert_eq!(url(fly(), without_ip), "http://d8d9.vm.shop.internal:80", "the server is in its own app");
-        let told = FlyArgs { server_url: Some("http://app.internal:8080/jobs/".to_owned()), ..fly() };
-        assert_eq!(url(told, in_fly()), "http://app.internal:8080/jobs");
+        // The server is in its own app, wherever its Machines are.
+        assert_eq!(url(fly(), in_fly()), "http://[fdaa::3]:80,http://d8d9.vm.shop.internal:80");
+        let told =
+            FlyArgs { server_url: Some("http://app.internal:8080/jobs/, http://x:1".to_owned()), ..fly() };
+        assert_eq!(url(told, in_fly()), "http://app.internal:8080/jobs,http://x:1");
         let flylet = FlyArgs { fly_api: "http://127.0.0.1:4280".to_owned(), ..fly() };
         assert_eq!(url(flylet, OwnMachine::default()), "http://127.0.0.1:80");
     }

@@ -41,6 +41,7 @@ struct Settings {
     modules: Modules,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    ip: String,
     port: u16,
 }
 
@@ -57,26 +58,37 @@ impl Server {
 
     /// Starts a server whose Machines are those of a flylet apart, with these variables beside those that lead to it.
     pub fn on_flylet_with(modules: &Modules, flylet: &Flylet, env: &[(&str, &str)]) -> Server {
+        Server::on_flylet_at(modules, flylet, env, "127.0.0.1")
+    }
+
+    /// Starts such a server, which its hosts find by a name.
+    pub fn on_flylet_at(modules: &Modules, flylet: &Flylet, env: &[(&str, &str)], name: &str) -> Server {
         let (url, token) = (flylet.url(), Flylet::TOKEN);
         let api = [("FLY_FLAPS_BASE_URL", url.as_str()), ("FLY_API_TOKEN", token)];
         let env = api.iter().chain(env).copied();
         let port = free_port();
-        let url = format!("http://127.0.0.1:{port}");
+        let url = format!("http://{name}:{port}");
         let args = ["--server-url", &url].map(str::to_owned).to_vec();
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Server::of(Settings { modules: modules.clone(), args, env, port })
+        Server::of(Settings { modules: modules.clone(), args, env, ip: LOOPBACK.to_owned(), port })
     }
 
     /// Starts a server with a flylet inside, and with further arguments and variables.
     pub fn start_with(modules: &Modules, args: &[&str], env: &[(&str, &str)]) -> Server {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Server::of(Settings { modules: modules.clone(), args, env, port: free_port() })
+        Server::of(Settings {
+            modules: modules.clone(),
+            args,
+            env,
+            ip: LOOPBACK.to_owned(),
+            port: free_port(),
+        })
     }
 
     fn of(settings: Settings) -> Server {
         let files = Files::new();
-        let client = Client::new(&format!("http://127.0.0.1:{}", settings.port)).unwrap().tries(20);
+        let client = settings.client();
         let process = settings.spawn(&files);
         let mut server = Server { process, settings, client, files };
         server.is_up();
@@ -90,7 +102,16 @@ impl Server {
 
     /// Returns its URL, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.settings.port)
+        self.settings.url()
+    }
+
+    /// Starts it again at another address of this computer, on the same store, when it was killed.
+    pub fn move_to(&mut self, ip: &str) {
+        self.process.kill();
+        self.settings.ip = ip.to_owned();
+        self.client = self.settings.client();
+        self.process = self.settings.spawn(&self.files);
+        self.is_up();
     }
 
     /// Returns its process.
@@ -214,12 +235,21 @@ impl Server {
 }
 
 const DATABASE: &str = "midge.db";
+const LOOPBACK: &str = "127.0.0.1";
 
 impl Settings {
+    fn url(&self) -> String {
+        format!("http://{}:{}", self.ip, self.port)
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.url()).unwrap().tries(20)
+    }
+
     fn spawn(&self, files: &Files) -> Process {
         let mut command = midge(&["serve", "--modules"]);
         command.arg(self.modules.dir()).arg("--host-program").arg(host_program());
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        command.arg("--listen").arg(format!("{}:{}", self.ip, self.port));
         if !self.args.iter().any(|arg| arg == "--memory") {
             command.arg("--db").arg(files.path(DATABASE));
         }
@@ -284,9 +314,11 @@ impl Flylet {
         flylet
     }
 
-    fn spawn(port: u16) -> Process {
+    fn command(port: u16, args: &[String]) -> Command {
         let listen = format!("127.0.0.1:{port}");
-        Process::start("midge flylet", midge(&["flylet", "--listen", &listen, "--token", Flylet::TOKEN]))
+        let mut command = midge(&["flylet", "--listen", &listen, "--token", Flylet::TOKEN]);
+        command.args(args);
+        command
     }
 
     fn is_up(&mut self) {
