@@ -47,6 +47,7 @@ const MUST_HAPPEN: &[&str] = &[
     "crashes by guests",
     "crashes of the server",
     "deploys",
+    "deploys that go back",
     "enqueues that were given up",
     "hosts cut off",
     "hosts denied",

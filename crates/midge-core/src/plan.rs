@@ -1,5 +1,6 @@
 //! What to do about Machines: the dispatcher looks, plans, acts.
 
+mod replace;
 mod share;
 
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp, limits};
 
+use self::replace::replace;
 use self::share::share;
 #[cfg(doc)]
 use crate::LINE_HEAD;
@@ -242,10 +244,10 @@ fn scale<'a>(
     let surplus = (pool.saturating_sub(policy.ready_machines) as usize).min(spare.len());
     let (surplus, resting) = spare.split_at(surplus);
     actions.extend(surplus.iter().map(|machine| Action::Destroy(machine.name.clone())));
-    let old_ready = ours.machines.iter().map(|(machine, _)| machine).filter(|machine| {
-        machine.state == MachineState::Ready && machine.is_outdated(&view.generation) && machine.act_at <= now
-    });
-    actions.extend(old_ready.map(|machine| Action::Destroy(machine.name.clone())));
+    let replacement = replace(&ours, &view.generation, policy.ready_machines, pool, now);
+    actions.extend(replacement.go.iter().map(|machine| Action::Destroy(machine.name.clone())));
+    // Where room is needed, those go first that are no use to new jobs.
+    let resting = replacement.stay.into_iter().chain(resting.iter().copied()).collect();
 
     // Of those that are refused one is enough to ask again.
     let refused = current.machines.iter().map(|(machine, _)| machine).filter(|machine| machine.is_refused());
@@ -259,8 +261,8 @@ fn scale<'a>(
     Want {
         for_jobs: make(for_jobs),
         for_warmth: make(to_run - started - for_jobs),
-        to_rest: make(policy.ready_machines.saturating_sub(pool).min(BOOTS_PER_ROUND)),
-        resting: resting.to_vec(),
+        to_rest: make(replacement.to_make.min(BOOTS_PER_ROUND)),
+        resting,
         demand,
         ours,
     }

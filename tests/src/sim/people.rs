@@ -400,7 +400,7 @@ impl World {
         let back = self.generation > 1 && self.chance.below(2) == 0;
         self.generation = if back { self.generation - 1 } else { self.generation + 1 };
         self.trace.say(self.now, format_args!("generation {} is deployed", self.generation));
-        self.trace.count("deploys");
+        self.trace.count(if back { "deploys that go back" } else { "deploys" });
         if !self.quiet && self.chance.below(2) == 0 {
             // Somebody thinks better of it.
             let soon = self.chance.millis(0, 1_000);
