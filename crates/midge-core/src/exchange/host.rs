@@ -30,6 +30,9 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How long a host without anything to run goes on trying to reach its server: two leases, after which the server has
 /// given it up.
 const LOST_AFTER: Duration = limits::LEASE.saturating_mul(2);
+/// How long what runs here goes on without any word of the server, of which nobody else knows any more. A deploy takes minutes,
+/// and whoever mends a server that is down by hand takes less than this as a rule.
+const ALONE_MAX: Duration = Duration::from_secs(60 * 60);
 /// How much longer than it may be parked a request may take, with the largest bodies on a slow network.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a host that is told to stop tries to give back what it could not finish, or just to say goodbye.
@@ -380,7 +383,15 @@ impl HostSide {
         self.heard_at.unwrap_or(self.begun_at).max(self.idle_since).after(LOST_AFTER)
     }
 
+    /// Returns when what runs here is stopped, since the server has not been heard of for too long.
+    fn alone_at(&self) -> Timestamp {
+        self.heard_at.unwrap_or(self.begun_at).after(ALONE_MAX)
+    }
+
     fn due_to_hand_back(&mut self, now: Timestamp) -> Option<Vec<AttemptRef>> {
+        if self.stop.is_none() && self.running() > 0 && now >= self.alone_at() {
+            self.stop(Duration::ZERO, now);
+        }
         let stop = self.stop.as_mut().filter(|stop| !stop.is_over && now >= stop.hand_back_at)?;
         stop.is_over = true;
         let running = self.attempts.iter().filter(|(_, entry)| entry.finished.is_none());
@@ -436,8 +447,10 @@ impl HostSide {
         let hand_back = self.stop.filter(|stop| !stop.is_over).map(|stop| stop.hand_back_at);
         let give_up = self.gives_up_at().filter(|_| idle);
         let leave = (self.takes_nothing_more() && idle).then_some(self.leave_not_before);
+        let alone = (!idle && self.stop.is_none()).then(|| self.alone_at());
         let lost = idle.then(|| self.lost_at());
-        let times = [self.retry_at, self.no_room_until, news, wait_over, hand_back, give_up, leave, lost];
+        let times =
+            [self.retry_at, self.no_room_until, news, wait_over, hand_back, give_up, leave, alone, lost];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 

@@ -1,6 +1,7 @@
 //! The rules of the host's side of the exchange, in virtual time.
 
 mod follow_ups;
+mod lost;
 mod saves;
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -537,38 +538,6 @@ fn a_host_whose_places_were_only_taken_stays_and_asks_for_nothing_for_a_while() 
     host.now = at;
     let asks = host.sends();
     assert_eq!((asks.room, asks.wait_ms), (2, 0), "the one that is parked asks for nothing");
-}
-
-#[test]
-fn a_host_that_lost_its_server_goes_on_running_and_then_gives_up() {
-    let mut host = Host::new(Wait::Millis(1000));
-    let attempt = host.begins();
-    let mut ran = Duration::ZERO;
-    let begun = host.now;
-    while ran < LOST_AFTER * 3 {
-        match host.next() {
-            Next::Send(request) => host.fails(&request),
-            Next::Wait(at) => host.now = at.expect("it has a time to wake"),
-            other => panic!("it should have gone on: {other:?}"),
-        }
-        ran = host.now.since(begun);
-    }
-    host.completes(attempt, b"");
-    let ended = host.now;
-    loop {
-        match host.next() {
-            Next::Send(request) => {
-                assert_eq!(request.finished.len(), 1, "it goes on reporting");
-                host.fails(&request);
-            }
-            Next::Wait(at) => host.now = at.expect("it has a time to wake"),
-            Next::Exit(exit) => {
-                assert_eq!(exit, Departure::Lost);
-                break assert_eq!(host.now.since(ended), LOST_AFTER);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 #[test]
