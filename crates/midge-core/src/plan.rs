@@ -13,7 +13,7 @@ use self::share::share;
 #[cfg(doc)]
 use crate::LINE_HEAD;
 use crate::fleet::{Fleet, QueueFleet};
-use crate::{Machine, MachineState};
+use crate::{Machine, MachineState, Stray};
 
 /// A Machine that has not phoned home by then never will. Pulling an image takes up to tens of seconds.
 const BOOT_MAX: Duration = Duration::from_secs(120);
@@ -42,8 +42,8 @@ pub struct View {
     pub queues: Vec<QueueDemand>,
     /// All Machines that are not forgotten yet, oldest first, each with how many attempts are leased to it.
     pub machines: Vec<(Machine, u32)>,
-    /// Machines that carry our label and had no row when the Machines API was asked.
-    pub strays: Vec<MachineId>,
+    /// Machines that are ours by label and name, and had no row when the Machines API was asked.
+    pub strays: Vec<Stray>,
 }
 
 /// How much work a queue has, and the policy by which Machines serve it.
@@ -110,8 +110,8 @@ pub fn plan(view: &View, now: Timestamp) -> Vec<Action> {
         let mut present = view.machines.iter().filter(|(machine, _)| machine.state.is_present());
         present.any(|(machine, _)| machine.id.as_ref() == Some(*id))
     };
-    let strays = view.strays.iter().filter(|id| !has_row(id));
-    actions.extend(strays.map(|id| Action::DestroyStray(id.clone())));
+    let strays = view.strays.iter().filter(|stray| stray.is_over(now)).map(|stray| &stray.id);
+    actions.extend(strays.filter(|id| !has_row(id)).map(|id| Action::DestroyStray(id.clone())));
     actions
 }
 

@@ -13,6 +13,7 @@ mod spec;
 mod sweeps;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use midge_core::{Found, Job, Rounds};
@@ -45,6 +46,8 @@ pub struct Context {
     pub up_since: Timestamp,
     /// Whether the round asks the Machines API what Machines there are. One that does not goes by the rows.
     pub looks: bool,
+    /// Whether such a round asks although there is no row of any Machine: one may have come late that has none.
+    pub seeks_strays: bool,
     /// Seeds the names and secrets of the round's new Machines.
     pub seed: u64,
 }
@@ -108,6 +111,17 @@ impl Decided {
     }
 }
 
+/// How often Machines without a row are sought where no Machine has one. One that comes so late costs a few minutes at most,
+/// since its host goes when nobody knows it; a server without work asks for nothing else.
+const STRAYS_EVERY: Duration = Duration::from_secs(5 * 60);
+
+/// What a round asks the Machines API.
+#[derive(Clone, Copy)]
+struct Looks {
+    looks: bool,
+    seeks_strays: bool,
+}
+
 /// Runs rounds, and beside them deletes old jobs and makes sweeps, until the server stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
     tokio::join!(run_rounds(&inner), prune::run(&inner), sweeps::run(&inner));
@@ -118,10 +132,17 @@ async fn run_rounds(inner: &Arc<Inner>) {
     let mut acts: JoinSet<Result<Released, StoreError>> = JoinSet::new();
     let mut rounds = Rounds::new(inner.clock.now());
     let mut even_since = inner.up_since;
+    // At the start, since an earlier server on this store may have left some.
+    let mut seeks_at = inner.up_since;
     loop {
         // What was hinted before a round is for that round.
         inner.waiters.dispatcher.notified().now_or_never();
         let looks = rounds.begin(inner.clock.now());
+        let seeks_strays = looks && inner.clock.now() >= seeks_at;
+        if seeks_strays {
+            seeks_at = inner.clock.now().after(STRAYS_EVERY);
+        }
+        let looks = Looks { looks, seeks_strays };
         let found = one_round(inner, looks, &mut even_since, &mut acts).await.unwrap_or_else(|error| {
             tracing::error!(%error, "a round of the dispatcher failed; it will be tried again");
             Found::Failed
@@ -154,7 +175,7 @@ async fn run_rounds(inner: &Arc<Inner>) {
 
 async fn one_round(
     inner: &Arc<Inner>,
-    looks: bool,
+    Looks { looks, seeks_strays }: Looks,
     even_since: &mut Timestamp,
     acts: &mut JoinSet<Result<Released, StoreError>>,
 ) -> Result<Found, StoreError> {
@@ -165,6 +186,7 @@ async fn one_round(
         owner: inner.owner.clone(),
         up_since: inner.up_since,
         looks,
+        seeks_strays,
         seed: rand::random(),
     };
     let decided = decide(&*inner.store, &*inner.machines, &context, &*inner.clock).await?;

@@ -223,6 +223,7 @@ impl World {
             owner: server.owner.clone(),
             up_since: server.up_since,
             looks,
+            seeks_strays: looks,
             seed,
         })
     }

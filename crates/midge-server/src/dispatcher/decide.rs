@@ -6,21 +6,21 @@
 use std::collections::BTreeMap;
 
 use midge_core::{
-    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, Turn,
-    View, first_region, plan, room_for_machines,
+    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, Stray,
+    Turn, View, first_region, machine_name, plan, room_for_machines,
 };
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::change::{change, forget_unreadable};
 use super::look::{Sights, look};
 use super::schedules::enqueue_ticks;
 use super::settle::{self, settle};
-use super::spec::{machine_name, machine_spec};
+use super::spec::machine_spec;
 use super::{Act, Context, Decided};
 use crate::clock::Clock;
 use crate::expiry::discard_expired;
@@ -109,7 +109,7 @@ impl Round<'_> {
     }
 
     /// Asks what to do, and writes down that it is under way.
-    fn plan(&mut self, strays: Vec<MachineId>, holds: &Holds<'_>) -> Result<(), StoreError> {
+    fn plan(&mut self, strays: Vec<Stray>, holds: &Holds<'_>) -> Result<(), StoreError> {
         let mut machines = self.rows.machines()?;
         for (machine, _) in &mut machines {
             if let Some(mended) = machine.without_times_ahead(self.now) {
@@ -270,7 +270,7 @@ impl Round<'_> {
 
     fn fork(&mut self, queue: QueueName, state: MachineState) -> Result<(), StoreError> {
         let policy = self.context.catalog.policy(&queue);
-        let name = machine_name(self.now, &mut self.rng);
+        let name = machine_name(&self.context.owner, self.now, self.rng.next_u32());
         let generation = self.context.catalog.generation.clone();
         let no_room = self.first_regions.get(&queue).copied().unwrap_or_default();
         let new = Machine::new(name, queue, generation, &policy, state, self.now);

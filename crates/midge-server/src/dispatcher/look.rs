@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{MachineState, Sight};
+use midge_core::{MachineState, Sight, Stray, is_named_by};
 use midge_machines::{Label, MachineError, Machines, Seen, SeenState};
 use midge_protocol::{MachineId, MachineName};
 use midge_store::{Store, StoreError};
@@ -14,10 +14,10 @@ use super::spec::OWNER_KEY;
 #[derive(Debug, Default)]
 pub(super) struct Sights {
     pub(super) known: BTreeMap<MachineName, (Option<MachineId>, Sight)>,
-    pub(super) strays: Vec<MachineId>,
+    pub(super) strays: Vec<Stray>,
 }
 
-/// Asks the Machines API, where there are rows of Machines.
+/// Asks the Machines API, where there are rows of Machines or those are sought that have none.
 pub(super) async fn look(
     store: &dyn Store,
     machines: &dyn Machines,
@@ -26,7 +26,7 @@ pub(super) async fn look(
     let known = midge_store::read(store, |rows| rows.machines()).await?;
     let mut sights = Sights::default();
     // Rows of Machines that are gone count: what was given up may be made late, and only a list shows it.
-    if known.is_empty() {
+    if known.is_empty() && !context.seeks_strays {
         return Ok(sights);
     }
     let present =
@@ -54,8 +54,10 @@ pub(super) async fn look(
     }
     sights.strays = by_name
         .into_values()
+        // Of one whose server host does not answer too little is known.
         .filter(|seen| seen.reachable && !seen.state.is_gone())
-        .map(|seen| seen.id.clone())
+        .filter(|seen| is_named_by(&context.owner, &seen.name))
+        .map(|seen| Stray { id: seen.id.clone(), made_at: seen.created_at })
         .collect();
     Ok(sights)
 }

@@ -4,23 +4,14 @@
 
 use midge_core::Machine;
 use midge_machines::MachineSpec;
+use midge_protocol::Secret;
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{MachineName, Secret, Timestamp};
-use rand::Rng;
-use rand::rngs::StdRng;
 
 use super::Context;
 use crate::settings::Fork;
 
-/// The metadata key whose value tells our Machines from all others in the app.
+/// The metadata key whose value, with their names, tells our Machines from all others in the app.
 pub const OWNER_KEY: &str = "midge_store";
-
-/// A name that rises with time, so that Machines list in the order in which they were made.
-pub(super) fn machine_name(now: Timestamp, rng: &mut StdRng) -> MachineName {
-    let chance: u32 = rng.next_u32();
-    MachineName::new(format!("midge-{:012x}-{chance:08x}", now.as_millis()))
-        .expect("lower-case hex and hyphens are a Machine name")
-}
 
 pub(super) fn machine_spec(context: &Context, machine: &Machine, secret: &Secret) -> MachineSpec {
     let policy = context.catalog.policy(&machine.queue);

@@ -27,6 +27,7 @@ mod schedules;
 mod sites;
 mod stage;
 mod strangers;
+mod strays;
 mod sweeps;
 mod unique;
 mod unreadable;

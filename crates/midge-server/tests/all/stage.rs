@@ -50,6 +50,8 @@ pub fn made(number: usize) -> Result<MachineId, MachineError> {
 pub struct Api {
     creates: Creates,
     pub shows: Shows,
+    /// Whether the server host of what it shows answers.
+    pub reachable: bool,
     asked: Mutex<Asked>,
     made: mpsc::UnboundedSender<MachineSpec>,
 }
@@ -64,7 +66,7 @@ struct Asked {
 impl Api {
     pub fn new(creates: Creates) -> (Api, mpsc::UnboundedReceiver<MachineSpec>) {
         let (made, receiver) = mpsc::unbounded_channel();
-        (Api { creates, shows: |_, _| None, asked: Mutex::default(), made }, receiver)
+        (Api { creates, shows: |_, _| None, reachable: true, asked: Mutex::default(), made }, receiver)
     }
 
     /// Returns how many Machines were asked for.
@@ -125,7 +127,8 @@ impl Machines for Api {
         let asked = &mut *self.asked.lock().unwrap();
         let shown = (self.shows)(&asked.specs, asked.lists);
         asked.lists += 1;
-        Ok(shown.map(|(name, state)| seen("shown", name, state, Some(label))).into_iter().collect())
+        let shown = shown.map(|(name, state)| seen("shown", name, state, Some(label)));
+        Ok(shown.map(|seen| Seen { reachable: self.reachable, ..seen }).into_iter().collect())
     }
     async fn wait(&self, _: &MachineId, _: SeenState, _: Duration) -> Result<(), MachineError> {
         Ok(())
@@ -200,6 +203,7 @@ pub fn context(catalog: Catalog) -> dispatcher::Context {
         owner,
         up_since: at(0),
         looks: true,
+        seeks_strays: false,
         seed: 0,
     }
 }
