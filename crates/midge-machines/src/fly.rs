@@ -54,9 +54,9 @@ impl FlySettings {
 /// The Machines of one Fly app, or of one flylet.
 #[derive(Debug)]
 pub struct FlyMachines {
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     /// `BASE/v1/apps/APP/machines`
-    machines: Url,
+    pub(crate) machines: Url,
     turns: Turns,
     /// No call waits longer for its answer.
     patience: Duration,
@@ -428,7 +428,7 @@ fn tls() -> rustls::ClientConfig {
         .with_no_client_auth()
 }
 
-async fn bounded_body(mut response: Response) -> Result<Vec<u8>, BoxError> {
+pub(crate) async fn bounded_body(mut response: Response) -> Result<Vec<u8>, BoxError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {

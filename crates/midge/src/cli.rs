@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use midge_cli::output;
 
 use crate::commands::{
-    batches, bench, build, capabilities, completions, demo, dev, enqueue, failures, flylet, jobs, machines,
-    modules, new, queues, replay, run, schedules, serve, sweeps,
+    batches, bench, build, capabilities, completions, demo, dev, doctor, enqueue, failures, flylet, jobs,
+    machines, modules, new, queues, replay, run, schedules, serve, sweeps,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Replay(Box<replay::Args>),
     Run(run::Args),
     Serve(serve::Args),
+    Doctor(Box<doctor::Args>),
     Flylet(flylet::Args),
     Enqueue(Box<enqueue::Args>),
     Jobs(Box<jobs::Args>),

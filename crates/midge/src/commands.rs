@@ -10,6 +10,7 @@ pub(crate) mod capabilities;
 pub(crate) mod replay;
 pub(crate) mod run;
 
+pub(crate) mod doctor;
 pub(crate) mod flylet;
 pub(crate) mod serve;
 
@@ -56,6 +57,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Replay(args) => calling(args.run()),
         Command::Run(args) => args.run(),
         Command::Serve(args) => serving(args.run()),
+        Command::Doctor(args) => calling(args.run()),
         Command::Flylet(args) => serving(args.run()),
         Command::Enqueue(args) => calling(args.run()),
         Command::Batches(args) => calling(args.run()),

@@ -13,6 +13,11 @@ pub(crate) fn own_machine() -> OwnMachine {
     OwnMachine::told(|name| std::env::var(name).ok())
 }
 
+/// Returns how many CPUs this process may use.
+pub(crate) fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX))
+}
+
 /// Returns a variable of this process that a guest may be given, where it is set and text.
 pub(crate) fn guest_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()

@@ -24,7 +24,7 @@ use self::kept::Kept;
 pub(super) use self::kept::copy_modules;
 use super::start_log;
 use crate::arguments::{given, listen_address, secret};
-use crate::config::{own_machine, secrets};
+use crate::config::{cpus, own_machine, secrets};
 use crate::fly::{FlyArgs, check_regions};
 
 /// Run a server: queue, dispatcher, HTTP API and dashboard
@@ -134,9 +134,4 @@ impl Args {
         let find = move || host_program(named.as_deref(), missing, &config::environment());
         tokio::task::spawn_blocking(find).await.context("the search for the host program ended")?
     }
-}
-
-/// Returns how many CPUs this process may use.
-fn cpus() -> u32 {
-    std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX))
 }
