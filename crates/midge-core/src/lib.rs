@@ -82,7 +82,7 @@ pub use job::{
 pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{
     Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,
-    MachineRefused, MachineState, Sight, Stray, first_region, is_named_by, machine_name,
+    MachineRefused, MachineState, Sight, Stray, first_region, machine_name, named_at,
 };
 pub use module::{Hold, ModuleRow};
 pub use plan::{Action, QueueDemand, View, plan, room_for_machines};

@@ -18,7 +18,7 @@ pub use self::end::{Exit, Loss, MachineEnd};
 use crate::JobEvent;
 
 pub use create::{CreateTries, first_region};
-pub use stray::{Stray, is_named_by, machine_name};
+pub use stray::{Stray, machine_name, named_at};
 
 /// A Machine that was heard of is not written down as heard of again before this is over: a small part of a lease.
 const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0");

@@ -446,7 +446,7 @@ mod tests {
         let servers =
             work("work --server http://[fdaa::3]:7433,http://app.process.shop.internal:7433/midge").servers;
         assert_eq!((servers.len(), servers[1].prefix.as_str()), (2, "/midge"));
-        let five = vec!["http://a:1"; 5].join(",");
+        let five = ["http://a:1"; 5].join(",");
         assert!(error(&format!("work --server {five}")).contains("5 URLs, and there may be 4"));
         assert!(error("work --server http://a:1,").contains("is not an http URL"));
     }

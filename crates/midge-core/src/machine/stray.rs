@@ -9,7 +9,7 @@ use midge_protocol::{MachineId, MachineName, Timestamp};
 
 /// How much of a store's id is in the names of its Machines: enough that the stores of one app have not the same.
 const OWNER_CHARS: usize = 8;
-/// A Machine without a row is left alone so long after it was made: what is known of it may be behind, and its host goes by
+/// A Machine without a row is left alone so long after it was named: what is known of it may be behind, and its host goes by
 /// itself when nobody knows it.
 const STRAY_GRACE: Duration = Duration::from_secs(60);
 
@@ -18,14 +18,14 @@ const STRAY_GRACE: Duration = Duration::from_secs(60);
 pub struct Stray {
     /// The Machine's id at the Machines API.
     pub id: MachineId,
-    /// The time when it was made, where the Machines API tells.
-    pub made_at: Option<Timestamp>,
+    /// The time that its name says.
+    pub named_at: Timestamp,
 }
 
 impl Stray {
-    /// Returns whether it is destroyed now. One of which nobody knows when it was made is.
+    /// Returns whether it is destroyed now. One that was named at a time that is to come is: the clock was ahead then.
     pub fn is_over(&self, now: Timestamp) -> bool {
-        self.made_at.is_none_or(|made_at| now.since(made_at) >= STRAY_GRACE)
+        self.named_at > now || now.since(self.named_at) >= STRAY_GRACE
     }
 }
 
@@ -36,11 +36,14 @@ pub fn machine_name(owner: &str, now: Timestamp, chance: u32) -> MachineName {
         .expect("lower-case letters, digits and hyphens are a Machine name")
 }
 
-/// Returns whether a name is that of a Machine of a store.
-pub fn is_named_by(owner: &str, name: &str) -> bool {
+/// Returns when a Machine of a store was named so; nothing where the name is no such one. It is a time of the server's clock,
+/// which that of the Machines API may be far from.
+pub fn named_at(owner: &str, name: &str) -> Option<Timestamp> {
+    let (time, chance) = name.strip_prefix(&prefix(owner))?.split_once('-')?;
     let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let rest = name.strip_prefix(&prefix(owner)).and_then(|rest| rest.split_once('-'));
-    rest.is_some_and(|(time, chance)| time.len() >= 12 && chance.len() == 8 && is_hex(time) && is_hex(chance))
+    let is_ours = time.len() >= 12 && chance.len() == 8 && is_hex(time) && is_hex(chance);
+    let millis = i64::from_str_radix(time, 16).ok().filter(|_| is_ours)?;
+    Some(Timestamp::from_millis(millis))
 }
 
 fn prefix(owner: &str) -> String {
@@ -58,21 +61,22 @@ mod tests {
     fn a_name_says_whose_it_is_and_rises_with_time() {
         let name = machine_name("0123456789abcdef", NOW, 7);
         assert_eq!(name.as_str(), "midge-01234567-01a217bea5e0-00000007");
-        assert!(is_named_by("0123456789abcdef", name.as_str()));
+        assert_eq!(named_at("0123456789abcdef", name.as_str()), Some(NOW));
         assert!(name < machine_name("0123456789abcdef", NOW.after(Duration::from_millis(1)), 0));
         for other in
-            ["", "web-1", "midge-01234567", "midge-01234567-x-00000007", "midge-01234567-01a21818dbe0-7"]
+            ["", "web-1", "midge-01234567", "midge-01234567-x-00000007", "midge-01234567-01a217bea5e0-7"]
         {
-            assert!(!is_named_by("0123456789abcdef", other), "{other}");
+            assert_eq!(named_at("0123456789abcdef", other), None, "{other}");
         }
-        assert!(!is_named_by("fedcba9876543210", name.as_str()), "another store's, whatever its label says");
+        let others = named_at("fedcba9876543210", name.as_str());
+        assert_eq!(others, None, "another store's, whatever its label says");
     }
 
     #[test]
-    fn a_machine_without_a_row_has_a_minute() {
-        let stray = |made_at| Stray { id: MachineId::new("e1").unwrap(), made_at };
-        assert!(!stray(Some(NOW)).is_over(NOW.after(Duration::from_secs(59))));
-        assert!(stray(Some(NOW)).is_over(NOW.after(Duration::from_secs(60))));
-        assert!(stray(None).is_over(NOW));
+    fn a_machine_without_a_row_has_a_minute_unless_the_clock_was_put_back() {
+        let stray = Stray { id: MachineId::new("e1").unwrap(), named_at: NOW };
+        assert!(!stray.is_over(NOW) && !stray.is_over(NOW.after(Duration::from_secs(59))));
+        assert!(stray.is_over(NOW.after(Duration::from_secs(60))));
+        assert!(stray.is_over(Timestamp::from_millis(NOW.as_millis() - 1)));
     }
 }

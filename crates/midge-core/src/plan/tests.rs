@@ -258,7 +258,7 @@ fn rows_of_machines_that_are_gone_are_kept_for_the_pause_and_never_more_than_a_t
 #[test]
 fn a_machine_without_a_row_is_destroyed_unless_a_row_was_written_meanwhile() {
     let id = MachineId::new("e1").unwrap();
-    let stray = Stray { id: id.clone(), made_at: None };
+    let stray = Stray { id: id.clone(), named_at: Timestamp::default() };
     let stray = |machines| View { strays: vec![stray.clone()], ..view(0, QueuePolicy::default(), machines) };
     assert_eq!(plan(&stray(vec![]), NOW), [Action::DestroyStray(id.clone())]);
     // `up` makes Machines that have this very id.
@@ -268,9 +268,9 @@ fn a_machine_without_a_row_is_destroyed_unless_a_row_was_written_meanwhile() {
 }
 
 #[test]
-fn a_machine_without_a_row_is_left_alone_for_a_minute_after_it_was_made() {
+fn a_machine_without_a_row_is_left_alone_for_a_minute_after_it_was_named() {
     let id = MachineId::new("e1").unwrap();
-    let stray = Stray { id: id.clone(), made_at: Some(NOW) };
+    let stray = Stray { id: id.clone(), named_at: NOW };
     let view = View { strays: vec![stray], ..view(0, QueuePolicy::default(), vec![]) };
     assert_eq!(plan(&view, NOW.after(Duration::from_secs(59))), []);
     assert_eq!(plan(&view, NOW.after(Duration::from_secs(60))), [Action::DestroyStray(id)]);

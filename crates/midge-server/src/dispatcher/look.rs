@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use midge_core::{MachineState, Sight, Stray, is_named_by};
+use midge_core::{MachineState, Sight, Stray, named_at};
 use midge_machines::{Label, MachineError, Machines, Seen, SeenState};
 use midge_protocol::{MachineId, MachineName};
 use midge_store::{Store, StoreError};
@@ -56,8 +56,9 @@ pub(super) async fn look(
         .into_values()
         // Of one whose server host does not answer too little is known.
         .filter(|seen| seen.reachable && !seen.state.is_gone())
-        .filter(|seen| is_named_by(&context.owner, &seen.name))
-        .map(|seen| Stray { id: seen.id.clone(), made_at: seen.created_at })
+        .filter_map(|seen| {
+            Some(Stray { id: seen.id.clone(), named_at: named_at(&context.owner, &seen.name)? })
+        })
         .collect();
     Ok(sights)
 }

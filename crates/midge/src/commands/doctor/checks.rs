@@ -208,7 +208,11 @@ impl Patient {
                 return Finding::skipped(check, "run it in the server's Machine, or say MIDGE_SERVER_URL");
             }
             Err(error) => {
-                return Finding::wrong(check, error.to_string(), "set MIDGE_LISTEN=[::]:7433 and MIDGE_TOKEN");
+                return Finding::wrong(
+                    check,
+                    error.to_string(),
+                    "set MIDGE_LISTEN=[::]:7433 and MIDGE_TOKEN",
+                );
             }
         };
         let mut failed = Vec::new();
