@@ -23,6 +23,8 @@ mod people;
 mod room;
 mod schedules;
 mod server;
+mod settings;
+mod sleep;
 mod store;
 mod sweeps;
 mod trace;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use midge_protocol::api::{JobDetail, MachineView};
 use midge_protocol::job::{Cause, State};
-use midge_protocol::manifest::Wait;
+use midge_protocol::manifest::{Idle, Wait};
 use midge_protocol::{JobId, limits};
 use midge_tests::support::{Flylet, Guest, Modules, Server, block_on, descendants, eventually, request, run};
 use rustix::process::{Pid, Signal, kill_process};
@@ -100,6 +100,32 @@ fn ready_machines_are_made_ahead_and_started_for_work() {
         let count = |state: &str| machines.iter().filter(|machine| machine.state == state).count();
         (count("ready") == 1 && server.live_machines().is_empty()).then_some(())
     });
+}
+
+#[test]
+fn a_machine_that_has_nothing_to_do_is_suspended_and_its_host_goes_on_for_the_next_job() {
+    let modules = sleepers("").queue("default", |policy| {
+        (policy.ready_machines, policy.max_machines, policy.idle) = (1, 1, Idle::Suspend);
+    });
+    let flylet = Flylet::start();
+    let server = Server::on_flylet(&modules, &flylet, "v1");
+    server.result(server.enqueue("quick", Value::Null));
+    let suspended = || {
+        eventually("one Machine is suspended, and there is no other", || match &server.machines()[..] {
+            machines if machines.iter().filter(|machine| !machine.is_gone()).count() != 1 => None,
+            machines => {
+                machines.iter().find(|machine| machine.state == "ready" && machine.suspended).cloned()
+            }
+        })
+    };
+    let (machine, host) = (suspended(), the_host(flylet.pid()));
+    for _ in 0..2 {
+        let id = server.enqueue("quick", Value::Null);
+        server.result(id);
+        assert_eq!(server.detail(id).attempts[0].machine, machine.name);
+        assert_eq!(suspended().name, machine.name);
+        assert_eq!(the_host(flylet.pid()), host, "it was not started anew");
+    }
 }
 
 #[test]

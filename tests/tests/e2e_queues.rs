@@ -37,6 +37,28 @@ fn why_jobs_wait_is_told_by_command_api_and_page() {
 }
 
 #[test]
+fn settings_are_changed_by_the_command_hold_over_a_restart_and_say_who_changed_them() {
+    let modules = Modules::examples().queue("default", |policy| policy.max_machines = 1);
+    let mut server = Server::start(&modules);
+    let told = |server: &Server, args: &[&str]| run(server.midge(args), b"").ok().text().to_owned();
+    let set =
+        ["queues", "set", "default", "max_machines=3", "wait=forever", "--by", "Ada", "--reason", "load"];
+    assert!(told(&server, &set).contains("default: max_machines is 3, and 1 in midge.toml"));
+    let slip = server.midge(&["queues", "set", "default", "max_machine=3"]);
+    run(slip, b"").fails(1, &["did you mean `max_machines`?"]);
+    server.start_again();
+    assert!(told(&server, &["queues"]).contains("default: max_machines is 3, and 1 in midge.toml"));
+    let url = server.url();
+    let page = http("GET", &url, &[("Host", "localhost")], b"").text().to_owned();
+    assert!(page.contains("max_machines 3 (midge.toml: 1)"), "{page}");
+    assert!(told(&server, &["queues", "unset", "default"]).contains("default is as midge.toml says"));
+    let changes = told(&server, &["queues", "changes", "default"]);
+    let first = changes.lines().find(|line| line.contains("Ada")).unwrap();
+    assert!(first.contains("max_machines") && first.contains("load"), "{changes}");
+    assert!(changes.contains("1 (midge.toml)"), "{changes}");
+}
+
+#[test]
 fn a_quota_of_the_machines_api_is_why_a_job_waits_and_a_lack_of_rights_names_the_right() {
     for (body, says) in [
         (

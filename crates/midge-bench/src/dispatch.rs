@@ -7,7 +7,8 @@ use midge_cli::progress::spinner;
 use midge_cli::stop::StopSignal;
 use midge_client::{Client, EnqueueRequest};
 use midge_protocol::QueueName;
-use midge_protocol::manifest::{QueuePolicy, Wait};
+use midge_protocol::api::MachineView;
+use midge_protocol::manifest::{Idle, QueuePolicy, Wait};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -116,15 +117,21 @@ impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
         let mut stop = StopSignal::listen()?;
         let mut report = Report::new("dispatch");
-        let (warm, stopped, none) = (lab::queue("warm")?, lab::queue("stopped")?, lab::queue("none")?);
+        let names = ["warm", "suspended", "stopped", "none"].map(lab::queue);
+        let [warm, suspended, stopped, none] = names;
+        let (warm, suspended, stopped, none) = (warm?, suspended?, stopped?, none?);
         let once = QueuePolicy { single_use: true, wait: Wait::Millis(0), ..QueuePolicy::default() };
         let queues = [
             (warm.clone(), lab::always(1, 32)),
+            (
+                suspended.clone(),
+                QueuePolicy { ready_machines: 1, idle: Idle::Suspend, single_use: false, ..once.clone() },
+            ),
             (stopped.clone(), QueuePolicy { ready_machines: 1, ..once.clone() }),
             (none.clone(), once),
         ];
         let lab = Lab::start(bench, queues).await?;
-        let rows = stop.or(measure(&lab, &warm, &stopped, &none)).await;
+        let rows = stop.or(measure(&lab, &warm, &suspended, &stopped, &none)).await;
         lab.end(&mut stop).await;
         let Some(rows) = rows else { return Ok(None) };
         report.rows = rows?;
@@ -136,7 +143,13 @@ impl Args {
     }
 }
 
-async fn measure(lab: &Lab, warm: &QueueName, stopped: &QueueName, none: &QueueName) -> Result<Vec<Figures>> {
+async fn measure(
+    lab: &Lab,
+    warm: &QueueName,
+    suspended: &QueueName,
+    stopped: &QueueName,
+    none: &QueueName,
+) -> Result<Vec<Figures>> {
     let spinner = spinner("warm Machine, one by one");
     lab.machines_are(warm, |machines| machines.iter().any(lab::is_up)).await?;
     one_by_one(lab, warm, UNCOUNTED).await?;
@@ -145,8 +158,17 @@ async fn measure(lab: &Lab, warm: &QueueName, stopped: &QueueName, none: &QueueN
         spinner.set_message(format!("warm Machine, {a_second} a second"));
         rows.push(paced(lab, warm, a_second, jobs).await?);
     }
+    spinner.set_message("suspended Machine, one by one");
+    // One that has run can be suspended.
+    job(&lab.client, suspended).await?;
+    let asleep = |machine: &MachineView| machine.state == "ready" && machine.suspended;
+    rows.push(figures("suspended", "one by one", from_ready(lab, suspended, asleep).await?));
     spinner.set_message("stopped Machines, one by one");
-    rows.push(figures("stopped", "one by one", from_stopped(lab, stopped).await?));
+    rows.push(figures(
+        "stopped",
+        "one by one",
+        from_ready(lab, stopped, |machine| machine.state == "ready").await?,
+    ));
     spinner.set_message("no Machine, one by one");
     rows.push(figures("none", "one by one", from_none(lab, none).await?));
     spinner.finish_and_clear();
@@ -187,12 +209,16 @@ async fn paced(lab: &Lab, queue: &QueueName, a_second: u32, jobs: u32) -> Result
     Ok(Figures { sent_a_second: missed.then_some(rate), ..figures })
 }
 
-/// Runs jobs that each find one Machine, made and stopped.
-async fn from_stopped(lab: &Lab, queue: &QueueName) -> Result<Vec<Timed>> {
+/// Runs jobs that each find one Machine, as it is to be.
+async fn from_ready(
+    lab: &Lab,
+    queue: &QueueName,
+    is_ready: impl Fn(&MachineView) -> bool,
+) -> Result<Vec<Timed>> {
     let began = Instant::now();
     let mut timed = Vec::new();
     while timed.len() < FROM_NOTHING as usize && began.elapsed() < SCENARIO_TIME_MAX {
-        lab.machines_are(queue, |machines| machines.len() == 1 && machines[0].state == "ready").await?;
+        lab.machines_are(queue, |machines| machines.len() == 1 && is_ready(&machines[0])).await?;
         timed.push(job(&lab.client, queue).await?);
     }
     Ok(timed)

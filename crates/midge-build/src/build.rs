@@ -298,6 +298,7 @@ fn empty_manifest(project: &Project, cpu: Cpu) -> Manifest {
         cpu: cpu.to_string(),
         modules: BTreeMap::new(),
         server: project.server.clone(),
+        prices: project.prices.clone(),
         queues: project.queues.clone(),
         schedules: project.schedules.clone(),
         env: project.env.clone(),

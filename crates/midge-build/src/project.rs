@@ -4,6 +4,7 @@
 
 mod enqueues;
 mod modules;
+mod prices;
 mod queues;
 mod reach;
 mod schedules;
@@ -17,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use midge_engine::Cpu;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::{Destination, Folder, QueuePolicy, ScheduleEntry, SecretSource, ServerPolicy};
+use midge_protocol::manifest::{
+    Destination, Folder, Prices, QueuePolicy, ScheduleEntry, SecretSource, ServerPolicy,
+};
 use midge_protocol::{ModuleName, QueueName, ScheduleName, SecretName};
 use toml::de::DeTable;
 
@@ -49,6 +52,8 @@ pub struct Project {
     pub secrets: BTreeMap<SecretName, SecretSource>,
     /// What holds for all queues together.
     pub server: ServerPolicy,
+    /// What its Machines cost.
+    pub prices: Prices,
     /// The queues that are declared, with their policies.
     pub queues: BTreeMap<QueueName, QueuePolicy>,
     /// The schedules, which enqueue jobs by themselves.
@@ -154,7 +159,17 @@ impl Project {
             source.wrong(at, format!("this is not TOML: {}", error.message().replace('\n', ", ")))
         })?;
         let top = Section::top(&source, document.get_ref());
-        top.only(&["build", "env", "server", "queues", "modules", "schedules", "secrets"])?;
+        top.only(&[
+            "build",
+            "env",
+            "server",
+            "prices",
+            "pools",
+            "queues",
+            "modules",
+            "schedules",
+            "secrets",
+        ])?;
 
         let folder = match file.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
@@ -170,7 +185,8 @@ impl Project {
         let env = modules::machine_env(&top.section("env")?)?;
         let secrets = reach::secrets(&top.section("secrets")?, &env)?;
         let server = queues::server(&top.section("server")?)?;
-        let queues = queues::read(&top.section("queues")?)?;
+        let prices = prices::read(&top.section("prices")?)?;
+        let queues = queues::read(&top.section("queues")?, &top.section("pools")?)?;
         let modules = modules::read(&top.section("modules")?, &folder, &queues, &secrets)?;
         if modules.is_empty() {
             return Err(source.wrong(0, "it names no module: add a section like [modules.hello]".to_owned()));
@@ -186,6 +202,7 @@ impl Project {
             env,
             secrets,
             server,
+            prices,
             queues,
             schedules,
             modules,

@@ -85,10 +85,12 @@ impl Serving {
         let (api, fork, flylet) = match start.backend {
             Backend::Fly { api, fork } => (api, fork, None),
             Backend::Local { host_program, secrets } => {
-                let settings = FlyletSettings { image_env: secrets, ..FlyletSettings::new(LOCAL_APP) };
+                let settings = FlyletSettings { secrets, ..FlyletSettings::new(LOCAL_APP) };
                 let flylet = Flylet::start(settings).await?;
                 let fork = Fork {
                     image: "local".to_owned(),
+                    env: BTreeMap::new(),
+                    size: None,
                     region: None,
                     host: vec![host_program.display().to_string()],
                     server_url: url.clone(),

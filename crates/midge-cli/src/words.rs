@@ -110,6 +110,12 @@ pub fn in_zone(at: Timestamp, zone: &str) -> String {
     zoned.map_or_else(|| at.to_string(), |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S %:z").to_string())
 }
 
+/// Reads a time as the headers of HTTP have it, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn http_date(text: &str) -> Option<Timestamp> {
+    let time = jiff::fmt::rfc2822::parse(text).ok()?;
+    Some(Timestamp::from_millis(time.timestamp().as_millisecond()))
+}
+
 /// Returns the time now, by this computer's clock.
 pub fn now() -> Timestamp {
     Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
@@ -118,6 +124,13 @@ pub fn now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_of_http_is_read() {
+        let read = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(read, Timestamp::from_millis(784_111_777_000));
+        assert_eq!(http_date("yesterday"), None);
+    }
 
     #[test]
     fn a_number_that_is_none_or_out_of_bounds_is_refused_with_what_may() {

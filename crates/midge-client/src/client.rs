@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use midge_protocol::api::{
     BatchFilter, BatchMade, BatchPage, BatchRequest, BatchView, BulkEnqueued, BulkRequest, EnqueueRequest,
-    Enqueued, JobDetail, JobFilter, JobPage, MachineView, Machines, Modules, PauseRequest, Paused, Queues,
-    RunRequest, ScheduleView, Schedules,
+    Enqueued, JobDetail, JobFilter, JobPage, MachineView, Machines, Modules, PauseRequest, Paused,
+    QueueSettings, Queues, RunRequest, ScheduleView, Schedules, SettingsRequest,
 };
 use midge_protocol::job::{JobView, State};
 use midge_protocol::news::Position;
@@ -324,6 +324,28 @@ impl Client {
     pub async fn resume_queue(&self, name: &QueueName) -> Result<(), ClientError> {
         let path = ["queues", name.as_str(), "resume"];
         self.transport.send(&Call::post(&path, Repeat::Safe)).await.map(drop)
+    }
+
+    /// Returns what was set of a queue while a server ran, and who changed it last.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such queue.
+    pub async fn queue_settings(&self, name: &QueueName) -> Result<QueueSettings, ClientError> {
+        self.ask(Call::get(&["queues", name.as_str(), "settings"])).await
+    }
+
+    /// Changes settings of a queue, all or none, at once and until they are unset: over restarts and deploys.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] where there is no such queue or setting, a value is out of its bounds, or values do not go
+    /// together.
+    pub async fn change_queue_settings(
+        &self,
+        name: &QueueName,
+        request: &SettingsRequest,
+    ) -> Result<QueueSettings, ClientError> {
+        let path = ["queues", name.as_str(), "settings"];
+        self.ask(Call { body: Some(json(request)?), ..Call::post(&path, Repeat::Safe) }).await
     }
 
     /// Returns the schedules that are served, each with its next runs and its last job.

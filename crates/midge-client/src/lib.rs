@@ -56,6 +56,7 @@
 //! Invariant: the only thing known about a server is `midge-protocol`. Nothing here reads the environment.
 
 mod client;
+mod costs;
 mod error;
 mod follow;
 mod sweeps;

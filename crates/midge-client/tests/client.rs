@@ -11,7 +11,8 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use midge_client::{Client, ClientError, EnqueueRequest, JobNews, Position, WaitError};
 use midge_protocol::api::{
-    BatchEvent, BatchFilter, BatchRequest, BatchState, BulkRequest, FailuresFilter, JobFilter,
+    BatchEvent, BatchFilter, BatchRequest, BatchState, BulkRequest, CostsBy, CostsFilter, FailuresFilter,
+    JobFilter,
 };
 use midge_protocol::{BatchId, JobId, ModuleName, Secret};
 use serde_json::{Value, json};
@@ -259,7 +260,15 @@ async fn a_typed_result_is_read_from_a_completed_job_only() {
 
 #[tokio::test]
 async fn a_filter_travels_in_the_query() {
-    let (stub, client) = Stub::answering([(200, json!({"jobs": []})), (200, json!({"failures": []}))]).await;
+    let nothing = json!({
+        "attempts": 0, "machines": 0, "busy_us": 0, "idle_us": 0, "stopped_us": 0,
+        "busy": "0.00", "idle": "0.00", "stopped": "0.00", "dollars": "0.00",
+    });
+    let costs = json!({
+        "since": "2030-01-01", "until": "2030-01-31", "by": "day", "groups": [], "left_out": 0, "total": nothing,
+    });
+    let answers = [json!({"jobs": []}), json!({"failures": []}), costs];
+    let (stub, client) = Stub::answering(answers.map(|answer| (200, answer))).await;
     let filter = JobFilter {
         state: Some("discarded".parse().unwrap()),
         module: Some(module("hello")),
@@ -274,6 +283,13 @@ async fn a_filter_travels_in_the_query() {
     assert_eq!(
         stub.asked()[1].path_and_query,
         "/under/a/path/v1/failures?module=hello&before=7.0c3fa51b22d07e94&limit=7"
+    );
+    let (since, until) = ("2030-01-01".parse().ok(), "2030-01-31".parse().ok());
+    let costs = client.costs(&CostsFilter { since, until, by: Some(CostsBy::Day) }).await.unwrap();
+    assert_eq!((costs.since, costs.total.dollars.as_nanos()), (since.unwrap(), 0));
+    assert_eq!(
+        stub.asked()[2].path_and_query,
+        "/under/a/path/v1/costs?since=2030-01-01&until=2030-01-31&by=day"
     );
 }
 

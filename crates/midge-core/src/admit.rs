@@ -88,6 +88,9 @@ pub struct Admission {
     pub lanes: Vec<Lane>,
     /// The row of the queue, where it is another from then on.
     pub queue: Option<QueueRow>,
+    /// Whether a suspect is next, for which the Machine is to be empty: until then it gets nothing more, of other queues
+    /// neither.
+    pub empties: bool,
 }
 
 /// What bounds the jobs of a queue, all Machines together.
@@ -136,7 +139,7 @@ pub fn admit(
     let keyless = heads.iter().find(|head| head.lane.is_none()).map_or(gate.row.turn, |head| head.turn);
     let keyless_came = Some(keyless).filter(|turn| *turn <= Turn::until(now));
     let (mut admitted, mut passed, mut last_turn) = (Vec::new(), 0, gate.last_turn.max(keyless_came));
-    let mut keyless_turn = None;
+    let (mut keyless_turn, mut empties) = (None, false);
     while admitted.len() < room
         && let Some(index) = line.pop_front()
     {
@@ -145,6 +148,7 @@ pub fn admit(
         if job.is_suspect() {
             let alone = claim.is_empty() && admitted.is_empty() && passed == 0;
             if !alone && passed >= emptier {
+                empties = true;
                 break;
             }
             if !alone {
@@ -177,6 +181,7 @@ pub fn admit(
         jobs: admitted,
         lanes: lanes.into_iter().filter_map(|lane| lane.after(gate.policy, now)).collect(),
         queue: (row != *gate.row).then_some(row),
+        empties,
     }
 }
 

@@ -9,5 +9,6 @@ mod host;
 mod parked;
 
 pub use carried::Carried;
+pub(crate) use host::GONE_AFTER;
 pub use host::{ANSWER_TIMEOUT, Departure, HostSide, Next, NotBegun, Todo};
 pub use parked::Parked;

@@ -81,6 +81,16 @@ impl<'a> Fleet<'a> {
         self.queues.get(queue).cloned().unwrap_or_default()
     }
 
+    /// Returns how many Machines are to be destroyed and are not, as the Machines API said, and the one that was asked for last;
+    /// nothing where there is none.
+    pub(crate) fn not_destroyed(&self) -> Option<(u32, &'a Machine)> {
+        let all = self.queues.values().flat_map(|queue| &queue.machines).map(|(machine, _)| machine);
+        let stuck =
+            all.filter(|machine| machine.state == MachineState::Destroying && machine.act_failures > 0);
+        let number = stuck.clone().count() as u32;
+        stuck.max_by_key(|machine| machine.act_at).map(|last| (number, last))
+    }
+
     /// Returns how many Machines there are, or may be: all but those that are gone.
     pub(crate) fn present(&self) -> u32 {
         self.queues.values().map(|queue| queue.count(MachineState::is_present)).sum()

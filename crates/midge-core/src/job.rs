@@ -31,7 +31,7 @@ pub use self::links::{Dependency, DependencyEnd, Links, TooDeep};
 pub use self::phase::Phase;
 pub use self::refused::JobRefused;
 pub use self::unique::{Met, UniqueHold, UniqueKey};
-use crate::report::bounded;
+use crate::report::{bounded, bounded_usage};
 use crate::{MachineEnd, in_vain_wait};
 
 /// One request to run a module, durable until it ends. What is as it is for most jobs is left out of its row: every row is
@@ -511,15 +511,17 @@ impl Job {
         let JobState::Running { lease, due, .. } = &self.state else {
             unreachable!("only a running job has an attempt that can end; callers have checked the lease");
         };
+        let started_at = self.started_at.unwrap_or(now);
         let attempt = AttemptView {
             attempt: lease.attempt,
             machine: lease.machine.clone(),
             scheduled_at: *due,
-            started_at: self.started_at.unwrap_or(now),
+            started_at,
             ended_at: now,
             spent: spent == Spent::Yes,
             failure: failure.clone(),
-            usage,
+            usage: usage.map(|usage| bounded_usage(usage, now.since(started_at))),
+            cost: None,
         };
         let mut job = self.clone();
         job.spent = job.spent.saturating_add(u32::from(spent == Spent::Yes));

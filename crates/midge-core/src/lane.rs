@@ -7,6 +7,7 @@ use midge_protocol::manifest::{QueuePolicy, Rate};
 use midge_protocol::{JobKey, QueueName, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::OverBudget;
 use crate::settle::Settled;
 use crate::{Bucket, Phase};
 
@@ -131,13 +132,24 @@ pub struct QueueRow {
     /// That it is paused, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// That it has fewer Machines or starts nothing, for its budget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_budget: Option<OverBudget>,
     /// What is left of its rate.
     pub bucket: Bucket,
     /// The turn that its jobs without a key got when they were served last, behind all others: none brings them before that.
     pub turn: Turn,
+    /// When a claim of a pool's Machine gave it something last: the one that waits for that longest is first. 0 where it has Machines
+    /// of its own.
+    #[serde(skip_serializing_if = "is_first_turn")]
+    pub served: Turn,
     /// By which limits this and its lanes were written.
     #[serde(skip_serializing_if = "Settled::is_default")]
     pub settled: Settled,
+}
+
+fn is_first_turn(turn: &Turn) -> bool {
+    *turn == Turn::default()
 }
 
 impl QueueRow {
@@ -154,9 +166,9 @@ impl QueueRow {
 
     /// Returns how many of its jobs may begin at a time, where so many run.
     pub fn room(&self, policy: &QueuePolicy, running: u64, now: Timestamp) -> u64 {
-        match self.paused(now) {
-            Some(_) => 0,
-            None => room(policy.max_running, running, policy.rate, self.bucket, now),
+        match (self.paused(now), self.stopped_for_budget(now)) {
+            (Some(_), _) | (_, Some(_)) => 0,
+            (None, None) => room(policy.max_running, running, policy.rate, self.bucket, now),
         }
     }
 
@@ -165,6 +177,9 @@ impl QueueRow {
     pub fn room_at(&self, policy: &QueuePolicy, running: u64, now: Timestamp) -> Option<Timestamp> {
         if let Some(pause) = self.paused(now) {
             return pause.until;
+        }
+        if let Some(until) = self.stopped_for_budget(now) {
+            return Some(until);
         }
         let has_slots = policy.max_running.is_none_or(|max| running < u64::from(max));
         let rate = policy.rate.filter(|rate| has_slots && self.bucket.tokens(*rate, now) == 0)?;

@@ -11,7 +11,7 @@
 //! | When does a batch end, what is run then, and why can nothing wait for itself? | [`Batch`] |
 //! | What is a job whose row cannot be read? | [`UnreadableJob`] |
 //! | What may happen to a Machine, and what does it mean for its jobs? | [`Machine::apply`] |
-//! | Which jobs does a Machine get, and may it go? | [`admit()`], [`may_leave`] |
+//! | Which jobs does a Machine get, and may it go, or rest? | [`admit()`], [`may_leave`], [`may_rest`] |
 //! | Whose turn is it in a queue, and how many may begin? | [`Lane`], [`QueueRow`], [`Bucket`] |
 //! | What of that holds under other limits, or another time? | [`QueueRow::unsettled`], [`Lane::settle`] |
 //! | Does a module start jobs? When is one tried for which Machines lacked something? | [`ModuleRow::hold`]; [`Lack`] |
@@ -28,6 +28,8 @@
 //! | Which jobs does somebody mean? | [`JobSearch`] |
 //! | What is done to all of them, and how far is that? | [`act()`], [`Sweep`] |
 //! | Which failures are alike, and how many? | [`Job::fingerprint`], [`failure_counted`] |
+//! | How is a Machine's time shared among its attempts, what is summed of it, and what does it cost? | [`ShareClock`], [`CostBook`], [`CostTable`] |
+//! | May a queue's Machines cost more in this month? | [`Standing`] |
 //! | How long is an ended job kept? | [`Retention`] |
 //! | What is kept of a log that a host tells, and of a job's attempts? | [`kept_of_log`], [`Job::forgotten_attempts`] |
 
@@ -41,6 +43,8 @@ mod admit;
 mod backoff;
 mod batch;
 mod bucket;
+mod budget;
+mod cost;
 mod counts;
 mod failures;
 mod filter;
@@ -48,8 +52,10 @@ mod fingerprint;
 mod follow;
 mod lane;
 mod module;
+mod price;
 mod retention;
 mod settle;
+mod shares;
 mod sweep;
 
 mod fleet;
@@ -70,6 +76,8 @@ pub use admit::{
 pub use backoff::{backoff, in_vain_wait};
 pub use batch::{Batch, BatchRefused, Callback, CancelJobs};
 pub use bucket::Bucket;
+pub use budget::{OverBudget, Standing, month};
+pub use cost::{COST_DAYS_KEPT, CostBook, CostKey, CostSums, CostTable};
 pub use counts::JobCounts;
 pub use failures::{FAILURE_GROUPS_MAX, FAILURE_OPEN_MAX, failure_counted};
 pub use filter::{JobSearch, StateFilter, Stretch};
@@ -82,10 +90,12 @@ pub use job::{
 pub use lane::{InLane, Lane, QueueRow, Turn};
 pub use machine::{
     Call, CallFailure, CreateTries, Exit, Loss, Machine, MachineChange, MachineEnd, MachineEvent,
-    MachineRefused, MachineState, Sight,
+    MachineRefused, MachineState, Meter, Metered, Sight, Sleep, Stray, first_region, machine_name, may_rest,
+    named_at,
 };
 pub use module::{Hold, Lack, ModuleRow, Trial};
 pub use plan::{Action, QueueDemand, View, plan, room_for_machines};
+pub use price::{resting_cost, running_cost};
 pub use reach::{Host, NotAllowed, Permit, Target, may_go, reach, written_origin};
 pub use report::kept_of_log;
 pub use retention::Retention;
@@ -93,6 +103,7 @@ pub use rounds::{Found, Rounds};
 #[cfg(feature = "schedules")]
 pub use schedule::{Schedule, Tick, Ticks, tick_job};
 pub use settle::{Settled, Unsettled};
+pub use shares::{ShareBegun, ShareClock};
 pub use sweep::{
     Acted, SWEEPS_MAX, SWEEPS_OPEN_MAX, Sweep, act, act_unreadable, next_sweep, search_for, sweeps_over,
 };

@@ -6,17 +6,23 @@
 mod apply;
 mod create;
 mod end;
+mod meter;
+mod rest;
+mod stray;
 
 use std::time::Duration;
 
-use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{BootId, MachineId, MachineName, QueueName, Timestamp, limits};
+use midge_protocol::manifest::{MachineSize, QueuePolicy};
+use midge_protocol::{BootId, MachineId, MachineName, QueueName, RegionName, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 pub use self::end::{Exit, Loss, MachineEnd};
+pub use self::meter::{Meter, Metered};
 use crate::JobEvent;
 
-pub use create::CreateTries;
+pub use create::{CreateTries, first_region};
+pub use rest::{Sleep, may_rest};
+pub use stray::{Stray, machine_name, named_at};
 
 /// A Machine that was heard of is not written down as heard of again before this is over: a small part of a lease.
 const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0");
@@ -26,7 +32,7 @@ const HEARD_EVERY: Duration = limits::LEASE.checked_div(30).expect("30 is not 0"
 pub struct Machine {
     /// midge's name for the Machine, known before the Machines API gives an id.
     pub name: MachineName,
-    /// The queue that it serves.
+    /// The queue that it serves; or the pool, where it serves the queues of one.
     pub queue: QueueName,
     /// The generation that it is made from: the image's digest on Fly, a hash of the manifest elsewhere.
     pub generation: String,
@@ -34,6 +40,15 @@ pub struct Machine {
     pub places: u32,
     /// Whether it runs one job only, and is then destroyed.
     pub single_use: bool,
+    /// Its CPUs and memory; the default where an earlier release made it.
+    #[serde(default)]
+    pub size: MachineSize,
+    /// The region in which it was seen, or else the one that was asked for; nothing where neither is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionName>,
+    /// What it costs; nothing while it is not made, and once it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meter: Option<Meter>,
     /// SHA-256 of its secret, in hex.
     pub secret_hash: String,
     /// The id that the Machines API gave it.
@@ -72,12 +87,27 @@ pub struct Machine {
     /// Whether the call that makes it was refused, so that it would be refused for another Machine too.
     #[serde(default)]
     pub refused: bool,
+    /// How often there was no room for it in the region that came first. Each time the next one has its turn.
+    #[serde(default)]
+    pub no_room: u32,
+    /// The last time of these.
+    #[serde(default)]
+    pub no_room_at: Option<Timestamp>,
     /// Whether it makes room for a Machine of another queue, and is destroyed when its host has left.
     #[serde(default)]
     pub gives_way: bool,
     /// Whether somebody drained it by hand: it takes nothing more, and is destroyed when its host has left.
     #[serde(default)]
     pub drained: bool,
+    /// The time at which its row was written, before it was made; nothing in rows of before.
+    #[serde(default)]
+    pub made_at: Option<Timestamp>,
+    /// Whether another is to take its place: it takes nothing more, and is destroyed when its host has left.
+    #[serde(default)]
+    pub retired: bool,
+    /// Whether it is suspended, or is about to be.
+    #[serde(default)]
+    pub sleep: Sleep,
     /// Why it went away or failed, where that is known.
     pub note: Option<String>,
 }
@@ -90,7 +120,7 @@ pub enum MachineState {
     Creating,
     /// Being made ahead, to rest stopped.
     Preparing,
-    /// Made and stopped: can be started.
+    /// Made, and stopped or suspended: can be started.
     Ready,
     /// Started; its host has not phoned home yet.
     Starting,
@@ -100,6 +130,8 @@ pub enum MachineState {
     Draining,
     /// Its host said goodbye; not seen stopped yet.
     Left,
+    /// Its host has nothing to do, and stands by; not seen suspended yet.
+    Resting,
     /// To be destroyed.
     Destroying,
     /// Destroyed. Kept for a while for people to see.
@@ -117,6 +149,7 @@ impl MachineState {
             MachineState::Up => "up",
             MachineState::Draining => "draining",
             MachineState::Left => "left",
+            MachineState::Resting => "resting",
             MachineState::Destroying => "destroying",
             MachineState::Gone => "gone",
         }
@@ -129,21 +162,21 @@ impl MachineState {
 
     /// Returns whether it is on its way out, and takes no more jobs.
     pub const fn is_leaving(self) -> bool {
-        use MachineState::{Destroying, Draining, Left};
-        matches!(self, Draining | Left | Destroying)
+        use MachineState::{Destroying, Draining, Left, Resting};
+        matches!(self, Draining | Left | Resting | Destroying)
     }
 
     /// Returns whether it runs, or will without anybody deciding it again. These count against a queue's
     /// `max_machines`.
     pub const fn is_live(self) -> bool {
-        use MachineState::{Creating, Draining, Left, Starting, Up};
-        matches!(self, Creating | Starting | Up | Draining | Left)
+        use MachineState::{Creating, Draining, Left, Resting, Starting, Up};
+        matches!(self, Creating | Starting | Up | Draining | Left | Resting)
     }
 
-    /// Returns whether its host may exchange, and so whether it may hold leases.
+    /// Returns whether its host may exchange, and so whether it may hold leases. (One that rests is given none.)
     pub const fn may_exchange(self) -> bool {
-        use MachineState::{Creating, Draining, Starting, Up};
-        matches!(self, Creating | Starting | Up | Draining)
+        use MachineState::{Creating, Draining, Resting, Starting, Up};
+        matches!(self, Creating | Starting | Up | Draining | Resting)
     }
 }
 
@@ -159,6 +192,8 @@ pub enum MachineEvent {
     },
     /// The Machines API started it.
     Started,
+    /// The Machines API is about to suspend it.
+    SuspendAccepted,
     /// The Machines API destroyed it, or never had it.
     Destroyed,
     /// A call to the Machines API failed.
@@ -196,13 +231,28 @@ pub enum MachineEvent {
     },
     /// The Machine's host asked to leave, and may: it runs nothing, and its secret is revoked.
     Left,
+    /// The Machine's host asked to leave, and is told to stand by instead: it runs nothing, is given nothing, and is suspended.
+    Rests,
+    /// The Machine was to be suspended, and is not: its host leaves, and it stops.
+    StaysAwake {
+        /// Why not, for people.
+        note: String,
+    },
 
     /// Another generation is served now: the Machine takes no more jobs.
     Outdated,
     /// A job of another queue needs its room: the Machine takes no more jobs.
     GaveWay,
-    /// Its queue is paused: the Machine takes no more jobs.
-    Paused,
+    /// Its queue starts nothing, or may have fewer Machines: it takes no more jobs.
+    NotNeeded {
+        /// Why, for people.
+        note: String,
+    },
+    /// Another is to take its place: it takes no more jobs, finishes what it runs, and is destroyed.
+    Retired {
+        /// Why, for people.
+        note: String,
+    },
     /// Somebody drains it by hand: it takes no more jobs, finishes what it runs, and is destroyed.
     DrainAsked,
     /// The Machine took too long: to boot, to be heard of again, to go. Its jobs go back and it is destroyed.
@@ -215,6 +265,8 @@ pub enum MachineEvent {
     Seen {
         /// The Machine's id at the Machines API, where the answer told it.
         id: Option<MachineId>,
+        /// The region that it is in, where the answer told it.
+        region: Option<RegionName>,
         /// Whether the Machine runs, has stopped or is gone, by that answer.
         sight: Sight,
         /// The time at which the question was asked: what happened since then is newer.
@@ -229,6 +281,8 @@ pub enum Call {
     Create,
     /// Starts the Machine.
     Start,
+    /// Suspends the Machine.
+    Suspend,
     /// Destroys the Machine.
     Destroy,
 }
@@ -239,6 +293,7 @@ impl Call {
         match self {
             Call::Create => "create",
             Call::Start => "start",
+            Call::Suspend => "suspend",
             Call::Destroy => "destroy",
         }
     }
@@ -257,6 +312,9 @@ pub enum CallFailure {
     RateLimited(Option<Duration>),
     /// It will fail again until a person has done something.
     NeedsPerson,
+    /// There is no such app, or the token is not good for it: a person has to do something, and none of its Machines can be
+    /// reached.
+    NoApp,
     /// It may work the next time.
     Unavailable,
 }
@@ -287,6 +345,8 @@ pub enum Sight {
     Unreachable,
     /// It runs.
     Running,
+    /// Its memory is written away, and its program stands still.
+    Suspended,
     /// It does not run.
     Stopped(Option<Exit>),
     /// There is no such Machine, or no longer.
@@ -314,6 +374,9 @@ impl Machine {
             generation,
             places: policy.places(),
             single_use: policy.single_use,
+            size: policy.size.clone().unwrap_or_default(),
+            region: None,
+            meter: None,
             secret_hash: String::new(),
             id: None,
             state,
@@ -330,8 +393,13 @@ impl Machine {
             boot_failed: false,
             calling: false,
             refused: false,
+            no_room: 0,
+            no_room_at: None,
             gives_way: false,
             drained: false,
+            made_at: Some(now),
+            retired: false,
+            sleep: Sleep::Awake,
             note: None,
         }
     }
@@ -343,6 +411,9 @@ impl Machine {
             since: self.since.min(now),
             act_at: self.act_at.min(apply::latest_act(now)),
             heard_at: self.heard_at.map(|at| at.min(now)),
+            meter: self.meter.map(|meter| Meter { since: meter.since.min(now), ..meter }),
+            made_at: self.made_at.map(|at| at.min(now)),
+            no_room_at: self.no_room_at.map(|at| at.min(now)),
             ..self.clone()
         };
         (machine != *self).then_some(machine)
@@ -375,11 +446,11 @@ impl Machine {
         self.generation != generation
     }
 
-    /// Returns the regions to make it in, in the order of preference: each time that was refused, the next one comes
+    /// Returns the regions to make it in, in the order of preference: each time that there was no room, the next one comes
     /// first. `regions` is as Fly takes it, such as `ams` or `ams,fra,any`.
     pub fn regions(&self, regions: &str) -> String {
         let mut regions: Vec<&str> = regions.split(',').map(str::trim).collect();
-        let first = self.act_failures as usize % regions.len();
+        let first = self.no_room as usize % regions.len();
         regions.rotate_left(first);
         regions.join(",")
     }

@@ -1,22 +1,32 @@
 //! What to do about Machines: the dispatcher looks, plans, acts.
 
+mod replace;
+mod retire;
 mod share;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::manifest::{Idle, QueuePolicy};
+use midge_protocol::units::show_duration;
 use midge_protocol::{MachineId, MachineName, QueueName, Timestamp, limits};
 
+use self::replace::replace;
+use self::retire::retire;
 use self::share::share;
 #[cfg(doc)]
 use crate::LINE_HEAD;
 use crate::fleet::{Fleet, QueueFleet};
-use crate::{Machine, MachineState};
+use crate::{Machine, MachineState, Sleep, Stray};
 
-/// A Machine that has not phoned home by then never will. Pulling an image takes up to tens of seconds.
-const BOOT_MAX: Duration = Duration::from_secs(120);
+/// A server that has just come back waits so long for hosts that tried meanwhile, before a boot counts as failed: they try
+/// again every two seconds, and one that has found nobody for a minute exits.
+const LISTENED_MIN: Duration = Duration::from_secs(15);
 /// A host that said goodbye and is still not stopped by then is destroyed.
 const LEAVE_MAX: Duration = Duration::from_secs(30);
+/// A Machine that is to be suspended and is not by then stops instead. With much memory it takes more than a quarter of a
+/// minute.
+const REST_MAX: Duration = Duration::from_secs(60);
 /// The row of a Machine that is gone is kept for so long, for people to see.
 const GONE_KEPT: Duration = Duration::from_secs(10 * 60);
 /// The row of a Machine that did not come up is kept for so long: the next pause depends on how many there are.
@@ -36,29 +46,50 @@ pub struct View {
     /// The most Machines that there may be of all queues together, those included that are stopped, on their way or not
     /// destroyed yet.
     pub max_machines: u32,
-    /// Queues that are declared, have jobs, or have Machines.
+    /// Queues that are declared, have jobs, or have Machines. Those of a pool are together one, under the name of the pool.
     pub queues: Vec<QueueDemand>,
     /// All Machines that are not forgotten yet, oldest first, each with how many attempts are leased to it.
     pub machines: Vec<(Machine, u32)>,
-    /// Machines that carry our label and had no row when the Machines API was asked.
-    pub strays: Vec<MachineId>,
+    /// Machines that are ours by label and name, and had no row when the Machines API was asked.
+    pub strays: Vec<Stray>,
 }
 
-/// How much work a queue has, and the policy by which Machines serve it.
+/// How much work a queue has, or the queues of a pool, and the policy by which Machines serve it.
 #[derive(Debug, Clone)]
 pub struct QueueDemand {
-    /// The name of the queue.
+    /// The name of the queue, or of the pool.
     pub queue: QueueName,
     /// How many Machines the queue may have, and of which kind.
     pub policy: QueuePolicy,
     /// The number of its jobs that are due, wait, and may begin: its limits leave room for them.
     pub due: u64,
-    /// Whether it is paused: then it keeps no Machines, and those that it has finish what they run and go.
+    /// Whether it is paused, or starts nothing for its budget: then it keeps no Machines, and those that it has finish what they
+    /// run and go.
     pub paused: bool,
     /// How many suspects are among the first [`LINE_HEAD`] of them: each needs a Machine for itself.
     pub suspects: u64,
     /// The time at which the one of them that is due longest became due.
     pub oldest_due: Option<Timestamp>,
+}
+
+impl QueueDemand {
+    /// Returns the demand of a pool from those of its queues: Machines of one policy for the work of all. It is paused only
+    /// where each of them is; one that is has nothing due.
+    pub fn of_pool(
+        pool: QueueName,
+        policy: QueuePolicy,
+        queues: impl Iterator<Item = QueueDemand>,
+    ) -> QueueDemand {
+        let nothing =
+            QueueDemand { queue: pool, policy, due: 0, paused: true, suspects: 0, oldest_due: None };
+        queues.fold(nothing, |all, queue| QueueDemand {
+            due: all.due.saturating_add(queue.due),
+            suspects: all.suspects.saturating_add(queue.suspects),
+            paused: all.paused && queue.paused,
+            oldest_due: [all.oldest_due, queue.oldest_due].into_iter().flatten().min(),
+            ..all
+        })
+    }
 }
 
 /// Something to do about a Machine.
@@ -78,12 +109,18 @@ pub enum Action {
     Create(MachineName),
     /// Start the Machine, or start it again.
     Start(MachineName),
+    /// Suspend the Machine, whose host stands by.
+    Suspend(MachineName),
+    /// Have the Machine stop, which was to be suspended and could not be.
+    StayAwake(MachineName, String),
     /// Let the Machine finish what it runs and go.
     Drain(MachineName),
     /// Let the Machine finish what it runs and go: a job of another queue needs its room.
     GiveWay(MachineName),
-    /// Let the Machine finish what it runs and go: its queue is paused.
-    Pause(MachineName),
+    /// Let the Machine finish what it runs and go: its queue starts nothing, or may have fewer.
+    LetGo(MachineName, String),
+    /// Let the Machine finish what it runs and go: another is to take its place.
+    Retire(MachineName, String),
     /// Give up on the Machine: its jobs go back, then it is destroyed.
     GiveUp(MachineName, String),
     /// Destroy the Machine.
@@ -96,8 +133,12 @@ pub enum Action {
 
 /// Returns what to do now. Every action is safe to repeat.
 pub fn plan(view: &View, now: Timestamp) -> Vec<Action> {
-    let mut actions: Vec<Action> =
-        view.machines.iter().filter_map(|(machine, _)| reconcile(machine, view, now)).collect();
+    let boots = BootDeadlines::of_all(&view.queues);
+    let mut actions: Vec<Action> = view
+        .machines
+        .iter()
+        .filter_map(|(machine, _)| reconcile(machine, boots.of(machine), view, now))
+        .collect();
     actions.extend(forget(view));
     let fleet = Fleet::of(&view.machines);
     let demands = view.queues.iter().map(|demand| (demand, fleet.queue(&demand.queue)));
@@ -108,8 +149,8 @@ pub fn plan(view: &View, now: Timestamp) -> Vec<Action> {
         let mut present = view.machines.iter().filter(|(machine, _)| machine.state.is_present());
         present.any(|(machine, _)| machine.id.as_ref() == Some(*id))
     };
-    let strays = view.strays.iter().filter(|id| !has_row(id));
-    actions.extend(strays.map(|id| Action::DestroyStray(id.clone())));
+    let strays = view.strays.iter().filter(|stray| stray.is_over(now)).map(|stray| &stray.id);
+    actions.extend(strays.filter(|id| !has_row(id)).map(|id| Action::DestroyStray(id.clone())));
     actions
 }
 
@@ -121,7 +162,7 @@ fn forget(view: &View) -> impl Iterator<Item = Action> {
 }
 
 /// What one Machine needs, whatever its queue needs.
-fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
+fn reconcile(machine: &Machine, boot_max: Duration, view: &View, now: Timestamp) -> Option<Action> {
     let name = machine.name.clone();
     let in_state = now.since(machine.since);
     let may_act = machine.act_at <= now;
@@ -132,6 +173,10 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
             (in_state > kept).then_some(Action::Forget(name))
         }
         MachineState::Destroying => may_act.then_some(Action::Destroy(name)),
+        // Nobody replaces it: its queue is in a pool by now, say.
+        MachineState::Ready if old && !view.queues.iter().any(|demand| demand.queue == machine.queue) => {
+            may_act.then_some(Action::Destroy(name))
+        }
         MachineState::Preparing if old => Some(Action::Drain(name)),
         _ if machine.is_refused() && old => {
             Some(Action::GiveUp(name, "a new generation takes its place".to_owned()))
@@ -150,11 +195,13 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
         {
             None
         }
-        MachineState::Preparing if in_state > BOOT_MAX => {
-            Some(Action::GiveUp(name, "it was not made in two minutes".to_owned()))
+        MachineState::Preparing if in_state > boot_max => {
+            Some(Action::GiveUp(name, format!("it was not made in {}", show_duration(boot_max))))
         }
-        MachineState::Creating | MachineState::Starting if is_unbooted(machine, view, now) => {
-            Some(Action::GiveUp(name, "its host did not phone home in two minutes".to_owned()))
+        MachineState::Creating | MachineState::Starting
+            if in_state > boot_max && now.since(view.up_since) > LISTENED_MIN =>
+        {
+            Some(Action::GiveUp(name, format!("its host did not phone home in {}", show_duration(boot_max))))
         }
         // `act_failures` tells a start that failed from one that was answered.
         MachineState::Starting if machine.act_failures > 0 && may_act => Some(Action::Start(name)),
@@ -164,14 +211,27 @@ fn reconcile(machine: &Machine, view: &View, now: Timestamp) -> Option<Action> {
         MachineState::Left if in_state > LEAVE_MAX => {
             Some(Action::GiveUp(name, "its host left and did not stop".to_owned()))
         }
-        MachineState::Up | MachineState::Starting if old => Some(Action::Drain(name)),
+        MachineState::Up | MachineState::Starting | MachineState::Resting if old => Some(Action::Drain(name)),
+        MachineState::Resting if in_state > REST_MAX => {
+            Some(Action::StayAwake(name, "it was not suspended in a minute".to_owned()))
+        }
+        MachineState::Resting if machine.sleep == Sleep::Awake && may_act => Some(Action::Suspend(name)),
         _ => None,
     }
 }
 
-fn is_unbooted(machine: &Machine, view: &View, now: Timestamp) -> bool {
-    // Nobody could phone home to a server that was away.
-    now.since(machine.since.max(view.up_since)) > BOOT_MAX
+/// How long the Machines of each queue may take until their hosts phone home.
+struct BootDeadlines<'a>(BTreeMap<&'a QueueName, Duration>);
+
+impl<'a> BootDeadlines<'a> {
+    fn of_all(queues: &'a [QueueDemand]) -> BootDeadlines<'a> {
+        let deadline = |policy: &QueuePolicy| Duration::from_millis(policy.boot_deadline_ms);
+        BootDeadlines(queues.iter().map(|demand| (&demand.queue, deadline(&demand.policy))).collect())
+    }
+
+    fn of(&self, machine: &Machine) -> Duration {
+        self.0.get(&machine.queue).copied().unwrap_or(limits::BOOT_DEADLINE_DEFAULT)
+    }
 }
 
 fn is_unheard(machine: &Machine, view: &View, now: Timestamp) -> bool {
@@ -190,7 +250,7 @@ struct Want<'a> {
     for_warmth: u32,
     /// To rest stopped.
     to_rest: u32,
-    /// Those that rest stopped, and are not started or destroyed now.
+    /// Those that rest, and are not started or destroyed now.
     resting: Vec<&'a Machine>,
 }
 
@@ -215,11 +275,20 @@ fn scale<'a>(
         false => demand.policy.clone(),
     };
     let current = ours.current(&view.generation);
-    if demand.paused {
-        let up = current.machines.iter().filter(|(machine, _)| machine.state == MachineState::Up);
-        actions.extend(up.map(|(machine, _)| Action::Pause(machine.name.clone())));
-    }
     let serving = |state| matches!(state, MachineState::Creating | MachineState::Starting | MachineState::Up);
+    let mut up: Vec<_> =
+        current.machines.iter().filter(|(machine, _)| machine.state == MachineState::Up).collect();
+    let note = match demand.paused {
+        true => "its queue starts nothing",
+        false => {
+            // It was slowed for its budget, say: those go that run the least.
+            let beyond = current.count(serving).saturating_sub(policy.max_machines);
+            up.sort_by_key(|(_, running)| *running);
+            up.truncate(beyond as usize);
+            "its queue may have fewer Machines"
+        }
+    };
+    actions.extend(up.iter().map(|(machine, _)| Action::LetGo(machine.name.clone(), note.to_owned())));
 
     let for_jobs = current.free_places(serving).missing(demand.due, demand.suspects, policy.places());
     let for_warmth = policy.warm_machines.saturating_sub(current.count(serving));
@@ -228,24 +297,32 @@ fn scale<'a>(
     let for_jobs = bounded(u32::try_from(for_jobs).unwrap_or(u32::MAX));
     let to_run = for_jobs.max(bounded(for_warmth));
 
-    let ready: Vec<&Machine> = current
-        .machines
-        .iter()
-        .map(|(machine, _)| machine)
-        .filter(|machine| machine.state == MachineState::Ready && machine.act_at <= now)
-        .collect();
+    let ready = current.machines.iter().map(|(machine, _)| machine);
+    let ready = ready.filter(|machine| machine.state == MachineState::Ready && machine.act_at <= now);
+    // What ran is not to run again, whatever waits.
+    let (used, mut ready): (Vec<&Machine>, Vec<&Machine>) =
+        ready.partition(|machine| policy.idle == Idle::Destroy && machine.heard_at.is_some());
+    actions.extend(used.iter().map(|machine| Action::Destroy(machine.name.clone())));
+    // Those that go on where they were are there sooner: they are started first, and kept.
+    ready.sort_by_key(|machine| machine.sleep != Sleep::Asleep);
     let (to_start, spare) = ready.split_at(ready.len().min(to_run as usize));
     actions.extend(to_start.iter().map(|machine| Action::Start(machine.name.clone())));
     let started = to_start.len() as u32;
 
-    let pool = spare.len() as u32 + current.count(|state| state == MachineState::Preparing);
-    let surplus = (pool.saturating_sub(policy.ready_machines) as usize).min(spare.len());
-    let (surplus, resting) = spare.split_at(surplus);
+    let surplus = spare.len().saturating_sub(policy.ready_machines as usize);
+    let (resting, surplus) = spare.split_at(spare.len() - surplus);
+    // What is to be ready soon is no reason for another, and none to destroy what is: it may not come to it.
+    let soon = current.count(|state| matches!(state, MachineState::Preparing | MachineState::Resting));
+    let pool = spare.len() as u32 + soon;
     actions.extend(surplus.iter().map(|machine| Action::Destroy(machine.name.clone())));
-    let old_ready = ours.machines.iter().map(|(machine, _)| machine).filter(|machine| {
-        machine.state == MachineState::Ready && machine.is_outdated(&view.generation) && machine.act_at <= now
-    });
-    actions.extend(old_ready.map(|machine| Action::Destroy(machine.name.clone())));
+    let mut resting = resting.to_vec();
+    if !demand.paused {
+        actions.extend(retire(&current, &mut resting, policy, now));
+    }
+    let replacement = replace(&ours, &view.generation, policy.ready_machines, pool, now);
+    actions.extend(replacement.go.iter().map(|machine| Action::Destroy(machine.name.clone())));
+    // Where room is needed, those go first that are no use to new jobs.
+    let resting = replacement.stay.into_iter().chain(resting).collect();
 
     // Of those that are refused one is enough to ask again.
     let refused = current.machines.iter().map(|(machine, _)| machine).filter(|machine| machine.is_refused());
@@ -259,8 +336,8 @@ fn scale<'a>(
     Want {
         for_jobs: make(for_jobs),
         for_warmth: make(to_run - started - for_jobs),
-        to_rest: make(policy.ready_machines.saturating_sub(pool).min(BOOTS_PER_ROUND)),
-        resting: resting.to_vec(),
+        to_rest: make(replacement.to_make.min(BOOTS_PER_ROUND)),
+        resting,
         demand,
         ours,
     }

@@ -1,7 +1,9 @@
 //! What is kept of what a host reports: every part of it has a bound, whoever the host is.
 
+use std::time::Duration;
+
 use midge_protocol::exchange::Outcome;
-use midge_protocol::job::{Cause, Failure};
+use midge_protocol::job::{Cause, Failure, Usage};
 use midge_protocol::{AttemptNumber, AttemptRange, limits};
 
 /// Returns what is kept of an outcome. A result that is too large is none: the attempt has failed.
@@ -20,6 +22,16 @@ pub(crate) fn bounded(outcome: Outcome) -> Outcome {
         }
         outcome => outcome,
     }
+}
+
+/// Leases are written down to the millisecond.
+const LEASED_TO: Duration = Duration::from_millis(1);
+
+/// Returns what is kept of what an attempt used that was leased for so long. Its share of the Machine's time is no more than it
+/// ran, and no more than it was leased.
+pub(crate) fn bounded_usage(usage: Usage, leased: Duration) -> Usage {
+    let leased_us = u64::try_from(leased.saturating_add(LEASED_TO).as_micros()).unwrap_or(u64::MAX);
+    Usage { share_us: usage.share_us.min(usage.ran_us).min(leased_us), ..usage }
 }
 
 /// Returns what is kept of a piece of a log that begins at `offset`: a log ends at [`limits::LOG_BYTES_MAX`].
@@ -51,6 +63,19 @@ mod tests {
             let (first, forgotten) = forgotten(last).unwrap();
             assert_eq!(last - (forgotten - first + 1), kept, "{last}");
         }
+    }
+
+    #[test]
+    fn no_share_is_longer_than_the_attempt_or_its_lease() {
+        let share = |ran_us, share_us, leased_ms| {
+            let usage = Usage { ran_us, share_us, ..Usage::default() };
+            bounded_usage(usage, Duration::from_millis(leased_ms)).share_us
+        };
+        assert_eq!(share(5_000, 2_000, 5), 2_000);
+        assert_eq!(share(300, 300, 0), 300, "it began and ended within a millisecond");
+        assert_eq!(share(5_000, 6_000, 10), 5_000);
+        assert_eq!(share(u64::MAX, u64::MAX, 5), 6_000);
+        assert_eq!(share(u64::MAX, u64::MAX, u64::MAX), u64::MAX);
     }
 
     #[test]

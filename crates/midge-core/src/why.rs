@@ -58,6 +58,11 @@ pub enum WhyWaiting {
     },
     /// Its queue is paused.
     QueueIsPaused(Pause),
+    /// Its queue starts nothing, since its Machines would cost more than its budget of the month.
+    BudgetIsSpent {
+        /// When the month is over.
+        until: Timestamp,
+    },
     /// Its queue runs as many jobs as it may.
     QueueIsAtLimit {
         /// The number of its jobs that run.
@@ -116,6 +121,16 @@ pub enum WhyWaiting {
         machines: u32,
         /// The most that may.
         max: u32,
+    },
+    /// All queues together have as many Machines as they may, and some of them are to be destroyed, which the Machines API does
+    /// not do.
+    MachinesDoNotGo {
+        /// The number of those.
+        machines: u32,
+        /// What the Machines API said the last time.
+        words: String,
+        /// The time at which it is asked again.
+        next: Timestamp,
     },
     /// All queues together have as many Machines as they may.
     ServerIsFull {
@@ -195,7 +210,9 @@ impl<'a> Outlook<'a> {
 
     /// Why jobs of a key do not start, where it is for the key. That the queue is paused comes before.
     fn at_key(&self, lane: &Lane, policy: &QueuePolicy) -> Option<WhyWaiting> {
-        if self.rows.get(&lane.queue).is_some_and(|(row, _)| row.paused(self.now).is_some()) {
+        let is_stopped =
+            |row: &QueueRow| row.paused(self.now).is_some() || row.stopped_for_budget(self.now).is_some();
+        if self.rows.get(&lane.queue).is_some_and(|(row, _)| is_stopped(row)) {
             return None;
         }
         if let Some(max) = policy.max_running_per_key.filter(|max| lane.running >= u64::from(*max)) {
@@ -210,6 +227,9 @@ impl<'a> Outlook<'a> {
         let (row, running) = self.rows.get(queue).cloned().unwrap_or_default();
         if let Some(pause) = row.paused(self.now) {
             return Some(WhyWaiting::QueueIsPaused(pause.clone()));
+        }
+        if let Some(until) = row.stopped_for_budget(self.now) {
+            return Some(WhyWaiting::BudgetIsSpent { until });
         }
         if let Some(max) = policy.max_running.filter(|max| running >= u64::from(*max)) {
             return Some(WhyWaiting::QueueIsAtLimit { running, max });
@@ -231,7 +251,7 @@ impl<'a> Outlook<'a> {
             return None;
         }
         Some(match self.in_queue(queue, false, policy) {
-            WhyWaiting::QueueIsPaused(pause) => WhyWaiting::QueueIsPaused(pause),
+            why @ (WhyWaiting::QueueIsPaused(_) | WhyWaiting::BudgetIsSpent { .. }) => why,
             _ if counts.in_line() == 0 => WhyWaiting::JobsAreHeld { jobs: counts.phase(Phase::Held) },
             why @ (WhyWaiting::QueueIsAtLimit { .. } | WhyWaiting::QueueIsAtRate { .. }) => why,
             // No Machine is made for them, and none takes them.
@@ -250,14 +270,17 @@ impl<'a> Outlook<'a> {
         if let Some(known) = self.queues.get(&key) {
             return known.clone();
         }
-        let policy = policy();
+        let policy = match self.rows.get(queue) {
+            Some((row, _)) => row.served_by(policy(), self.now),
+            None => policy(),
+        };
         let why = self.at_gate(queue, &policy).unwrap_or_else(|| self.look(queue, suspect, &policy));
         self.queues.insert(key, why.clone());
         why
     }
 
     fn look(&self, queue: &QueueName, suspect: bool, policy: &QueuePolicy) -> WhyWaiting {
-        let ours = self.fleet.queue(queue);
+        let ours = self.fleet.queue(policy.pool.as_ref().unwrap_or(queue));
         let current = ours.current(self.generation);
         let free = current.free_places(|state| state == MachineState::Up);
         if (if suspect { free.empty_machines() } else { free.all() }) > 0 {
@@ -286,6 +309,10 @@ impl<'a> Outlook<'a> {
             return does_not_come_up(trouble);
         }
         if self.present >= self.max_machines {
+            if let Some((machines, machine)) = self.fleet.not_destroyed() {
+                let words = machine.note.clone().unwrap_or_default();
+                return WhyWaiting::MachinesDoNotGo { machines, words, next: machine.act_at.max(self.now) };
+            }
             return WhyWaiting::ServerIsFull { machines: self.present, max: self.max_machines };
         }
         WhyWaiting::MachineIsNext

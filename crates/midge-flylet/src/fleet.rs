@@ -153,6 +153,7 @@ impl Fleet {
             name: name.clone(),
             region,
             private_ip: self.ip.to_string(),
+            skips_secrets: request.skip_secrets,
             config: request.config,
         }));
         let lease = match request.lease_ttl.filter(|seconds| *seconds != 0) {

@@ -44,6 +44,7 @@ pub(crate) struct Machine {
     pub(crate) name: String,
     pub(crate) region: String,
     pub(crate) private_ip: String,
+    pub(crate) skips_secrets: bool,
     pub(crate) log: ProcessLog,
     created_at: Timestamp,
     record: Mutex<Record>,
@@ -84,6 +85,7 @@ pub(crate) struct Birth {
     pub(crate) name: String,
     pub(crate) region: String,
     pub(crate) private_ip: String,
+    pub(crate) skips_secrets: bool,
     pub(crate) config: MachineConfig,
 }
 
@@ -117,6 +119,7 @@ impl Machine {
             name: birth.name,
             region: birth.region,
             private_ip: birth.private_ip,
+            skips_secrets: birth.skips_secrets,
             log: ProcessLog::default(),
             created_at: now,
             record: Mutex::new(record),

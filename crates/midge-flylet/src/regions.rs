@@ -43,8 +43,8 @@ impl FromStr for Region {
     }
 }
 
-/// The region of a flylet that was given none. It answers to every name.
-pub(crate) const LOCAL: &str = "local";
+pub(crate) use midge_machines::regions::LOCAL;
+
 const ANY: &str = "any";
 /// Names of parts of the world, and Fly's regions there.
 const ALIASES: [(&str, &[&str]); 7] = [

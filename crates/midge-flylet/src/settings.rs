@@ -25,6 +25,9 @@ pub struct FlyletSettings {
     pub image_command: Vec<String>,
     /// The env of every image. What a Machine's config sets goes before it.
     pub image_env: BTreeMap<String, String>,
+    /// The app's secrets, which a Machine has as env unless it is made with `skip_secrets`. As on Fly, one goes before
+    /// what a Machine's config sets.
+    pub secrets: BTreeMap<String, String>,
     /// The folder where programs start, which is their `HOME` too.
     pub work_dir: PathBuf,
     /// The most Machines that there may be at once, as an organization on Fly has a limit.
@@ -53,6 +56,7 @@ impl FlyletSettings {
             token: None,
             image_command: Vec::new(),
             image_env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             work_dir: PathBuf::from("/"),
             machines_max: limits::MACHINES_MAX as usize,
             regions: Vec::new(),

@@ -67,6 +67,7 @@ fn a_program_that_left_its_group_obeys_all_the_same() -> Result<(), Box<dyn std:
             exec: vec![std::env::current_exe()?.display().to_string()],
             env: [(MOVES.to_owned(), "1".to_owned())].into(),
             size: MachineSize::default(),
+            has_secrets: false,
             metadata: Default::default(),
         })
     };
@@ -115,6 +116,7 @@ fn be_a_flylet(pipe: &Path) {
                 exec: ["/bin/sh", "-c", script, &pipe.display().to_string()].map(str::to_owned).to_vec(),
                 env: Default::default(),
                 size: MachineSize::default(),
+                has_secrets: false,
                 metadata: Default::default(),
             };
             ids.push(machines.create(&spec, Launch::Now).await.unwrap());

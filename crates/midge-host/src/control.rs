@@ -1,9 +1,10 @@
 //! The control thread: exchanges, timers, signals, and the ends of attempts, in one loop.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use midge_core::exchange::{self, Departure, HostSide, Next, Todo};
+use midge_core::{ShareBegun, ShareClock};
 use midge_engine::Stop;
 use midge_protocol::exchange::{Answer, AttemptRef, Finished, Outcome, Request};
 use midge_protocol::job::{Cause, Failure, Usage};
@@ -13,18 +14,24 @@ use tokio::task::JoinSet;
 use crate::link::{Link, LinkError};
 use crate::places::{NotBegun, Places};
 use crate::process;
-use crate::settings::{SECRET, WorkSettings};
+use crate::settings::{SECRET, SERVER_SECRETS, WorkSettings};
 use crate::signals::{Leash, Signals};
+
+/// The system's clock was put forward by so much: the Machine was suspended. Less is how clocks are corrected.
+const CLOCK_JUMP: Duration = Duration::from_secs(5);
 
 /// Works for a server until there is no more to do. Returns the exit code.
 pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     process::raise_open_files(settings.places);
     // It has been read: nobody else who may look at this process is to.
     drop(process::take_variable(SECRET));
+    // They are here where the Machine has the secrets of its server's app.
+    SERVER_SECRETS.into_iter().for_each(|name| drop(process::take_variable(name)));
     let mut signals = Signals::listen()?;
     let mut leash = Leash::open(settings.leash_fd)?;
-    let link = Link::new(settings.server, &settings.machine, &settings.secret).context("MIDGE_SECRET")?;
+    let link = Link::new(settings.servers, &settings.machine, &settings.secret).context("MIDGE_SECRET")?;
     let clock = Clock(Instant::now());
+    let mut offset = clock.offset();
     let mut host = Host {
         side: HostSide::new(boot_id()?, settings.wait, clock.now()),
         clock,
@@ -32,6 +39,7 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
         link: std::sync::Arc::new(link),
         exchanges: JoinSet::new(),
         ends: JoinSet::new(),
+        shares: ShareClock::default(),
         complained: false,
     };
     let changed = host.places.changed();
@@ -43,6 +51,11 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
     tokio::task::yield_now().await;
     host.places.prepare().iter().for_each(|what| log(&format!("this Machine lacks {what}")));
     loop {
+        // A Machine that is suspended may have a clock that stands still meanwhile, and another that is put right.
+        let offset_now = clock.offset();
+        if offset_now > std::mem::replace(&mut offset, offset_now) + CLOCK_JUMP {
+            host.side.stood_still(clock.now());
+        }
         let wake_at = match host.act() {
             Ok(wake_at) => wake_at,
             Err(code) => return Ok(code),
@@ -55,7 +68,8 @@ pub async fn work(settings: WorkSettings) -> anyhow::Result<i32> {
                 }
             }
             Some(ended) = host.ends.join_next() => {
-                host.ended(ended.context("a wait for an end panicked")?);
+                let (begun, finished) = ended.context("a wait for an end panicked")?;
+                host.ended(begun, finished);
             }
             () = changed.notified() => {
                 host.side.has_news(host.places.take_progress());
@@ -87,6 +101,12 @@ impl Clock {
         Timestamp::default().after(self.0.elapsed())
     }
 
+    /// Returns how far the system's clock is ahead of this one.
+    fn offset(self) -> Duration {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        wall.saturating_sub(self.0.elapsed())
+    }
+
     /// Sleeps until a time of this clock; for ever where there is none.
     async fn sleep_until(self, at: Option<Timestamp>) {
         match at {
@@ -105,7 +125,9 @@ struct Host {
     places: Places,
     link: std::sync::Arc<Link>,
     exchanges: JoinSet<(u64, Result<Answer, LinkError>)>,
-    ends: JoinSet<Finished>,
+    /// The ends of attempts, each with where the clock of shares was when it began.
+    ends: JoinSet<(ShareBegun, Finished)>,
+    shares: ShareClock,
     /// Whether the log says already that the server cannot be reached.
     complained: bool,
 }
@@ -129,6 +151,12 @@ impl Host {
                 Next::HandBack(attempts) => {
                     attempts.into_iter().for_each(|attempt| self.places.stop(attempt, Stop::HandedBack));
                 }
+                Next::Reconnect => {
+                    log("this Machine stood still: says again what it runs");
+                    // Their answers may never come.
+                    self.exchanges = JoinSet::new();
+                    self.link.forget();
+                }
                 Next::Wait(at) => return Ok(at.into_iter().chain(look_again).min()),
                 Next::Exit(Departure::Left) => return Err(exit::LEFT),
                 Next::Exit(Departure::Lost) => {
@@ -139,8 +167,10 @@ impl Host {
         }
     }
 
-    /// Takes the end of an attempt.
-    fn ended(&mut self, finished: Finished) {
+    /// Takes the end of an attempt, and says what its share of the Machine's time was.
+    fn ended(&mut self, begun: ShareBegun, mut finished: Finished) {
+        let share = self.shares.end(begun, self.clock.0.elapsed());
+        finished.usage.share_us = u64::try_from(share.as_micros()).unwrap_or(u64::MAX);
         if let Outcome::HandedBack { lacks: Some(what) } = &finished.outcome {
             log_given_back(finished.attempt, what);
         }
@@ -198,37 +228,43 @@ impl Host {
             Todo::Saved(attempt) => self.places.saved(attempt),
             Todo::Begin(grant) => {
                 let attempt = grant.attempt;
+                // Before it begins: no share ends up smaller than what the attempt ran alone.
+                let begun = self.shares.begin(self.clock.0.elapsed());
                 match self.places.begin(*grant) {
                     Ok(running) => {
-                        self.ends.spawn(running.ended());
+                        self.ends.spawn(async move { (begun, running.ended().await) });
                     }
-                    Err(NotBegun::NotLoadable(why)) => {
-                        log(&format!("job {} attempt {}: {why}", attempt.job, attempt.attempt));
-                        let outcome = Outcome::Failed(Failure::new(Cause::NotLoadable, why));
-                        let finished = Finished::new(attempt, outcome, Usage::default());
-                        self.side.ended(finished, self.clock.now());
-                    }
-                    Err(NotBegun::Lacks(what)) => {
-                        log_given_back(attempt, &what);
-                        let why = exchange::NotBegun::Lacks(what);
-                        self.side.could_not_begin(attempt, why, self.clock.now());
-                    }
-                    Err(NotBegun::ModuleLacks(what)) => {
-                        log(&format!(
-                            "job {} attempt {}: given back, this Machine lacks {what}",
-                            attempt.job, attempt.attempt
-                        ));
-                        let why = exchange::NotBegun::ModuleLacks(what);
-                        self.side.could_not_begin(attempt, why, self.clock.now());
-                    }
-                    Err(NotBegun::NoRoom) => {
-                        log(&format!(
-                            "job {} attempt {}: given back, every place is taken",
-                            attempt.job, attempt.attempt
-                        ));
-                        self.side.could_not_begin(attempt, exchange::NotBegun::NoRoom, self.clock.now());
+                    Err(why) => {
+                        self.shares.end(begun, self.clock.0.elapsed());
+                        self.not_begun(attempt, why);
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes it that an attempt could not begin.
+    fn not_begun(&mut self, attempt: AttemptRef, why: NotBegun) {
+        match why {
+            NotBegun::NotLoadable(why) => {
+                log(&format!("job {} attempt {}: {why}", attempt.job, attempt.attempt));
+                let outcome = Outcome::Failed(Failure::new(Cause::NotLoadable, why));
+                let finished = Finished::new(attempt, outcome, Usage::default());
+                self.side.ended(finished, self.clock.now());
+            }
+            NotBegun::Lacks(what) => {
+                log_given_back(attempt, &what);
+                self.side.could_not_begin(attempt, exchange::NotBegun::Lacks(what), self.clock.now());
+            }
+            NotBegun::ModuleLacks(what) => {
+                let AttemptRef { job, attempt: number, .. } = attempt;
+                log(&format!("job {job} attempt {number}: given back, this Machine lacks {what}"));
+                self.side.could_not_begin(attempt, exchange::NotBegun::ModuleLacks(what), self.clock.now());
+            }
+            NotBegun::NoRoom => {
+                let AttemptRef { job, attempt: number, .. } = attempt;
+                log(&format!("job {job} attempt {number}: given back, every place is taken"));
+                self.side.could_not_begin(attempt, exchange::NotBegun::NoRoom, self.clock.now());
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Invariant: plain HTTP/1.1. Machines reach their server on a private network, which is encrypted already.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,12 +27,26 @@ const IDLE_MAX: usize = 3;
 /// Of an error's body, what is shown.
 const ERROR_BYTES_MAX: usize = 500;
 
-/// The way to the server.
+/// The ways to the server. The one by which it answered last is tried first, and each try resolves its name anew: the server
+/// may have moved.
 pub struct Link {
+    ways: Vec<Way>,
+    /// The one that is tried first, by place.
+    first: AtomicUsize,
+    bearer: HeaderValue,
+    idle: Mutex<Vec<Kept>>,
+}
+
+/// A way to the server.
+struct Way {
     server: ServerUrl,
     path: String,
-    bearer: HeaderValue,
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+}
+
+/// A connection to the server, and the way by which it was made.
+struct Kept {
+    sender: SendRequest<Full<Bytes>>,
+    way: usize,
 }
 
 /// Why an exchange has no answer.
@@ -53,11 +68,15 @@ pub enum LinkError {
 
 impl Link {
     /// Prepares the way; nothing is connected yet.
-    pub fn new(server: ServerUrl, machine: &MachineName, secret: &Secret) -> anyhow::Result<Link> {
-        let path = format!("{}/v1/machines/{machine}/exchange", server.prefix);
+    pub fn new(servers: Vec<ServerUrl>, machine: &MachineName, secret: &Secret) -> anyhow::Result<Link> {
+        let way = |server: ServerUrl| Way {
+            path: format!("{}/v1/machines/{machine}/exchange", server.prefix),
+            server,
+        };
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", secret.expose()))?;
         bearer.set_sensitive(true);
-        Ok(Link { server, path, bearer, idle: Mutex::default() })
+        let ways = servers.into_iter().map(way).collect();
+        Ok(Link { ways, first: AtomicUsize::new(0), bearer, idle: Mutex::default() })
     }
 
     /// Makes one exchange.
@@ -70,14 +89,15 @@ impl Link {
     }
 
     async fn exchange_unbounded(&self, body: Bytes) -> Result<Answer, LinkError> {
-        let (mut sender, kept) = match self.take_idle() {
-            Some(sender) => (sender, true),
+        let (Kept { mut sender, way }, kept) = match self.take_idle() {
+            Some(kept) => (kept, true),
             None => (self.connect().await?, false),
         };
+        let Way { server, path } = &self.ways[way];
         let request = hyper::Request::builder()
             .method(Method::POST)
-            .uri(&self.path)
-            .header(HOST, &self.server.authority)
+            .uri(path)
+            .header(HOST, &server.authority)
             .header(AUTHORIZATION, self.bearer.clone())
             .header(CONTENT_TYPE, exchange::CONTENT_TYPE)
             .header(PROTOCOL_HEADER, PROTOCOL)
@@ -95,38 +115,71 @@ impl Link {
             .map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
         let body = Limited::new(response.into_body(), limits::EXCHANGE_BODY_BYTES_MAX).collect().await;
         let body = body.map_err(|e| LinkError::Unavailable(format!("the answer broke off: {e}")))?.to_bytes();
-        self.keep(sender);
-        read_answer(status, protocol.as_deref(), &body)
+        self.keep(Kept { sender, way });
+        let answer = read_answer(status, protocol.as_deref(), &body);
+        if protocol.is_none() && matches!(answer, Err(LinkError::Unavailable(_))) {
+            // Somebody else has the address now, or stands in front of the server.
+            self.leaves(way);
+        }
+        answer
     }
 
-    fn take_idle(&self) -> Option<SendRequest<Full<Bytes>>> {
+    /// Has the next connection be tried by another way first.
+    fn leaves(&self, way: usize) {
+        self.first.store((way + 1) % self.ways.len(), Ordering::Relaxed);
         let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        idle.retain(|sender| !sender.is_closed());
+        idle.retain(|kept| kept.way != way);
+    }
+
+    /// Forgets the connections that are kept: nobody may be at their other ends.
+    pub fn forget(&self) {
+        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    fn take_idle(&self) -> Option<Kept> {
+        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        idle.retain(|kept| !kept.sender.is_closed());
         idle.pop()
     }
 
-    fn keep(&self, sender: SendRequest<Full<Bytes>>) {
+    fn keep(&self, kept: Kept) {
         let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if idle.len() < IDLE_MAX && !sender.is_closed() {
-            idle.push(sender);
+        if idle.len() < IDLE_MAX && !kept.sender.is_closed() {
+            idle.push(kept);
         }
     }
 
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, LinkError> {
-        let failed =
-            |e: String| LinkError::Unavailable(format!("cannot reach {}: {e}", self.server.authority));
-        let connect = TcpStream::connect((self.server.host.as_str(), self.server.port));
-        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
-            .await
-            .map_err(|_| failed(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))?
-            .map_err(|e| failed(e.to_string()))?;
-        stream.set_nodelay(true).map_err(|e| failed(e.to_string()))?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(e.to_string()))?;
-        // Ends with its sender; what it has to say about errors, the sender says too.
-        tokio::spawn(async move { drop(connection.await) });
-        Ok(sender)
+    /// Connects by the first way that leads anywhere. Returns the first error where none does.
+    async fn connect(&self) -> Result<Kept, LinkError> {
+        let first = self.first.load(Ordering::Relaxed);
+        let mut failed = None;
+        for way in (0..self.ways.len()).map(|number| (first + number) % self.ways.len()) {
+            match connect(&self.ways[way].server).await {
+                Ok(sender) => {
+                    self.first.store(way, Ordering::Relaxed);
+                    return Ok(Kept { sender, way });
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.unwrap_or_else(|| LinkError::Unavailable("no way to the server is known".to_owned())))
     }
+}
+
+async fn connect(server: &ServerUrl) -> Result<SendRequest<Full<Bytes>>, LinkError> {
+    let failed = |e: String| LinkError::Unavailable(format!("cannot reach {}: {e}", server.authority));
+    // The name is looked up at each connection, and nowhere kept.
+    let connect = TcpStream::connect((server.host.as_str(), server.port));
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
+        .await
+        .map_err(|_| failed(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())))?
+        .map_err(|e| failed(e.to_string()))?;
+    stream.set_nodelay(true).map_err(|e| failed(e.to_string()))?;
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(e.to_string()))?;
+    // Ends with its sender; what it has to say about errors, the sender says too.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(sender)
 }
 
 fn read_answer(status: StatusCode, protocol: Option<&str>, body: &[u8]) -> Result<Answer, LinkError> {
@@ -157,7 +210,69 @@ fn read_answer(status: StatusCode, protocol: Option<&str>, body: &[u8]) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use midge_protocol::BootId;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    fn request() -> Request {
+        Request {
+            boot: BootId(1),
+            seq: 1,
+            room: 1,
+            wait_ms: 0,
+            leaving: false,
+            running: Vec::new(),
+            finished: Vec::new(),
+            log: Vec::new(),
+            saved: Vec::new(),
+        }
+    }
+
+    /// Answers one exchange at an address, and goes away.
+    async fn answer_one(listener: TcpListener, protocol: &str) {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await.unwrap();
+        let body = exchange::encode(&Answer::default());
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{protocol}\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&body).await.unwrap();
+        stream.shutdown().await.unwrap();
+    }
+
+    async fn listener() -> (TcpListener, ServerUrl) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        (listener, url)
+    }
+
+    fn link(servers: Vec<ServerUrl>) -> Link {
+        Link::new(servers, &MachineName::new("m").unwrap(), &Secret::new("s")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_where_it_was_is_found_by_the_next_way_which_is_then_the_first() {
+        let ((gone, before), (moved, now)) = (listener().await, listener().await);
+        drop(gone);
+        let link = link(vec![before, now]);
+        let protocol = format!("{PROTOCOL_HEADER}: {PROTOCOL}\r\n");
+        let request = request();
+        let (_, answer) = tokio::join!(answer_one(moved, &protocol), link.exchange(&request));
+        answer.unwrap();
+        assert_eq!(link.first.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn whoever_has_the_server_s_old_address_is_left_for_the_next_way() {
+        let ((other, before), (_moved, now)) = (listener().await, listener().await);
+        let link = link(vec![before, now]);
+        let request = request();
+        let (_, answer) = tokio::join!(answer_one(other, ""), link.exchange(&request));
+        assert!(matches!(answer, Err(LinkError::Unavailable(_))));
+        assert_eq!(link.first.load(Ordering::Relaxed), 1);
+        assert!(link.take_idle().is_none(), "nor is its connection kept");
+    }
 
     #[test]
     fn the_status_says_whether_to_stop_give_up_or_try_again() {

@@ -23,6 +23,8 @@ const GRACE_MAX: Duration = Duration::from_secs(300);
 
 /// The variable that holds the Machine's secret.
 pub const SECRET: &str = "MIDGE_SECRET";
+/// The variables that hold a server's own secrets, of which no host has need.
+pub const SERVER_SECRETS: [&str; 2] = ["FLY_API_TOKEN", "MIDGE_TOKEN"];
 
 const HELP: &str = "\
 Runs midge jobs: compiled WASI modules.
@@ -39,7 +41,7 @@ Claims jobs from a server, runs them, waits for more, and leaves.
 Usage: midge-host work [OPTIONS]
 
 Options (and the variables that they override):
-  --server URL     server to ask, http://HOST:PORT[/PREFIX]  [MIDGE_SERVER]
+  --server URL     server to ask, http://HOST:PORT[/PREFIX]; or up to four ways to it, with commas between  [MIDGE_SERVER]
   --machine NAME   name of this Machine at the server        [MIDGE_MACHINE]
   --modules DIR    folder that `midge build` wrote           [MIDGE_MODULES]
   --places N       attempts that run at once, default 2      [MIDGE_PLACES]
@@ -87,7 +89,8 @@ pub enum Command {
 /// Settings of `midge-host work`.
 #[derive(Debug)]
 pub struct WorkSettings {
-    pub server: ServerUrl,
+    /// The ways to the server, the first to be tried first.
+    pub servers: Vec<ServerUrl>,
     pub machine: MachineName,
     pub secret: Secret,
     pub modules: PathBuf,
@@ -179,7 +182,7 @@ fn read_work(
     };
     let grace = parsed(setting("grace"), |text| seconds(text, GRACE_MAX))?.unwrap_or(GRACE_DEFAULT);
     Ok(Command::Work(WorkSettings {
-        server: parsed(Some(required("server")?), ServerUrl::from_str)?.expect("it was given"),
+        servers: parsed(Some(required("server")?), servers)?.expect("it was given"),
         machine: parsed(Some(required("machine")?), MachineName::from_str)?.expect("it was given"),
         secret: Secret::new(env(SECRET).ok_or("MIDGE_SECRET is missing")?),
         modules: required("modules")?.1.into(),
@@ -276,6 +279,16 @@ impl FromStr for ServerUrl {
         let prefix = if path.is_empty() { String::new() } else { format!("/{path}") };
         Ok(ServerUrl { host: host.to_owned(), port, prefix, authority: authority.to_owned() })
     }
+}
+
+/// Reads the ways to a server: by its address, say, and by names that lead to it wherever it is.
+fn servers(text: &str) -> Result<Vec<ServerUrl>, String> {
+    let servers =
+        text.split(',').map(|url| url.trim().parse()).collect::<Result<Vec<ServerUrl>, String>>()?;
+    if servers.len() > limits::SERVER_URLS_MAX {
+        return Err(format!("{} URLs, and there may be {}", servers.len(), limits::SERVER_URLS_MAX));
+    }
+    Ok(servers)
 }
 
 fn places(text: &str) -> Result<u32, String> {
@@ -412,7 +425,7 @@ mod tests {
     #[test]
     fn work_reads_the_environment_and_flags_override_it() {
         let settings = work("work");
-        assert_eq!(settings.server.prefix, "/app");
+        assert_eq!(settings.servers[0].prefix, "/app");
         assert_eq!((settings.wait, settings.places, settings.grace), (Wait::Forever, 2, GRACE_DEFAULT));
         let settings = work("work --wait 5 --places=4 --machine m-2");
         assert_eq!((settings.wait, settings.places), (Wait::Millis(5000), 4));
@@ -426,6 +439,16 @@ mod tests {
         assert!(error("wrok").contains("`wrok`"));
         let missing = read(words("work"), |_| None).unwrap_err().to_string();
         assert_eq!(missing, "--server is missing, and so is MIDGE_SERVER");
+    }
+
+    #[test]
+    fn there_may_be_a_few_ways_to_the_server() {
+        let servers =
+            work("work --server http://[fdaa::3]:7433,http://app.process.shop.internal:7433/midge").servers;
+        assert_eq!((servers.len(), servers[1].prefix.as_str()), (2, "/midge"));
+        let five = ["http://a:1"; 5].join(",");
+        assert!(error(&format!("work --server {five}")).contains("5 URLs, and there may be 4"));
+        assert!(error("work --server http://a:1,").contains("is not an http URL"));
     }
 
     #[test]

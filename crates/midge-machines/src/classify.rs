@@ -23,6 +23,7 @@ pub(crate) enum Call<'a> {
     Get(&'a MachineId),
     Wait(&'a MachineId),
     List,
+    Regions,
 }
 
 impl Call<'_> {
@@ -37,13 +38,14 @@ impl Call<'_> {
             Call::Get(_) => "get",
             Call::Wait(_) => "wait",
             Call::List => "list",
+            Call::Regions => "regions",
         }
     }
 
     /// Returns the id of the Machine that it is about; empty where it is about the app.
     pub(crate) fn id(&self) -> &str {
         match self {
-            Call::Create(_) | Call::List => "",
+            Call::Create(_) | Call::List | Call::Regions => "",
             Call::Start(id)
             | Call::Stop(id)
             | Call::Suspend(id)
@@ -137,8 +139,10 @@ fn read(body: &str) -> (String, String) {
 fn missing(call: Call<'_>, said: String, lower: &str) -> Classified {
     let no_app = lower.contains("app not found") || lower.contains("could not find app");
     match call {
-        Call::Create(_) | Call::List => Classified::Failed(MachineError::Denied(no_such_app(&said))),
-        _ if no_app => Classified::Failed(MachineError::Denied(no_such_app(&said))),
+        Call::Create(_) | Call::List | Call::Regions => {
+            Classified::Failed(MachineError::NoApp(no_such_app(&said)))
+        }
+        _ if no_app => Classified::Failed(MachineError::NoApp(no_such_app(&said))),
         Call::Destroy(_) => Classified::Done,
         Call::Start(id) | Call::Stop(id) | Call::Suspend(id) | Call::Get(id) | Call::Wait(id) => {
             Classified::Failed(MachineError::Gone(id.clone()))
@@ -260,6 +264,7 @@ mod tests {
             MachineError::LimitReached(_) => "limit",
             MachineError::RateLimited { .. } => "rate",
             MachineError::Denied(_) => "denied",
+            MachineError::NoApp(_) => "no app",
             MachineError::Gone(_) => "gone",
             MachineError::NotReady(_) => "not ready",
             MachineError::Conflict(_) => "conflict",
@@ -309,10 +314,10 @@ mod tests {
             ),
             ("create", 403, "rate limit exceeded", "rate"),
             ("list", 403, "quota", "denied"),
-            ("create", 404, "app not found", "denied"),
-            ("list", 404, "not found", "denied"),
-            ("get", 404, "not_found: App not found", "denied"),
-            ("destroy", 404, "Could not find App", "denied"),
+            ("create", 404, "app not found", "no app"),
+            ("list", 404, "not found", "no app"),
+            ("get", 404, "not_found: App not found", "no app"),
+            ("destroy", 404, "Could not find App", "no app"),
             // The Machine is not there.
             ("get", 404, "not_found: machine not found", "gone"),
             ("start", 404, "not_found: machine not found", "gone"),

@@ -75,6 +75,7 @@ mod tests {
             exec: vec!["/midge-host".to_owned(), "work".to_owned()],
             env: BTreeMap::from([("MIDGE_SERVER".to_owned(), "http://s".to_owned())]),
             size: MachineSize::default(),
+            has_secrets: false,
             metadata: BTreeMap::from([("midge_queue".to_owned(), "default".to_owned())]),
         }
     }

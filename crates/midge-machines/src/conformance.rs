@@ -41,6 +41,7 @@ impl Ground {
             exec: exec.iter().map(|&part| part.to_owned()).collect(),
             env: BTreeMap::new(),
             size: MachineSize { memory_mib: 256, ..MachineSize::default() },
+            has_secrets: false,
             metadata: BTreeMap::from([("midge_conformance".to_owned(), self.tag.clone())]),
         }
     }
@@ -109,7 +110,10 @@ async fn done<T>(call: impl AsyncFn() -> Result<T, MachineError>) -> Result<T, M
             | MachineError::Conflict(_)
             | MachineError::Ambiguous { .. }
             | MachineError::Unavailable(_) => PAUSE,
-            MachineError::Denied(_) | MachineError::Gone(_) | MachineError::Invalid(_) => return Err(error),
+            MachineError::Denied(_)
+            | MachineError::NoApp(_)
+            | MachineError::Gone(_)
+            | MachineError::Invalid(_) => return Err(error),
         };
         if Instant::now() + pause > deadline {
             return Err(error);

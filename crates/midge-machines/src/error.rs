@@ -25,6 +25,9 @@ pub enum MachineError {
     /// The token is not good for this app, or there is no such app. Stop, and tell a person.
     #[error("the Machines API denies access: {0}")]
     Denied(String),
+    /// There is no such app, or the token is not good for it: the API says the same of both. Stop, and tell a person.
+    #[error("the Machines API denies access: {0}")]
+    NoApp(String),
     /// There is no such Machine. Its jobs go back to the queue.
     #[error("Machine {0} is gone")]
     Gone(MachineId),

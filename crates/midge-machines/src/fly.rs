@@ -16,7 +16,7 @@ use crate::classify::{ApiAnswer, Call, Classified, classify};
 use crate::config::{config_of, lost};
 use crate::error::BoxError;
 use crate::turns::Turns;
-use crate::wire::{CALL_SPEED_HEADER, CreateRequest, Machine, NEXT_CURSOR_HEADER, STOP_TIMEOUT};
+use crate::wire::{CALL_SPEED_HEADER, CreateRequest, Machine, NEXT_CURSOR_HEADER, Regions, STOP_TIMEOUT};
 use crate::{Label, Launch, MachineError, MachineSpec, Machines, Seen, SeenState};
 
 /// A create reserves room on a server host, fetches the image and unpacks it before it answers: seconds to tens of seconds.
@@ -54,9 +54,9 @@ impl FlySettings {
 /// The Machines of one Fly app, or of one flylet.
 #[derive(Debug)]
 pub struct FlyMachines {
-    http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
     /// `BASE/v1/apps/APP/machines`
-    machines: Url,
+    pub(crate) machines: Url,
     turns: Turns,
     /// No call waits longer for its answer.
     patience: Duration,
@@ -95,6 +95,21 @@ impl FlyMachines {
     /// Lets no call wait longer than this for its answer, not even a create: for an API in scaled time.
     pub fn with_patience(self, patience: Duration) -> FlyMachines {
         FlyMachines { patience, ..self }
+    }
+
+    /// Returns the names of the regions that there are.
+    ///
+    /// # Errors
+    /// [`MachineError::Denied`] where the token may not ask, [`MachineError::Unavailable`] where there is no answer.
+    pub async fn regions(&self) -> Result<Vec<String>, MachineError> {
+        let mut url = self.machines.clone();
+        let mut path = url.path_segments_mut().expect("machines_url refuses what has no path");
+        // From `v1/apps/APP/machines` to what is of no app.
+        path.pop().pop().pop().extend(["platform", "regions"]);
+        drop(path);
+        let answer = self.send(Call::Regions, self.http.get(url), CALL_TIMEOUT).await.map_err(failed)?;
+        let regions: Regions = decode(&answer.body)?;
+        Ok(regions.regions.into_iter().map(|region| region.code).collect())
     }
 
     fn url(&self, id: &MachineId, action: Option<&str>) -> Url {
@@ -148,7 +163,11 @@ impl FlyMachines {
         }
     }
 
-    async fn machine(&self, id: &MachineId) -> Result<Machine, MachineError> {
+    /// Returns all that the API tells of one Machine, with its config.
+    ///
+    /// # Errors
+    /// As [`Machines::get`]; [`MachineError::Denied`] where the token is not good for the app.
+    pub async fn machine(&self, id: &MachineId) -> Result<Machine, MachineError> {
         let call = Call::Get(id);
         let success = self.send(call, self.http.get(self.url(id, None)), CALL_TIMEOUT).await;
         decode(&success.map_err(failed)?.body)
@@ -235,6 +254,7 @@ impl Machines for FlyMachines {
             region: spec.region.clone(),
             config: config_of(spec),
             skip_launch: launch == Launch::Later,
+            skip_secrets: !spec.has_secrets,
             lease_ttl: None,
         };
         let request = self.http.post(self.machines.clone()).json(&body);
@@ -408,7 +428,7 @@ fn tls() -> rustls::ClientConfig {
         .with_no_client_auth()
 }
 
-async fn bounded_body(mut response: Response) -> Result<Vec<u8>, BoxError> {
+pub(crate) async fn bounded_body(mut response: Response) -> Result<Vec<u8>, BoxError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         if body.len() + chunk.len() > ANSWER_BYTES_MAX {

@@ -13,7 +13,10 @@ pub mod conformance;
 mod error;
 mod fly;
 mod machine;
+pub mod own;
 pub mod pace;
+mod probe;
+pub mod regions;
 mod turns;
 pub mod wire;
 
@@ -25,6 +28,7 @@ use midge_protocol::MachineId;
 pub use error::{BoxError, MachineError};
 pub use fly::{FlyMachines, FlySettings};
 pub use machine::{Label, Launch, MachineSpec, Seen, SeenExit, SeenState};
+pub use probe::Probe;
 
 /// Makes, moves and looks at the Machines of one app.
 #[async_trait]

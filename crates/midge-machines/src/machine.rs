@@ -22,6 +22,8 @@ pub struct MachineSpec {
     /// The program's env. Whoever can read the Machine's config can read it. Names that begin with `FLY_` are
     /// refused: the platform sets them.
     pub env: BTreeMap<String, String>,
+    /// Whether it has the secrets of its app: all of them, whatever they are for.
+    pub has_secrets: bool,
     /// Its CPUs and memory. A size that Fly does not sell is refused by the API.
     pub size: MachineSize,
     /// The labels that it can be found by. Keys that begin with `fly_` are refused: a deploy would take the Machine

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_protocol::{InvalidName, MachineId, Timestamp};
+use midge_protocol::{InvalidName, MachineId, Timestamp, limits};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ pub const LEASE_NONCE_HEADER: &str = "fly-machine-lease-nonce";
 /// limit. Fly sends none, which means once.
 pub const CALL_SPEED_HEADER: &str = "flylet-call-speed";
 /// The most memory, in MiB, of a Machine that can be suspended.
-pub const SUSPEND_MEMORY_MIB_MAX: u32 = 2048;
+pub const SUSPEND_MEMORY_MIB_MAX: u32 = limits::SUSPEND_MEMORY_MIB_MAX;
 /// The word for a server host that answers.
 pub const HOST_STATUS_OK: &str = "ok";
 
@@ -42,6 +42,9 @@ pub struct CreateRequest {
     /// Whether the Machine is prepared and left stopped. Otherwise it is started.
     #[serde(default, deserialize_with = "nullable")]
     pub skip_launch: bool,
+    /// Whether the Machine is made without the app's secrets. Otherwise its program has them as env.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "std::ops::Not::not")]
+    pub skip_secrets: bool,
     /// For how many seconds whoever makes it has its lease. None where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ttl: Option<i64>,
@@ -294,6 +297,23 @@ pub struct WaitAnswer {
     pub version: String,
     /// The id of the event that led to the state.
     pub event_id: String,
+}
+
+/// The answer to `GET /platform/regions`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Regions {
+    /// Each region that there is.
+    #[serde(deserialize_with = "nullable")]
+    pub regions: Vec<FlyRegion>,
+}
+
+/// A region.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FlyRegion {
+    /// Its name, such as `ams`.
+    pub code: String,
 }
 
 /// The body of every error.

@@ -85,6 +85,7 @@ fn spec() -> MachineSpec {
         exec: vec!["/midge-host".to_owned()],
         env: BTreeMap::from([("MIDGE_QUEUE".to_owned(), "default".to_owned())]),
         size: MachineSize::default(),
+        has_secrets: false,
         metadata: BTreeMap::from([("midge_generation".to_owned(), "g1".to_owned())]),
     }
 }
@@ -121,6 +122,7 @@ async fn a_create_sends_what_the_spec_says_with_the_token_in_its_header() {
         (&body["name"], &body["region"], &body["skip_launch"]),
         (&json!("q-1"), &json!("iad,us"), &json!(true))
     );
+    assert_eq!(body["skip_secrets"], json!(true));
     assert_eq!(body["config"]["restart"], json!({"policy": "no"}));
 }
 

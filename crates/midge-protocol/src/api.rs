@@ -4,12 +4,14 @@ mod args;
 mod base64_option;
 mod batches;
 mod check;
+mod costs;
 mod failures;
 mod filter;
 mod machines;
 mod modules;
 mod recorded;
 mod schedules;
+mod settings;
 mod sweeps;
 mod unique;
 
@@ -25,12 +27,14 @@ pub use self::batches::{
     BatchCounts, BatchEvent, BatchFilter, BatchMade, BatchPage, BatchRequest, BatchState, BatchView,
 };
 pub use self::check::InvalidRequest;
+pub use self::costs::{BudgetView, COST_GROUPS_MAX, Cost, CostGroup, Costs, CostsBy, CostsFilter};
 pub use self::failures::{FailureGroup, FailureView, Failures, FailuresCursor, FailuresFilter};
 pub use self::filter::{Cursor, JobCount, JobFilter, JobPage, PAGE_JOBS_DEFAULT, PAGE_JOBS_MAX, Sort, cause};
 pub use self::machines::{MachineView, Machines};
 pub use self::modules::{ModuleLack, ModuleView, Modules};
 pub use self::recorded::RequestView;
 pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules};
+pub use self::settings::{ChangedSetting, QueueSettings, SetSetting, SettingsChange, SettingsRequest};
 pub use self::sweeps::{
     Action, DryRun, MoveRequest, NotDone, PriorityRequest, SweepRequest, SweepView, Sweeps,
 };
@@ -40,7 +44,8 @@ use crate::labels::{read_meta, read_tags};
 use crate::manifest::QueuePolicy;
 use crate::object::{objects, or_default};
 use crate::{
-    AttemptNumber, AttemptRange, BatchId, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp, limits,
+    AttemptNumber, AttemptRange, BatchId, Dollars, JobId, JobKey, ModuleName, QueueName, Tag, Timestamp,
+    limits,
 };
 
 /// `POST /v1/jobs`: a request to run a module.
@@ -355,6 +360,9 @@ pub struct JobDetail {
     pub children: Option<JobCount>,
     /// Attempts that ended, oldest first.
     pub attempts: Vec<AttemptView>,
+    /// What those attempts cost together; nothing where that is known of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Dollars>,
     /// The numbers of attempts that ended and whose rows cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreadable_attempts: Vec<AttemptNumber>,
@@ -392,6 +400,12 @@ pub struct QueueView {
     /// That it is paused, and why; nothing where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+    /// How it stands to its budget; nothing where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetView>,
+    /// What of the policy was set while a server ran, in the place of what midge.toml says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<SetSetting>,
     /// The number of Machines that run or are being started.
     pub machines: u32,
     /// Whether the manifest knows it. Where that declares queues and not this one, its jobs run by the default policy:
@@ -545,12 +559,14 @@ mod tests {
     #[test]
     fn jobs_that_are_due_and_not_in_line_are_held() {
         let queue = |available: u64, oldest_waits_ms: Option<u64>| QueueView {
+            budget: None,
             name: QueueName::default_queue(),
             policy: QueuePolicy::default(),
             jobs: [(State::Available, available)].into(),
             oldest_waits_ms,
             waits: None,
             pause: None,
+            set: Vec::new(),
             machines: 0,
             declared: true,
         };

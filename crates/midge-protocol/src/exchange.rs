@@ -246,6 +246,10 @@ pub struct Answer {
     /// The host may exit, and its secret is revoked. Only ever the answer to `leaving`.
     #[serde(default)]
     pub left: bool,
+    /// The Machine is about to be suspended: the host says nothing for a moment, and then asks to leave again, until it is
+    /// told something else. Only ever the answer to `leaving`.
+    #[serde(default)]
+    pub rest: bool,
     /// Somebody follows one of the Machine's attempts: log and progress are to be told soon.
     #[serde(default)]
     pub followed: bool,
@@ -258,7 +262,7 @@ impl Answer {
     /// draining host is, hears it in time with whatever is said next; told at once, it would ask again at once.
     pub fn is_news_to(&self, request: &Request) -> bool {
         let drain = self.drain && (request.room > 0 || request.leaving);
-        !self.jobs.is_empty() || !self.cancel.is_empty() || drain || self.left
+        !self.jobs.is_empty() || !self.cancel.is_empty() || drain || self.left || self.rest
     }
 }
 

@@ -303,6 +303,15 @@ name!(
     is_plain_name
 );
 name!(
+    /// The name of a region of the Machines API, such as `iad`, or of several, such as `eu` or `any`: 2 to 16 of a-z and 0-9.
+    /// Fly's have three letters, and `africa` has six.
+    RegionName,
+    "region",
+    16,
+    "2 to 16 of a-z and 0-9, such as `ams`, `eu` or `any`",
+    |name| name.len() >= 2 && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+);
+name!(
     /// A secret's name, such as `STRIPE`: 1 to 63 of A-Z, 0-9 and `_`, beginning with a letter. In a header of a guest's
     /// request, `{{STRIPE}}` stands for its value.
     SecretName,

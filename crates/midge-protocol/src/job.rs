@@ -9,7 +9,7 @@ pub use crate::cause::{Cause, NotTriedAgain, UnknownCause};
 use crate::object::objects;
 pub use crate::retry::{Backoff, InvalidBackoff, RetryPolicy};
 use crate::{
-    AttemptNumber, BatchId, Fingerprint, JobId, JobKey, Labels, MachineName, ModuleName, QueueName,
+    AttemptNumber, BatchId, Dollars, Fingerprint, JobId, JobKey, Labels, MachineName, ModuleName, QueueName,
     ScheduleName, Timestamp, limits,
 };
 
@@ -172,6 +172,14 @@ pub struct Usage {
     pub cpu_us: u64,
     /// The largest size that the guest's linear memory reached, in bytes.
     pub memory_peak_bytes: u64,
+    /// Its share of the time of its Machine, in microseconds: of the time in which `n` attempts ran side by side, each has an
+    /// `n`th. 0 where its host does not know.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub share_us: u64,
+}
+
+fn is_unknown(share_us: &u64) -> bool {
+    *share_us == 0
 }
 
 /// What speaks against a suspect: a job that was aboard a Machine that went down, and may have brought it down. It runs
@@ -246,6 +254,9 @@ pub struct AttemptView {
     /// The time and memory that the attempt used, where its host could report them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What its share of its Machine's time cost, at the prices that held when it ended; nothing where the share is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Dollars>,
 }
 
 /// What becomes of a job where one that it is to run after was cancelled or discarded.

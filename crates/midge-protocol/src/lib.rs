@@ -5,6 +5,7 @@
 pub mod api;
 mod cause;
 mod cron;
+mod day;
 pub mod exchange;
 pub mod exit;
 mod fingerprint;
@@ -14,6 +15,7 @@ mod labels;
 pub mod limits;
 pub mod line;
 pub mod manifest;
+mod money;
 mod nearest;
 pub mod news;
 mod object;
@@ -21,16 +23,19 @@ pub mod recording;
 mod retry;
 pub mod shown;
 mod time;
+pub mod units;
 #[cfg(feature = "zones")]
 mod zone;
 
 pub use cron::{Cron, InvalidCron};
+pub use day::{Day, InvalidDay};
 pub use fingerprint::Fingerprint;
 pub use id::{
     AttemptNumber, AttemptRange, BatchId, BootId, InvalidName, JobId, JobKey, Lease, MachineId, MachineName,
-    ModuleName, QueueName, ScheduleName, Secret, SecretName, Tag, UnseenCharacter,
+    ModuleName, QueueName, RegionName, ScheduleName, Secret, SecretName, Tag, UnseenCharacter,
 };
 pub use labels::{InvalidLabels, Labels};
+pub use money::{Dollars, InvalidDollars};
 pub use nearest::nearest;
 pub use time::{InvalidTime, Timestamp};
 #[cfg(feature = "zones")]

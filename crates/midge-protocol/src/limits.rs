@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Dollars;
+
 /// Args are carried in every listing and log line about a job, so they stay small; bulk goes into the input.
 pub const ARGS_BYTES_MAX: usize = 64 * 1024;
 /// An input is held in memory by server and host while it is handed over.
@@ -148,6 +150,9 @@ pub const STACK_BYTES_MAX: usize = 1024 * 1024;
 pub const QUEUE_JOBS_MAX_DEFAULT: u64 = 1_000_000;
 /// The most waiting jobs that may be set: no disk reaches it, so that a slip in zeros is seen.
 pub const QUEUE_JOBS_MAX: u64 = 1_000_000_000;
+/// The most that anything in a list of prices may cost for 30 days, a million dollars: a slip in zeros is seen, and no cost
+/// of an hour comes near to what a number can hold.
+pub const PRICE_MAX: Dollars = Dollars::from_cents(100_000_000);
 /// The shortest time for which ended jobs may be kept: who waits for one reads its result meanwhile.
 pub const KEEP_MIN: Duration = Duration::from_secs(60);
 /// The longest time: ten years. More is "for ever", and a slip in zeros is seen.
@@ -173,12 +178,31 @@ pub const MACHINES_DEFAULT: u32 = 4;
 /// Machines of all queues together, where the declared queues may not have more: five queues' full number, and less than
 /// half of the 50 or so that Fly gives to a new organization.
 pub const SERVER_MACHINES_DEFAULT: u32 = 20;
+/// Regions that a queue's Machines may be made in: Fly has about as many that are sold, and each that has no room costs a call.
+pub const REGIONS_MAX: usize = 16;
+/// The memory of Machines is sold in steps of so much.
+pub const MACHINE_MEMORY_STEP_MIB: u32 = 256;
+/// Ways that a host is told to its server: an address, and names. Each that leads nowhere costs its time before the next is tried.
+pub const SERVER_URLS_MAX: usize = 4;
 /// Jobs that one Machine runs at once.
 pub const JOBS_PER_MACHINE_DEFAULT: u32 = 2;
 /// How long a host waits for another job before it leaves.
 pub const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest such wait that may be set, beside "for ever".
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a host may take to phone home, from when its Machine is made or started: pulling an image takes up to tens of
+/// seconds.
+pub const BOOT_DEADLINE_DEFAULT: Duration = Duration::from_secs(2 * 60);
+/// The least that may be set: a start takes a second or two, and a host that was not heard tries again after two.
+pub const BOOT_DEADLINE_MIN: Duration = Duration::from_secs(5);
+/// The most that may be set: what does not boot in an hour never will.
+pub const BOOT_DEADLINE_MAX: Duration = Duration::from_secs(60 * 60);
+/// The least greatest age of a Machine: less would make Machines only to replace them.
+pub const MAX_AGE_MIN: Duration = Duration::from_secs(60);
+/// The greatest age of a Machine that may be set. Who wants more wants none.
+pub const MAX_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// The most memory, in MiB, of a Machine that Fly can suspend.
+pub const SUSPEND_MEMORY_MIB_MAX: u32 = 2_048;
 /// How many Machines may crash while a suspect runs there alone before it is discarded as poison.
 pub const MACHINE_LOSSES_MAX: u32 = 3;
 /// The same for Machines that were lost and nobody can say why: killed from outside, or not heard of. Several in a row may

@@ -1,26 +1,38 @@
 //! The module manifest: what `midge build` wrote next to the compiled modules, and server and hosts read.
 
+mod budget;
 mod capability;
 mod enqueues;
 pub mod given;
+mod idle;
 mod keep;
+mod pool;
+mod prices;
 mod reach;
 mod schedule;
+pub mod settings;
+mod size;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::budget::{AtBudget, Budget};
 pub use self::capability::{Capability, CapabilityChange, capability_changes};
 pub use self::enqueues::NotDeclared;
+pub use self::idle::{Idle, contradiction};
 pub use self::keep::Keep;
+pub use self::pool::MACHINE_SETTINGS;
+pub use self::prices::Prices;
 pub use self::reach::{
     Destination, HostPattern, InvalidDestination, Reach, Scheme, SecretSource, check_secrets,
 };
 pub use self::schedule::{InvalidSchedule, Missed, ScheduleEntry, WrongEntry};
+pub use self::size::{InvalidSize, MachineSize, SIZES, Sold};
 use crate::job::{AttemptLimits, RetryPolicy};
-use crate::{ModuleName, QueueName, ScheduleName, SecretName, limits};
+use crate::{ModuleName, QueueName, RegionName, ScheduleName, SecretName, limits};
 
 /// The version of the manifest's form that this release writes and reads. A manifest of another one is refused.
 pub const FORMAT: u32 = 3;
@@ -45,6 +57,9 @@ pub struct Manifest {
     /// What holds for all queues together.
     #[serde(default)]
     pub server: ServerPolicy,
+    /// What its Machines cost.
+    #[serde(default, skip_serializing_if = "Prices::is_default")]
+    pub prices: Prices,
     /// The queues that were declared. A queue that is not listed has the default policy.
     #[serde(default)]
     pub queues: BTreeMap<QueueName, QueuePolicy>,
@@ -68,6 +83,7 @@ impl Manifest {
     pub fn check(&self) -> Result<(), InvalidManifest> {
         given::check_env(&self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
         check_secrets(&self.secrets, &self.env).map_err(|(_, message)| InvalidManifest::Given(message))?;
+        self.prices.check()?;
         for (name, entry) in &self.modules {
             let ModuleEntry { limits: attempt, retry, env, dirs, .. } = entry;
             entry.reach().check(&self.secrets).map_err(|(key, message)| {
@@ -92,32 +108,22 @@ impl Manifest {
             })?;
         }
         for (name, policy) in &self.queues {
-            let of = |what: &str| format!("`{what}` of queue `{name}`");
-            let max_machines = policy.max_machines.into();
-            within(of("max_machines"), max_machines, 0..=limits::MACHINES_MAX.into())?;
-            within(of("warm_machines"), policy.warm_machines.into(), 0..=max_machines)?;
-            within(of("ready_machines"), policy.ready_machines.into(), 0..=max_machines)?;
-            within(of("jobs_per_machine"), policy.jobs_per_machine.into(), 1..=limits::PLACES_MAX.into())?;
-            within(of("max_jobs"), policy.max_jobs, 0..=limits::QUEUE_JOBS_MAX)?;
-            for (what, most) in
-                [("max_running", policy.max_running), ("max_running_per_key", policy.max_running_per_key)]
-            {
-                within(of(what), most.unwrap_or(1).into(), 1..=u32::MAX.into())?;
+            policy.check(|what| format!("`{what}` of queue `{name}`"))?;
+            if let Some(why) = contradiction(policy) {
+                return Err(InvalidManifest::Contradiction(format!("queue `{name}`: {why}")));
             }
-            for (what, rate) in [("rate", policy.rate), ("rate_per_key", policy.rate_per_key)] {
-                rate.map_or(Ok(()), |rate| rate.check(|part| format!("`{part}` of {}", of(what))))?;
+            if let Some(Err(error)) = policy.size.as_ref().map(MachineSize::check) {
+                return Err(InvalidManifest::Given(format!("queue `{name}`: {error}")));
             }
-            policy.keep.check(of)?;
-            if let Wait::Millis(millis) = policy.wait {
-                within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
-            }
+            let regions = policy.regions.len() as u64;
+            within(format!("`regions` of queue `{name}`"), regions, 0..=limits::REGIONS_MAX as u64)?;
         }
-        Ok(())
+        self.wrong_pools().map_or(Ok(()), |why| Err(InvalidManifest::Contradiction(why)))
     }
 
-    /// Returns the policy of a queue: the declared one, else the default.
+    /// Returns the policy of a queue, or of a pool: the declared one, else the default.
     pub fn queue(&self, name: &QueueName) -> QueuePolicy {
-        self.queues.get(name.as_str()).cloned().unwrap_or_default()
+        self.queues.get(name.as_str()).cloned().or_else(|| self.pool(name)).unwrap_or_default()
     }
 
     /// Returns whether a queue is declared or named by a module, or is `default`.
@@ -137,7 +143,15 @@ impl Manifest {
     /// may have, with their ready ones, and at least [`limits::SERVER_MACHINES_DEFAULT`]. It is never more than
     /// [`limits::SERVER_MACHINES_MAX`].
     pub fn max_machines(&self) -> u32 {
-        let declared = self.queues.values().flat_map(|policy| [policy.max_machines, policy.ready_machines]);
+        self.max_machines_of(|queue| self.queue(queue))
+    }
+
+    /// Returns the same by other policies than the declared ones, of queues and pools.
+    pub fn max_machines_of(&self, policy: impl Fn(&QueueName) -> QueuePolicy) -> u32 {
+        // A pool counts once, however many queues it serves.
+        let served: BTreeSet<&QueueName> = self.queues.keys().map(|queue| self.served_as(queue)).collect();
+        let declared = served.into_iter().map(policy);
+        let declared = declared.flat_map(|policy| [policy.max_machines, policy.ready_machines]);
         let declared = declared.fold(0, u32::saturating_add);
         let max = self.server.max_machines.unwrap_or(declared.max(limits::SERVER_MACHINES_DEFAULT));
         max.min(limits::SERVER_MACHINES_MAX)
@@ -165,6 +179,9 @@ pub enum InvalidManifest {
     /// Env or a folder cannot be given to a Machine or a guest; the text says which, and why.
     #[error("{0}")]
     Given(String),
+    /// Settings of a queue contradict each other; the text says which, and what to do.
+    #[error("{0}")]
+    Contradiction(String),
 }
 
 /// The error of a number in a manifest that is not within its bounds.
@@ -269,20 +286,33 @@ impl From<Folder> for FolderForm {
     }
 }
 
-/// How Machines serve a queue. What a manifest leaves out has its default.
+/// How Machines serve a queue, or the queues of a pool. What a manifest leaves out has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QueuePolicy {
+    /// The pool whose Machines serve it, beside others; its own do where this is missing. What follows about Machines is then
+    /// the pool's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<QueueName>,
     /// The most Machines of this queue that run at once.
     pub max_machines: u32,
     /// How many Machines are kept running, waiting for work.
     pub warm_machines: u32,
-    /// How many Machines are kept made but stopped: they start faster than new ones are made.
+    /// How many Machines are kept made but stopped, or suspended: they start faster than new ones are made.
     pub ready_machines: u32,
     /// How many jobs one Machine runs at once, 1 to [`limits::PLACES_MAX`]; with `single_use` it is one.
     pub jobs_per_machine: u32,
     /// How long a host waits for another job before it leaves.
     pub wait: Wait,
+    /// What becomes of a Machine whose host has waited in vain.
+    #[serde(skip_serializing_if = "Idle::is_as_usual")]
+    pub idle: Idle,
+    /// How long a Machine may take until its host phones home, in milliseconds, from when it is made or started.
+    #[serde(skip_serializing_if = "is_boot_deadline_as_usual")]
+    pub boot_deadline_ms: u64,
+    /// How old a Machine becomes, in milliseconds, before another takes its place; as old as it will where this is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age_ms: Option<u64>,
     /// Whether a Machine runs one job only, alone, and is then destroyed.
     pub single_use: bool,
     /// How many jobs may wait in the queue. With so many, another enqueue is refused.
@@ -305,18 +335,30 @@ pub struct QueuePolicy {
     /// Whether attempts at its jobs are recorded, so that those that failed can be replayed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub record: bool,
-    /// CPUs and memory of its Machines.
-    pub size: MachineSize,
+    /// What its Machines may cost in a month.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// CPUs and memory of its Machines; where it is missing, those of the server's own Machine, or the default size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<MachineSize>,
+    /// Where its Machines are made, in the order of preference, at most [`limits::REGIONS_MAX`]: names of regions, of
+    /// parts of the world such as `eu`, or `any`. Where it is empty, as the server's Machines are in general.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regions: Vec<RegionName>,
 }
 
 impl Default for QueuePolicy {
     fn default() -> QueuePolicy {
         QueuePolicy {
+            pool: None,
             max_machines: limits::MACHINES_DEFAULT,
             warm_machines: 0,
             ready_machines: 0,
             jobs_per_machine: limits::JOBS_PER_MACHINE_DEFAULT,
             wait: Wait::default(),
+            idle: Idle::default(),
+            boot_deadline_ms: limits::BOOT_DEADLINE_DEFAULT.as_millis() as u64,
+            max_age_ms: None,
             single_use: false,
             max_jobs: limits::QUEUE_JOBS_MAX_DEFAULT,
             max_running: None,
@@ -325,9 +367,16 @@ impl Default for QueuePolicy {
             rate_per_key: None,
             keep: Keep::default(),
             record: false,
-            size: MachineSize::default(),
+            budget: None,
+            size: None,
+            regions: Vec::new(),
         }
     }
+}
+
+/// Whether a boot may take what it may where nobody says.
+fn is_boot_deadline_as_usual(millis: &u64) -> bool {
+    Duration::from_millis(*millis) == limits::BOOT_DEADLINE_DEFAULT
 }
 
 /// How many attempts may begin in a while: a token bucket, which holds up to `burst` and is filled evenly, with `jobs` in
@@ -362,6 +411,37 @@ impl Rate {
 }
 
 impl QueuePolicy {
+    /// Checks that every number in it is within its bounds. `of` names a setting for people.
+    ///
+    /// # Errors
+    /// The first that is not, with what it may be.
+    pub fn check(&self, of: impl Fn(&str) -> String + Copy) -> Result<(), OutOfBounds> {
+        let max_machines = self.max_machines.into();
+        within(of("max_machines"), max_machines, 0..=limits::MACHINES_MAX.into())?;
+        within(of("warm_machines"), self.warm_machines.into(), 0..=max_machines)?;
+        within(of("ready_machines"), self.ready_machines.into(), 0..=max_machines)?;
+        within(of("jobs_per_machine"), self.jobs_per_machine.into(), 1..=limits::PLACES_MAX.into())?;
+        within(of("max_jobs"), self.max_jobs, 0..=limits::QUEUE_JOBS_MAX)?;
+        for (what, most) in
+            [("max_running", self.max_running), ("max_running_per_key", self.max_running_per_key)]
+        {
+            within(of(what), most.unwrap_or(1).into(), 1..=u32::MAX.into())?;
+        }
+        for (what, rate) in [("rate", self.rate), ("rate_per_key", self.rate_per_key)] {
+            rate.map_or(Ok(()), |rate| rate.check(|part| format!("`{part}` of {}", of(what))))?;
+        }
+        self.keep.check(of)?;
+        self.budget.map_or(Ok(()), |budget| budget.check(of("budget")))?;
+        if let Wait::Millis(millis) = self.wait {
+            within(of("wait"), millis, 0..=limits::WAIT_MAX.as_millis() as u64)?;
+        }
+        let between = |least: Duration, most: Duration| least.as_millis() as u64..=most.as_millis() as u64;
+        let boot = between(limits::BOOT_DEADLINE_MIN, limits::BOOT_DEADLINE_MAX);
+        within(of("boot_deadline"), self.boot_deadline_ms, boot)?;
+        let age = between(limits::MAX_AGE_MIN, limits::MAX_AGE_MAX);
+        self.max_age_ms.map_or(Ok(()), |millis| within(of("max_age"), millis, age))
+    }
+
     /// Returns whether anything bounds the jobs of a key.
     pub fn limits_keys(&self) -> bool {
         self.max_running_per_key.is_some() || self.rate_per_key.is_some()
@@ -418,167 +498,5 @@ impl std::str::FromStr for Wait {
     }
 }
 
-/// CPUs and memory of a Machine, in Fly's words. `midge build` refuses sizes that Fly does not sell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct MachineSize {
-    /// The kind of CPU: `shared` or `performance`.
-    pub cpu_kind: String,
-    /// The number of CPUs: 1 or an even number, at most 8 `shared` and 16 `performance` ones.
-    pub cpus: u32,
-    /// The memory in MiB, in steps of 256.
-    pub memory_mib: u32,
-}
-
-impl Default for MachineSize {
-    fn default() -> MachineSize {
-        // The smallest whose memory holds two places at the default memory limit, and the host.
-        MachineSize { cpu_kind: "shared".to_owned(), cpus: 1, memory_mib: 1024 }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::job::Backoff;
-
-    fn manifest(limits: AttemptLimits, retry: RetryPolicy, policy: QueuePolicy) -> Manifest {
-        let entry = ModuleEntry {
-            file: "a.cwasm".to_owned(),
-            size: 0,
-            sha256: String::new(),
-            xxh3: String::new(),
-            source_sha256: String::new(),
-            queue: QueueName::default_queue(),
-            limits,
-            retry,
-            env: Vec::new(),
-            dirs: BTreeMap::new(),
-            enqueues: BTreeSet::new(),
-            http: Vec::new(),
-            secrets: BTreeMap::new(),
-        };
-        Manifest {
-            format: FORMAT,
-            wasmtime: String::new(),
-            config_hash: String::new(),
-            cpu: String::new(),
-            modules: [(ModuleName::new("a").unwrap(), entry)].into(),
-            server: ServerPolicy::default(),
-            queues: [(QueueName::default_queue(), policy)].into(),
-            schedules: BTreeMap::new(),
-            env: BTreeMap::new(),
-            secrets: BTreeMap::new(),
-        }
-    }
-
-    fn declaring(declared: &[(&str, u32)], server: ServerPolicy) -> Manifest {
-        let policy = |max_machines| QueuePolicy { max_machines, ..QueuePolicy::default() };
-        let declared = declared.iter().map(|(name, max)| (QueueName::new(*name).unwrap(), policy(*max)));
-        let good = manifest(AttemptLimits::default(), RetryPolicy::default(), QueuePolicy::default());
-        Manifest { modules: BTreeMap::new(), server, queues: declared.collect(), ..good }
-    }
-
-    #[test]
-    fn a_manifest_with_a_number_out_of_bounds_says_which_and_what_it_may_be() {
-        let good = || (AttemptLimits::default(), RetryPolicy::default(), QueuePolicy::default());
-        let says =
-            |(limits, retry, policy)| manifest(limits, retry, policy).check().map_err(|e| e.to_string());
-        assert_eq!(says(good()), Ok(()));
-        let (limits, retry, policy) = good();
-        let error = says((limits, RetryPolicy { max_attempts: u32::MAX, ..retry.clone() }, policy.clone()))
-            .unwrap_err();
-        assert_eq!(error, "`max_attempts` of module `a` is 4294967295, and may be from 1 to 1000");
-        let error =
-            says((AttemptLimits { time_ms: u64::MAX, ..limits }, retry.clone(), policy.clone())).unwrap_err();
-        assert!(error.contains("from 1 to 86400000"), "{error}");
-        let backoff = Backoff::Fixed { wait_ms: u64::MAX };
-        let error = says((limits, RetryPolicy { backoff, ..retry.clone() }, policy.clone())).unwrap_err();
-        assert!(error.starts_with("`wait_ms` of `backoff` of module `a` is "), "{error}");
-        for policy in [
-            QueuePolicy { max_machines: 1_001, ..policy.clone() },
-            QueuePolicy { warm_machines: 5, ..policy.clone() },
-            QueuePolicy { jobs_per_machine: 0, ..policy.clone() },
-            QueuePolicy { max_jobs: u64::MAX, ..policy.clone() },
-            QueuePolicy { wait: Wait::Millis(u64::MAX), ..policy },
-        ] {
-            assert!(
-                says((limits, retry.clone(), policy.clone())).unwrap_err().contains("queue `default`"),
-                "{policy:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_manifest_whose_env_or_folders_cannot_be_given_says_which() {
-        let good = manifest(AttemptLimits::default(), RetryPolicy::default(), QueuePolicy::default());
-        let says = |change: &dyn Fn(&mut Manifest, &mut ModuleEntry)| {
-            let mut bad = good.clone();
-            let (name, mut entry) = bad.modules.pop_first().unwrap();
-            change(&mut bad, &mut entry);
-            bad.modules.insert(name, entry);
-            bad.check().map_err(|error| error.to_string())
-        };
-        assert_eq!(says(&|_, _| ()), Ok(()));
-        let large = || "x".repeat(limits::ENV_BYTES_MAX);
-        assert!(says(&|bad, _| drop(bad.env.insert("A".into(), large()))).unwrap_err().contains("`A`"));
-        let folder = |path: &str| Folder { path: path.into(), read_only: false };
-        for (guest, path) in [("d", "/d"), ("/d/", "/d"), ("/d", "/d/.."), ("/d\0", "/d"), ("/d", "/\u{1b}d")]
-        {
-            let error = says(&|_, entry| drop(entry.dirs.insert(guest.into(), folder(path)))).unwrap_err();
-            assert!(error.starts_with("module `a`: `/") || error.starts_with("module `a`: `d`"), "{error}");
-        }
-        let error = says(&|_, entry| entry.env.push("MIDGE_SECRET".into())).unwrap_err();
-        assert!(error.starts_with("module `a`: `MIDGE_SECRET`"), "{error}");
-    }
-
-    #[test]
-    fn a_folder_reads_as_it_is_written_and_one_that_can_be_written_is_its_path() {
-        let read = |json: &str| serde_json::from_str::<Folder>(json).unwrap();
-        for (json, read_only) in
-            [(r#""/srv/data""#, false), (r#"{"path":"/srv/data","read_only":true}"#, true)]
-        {
-            let folder = read(json);
-            assert_eq!(folder, Folder { path: "/srv/data".into(), read_only });
-            assert_eq!(serde_json::to_string(&folder).unwrap(), json);
-        }
-        assert!(!read(r#"{"path":"/srv/data"}"#).read_only);
-        assert!(serde_json::from_str::<Folder>(r#"{"read_only":true}"#).is_err());
-    }
-
-    #[test]
-    fn a_server_has_twenty_machines_or_what_its_queues_were_given_or_what_it_is_told() {
-        let max = |declared: &[(&str, u32)], told| {
-            let server = ServerPolicy { max_machines: told, ..ServerPolicy::default() };
-            declaring(declared, server).max_machines()
-        };
-        assert_eq!(max(&[], None), 20);
-        assert_eq!(max(&[("a", 4), ("b", 4)], None), 20);
-        assert_eq!(max(&[("a", 40), ("b", 4)], None), 44, "nobody declares a number to be given less");
-        assert_eq!(max(&[("a", 40)], Some(3)), 3);
-        assert_eq!(max(&[], Some(u32::MAX)), limits::SERVER_MACHINES_MAX);
-    }
-
-    #[test]
-    fn a_manifest_that_declares_queues_is_meant_to_have_declared_all() {
-        let only = |declared: &[(&str, u32)], told| {
-            let server = ServerPolicy { only_declared_queues: told, ..ServerPolicy::default() };
-            declaring(declared, server).only_declared_queues()
-        };
-        assert!(only(&[("a", 1)], None) && only(&[], Some(true)));
-        assert!(!only(&[], None) && !only(&[("a", 1)], Some(false)));
-        let declares = declaring(&[("a", 1)], ServerPolicy::default());
-        let knows = |name| declares.knows_queue(&QueueName::new(name).unwrap());
-        assert!(knows("a") && knows("default") && !knows("b"));
-    }
-
-    #[test]
-    fn a_wait_reads_as_it_is_written() {
-        for text in ["forever", "600", "0.5", "0"] {
-            assert_eq!(text.parse::<Wait>().unwrap().to_string(), text);
-        }
-        assert!("-1".parse::<Wait>().is_err());
-        assert!("soon".parse::<Wait>().is_err());
-        assert!("NaN".parse::<Wait>().is_err());
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use midge_protocol::{ModuleName, QueueName, nearest};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::live::Live;
 use crate::secret::hex;
 
 /// A manifest, and the generation that it stands for.
@@ -20,6 +21,8 @@ pub struct Catalog {
     pub generation: String,
     /// The folder of the modules, as the hosts in the Machines see it.
     pub modules_dir: PathBuf,
+    /// What was set of queues while a server ran, in the place of what the manifest says.
+    pub live: Live,
 }
 
 /// A folder of modules that cannot be served.
@@ -75,7 +78,7 @@ impl Catalog {
         }
         let generation = hex(&Sha256::digest(&text)[..8]);
         let modules_dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-        Ok(Catalog { manifest, generation, modules_dir })
+        Ok(Catalog { manifest, generation, modules_dir, live: Live::default() })
     }
 
     /// Returns what the manifest says of a module.
@@ -116,9 +119,25 @@ impl Catalog {
         Err(nearest(queue.as_str(), known.iter().map(QueueName::as_str)).map(str::to_owned))
     }
 
-    /// Returns the policy of a queue: the declared one, else the default.
+    /// Returns the policy of a queue, or of a pool: the declared one, else the default; with what was set while a server ran, where that
+    /// goes with it.
     pub fn policy(&self, queue: &QueueName) -> QueuePolicy {
-        self.manifest.queue(queue)
+        let own = self.with_what_is_set(queue, self.manifest.queue(queue));
+        match own.pool.clone() {
+            Some(pool) => self.with_what_is_set(&pool, own),
+            None => own,
+        }
+    }
+
+    /// Returns the most Machines that all queues may have together, as [`Manifest::max_machines`] does, by the policies
+    /// that hold.
+    pub fn max_machines(&self) -> u32 {
+        self.manifest.max_machines_of(|queue| self.policy(queue))
+    }
+
+    fn with_what_is_set(&self, name: &QueueName, declared: QueuePolicy) -> QueuePolicy {
+        let set = self.live.of(name).map(|set| set.on(&declared));
+        set.and_then(Result::ok).unwrap_or(declared)
     }
 }
 
@@ -149,8 +168,19 @@ impl Current {
         self.0.read().expect("nobody panics with the catalog in hand").clone()
     }
 
+    /// Serves another catalog. What was set of queues holds over it.
     pub(crate) fn set(&self, catalog: Catalog) {
-        *self.0.write().expect("nobody panics with the catalog in hand") = Arc::new(catalog);
+        let mut current = self.0.write().expect("nobody panics with the catalog in hand");
+        let live = current.live.clone();
+        *current = Arc::new(Catalog { live, ..catalog });
+    }
+
+    /// Goes by what is set of queues now, unless it is older than what is known.
+    pub(crate) fn set_live(&self, live: Live) {
+        let mut current = self.0.write().expect("nobody panics with the catalog in hand");
+        if live.is_newer_than(&current.live) {
+            *current = Arc::new(Catalog { live, ..(**current).clone() });
+        }
     }
 }
 

@@ -13,10 +13,12 @@ mod spec;
 mod sweeps;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use midge_core::{Found, Job, Rounds};
 use midge_machines::{Launch, MachineSpec};
+use midge_protocol::manifest::QueuePolicy;
 use midge_protocol::{JobId, MachineId, MachineName, QueueName, Timestamp};
 use midge_store::StoreError;
 use tokio::task::{JoinError, JoinSet};
@@ -45,8 +47,18 @@ pub struct Context {
     pub up_since: Timestamp,
     /// Whether the round asks the Machines API what Machines there are. One that does not goes by the rows.
     pub looks: bool,
+    /// Whether such a round asks although there is no row of any Machine: one may have come late that has none.
+    pub seeks_strays: bool,
     /// Seeds the names and secrets of the round's new Machines.
     pub seed: u64,
+}
+
+impl Context {
+    /// Returns the policy of a queue or of a pool, with the size that its Machines have where it says none.
+    fn policy(&self, queue: &QueueName) -> QueuePolicy {
+        let policy = self.catalog.policy(queue);
+        QueuePolicy { size: policy.size.or_else(|| self.fork.size.clone()), ..policy }
+    }
 }
 
 /// What a round decided and wrote down: the calls to make, whom to tell, and what the next round goes by.
@@ -87,6 +99,13 @@ pub enum Act {
         /// The Machine's id at the Machines API.
         id: MachineId,
     },
+    /// Suspend a Machine whose host stands by.
+    Suspend {
+        /// The name of the Machine.
+        name: MachineName,
+        /// The Machine's id at the Machines API.
+        id: MachineId,
+    },
     /// Destroy a Machine that has a row.
     Destroy {
         /// The name of the Machine.
@@ -108,6 +127,17 @@ impl Decided {
     }
 }
 
+/// How often Machines without a row are sought where no Machine has one. One that comes so late costs a few minutes at most,
+/// since its host goes when nobody knows it; a server without work asks for nothing else.
+const STRAYS_EVERY: Duration = Duration::from_secs(5 * 60);
+
+/// What a round asks the Machines API.
+#[derive(Clone, Copy)]
+struct Looks {
+    looks: bool,
+    seeks_strays: bool,
+}
+
 /// Runs rounds, and beside them deletes old jobs and makes sweeps, until the server stops.
 pub(crate) async fn run(inner: Arc<Inner>) {
     tokio::join!(run_rounds(&inner), prune::run(&inner), sweeps::run(&inner));
@@ -118,10 +148,17 @@ async fn run_rounds(inner: &Arc<Inner>) {
     let mut acts: JoinSet<Result<Released, StoreError>> = JoinSet::new();
     let mut rounds = Rounds::new(inner.clock.now());
     let mut even_since = inner.up_since;
+    // At the start, since an earlier server on this store may have left some.
+    let mut seeks_at = inner.up_since;
     loop {
         // What was hinted before a round is for that round.
         inner.waiters.dispatcher.notified().now_or_never();
         let looks = rounds.begin(inner.clock.now());
+        let seeks_strays = looks && inner.clock.now() >= seeks_at;
+        if seeks_strays {
+            seeks_at = inner.clock.now().after(STRAYS_EVERY);
+        }
+        let looks = Looks { looks, seeks_strays };
         let found = one_round(inner, looks, &mut even_since, &mut acts).await.unwrap_or_else(|error| {
             tracing::error!(%error, "a round of the dispatcher failed; it will be tried again");
             Found::Failed
@@ -154,7 +191,7 @@ async fn run_rounds(inner: &Arc<Inner>) {
 
 async fn one_round(
     inner: &Arc<Inner>,
-    looks: bool,
+    Looks { looks, seeks_strays }: Looks,
     even_since: &mut Timestamp,
     acts: &mut JoinSet<Result<Released, StoreError>>,
 ) -> Result<Found, StoreError> {
@@ -165,6 +202,7 @@ async fn one_round(
         owner: inner.owner.clone(),
         up_since: inner.up_since,
         looks,
+        seeks_strays,
         seed: rand::random(),
     };
     let decided = decide(&*inner.store, &*inner.machines, &context, &*inner.clock).await?;
@@ -178,7 +216,7 @@ async fn one_round(
     inner.tell_ended(&decided.ended);
     inner.waiters.news.wake_each(&decided.news);
     decided.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
-    decided.returned.iter().chain(&decided.due).for_each(|queue| inner.waiters.queues.wake(queue));
+    decided.returned.iter().chain(&decided.due).for_each(|queue| inner.wake_queue(queue));
     Ok(found)
 }
 

@@ -20,8 +20,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use midge_protocol::api::{
-    BulkEnqueued, BulkRequest, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage, MachineView, Modules,
-    PauseRequest, Paused, RunRequest, ScheduleView, Schedules,
+    BulkEnqueued, BulkRequest, Costs, CostsFilter, EnqueueRequest, Enqueued, JobDetail, JobFilter, JobPage,
+    MachineView, Modules, PauseRequest, Paused, QueueSettings, RunRequest, ScheduleView, Schedules,
+    SettingsRequest,
 };
 use midge_protocol::job::JobView;
 use midge_protocol::{AttemptNumber, JobId, MachineName, ModuleName, QueueName, ScheduleName};
@@ -82,6 +83,7 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/queues", get(queues))
         .route("/v1/queues/{name}/pause", post(pause_queue))
         .route("/v1/queues/{name}/resume", post(resume_queue))
+        .route("/v1/queues/{name}/settings", get(queue_settings).post(change_queue_settings))
         .route("/v1/schedules", get(schedules))
         .route("/v1/schedules/{name}", get(schedule))
         .route("/v1/schedules/{name}/pause", post(pause_schedule))
@@ -89,6 +91,7 @@ pub(crate) fn api(midge: Midge) -> Router {
         .route("/v1/schedules/{name}/run", post(run_schedule))
         .route("/v1/machines", get(machines))
         .route("/v1/machines/{name}/drain", post(drain_machine))
+        .route("/v1/costs", get(costs))
         .route("/v1/modules", get(modules))
         .route("/v1/modules/{name}/pause", post(pause_module))
         .route("/v1/modules/{name}/resume", post(resume_module))
@@ -239,6 +242,21 @@ async fn resume_queue(State(midge): State<Midge>, Name(name): Name<QueueName>) -
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn queue_settings(
+    State(midge): State<Midge>,
+    Name(name): Name<QueueName>,
+) -> Result<Json<QueueSettings>, Failed> {
+    Ok(Json(midge.queue_settings(name).await?))
+}
+
+async fn change_queue_settings(
+    State(midge): State<Midge>,
+    Name(name): Name<QueueName>,
+    body: Body<SettingsRequest>,
+) -> Result<Json<QueueSettings>, Failed> {
+    Ok(Json(midge.change_queue_settings(name, body.value).await?))
+}
+
 async fn schedules(State(midge): State<Midge>) -> Result<Json<Schedules>, Failed> {
     Ok(Json(midge.schedules().await?))
 }
@@ -290,6 +308,13 @@ async fn drain_machine(
     Name(name): Name<MachineName>,
 ) -> Result<Json<MachineView>, Failed> {
     Ok(Json(midge.drain_machine(name).await?))
+}
+
+async fn costs(
+    State(midge): State<Midge>,
+    Params(filter): Params<CostsFilter>,
+) -> Result<Json<Costs>, Failed> {
+    Ok(Json(midge.costs(filter).await?))
 }
 
 async fn modules(State(midge): State<Midge>) -> Result<Json<Modules>, Failed> {

@@ -34,6 +34,8 @@
 //!     catalog: Catalog::open(&modules)?, // the folder that `midge build` wrote
 //!     fork: Fork {
 //!         image: "registry.fly.io/my-app:deployment-1".to_owned(),
+//!         env: std::collections::BTreeMap::new(),
+//!         size: None,
 //!         region: None,
 //!         host: vec!["/usr/local/bin/midge-host".to_owned()],
 //!         server_url: "http://my-app.internal:8080/midge".to_owned(), // with the path of `nest` below
@@ -79,10 +81,12 @@
 //! The functions in [`exchange`] and [`dispatcher`] are the whole of what a server does about Machines; tests drive them
 //! with virtual time.
 
+mod budgets;
 mod catalog;
 mod clock;
 mod expiry;
 mod held;
+mod live;
 mod pass_on;
 mod room;
 mod secret;
@@ -108,6 +112,7 @@ pub use catalog::{Catalog, CatalogError};
 pub use clock::{Clock, SystemClock};
 pub use error::ServiceError;
 pub use http::read_json;
+pub use live::Live;
 pub use midge::Midge;
 pub use midge_core::Retention;
 pub use midge_listen::{ConnectionLimits, Connections, Counts, serve};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use midge_core::{Job, Phase, Retention};
 use midge_machines::Machines;
-use midge_protocol::Timestamp;
+use midge_protocol::{QueueName, Timestamp};
 use midge_store::Store;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -57,10 +57,16 @@ impl Inner {
     /// Machine.
     pub(crate) fn tell_changed(&self, job: &Job) {
         self.waiters.jobs.wake(&job.id);
-        self.waiters.queues.wake(&job.queue);
+        self.wake_queue(&job.queue);
         if let Some(lease) = job.lease() {
             self.waiters.machines.wake(&lease.machine);
         }
+    }
+
+    /// Wakes the hosts that wait for work of a queue: those of its pool, where it is in one.
+    pub(crate) fn wake_queue(&self, queue: &QueueName) {
+        let catalog = self.catalog.get();
+        self.waiters.queues.wake(catalog.manifest.served_as(queue));
     }
 
     /// Tells who waits for jobs that they have ended, and the log which of them were discarded.

@@ -4,6 +4,7 @@
 //! visitor's own rights. All text of guests, hosts, callers and the Machines API goes through [`shown`].
 
 mod batches;
+mod costs;
 mod looking;
 mod recorded;
 mod serving;
@@ -24,7 +25,7 @@ use base64::Engine as _;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use midge_listen::Connection;
 use midge_protocol::api::{
-    ApiError, BatchPage, Failures, JobDetail, JobPage, Machines, Modules, Queues, Schedules, Sweeps,
+    ApiError, BatchPage, Costs, Failures, JobDetail, JobPage, Machines, Modules, Queues, Schedules, Sweeps,
 };
 use midge_protocol::job::{AfterFailed, JobView, OfSchedule, State as JobState};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
@@ -33,6 +34,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
+use self::costs::costs_table;
 use self::looking::{FAILURES_SHOWN_MAX, failures_table, filtered, home, labels, link, sweeps_table};
 use self::serving::{machines_table, modules_table, queues_table, schedules_table};
 use crate::http::{self, check_form};
@@ -216,12 +218,16 @@ async fn overview(
     let schedules: Schedules = api.get("/v1/schedules", &visitor).await?;
     let batches: BatchPage = api.get("/v1/batches?limit=25", &visitor).await?;
     let sweeps: Sweeps = api.get("/v1/sweeps", &visitor).await?;
+    let costs: Costs = api.get("/v1/costs", &visitor).await?;
     let body = html! {
         section { h2 { "Queues" } (queues_table(base, &queues)) }
         @if !modules.modules.is_empty() {
             section { h2 { "Modules, generation " (shown::cut(&modules.generation)) } (modules_table(base, &modules)) }
         }
         section { h2 { "Machines, " (queues.machines) " of " (queues.max_machines) } (machines_table(&machines)) }
+        @if !costs.groups.is_empty() {
+            section { h2 { "Costs since " (costs.since) } (costs_table(base, &costs)) }
+        }
         @if !schedules.schedules.is_empty() { section { h2 { "Schedules" } (schedules_table(base, &schedules)) } }
         @if !failures.failures.is_empty() { section { h2 { "Failures" } (failures_table(base, &failures)) } }
         @if !batches.batches.is_empty() { section { h2 { "Batches" } (batches::table(base, &batches.batches)) } }
@@ -403,6 +409,7 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
             @if let Some(suspicion) = &job.suspicion { tr { th { "suspect" } td { (shown::line(&suspicion.to_string())) } } }
             @if let Some(at) = job.ended_at { tr { th { "ended" } td { (time(at)) } } }
             tr { th { "spent" } td { (job.spent) " of " (job.max_attempts) " attempts" } }
+            @if let Some(cost) = detail.cost { tr { th { "cost" } td { (cost.short()) } } }
             @if let Some(retries) = job.retries() { tr { th { "tried again" } td { (retries) } } }
             @if let Some(at) = job.expires_at { tr { th { "start by" } td { (time(at)) } } }
             @if let Some(millis) = job.time_limit_ms { tr { th { "time limit" } td { (duration(millis)) } } }
@@ -442,7 +449,7 @@ fn attempts_table(detail: &JobDetail) -> Markup {
                 thead {
                     tr {
                         th.n { "attempt" } th { "Machine" } th { "started" } th.n { "waited" } th.n { "ran" }
-                        th.n { "memory" } th { "ended" } th { "spent" }
+                        th.n { "memory" } th.n { "cost" } th { "ended" } th { "spent" }
                     }
                 }
                 @for attempt in &detail.attempts {
@@ -453,6 +460,7 @@ fn attempts_table(detail: &JobDetail) -> Markup {
                         td.n { (duration(attempt.started_at.since(attempt.scheduled_at).as_millis() as u64)) }
                         td.n { @if let Some(usage) = attempt.usage { (duration(usage.ran_us / 1000)) } }
                         td.n { @if let Some(usage) = attempt.usage { (usage.memory_peak_bytes / 1024) " KiB" } }
+                        td.n { @if let Some(cost) = attempt.cost { (cost.short()) } }
                         td {
                             @match &attempt.failure {
                                 Some(failure) => { (failure.cause) ": " (shown::line(&failure.message)) }

@@ -14,6 +14,7 @@ use tower::util::MapResponseLayer;
 use crate::catalog::{Catalog, Current};
 use crate::clock::{Clock, SystemClock};
 use crate::http::{self, Bodies};
+use crate::live::Live;
 use crate::midge::{Inner, Midge};
 use crate::settings::{Access, Settings};
 use crate::waiters::Hub;
@@ -95,6 +96,8 @@ impl Midge {
     /// #         catalog: midge_server::Catalog::open(modules)?,
     /// #         fork: midge_server::Fork {
     /// #             image: "local".to_owned(),
+    /// #             env: Default::default(),
+    /// #             size: None,
     /// #             region: None,
     /// #             host: vec!["midge-host".to_owned()],
     /// #             server_url: "http://127.0.0.1:8080/midge".to_owned(),
@@ -134,11 +137,12 @@ impl Midge {
         let up_since = clock.now();
         let new_id = format!("{:016x}", rand::rng().next_u64());
         let owner = dispatcher::take_over(&*store, up_since, new_id).await?;
+        let live = midge_store::read(&*store, Live::read).await?;
         let inner = Arc::new(Inner {
             store,
             machines,
             clock,
-            catalog: Current::new(settings.catalog),
+            catalog: Current::new(Catalog { live, ..settings.catalog }),
             fork: settings.fork,
             access: settings.access,
             retention: settings.retention,
@@ -154,6 +158,7 @@ impl Midge {
         *inner.dispatcher.lock().expect("nobody panics with the handle in hand") = Some(dispatcher);
         let midge = Midge { inner };
         midge.warn_of_undeclared_queues().await;
+        midge.warn_of_unusable_settings();
         Ok(midge)
     }
 
@@ -170,6 +175,7 @@ impl Midge {
         self.inner.catalog.set(catalog);
         self.inner.waiters.dispatcher.notify_one();
         self.warn_of_undeclared_queues().await;
+        self.warn_of_unusable_settings();
     }
 
     /// Ends the dispatcher and answers all who wait. Machines go on with what they run, and find the next server.

@@ -44,6 +44,13 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
             ("jobs_are_held", text)
         }
         WhyWaiting::QueueIsPaused(pause) => ("queue_is_paused", paused("queue", pause, now)),
+        WhyWaiting::BudgetIsSpent { until } => (
+            "budget_is_spent",
+            format!(
+                "the queue's budget of this month is spent: it starts nothing until {}, or until the budget is raised",
+                clock(*until, now)
+            ),
+        ),
         WhyWaiting::QueueIsAtLimit { running, max } => (
             "queue_is_at_limit",
             format!("the queue runs {} of the {max} that it may run at once", jobs(*running)),
@@ -75,6 +82,13 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
         }
         WhyWaiting::QueueIsBusy { machines, max } => {
             ("queue_is_busy", format!("the queue has its {machines} of {max} Machines, all busy"))
+        }
+        WhyWaiting::MachinesDoNotGo { machines, words, next } => {
+            let (are, next) = (if *machines == 1 { "Machine is" } else { "Machines are" }, soon(*next, now));
+            (
+                "machines_do_not_go",
+                format!("{machines} {are} to be destroyed to make room, and not: {words} (next try {next})"),
+            )
         }
         WhyWaiting::ServerIsFull { machines, max } => {
             ("server_is_full", format!("the server has its {machines} of {max} Machines"))
@@ -221,6 +235,10 @@ mod tests {
             (not_up, "no Machine comes up: it stopped (1 time since 2026-11-25 12:05 UTC; next try now)"),
             (WhyWaiting::QueueIsBusy { machines: 4, max: 4 }, "the queue has its 4 of 4 Machines, all busy"),
             (WhyWaiting::ServerIsFull { machines: 20, max: 20 }, "the server has its 20 of 20 Machines"),
+            (
+                WhyWaiting::MachinesDoNotGo { machines: 2, words: "denied".into(), next: at(30) },
+                "2 Machines are to be destroyed to make room, and not: denied (next try in 30 seconds)",
+            ),
             (WhyWaiting::MachineIsNext, "a Machine is about to be made"),
             (
                 WhyWaiting::QueueIsPaused(Pause {

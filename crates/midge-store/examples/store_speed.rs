@@ -202,7 +202,8 @@ async fn drain(store: &Arc<SqliteStore>, jobs: usize) -> Measured {
                 for job in rows.jobs_leased(&machine)? {
                     let lease = Lease { machine: machine.clone(), attempt: job.attempt };
                     let outcome = Outcome::Completed { result: "ok".into() };
-                    let usage = Some(Usage { ran_us: 40, cpu_us: 38, memory_peak_bytes: 1_114_112 });
+                    let usage =
+                        Some(Usage { ran_us: 40, cpu_us: 38, memory_peak_bytes: 1_114_112, share_us: 40 });
                     let event = JobEvent::Finished { lease, outcome, usage, jitter: 0.0 };
                     let change = job.apply(event, now()).expect("it runs");
                     rows.put_content(job.id, Content::Result, b"42")?;

@@ -5,6 +5,7 @@
 
 pub mod batches;
 pub mod contents;
+pub mod costs;
 pub mod counts;
 pub mod dependencies;
 pub mod ended;
@@ -104,6 +105,11 @@ macro_rules! conformance {
             failures::a_new_group_takes_the_place_of_the_oldest
             failures::a_failure_is_counted_with_the_change_that_brought_it
             failures::a_sweep_is_found_as_it_was_written
+            costs::sums_are_found_by_day_in_the_order_of_their_keys
+            costs::sums_of_machines_are_found_by_queue
+            costs::sums_grow_to_their_bound
+            costs::sums_of_early_days_are_deleted
+            costs::sums_forget_work_that_fails
             counts::counts_follow_every_change
             counts::counts_are_right_at_any_time
             counts::counts_forget_work_that_fails
@@ -165,6 +171,7 @@ mod tests {
         let files = [
             ("batches", include_str!("conformance/batches.rs")),
             ("contents", include_str!("conformance/contents.rs")),
+            ("costs", include_str!("conformance/costs.rs")),
             ("counts", include_str!("conformance/counts.rs")),
             ("dependencies", include_str!("conformance/dependencies.rs")),
             ("ended", include_str!("conformance/ended.rs")),

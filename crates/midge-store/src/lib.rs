@@ -6,6 +6,7 @@
 mod batch_rows;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod cost_rows;
 mod dependency_rows;
 mod memory;
 mod rows;
@@ -13,6 +14,7 @@ mod sqlite;
 mod work;
 
 pub use batch_rows::BatchRows;
+pub use cost_rows::CostRows;
 pub use dependency_rows::{DependencyRows, Dependent, UntoldEnd};
 pub use memory::MemoryStore;
 pub use rows::{

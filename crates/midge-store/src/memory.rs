@@ -4,6 +4,7 @@
 //! exactly under one seed.
 
 mod batches;
+mod costs;
 mod dependencies;
 mod failures;
 mod rows;

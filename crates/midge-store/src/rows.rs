@@ -19,7 +19,7 @@ use midge_protocol::{
 };
 
 pub use self::failures::{FailureRows, SweepRows};
-use crate::{BatchRows, DependencyRows};
+use crate::{BatchRows, CostRows, DependencyRows};
 
 /// Work that is done in one transaction.
 pub type WriteWork = Box<dyn FnOnce(&mut dyn Rows) -> Result<(), StoreError> + Send>;
@@ -150,6 +150,7 @@ pub trait Rows:
     + ScheduleRows
     + FailureRows
     + SweepRows
+    + CostRows
 {
     /// Writes what an event changed: the job, the attempt that ended, and that one more failed so. What the job does not
     /// keep any more is deleted. `generation` is what the attempt's Machine was made from.
@@ -179,6 +180,7 @@ impl<T> Rows for T where
         + ScheduleRows
         + FailureRows
         + SweepRows
+        + CostRows
 {
 }
 

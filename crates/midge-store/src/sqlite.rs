@@ -52,6 +52,7 @@ mod search;
 mod batches;
 mod columns;
 mod contents;
+mod costs;
 mod dependencies;
 mod entries;
 mod failures;

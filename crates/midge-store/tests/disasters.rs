@@ -139,7 +139,7 @@ fn a_kill_leaves_the_old_schema_or_the_new_one() -> Result<(), Failed> {
         let schema = number("PRAGMA user_version")?;
         let jobs = number("SELECT count(*) FROM jobs")?;
         let old = number("SELECT count(*) FROM jobs WHERE body -> '$.retry.attempts_max' IS NOT NULL")?;
-        assert!(schema == 1 && old == jobs || schema == 7 && old == 0, "schema {schema}: {old} of {jobs}");
+        assert!(schema == 1 && old == jobs || schema == 8 && old == 0, "schema {schema}: {old} of {jobs}");
         drop(connection);
         let store = SqliteStore::open(&path)?;
         let due = run(read(&store, |rows| rows.jobs_due(&queue("default"), None, at(0), 100_000)))?;

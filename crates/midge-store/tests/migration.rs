@@ -1,22 +1,24 @@
 //! A database that an older midge wrote is opened by this one, with everything that is in it.
 //!
 //! `data/schema-1.sql` is a dump of what the last midge of schema 1 wrote with the `write_everything` of this file, and
-//! `data/schema-5.sql` of what the last one of schema 5 wrote with `write_what_is_rare`.
+//! `data/schema-5.sql` of what the last one of schema 5 wrote with `write_what_is_rare`, and `data/schema-7.sql` of what the last
+//! one of schema 7 wrote with `write_what_costs`.
 
 use std::path::{Path, PathBuf};
 
 use midge_core::{
-    Batch, Job, JobEvent, Links, MachineEnd, MachineState, StateFilter, Stretch, UniqueHold, UniqueKey,
+    Batch, CostBook, Job, JobEvent, Links, Machine, MachineEnd, MachineEvent, MachineState, QueueRow,
+    StateFilter, Stretch, UniqueHold, UniqueKey,
 };
-use midge_protocol::api::{UniqueState, UniqueStates};
+use midge_protocol::api::{Pause, UniqueState, UniqueStates};
 use midge_protocol::exchange::Outcome;
 use midge_protocol::job::{AttemptView, Backoff, Cause, Failure, Progress, State, Usage};
 use midge_protocol::{
-    AttemptNumber, BatchId, BootId, JobId, JobKey, Labels, Lease, MachineId, Tag, Timestamp,
+    AttemptNumber, BatchId, BootId, Day, JobId, JobKey, Labels, Lease, MachineId, Tag, Timestamp,
 };
 use midge_store::conformance::fixtures::{
-    after, at, cancelled, completed, discarded, failed, finished, id, job, job_of, machine, machine_name,
-    module, put, queue, running,
+    self, after, at, cancelled, completed, discarded, failed, finished, id, job, job_of, machine_name, module,
+    put, queue, running,
 };
 use midge_store::{Content, JobSearch, MemoryStore, Rows, SqliteStore, Store, StoreError, read, write};
 use rusqlite::Connection;
@@ -24,6 +26,7 @@ use tempfile::TempDir;
 
 const SCHEMA_1: &str = include_str!("data/schema-1.sql");
 const SCHEMA_5: &str = include_str!("data/schema-5.sql");
+const SCHEMA_7: &str = include_str!("data/schema-7.sql");
 /// Text that has the names of the fields that schema 2 renamed, and all that JSON has to escape.
 const NESTED: &str =
     "{\"attempts_max\":1,\"due_at\":\"\\never\",\"retry\":{\"attempts_max\":2}}\n\u{0}\u{1F99F}/é";
@@ -82,8 +85,9 @@ fn attempts(job: JobId) -> Vec<AttemptView> {
         spent: attempt != 2,
         failure,
         usage,
+        cost: None,
     };
-    let most = Usage { ran_us: u64::MAX, cpu_us: u64::MAX, memory_peak_bytes: u64::MAX };
+    let most = Usage { ran_us: u64::MAX, cpu_us: u64::MAX, memory_peak_bytes: u64::MAX, share_us: 0 };
     match job {
         job if job == id(2) => vec![view(1, Some(Failure::new(Cause::OverTime, NESTED)), Some(most))],
         job if job == id(4) => vec![view(1, None, None)],
@@ -94,6 +98,11 @@ fn attempts(job: JobId) -> Vec<AttemptView> {
         ],
         _ => Vec::new(),
     }
+}
+
+/// A Machine as an earlier release wrote it, which did not write down when it was made.
+fn machine(name: &str) -> Machine {
+    Machine { made_at: None, ..fixtures::machine(name) }
 }
 
 /// What the older midge wrote.
@@ -218,6 +227,28 @@ fn read_what_is_rare(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
     Ok(all)
 }
 
+/// What the midge of schema 7 wrote: attempts, Machines in every way to cost something, and a queue.
+fn write_what_costs(rows: &mut dyn Rows) -> Result<(), StoreError> {
+    write_everything(rows)?;
+    let states =
+        [("m3", MachineState::Creating), ("m4", MachineState::Ready), ("m5", MachineState::Destroying)];
+    for (name, state) in states {
+        let id = MachineId::new(format!("e-{name}")).ok().filter(|_| state != MachineState::Creating);
+        rows.put_machine(&Machine { state, id, ..machine(name) })?;
+    }
+    let (reason, by) = (NESTED.to_owned(), "ops".to_owned());
+    let pause = Pause { since: at(0), until: Some(at(9)), reason, by };
+    rows.put_queue(&queue("default"), &QueueRow { pause: Some(pause), ..QueueRow::default() })
+}
+
+/// All that is known about what costs, as text.
+fn read_what_costs(rows: &mut dyn Rows) -> Result<Vec<String>, StoreError> {
+    let mut all = read_everything(rows)?;
+    all.push(format!("{:?}", rows.queues()?));
+    rows.costs(Day::of(at(0))..=Day::of(LATEST), &mut |key, sums| all.push(format!("{key:?} {sums:?}")))?;
+    Ok(all)
+}
+
 fn search() -> JobSearch {
     JobSearch::default()
 }
@@ -305,7 +336,7 @@ fn a_database_of_schema_1_is_read_to_the_last_row() {
         assert_eq!(found, expected);
     }
     drop(store);
-    assert_eq!(schema_of(&path), 7);
+    assert_eq!(schema_of(&path), 8);
     assert!(
         bodies(&path).iter().all(|body| !body.contains("\"attempts_max\":") && !body.contains("\"due_at\":"))
     );
@@ -339,7 +370,7 @@ fn a_migration_that_fails_leaves_the_database_as_it_was() {
     assert_eq!(bodies(&path), before, "the jobs were written before the attempts were found to be spoilt");
     Connection::open(&path).unwrap().execute_batch("DELETE FROM attempts WHERE job = x'00'").unwrap();
     SqliteStore::open(&path).unwrap();
-    assert_eq!(schema_of(&path), 7);
+    assert_eq!(schema_of(&path), 8);
 }
 
 #[test]
@@ -378,5 +409,42 @@ fn a_database_of_schema_5_is_found_by_all_that_its_jobs_have_and_goes_on() {
     assert_eq!(everything(&store), everything(&expected));
     drop(store);
     assert_eq!(everything(&SqliteStore::open(&path).unwrap()), everything(&expected));
-    assert_eq!(schema_of(&path), 7);
+    assert_eq!(schema_of(&path), 8);
+}
+
+#[test]
+fn a_database_of_schema_7_has_no_sums_and_its_machines_cost_from_then_on() {
+    let (path, _folder) = database(SCHEMA_7);
+    let expected = MemoryStore::new();
+    run(write(&expected, write_what_costs)).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+    let everything = |store: &dyn Store| run(read(store, read_what_costs)).unwrap();
+    assert_eq!(everything(&store), everything(&expected));
+    let heard = || MachineEvent::Heard { boot: BootId(1), seq: 1, generation: "sha256:0".to_owned() };
+    let (drained, gone) = (|| MachineEvent::DrainAsked, || MachineEvent::Destroyed);
+    for store in [&store as &dyn Store, &expected] {
+        let changed = run(write(store, move |rows| -> Result<_, StoreError> {
+            let mut book = CostBook::default();
+            for (name, event, now) in [
+                ("m1", heard(), at(100)),
+                ("m4", drained(), at(100)),
+                ("m1", gone(), at(200)),
+                ("m4", gone(), at(300)),
+            ] {
+                let before = rows.machine(&machine_name(name))?.expect("it was written");
+                let after = before.apply(event, now).expect("it applies").machine;
+                book.add_change(&before, &after, now);
+                rows.put_machine(&after)?;
+            }
+            rows.add_costs(&book)?;
+            Ok(book)
+        }));
+        let book = changed.unwrap();
+        let sums: Vec<_> = book.iter().map(|(_, sums)| (sums.running_us, sums.resting_us)).collect();
+        assert_eq!(sums, [(100_000, 0)], "since when the other was there nobody knows");
+    }
+    assert_eq!(everything(&store), everything(&expected));
+    drop(store);
+    assert_eq!(everything(&SqliteStore::open(&path).unwrap()), everything(&expected));
+    assert_eq!(schema_of(&path), 8);
 }

@@ -148,6 +148,7 @@ fn an_unreadable_attempt_is_known_by_its_number() {
         spent: true,
         failure: None,
         usage: None,
+        cost: None,
     };
     let database = Database::fresh();
     let store = database.open();

@@ -22,6 +22,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Router, body::Bytes};
 use midge_flylet::{Flylet, FlyletSettings};
+use midge_machines::own::{Model, OwnMachine};
 use midge_machines::{FlyMachines, FlySettings};
 use midge_protocol::api::EnqueueRequest;
 use midge_protocol::{JobId, ModuleName, Secret, limits};
@@ -100,12 +101,10 @@ struct Config {
 }
 
 struct Fly {
-    token: Secret,
-    /// The app whose Machines run the jobs.
-    app: String,
-    image: String,
-    /// What other Machines of the organization call this one.
-    name: String,
+    /// The Machines API, for the app whose Machines run the jobs.
+    api: FlySettings,
+    /// What Fly tells this Machine about itself.
+    own: OwnMachine,
 }
 
 impl Config {
@@ -115,14 +114,14 @@ impl Config {
         let fly = match var("FLY_API_TOKEN") {
             None => None,
             Some(token) => {
-                let app = var("FLY_APP_NAME").context("FLY_APP_NAME is not set")?;
-                let machine = var("FLY_MACHINE_ID").context("FLY_MACHINE_ID is not set")?;
-                Some(Fly {
+                let own = OwnMachine::told(var);
+                let app = own.app.clone().context("FLY_APP_NAME is not set")?;
+                let api = FlySettings {
+                    base_url: or("FLY_FLAPS_BASE_URL", FlySettings::BASE_URL_DEFAULT),
+                    app: or("MIDGE_FLY_APP", &app),
                     token: Secret::new(token),
-                    image: var("FLY_IMAGE_REF").context("FLY_IMAGE_REF is not set")?,
-                    name: format!("{machine}.vm.{app}.internal"),
-                    app: var("MIDGE_FLY_APP").unwrap_or(app),
-                })
+                };
+                Some(Fly { api, own })
             }
         };
         Ok(Config {
@@ -138,8 +137,8 @@ impl Config {
 
     fn settings(&self, fork: Fork) -> Result<Settings> {
         let mut catalog = Catalog::open(&self.modules)?;
-        if let Some(fly) = &self.fly {
-            catalog.generation = fly.image.clone();
+        if self.fly.is_some() {
+            catalog.generation = fork.generation();
         }
         let loopback = self.listen.starts_with("127.0.0.1:");
         let access = match &self.token {
@@ -153,25 +152,22 @@ impl Config {
 
 /// Fly's Machines where there is a token for them, else a flylet in this process.
 async fn machines(config: &Config, port: u16) -> Result<(FlyMachines, Fork, Option<Flylet>)> {
-    let fork = |image: &str, host: &str| Fork {
-        image: image.to_owned(),
-        region: None,
-        host: vec![config.host.clone()],
-        server_url: format!("http://{host}:{port}/midge"),
+    let fork = |model: Model, ways: Vec<String>| {
+        let urls: Vec<String> = ways.iter().map(|way| format!("{way}/midge")).collect();
+        Fork::like(model, vec![config.host.clone()], urls.join(",")).context("FLY_IMAGE_REF is not set")
     };
     match &config.fly {
         Some(fly) => {
-            let settings = FlySettings {
-                base_url: FlySettings::BASE_URL_DEFAULT.to_owned(),
-                app: fly.app.clone(),
-                token: fly.token.clone(),
-            };
-            Ok((FlyMachines::new(settings)?, fork(&fly.image, &fly.name), None))
+            // Machines are like this one: its image, size and region, and the env that fly.toml declares.
+            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+            let model = Model::find(&fly.own, &fly.api, cpus.try_into()?).await;
+            Ok((FlyMachines::new(fly.api.clone())?, fork(model, fly.own.ways(port))?, None))
         }
         None => {
             let flylet = Flylet::start(FlyletSettings::new("app")).await?;
             let machines = FlyMachines::new(flylet.client_settings())?;
-            Ok((machines, fork("local", "127.0.0.1"), Some(flylet)))
+            let model = Model { image: Some("local".to_owned()), ..Model::default() };
+            Ok((machines, fork(model, vec![format!("http://127.0.0.1:{port}")])?, Some(flylet)))
         }
     }
 }

@@ -9,8 +9,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use midge_cli::output;
 
 use crate::commands::{
-    batches, bench, build, capabilities, completions, demo, dev, enqueue, failures, flylet, jobs, machines,
-    modules, new, queues, replay, run, schedules, serve, sweeps,
+    batches, bench, build, capabilities, completions, cost, demo, dev, doctor, enqueue, failures, flylet,
+    jobs, machines, modules, new, queues, replay, run, schedules, serve, sweeps,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Replay(Box<replay::Args>),
     Run(run::Args),
     Serve(serve::Args),
+    Doctor(Box<doctor::Args>),
     Flylet(flylet::Args),
     Enqueue(Box<enqueue::Args>),
     Jobs(Box<jobs::Args>),
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Modules(modules::Args),
     Schedules(schedules::Args),
     Machines(machines::Args),
+    Cost(cost::Args),
     Bench(bench::Args),
     Completions(completions::Args),
 }
@@ -203,6 +205,7 @@ mod tests {
             include_str!("../../../README.md"),
             include_str!("../../../docs/queues.md"),
             include_str!("../../../docs/api.md"),
+            include_str!("../../../docs/cost.md"),
             include_str!("../../../docs/client.md"),
             include_str!("../../../docs/replay.md"),
             include_str!("../../../docs/security.md"),
@@ -309,7 +312,7 @@ mod tests {
             "{told}"
         );
         let told = parse("midge queues show mail").unwrap_err();
-        assert!(told.contains("tip: the subcommands are list, pause, resume"), "{told}");
+        assert!(told.contains("tip: the subcommands are list, pause, resume, set, unset, changes"), "{told}");
         assert!(parse("midge foo").unwrap_err().contains("the subcommands are demo, new, dev, "));
         let told = parse("midge jobs shw").unwrap_err();
         assert!(told.contains("'show'") && !told.contains("the subcommands are"), "{told}");
@@ -334,6 +337,13 @@ mod tests {
         for line in ["drain", "drain m1 --queue mail", "drain m1 --timeout 1m"] {
             assert!(parse(&format!("midge machines {line}")).is_err(), "{line}");
         }
+        assert!(parse("midge queues set mail max_machines=5 wait=forever --by Ada --reason flood").is_ok());
+        assert!(
+            parse("midge queues unset mail").is_ok() && parse("midge queues changes mail --json").is_ok()
+        );
+        assert!(
+            parse("midge queues set mail").is_err() && parse("midge queues set mail max_machines").is_err()
+        );
         assert!(parse("midge queues pause mail --wait --timeout 1m").is_ok());
         assert!(parse("midge modules pause mail --wait --timeout 1m").is_ok());
     }

@@ -10,10 +10,12 @@ pub(crate) mod capabilities;
 pub(crate) mod replay;
 pub(crate) mod run;
 
+pub(crate) mod doctor;
 pub(crate) mod flylet;
 pub(crate) mod serve;
 
 pub(crate) mod batches;
+pub(crate) mod cost;
 pub(crate) mod enqueue;
 pub(crate) mod failures;
 mod follow;
@@ -56,6 +58,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Replay(args) => calling(args.run()),
         Command::Run(args) => args.run(),
         Command::Serve(args) => serving(args.run()),
+        Command::Doctor(args) => calling(args.run()),
         Command::Flylet(args) => serving(args.run()),
         Command::Enqueue(args) => calling(args.run()),
         Command::Batches(args) => calling(args.run()),
@@ -66,6 +69,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Modules(args) => calling(args.run()),
         Command::Schedules(args) => calling(args.run()),
         Command::Machines(args) => calling(args.run()),
+        Command::Cost(args) => calling(args.run()),
         Command::Bench(args) => bench::run(args),
         Command::Completions(args) => args.run(),
     }

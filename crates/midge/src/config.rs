@@ -5,22 +5,18 @@ use std::env::VarError;
 use std::ffi::OsString;
 
 use midge_cli::output::note;
+use midge_machines::own::OwnMachine;
 use midge_protocol::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use midge_protocol::manifest::{Manifest, SecretSource};
 
-/// What Fly tells a Machine about itself.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct FlyMachine {
-    /// The Machine's id, from `FLY_MACHINE_ID`.
-    pub(crate) id: Option<String>,
-    /// Its IPv6 address in the organization's private network, from `FLY_PRIVATE_IP`.
-    pub(crate) private_ip: Option<String>,
+/// Returns what Fly tells this Machine about itself; nothing of it where this is none.
+pub(crate) fn own_machine() -> OwnMachine {
+    OwnMachine::told(|name| std::env::var(name).ok())
 }
 
-/// Returns what Fly tells this Machine about itself, if this is one.
-pub(crate) fn fly_machine() -> FlyMachine {
-    let var = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
-    FlyMachine { id: var("FLY_MACHINE_ID"), private_ip: var("FLY_PRIVATE_IP") }
+/// Returns how many CPUs this process may use.
+pub(crate) fn cpus() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX))
 }
 
 /// Returns a variable of this process that a guest may be given, where it is set and text.

@@ -5,6 +5,7 @@
 mod cli;
 mod commands;
 mod config;
+mod fly;
 
 mod arguments;
 mod connection;

@@ -16,6 +16,7 @@ pub(super) enum Call {
     Create(Box<MachineSpec>, Launch),
     Start(MachineId),
     Stop(MachineId),
+    Suspend(MachineId),
     Destroy(MachineId),
     Get(MachineId),
     List(Label),
@@ -105,8 +106,8 @@ impl Machines for Calls {
         self.call(Call::Stop(id.clone())).await.map(drop)
     }
 
-    async fn suspend(&self, _: &MachineId) -> Result<(), MachineError> {
-        unreachable!("the dispatcher suspends no Machine")
+    async fn suspend(&self, id: &MachineId) -> Result<(), MachineError> {
+        self.call(Call::Suspend(id.clone())).await.map(drop)
     }
 
     async fn destroy(&self, id: &MachineId) -> Result<(), MachineError> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use midge_core::{Ending, JobState, MachineState};
+use midge_core::{Ending, JobState, MachineState, Sleep};
 use midge_machines::SeenState;
 use midge_protocol::Timestamp;
 use midge_protocol::job::Cause;
@@ -49,6 +49,7 @@ impl World {
         self.check_jobs(true)?;
         self.check_rows_at_the_end()?;
         self.check_api_at_the_end()?;
+        self.check_starts()?;
         self.check_sweeps_at_the_end()?;
         self.count_endings();
         self.count_ticks();
@@ -67,6 +68,10 @@ impl World {
     fn check_rows_at_the_end(&self) -> Result<(), Broken> {
         let machines = self.store.look(|rows| rows.machines());
         let generation = format!("g{}", self.generation);
+        for (machine, _) in &machines {
+            let costs = machine.meter.is_some();
+            ensure(costs == is_present(machine), || format!("{machine:?} is there, or costs, and not both"))?;
+        }
         let mut counts: BTreeMap<_, u32> = BTreeMap::new();
         for (machine, _) in machines.iter().filter(|(machine, _)| is_present(machine)) {
             ensure(!machine.drained, || format!("{machine:?} was drained, and is still there"))?;
@@ -74,7 +79,10 @@ impl World {
             *counts.entry((machine.queue.clone(), machine.state)).or_default() += 1;
         }
         let (mut kept, mut wanted_in_all) = (0, 0);
-        for (queue, policy) in self.policies.clone() {
+        // A pool keeps its Machines once, however many queues it serves.
+        let kept_for = self.policies.clone().into_iter();
+        let kept_for = kept_for.map(|(queue, policy)| (policy.pool.clone().unwrap_or(queue), policy));
+        for (queue, policy) in kept_for.collect::<BTreeMap<_, _>>() {
             let QueuePolicy { warm_machines, ready_machines, .. } = policy;
             for (state, wanted) in [(MachineState::Up, warm_machines), (MachineState::Ready, ready_machines)]
             {
@@ -96,6 +104,7 @@ impl World {
             let row =
                 row.filter(|machine| is_present(machine)).find(|machine| machine.id.as_ref() == Some(id));
             let wanted = row.map(|machine| match machine.state {
+                MachineState::Ready if machine.sleep == Sleep::Asleep => SeenState::Suspended,
                 MachineState::Ready => SeenState::Stopped,
                 _ => SeenState::Started,
             });

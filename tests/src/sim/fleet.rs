@@ -34,6 +34,7 @@ impl World {
     /// Sends off what the server called.
     pub(super) fn send_calls(&mut self) {
         for (id, call) in self.calls.take() {
+            self.check_suspend(&call);
             let there = self.call_delay();
             let back = self.call_delay();
             let (arrives, answered) = match self.fate(&call) {
@@ -75,7 +76,10 @@ impl World {
                 (0, Call::Create(..) | Call::Start(_)) => MachineError::NoCapacity("no room".to_owned()),
                 (1, _) => MachineError::RateLimited { retry_after },
                 (2, Call::Create(..)) => MachineError::LimitReached("too many".to_owned()),
-                (2, Call::Start(_) | Call::Destroy(_)) => MachineError::NotReady("not yet".to_owned()),
+                (2, Call::Start(_) | Call::Suspend(_) | Call::Destroy(_)) => {
+                    MachineError::NotReady("not yet".to_owned())
+                }
+                (3, Call::Suspend(_)) => MachineError::Invalid("it has swap".to_owned()),
                 _ => MachineError::Unavailable("out of order".into()),
             });
         }
@@ -126,6 +130,10 @@ impl World {
                     self.starts(&id);
                     Ok(Reply::Done)
                 }
+                Some(SeenState::Suspending | SeenState::Suspended) => {
+                    self.resumes(&id);
+                    Ok(Reply::Done)
+                }
                 Some(other) => Err(MachineError::NotReady(other.to_string())),
             },
             Call::Stop(id) => match self.api.get(&id).map(|machine| machine.run) {
@@ -135,6 +143,17 @@ impl World {
                     Ok(Reply::Done)
                 }
             },
+            Call::Suspend(id) => {
+                match self.api.get(&id).map(|machine| (machine.state().clone(), machine.run)) {
+                    None => Err(MachineError::Gone(id)),
+                    Some((SeenState::Suspending | SeenState::Suspended, _)) => Ok(Reply::Done),
+                    Some((SeenState::Started, run)) => {
+                        self.suspends(&id, run);
+                        Ok(Reply::Done)
+                    }
+                    Some((other, _)) => Err(MachineError::NotReady(other.to_string())),
+                }
+            }
             Call::Destroy(id) => {
                 if let Some(machine) = self.api.get(&id) {
                     machine.becomes(SeenState::Destroyed, None, self.now);
@@ -165,8 +184,9 @@ impl World {
         })
     }
 
-    fn starts(&mut self, id: &MachineId) {
+    pub(super) fn starts(&mut self, id: &MachineId) {
         let boots = self.chance.millis(100, 4_000);
+        self.machine_was_started();
         let now = self.now;
         let Some(machine) = self.api.get(id) else { return };
         machine.run += 1;
@@ -227,6 +247,9 @@ impl World {
         key: Key,
         out_of_memory: bool,
     ) -> Result<(), Broken> {
+        if self.is_put_off(id, boot, || Event::GuestCrashes { id: id.clone(), boot, key, out_of_memory }) {
+            return Ok(());
+        }
         let Some(host) = self.hosts.get(id).filter(|host| host.boot == boot && host.runs(key)) else {
             return Ok(());
         };
@@ -242,7 +265,7 @@ impl World {
     pub(super) fn machine_ends(&mut self, id: &MachineId, run: u32, exit: SeenExit) -> Result<(), Broken> {
         let now = self.now;
         let Some(machine) = self.api.in_run(id, run) else { return Ok(()) };
-        if !matches!(machine.state(), SeenState::Starting | SeenState::Started) {
+        if !matches!(machine.state(), SeenState::Starting | SeenState::Started | SeenState::Suspending) {
             return Ok(());
         }
         self.trace

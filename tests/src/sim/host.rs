@@ -48,6 +48,8 @@ pub(super) struct Host {
     /// Requests that were neither answered nor failed.
     under_way: BTreeSet<u64>,
     pub(super) stopping: bool,
+    /// Whether its Machine is suspended.
+    pub(super) asleep: bool,
     pub(super) cut_off_until: Timestamp,
     /// The newest timer: earlier ones are void.
     pub(super) timer: u64,
@@ -75,6 +77,7 @@ impl Host {
             ended_logs: BTreeMap::new(),
             under_way: BTreeSet::new(),
             stopping: false,
+            asleep: false,
             cut_off_until: now,
             timer: 0,
         })
@@ -94,6 +97,11 @@ impl Host {
             self.under_way.insert(request.seq);
         }
         next
+    }
+
+    /// Nothing is under way any more.
+    pub(super) fn reconnects(&mut self) {
+        self.under_way.clear();
     }
 
     /// A request was answered, or failed. Returns whether it was still under way.
@@ -137,7 +145,7 @@ impl Host {
         }
         self.saving.remove(&key);
         self.ended_logs.insert(key, log_text(key));
-        let usage = Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1 };
+        let usage = Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1, share_us: 1 };
         self.side.ended(Finished { jobs, ..Finished::new(key, outcome, usage) }, now);
         true
     }

@@ -20,6 +20,7 @@ use super::host::{Key, log_text, words};
 use super::people::POISON;
 use super::room::Arrivals;
 use super::schedules::Ticked;
+use super::sleep::Starts;
 use super::turns::Turns;
 use super::unique::Singles;
 use super::world::World;
@@ -69,6 +70,12 @@ pub(super) struct Ledger {
     pub(super) turns: Turns,
     /// Those that made room for another queue's.
     pub(super) gave_way: BTreeSet<MachineName>,
+    /// How often Machines were started since faults stopped, and attempts begun.
+    pub(super) quiet_starts: Starts,
+    /// How many live Machines each queue had last.
+    live: BTreeMap<QueueName, u32>,
+    /// A Machine that the server had suspended while it could be given jobs, or ran some.
+    pub(super) suspended_in_use: Option<MachineName>,
     /// When each was last heard of, whatever clock the server has; and when the server began.
     heard: BTreeMap<MachineName, Timestamp>,
     server_since: Timestamp,
@@ -376,6 +383,9 @@ impl Ledger {
             format!("there are {present} Machines after {}, and {max_machines} are allowed", self.present)
         })?;
         self.present = present;
+        ensure(self.suspended_in_use.is_none(), || {
+            format!("{:?} is suspended while it is in use", self.suspended_in_use)
+        })?;
         let mut live: BTreeMap<&QueueName, u32> = BTreeMap::new();
         let suspects = self.jobs().filter(|job| job.is_suspect());
         let suspects: BTreeSet<MachineName> =
@@ -400,8 +410,13 @@ impl Ledger {
             *live.entry(&machine.queue).or_default() += u32::from(machine.state.is_live());
         }
         for (queue, live) in live {
-            let max = policies.get(queue).map_or(0, |policy| policy.max_machines);
-            ensure(live <= max, || format!("queue {queue} has {live} live Machines, and {max} are allowed"))?;
+            let pooled = || policies.values().find(|policy| policy.pool.as_ref() == Some(queue));
+            let max = policies.get(queue).or_else(pooled).map_or(0, |policy| policy.max_machines);
+            // One that may have fewer since somebody said so begins none until they are gone.
+            let before = self.live.insert(queue.clone(), live).unwrap_or(0);
+            ensure(live <= max.max(before), || {
+                format!("queue {queue} has {live} live Machines after {before}, and {max} are allowed")
+            })?;
         }
         let names: BTreeSet<&MachineName> = machines.iter().map(|(machine, _)| &machine.name).collect();
         for lease in self.jobs().filter_map(Job::lease) {

@@ -9,7 +9,7 @@ use midge_protocol::{BootId, MachineId, MachineName};
 use midge_server::exchange::Denied;
 
 use super::fleet::exit;
-use super::host::{Key, words};
+use super::host::{Host, Key, words};
 use super::ledger::{Broken, is_given_back};
 use super::people::POISON;
 use super::world::{Event, World};
@@ -28,13 +28,17 @@ impl World {
     pub(super) fn host_acts(&mut self, id: &MachineId) -> Result<(), Broken> {
         loop {
             let now = self.now;
-            let Some(host) = self.hosts.get_mut(id) else { return Ok(()) };
+            let Some(host) = self.hosts.get_mut(id).filter(|host| !host.asleep) else { return Ok(()) };
             match host.next(now) {
                 Next::Send(request) => self.host_sends(id, *request),
                 Next::HandBack(attempts) => {
                     for attempt in attempts {
                         self.guest_stops(id, attempt, Outcome::HANDED_BACK, Vec::new());
                     }
+                }
+                Next::Reconnect => {
+                    self.trace.count("hosts that stood still");
+                    host.reconnects();
                 }
                 Next::Wait(at) => {
                     host.timer += 1;
@@ -128,6 +132,9 @@ impl World {
         at_once: bool,
     ) -> Result<(), Broken> {
         let now = self.now;
+        if self.is_put_off(id, boot, || Event::RequestFails { id: id.clone(), boot, seq, at_once }) {
+            return Ok(());
+        }
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.boot == boot) else { return Ok(()) };
         if !host.landed(seq) {
             return Ok(());
@@ -146,9 +153,19 @@ impl World {
         answer: Result<Answer, Denied>,
     ) -> Result<(), Broken> {
         let now = self.now;
-        let Some(host) = self.hosts.get_mut(id).filter(|h| h.boot == boot && now >= h.cut_off_until) else {
+        // What comes while it stands still is there when it goes on, or is not.
+        if self.chance_of_sleeper(id)
+            && self.is_put_off(id, boot, || Event::Answer {
+                id: id.clone(),
+                boot,
+                seq,
+                answer: answer.clone(),
+            })
+        {
             return Ok(());
-        };
+        }
+        let listens = |host: &&mut Host| host.boot == boot && now >= host.cut_off_until && !host.asleep;
+        let Some(host) = self.hosts.get_mut(id).filter(listens) else { return Ok(()) };
         if !host.landed(seq) {
             return Ok(());
         }
@@ -214,6 +231,7 @@ impl World {
             return Err(Broken(format!("{id} has no place for {}", words(key))));
         }
         let boot = host.boot;
+        self.attempt_began();
         self.ledger.begun(key, grant)?;
         if grant.saved.is_some() {
             self.trace.count("states that were found");
@@ -264,7 +282,8 @@ impl World {
         boot: BootId,
         attempt: AttemptRef,
     ) -> Result<(), Broken> {
-        let Some(host) = self.hosts.get_mut(id).filter(|host| host.boot == boot) else { return Ok(()) };
+        let awake = |host: &&mut Host| host.boot == boot && !host.asleep;
+        let Some(host) = self.hosts.get_mut(id).filter(awake) else { return Ok(()) };
         if !host.runs(attempt) {
             return Ok(());
         }
@@ -282,6 +301,14 @@ impl World {
         key: Key,
         outcome: Outcome,
     ) -> Result<(), Broken> {
+        if self.is_put_off(id, boot, || Event::GuestEnds {
+            id: id.clone(),
+            boot,
+            key,
+            outcome: outcome.clone(),
+        }) {
+            return Ok(());
+        }
         if self.hosts.get(id).is_some_and(|host| host.boot == boot && host.runs(key)) {
             let jobs = self.draw_follow_ups(key, &outcome);
             self.guest_stops(id, key, outcome, jobs);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use midge_core::{JobEvent, Links, ModuleRow, NewJob, QueueRow, needs_room};
 use midge_protocol::api::Pause;
 use midge_protocol::job::{AttemptLimits, Backoff, Cause, RetryPolicy};
-use midge_protocol::manifest::{QueuePolicy, Rate, Wait};
+use midge_protocol::manifest::{Idle, QueuePolicy, Rate, Wait};
 use midge_protocol::{JobId, JobKey, Labels, ModuleName, QueueName, Tag, Timestamp};
 use midge_server::dispatcher::{self, Drained};
 use midge_store::{Rows, StoreError};
@@ -50,6 +50,10 @@ pub(super) fn draw_policies(chance: &mut Chance) -> BTreeMap<QueueName, QueuePol
         ("plain", base(2)),
         ("warm", QueuePolicy { warm_machines: 1, jobs_per_machine: 3, ..base(3) }),
         ("ready", QueuePolicy { ready_machines: 2, ..base(2) }),
+        ("asleep", QueuePolicy { ready_machines: 1, idle: Idle::Suspend, ..base(2) }),
+        ("first", QueuePolicy { pool: Some(queue("shared")), ready_machines: 1, ..base(2) }),
+        ("second", QueuePolicy { pool: Some(queue("shared")), ready_machines: 1, ..base(2) }),
+        ("tidy", QueuePolicy { ready_machines: 1, idle: Idle::Destroy, ..base(2) }),
         ("once", QueuePolicy { single_use: true, ..base(3) }),
         ("wide", QueuePolicy { jobs_per_machine: 8, ..base(1) }),
         ("narrow", QueuePolicy { warm_machines: 1, jobs_per_machine: 1, ..base(1) }),
@@ -404,7 +408,7 @@ impl World {
         let back = self.generation > 1 && self.chance.below(2) == 0;
         self.generation = if back { self.generation - 1 } else { self.generation + 1 };
         self.trace.say(self.now, format_args!("generation {} is deployed", self.generation));
-        self.trace.count("deploys");
+        self.trace.count(if back { "deploys that go back" } else { "deploys" });
         if !self.quiet && self.chance.below(2) == 0 {
             // Somebody thinks better of it.
             let soon = self.chance.millis(0, 1_000);

@@ -12,11 +12,11 @@ use midge_core::exchange::Parked;
 use midge_core::{Found, Rounds};
 use midge_protocol::exchange::Request;
 use midge_protocol::job::{AttemptLimits, RetryPolicy};
-use midge_protocol::manifest::{self, Manifest, ModuleEntry, ServerPolicy};
+use midge_protocol::manifest::{self, Manifest, ModuleEntry, Prices, ServerPolicy};
 use midge_protocol::{QueueName, Timestamp, limits};
 use midge_server::dispatcher::{self, Act, Decided};
 use midge_server::exchange::{self, ExchangeError, Exchanged};
-use midge_server::{Catalog, Fork, ServiceError};
+use midge_server::{Catalog, Fork, Live, ServiceError};
 use midge_store::{Rows, Store, StoreError};
 
 use super::faults::Fault;
@@ -44,8 +44,9 @@ fn entry() -> ModuleEntry {
     }
 }
 
-/// What a catalog is made of: the generation, the most Machines, and whether it has all modules and no schedule.
-pub(super) type MadeOf = (u64, u32, bool, bool);
+/// What a catalog is made of: the generation, the most Machines, whether it has all modules and no schedule, and how often
+/// settings of queues were changed.
+pub(super) type MadeOf = (u64, u32, bool, bool, u64);
 
 type Running<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
@@ -148,6 +149,11 @@ impl World {
         }
     }
 
+    /// Returns whether a round is under way.
+    pub(super) fn is_deciding(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.deciding.is_some())
+    }
+
     /// Makes an appointment for the next round.
     fn next_round(&mut self) {
         let now = self.told();
@@ -211,6 +217,8 @@ impl World {
         let server = self.server.as_ref()?;
         let fork = Fork {
             image: "sim".to_owned(),
+            env: BTreeMap::new(),
+            size: None,
             region: None,
             host: vec!["midge-host".to_owned()],
             server_url: "http://sim".to_owned(),
@@ -221,13 +229,15 @@ impl World {
             owner: server.owner.clone(),
             up_since: server.up_since,
             looks,
+            seeks_strays: looks,
             seed,
         })
     }
 
     /// Returns what is deployed. It is made anew only where that is another.
     pub(super) fn catalog(&mut self) -> Arc<Catalog> {
-        let of: MadeOf = (self.generation, self.max_machines, self.serves_all(), self.schedules.is_empty());
+        let (all, no_schedule) = (self.serves_all(), self.schedules.is_empty());
+        let of: MadeOf = (self.generation, self.max_machines, all, no_schedule, self.settings_changed);
         let made = self.catalog_made.take().filter(|(made_of, _)| *made_of == of);
         let (_, catalog) =
             self.catalog_made.insert(made.unwrap_or_else(|| (of, Arc::new(self.new_catalog()))));
@@ -243,6 +253,7 @@ impl World {
                 cpu: String::new(),
                 modules: self.served().into_iter().map(|name| (name, entry())).collect(),
                 server: ServerPolicy { max_machines: Some(self.max_machines), ..ServerPolicy::default() },
+                prices: Prices::default(),
                 queues: self.policies.clone(),
                 schedules: self.schedules.clone(),
                 env: BTreeMap::new(),
@@ -250,6 +261,7 @@ impl World {
             },
             generation: format!("g{}", self.generation),
             modules_dir: PathBuf::from("modules"),
+            live: Live::default(),
         }
     }
 

@@ -38,6 +38,7 @@ pub(super) enum Event {
     Pause(Paused),
     Resume(Paused),
     Drain,
+    ChangeSettings,
     Sweep,
     SweepStep { epoch: u64 },
     Delete { job: JobId },
@@ -57,6 +58,8 @@ pub(super) enum Event {
     MachineRests { id: MachineId },
     MachineBoots { id: MachineId, run: u32 },
     MachineEnds { id: MachineId, run: u32, exit: SeenExit },
+    MachineSleeps { id: MachineId, run: u32 },
+    MachineWakes { id: MachineId, run: u32 },
     MachineToldToStop { id: MachineId, run: u32 },
     MachineCutOff { id: MachineId, run: u32 },
     GuestEnds { id: MachineId, boot: BootId, key: Key, outcome: Outcome },
@@ -100,6 +103,8 @@ pub(super) struct World {
     pub(super) chance: Chance,
     pub(super) faults: Faults,
     pub(super) policies: BTreeMap<QueueName, QueuePolicy>,
+    /// How often settings of queues were changed while a server ran.
+    pub(super) settings_changed: u64,
     pub(super) schedules: BTreeMap<ScheduleName, ScheduleEntry>,
     /// The most Machines of all queues together. The next life of the server may have another number.
     pub(super) max_machines: u32,
@@ -139,6 +144,7 @@ impl World {
             agenda: Agenda::default(),
             faults,
             policies,
+            settings_changed: 0,
             quiet: false,
             trace: Trace::default(),
             store: Arc::new(FlakyStore::new(chance.number())),
@@ -176,6 +182,7 @@ impl World {
         self.after(Duration::ZERO, Event::ServerStarts);
         self.plan_people(faulty);
         self.plan_sweeps(faulty);
+        self.plan_settings(faulty.as_millis() as u64);
         self.plan_clock(faulty.as_millis() as u64);
         self.plan_schedule_pauses(faulty.as_millis() as u64);
         self.after(faulty, Event::FaultsStop);
@@ -204,6 +211,8 @@ impl World {
             Event::Pause(what) => return self.pause(what),
             Event::Resume(what) => return self.resume(what),
             Event::Drain => return self.drain_a_machine(),
+            Event::ChangeSettings if self.quiet => {}
+            Event::ChangeSettings => self.change_settings(),
             Event::Sweep => return self.sweep(),
             Event::SweepStep { epoch } => return self.sweep_step(epoch),
             Event::Delete { job } => return self.delete(job),
@@ -228,6 +237,8 @@ impl World {
             Event::MachineRests { id } => self.machine_rests(&id),
             Event::MachineBoots { id, run } => return self.machine_boots(&id, run),
             Event::MachineEnds { id, run, exit } => return self.machine_ends(&id, run, exit),
+            Event::MachineSleeps { id, run } => self.machine_sleeps(&id, run),
+            Event::MachineWakes { id, run } => return self.machine_wakes(&id, run),
             Event::MachineToldToStop { id, run } => return self.told_to_stop(&id, run),
             Event::MachineCutOff { id, run } => self.cut_off(&id, run),
             Event::GuestEnds { id, boot, key, outcome } => return self.guest_ends(&id, boot, key, outcome),
@@ -246,6 +257,7 @@ impl World {
                 self.trace.say(self.now, format_args!("faults stop"));
                 self.faults = Faults::none();
                 self.store.set_fails(0);
+                self.unset_ages();
                 self.quiet = true;
             }
         }

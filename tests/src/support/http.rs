@@ -67,6 +67,11 @@ pub struct StubServer {
 impl StubServer {
     /// Answers everything with a status and a body, until the test binary ends.
     pub fn answering(status: u16, body: &'static str) -> StubServer {
+        StubServer::answering_with(status, "", body)
+    }
+
+    /// Answers everything with a status, further lines of the head and a body, until the test binary ends.
+    pub fn answering_with(status: u16, lines: &'static str, body: &'static str) -> StubServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
@@ -75,7 +80,8 @@ impl StubServer {
                 // One read: what hosts and clients send first is small.
                 let _ = stream.read(&mut [0; 64 * 1024]);
                 let length = body.len();
-                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close");
+                let head =
+                    format!("HTTP/1.1 {status} X\r\n{lines}Content-Length: {length}\r\nConnection: close");
                 let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes());
             }
         });

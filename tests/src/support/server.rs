@@ -41,6 +41,7 @@ struct Settings {
     modules: Modules,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    ip: String,
     port: u16,
 }
 
@@ -52,29 +53,42 @@ impl Server {
 
     /// Starts a server whose Machines are those of a flylet apart, from an image of this name.
     pub fn on_flylet(modules: &Modules, flylet: &Flylet, image: &str) -> Server {
-        let env = [
-            ("FLY_FLAPS_BASE_URL", flylet.url()),
-            ("FLY_API_TOKEN", Flylet::TOKEN.to_owned()),
-            ("FLY_APP_NAME", "midge".to_owned()),
-            ("FLY_IMAGE_REF", image.to_owned()),
-        ];
+        Server::on_flylet_with(modules, flylet, &[("FLY_APP_NAME", "midge"), ("FLY_IMAGE_REF", image)])
+    }
+
+    /// Starts a server whose Machines are those of a flylet apart, with these variables beside those that lead to it.
+    pub fn on_flylet_with(modules: &Modules, flylet: &Flylet, env: &[(&str, &str)]) -> Server {
+        Server::on_flylet_at(modules, flylet, env, "127.0.0.1")
+    }
+
+    /// Starts such a server, which its hosts find by a name.
+    pub fn on_flylet_at(modules: &Modules, flylet: &Flylet, env: &[(&str, &str)], name: &str) -> Server {
+        let (url, token) = (flylet.url(), Flylet::TOKEN);
+        let api = [("FLY_FLAPS_BASE_URL", url.as_str()), ("FLY_API_TOKEN", token)];
+        let env = api.iter().chain(env).copied();
         let port = free_port();
-        let url = format!("http://127.0.0.1:{port}");
+        let url = format!("http://{name}:{port}");
         let args = ["--server-url", &url].map(str::to_owned).to_vec();
-        let env = env.map(|(name, value)| (name.to_owned(), value)).to_vec();
-        Server::of(Settings { modules: modules.clone(), args, env, port })
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Server::of(Settings { modules: modules.clone(), args, env, ip: LOOPBACK.to_owned(), port })
     }
 
     /// Starts a server with a flylet inside, and with further arguments and variables.
     pub fn start_with(modules: &Modules, args: &[&str], env: &[(&str, &str)]) -> Server {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Server::of(Settings { modules: modules.clone(), args, env, port: free_port() })
+        Server::of(Settings {
+            modules: modules.clone(),
+            args,
+            env,
+            ip: LOOPBACK.to_owned(),
+            port: free_port(),
+        })
     }
 
     fn of(settings: Settings) -> Server {
         let files = Files::new();
-        let client = Client::new(&format!("http://127.0.0.1:{}", settings.port)).unwrap().tries(20);
+        let client = settings.client();
         let process = settings.spawn(&files);
         let mut server = Server { process, settings, client, files };
         server.is_up();
@@ -88,7 +102,16 @@ impl Server {
 
     /// Returns its URL, without a slash at the end.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.settings.port)
+        self.settings.url()
+    }
+
+    /// Starts it again at another address of this computer, on the same store, when it was killed.
+    pub fn move_to(&mut self, ip: &str) {
+        self.process.kill();
+        self.settings.ip = ip.to_owned();
+        self.client = self.settings.client();
+        self.process = self.settings.spawn(&self.files);
+        self.is_up();
     }
 
     /// Returns its process.
@@ -206,18 +229,27 @@ impl Server {
 
     /// Returns its Machines that run, or will without anybody deciding it again.
     pub fn live_machines(&self) -> Vec<MachineView> {
-        let live = ["creating", "starting", "up", "draining", "left"];
+        let live = ["creating", "starting", "up", "draining", "left", "resting"];
         self.machines().into_iter().filter(|machine| live.contains(&machine.state.as_str())).collect()
     }
 }
 
 const DATABASE: &str = "midge.db";
+const LOOPBACK: &str = "127.0.0.1";
 
 impl Settings {
+    fn url(&self) -> String {
+        format!("http://{}:{}", self.ip, self.port)
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&self.url()).unwrap().tries(20)
+    }
+
     fn spawn(&self, files: &Files) -> Process {
         let mut command = midge(&["serve", "--modules"]);
         command.arg(self.modules.dir()).arg("--host-program").arg(host_program());
-        command.arg("--listen").arg(format!("127.0.0.1:{}", self.port));
+        command.arg("--listen").arg(format!("{}:{}", self.ip, self.port));
         if !self.args.iter().any(|arg| arg == "--memory") {
             command.arg("--db").arg(files.path(DATABASE));
         }
@@ -255,6 +287,7 @@ pub fn free_port() -> u16 {
 pub struct Flylet {
     process: Process,
     port: u16,
+    args: Vec<String>,
 }
 
 impl Flylet {
@@ -263,15 +296,29 @@ impl Flylet {
 
     /// Starts a flylet.
     pub fn start() -> Flylet {
+        Flylet::start_with(&[])
+    }
+
+    /// Starts a flylet with further arguments.
+    pub fn start_with(args: &[&str]) -> Flylet {
+        Flylet::start_as(args, |command| command)
+    }
+
+    /// Starts a flylet with further arguments by a command that `wrap` makes of its own.
+    pub fn start_as(args: &[&str], wrap: impl Fn(Command) -> Command) -> Flylet {
         let port = free_port();
-        let mut flylet = Flylet { process: Flylet::spawn(port), port };
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let process = Process::start("midge flylet", wrap(Flylet::command(port, &args)));
+        let mut flylet = Flylet { process, port, args };
         flylet.is_up();
         flylet
     }
 
-    fn spawn(port: u16) -> Process {
+    fn command(port: u16, args: &[String]) -> Command {
         let listen = format!("127.0.0.1:{port}");
-        Process::start("midge flylet", midge(&["flylet", "--listen", &listen, "--token", Flylet::TOKEN]))
+        let mut command = midge(&["flylet", "--listen", &listen, "--token", Flylet::TOKEN]);
+        command.args(args);
+        command
     }
 
     fn is_up(&mut self) {
@@ -297,15 +344,23 @@ impl Flylet {
     /// Starts it again on the same port, when it was killed.
     pub fn start_again(&mut self) {
         self.process.kill();
-        self.process = Flylet::spawn(self.port);
+        self.process = Process::start("midge flylet", Flylet::command(self.port, &self.args));
         self.is_up();
+    }
+
+    /// Calls its API about its app, and returns the answer; nothing where that has none.
+    pub fn call(&self, method: &str, path: &str, body: &Value) -> Value {
+        let authorization = format!("Bearer {}", Flylet::TOKEN);
+        let headers = [("Host", "127.0.0.1"), ("Authorization", authorization.as_str())];
+        let url = format!("{}/v1/apps/midge/{path}", self.url());
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let reply = super::http(method, &url, &headers, &body);
+        serde_json::from_slice(&reply.body).unwrap_or_default()
     }
 
     /// Returns how many Machines it has that are not destroyed.
     pub fn machines(&self) -> usize {
-        let authorization = format!("Bearer {}", Flylet::TOKEN);
-        let headers = [("Host", "127.0.0.1"), ("Authorization", authorization.as_str())];
-        let reply = super::http("GET", &format!("{}/v1/apps/midge/machines", self.url()), &headers, b"");
-        reply.json().as_array().unwrap_or_else(|| panic!("{}", reply.text())).len()
+        let machines = self.call("GET", "machines", &Value::Null);
+        machines.as_array().unwrap_or_else(|| panic!("{machines}")).len()
     }
 }

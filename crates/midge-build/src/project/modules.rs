@@ -132,7 +132,8 @@ fn fits(
     limits: AttemptLimits,
 ) -> Result<(), ConfigError> {
     let places = u64::from(policy.places());
-    let has = u64::from(policy.size.memory_mib);
+    // A Machine whose size is not said is made as large as this at least.
+    let has = u64::from(policy.size.clone().unwrap_or_default().memory_mib);
     let needs = (places * limits.memory_bytes).div_ceil(1 << 20) + HOST_MEMORY_MIB;
     if needs <= has {
         return Ok(());

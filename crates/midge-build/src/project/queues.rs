@@ -1,22 +1,36 @@
-//! `[server]` and `[queues.NAME]`: how the jobs of all queues and of one are served, and what Fly gives Machines for it.
+//! `[server]`, `[pools.NAME]` and `[queues.NAME]`: how the jobs of all queues and of one are served, and what Fly gives Machines for it.
 
 use std::collections::BTreeMap;
 
-use midge_protocol::manifest::{Keep, MachineSize, QueuePolicy, Rate, ServerPolicy, Wait};
-use midge_protocol::{QueueName, limits};
+use super::ConfigError;
+use super::prices::amount;
+use super::section::Section;
+use super::units::{duration, show_duration};
+use midge_protocol::manifest::{
+    AtBudget, Budget, InvalidSize, Keep, MACHINE_SETTINGS, MachineSize, QueuePolicy, Rate, SIZES,
+    ServerPolicy, contradiction, settings,
+};
+use midge_protocol::{Dollars, QueueName, RegionName, limits, nearest};
 use toml::de::DeValue;
 
-use super::ConfigError;
-use super::section::{Section, integer};
-use super::units::{duration, show_duration};
-
-/// What Fly sells, from the sizes of its documentation: CPUs, then memory of each in MiB, in steps of 256.
-const SIZES: [(&str, &[u64], u64, u64); 2] =
-    [("shared", &[1, 2, 4, 6, 8], 256, 2048), ("performance", &[1, 2, 4, 6, 8, 10, 12, 14, 16], 2048, 8192)];
-const MEMORY_STEP_MIB: u64 = 256;
-/// What a rate and a size look like, for who wrote something else.
+/// What a rate, a size and regions look like, for who wrote something else.
 const RATE_SUCH_AS: &str = "{ jobs = 10, per = \"1s\" }";
-const SIZE_SUCH_AS: &str = "{ cpus = 2, memory_mib = 1024 }";
+const BUDGET_SUCH_AS: &str = "{ dollars_per_month = 20, at = \"pause\" }";
+const SIZE_SUCH_AS: &str = "\"shared-cpu-2x\" or { cpus = 2, memory_mib = 1024 }";
+const REGIONS_SUCH_AS: &str = "[\"ams\", \"fra\"]";
+
+/// The settings of a queue that are about its jobs, and so are its own in a pool too.
+const JOB_SETTINGS: [&str; 9] = [
+    "max_jobs",
+    "max_running",
+    "max_running_per_key",
+    "rate",
+    "rate_per_key",
+    "keep_completed",
+    "keep_cancelled",
+    "keep_discarded",
+    "record",
+];
 
 pub(super) fn server(section: &Section<'_>) -> Result<ServerPolicy, ConfigError> {
     section.only(&["max_machines", "only_declared_queues"])?;
@@ -27,51 +41,65 @@ pub(super) fn server(section: &Section<'_>) -> Result<ServerPolicy, ConfigError>
     })
 }
 
-pub(super) fn read(queues: &Section<'_>) -> Result<BTreeMap<QueueName, QueuePolicy>, ConfigError> {
+pub(super) fn read(
+    queues: &Section<'_>,
+    pools: &Section<'_>,
+) -> Result<BTreeMap<QueueName, QueuePolicy>, ConfigError> {
+    let mut of_pools = BTreeMap::new();
+    for (name, section) in pools.sections()? {
+        let name = QueueName::new(name).map_err(|error| section.wrong(error.to_string()))?;
+        section.only(&MACHINE_SETTINGS)?;
+        of_pools.insert(name, (policy(&section)?, section));
+    }
     let mut read = BTreeMap::new();
     for (name, section) in queues.sections()? {
         let name = QueueName::new(name).map_err(|error| section.wrong(error.to_string()))?;
-        read.insert(name, policy(&section)?);
+        section.only(&[&["pool"][..], &MACHINE_SETTINGS[..], &JOB_SETTINGS[..]].concat())?;
+        let own = policy(&section)?;
+        read.insert(name, in_pool(own, &section, &of_pools)?);
+    }
+    for (name, (_, section)) in &of_pools {
+        if read.contains_key(name) || *name == QueueName::default_queue() {
+            let message = format!(
+                "pool `{name}` has the name of a queue: give it another, since its Machines are known by it"
+            );
+            return Err(section.wrong(message));
+        }
+        if !read.values().any(|policy| policy.pool.as_ref() == Some(name)) {
+            let message = format!(
+                "no queue is in pool `{name}`: say `pool = \"{name}\"` in [queues.NAME], or remove it"
+            );
+            return Err(section.wrong(message));
+        }
     }
     Ok(read)
 }
 
-fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
-    section.only(&[
-        "max_machines",
-        "warm_machines",
-        "ready_machines",
-        "jobs_per_machine",
-        "wait",
-        "single_use",
-        "max_jobs",
-        "max_running",
-        "max_running_per_key",
-        "rate",
-        "rate_per_key",
-        "keep_completed",
-        "keep_cancelled",
-        "keep_discarded",
-        "record",
-        "size",
-    ])?;
-    let default = QueuePolicy::default();
-    let count = |key, least, most: u32, default| -> Result<u32, ConfigError> {
-        let number = section.number(key, least..=u64::from(most))?;
-        Ok(number.map_or(default, |number| u32::try_from(number).expect("it is at most a u32")))
+/// Puts a queue into the pool that it names, if it names one. Then the pool says all of its Machines.
+fn in_pool(
+    own: QueuePolicy,
+    section: &Section<'_>,
+    pools: &BTreeMap<QueueName, (QueuePolicy, Section<'_>)>,
+) -> Result<QueuePolicy, ConfigError> {
+    let Some(name) = section.text("pool")? else { return Ok(own) };
+    let Some((pool, (policy, _))) = pools.iter().find(|(pool, _)| pool.as_str() == name) else {
+        let hint = match nearest(name, pools.keys().map(QueueName::as_str)) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("add a section [pools.{name}]"),
+        };
+        return Err(section.wrong_at("pool", format!("there is no pool `{name}`: {hint}")));
     };
-    let max_machines = count("max_machines", 1, limits::MACHINES_MAX, default.max_machines)?;
-    let policy = QueuePolicy {
-        max_machines,
-        // More than run at once could be neither warm nor needed.
-        warm_machines: count("warm_machines", 0, max_machines, default.warm_machines)?,
-        ready_machines: count("ready_machines", 0, max_machines, default.ready_machines)?,
-        jobs_per_machine: count("jobs_per_machine", 1, limits::PLACES_MAX, default.jobs_per_machine)?,
-        wait: section.read("wait", "seconds from 0 to 86400, or \"forever\"", wait)?.unwrap_or_default(),
-        single_use: section.flag("single_use")?.unwrap_or(default.single_use),
-        max_jobs: section.number("max_jobs", 1..=limits::QUEUE_JOBS_MAX)?.unwrap_or(default.max_jobs),
-        max_running: most_running(section, "max_running")?,
-        max_running_per_key: most_running(section, "max_running_per_key")?,
+    if let Some(key) = MACHINE_SETTINGS.into_iter().find(|key| section.names().any(|name| name == *key)) {
+        let message =
+            format!("`{key}` is the pool's, which all of its queues share: say it in [pools.{pool}]");
+        return Err(section.wrong_at(key, message));
+    }
+    Ok(QueuePolicy { pool: Some(pool.clone()), ..own.with_machines_of(policy) })
+}
+
+fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
+    let default = QueuePolicy::default();
+    let mut policy = QueuePolicy {
         rate: rate(section, "rate")?,
         rate_per_key: rate(section, "rate_per_key")?,
         keep: Keep {
@@ -80,22 +108,24 @@ fn policy(section: &Section<'_>) -> Result<QueuePolicy, ConfigError> {
             discarded_ms: kept(section, "keep_discarded")?,
         },
         record: section.flag("record")?.unwrap_or(default.record),
-        size: match section.inline("size", SIZE_SUCH_AS)? {
-            Some(section) => size(&section)?,
-            None => MachineSize::default(),
-        },
+        budget: budget(section)?,
+        size: size(section)?,
+        regions: regions(section)?,
+        ..default
     };
+    // By the function that a server reads them by when somebody changes them while it runs.
+    for key in settings::changeable() {
+        section.setting(key, |value| settings::set(&mut policy, key, value))?;
+    }
     let places_set = section.number("jobs_per_machine", 0..=u64::MAX)?;
     if policy.single_use && places_set.is_some_and(|places| places > 1) {
         let message = "a `single_use` Machine runs one job only: remove `jobs_per_machine`, or set it to 1";
         return Err(section.wrong_at("jobs_per_machine", message.to_owned()));
     }
+    if let Some(why) = contradiction(&policy) {
+        return Err(section.wrong_at("idle", why));
+    }
     Ok(policy)
-}
-
-fn most_running(section: &Section<'_>, key: &str) -> Result<Option<u32>, ConfigError> {
-    let number = section.number(key, 1..=u64::from(u32::MAX))?;
-    Ok(number.map(|number| u32::try_from(number).expect("it is at most a u32")))
 }
 
 /// Reads for how long ended jobs are kept, in milliseconds.
@@ -134,39 +164,74 @@ fn rate(queue: &Section<'_>, key: &str) -> Result<Option<Rate>, ConfigError> {
     Ok(Some(Rate { burst: burst.map_or(rate.burst, narrow), ..rate }))
 }
 
-fn wait(value: &DeValue<'_>) -> Option<Wait> {
-    // The rule and its bounds are the protocol's, whatever the type in TOML.
-    let text = match value {
-        DeValue::Integer(_) => integer(value)?.to_string(),
-        DeValue::Float(float) => float.as_str().replace('_', ""),
-        _ => value.as_str()?.to_owned(),
+fn budget(queue: &Section<'_>) -> Result<Option<Budget>, ConfigError> {
+    let Some(section) = queue.inline("budget", BUDGET_SUCH_AS)? else { return Ok(None) };
+    section.only(&["dollars_per_month", "at"])?;
+    let expected = "dollars, such as 20: more than 0, and at most 1000000";
+    let some = |value: &DeValue<'_>| {
+        amount(value).filter(|amount| *amount > Dollars::ZERO && *amount <= limits::PRICE_MAX)
     };
-    text.parse().ok()
+    let Some(dollars_per_month) = section.read("dollars_per_month", expected, some)? else {
+        let message = format!("`budget` needs `dollars_per_month`, such as {BUDGET_SUCH_AS}");
+        return Err(section.wrong(message));
+    };
+    let at = |text: &str| AtBudget::ALL.into_iter().find(|at| at.as_str() == text).ok_or(());
+    let at = section.parsed("at", "one of \"warn\", \"slow\" and \"pause\"", at)?;
+    Ok(Some(Budget { dollars_per_month, at: at.unwrap_or_default() }))
 }
 
-fn size(section: &Section<'_>) -> Result<MachineSize, ConfigError> {
+/// Reads a size: Fly's name for one, or its parts.
+fn size(queue: &Section<'_>) -> Result<Option<MachineSize>, ConfigError> {
+    if let Ok(Some(name)) = queue.text("size") {
+        let size = name.parse().map_err(|error: InvalidSize| queue.wrong_at("size", error.to_string()))?;
+        return Ok(Some(size));
+    }
+    let Some(section) = queue.inline("size", SIZE_SUCH_AS)? else { return Ok(None) };
     section.only(&["cpu_kind", "cpus", "memory_mib"])?;
     let default = MachineSize::default();
     let kind = section.text("cpu_kind")?.unwrap_or(&default.cpu_kind);
-    let Some((_, cpus_sold, least, most)) = SIZES.into_iter().find(|(name, ..)| *name == kind) else {
+    let Some(sold) = SIZES.into_iter().find(|sold| sold.cpu_kind == kind) else {
         let message = format!("`cpu_kind` must be \"shared\" or \"performance\", not \"{kind}\"");
         return Err(section.wrong_at("cpu_kind", message));
     };
-    let cpus = section.number("cpus", 1..=16)?.unwrap_or(u64::from(default.cpus));
-    if !cpus_sold.contains(&cpus) {
-        let sold = cpus_sold.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        return Err(section.wrong_at("cpus", format!("`cpus` of {kind} must be one of {sold}, not {cpus}")));
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let cpus = section.number("cpus", 1..=16)?.map_or(default.cpus, narrow);
+    if !sold.cpus.contains(&cpus) {
+        let numbers = sold.cpus.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let message = format!("`cpus` of {kind} must be one of {numbers}, not {cpus}");
+        return Err(section.wrong_at("cpus", message));
     }
-    let (least, most) = (cpus * least, cpus * most);
-    let memory =
-        section.number("memory_mib", 0..=u64::MAX)?.unwrap_or(u64::from(default.memory_mib).max(least));
-    if !(least..=most).contains(&memory) || !memory.is_multiple_of(MEMORY_STEP_MIB) {
+    let (least, most) = sold.memory(cpus);
+    let memory_mib = section.number("memory_mib", 0..=u64::MAX)?;
+    let size = MachineSize {
+        cpu_kind: kind.to_owned(),
+        cpus,
+        memory_mib: memory_mib.map_or(default.memory_mib.max(least), narrow),
+    };
+    if size.check().is_err() {
         let message = format!(
-            "`memory_mib` with {cpus} {kind} CPUs must be from {least} to {most}, in steps of {MEMORY_STEP_MIB}, \
-             not {memory}"
+            "`memory_mib` with {cpus} {kind} CPUs must be from {least} to {most}, in steps of {}, not {}",
+            limits::MACHINE_MEMORY_STEP_MIB,
+            memory_mib.unwrap_or_default(),
         );
         return Err(section.wrong_at("memory_mib", message));
     }
-    let narrow = |number| u32::try_from(number).expect("it is at most what Fly sells");
-    Ok(MachineSize { cpu_kind: kind.to_owned(), cpus: narrow(cpus), memory_mib: narrow(memory) })
+    Ok(Some(size))
+}
+
+/// Reads where Machines are made, in the order of preference: each region once.
+fn regions(queue: &Section<'_>) -> Result<Vec<RegionName>, ConfigError> {
+    let Some(regions) = queue.strings("regions", REGIONS_SUCH_AS)? else { return Ok(Vec::new()) };
+    if regions.is_empty() || regions.len() > limits::REGIONS_MAX {
+        let message =
+            format!("`regions` must be 1 to {} names, such as {REGIONS_SUCH_AS}", limits::REGIONS_MAX);
+        return Err(queue.wrong_at("regions", message));
+    }
+    for (place, region) in regions.iter().enumerate() {
+        if regions[..place].contains(region) {
+            return Err(queue.wrong_at("regions", format!("`{region}` is among the regions twice")));
+        }
+    }
+    let named = regions.into_iter().map(RegionName::new).collect::<Result<_, _>>();
+    named.map_err(|error| queue.wrong_at("regions", error.to_string()))
 }

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use midge_protocol::manifest::settings::WrongSetting;
 use midge_protocol::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -95,6 +96,14 @@ impl<'a> Section<'a> {
         self.read(key, "a string in quotes", |value| value.as_str())
     }
 
+    /// Returns the strings of a list that is such as `such_as`; nothing where there is none.
+    pub(super) fn strings(&self, key: &str, such_as: &str) -> Result<Option<Vec<&'a str>>, ConfigError> {
+        let read = |value: &'a DeValue<'a>| {
+            value.as_array()?.iter().map(|item| item.get_ref().as_str()).collect::<Option<Vec<_>>>()
+        };
+        self.read(key, &format!("such as {such_as}"), read)
+    }
+
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         self.read(key, "true or false", |value| value.as_bool())
     }
@@ -138,6 +147,21 @@ impl<'a> Section<'a> {
         self.names().map(|key| Ok((key, self.text(key)?.unwrap_or_default()))).collect()
     }
 
+    /// Has `set` take the value under a key, as JSON, where there is one.
+    pub(super) fn setting(
+        &self,
+        key: &str,
+        set: impl FnOnce(&serde_json::Value) -> Result<(), WrongSetting>,
+    ) -> Result<(), ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(()) };
+        set(&json(value.get_ref())).map_err(|error| match error {
+            WrongSetting::Value { expected, .. } => {
+                self.expected(value, &format!("`{key}` must be {expected}"))
+            }
+            WrongSetting::Unknown { .. } | WrongSetting::Together(_) => self.wrong_at(key, error.to_string()),
+        })
+    }
+
     fn expected(&self, value: &Spanned<DeValue<'_>>, expected: &str) -> ConfigError {
         let given = self.source.text.get(value.span()).unwrap_or_default();
         let given = given.lines().next().unwrap_or_default();
@@ -150,6 +174,16 @@ impl<'a> Section<'a> {
 
     fn keys(&self) -> impl Iterator<Item = &'a Spanned<toml::de::DeString<'a>>> {
         self.table.into_iter().flat_map(|table| table.keys())
+    }
+}
+
+/// Returns a value of TOML as JSON; `null` for what no setting is: a date, a list, a table, a number out of all bounds.
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    let float = |text: &str| text.replace('_', "").parse::<f64>().ok();
+    match value {
+        DeValue::Integer(_) => integer(value).into(),
+        DeValue::Float(number) => float(number.as_str()).into(),
+        _ => value.as_bool().map_or_else(|| value.as_str().into(), Into::into),
     }
 }
 

@@ -1,11 +1,14 @@
+use midge_protocol::RegionName;
 use midge_protocol::api::Unique;
 use midge_protocol::job::Backoff;
-use midge_protocol::manifest::{Destination, Keep, MachineSize, Missed, Rate, SecretSource, Wait};
+use midge_protocol::manifest::{Destination, Idle, Keep, MachineSize, Missed, Rate, SecretSource, Wait};
 
 use super::*;
 
 mod again;
 mod documents;
+mod prices;
+mod schedules;
 
 fn parse(text: &str) -> Result<Project, ConfigError> {
     Project::parse(Path::new("app/midge.toml"), text)
@@ -27,6 +30,15 @@ env = "MAIL_KEY"
 max_machines = 12
 only_declared_queues = false
 
+[prices]
+sizes = { "shared-cpu-1x:1024" = 6.70 }
+shared_cpu = 2.19
+performance_cpu = 33
+memory_gib = 6.0
+rootfs_gb = 0.15
+rootfs_mb = 50
+regions = { gru = 1.62 }
+
 [queues.mail]
 max_machines = 8
 warm_machines = 1
@@ -41,11 +53,17 @@ rate_per_key = { jobs = 5, per = "1s", burst = 3 }
 keep_completed = "1h"
 keep_discarded = "30d"
 record = true
+budget = { dollars_per_month = 20, at = "pause" }
 size = { cpu_kind = "performance", cpus = 2, memory_mib = 4096 }
+regions = ["ams", "eu", "any"]
 
 [queues.single]
 wait = 0.5
+idle = "destroy"
+boot_deadline = "30s"
+max_age = "6h"
 single_use = true
+size = "shared-cpu-4x"
 
 [modules.send]
 package = "jobs/send"
@@ -87,6 +105,35 @@ unique = true
 "#;
 
 #[test]
+fn queues_of_a_pool_have_its_machines_and_limits_of_their_own() {
+    let text = r#"
+[pools.small]
+max_machines = 3
+ready_machines = 1
+idle = "suspend"
+size = { cpus = 2, memory_mib = 512 }
+[queues.a]
+pool = "small"
+max_running = 7
+[queues.b]
+pool = "small"
+[queues.c]
+max_machines = 9
+[modules.m]
+package = "m"
+memory_limit = "16MiB"
+"#;
+    let queues = parse(text).unwrap().queues;
+    let (a, b, c) = (&queues["a"], &queues["b"], &queues["c"]);
+    assert_eq!(
+        (a.pool.as_ref().unwrap().as_str(), a.max_machines, a.size.as_ref().unwrap().cpus),
+        ("small", 3, 2)
+    );
+    assert_eq!((a.max_running, b.max_running, c.pool.as_ref()), (Some(7), None, None));
+    assert_eq!((a.of_pool(), b.idle), (b.of_pool(), Idle::Suspend));
+}
+
+#[test]
 fn a_whole_file_is_read() {
     let project = parse(WHOLE).unwrap();
     assert_eq!(project.out, Path::new("app/built"));
@@ -104,9 +151,17 @@ fn a_whole_file_is_read() {
     let keep =
         Keep { completed_ms: Some(3_600_000), cancelled_ms: None, discarded_ms: Some(30 * 86_400_000) };
     assert_eq!(mail.keep, keep);
-    assert_eq!(mail.size, MachineSize { cpu_kind: "performance".to_owned(), cpus: 2, memory_mib: 4096 });
+    let size = |cpu_kind: &str, cpus, memory_mib| {
+        Some(MachineSize { cpu_kind: cpu_kind.to_owned(), cpus, memory_mib })
+    };
+    assert_eq!(mail.size, size("performance", 2, 4096));
+    assert_eq!(project.queues["single"].size, size("shared", 4, 1024));
+    assert_eq!(mail.regions.iter().map(RegionName::as_str).collect::<Vec<_>>(), ["ams", "eu", "any"]);
     let single = &project.queues["single"];
     assert_eq!((single.wait, single.single_use, single.places()), (Wait::Millis(500), true, 1));
+    assert_eq!((single.idle, mail.idle), (Idle::Destroy, Idle::Stop));
+    assert_eq!((single.boot_deadline_ms, single.max_age_ms), (30_000, Some(21_600_000)));
+    assert_eq!((mail.boot_deadline_ms, mail.max_age_ms), (120_000, None));
 
     let send = &project.modules["send"];
     let folder = PathBuf::from("app/jobs/send");
@@ -142,106 +197,6 @@ fn a_module_enqueues_those_that_the_project_has() {
         let error = declares(list).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
-}
-
-#[test]
-fn a_schedule_is_read_and_needs_a_module_and_a_cron_expression() {
-    let project = parse(WHOLE).unwrap();
-    let nightly = &project.schedules["nightly"];
-    assert_eq!((nightly.module.as_str(), nightly.queue.as_ref().unwrap().as_str()), ("send", "single"));
-    assert_eq!((nightly.cron.as_str(), nightly.zone.as_str()), ("30 2 * * MON-FRI", "Europe/Berlin"));
-    assert_eq!((nightly.missed, nightly.missed_max, nightly.jitter_ms), (Missed::All, 7, 600_000));
-    assert_eq!((nightly.priority, nightly.key.as_ref().unwrap().as_str()), (-5, "acme"));
-    assert_eq!(nightly.expires_in_ms, Some(6 * 3_600_000));
-    let labels = serde_json::json!({"tags": ["report", "night shift"], "meta": {"by": "ops"}});
-    assert_eq!(serde_json::to_value(&nightly.labels).unwrap(), labels);
-    let unique = serde_json::json!({
-        "by": ["module", "key"], "states": ["waiting"], "for_ms": 3_600_000, "on_conflict": "replace"
-    });
-    assert_eq!(serde_json::to_value(&nightly.unique).unwrap(), unique);
-    assert_eq!(nightly.args, serde_json::json!({"to": ["a@b", -1, 1.5, true], "nested": {"x": 16}}));
-    let module = ModuleName::new("ready").unwrap();
-    let often = ScheduleEntry { unique: Some(Unique::default()), ..ScheduleEntry::new(module, "@hourly") };
-    assert_eq!(project.schedules["often"], often);
-}
-
-const SCHEDULE: &str = "[modules.send]\nwasm = \"a\"\n[schedules.s]\n";
-
-/// Schedules, which begin in line 4, and what is said about each.
-const WRONG_SCHEDULES: &[(&str, &str)] = &[
-    ("", "3: a schedule needs a `module`"),
-    ("module = \"send\"", "3: a schedule needs a `cron` expression"),
-    ("module = \"sned\"", "4: there is no module `sned`: did you mean `send`?"),
-    ("module = \"x\"", "4: there is no module `x`: add a section [modules.x]"),
-    (
-        "module = \"send\"\ncron = \"61 * * * *\"",
-        "5: `61 * * * *` is not a cron expression: at character 1, the minute: `61` is not a number from 0 to 59",
-    ),
-    (
-        "module = \"send\"\ncron = \"@daily\"\nzone = \"Europe/Berlim\"",
-        "6: there is no time zone `Europe/Berlim`: did you mean `Europe/Berlin`?",
-    ),
-    (
-        "module = \"send\"\ncron = \"@daily\"\ntimezone = \"UTC\"",
-        "6: unknown key `timezone` in [schedules.s]: ",
-    ),
-    (
-        "module = \"send\"\ncron = \"@daily\"\nqeue = \"a\"",
-        "6: unknown key `qeue` in [schedules.s]: did you mean `queue`?",
-    ),
-    (
-        "module = \"send\"\ncron = \"@daily\"\nqueue = \"mial\"\n[queues.mail]",
-        "6: queue `mial` is not declared: did you mean `mail`?",
-    ),
-    (
-        "module = \"send\"\ncron = \"@daily\"\nqueue = \"night\"\n[queues.mail]",
-        "6: queue `night` is not declared: add a section [queues.night]",
-    ),
-    (
-        "module = \"send\"\ncron = \"@daily\"\nmissed = \"none\"",
-        "6: `missed` must be one of \"skip\", \"one\" and \"all\"",
-    ),
-    ("module = \"send\"\ncron = \"@daily\"\ntags = \"a\"", "6: `tags` must be a list of tags"),
-    ("module = \"send\"\ncron = \"@daily\"\ntags = [\"a\", \"\"]", "6: `tags` must be a list of tags"),
-    ("module = \"send\"\ncron = \"@daily\"\ntags = [\"a\", \"a\"]", "6: `tags[1]` is `a` once more"),
-    ("module = \"send\"\ncron = \"@daily\"\nunique = \"yes\"", "6: `unique` must be such as `true` or "),
-    (
-        "module = \"send\"\ncron = \"@daily\"\nunique = { per = \"1h\" }",
-        "6: unknown key `per` in [schedules.s.unique]: ",
-    ),
-    ("module = \"send\"\ncron = \"@daily\"\nunique = { by = [\"arg\"] }", "6: `by` must be a list of "),
-    ("module = \"send\"\ncron = \"@daily\"\nunique = { states = [] }", "6: `unique.states` names no state"),
-    ("module = \"send\"\ncron = \"@daily\"\nmissed_max = 5", "6: `missed_max` bounds `missed = \"all\"`"),
-    (
-        "module = \"send\"\ncron = \"@daily\"\nmissed = \"all\"\nmissed_max = 0",
-        "7: `missed_max` must be a whole number from 1 to 1000",
-    ),
-    (
-        "module = \"send\"\ncron = \"@daily\"\npriority = -101",
-        "6: `priority` must be a whole number from -100 to 100, not `-101`",
-    ),
-    ("module = \"send\"\ncron = \"@daily\"\nkey = \"acme \"", "6: it holds U+0020 at byte 4, a space at its"),
-    ("module = \"send\"\ncron = \"@daily\"\nkey = \"\"", "6: `` is not a key: use 1 to 128 bytes of text"),
-    (
-        "module = \"send\"\ncron = \"@daily\"\nexpires_in = \"0s\"",
-        "6: `expires_in` must be a number with its unit in quotes, from \"1ms\" to ",
-    ),
-    (
-        "module = \"send\"\ncron = \"@daily\"\njitter = \"25h\"",
-        "6: `jitter` must be a number with its unit in quotes, from \"0d\" to \"1d\"",
-    ),
-    ("module = \"send\"\ncron = \"@daily\"\nargs = 2030-01-01", "6: `args` must be a value that JSON has"),
-];
-
-#[test]
-fn what_is_wrong_with_a_schedule_is_told_with_its_line_and_what_is_expected() {
-    for (text, expected) in WRONG_SCHEDULES {
-        let message = parse(&format!("{SCHEDULE}{text}")).unwrap_err().to_string();
-        assert!(message.starts_with(&format!("app/midge.toml:{expected}")), "{text}\n{message}");
-    }
-    let long = format!("{SCHEDULE}module = \"send\"\ncron = \"@daily\"\nargs = \"{}\"", "x".repeat(70_000));
-    let message = parse(&long).unwrap_err().to_string();
-    assert!(message.contains("`args` are 70002 bytes as JSON, and at most 65536"), "{:.200}", message);
 }
 
 /// What is said about what a module reaches, and where.
@@ -360,7 +315,18 @@ const MALFORMED: &[(&str, &str)] = &[
     ),
     (
         "[queues.a]\nsize = \"small\"",
-        "2: `size` must be such as { cpus = 2, memory_mib = 1024 }, not `\"small\"`",
+        "2: `small` is not a size: use Fly's name of one, such as `shared-cpu-2x` or `performance-1x`, or one with its memory, such as `shared-cpu-1x:1024`",
+    ),
+    (
+        "[queues.a]\nsize = 2",
+        "2: `size` must be such as \"shared-cpu-2x\" or { cpus = 2, memory_mib = 1024 }, not `2`",
+    ),
+    ("[queues.a]\nregions = \"ams\"", "2: `regions` must be such as [\"ams\", \"fra\"], not `\"ams\"`"),
+    ("[queues.a]\nregions = []", "2: `regions` must be 1 to 16 names, such as [\"ams\", \"fra\"]"),
+    ("[queues.a]\nregions = [\"ams\", \"ams\"]", "2: `ams` is among the regions twice"),
+    (
+        "[queues.a]\nregions = [\"Amsterdam\"]",
+        "2: `Amsterdam` is not a region: use a name such as `ams`, `eu` or `any`",
     ),
     (
         "[modules.a]\nwasm = \"a\"\nattempts_max = 3",
@@ -400,6 +366,28 @@ const MALFORMED: &[(&str, &str)] = &[
         "2: `wait` must be seconds from 0 to 86400, or \"forever\", not `\"soon\"`",
     ),
     ("[queues.a]\nwait = 86_401", "2: `wait` must be seconds from 0 to 86400"),
+    ("[queues.a]\npool = \"smal\"\n[pools.small]", "2: there is no pool `smal`: did you mean `small`?"),
+    ("[queues.a]\npool = \"b\"", "2: there is no pool `b`: add a section [pools.b]"),
+    (
+        "[queues.a]\npool = \"b\"\nmax_machines = 2\n[pools.b]",
+        "3: `max_machines` is the pool's, which all of its queues share: say it in [pools.b]",
+    ),
+    ("[pools.b]\nmax_running = 2", "2: unknown key `max_running` in [pools.b]"),
+    ("[pools.b]", "1: no queue is in pool `b`: say `pool = \"b\"` in [queues.NAME]"),
+    ("[pools.a]\n[queues.a]\npool = \"a\"", "1: pool `a` has the name of a queue"),
+    (
+        "[queues.a]\nmax_age = \"59s\"",
+        "2: `max_age` must be a number with its unit in quotes, from \"1m\" to \"30d\", not `\"59s\"`",
+    ),
+    (
+        "[queues.a]\nidle = \"sleep\"",
+        "2: `idle` must be \"stop\", \"suspend\" or \"destroy\", not `\"sleep\"`",
+    ),
+    ("[queues.a]\nidle = \"suspend\"", "2: `idle` is \"suspend\", and the queue keeps no Machine ready"),
+    (
+        "[queues.a]\nready_machines = 1\nidle = \"suspend\"\nsize = { cpus = 2, memory_mib = 2_304 }",
+        "3: `idle` is \"suspend\", and Fly suspends no Machine with more than 2048 MiB",
+    ),
     ("[queues.a]\nrecord = \"all\"", "2: `record` must be true or false, not `\"all\"`"),
     ("[queues.a]\nsingle_use = 1", "2: `single_use` must be true or false, not `1`"),
     ("[queues.a]\nsingle_use = true\njobs_per_machine = 2", "3: a `single_use` Machine runs one job only"),

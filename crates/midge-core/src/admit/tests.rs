@@ -34,11 +34,15 @@ fn with_suspects(count: u8, suspects: &[usize]) -> Vec<Job> {
 }
 
 fn admitted(claim: &Claim<'_>, emptier: usize, waiting: &[Job]) -> Vec<u8> {
+    numbers(&admission(claim, emptier, waiting))
+}
+
+fn admission(claim: &Claim<'_>, emptier: usize, waiting: &[Job]) -> Admission {
     let (policy, row) = (QueuePolicy::default(), QueueRow::default());
     let gate = Gate { policy: &policy, row: &row, running: 0, last_turn: None };
     let head =
         LaneHead { lane: None, turn: Turn::at(NOW), jobs: waiting.to_vec(), next_due: None, is_whole: true };
-    numbers(&admit(claim, &gate, emptier, &[head], NOW))
+    admit(claim, &gate, emptier, &[head], NOW)
 }
 
 fn numbers(admission: &Admission) -> Vec<u8> {
@@ -108,6 +112,16 @@ fn a_suspect_that_is_first_in_line_waits_for_no_job_that_comes_after_it() {
     let busy = Claim { running: 1, ..claim(&up) };
     assert_eq!(admitted(&busy, 0, &with_suspects(3, &[0])), NOTHING, "it is emptied");
     assert_eq!(admitted(&claim(&up), 0, &with_suspects(3, &[1])), [0], "what is before it goes first");
+}
+
+#[test]
+fn a_machine_that_is_emptied_for_a_suspect_says_so_for_the_other_queues_of_its_pool() {
+    let up = machine("m", MachineState::Up, NOW);
+    let busy = Claim { running: 1, ..claim(&up) };
+    assert!(admission(&busy, 0, &with_suspects(3, &[0])).empties);
+    assert!(!admission(&busy, 1, &with_suspects(3, &[0])).empties, "another one is emptied");
+    assert!(!admission(&claim(&up), 0, &with_suspects(3, &[0])).empties, "it gets the suspect");
+    assert!(!admission(&busy, 0, &waiting(3)).empties);
 }
 
 #[test]

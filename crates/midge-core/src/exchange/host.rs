@@ -8,6 +8,8 @@
 //! more, finishes what runs and leaves, so that another Machine tries. Where only guests of one module are to be given what
 //! is lacking, the host goes on with others, and the server holds that module's jobs.
 
+mod lost;
+mod still;
 mod told;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -19,6 +21,8 @@ use midge_protocol::job::{Progress, Usage};
 use midge_protocol::manifest::Wait;
 use midge_protocol::{BootId, Timestamp, limits};
 
+pub(crate) use self::lost::GONE_AFTER;
+use self::still::Stillness;
 use self::told::Left;
 
 /// Log and progress are told at most this often.
@@ -28,13 +32,8 @@ const FOLLOWED_NEWS_EVERY: Duration = Duration::from_millis(200);
 /// The first wait after a failed exchange, doubled up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// How long a host without anything to run goes on trying to reach its server: two leases, after which the server has
-/// given it up.
-const LOST_AFTER: Duration = limits::LEASE.saturating_mul(2);
 /// How much longer than it may be parked a request may take, with the largest bodies on a slow network.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a host that is told to stop tries to give back what it could not finish, or just to say goodbye.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
 /// How long a host whose places are all taken, other than the server thinks, asks for nothing more.
 const NO_ROOM: Duration = Duration::from_secs(1);
 /// How soon a host that may not leave asks again.
@@ -74,6 +73,7 @@ pub struct HostSide {
     /// No more jobs before this: it could not begin one that it had asked for.
     no_room_until: Option<Timestamp>,
     stop: Option<StopPlan>,
+    still: Stillness,
     left: bool,
 }
 
@@ -123,6 +123,9 @@ pub enum Next {
     Send(Box<Request>),
     /// Stop these attempts, to give them back.
     HandBack(Vec<AttemptRef>),
+    /// Give up each request that is under way, and the connections too, without a word to [`HostSide`]: this Machine stood
+    /// still, and they are likely dead.
+    Reconnect,
     /// Nothing, until something happens or this time has come.
     Wait(Option<Timestamp>),
     /// Exit.
@@ -185,6 +188,7 @@ impl HostSide {
             lacks: None,
             no_room_until: None,
             stop: None,
+            still: Stillness::default(),
             left: false,
         }
     }
@@ -197,6 +201,23 @@ impl HostSide {
     /// Says what to do next. `room` is how many attempts could begin now, and `log` reads a piece of an attempt's log
     /// by offset and length.
     pub fn next(&mut self, now: Timestamp, room: u32, log: &dyn Fn(AttemptRef, u64, usize) -> Bytes) -> Next {
+        if self.still.is_over(now) {
+            self.stood_still(now);
+        }
+        let next = self.next_of_awake(now, room, log);
+        self.still.asleep_until(&next);
+        next
+    }
+
+    fn next_of_awake(
+        &mut self,
+        now: Timestamp,
+        room: u32,
+        log: &dyn Fn(AttemptRef, u64, usize) -> Bytes,
+    ) -> Next {
+        if self.still.is_to_reconnect() {
+            return Next::Reconnect;
+        }
         if let Some(exit) = self.exit(now) {
             return Next::Exit(exit);
         }
@@ -206,7 +227,7 @@ impl HostSide {
         if self.is_under_way(Kind::Speaks) || self.is_under_way(Kind::Leaves) {
             return Next::Wait(self.wake_at(now));
         }
-        if self.retry_at.is_some_and(|at| now < at) {
+        if [self.retry_at, self.still.ask_at()].into_iter().flatten().any(|at| now < at) {
             return Next::Wait(self.wake_at(now));
         }
         if self.no_room_until.is_some_and(|until| now >= until) {
@@ -229,6 +250,9 @@ impl HostSide {
     /// Takes the server's answer to a request.
     pub fn answered(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Vec<Todo> {
         let mut todos = Vec::new();
+        if self.still.gave_up(seq) {
+            return todos;
+        }
         self.failures = 0;
         self.retry_at = None;
         self.heard_at = Some(now);
@@ -257,7 +281,11 @@ impl HostSide {
         // What a guest saved that has no right to it any more may not have been written.
         todos.retain(|todo| !matches!(todo, Todo::Saved(attempt) if answer.cancel.contains(attempt)));
         todos.extend(answer.cancel.into_iter().filter(running).map(Todo::Cancel));
-        if kind == Some(Kind::Leaves) && !self.left && self.attempts.is_empty() {
+        let rests = answer.rest && !must_go;
+        if kind == Some(Kind::Leaves) {
+            self.still.rests(rests, now);
+        }
+        if kind == Some(Kind::Leaves) && !rests && !self.left && self.attempts.is_empty() {
             // A warm Machine, or one that a job is meant for. One that must go has nothing to stay for.
             self.left = must_go;
             self.idle_since = now;
@@ -268,6 +296,9 @@ impl HostSide {
 
     /// Takes note that a request got no answer. `at_once`: it is worth to try again without a wait.
     pub fn failed(&mut self, seq: u64, at_once: bool, now: Timestamp) {
+        if self.still.gave_up(seq) {
+            return;
+        }
         let flight = self.land(seq);
         if let Some(flight) = &flight {
             self.has_news |= !flight.log.is_empty() || !flight.progress.is_empty();
@@ -349,6 +380,7 @@ impl HostSide {
 
     /// Takes the platform's word to stop: what runs may go on for the grace, then it is given back.
     pub fn stop(&mut self, grace: Duration, now: Timestamp) {
+        self.still.rests(false, now);
         let plan = StopPlan { asked_at: now, hand_back_at: now.after(grace), is_over: false };
         self.stop.get_or_insert(plan);
         // Nobody is there to say goodbye to.
@@ -357,26 +389,6 @@ impl HostSide {
         self.has_news = true;
         self.news_at = None;
         self.retry_at = None;
-    }
-
-    fn exit(&self, now: Timestamp) -> Option<Departure> {
-        if self.left {
-            return Some(Departure::Left);
-        }
-        if self.running() > 0 {
-            return None;
-        }
-        let lost = now >= self.lost_at();
-        let too_late = self.gives_up_at().is_some_and(|at| now >= at);
-        (lost || too_late).then_some(Departure::Lost)
-    }
-
-    /// Returns when a host that was told to stop, and runs nothing, exits whatever its server has heard.
-    fn gives_up_at(&self) -> Option<Timestamp> {
-        let stop = self.stop?;
-        let since =
-            if self.attempts.is_empty() { stop.asked_at.max(self.idle_since) } else { stop.hand_back_at };
-        Some(since.after(STOP_PATIENCE))
     }
 
     /// Returns whether nothing keeps the host but a goodbye: it was told to stop, and has nothing to run or to report.
@@ -393,12 +405,10 @@ impl HostSide {
         self.draining || self.must_go()
     }
 
-    /// Returns when a host without anything to run gives its server up, if it does not hear of it before.
-    fn lost_at(&self) -> Timestamp {
-        self.heard_at.unwrap_or(self.begun_at).max(self.idle_since).after(LOST_AFTER)
-    }
-
     fn due_to_hand_back(&mut self, now: Timestamp) -> Option<Vec<AttemptRef>> {
+        if self.stop.is_none() && self.running() > 0 && now >= self.alone_at() {
+            self.stop(Duration::ZERO, now);
+        }
         let stop = self.stop.as_mut().filter(|stop| !stop.is_over && now >= stop.hand_back_at)?;
         stop.is_over = true;
         let running = self.attempts.iter().filter(|(_, entry)| entry.finished.is_none());
@@ -454,8 +464,21 @@ impl HostSide {
         let hand_back = self.stop.filter(|stop| !stop.is_over).map(|stop| stop.hand_back_at);
         let give_up = self.gives_up_at().filter(|_| idle);
         let leave = (self.takes_nothing_more() && idle).then_some(self.leave_not_before);
+        let alone = (!idle && self.stop.is_none()).then(|| self.alone_at());
         let lost = idle.then(|| self.lost_at());
-        let times = [self.retry_at, self.no_room_until, news, wait_over, hand_back, give_up, leave, lost];
+        let rest = self.still.ask_at();
+        let times = [
+            self.retry_at,
+            rest,
+            self.no_room_until,
+            news,
+            wait_over,
+            hand_back,
+            give_up,
+            leave,
+            alone,
+            lost,
+        ];
         times.into_iter().flatten().filter(|at| *at > now).min()
     }
 

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use midge_protocol::{BootId, MachineId, Timestamp, limits};
 
-use super::MachineState::{Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Starting, Up};
+use super::MachineState::{
+    Creating, Destroying, Draining, Gone, Left, Preparing, Ready, Resting, Starting, Up,
+};
 use super::{
     Call, CallFailure, Loss, Machine, MachineChange, MachineEnd, MachineEvent, MachineRefused, MachineState,
-    Sight,
+    Sight, Sleep,
 };
 
 /// A call to the Machines API counts as lost after this. The longest, a create with its tries, has ended before.
@@ -22,6 +24,9 @@ const NEEDS_PERSON_WAIT: Duration = Duration::from_secs(30);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// So often a call that needs a person is made at the shortest wait. From then on the wait doubles.
 const NEEDS_PERSON_SOON: u32 = 3;
+/// A Machine that is to be destroyed, and of whose app it was said so often in a row that it is not there, is taken for gone:
+/// a minute, in which an odd answer or a token that is being replaced is over.
+const NO_APP_TIMES: u32 = 3;
 /// The longest wait after a call that fails until a person has done something: who has done it waits no longer.
 const NEEDS_PERSON_WAIT_MAX: Duration = Duration::from_secs(5 * 60);
 
@@ -34,10 +39,18 @@ impl Machine {
     /// Applies an event, or says that it does not apply. The Machine itself is left as it is.
     pub fn apply(&self, event: MachineEvent, now: Timestamp) -> Result<MachineChange, MachineRefused> {
         let loss = self.loss(&event);
-        let machine = match event {
+        let stopped = matches!(
+            event,
+            MachineEvent::Seen { sight: Sight::Stopped(_), looked_at, .. } if looked_at > self.since
+        );
+        let mut machine = match event {
             MachineEvent::CallBegun(call) => self.call_begun(call, now),
             MachineEvent::Created { id } => self.created(id, now),
             MachineEvent::Started => self.answered(self.state, now),
+            MachineEvent::SuspendAccepted if self.state == Resting => {
+                Machine { sleep: Sleep::FallsAsleep, ..self.answered(Resting, now) }
+            }
+            MachineEvent::SuspendAccepted => self.clone(),
             MachineEvent::Destroyed => self.now_is(Gone, now),
             MachineEvent::CallFailed { call, failure, note } => self.call_failed(call, failure, note, now),
             MachineEvent::TakenOver => {
@@ -50,27 +63,43 @@ impl Machine {
                 Machine { attempts: self.attempts.saturating_add(attempts), apart, ..self.clone() }
             }
             MachineEvent::Left if matches!(self.state, Up | Draining) => self.now_is(Left, now),
-            MachineEvent::Granted { .. } | MachineEvent::Left => return Err(MachineRefused(self.state)),
+            MachineEvent::Rests if self.state == Up => {
+                // Called about at once, whatever call about it failed before.
+                Machine { act_at: now, act_failures: 0, calling: false, ..self.now_is(Resting, now) }
+            }
+            MachineEvent::StaysAwake { note } if self.state == Resting => self.stays_awake(note, now),
+            MachineEvent::Granted { .. }
+            | MachineEvent::Left
+            | MachineEvent::Rests
+            | MachineEvent::StaysAwake { .. } => return Err(MachineRefused(self.state)),
 
             MachineEvent::Outdated => self.outdated(now)?,
             MachineEvent::GaveWay if self.state == Up => {
                 let draining = self.now_is(Draining, now).noted("it gives way to jobs of another queue");
                 Machine { gives_way: true, ..draining }
             }
-            MachineEvent::Paused if self.state == Up => {
-                self.now_is(Draining, now).noted("its queue is paused")
+            MachineEvent::NotNeeded { note } if self.state == Up => self.now_is(Draining, now).noted(note),
+            MachineEvent::Retired { note } if self.state == Up => {
+                Machine { retired: true, ..self.now_is(Draining, now).noted(note) }
             }
             MachineEvent::Lacks { what } if self.state == Up => {
                 let note = format!("its host lacks {what}");
                 Machine { lacks: true, ..self.now_is(Draining, now).noted(note) }
             }
-            MachineEvent::Lacks { .. } | MachineEvent::Paused => return Err(MachineRefused(self.state)),
+            MachineEvent::Lacks { .. } | MachineEvent::NotNeeded { .. } | MachineEvent::Retired { .. } => {
+                return Err(MachineRefused(self.state));
+            }
             MachineEvent::GaveWay => return Err(MachineRefused(self.state)),
             MachineEvent::DrainAsked => self.drain_asked(now)?,
             MachineEvent::GivenUp { note } => self.given_up(note, now),
 
-            MachineEvent::Seen { id, sight, looked_at } => self.seen(id, sight, looked_at, now),
+            MachineEvent::Seen { id, region, sight, looked_at } => {
+                let seen = self.seen(id, sight, looked_at, now);
+                // It stays where it is, however old the answer.
+                Machine { region: region.or_else(|| self.region.clone()), ..seen }
+            }
         };
+        machine.meter = self.meter_of(&machine, stopped, now);
         let loses = self.state.may_exchange() && !machine.state.may_exchange();
         Ok(MachineChange { machine, loss: loses.then_some(loss) })
     }
@@ -97,7 +126,7 @@ impl Machine {
 
     fn call_begun(&self, call: Call, now: Timestamp) -> Machine {
         let state = match call {
-            Call::Create => self.state,
+            Call::Create | Call::Suspend => self.state,
             Call::Start => Starting,
             Call::Destroy => Destroying,
         };
@@ -124,18 +153,32 @@ impl Machine {
             }
             // It was made: its host phoned home, or it was seen.
             (Call::Create, CallFailure::Ambiguous) => self.answered(self.state, now),
-            (Call::Start | Call::Destroy, CallFailure::Gone) => self.now_is(Gone, now),
+            (Call::Start | Call::Suspend | Call::Destroy, CallFailure::Gone) => self.now_is(Gone, now),
+            // It is suspended, or was started again: what became of the call is old.
+            (Call::Suspend, _) if self.state != Resting => self.clone(),
+            (Call::Suspend, CallFailure::NeedsPerson | CallFailure::NoApp) => self.stays_awake(note, now),
+            // Its host has no right to anything any more, and who could say whether it is there says that its app is not.
+            // Where it was the token, and it is there, it is a stray as soon as one is good.
+            (Call::Destroy, CallFailure::NoApp) if self.act_failures + 1 >= NO_APP_TIMES => {
+                self.now_is(Gone, now).noted(note)
+            }
             // Another Machine can do its work; this one cannot be had for now.
             (Call::Start, CallFailure::NoCapacity) => self.given_up(note, now),
             _ => {
                 let act_failures = self.act_failures.saturating_add(1);
                 let wait = least_wait(failure, act_failures).max(retry_wait(act_failures));
                 let refused = match failure {
-                    CallFailure::NeedsPerson | CallFailure::NoCapacity => call == Call::Create,
+                    CallFailure::NeedsPerson | CallFailure::NoApp | CallFailure::NoCapacity => {
+                        call == Call::Create
+                    }
                     // What was said before may still hold.
                     _ => self.refused,
                 };
-                let failed = Machine { act_failures, refused, calling: false, ..self.clone() };
+                let mut failed = Machine { act_failures, refused, calling: false, ..self.clone() };
+                if (call, failure) == (Call::Create, CallFailure::NoCapacity) {
+                    failed.no_room = self.no_room.wrapping_add(1);
+                    failed.no_room_at = Some(now);
+                }
                 Machine { act_at: now.after(wait), ..failed }.noted(note)
             }
         }
@@ -155,14 +198,23 @@ impl Machine {
         // A host does not forget that it was told to drain, so neither does its row, whatever is deployed next.
         let machine = match self.state {
             Draining => self.clone(),
+            // It says that it is still there. It is started before it takes jobs again.
+            Resting => self.clone(),
             _ if self.is_outdated(generation) => self.outdated(now)?,
-            _ => self.now_is(Up, now),
+            Up => self.clone(),
+            _ => Machine { sleep: self.sleep.awake(), ..self.now_is(Up, now) },
         };
         Ok(Machine { boot: Some(boot), seq: newest, heard_at: Some(now), unreachable: false, ..machine })
     }
 
     fn outdated(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
         Ok(self.takes_no_more(now)?.noted("a new generation takes its place"))
+    }
+
+    fn stays_awake(&self, note: String, now: Timestamp) -> Machine {
+        let note = format!("it is not suspended, and stops instead: {note}");
+        let draining = self.now_is(Draining, now).noted(note);
+        Machine { sleep: Sleep::StaysAwake, act_failures: 0, act_at: now, calling: false, ..draining }
     }
 
     fn drain_asked(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
@@ -175,7 +227,7 @@ impl Machine {
     fn takes_no_more(&self, now: Timestamp) -> Result<Machine, MachineRefused> {
         let state = match self.state {
             Creating | Starting | Up | Draining => Draining,
-            Preparing | Ready => Destroying,
+            Preparing | Ready | Resting => Destroying,
             Left | Destroying | Gone => return Err(MachineRefused(self.state)),
         };
         // Of one that is being started, only the host of the start before was heard.
@@ -193,8 +245,9 @@ impl Machine {
     }
 
     /// Whether it is destroyed once its host has stopped, and not kept to be started again.
-    fn never_rests(&self) -> bool {
-        self.single_use || self.gives_way || self.lacks || self.drained || self.state == Draining
+    pub(super) fn never_rests(&self) -> bool {
+        let is_to_go = self.gives_way || self.lacks || self.drained || self.retired;
+        self.single_use || is_to_go || self.state == Draining
     }
 
     /// What an event means for the jobs of the Machine, if it may hold no lease any more after it.
@@ -222,6 +275,7 @@ impl Machine {
         let seen = Machine { unreachable: sight == Sight::Unreachable, ..self.clone() };
         match sight {
             Sight::Pending | Sight::Running | Sight::Unreachable => seen,
+            Sight::Suspended => self.seen_suspended(now),
             Sight::Gone if self.state == Gone => self.clone(),
             Sight::Gone => {
                 let note = self.note.clone();
@@ -230,7 +284,9 @@ impl Machine {
                 Machine { boot_failed, ..self.now_is(Gone, now).noted(note) }
             }
             Sight::Stopped(exit) => match self.state {
-                Ready | Destroying | Gone => self.clone(),
+                Destroying | Gone => self.clone(),
+                // It may have been suspended, and woken since.
+                Ready => Machine { sleep: self.sleep.awake(), ..self.clone() },
                 Preparing => self.now_is(Ready, now),
                 // The call that starts it is under way: what was seen is from before.
                 Creating | Starting if call_is_under_way => self.clone(),
@@ -240,12 +296,24 @@ impl Machine {
                     Machine { boot_failed: true, ..failed }
                         .noted(format!("{how} before its host phoned home"))
                 }
-                Up | Draining | Left => match exit.filter(|exit| !exit.is_clean()) {
+                Up | Draining | Left | Resting => match exit.filter(|exit| !exit.is_clean()) {
                     Some(exit) => self.now_is(Destroying, now).noted(exit.to_string()),
                     None if self.never_rests() => self.now_is(Destroying, now),
-                    None => self.now_is(Ready, now),
+                    None => Machine { sleep: self.sleep.awake(), ..self.now_is(Ready, now) },
                 },
             },
+        }
+    }
+
+    fn seen_suspended(&self, now: Timestamp) -> Machine {
+        match self.state {
+            Resting | Preparing | Ready => Machine { sleep: Sleep::Asleep, ..self.now_is(Ready, now) },
+            // What was seen may be from before the start.
+            Creating | Starting | Destroying | Gone => self.clone(),
+            // Nobody who decides here had it suspended, or it was a call that came late: what it runs is run elsewhere.
+            Up | Draining | Left => {
+                self.now_is(Destroying, now).noted("it was suspended while it was in use")
+            }
         }
     }
 }
@@ -254,7 +322,7 @@ impl Machine {
 fn least_wait(failure: CallFailure, failures: u32) -> Duration {
     match failure {
         CallFailure::RateLimited(wait) => wait.unwrap_or(RATE_LIMITED_WAIT).min(RATE_LIMITED_WAIT_MAX),
-        CallFailure::NeedsPerson => {
+        CallFailure::NeedsPerson | CallFailure::NoApp => {
             let doubled = 1u32.checked_shl(failures.saturating_sub(NEEDS_PERSON_SOON)).unwrap_or(u32::MAX);
             NEEDS_PERSON_WAIT.saturating_mul(doubled).min(NEEDS_PERSON_WAIT_MAX)
         }

@@ -1,10 +1,10 @@
-//! How often a Machine is made again before it counts as lost.
+//! How often a Machine is made again before it counts as lost, and in which region the first time.
 
 use std::time::Duration;
 
 use midge_protocol::Timestamp;
 
-use super::CallFailure;
+use super::{CallFailure, Machine};
 
 /// A create whose fate is not known is repeated so often, under the same name and secret: the name is unique, so that
 /// the Machine is made once.
@@ -12,6 +12,18 @@ const TRIES_MAX: u32 = 3;
 /// No other try is begun after this: one that is not answered takes a minute, and a Machine that is not made in two is
 /// given up.
 const TRIES_WITHIN: Duration = Duration::from_secs(30);
+
+/// For how long a region is passed by in which there was no room for a Machine of the queue: one call in five minutes is not
+/// too much to find out that there is again.
+const PASSED_BY: Duration = Duration::from_secs(5 * 60);
+
+/// Returns which of its regions a new Machine of a queue is made in first, by place in their list: the one whose turn it was
+/// after the last refusal, where that is not long ago. `machines` are those of the queue.
+pub fn first_region<'a>(machines: impl Iterator<Item = &'a Machine>, now: Timestamp) -> u32 {
+    let last = machines.max_by_key(|machine| machine.no_room_at);
+    let lately = |machine: &&Machine| machine.no_room_at.is_some_and(|at| now.since(at) < PASSED_BY);
+    last.filter(lately).map_or(0, |machine| machine.no_room)
+}
 
 /// The tries at one create, all under the same name and secret.
 #[derive(Debug, Clone, Copy)]

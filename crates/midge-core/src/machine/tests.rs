@@ -21,7 +21,7 @@ const LATER: Timestamp = Timestamp::from_millis(1_005_000);
 
 fn stopped(code: i32) -> MachineEvent {
     let exit = Exit { code: Some(code), oom_killed: false, requested: false };
-    MachineEvent::Seen { id: None, sight: Sight::Stopped(Some(exit)), looked_at: LATER }
+    MachineEvent::Seen { id: None, region: None, sight: Sight::Stopped(Some(exit)), looked_at: LATER }
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_machine_whose_times_are_ahead_of_the_clock_is_as_if_they_were_now() {
     let ahead = NOW.after(Duration::from_secs(86_400));
     let left = Machine { heard_at: Some(ahead), ..machine("m", MachineState::Left, ahead) };
     let gone = |machine: &Machine, now| {
-        let seen = MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: now };
+        let seen = MachineEvent::Seen { id: None, region: None, sight: Sight::Gone, looked_at: now };
         machine.apply(seen, now).unwrap().machine.state
     };
     let later = NOW.after(Duration::from_millis(1));
@@ -75,7 +75,7 @@ fn a_machine_that_drains_while_it_is_started_again_is_not_heard_of_by_what_was_h
 #[test]
 fn what_was_seen_before_it_changed_is_old() {
     let up = machine("m", MachineState::Up, LATER);
-    let event = MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: NOW };
+    let event = MachineEvent::Seen { id: None, region: None, sight: Sight::Gone, looked_at: NOW };
     assert_eq!(after(&up, event, LATER).state, MachineState::Up);
 }
 
@@ -156,7 +156,7 @@ fn what_a_person_has_to_mend_is_tried_ever_more_slowly_and_never_less_than_every
 }
 
 #[test]
-fn each_time_that_it_is_refused_the_next_region_has_its_turn() {
+fn each_time_that_there_is_no_room_the_next_region_has_its_turn() {
     let mut m = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
     let mut asked = Vec::new();
     for _ in 0..4 {
@@ -165,6 +165,22 @@ fn each_time_that_it_is_refused_the_next_region_has_its_turn() {
     }
     assert_eq!(asked, ["ams,fra,any", "fra,any,ams", "any,ams,fra", "ams,fra,any"]);
     assert_eq!(m.regions("ams"), "ams");
+    for other in [CallFailure::NeedsPerson, CallFailure::RateLimited(None), CallFailure::Unavailable] {
+        m = after(&m, failed(Call::Create, other), NOW);
+    }
+    assert_eq!(m.regions("ams,fra"), "ams,fra", "what has nothing to do with room moves nothing");
+}
+
+#[test]
+fn a_new_machine_of_a_queue_passes_by_the_regions_that_had_no_room_a_while_ago() {
+    let creating = |name: &str| Machine { id: None, ..machine(name, MachineState::Creating, NOW) };
+    let refused = after(&creating("a"), failed(Call::Create, CallFailure::NoCapacity), NOW);
+    let made = after(&refused, MachineEvent::Created { id: MachineId::new("e1").unwrap() }, LATER);
+    let first = |now| first_region([&made, &creating("b")].into_iter(), now);
+    assert_eq!((made.no_room, first(LATER)), (1, 1));
+    let minutes = |minutes: u64| NOW.after(Duration::from_secs(minutes * 60));
+    assert_eq!((first(minutes(4)), first(minutes(5))), (1, 0), "then the first is asked again");
+    assert_eq!(first_region([].into_iter(), NOW), 0);
 }
 
 #[test]
@@ -184,7 +200,7 @@ fn a_limit_of_the_api_is_kept_and_is_no_refusal() {
 
 #[test]
 fn a_machine_that_went_before_its_host_phoned_home_did_not_come_up() {
-    let gone = || MachineEvent::Seen { id: None, sight: Sight::Gone, looked_at: LATER };
+    let gone = || MachineEvent::Seen { id: None, region: None, sight: Sight::Gone, looked_at: LATER };
     for state in [MachineState::Creating, MachineState::Preparing, MachineState::Starting] {
         assert!(after(&machine("m", state, NOW), gone(), LATER).boot_failed, "{state:?}");
     }
@@ -295,7 +311,7 @@ fn only_an_end_that_a_job_may_have_brought_about_is_held_against_jobs() {
 fn a_machine_that_was_destroyed_is_gone_or_whose_server_host_failed_ended_by_itself() {
     let up = machine("m", MachineState::Up, NOW);
     let end = |machine: &Machine, event| machine.apply(event, LATER).unwrap().loss.unwrap().end;
-    let seen = |sight| MachineEvent::Seen { id: None, sight, looked_at: LATER };
+    let seen = |sight| MachineEvent::Seen { id: None, region: None, sight, looked_at: LATER };
     let unheard = || MachineEvent::GivenUp { note: "not heard of".into() };
     assert_eq!(end(&up, MachineEvent::Destroyed), MachineEnd::Own);
     assert_eq!(end(&up, seen(Sight::Gone)), MachineEnd::Own);
@@ -335,7 +351,8 @@ fn a_machine_of_another_generation_takes_no_more_jobs_from_when_it_is_heard_of_a
 fn a_machine_whose_create_was_not_answered_is_found_by_its_name() {
     let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
     let id = MachineId::new("e9").unwrap();
-    let seen = || MachineEvent::Seen { id: Some(id.clone()), sight: Sight::Running, looked_at: LATER };
+    let seen =
+        || MachineEvent::Seen { id: Some(id.clone()), region: None, sight: Sight::Running, looked_at: LATER };
     let found = after(&creating, seen(), LATER);
     assert_eq!((found.id, found.state), (Some(id.clone()), MachineState::Starting));
     let called = after(&creating, MachineEvent::CallBegun(Call::Create), NOW);
@@ -359,4 +376,31 @@ fn only_the_newest_request_of_a_host_counts_and_one_that_it_left_behind_is_known
     assert!(!up.has_left_behind(BootId(1), 4));
     let left = after(&up, MachineEvent::Left, NOW);
     assert!(left.has_left_behind(BootId(1), 4) && !left.has_left_behind(BootId(1), 5));
+}
+
+#[test]
+fn a_machine_of_an_app_that_is_not_there_is_gone_once_that_was_said_three_times_of_one_that_is_to_be_destroyed()
+ {
+    let no_app = |call| failed(call, CallFailure::NoApp);
+    let up = machine("m", MachineState::Up, NOW);
+    let mut doomed = after(&up, MachineEvent::GivenUp { note: "its host was not heard of".into() }, NOW);
+    for _ in 0..2 {
+        doomed = after(&doomed, no_app(Call::Destroy), LATER);
+        assert_eq!(doomed.state, MachineState::Destroying, "it may be the token");
+    }
+    let gone = after(&doomed, no_app(Call::Destroy), LATER);
+    assert_eq!((gone.state, gone.note.as_deref()), (MachineState::Gone, Some("no")));
+    assert_eq!(after(&up, no_app(Call::Start), LATER).state, MachineState::Up, "its host is heard of");
+    let creating = Machine { id: None, ..machine("m", MachineState::Creating, NOW) };
+    assert!(after(&creating, no_app(Call::Create), LATER).refused);
+}
+
+#[test]
+fn a_retired_machine_finishes_what_it_runs_and_does_not_rest() {
+    let retired = MachineEvent::Retired { note: "it is old".into() };
+    let draining = after(&machine("m", MachineState::Up, NOW), retired.clone(), NOW);
+    assert_eq!((draining.state, draining.retired), (MachineState::Draining, true));
+    let left = after(&draining, MachineEvent::Left, NOW);
+    assert_eq!(after(&left, stopped(0), LATER).state, MachineState::Destroying);
+    assert!(machine("m", MachineState::Starting, NOW).apply(retired, NOW).is_err());
 }

@@ -1,3 +1,5 @@
+mod idle;
+
 use midge_protocol::BootId;
 
 use super::*;
@@ -170,6 +172,27 @@ fn a_slow_boot_is_not_held_against_a_machine_while_the_server_was_away() {
 }
 
 #[test]
+fn a_server_that_is_restarted_often_gives_up_what_does_not_boot_too() {
+    let before = |seconds: i64| Timestamp::from_millis(NOW.as_millis() - seconds * 1_000);
+    let starting = machine("m1", MachineState::Starting, before(121));
+    let view = View { up_since: before(16), ..view(0, QueuePolicy::default(), vec![(starting, 0)]) };
+    assert!(matches!(&plan(&view, NOW)[..], [Action::GiveUp(_, why)] if why.ends_with("in 2m")));
+}
+
+#[test]
+fn a_queue_s_machines_have_its_own_deadline_to_boot() {
+    let starting = machine("m1", MachineState::Starting, NOW.before(Duration::from_secs(31)));
+    let given_up = |boot_deadline_ms| {
+        let policy = QueuePolicy { boot_deadline_ms, ..QueuePolicy::default() };
+        !plan(&view(0, policy, vec![(starting.clone(), 0)]), NOW).is_empty()
+    };
+    assert!(given_up(30_000) && !given_up(60_000));
+    let asleep = Machine { sleep: Sleep::Asleep, ..machine("m1", MachineState::Ready, Timestamp::default()) };
+    let policy = QueuePolicy { ready_machines: 1, idle: Idle::Suspend, ..QueuePolicy::default() };
+    assert_eq!(plan(&view(0, policy, vec![(asleep, 0)]), NOW), [], "asleep it has no deadline");
+}
+
+#[test]
 fn machines_that_do_not_come_up_are_begun_ever_more_slowly() {
     let failed = |name: &str| {
         let mut machine = machine(name, MachineState::Gone, NOW);
@@ -258,12 +281,22 @@ fn rows_of_machines_that_are_gone_are_kept_for_the_pause_and_never_more_than_a_t
 #[test]
 fn a_machine_without_a_row_is_destroyed_unless_a_row_was_written_meanwhile() {
     let id = MachineId::new("e1").unwrap();
-    let stray = |machines| View { strays: vec![id.clone()], ..view(0, QueuePolicy::default(), machines) };
+    let stray = Stray { id: id.clone(), named_at: Timestamp::default() };
+    let stray = |machines| View { strays: vec![stray.clone()], ..view(0, QueuePolicy::default(), machines) };
     assert_eq!(plan(&stray(vec![]), NOW), [Action::DestroyStray(id.clone())]);
     // `up` makes Machines that have this very id.
     assert_eq!(plan(&stray(vec![(up("m1"), 1)]), NOW), []);
     let gone = machine("m1", MachineState::Gone, NOW);
     assert_eq!(plan(&stray(vec![(gone, 0)]), NOW), [Action::DestroyStray(id.clone())]);
+}
+
+#[test]
+fn a_machine_without_a_row_is_left_alone_for_a_minute_after_it_was_named() {
+    let id = MachineId::new("e1").unwrap();
+    let stray = Stray { id: id.clone(), named_at: NOW };
+    let view = View { strays: vec![stray], ..view(0, QueuePolicy::default(), vec![]) };
+    assert_eq!(plan(&view, NOW.after(Duration::from_secs(59))), []);
+    assert_eq!(plan(&view, NOW.after(Duration::from_secs(60))), [Action::DestroyStray(id)]);
 }
 
 #[test]
@@ -286,5 +319,38 @@ fn a_paused_queue_makes_no_machines_and_those_that_are_up_go() {
     let mut view = view(0, policy, machines.map(|machine| (machine, 0)).to_vec());
     view.queues[0].paused = true;
     let actions = plan(&view, NOW);
-    assert_eq!(actions, [Action::Pause(name("a")), Action::Destroy(name("b"))]);
+    let note = "its queue starts nothing".to_owned();
+    assert_eq!(actions, [Action::LetGo(name("a"), note), Action::Destroy(name("b"))]);
+}
+
+#[test]
+fn a_queue_that_may_have_fewer_machines_lets_those_go_that_run_the_least() {
+    let policy = |max_machines| QueuePolicy { max_machines, ..QueuePolicy::default() };
+    let starting = (machine("s", MachineState::Starting, NOW), 0);
+    let machines = vec![(up("a"), 2), (up("b"), 0), (up("c"), 1), starting];
+    for (max_machines, go) in [(4, &[][..]), (3, &["b"]), (2, &["b", "c"]), (0, &["b", "c", "a"])] {
+        let note = || "its queue may have fewer Machines".to_owned();
+        let expected: Vec<Action> = go.iter().map(|machine| Action::LetGo(name(machine), note())).collect();
+        assert_eq!(plan(&view(9, policy(max_machines), machines.clone()), NOW), expected, "{max_machines}");
+    }
+}
+
+#[test]
+fn a_pool_has_the_work_of_its_queues_and_rests_only_where_each_is_paused() {
+    let of = |due, paused, oldest_due| QueueDemand {
+        queue: queue(),
+        policy: QueuePolicy::default(),
+        due,
+        paused,
+        suspects: due / 2,
+        oldest_due,
+    };
+    let pool = QueueName::new("small").unwrap();
+    let policy = QueuePolicy { max_machines: 9, ..QueuePolicy::default() };
+    let of_all =
+        |queues: Vec<QueueDemand>| QueueDemand::of_pool(pool.clone(), policy.clone(), queues.into_iter());
+    let busy = of_all(vec![of(4, false, Some(NOW)), of(0, true, None), of(3, false, None)]);
+    assert_eq!((busy.due, busy.suspects, busy.paused, busy.oldest_due), (7, 3, false, Some(NOW)));
+    assert_eq!((busy.queue.as_str(), busy.policy.max_machines), ("small", 9));
+    assert!(of_all(vec![of(0, true, None), of(0, true, None)]).paused);
 }

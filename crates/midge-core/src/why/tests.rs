@@ -99,6 +99,20 @@ fn a_server_that_has_all_its_machines_is_the_reason_where_the_queue_has_not() {
 }
 
 #[test]
+fn machines_that_are_not_destroyed_are_the_reason_where_they_take_the_last_room() {
+    let stuck = Machine {
+        act_failures: 2,
+        act_at: later(30),
+        note: Some("app not found".into()),
+        ..machine("m", MachineState::Destroying, NOW)
+    };
+    let expected =
+        WhyWaiting::MachinesDoNotGo { machines: 1, words: "app not found".into(), next: later(30) };
+    assert_eq!(why(&[(stuck.clone(), 0)], 1), expected);
+    assert_eq!(why(&[(stuck, 0)], 2), WhyWaiting::MachineIsNext);
+}
+
+#[test]
 fn a_machine_that_is_refused_is_the_reason_with_the_words_and_how_often() {
     let new = machine("m", MachineState::Creating, earlier(90));
     let refused = Machine {

@@ -79,6 +79,7 @@ impl Folder {
                 cpu: Cpu::V2.to_string(),
                 modules: BTreeMap::new(),
                 server: Default::default(),
+                prices: Default::default(),
                 queues: BTreeMap::new(),
                 schedules: BTreeMap::new(),
                 env: BTreeMap::new(),

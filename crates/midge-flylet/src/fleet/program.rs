@@ -153,6 +153,9 @@ impl Fleet {
         let mut env = BTreeMap::from(basics.map(own));
         env.extend(self.settings.image_env.clone());
         env.extend(config.env.clone());
+        if !machine.skips_secrets {
+            env.extend(self.settings.secrets.clone());
+        }
         env.extend(platform.map(own));
         Program { command: self.command(&config), env, work_dir }
     }

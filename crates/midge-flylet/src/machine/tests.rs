@@ -21,6 +21,7 @@ fn birth() -> Birth {
         name: "m".to_owned(),
         region: "local".to_owned(),
         private_ip: "127.0.0.1".to_owned(),
+        skips_secrets: false,
         config: MachineConfig::default(),
     }
 }

@@ -110,6 +110,7 @@ pub fn spec(name: &str, script: &str) -> MachineSpec {
         exec: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         env: BTreeMap::from([("MIDGE_QUEUE".to_owned(), "default".to_owned())]),
         size: MachineSize { memory_mib: 512, ..MachineSize::default() },
+        has_secrets: false,
         metadata: BTreeMap::from([("midge_app".to_owned(), "test".to_owned())]),
     }
 }

@@ -327,7 +327,7 @@ async fn the_app_can_be_deleted_with_its_machines_and_made_again() {
     assert_eq!(bed.call("POST /v1/apps", &name("other")).await.0, 422);
     assert_eq!(bed.call("DELETE /v1/apps/jobs", "").await.0, 202);
     let lost = bed.machines.get(&id).await;
-    assert!(matches!(lost, Err(MachineError::Denied(_))), "{lost:?}");
+    assert!(matches!(lost, Err(MachineError::NoApp(_))), "{lost:?}");
     assert_eq!(bed.call("GET /v1/apps", "").await.1["total_apps"], 0);
     assert_eq!(bed.call("POST /v1/apps", &name("jobs")).await.0, 201);
     bed.reaches(&id, SeenState::Destroyed).await;

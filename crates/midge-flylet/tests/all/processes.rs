@@ -29,7 +29,7 @@ async fn only_its_token_and_its_app_are_let_in() {
     ];
     for client in denied {
         let error = client.unwrap().get(&MachineId::new("a").unwrap()).await.unwrap_err();
-        assert!(matches!(error, MachineError::Denied(_)), "{error:?}");
+        assert!(matches!(error, MachineError::Denied(_) | MachineError::NoApp(_)), "{error:?}");
     }
 }
 
@@ -246,6 +246,20 @@ async fn a_program_s_env_is_what_was_declared_and_what_fly_sets_and_nothing_else
     ];
     expected.sort_unstable();
     assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn the_app_s_secrets_reach_a_machine_unless_it_is_made_without() {
+    let secrets = BTreeMap::from([("MIDGE_QUEUE".to_owned(), "a secret".to_owned())]);
+    let bed = Bed::with(FlyletSettings { secrets, ..FlyletSettings::new("jobs") }).await;
+    for (name, has_secrets, line) in
+        [("with", true, "MIDGE_QUEUE=a secret"), ("without", false, "MIDGE_QUEUE=default")]
+    {
+        let spec = MachineSpec { exec: vec!["/usr/bin/env".to_owned()], has_secrets, ..spec(name, "") };
+        let id = bed.machines.create(&spec, Launch::Now).await.unwrap();
+        bed.reaches(&id, SeenState::Stopped).await;
+        assert!(bed.flylet.log(&id).iter().any(|found| found == line), "{name}");
+    }
 }
 
 #[tokio::test]

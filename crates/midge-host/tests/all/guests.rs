@@ -115,6 +115,7 @@ pub fn folder() -> TempDir {
         cpu: Cpu::V2.to_string(),
         modules: modules.collect(),
         server: Default::default(),
+        prices: Default::default(),
         queues: BTreeMap::new(),
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),

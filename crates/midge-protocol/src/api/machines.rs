@@ -16,6 +16,9 @@ pub struct MachineView {
     pub queue: QueueName,
     /// The Machine's state in a word, such as `up`.
     pub state: String,
+    /// Whether it rests suspended, and goes on where it was once it is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
     /// The time from which it has been in that state, or of the last answer to a call about it.
     pub since: Timestamp,
     /// The time at which its host was last heard of, to about a second; nothing before the first time.
@@ -33,6 +36,11 @@ pub struct MachineView {
 }
 
 impl MachineView {
+    /// Returns its state as people are shown it.
+    pub fn state_in_words(&self) -> String {
+        if self.suspended { format!("{}, suspended", self.state) } else { self.state.clone() }
+    }
+
     /// Returns whether the Machine is destroyed, and shown only so that people see what became of it.
     pub fn is_gone(&self) -> bool {
         self.state == "gone"

@@ -37,6 +37,13 @@ pub async fn act(
             };
             (name, event)
         }
+        Act::Suspend { name, id } => {
+            let event = match machines.suspend(&id).await {
+                Ok(()) => MachineEvent::SuspendAccepted,
+                Err(error) => failed(Call::Suspend, failure_of(&error), &name, &error),
+            };
+            (name, event)
+        }
         Act::Destroy { name, id } => {
             let event = match destroy(machines, &name, id, context).await {
                 Ok(()) => MachineEvent::Destroyed,
@@ -99,6 +106,7 @@ async fn destroy(
 fn failure_of(error: &MachineError) -> CallFailure {
     match error {
         MachineError::Gone(_) => CallFailure::Gone,
+        MachineError::NoApp(_) => CallFailure::NoApp,
         MachineError::Ambiguous { .. } => CallFailure::Ambiguous,
         MachineError::NoCapacity(_) => CallFailure::NoCapacity,
         MachineError::RateLimited { retry_after } => CallFailure::RateLimited(*retry_after),

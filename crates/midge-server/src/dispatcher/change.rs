@@ -1,6 +1,7 @@
 //! Writes what happens to a Machine, and what that means for its jobs.
 
-use midge_core::{Job, JobEvent, Machine, MachineEnd, MachineEvent, MachineState, ModuleRow};
+use midge_core::{CostBook, Job, JobEvent, Machine, MachineEnd, MachineEvent, MachineState, ModuleRow};
+use midge_protocol::job::AttemptView;
 use midge_protocol::{JobId, MachineId, MachineName, Timestamp};
 use midge_store::{Rows, StoreError};
 
@@ -30,8 +31,14 @@ pub(super) fn change(
         let (from, to) = (machine.state.as_str(), after.state.as_str());
         tracing::info!(machine.name = %machine.name, machine.id = after.id.as_ref().map(MachineId::as_str), note = after.note, "Machine {from} -> {to}");
     }
+    let mut costs = CostBook::default();
+    costs.add_change(machine, &after, now);
     if let Some(lost) = lost {
-        released = release(rows, &machine.name, &machine.generation, &lost, now)?;
+        let each = |job: &Job, attempt: &AttemptView| costs.add_attempt(machine, job, attempt);
+        released = release(rows, &machine.name, &machine.generation, &lost, each, now)?;
+    }
+    if !costs.is_empty() {
+        rows.add_costs(&costs)?;
     }
     // Most of what a round sees is as it was: then it writes nothing, and there is nothing to make durable.
     if after != *machine {
@@ -75,26 +82,28 @@ pub(super) fn forget_unreadable(rows: &mut dyn Rows, now: Timestamp) -> Result<R
     for machine in rows.delete_unreadable_machines()? {
         let note = "the row of its Machine could not be read".to_owned();
         let lost = JobEvent::MachineLost { machine: machine.clone(), end: MachineEnd::Own, note };
-        // Nobody knows any more what it was made from.
-        let released = release(rows, &machine, "", &lost, now)?;
+        // Nobody knows any more what it was made from, nor how large it is: its time is not summed.
+        let released = release(rows, &machine, "", &lost, |_, _| {}, now)?;
         all.ended.extend(released.ended);
         all.returned.extend(released.returned);
     }
     Ok(all)
 }
 
-/// Applies an event to all jobs that are leased to a Machine.
+/// Applies an event to all jobs that are leased to a Machine, and tells `each` of the attempts that end with it.
 fn release(
     rows: &mut dyn Rows,
     machine: &MachineName,
     generation: &str,
     lost: &JobEvent,
+    mut each: impl FnMut(&Job, &AttemptView),
     now: Timestamp,
 ) -> Result<Released, StoreError> {
     let mut released = Released::default();
     for job in rows.jobs_leased(machine)? {
         let Ok(change) = job.apply(lost.clone(), now) else { continue };
         rows.put_change(&change, generation)?;
+        change.attempt.iter().for_each(|attempt| each(&change.job, attempt));
         match change.job.ended_at() {
             Some(_) => released.ended.push(change.job),
             None => released.returned.push(change.job.id),

@@ -6,22 +6,24 @@
 use std::collections::BTreeMap;
 
 use midge_core::{
-    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, Sight, Turn,
-    View, plan, room_for_machines,
+    Action, Call, Job, JobCounts, LINE_HEAD, Machine, MachineEvent, MachineState, QueueDemand, QueueRow,
+    Standing, Stray, Turn, View, first_region, machine_name, plan, room_for_machines,
 };
 use midge_machines::{Launch, Machines};
 use midge_protocol::job::State;
-use midge_protocol::{MachineId, MachineName, QueueName, Timestamp};
+use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::{MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::change::{change, forget_unreadable};
-use super::look::{Sights, look};
+use super::look::{Known, Sights, look};
 use super::schedules::enqueue_ticks;
 use super::settle::{self, settle};
-use super::spec::{machine_name, machine_spec};
+use super::spec::{asked_region, machine_spec};
 use super::{Act, Context, Decided};
+use crate::budgets::standing;
 use crate::clock::Clock;
 use crate::expiry::discard_expired;
 use crate::held::Holds;
@@ -48,6 +50,7 @@ pub async fn decide(
             rng: StdRng::seed_from_u64(context.seed),
             context: &context,
             now,
+            first_regions: BTreeMap::new(),
             lanes_room: settle::LANES_MAX,
             decided: Decided::default(),
         };
@@ -92,6 +95,8 @@ struct Round<'a> {
     rng: StdRng,
     context: &'a Context,
     now: Timestamp,
+    /// Which of their regions the new Machines of each queue or pool are made in first, where it is not the first one.
+    first_regions: BTreeMap<QueueName, u32>,
     /// How many lanes may still be put anew.
     lanes_room: usize,
     decided: Decided,
@@ -99,20 +104,16 @@ struct Round<'a> {
 
 impl Round<'_> {
     /// Writes what was seen.
-    fn see(
-        &mut self,
-        known: BTreeMap<MachineName, (Option<MachineId>, Sight)>,
-        looked_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        for (name, (id, sight)) in known {
+    fn see(&mut self, known: BTreeMap<MachineName, Known>, looked_at: Timestamp) -> Result<(), StoreError> {
+        for (name, Known { id, region, sight }) in known {
             let Some(mut machine) = self.rows.machine(&name)? else { continue };
-            self.change(&mut machine, MachineEvent::Seen { id, sight, looked_at })?;
+            self.change(&mut machine, MachineEvent::Seen { id, region, sight, looked_at })?;
         }
         Ok(())
     }
 
     /// Asks what to do, and writes down that it is under way.
-    fn plan(&mut self, strays: Vec<MachineId>, holds: &Holds<'_>) -> Result<(), StoreError> {
+    fn plan(&mut self, strays: Vec<Stray>, holds: &Holds<'_>) -> Result<(), StoreError> {
         let mut machines = self.rows.machines()?;
         for (machine, _) in &mut machines {
             if let Some(mended) = machine.without_times_ahead(self.now) {
@@ -132,19 +133,36 @@ impl Round<'_> {
         let mut queues = self.context.catalog.queues();
         queues.extend(counts.keys().cloned());
         queues.extend(machines.iter().map(|(machine, _)| machine.queue.clone()));
-        let mut demands = Vec::with_capacity(queues.len());
+        let mut demands: BTreeMap<QueueName, Vec<QueueDemand>> = BTreeMap::new();
+        let manifest = &self.context.catalog.manifest;
+        // Machines of a pool are known by its name, which is no queue's.
+        queues.retain(|queue| manifest.pool(queue).is_none() || manifest.queues.contains_key(queue));
         let mut room_at = None;
         for queue in queues {
             let counts = counts.get(&queue).cloned().unwrap_or_default();
             let (demand, next) = self.demand(queue, &counts, &machines)?;
-            demands.push(demand);
+            let served_as = self.context.catalog.manifest.served_as(&demand.queue).clone();
+            let ours = machines.iter().map(|(machine, _)| machine);
+            let first = first_region(ours.filter(|machine| machine.queue == served_as), self.now);
+            if first > 0 {
+                self.first_regions.insert(served_as.clone(), first);
+            }
+            demands.entry(served_as).or_default().push(demand);
             room_at = [room_at, next].into_iter().flatten().min();
         }
+        let catalog = &self.context.catalog;
+        let queues = demands.into_iter().flat_map(|(name, demands)| match catalog.manifest.pool(&name) {
+            Some(_) => {
+                vec![QueueDemand::of_pool(name.clone(), self.context.policy(&name), demands.into_iter())]
+            }
+            None => demands,
+        });
+        let queues = queues.collect();
         let view = View {
             generation: self.context.catalog.generation.clone(),
             up_since: self.context.up_since,
-            max_machines: self.context.catalog.manifest.max_machines(),
-            queues: demands,
+            max_machines: self.context.catalog.max_machines(),
+            queues,
             machines,
             strays,
         };
@@ -164,8 +182,9 @@ impl Round<'_> {
 
     /// Returns whether a queue may have more Machines running than it has.
     fn may_grow(&self, queue: &QueueName, machines: &[(Machine, u32)]) -> bool {
-        let ours = machines.iter().filter(|(machine, _)| machine.queue == *queue);
-        room_for_machines(&self.context.catalog.policy(queue), ours) > 0
+        let served_as = self.context.catalog.manifest.served_as(queue);
+        let ours = machines.iter().filter(|(machine, _)| machine.queue == *served_as);
+        room_for_machines(&self.context.policy(queue), ours) > 0
     }
 
     /// Returns how much work a queue has that may begin, and when there may be more without anything happening.
@@ -176,8 +195,10 @@ impl Round<'_> {
         machines: &[(Machine, u32)],
     ) -> Result<(QueueDemand, Option<Timestamp>), StoreError> {
         let (due, running) = (counts.in_line(), counts.in_state(State::Running));
-        let policy = self.context.catalog.policy(&queue);
+        let policy = self.context.policy(&queue);
         let row = settle(self.rows, &queue, &policy, &mut self.lanes_room, self.now)?;
+        let row = self.within_budget(&queue, row, &policy, machines)?;
+        let policy = row.served_by(policy, self.now);
         let (mut startable, mut suspects, mut room_at) = (0, 0, None);
         if due > 0 {
             startable = due.min(row.room(&policy, running, self.now));
@@ -194,14 +215,40 @@ impl Round<'_> {
         let demand = QueueDemand {
             due: startable,
             suspects,
-            paused: row.paused(self.now).is_some(),
+            paused: row.paused(self.now).is_some() || row.stopped_for_budget(self.now).is_some(),
             oldest_due: counts.oldest_due,
             policy,
             queue,
         };
         // One that is resumed by time is looked at then, whether jobs are due or not: it may keep Machines warm.
         let resumes = row.paused(self.now).and_then(|pause| pause.until);
-        Ok((demand, [room_at, resumes].into_iter().flatten().min()))
+        let next_month = row.over_budget(self.now).map(|over| over.until);
+        Ok((demand, [room_at, resumes, next_month].into_iter().flatten().min()))
+    }
+
+    /// Writes whether a queue has fewer Machines or starts nothing for its budget, and returns its row.
+    fn within_budget(
+        &mut self,
+        queue: &QueueName,
+        row: QueueRow,
+        policy: &QueuePolicy,
+        machines: &[(Machine, u32)],
+    ) -> Result<QueueRow, StoreError> {
+        let manifest = &self.context.catalog.manifest;
+        let served_as = manifest.served_as(queue);
+        let standing = standing(self.rows, &manifest.prices, served_as, policy, machines, self.now)?;
+        let after = row.clone().with_standing(standing, self.now);
+        if after != row {
+            match (after.over_budget, standing) {
+                (Some(_), Some(Standing { budget, spent, .. })) => {
+                    let (whole, then) = (budget.dollars_per_month.short(), budget.at.as_str());
+                    tracing::warn!(queue = %queue, %spent, "queue {queue} has as good as spent its budget of {whole}: {then}");
+                }
+                _ => tracing::info!(queue = %queue, "queue {queue} is within its budget again"),
+            }
+            self.rows.put_queue(queue, &after)?;
+        }
+        Ok(after)
     }
 
     /// Counts the suspects that are about to need a Machine each.
@@ -229,6 +276,15 @@ impl Round<'_> {
                 round.decided.acts.push(Act::Start { name, id });
                 Ok(())
             }),
+            Action::Suspend(name) => self.with(&name, |round, machine| {
+                let Some(id) = machine.id.clone() else { return Ok(()) };
+                round.change(machine, MachineEvent::CallBegun(Call::Suspend))?;
+                round.decided.acts.push(Act::Suspend { name: machine.name.clone(), id });
+                Ok(())
+            }),
+            Action::StayAwake(name, note) => {
+                self.with(&name, |round, machine| round.change(machine, MachineEvent::StaysAwake { note }))
+            }
             Action::Drain(name) => self.with(&name, |round, machine| {
                 round.decided.tell.push(machine.name.clone());
                 round.change(machine, MachineEvent::Outdated)
@@ -237,9 +293,13 @@ impl Round<'_> {
                 round.decided.tell.push(machine.name.clone());
                 round.change(machine, MachineEvent::GaveWay)
             }),
-            Action::Pause(name) => self.with(&name, |round, machine| {
+            Action::Retire(name, note) => self.with(&name, |round, machine| {
                 round.decided.tell.push(machine.name.clone());
-                round.change(machine, MachineEvent::Paused)
+                round.change(machine, MachineEvent::Retired { note })
+            }),
+            Action::LetGo(name, note) => self.with(&name, |round, machine| {
+                round.decided.tell.push(machine.name.clone());
+                round.change(machine, MachineEvent::NotNeeded { note })
             }),
             Action::GiveUp(name, note) => self.with(&name, |round, machine| {
                 tracing::warn!(machine.name = %machine.name, note, "gave a Machine up");
@@ -267,10 +327,12 @@ impl Round<'_> {
     }
 
     fn fork(&mut self, queue: QueueName, state: MachineState) -> Result<(), StoreError> {
-        let policy = self.context.catalog.policy(&queue);
-        let name = machine_name(self.now, &mut self.rng);
+        let policy = self.context.policy(&queue);
+        let name = machine_name(&self.context.owner, self.now, self.rng.next_u32());
         let generation = self.context.catalog.generation.clone();
-        self.create(&mut Machine::new(name, queue, generation, &policy, state, self.now))
+        let no_room = self.first_regions.get(&queue).copied().unwrap_or_default();
+        let new = Machine::new(name, queue, generation, &policy, state, self.now);
+        self.create(&mut Machine { no_room, ..new })
     }
 
     /// Begins to make a Machine, under a secret that only its env and, as a hash, its row will know.
@@ -282,8 +344,10 @@ impl Round<'_> {
             MachineState::Preparing => Launch::Later,
             _ => Launch::Now,
         };
-        self.change(machine, MachineEvent::CallBegun(Call::Create))?;
         let spec = Box::new(machine_spec(self.context, machine, &secret));
+        // What is asked for is what it costs, whatever its queue had when the row was made.
+        (machine.size, machine.region) = (spec.size.clone(), asked_region(&spec));
+        self.change(machine, MachineEvent::CallBegun(Call::Create))?;
         self.decided.acts.push(Act::Create { spec, launch });
         Ok(())
     }

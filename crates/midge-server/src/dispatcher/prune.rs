@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use midge_core::{Phase, Retention};
-use midge_protocol::{QueueName, Timestamp};
+use midge_core::{COST_DAYS_KEPT, Phase, Retention};
+use midge_protocol::{Day, QueueName, Timestamp};
 use midge_store::{Rows, StoreError};
 
 use crate::catalog::Catalog;
@@ -47,6 +47,8 @@ pub enum Old {
     Batches(Timestamp),
     /// Groups of failures of which none was seen since a time.
     Failures(Timestamp),
+    /// Sums of time of days before one.
+    Costs(Day),
 }
 
 impl Old {
@@ -69,6 +71,7 @@ impl Old {
         all.push(Old::Batches(now.before(retention.ended)));
         // As long as the dead set: what is older has no job that anybody could look at.
         all.push(Old::Failures(now.before(retention.discarded)));
+        all.push(Old::Costs(Day::of(now).before(COST_DAYS_KEPT)));
         Ok(all)
     }
 
@@ -79,6 +82,7 @@ impl Old {
             Old::Jobs { queue, phase, before } => rows.delete_ended(queue, *phase, *before, limit)? > 0,
             Old::Batches(before) => rows.delete_batches(*before, limit)? == limit,
             Old::Failures(before) => rows.delete_failure_groups(*before, limit)? == limit,
+            Old::Costs(before) => rows.delete_costs(*before, limit)? == limit,
         })
     }
 }

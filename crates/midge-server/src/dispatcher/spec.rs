@@ -1,29 +1,33 @@
 //! The making of a Machine: its name, and all that it is given.
 //!
-//! Invariant: nothing of the server's own environment goes into a Machine, and no job's args.
+//! Invariant: nothing of the environment of the server's process goes into a Machine, and no job's args.
 
 use midge_core::Machine;
 use midge_machines::MachineSpec;
-use midge_protocol::{MachineName, Secret, Timestamp};
-use rand::Rng;
-use rand::rngs::StdRng;
+use midge_protocol::manifest::QueuePolicy;
+use midge_protocol::{RegionName, Secret};
 
 use super::Context;
+use crate::settings::Fork;
 
-/// The metadata key whose value tells our Machines from all others in the app.
+/// The metadata key whose value, with their names, tells our Machines from all others in the app.
 pub const OWNER_KEY: &str = "midge_store";
 
-/// A name that rises with time, so that Machines list in the order in which they were made.
-pub(super) fn machine_name(now: Timestamp, rng: &mut StdRng) -> MachineName {
-    let chance: u32 = rng.next_u32();
-    MachineName::new(format!("midge-{:012x}-{chance:08x}", now.as_millis()))
-        .expect("lower-case hex and hyphens are a Machine name")
+/// Fly's word for whichever region there is room in.
+const ANY_REGION: &str = "any";
+
+/// Returns the region that is asked for first, where it is one and not any.
+pub(super) fn asked_region(spec: &MachineSpec) -> Option<RegionName> {
+    let first = spec.region.as_deref()?.split(',').next()?.trim();
+    RegionName::new(first).ok().filter(|region| region.as_str() != ANY_REGION)
 }
 
 pub(super) fn machine_spec(context: &Context, machine: &Machine, secret: &Secret) -> MachineSpec {
-    let policy = context.catalog.policy(&machine.queue);
+    let policy = context.policy(&machine.queue);
     let fork = &context.fork;
-    let mut env = context.catalog.manifest.env.clone();
+    let manifest = &context.catalog.manifest;
+    let mut env = fork.env.clone();
+    env.extend(manifest.env.clone());
     let ours = [
         ("MIDGE_SERVER", fork.server_url.clone()),
         ("MIDGE_MACHINE", machine.name.to_string()),
@@ -40,11 +44,21 @@ pub(super) fn machine_spec(context: &Context, machine: &Machine, secret: &Secret
     ];
     MachineSpec {
         name: machine.name.clone(),
-        region: fork.region.as_ref().map(|regions| machine.regions(regions)),
+        region: regions(&policy, fork).map(|regions| machine.regions(&regions)),
         image: fork.image.clone(),
         exec: fork.host.iter().cloned().chain(["work".to_owned()]).collect(),
         env,
-        size: policy.size,
+        // Guests' requests take them from the Machine's env. Fly gives all of the app's secrets, or none.
+        has_secrets: !manifest.secrets.is_empty(),
+        size: policy.size.unwrap_or_default(),
         metadata: metadata.map(|(key, value)| (key.to_owned(), value)).into(),
+    }
+}
+
+/// Returns where Machines of a queue are made, as Fly takes it.
+fn regions(policy: &QueuePolicy, fork: &Fork) -> Option<String> {
+    match &policy.regions[..] {
+        [] => fork.region.clone(),
+        regions => Some(regions.iter().map(RegionName::as_str).collect::<Vec<_>>().join(",")),
     }
 }

@@ -1,14 +1,15 @@
 //! What a host gets: attempts that it lost, jobs that are due, or leave to go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use midge_core::{
-    Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, Turn, admit, emptier, in_turn, may_leave,
+    Claim, Gate, Job, JobEvent, Lane, LaneHead, MachineEvent, MachineState, QueueRow, Turn, admit, emptier,
+    in_turn, may_leave, may_rest,
 };
 use midge_protocol::exchange::{AttemptRef, Grant, Request};
 use midge_protocol::manifest::QueuePolicy;
-use midge_protocol::{JobId, QueueName};
+use midge_protocol::{JobId, QueueName, Timestamp};
 use midge_store::{Content, LanesCome, StoreError};
 
 use super::session::Session;
@@ -19,6 +20,16 @@ use crate::held::Holds;
 const LOOKS_MAX: usize = 16;
 /// Lanes that are looked at together, where fewer jobs are wanted: so that those that have nothing to give are soon passed.
 const LANES_AT_ONCE: usize = 8;
+
+/// Where a look may find more jobs.
+enum More {
+    /// In the queue that was looked at, or another.
+    OfThis,
+    /// In other queues that the Machine serves.
+    OfOthers,
+    /// Nowhere: there is no room, or the Machine is to be empty first.
+    Nothing,
+}
 
 impl Session<'_> {
     /// Sends again what is leased to the Machine and its host does not know of: the answer that held it was lost.
@@ -44,11 +55,23 @@ impl Session<'_> {
 
     /// Leases jobs that are due, as many as `midge-core` admits and fit into an answer.
     pub(super) fn claim(&mut self, room: u32) -> Result<(), StoreError> {
-        let queue = self.machine.queue.clone();
-        let policy = self.context.catalog.policy(&queue);
-        for _ in 0..LOOKS_MAX {
-            if !self.look(&queue, &policy, room)? {
-                return Ok(());
+        let mut open = self.queues_in_turn()?;
+        let several = open.len() > 1;
+        // One look for each finds most of them empty.
+        for _ in 0..LOOKS_MAX + open.len() {
+            let Some((queue, policy)) = open.pop_front() else { return Ok(()) };
+            // Each queue has its part; what it does not need is for the others.
+            let left = room.saturating_sub(self.done.answer.jobs.len() as u32) as usize;
+            let most = left.div_ceil(open.len() + 1).max(1);
+            let given = self.done.answer.jobs.len();
+            match self.look(&queue, &policy, room, most)? {
+                More::OfThis => open.push_back((queue.clone(), policy)),
+                More::OfOthers => {}
+                // Else the others would keep it from being empty for ever. It is the first of them the next time.
+                More::Nothing => open.clear(),
+            }
+            if several && self.done.answer.jobs.len() > given {
+                self.was_served(&queue)?;
             }
         }
         // Others wait for the transaction.
@@ -56,8 +79,38 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Looks once for jobs. Returns whether another look may find more.
-    fn look(&mut self, queue: &QueueName, policy: &QueuePolicy, room: u32) -> Result<bool, StoreError> {
+    /// Returns the queues that the Machine serves, the one first that was served longest ago.
+    fn queues_in_turn(&mut self) -> Result<VecDeque<(QueueName, QueuePolicy)>, StoreError> {
+        let catalog = &self.context.catalog;
+        let mut queues = catalog.manifest.queues_served_as(&self.machine.queue);
+        if queues.len() > 1 {
+            let rows = self.rows.queues()?;
+            queues.sort_by_key(|queue| rows.get(queue).map(|row| row.served));
+        }
+        Ok(queues.into_iter().map(|queue| (queue.clone(), catalog.policy(&queue))).collect())
+    }
+
+    /// Has a queue be served behind all others of its pool.
+    fn was_served(&mut self, queue: &QueueName) -> Result<(), StoreError> {
+        let rows = self.rows.queues()?;
+        let last = rows.values().map(|row| row.served).max();
+        let row = rows.get(queue).cloned().unwrap_or_default();
+        self.rows.put_queue(queue, &QueueRow { served: Turn::behind(last, self.now), ..row })
+    }
+
+    /// Looks again at this time at the latest, if nothing happens before.
+    fn looks_again(&mut self, at: Option<Timestamp>) {
+        self.done.look_at = [self.done.look_at, at].into_iter().flatten().min();
+    }
+
+    /// Looks once for jobs of a queue, and takes `most` at most. Returns where another look may find more.
+    fn look(
+        &mut self,
+        queue: &QueueName,
+        policy: &QueuePolicy,
+        room: u32,
+        most: usize,
+    ) -> Result<More, StoreError> {
         let now = self.now;
         let claim = Claim {
             machine: &self.machine.clone(),
@@ -67,15 +120,15 @@ impl Session<'_> {
             newest: true,
         };
         if claim.room() == 0 || !self.carried.has_room() {
-            return Ok(false);
+            return Ok(More::Nothing);
         }
         let row = self.rows.queue(queue)?;
         let running = if policy.max_running.is_some() { self.rows.jobs_running(queue)? } else { 0 };
         let mut gate = Gate { policy, row: &row, running, last_turn: None };
         let wanted = gate.room(&claim, now);
         if wanted == 0 {
-            self.done.look_at = row.room_at(policy, running, now);
-            return Ok(false);
+            self.looks_again(row.room_at(policy, running, now));
+            return Ok(More::OfOthers);
         }
         let LanesCome { lanes, last, next: next_turn } =
             self.rows.lanes_come(queue, now, wanted.max(LANES_AT_ONCE))?;
@@ -88,8 +141,8 @@ impl Session<'_> {
         }
         if lanes.is_empty() && heads.is_empty() {
             // As most parked hosts find it.
-            self.done.look_at = next_turn.map(Turn::comes);
-            return Ok(false);
+            self.looks_again(next_turn.map(Turn::comes));
+            return Ok(More::OfOthers);
         }
         let mut emptier_machines = 0;
         if heads.iter().flat_map(|head| &head.jobs).any(Job::is_suspect) {
@@ -100,9 +153,14 @@ impl Session<'_> {
         let holds = Holds::read(self.rows, &self.context.catalog, now)?;
         if holds.hold_behind(self.rows, queue, &heads)? {
             // Others are behind them, and perhaps in other lanes: the next look finds those.
-            return Ok(true);
+            return Ok(More::OfThis);
         }
         let mut admission = admit(&claim, &gate, emptier_machines, &heads, now);
+        let cut = admission.jobs.len() > most;
+        if cut {
+            // A suspect is given alone, and so is never cut.
+            admission = admit(&Claim { room: most as u32, ..claim }, &gate, emptier_machines, &heads, now);
+        }
         let claimed = self.lease_all(&admission.jobs, &heads)?;
         if claimed.len() < admission.jobs.len() {
             // The answer is full: the others were not taken, and nothing is to be counted for them.
@@ -124,9 +182,13 @@ impl Session<'_> {
         self.done.unblocked |= apart;
         self.done.news.extend(claimed.iter().map(|job| job.id));
         self.leased.extend(claimed.into_iter().map(|job| (job.id, job)));
-        self.done.look_at = next_turn.map(Turn::comes);
+        self.looks_again(next_turn.map(Turn::comes));
         let is_whole = lanes.is_empty() && heads.iter().all(|head| head.is_whole);
-        Ok(!is_whole && (attempts > 0 || !admission.lanes.is_empty()))
+        Ok(match cut || !is_whole && (attempts > 0 || !admission.lanes.is_empty()) {
+            _ if admission.empties => More::Nothing,
+            true => More::OfThis,
+            false => More::OfOthers,
+        })
     }
 
     /// Finds the first jobs of the lanes whose turn has come, and of those without a key, in the order of their turns.
@@ -204,19 +266,31 @@ impl Session<'_> {
         })
     }
 
-    /// Lets the host go, where it asked to and there is nothing for it.
+    /// Lets the host go, or has it stand by, where it asked to leave and there is nothing for it.
     pub(super) fn leave(&mut self, request: &Request) -> Result<(), StoreError> {
         if !request.leaving || !self.leased.is_empty() || !request.running.is_empty() {
             return Ok(());
         }
+        if self.machine.state == MachineState::Resting {
+            self.done.answer.rest = true;
+            return Ok(());
+        }
         let machines = self.rows.machines()?;
         let policy = self.context.catalog.policy(&self.machine.queue);
-        let all = machines.iter().map(|(machine, _)| machine);
-        if may_leave(&self.machine, &policy, &self.context.catalog.generation, all)
-            && let Ok(left) = self.machine.apply(MachineEvent::Left, self.now)
-        {
-            self.machine = left.machine;
-            self.done.answer.left = true;
+        let all = || machines.iter().map(|(machine, _)| machine);
+        let generation = &self.context.catalog.generation;
+        if !may_leave(&self.machine, &policy, generation, all()) {
+            return Ok(());
+        }
+        let rests = may_rest(&self.machine, &policy, generation, all());
+        // One that does not know that it stood still was started for a job, which it has not seen yet.
+        if rests && self.has_just_come() {
+            return Ok(());
+        }
+        let event = if rests { MachineEvent::Rests } else { MachineEvent::Left };
+        if let Ok(change) = self.machine.apply(event, self.now) {
+            self.machine = change.machine;
+            (self.done.answer.rest, self.done.answer.left) = (rests, !rests);
             self.done.changed = true;
         }
         Ok(())

@@ -95,9 +95,9 @@ impl Inner {
             self.waiters.dispatcher.notify_one();
         }
         done.tell.iter().for_each(|machine| self.waiters.machines.wake(machine));
-        done.returned.iter().for_each(|queue| self.waiters.queues.wake(queue));
+        done.returned.iter().for_each(|queue| self.wake_queue(queue));
         if let (true, Some(queue)) = (done.unblocked, &done.queue) {
-            self.waiters.queues.wake(queue);
+            self.wake_queue(queue);
         }
         Ok(done)
     }

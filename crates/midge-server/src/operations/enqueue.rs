@@ -54,7 +54,7 @@ impl Midge {
         let written =
             midge_store::write(&*self.inner.store, move |rows| write(rows, accepted, &catalog, now));
         let Written { enqueued, queues } = written.await?;
-        queues.iter().for_each(|queue| self.inner.waiters.queues.wake(queue));
+        queues.iter().for_each(|queue| self.inner.wake_queue(queue));
         self.inner.waiters.dispatcher.notify_one();
         Ok(enqueued)
     }

@@ -9,7 +9,7 @@ use midge_core::{
 };
 use midge_protocol::api::{JobCount, JobDetail, JobFilter, JobPage, PAGE_JOBS_MAX};
 use midge_protocol::job::{JobView, State};
-use midge_protocol::{AttemptNumber, JobId, JobKey, ModuleName, QueueName, Timestamp};
+use midge_protocol::{AttemptNumber, Dollars, JobId, JobKey, ModuleName, QueueName, Timestamp};
 use midge_store::{Content, FoundJobs, JobSearch, ReadJob, Rows, StoreError};
 use serde_json::value::RawValue;
 
@@ -83,6 +83,7 @@ impl Midge {
             args: as_json(args.as_deref()),
             after,
             children: (children.jobs > 0).then_some(children),
+            cost: attempts.iter().filter_map(|attempt| attempt.cost).reduce(Dollars::plus),
             attempts,
             unreadable_attempts,
             forgotten_attempts,
@@ -135,7 +136,7 @@ impl Midge {
         let now = self.inner.clock.now();
         let catalog = self.inner.catalog.get();
         let World { machines, queues, lanes, modules, pending } = self.world(jobs, &catalog, now).await?;
-        let max_machines = catalog.manifest.max_machines();
+        let max_machines = catalog.max_machines();
         let mut outlook = Outlook::new(&machines, &queues, &catalog.generation, max_machines, now);
         let view = |job: &ReadJob| {
             let job = match job {
@@ -341,7 +342,7 @@ impl Midge {
         inner.tell_ended(&passed_on.ended);
         inner.waiters.news.wake_each(&passed_on.news);
         passed_on.tell.iter().for_each(|machine| inner.waiters.machines.wake(machine));
-        passed_on.queues.iter().for_each(|queue| inner.waiters.queues.wake(queue));
+        passed_on.queues.iter().for_each(|queue| inner.wake_queue(queue));
         if passed_on.more || !passed_on.queues.is_empty() {
             inner.waiters.dispatcher.notify_one();
         }

@@ -1,6 +1,6 @@
 //! What can be asked about Machines, and of one: to take no more jobs, and go.
 
-use midge_core::Machine;
+use midge_core::{Machine, MachineState, Sleep};
 use midge_protocol::MachineName;
 use midge_protocol::api::{MachineView, Machines};
 
@@ -44,6 +44,7 @@ fn view(machine: Machine, running: u32) -> MachineView {
         id: machine.id,
         queue: machine.queue,
         state: machine.state.as_str().to_owned(),
+        suspended: machine.state == MachineState::Ready && machine.sleep == Sleep::Asleep,
         since: machine.since,
         heard_at: machine.heard_at,
         running,

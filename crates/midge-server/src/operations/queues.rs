@@ -3,13 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use midge_core::{JobCounts, Outlook, QueueRow};
-use midge_protocol::api::{Pause, PauseRequest, Paused, QueueView, Queues};
+use midge_core::{JobCounts, Outlook, OverBudget, QueueRow, Standing};
+use midge_protocol::api::{BudgetView, Pause, PauseRequest, Paused, QueueView, Queues, SetSetting};
 use midge_protocol::job::State;
 use midge_protocol::{QueueName, Timestamp, limits, nearest};
+use midge_store::Rows;
 
+use crate::budgets::standing;
+use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::keys::keys_room;
+use crate::live::each;
 use crate::midge::Midge;
 use crate::waits::waits;
 
@@ -28,14 +32,24 @@ impl Midge {
                     keys_are_full.insert(name.clone());
                 }
             }
-            Ok::<_, ServiceError>((counts, keys_are_full, rows.machines()?, rows.queues()?))
+            let machines = rows.machines()?;
+            let mut standings = BTreeMap::new();
+            for name in served.manifest.queues.keys() {
+                let policy = served.policy(name);
+                let served_as = served.manifest.served_as(name);
+                let of = standing(rows, &served.manifest.prices, served_as, &policy, &machines, now)?;
+                standings.extend(of.map(|standing| (name.clone(), standing)));
+            }
+            Ok::<_, ServiceError>((counts, keys_are_full, machines, rows.queues()?, standings))
         });
-        let (counts, keys_are_full, machines, mut rows) = read.await?;
+        let (counts, keys_are_full, machines, mut rows, standings) = read.await?;
         let mut names = catalog.queues();
         names.extend(counts.keys().cloned());
         // One that is paused is shown although it is empty and declared nowhere.
         let paused = |row: &QueueRow| row.paused(now).is_some();
         names.extend(rows.iter().filter(|(_, row)| paused(row)).map(|(name, _)| name.clone()));
+        // Nor is one forgotten of which somebody set something.
+        names.extend(catalog.live.queues().filter(|name| catalog.manifest.pool(name).is_none()).cloned());
         let running = |name| counts.get(name).map_or(0, |counts: &JobCounts| counts.in_state(State::Running));
         let rows: BTreeMap<QueueName, (QueueRow, u64)> = names
             .iter()
@@ -45,7 +59,7 @@ impl Midge {
         for (machine, _) in machines.iter().filter(|(machine, _)| machine.state.is_live()) {
             *live.entry(&machine.queue).or_default() += 1;
         }
-        let max_machines = catalog.manifest.max_machines();
+        let max_machines = catalog.max_machines();
         let mut outlook = Outlook::new(&machines, &rows, &catalog.generation, max_machines, now);
         let queues = names.into_iter().map(|name| {
             let counts = counts.get(&name).cloned().unwrap_or_default();
@@ -54,11 +68,16 @@ impl Midge {
             let why = outlook.queue(&name, &counts, full, || catalog.policy(&name));
             QueueView {
                 waits: why.map(|why| waits(&why, now)),
+                set: set_of(&catalog, &name),
                 policy: catalog.policy(&name),
                 pause: rows.get(&name).and_then(|(row, _)| row.paused(now)).cloned(),
+                budget: standings.get(&name).map(|standing| {
+                    let over = rows.get(&name).and_then(|(row, _)| row.over_budget(now));
+                    budget_view(standing, over)
+                }),
                 jobs,
                 oldest_waits_ms: counts.oldest_due.map(|due| now.since(due).as_millis() as u64),
-                machines: live.get(&name).copied().unwrap_or(0),
+                machines: live.get(catalog.manifest.served_as(&name)).copied().unwrap_or(0),
                 declared: catalog.declares(&name),
                 name,
             }
@@ -122,24 +141,44 @@ impl Midge {
         let catalog = self.inner.catalog.get();
         let queue = name.clone();
         let replaced = midge_store::write(&*self.inner.store, move |rows| {
+            known_queue(rows, &catalog, &name, now)?;
             let mut row = rows.queue(&name)?;
-            if !catalog.manifest.knows_queue(&name)
-                && row.pause.is_none()
-                && !rows.job_counts(now)?.contains_key(&name)
-            {
-                let known = catalog.queues();
-                let nearest = nearest(name.as_str(), known.iter().map(QueueName::as_str)).map(str::to_owned);
-                return Err(ServiceError::UnknownQueue { name, nearest });
-            }
             let replaced = std::mem::replace(&mut row.pause, pause).filter(|before| before.is_on(now));
             rows.put_queue(&name, &row)?;
             Ok::<_, ServiceError>(replaced)
         })
         .await?;
-        self.inner.waiters.queues.wake(&queue);
+        self.inner.wake_queue(&queue);
         self.inner.waiters.dispatcher.notify_one();
         Ok(replaced)
     }
+}
+
+/// Returns what of a queue was set while a server ran: of the queue, and of its pool.
+fn set_of(catalog: &Catalog, name: &QueueName) -> Vec<SetSetting> {
+    let (pool, declared) = (catalog.manifest.served_as(name), catalog.manifest.queue(name));
+    let names = [Some(name), Some(pool).filter(|pool| *pool != name)];
+    let set = names.into_iter().flatten().filter_map(|name| catalog.live.of(name));
+    set.flat_map(|set| each(set, &declared)).collect()
+}
+
+/// Checks that there is a queue of that name: it is declared, paused, has jobs, or has settings that were changed.
+pub(super) fn known_queue(
+    rows: &mut dyn Rows,
+    catalog: &Catalog,
+    name: &QueueName,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    let known = catalog.manifest.knows_queue(name)
+        || catalog.live.of(name).is_some()
+        || rows.queue(name)?.pause.is_some()
+        || rows.job_counts(now)?.contains_key(name);
+    if known {
+        return Ok(());
+    }
+    let queues = catalog.queues();
+    let nearest = nearest(name.as_str(), queues.iter().map(QueueName::as_str)).map(str::to_owned);
+    Err(ServiceError::UnknownQueue { name: name.clone(), nearest })
 }
 
 /// Returns the pause that is asked for, where it is within its bounds.
@@ -176,4 +215,13 @@ pub(super) fn pause(request: PauseRequest, now: Timestamp) -> Result<Pause, Serv
         (until, None) => until,
     };
     Ok(Pause { since: now, until, reason, by })
+}
+
+fn budget_view(standing: &Standing, over: Option<&OverBudget>) -> BudgetView {
+    BudgetView {
+        budget: standing.budget,
+        spent: standing.spent,
+        warns: over.is_some() || standing.is_near() || standing.is_over(),
+        until: over.map(|over| over.until),
+    }
 }

@@ -87,7 +87,7 @@ impl Midge {
             Ok::<_, ServiceError>((enqueued, written.queues))
         });
         let (enqueued, queues) = written.await?;
-        queues.iter().for_each(|queue| self.inner.waiters.queues.wake(queue));
+        queues.iter().for_each(|queue| self.inner.wake_queue(queue));
         self.inner.waiters.dispatcher.notify_one();
         Ok(enqueued)
     }

@@ -105,6 +105,12 @@ pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
                         (link(base, "queue", &queue.name))
                         @if queue.pause.is_some() { " " span.state { "paused" } }
                         @if !queue.declared { " " span.state { "not declared" } }
+                        @for setting in &queue.set {
+                            br;
+                            span.quiet {
+                                (line(&setting.name)) " " (line(&plain(&setting.value))) " (midge.toml: " (line(&plain(&setting.declared))) ")"
+                            }
+                        }
                     }
                     @for state in JobState::ALL {
                         td.n {
@@ -121,15 +127,26 @@ pub(super) fn queues_table(base: &str, queues: &Queues) -> Markup {
                         @else if queue.all_due_are_held() { "held" }
                         @else { "–" }
                     }
-                    td.n { (queue.machines) " of " (queue.policy.max_machines) }
+                    td.n {
+                        (queue.machines) " of " (queue.policy.max_machines)
+                        @if let Some(pool) = &queue.policy.pool { " (" (pool) ")" }
+                    }
                     td.says {
                         @if let Some(waits) = &queue.waits { (line(&waits.text)) }
                         @else if let Some(pause) = &queue.pause { (paused(pause)) }
+                        @if let Some(budget) = queue.budget.as_ref().filter(|budget| budget.warns) {
+                            p.bad { (budget.to_string()) }
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// A setting's value as midge.toml has it.
+fn plain(value: &serde_json::Value) -> String {
+    if value.is_null() { "none".to_owned() } else { value.to_string() }
 }
 
 pub(super) fn schedules_table(base: &str, schedules: &Schedules) -> Markup {
@@ -193,7 +210,7 @@ pub(super) fn machines_table(machines: &Machines) -> Markup {
                         td { (machine.name) }
                         td { @if let Some(id) = &machine.id { (id) } }
                         td { (machine.queue) }
-                        td { (line(&machine.state)) }
+                        td { (line(&machine.state_in_words())) }
                         td { (time(machine.since)) }
                         td.n { (machine.running) }
                         td.n { (machine.attempts) }

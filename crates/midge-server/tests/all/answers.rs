@@ -6,22 +6,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use midge_protocol::api::{
-    Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BulkEnqueued, Conflict,
-    Cursor, DryRun, Enqueued, FailureGroup, FailureView, Failures, FailuresCursor, JobCount, JobDetail,
-    JobFilter, JobPage, LastRun, MachineView, Machines, ModuleLack, ModuleView, Modules, NextRun, NotDone,
-    Pause, Paused, QueueView, Queues, RequestView, ScheduleView, Schedules, Sort, SweepView, Sweeps, Unique,
-    UniqueState, UniqueStates,
+    Action, BatchCounts, BatchEvent, BatchMade, BatchPage, BatchState, BatchView, BudgetView, BulkEnqueued,
+    ChangedSetting, Conflict, Cost, CostGroup, Costs, CostsBy, Cursor, DryRun, Enqueued, FailureGroup,
+    FailureView, Failures, FailuresCursor, JobCount, JobDetail, JobFilter, JobPage, LastRun, MachineView,
+    Machines, ModuleLack, ModuleView, Modules, NextRun, NotDone, Pause, Paused, QueueSettings, QueueView,
+    Queues, RequestView, ScheduleView, Schedules, SetSetting, SettingsChange, Sort, SweepView, Sweeps,
+    Unique, UniqueState, UniqueStates,
 };
 use midge_protocol::job::{
     AfterFailed, AttemptLimits, AttemptView, Backoff, Cause, Failed, Failure, JobView, OfSchedule, Progress,
     RetryPolicy, State, Suspicion, UniqueView, Usage, Waits,
 };
-use midge_protocol::manifest::{Folder, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait};
+use midge_protocol::manifest::{
+    AtBudget, Budget, Folder, Idle, Keep, MachineSize, Missed, ModuleEntry, QueuePolicy, Rate, Wait,
+};
 use midge_protocol::news::{AttemptProgress, DeletedJob, LogPiece};
 use midge_protocol::recording::{Data, RecordedAnswer, RecordedRequest, Recording, Seed};
-use midge_protocol::{AttemptNumber, AttemptRange, BatchId, Fingerprint, JobId, Labels, Timestamp, line};
+use midge_protocol::{
+    AttemptNumber, AttemptRange, BatchId, Day, Dollars, Fingerprint, JobId, Labels, Timestamp, line,
+};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::documents::{API, spans};
 use super::routes::ROUTES;
@@ -101,7 +106,8 @@ fn attempt() -> AttemptView {
         ended_at: AT,
         spent: true,
         failure: Some(failure()),
-        usage: Some(Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1 }),
+        usage: Some(Usage { ran_us: 1, cpu_us: 1, memory_peak_bytes: 1, share_us: 1 }),
+        cost: Some(Dollars::from_nanos(1)),
     }
 }
 
@@ -112,6 +118,7 @@ fn detail() -> JobDetail {
         after: vec![JobId::generate()],
         children: Some(count()),
         attempts: vec![attempt()],
+        cost: Some(Dollars::from_nanos(1)),
         unreadable_attempts: vec![AttemptNumber(2)],
         forgotten_attempts: Some(AttemptRange { first: AttemptNumber(3), last: AttemptNumber(4) }),
         recorded: Some(AttemptNumber(1)),
@@ -194,14 +201,32 @@ fn pause() -> Pause {
     Pause { since: AT, until: Some(AT), reason: "flood".into(), by: "Ada".into() }
 }
 
+fn budget() -> Budget {
+    Budget { dollars_per_month: Dollars::from_nanos(1), at: AtBudget::Pause }
+}
+
+fn set_setting() -> SetSetting {
+    SetSetting { name: "wait".into(), value: json!(5), declared: json!(10) }
+}
+
+fn settings() -> QueueSettings {
+    let changed = ChangedSetting { name: "wait".into(), from: json!(10), to: json!(5), unset: true };
+    let change = SettingsChange { at: AT, by: "Ada".into(), reason: "load".into(), changed: vec![changed] };
+    QueueSettings { set: vec![set_setting()], unusable: Some("it is not".into()), changes: vec![change] }
+}
+
 fn queue() -> QueueView {
     let rate = Rate { jobs: 1, per_ms: 1, burst: 1 };
     let policy = QueuePolicy {
+        pool: Some(name("small")),
         max_machines: 1,
         warm_machines: 1,
         ready_machines: 1,
         jobs_per_machine: 1,
         wait: Wait::Millis(1),
+        idle: Idle::Suspend,
+        boot_deadline_ms: 1,
+        max_age_ms: Some(1),
         single_use: true,
         max_jobs: 1,
         max_running: Some(1),
@@ -210,7 +235,9 @@ fn queue() -> QueueView {
         rate_per_key: Some(rate),
         keep: Keep { completed_ms: Some(1), cancelled_ms: Some(1), discarded_ms: Some(1) },
         record: true,
-        size: MachineSize { cpu_kind: "shared".into(), cpus: 1, memory_mib: 256 },
+        budget: Some(budget()),
+        size: Some(MachineSize { cpu_kind: "shared".into(), cpus: 1, memory_mib: 256 }),
+        regions: vec!["ams".parse().unwrap()],
     };
     QueueView {
         name: name("mail"),
@@ -219,6 +246,13 @@ fn queue() -> QueueView {
         oldest_waits_ms: Some(1),
         waits: Some(waits()),
         pause: Some(pause()),
+        budget: Some(BudgetView {
+            budget: budget(),
+            spent: Dollars::from_nanos(1),
+            warns: true,
+            until: Some(AT),
+        }),
+        set: vec![set_setting()],
         machines: 1,
         declared: true,
     }
@@ -259,6 +293,7 @@ fn machine() -> MachineView {
         id: Some(name("e1")),
         queue: name("mail"),
         state: "up".into(),
+        suspended: true,
         since: AT,
         heard_at: Some(AT),
         running: 1,
@@ -348,6 +383,22 @@ fn group() -> FailureView {
     FailureView { group, open: JobCount { jobs: 1, exact: true } }
 }
 
+fn cost() -> Cost {
+    let one = Dollars::from_nanos(1);
+    Cost {
+        attempts: 1,
+        machines: 1,
+        busy_us: 1,
+        idle_us: 1,
+        stopped_us: 1,
+        busy: one,
+        idle: one,
+        stopped: one,
+        dollars: one,
+        always_on: Some(one),
+    }
+}
+
 /// The calls that answer JSON, and events by their names: each with a whole answer. A sweep that is not made has another
 /// one.
 fn answers() -> Vec<(&'static str, Value)> {
@@ -356,6 +407,9 @@ fn answers() -> Vec<(&'static str, Value)> {
     }
     let next = Some(Cursor::Id(JobId::generate()));
     let failures_next = Some(FailuresCursor { at: AT, fingerprint: Fingerprint(1) });
+    let groups = vec![CostGroup { name: Some("mail".into()), cost: cost() }];
+    let (by, day) = (CostsBy::Queue, Day::of(AT));
+    let costs = Costs { since: day, until: day, by, groups, left_out: 1, total: cost() };
     let dry_run = DryRun { would: count(), first: vec![job()], could_not: 1, first_not: not_done() };
     let progress = Progress { done: 1, total: 2, message: "half".into() };
     let paused = json(Paused { pause: pause(), replaced: Some(pause()) });
@@ -387,6 +441,8 @@ fn answers() -> Vec<(&'static str, Value)> {
         ("GET /v1/schedules", json(Schedules { schedules: vec![schedule()] })),
         ("GET /v1/schedules/{name}", json(schedule())),
         ("POST /v1/queues/{name}/pause", paused.clone()),
+        ("GET /v1/queues/{name}/settings", json(settings())),
+        ("POST /v1/queues/{name}/settings", json(settings())),
         ("POST /v1/modules/{name}/pause", paused.clone()),
         ("POST /v1/schedules/{name}/pause", paused),
         ("POST /v1/sweeps", json(sweep())),
@@ -396,6 +452,7 @@ fn answers() -> Vec<(&'static str, Value)> {
         ("POST /v1/sweeps/{number}/cancel", json(sweep())),
         ("GET /v1/failures", json(Failures { failures: vec![group()], next: failures_next })),
         ("GET /v1/failures/{fingerprint}", json(group())),
+        ("GET /v1/costs", json(costs)),
         ("log", text),
         ("log", bytes),
         ("progress", json(AttemptProgress { attempt: AttemptNumber(1), progress })),

@@ -242,6 +242,7 @@ async fn exchange(host: &mut Host, chance: &mut StdRng) {
                     ran_us: integer(chance),
                     cpu_us: integer(chance),
                     memory_peak_bytes: integer(chance),
+                    share_us: integer(chance),
                 };
                 request.finished.push(Finished::new(attempt, outcome(chance), usage));
             } else {

@@ -12,7 +12,7 @@ const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8
 pub const UNKNOWN: &str = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
 
 /// All routes for callers, and the methods that each has.
-pub const ROUTES: [(&str, &str); 37] = [
+pub const ROUTES: [(&str, &str); 39] = [
     ("/v1/jobs", "GET,HEAD,POST"),
     ("/v1/jobs/bulk", "POST"),
     ("/v1/jobs/count", "GET,HEAD"),
@@ -41,6 +41,7 @@ pub const ROUTES: [(&str, &str); 37] = [
     ("/v1/queues", "GET,HEAD"),
     ("/v1/queues/NAME/pause", "POST"),
     ("/v1/queues/NAME/resume", "POST"),
+    ("/v1/queues/NAME/settings", "GET,HEAD,POST"),
     ("/v1/schedules", "GET,HEAD"),
     ("/v1/schedules/NAME", "GET,HEAD"),
     ("/v1/schedules/NAME/pause", "POST"),
@@ -48,6 +49,7 @@ pub const ROUTES: [(&str, &str); 37] = [
     ("/v1/schedules/NAME/run", "POST"),
     ("/v1/machines", "GET,HEAD"),
     ("/v1/machines/NAME/drain", "POST"),
+    ("/v1/costs", "GET,HEAD"),
     ("/v1/modules", "GET,HEAD"),
     ("/v1/modules/NAME/pause", "POST"),
     ("/v1/modules/NAME/resume", "POST"),

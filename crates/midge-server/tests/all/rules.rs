@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use midge_core::{Job, Machine, MachineState, Phase};
-use midge_machines::SeenState;
 use midge_protocol::exchange::{AttemptRef, LogChunk, Outcome, Request, Running, Saved};
 use midge_protocol::manifest::{QueuePolicy, ServerPolicy};
 use midge_protocol::{AttemptNumber, QueueName, Secret, limits};
-use midge_server::dispatcher::{self, Act};
 use midge_server::exchange::{self, Context, Exchanged};
 use midge_server::{Catalog, secret_hash};
 use midge_store::conformance::fixtures::{self, at, id, machine_name, put, queue, running};
 use midge_store::{Content, MemoryStore, StoreError, write};
 
-use crate::stage::{self, Api, BOOT, Hands, done, finished, made, request};
+use crate::stage::{self, BOOT, done, finished, request};
 
 fn machine(name: &str, places: u32, state: MachineState) -> Machine {
     let (generation, secret_hash) = ("g1".to_owned(), secret_hash(&Secret::new("s")));
@@ -48,18 +46,6 @@ fn with_policies(generation: &str, policies: BTreeMap<QueueName, QueuePolicy>) -
 async fn exchange(store: &MemoryStore, context: Context, machine: &str, request: Request) -> Exchanged {
     let secret_hash = secret_hash(&Secret::new("s"));
     exchange::exchange(store, context, machine_name(machine), secret_hash, request, at(0)).await.unwrap()
-}
-
-/// The call that made it was taken for lost, and the last row of a Machine is gone before it is heard.
-#[tokio::test]
-async fn a_machine_that_is_made_after_it_was_given_up_is_found_and_destroyed() {
-    let store = MemoryStore::new();
-    write(&store, |rows| rows.put_machine(&machine("m", 2, MachineState::Gone))).await.unwrap();
-    let (mut api, _hosts) = Api::new(made);
-    api.shows = |_, _| Some(("m".to_owned(), SeenState::Started));
-    let context = stage::context(stage::catalog(BTreeMap::new(), ServerPolicy::default()));
-    let decided = dispatcher::decide(&store, &api, &context, &Hands::default()).await.unwrap();
-    assert!(matches!(&decided.acts[..], [Act::DestroyStray { id }] if id.as_str() == "shown"), "{decided:?}");
 }
 
 /// A host never opens again once it has closed. A row that says it is open would keep its queue waiting for ever.

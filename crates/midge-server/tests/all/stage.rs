@@ -18,7 +18,7 @@ use midge_protocol::exchange::{self, Answer, AttemptRef, Finished, Outcome};
 use midge_protocol::job::{AttemptLimits, RetryPolicy, Usage};
 use midge_protocol::manifest::{self, Manifest, ModuleEntry, QueuePolicy, ServerPolicy};
 use midge_protocol::{BootId, MachineId, ModuleName, QueueName, Secret, Timestamp};
-use midge_server::{Access, Catalog, Clock, Fork, Midge, Retention, Settings, StartError, dispatcher};
+use midge_server::{Access, Catalog, Clock, Fork, Live, Midge, Retention, Settings, StartError, dispatcher};
 use midge_store::conformance::fixtures::at;
 use midge_store::{MemoryStore, Store};
 use serde::de::DeserializeOwned;
@@ -50,6 +50,8 @@ pub fn made(number: usize) -> Result<MachineId, MachineError> {
 pub struct Api {
     creates: Creates,
     pub shows: Shows,
+    /// Whether the server host of what it shows answers.
+    pub reachable: bool,
     asked: Mutex<Asked>,
     made: mpsc::UnboundedSender<MachineSpec>,
 }
@@ -59,12 +61,13 @@ struct Asked {
     specs: Vec<MachineSpec>,
     lists: usize,
     made: Vec<MachineId>,
+    suspended: Vec<MachineId>,
 }
 
 impl Api {
     pub fn new(creates: Creates) -> (Api, mpsc::UnboundedReceiver<MachineSpec>) {
         let (made, receiver) = mpsc::unbounded_channel();
-        (Api { creates, shows: |_, _| None, asked: Mutex::default(), made }, receiver)
+        (Api { creates, shows: |_, _| None, reachable: true, asked: Mutex::default(), made }, receiver)
     }
 
     /// Returns how many Machines were asked for.
@@ -104,28 +107,33 @@ impl Machines for Api {
         let _ = self.made.send(spec.clone());
         answer
     }
-    async fn start(&self, _: &MachineId) -> Result<(), MachineError> {
+    async fn start(&self, id: &MachineId) -> Result<(), MachineError> {
+        self.asked.lock().unwrap().suspended.retain(|suspended| suspended != id);
         Ok(())
     }
     async fn stop(&self, _: &MachineId) -> Result<(), MachineError> {
         Ok(())
     }
-    async fn suspend(&self, _: &MachineId) -> Result<(), MachineError> {
+    async fn suspend(&self, id: &MachineId) -> Result<(), MachineError> {
+        self.asked.lock().unwrap().suspended.push(id.clone());
         Ok(())
     }
     async fn destroy(&self, _: &MachineId) -> Result<(), MachineError> {
         Ok(())
     }
     async fn get(&self, id: &MachineId) -> Result<Seen, MachineError> {
-        let made = self.asked.lock().unwrap().made.contains(id);
-        let seen = || seen(id.as_str(), String::new(), SeenState::Started, None);
-        made.then(seen).ok_or_else(|| MachineError::Gone(id.clone()))
+        let asked = self.asked.lock().unwrap();
+        let is_suspended = asked.suspended.contains(id);
+        let state = if is_suspended { SeenState::Suspended } else { SeenState::Started };
+        let seen = || seen(id.as_str(), String::new(), state, None);
+        asked.made.contains(id).then(seen).ok_or_else(|| MachineError::Gone(id.clone()))
     }
     async fn list(&self, label: &Label) -> Result<Vec<Seen>, MachineError> {
         let asked = &mut *self.asked.lock().unwrap();
         let shown = (self.shows)(&asked.specs, asked.lists);
         asked.lists += 1;
-        Ok(shown.map(|(name, state)| seen("shown", name, state, Some(label))).into_iter().collect())
+        let shown = shown.map(|(name, state)| seen("shown", name, state, Some(label)));
+        Ok(shown.map(|seen| Seen { reachable: self.reachable, ..seen }).into_iter().collect())
     }
     async fn wait(&self, _: &MachineId, _: SeenState, _: Duration) -> Result<(), MachineError> {
         Ok(())
@@ -156,16 +164,29 @@ pub fn catalog(queues: BTreeMap<QueueName, QueuePolicy>, server: ServerPolicy) -
         cpu: "x86-64-v2".into(),
         modules: [(ModuleName::new("hello").unwrap(), entry)].into(),
         server,
+        prices: Default::default(),
         queues,
         schedules: BTreeMap::new(),
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),
     };
-    Catalog { manifest, generation: "g1".into(), modules_dir: PathBuf::from("modules") }
+    Catalog {
+        manifest,
+        generation: "g1".into(),
+        modules_dir: PathBuf::from("modules"),
+        live: Live::default(),
+    }
 }
 
 fn fork() -> Fork {
-    Fork { image: "image".into(), region: None, host: vec!["host".into()], server_url: "http://x".into() }
+    Fork {
+        image: "image".into(),
+        env: BTreeMap::new(),
+        size: None,
+        region: None,
+        host: vec!["host".into()],
+        server_url: "http://x".into(),
+    }
 }
 
 /// A clock that the test moves.
@@ -193,6 +214,7 @@ pub fn context(catalog: Catalog) -> dispatcher::Context {
         owner,
         up_since: at(0),
         looks: true,
+        seeks_strays: false,
         seed: 0,
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use midge_protocol::job::{AttemptView, Cause, Failure, Usage};
-use midge_protocol::{AttemptNumber, AttemptRange, JobId, limits};
+use midge_protocol::{AttemptNumber, AttemptRange, Dollars, JobId, limits};
 
 use super::Kept;
 use super::fixtures::{ask, at, id, machine_name};
@@ -141,7 +141,8 @@ fn view(attempt: AttemptNumber, message: &str) -> AttemptView {
         ended_at: at(2),
         spent: true,
         failure: Some(Failure::new(Cause::OverTime, message)),
-        usage: Some(Usage { ran_us: 1, cpu_us: 2, memory_peak_bytes: 3 }),
+        usage: Some(Usage { ran_us: 1, cpu_us: 2, memory_peak_bytes: 3, share_us: 4 }),
+        cost: Some(Dollars::from_nanos(u64::MAX)),
     }
 }
 

@@ -217,6 +217,7 @@ pub async fn a_read_cannot_write(store: &dyn Store) -> Kept {
         spent: false,
         failure: None,
         usage: None,
+        cost: None,
     };
     assert!(read(store, move |rows| rows.put_attempt(id(2), &view)).await.is_err());
     assert_eq!(ask(store, look_everywhere).await?, before);

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_core::{Batch, Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Sweep, Turn, UniqueKey};
+use midge_core::{
+    Batch, CostKey, CostSums, Job, Lane, Machine, ModuleRow, Phase, QueueRow, Schedule, Sweep, Turn,
+    UniqueKey,
+};
 use midge_protocol::api::FailureGroup;
 use midge_protocol::job::AttemptView;
 use midge_protocol::{
@@ -61,6 +64,7 @@ pub(super) struct Tables {
     pub(super) schedules: BTreeMap<ScheduleName, Schedule>,
     pub(super) failures: BTreeMap<Fingerprint, FailureGroup>,
     pub(super) sweeps: BTreeMap<u64, Sweep>,
+    pub(super) costs: BTreeMap<CostKey, CostSums>,
     pub(super) settings: BTreeMap<String, String>,
 }
 

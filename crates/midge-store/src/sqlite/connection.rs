@@ -24,6 +24,7 @@ const SCHEMAS: &[&str] = &[
     include_str!("schema-5.sql"),
     include_str!("schema-6.sql"),
     include_str!("schema-7.sql"),
+    include_str!("schema-8.sql"),
 ];
 /// The first schema whose numbers say where among all ids the jobs in line are.
 const WITH_SPANS: usize = 6;

@@ -89,7 +89,16 @@ impl Author {
     fn asks_of_groups(&mut self) -> Step {
         let (of, key, now, limit) = (self.queue(), self.some_key(), self.time(), self.limit());
         let (after, of_batch) = (self.maybe(Author::job), self.batch());
-        match self.below(17) {
+        match self.below(18) {
+            17 => {
+                let days = self.day()..=self.day();
+                step("costs machine_costs", move |rows| {
+                    let mut all = Vec::new();
+                    rows.machine_costs(&of, days.clone(), &mut |key, sums| all.push((key, sums)))?;
+                    rows.costs(days.clone(), &mut |key, sums| all.push((key, sums)))?;
+                    Ok(all)
+                })
+            }
             0 => step("lane", move |rows| rows.lane(&of, &key)),
             1 => step("lanes_come", move |rows| rows.lanes_come(&of, now, limit)),
             2 => {

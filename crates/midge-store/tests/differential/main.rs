@@ -197,11 +197,12 @@ fn all_stores_give_the_same_answers_and_keep_the_same_rows() {
 }
 
 /// The files that have the traits of rows.
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     include_str!("../../src/rows.rs"),
     include_str!("../../src/rows/failures.rs"),
     include_str!("../../src/batch_rows.rs"),
     include_str!("../../src/dependency_rows.rs"),
+    include_str!("../../src/cost_rows.rs"),
 ];
 
 /// Returns the names of all methods of rows, as their traits have them.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use midge_core::{
-    Batch, CancelJobs, Job, Lane, Machine, MachineState, Met, ModuleRow, Phase, QueueRow, Schedule, Sweep,
-    Turn,
+    Batch, CancelJobs, CostBook, CostKey, CostSums, Job, Lane, Machine, MachineState, Met, ModuleRow, Phase,
+    QueueRow, Schedule, Sweep, Turn,
 };
 use midge_protocol::api::{Action, BatchEvent, FailureGroup, JobCount, JobFilter};
 use midge_protocol::job::AttemptView;
-use midge_protocol::{AttemptNumber, AttemptRange, BatchId, JobId, ScheduleName, Timestamp};
+use midge_protocol::manifest::MachineSize;
+use midge_protocol::{AttemptNumber, AttemptRange, BatchId, Day, JobId, RegionName, ScheduleName, Timestamp};
 use midge_store::conformance::fixtures::{at, machine, machine_name, module};
 use midge_store::{Rows, StoreError};
 
@@ -161,7 +162,15 @@ impl Author {
     }
 
     fn writes_others(&mut self) -> Step {
-        match self.below(12) {
+        match self.below(14) {
+            12 => {
+                let (before, limit) = (self.day(), self.below(3) as usize);
+                step("delete_costs", move |rows| rows.delete_costs(before, limit))
+            }
+            13 => {
+                let book = self.costs();
+                step("add_costs", move |rows| rows.add_costs(&book))
+            }
             0 | 1 => {
                 let (lanes, now) = (self.lanes(), at(self.now));
                 step("put_lanes", move |rows| rows.put_lanes(&lanes, now))
@@ -245,7 +254,29 @@ impl Author {
             spent: self.one_of(2),
             failure: None,
             usage: None,
+            cost: None,
         }
+    }
+
+    pub fn day(&mut self) -> Day {
+        Day::from_number(self.below(4) as i64)
+    }
+
+    fn costs(&mut self) -> CostBook {
+        let mut book = CostBook::default();
+        for _ in 0..self.below(4) {
+            let key = CostKey {
+                day: self.day(),
+                queue: self.queue(),
+                module: self.maybe(|author| module(author.pick(&MODULES))),
+                size: MachineSize { memory_mib: self.pick(&[256, 1_024]), ..MachineSize::default() },
+                region: self.maybe(|author| RegionName::new(author.pick(&["ams", "iad"])).unwrap()),
+            };
+            let mut sum = || if self.one_of(9) { u64::MAX } else { self.below(1_000) };
+            let (share_us, running_us) = (sum(), sum());
+            book.add(key, CostSums { attempts: 1, share_us, running_us, ..CostSums::default() });
+        }
+        book
     }
 
     fn schedule(&mut self) -> Schedule {

@@ -189,7 +189,7 @@ fn table(machines: &[MachineView], now: Timestamp) -> Table {
             machine.name.to_string(),
             or_dash(machine.id.as_ref().map(ToString::to_string)),
             machine.queue.to_string(),
-            shown::line(&machine.state).into_owned(),
+            shown::line(&machine.state_in_words()).into_owned(),
             words::relative(machine.since, now),
             machine.running.to_string(),
             machine.attempts.to_string(),

@@ -1,5 +1,7 @@
 //! `midge queues`: the queues of a server.
 
+mod settings;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use super::pause::{Pausing, Waiting, paused, resumed, said};
 use crate::arguments::ServerArgs;
 use crate::connection::{Answered, no_such};
 
-/// List the queues, pause one, and let it go on
+/// List the queues, pause one, and change how its Machines are while the server runs
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
@@ -27,7 +29,10 @@ Examples:
   midge queues --json | jq '.queues[] | {name, waiting: .jobs.available}'
   midge queues pause mail --reason 'the mail API is down' --for 30m
   midge queues pause mail --wait         come back when nothing of it runs any more
-  midge queues resume mail")]
+  midge queues resume mail
+  midge queues set mail max_machines=8 ready_machines=2 --reason 'the newsletter'
+  midge queues unset mail                as midge.toml says again
+  midge queues changes mail              who changed what, and when")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -43,6 +48,12 @@ enum Command {
     Pause(PauseArgs),
     /// Have a paused queue go on
     Resume(ResumeArgs),
+    /// Change settings of a queue, at once and until they are unset, over restarts and deploys
+    Set(settings::SetArgs),
+    /// Have settings of a queue be as midge.toml says again
+    Unset(settings::UnsetArgs),
+    /// List who changed which settings of a queue, newest first
+    Changes(settings::ChangesArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +91,9 @@ impl Args {
             Command::List(args) => list(args).await?,
             Command::Pause(args) => return pause(args).await,
             Command::Resume(args) => resume(args).await?,
+            Command::Set(args) => settings::set(args).await?,
+            Command::Unset(args) => settings::unset(args).await?,
+            Command::Changes(args) => settings::changes(args).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -98,11 +112,17 @@ async fn list(args: ListArgs) -> Result<()> {
                 queue.name
             ))?;
         }
+        for setting in &queue.set {
+            say(format_args!("{}: {}", queue.name, settings::in_words(setting)))?;
+        }
         if let Some(waits) = &queue.waits {
             let hint = if waits.code == "jobs_are_held" { " (`midge modules` says which)" } else { "" };
             say(format_args!("{} waits: {}{hint}", queue.name, shown::line(&waits.text)))?;
         } else if let Some(pause) = &queue.pause {
             say(format_args!("{} is {}", queue.name, paused(pause)))?;
+        }
+        if let Some(budget) = queue.budget.as_ref().filter(|budget| budget.warns) {
+            say(format_args!("{}: {budget}", queue.name))?;
         }
     }
     Ok(())
@@ -163,7 +183,10 @@ fn table(queues: &[QueueView]) -> Table {
             jobs(State::Cancelled),
             jobs(State::Discarded),
             oldest,
-            format!("{} of {}", queue.machines, queue.policy.max_machines),
+            match &queue.policy.pool {
+                Some(pool) => format!("{} of {} ({pool})", queue.machines, queue.policy.max_machines),
+                None => format!("{} of {}", queue.machines, queue.policy.max_machines),
+            },
         ]);
     }
     table

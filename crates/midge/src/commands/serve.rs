@@ -8,28 +8,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use midge_cli::checkout::{Missing, host_program};
 use midge_cli::config;
 use midge_cli::output::note;
 use midge_cli::serving::{Backend, Serving, Start, check_exposure, listen, open_database};
 use midge_cli::stop::StopSignal;
 use midge_cli::words;
-use midge_machines::FlySettings;
+use midge_machines::own::Model;
 use midge_protocol::{Secret, limits};
-use midge_server::{Catalog, Fork, Retention};
+use midge_server::{Catalog, Retention};
 use midge_store::{MemoryStore, Store};
 
 use self::kept::Kept;
 pub(super) use self::kept::copy_modules;
 use super::start_log;
 use crate::arguments::{given, listen_address, secret};
-use crate::config::{FlyMachine, fly_machine, secrets};
+use crate::config::{cpus, own_machine, secrets};
+use crate::fly::{FlyArgs, check_regions, check_sizes};
 
 /// Run a server: queue, dispatcher, HTTP API and dashboard
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With a Fly token it starts Machines at Fly, from this app's own image. Without one its
+With a Fly token it starts Machines at Fly, like the one that it runs in. Without one its
 Machines are processes on this computer.
 
 Examples:
@@ -72,30 +73,6 @@ pub(crate) struct Args {
     fly: FlyArgs,
 }
 
-/// How Machines are made at Fly.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Machines at Fly")]
-struct FlyArgs {
-    /// A token that may make Machines in the app; with it, Machines are Fly's
-    #[arg(long, value_name = "TOKEN", env = "FLY_API_TOKEN", hide_env_values = true, value_parser = secret)]
-    fly_token: Option<Secret>,
-    /// The app whose Machines these are
-    #[arg(long, value_name = "NAME", env = "FLY_APP_NAME")]
-    fly_app: Option<String>,
-    /// The Machines API
-    #[arg(long, value_name = "URL", env = "FLY_FLAPS_BASE_URL", default_value = FlySettings::BASE_URL_DEFAULT)]
-    fly_api: String,
-    /// The image of Machines: this app's own
-    #[arg(long, value_name = "REF", env = "FLY_IMAGE_REF")]
-    image: Option<String>,
-    /// Where Machines are made, such as `ams`, or several in the order of preference: `ams,fra,any`
-    #[arg(long, value_name = "REGION", env = "FLY_REGION")]
-    region: Option<String>,
-    /// Where hosts reach this server [default: this Machine's private address]
-    #[arg(long, value_name = "URL", env = "MIDGE_SERVER_URL")]
-    server_url: Option<String>,
-}
-
 impl Args {
     pub(crate) async fn run(self) -> Result<ExitCode> {
         start_log(&self.log)?;
@@ -112,7 +89,11 @@ impl Args {
         midge_engine::Modules::open(&self.modules)?;
         let listener = listen(self.listen).await?;
         let port = listener.local_addr()?.port();
-        let at_fly = self.fly.api_and_fork(&fly_machine(), self.listen.ip().is_loopback(), port)?;
+        let own = own_machine();
+        let at_fly = match self.fly.api(&own)? {
+            Some(api) => Some((api, self.fly.server_url(&own, self.listen.ip().is_loopback(), port)?)),
+            None => None,
+        };
         // Machines at Fly have an image with modules of their own.
         let kept = if at_fly.is_some() { None } else { Some(Kept::open(&self.modules)?) };
         if let Some(kept) = &kept {
@@ -122,9 +103,13 @@ impl Args {
             catalog.manifest.server.max_machines = self.max_machines;
         }
         let backend = match at_fly {
-            Some((api, mut fork)) => {
-                fork.host = vec![self.host_program(Missing::Fail).await?.display().to_string()];
-                catalog.generation.clone_from(&fork.image);
+            Some((api, server_url)) => {
+                let host = vec![self.host_program(Missing::Fail).await?.display().to_string()];
+                let model = Model::find(&own, &api, cpus()).await;
+                let fork = self.fly.fork(model, host, server_url)?;
+                check_sizes(&catalog, &fork)?;
+                check_regions(&api, &catalog, &fork).await?;
+                catalog.generation = fork.generation();
                 Backend::Fly { api, fork }
             }
             None => {
@@ -149,97 +134,5 @@ impl Args {
         let named = self.host_program.clone();
         let find = move || host_program(named.as_deref(), missing, &config::environment());
         tokio::task::spawn_blocking(find).await.context("the search for the host program ended")?
-    }
-}
-
-impl FlyArgs {
-    /// Returns the API and how Machines are made, where Machines are Fly's.
-    fn api_and_fork(
-        &self,
-        machine: &FlyMachine,
-        listens_on_loopback: bool,
-        port: u16,
-    ) -> Result<Option<(FlySettings, Fork)>> {
-        let Some(token) = given(self.fly_token.as_ref(), "FLY_API_TOKEN")? else { return Ok(None) };
-        let needs = |what: &str| {
-            format!(
-                "there is a Fly token, so Machines are Fly's: {what}; for Machines here, unset FLY_API_TOKEN"
-            )
-        };
-        let app =
-            self.fly_app.clone().with_context(|| needs("name the app with --fly-app or FLY_APP_NAME"))?;
-        let image = self
-            .image
-            .clone()
-            .with_context(|| needs("name the app's image with --image or FLY_IMAGE_REF"))?;
-        let is_local_api =
-            self.fly_api.starts_with("http://127.0.0.1:") || self.fly_api.starts_with("http://[::1]:");
-        if listens_on_loopback && !is_local_api {
-            bail!(needs(
-                "they cannot reach a server that listens on loopback; use --listen '[::]:7433' and set MIDGE_TOKEN"
-            ));
-        }
-        let server_url = match (&self.server_url, &machine.private_ip, &machine.id) {
-            (Some(url), ..) => url.trim_end_matches('/').to_owned(),
-            (None, ..) if is_local_api => format!("http://127.0.0.1:{port}"),
-            (None, Some(ip), _) => format!("http://[{ip}]:{port}"),
-            (None, None, Some(id)) => format!("http://{id}.vm.{app}.internal:{port}"),
-            (None, None, None) => bail!(needs(
-                "say where they reach this server with --server-url, since this is not one of Fly's Machines"
-            )),
-        };
-        let api = FlySettings { base_url: self.fly_api.clone(), app, token };
-        Ok(Some((api, Fork { image, region: self.region.clone(), host: Vec::new(), server_url })))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fly() -> FlyArgs {
-        FlyArgs {
-            fly_token: Some(Secret::new("t")),
-            fly_app: Some("app".to_owned()),
-            fly_api: FlySettings::BASE_URL_DEFAULT.to_owned(),
-            image: Some("registry.example/app@sha256:1".to_owned()),
-            region: None,
-            server_url: None,
-        }
-    }
-
-    fn in_fly() -> FlyMachine {
-        FlyMachine { id: Some("d8d9".to_owned()), private_ip: Some("fdaa::3".to_owned()) }
-    }
-
-    #[test]
-    fn without_a_fly_token_machines_are_local() {
-        let args = FlyArgs { fly_token: None, ..fly() };
-        assert!(args.api_and_fork(&in_fly(), false, 80).unwrap().is_none());
-    }
-
-    #[test]
-    fn hosts_reach_the_server_at_its_private_address_unless_told_otherwise() {
-        let url = |args: FlyArgs, machine: FlyMachine| {
-            args.api_and_fork(&machine, false, 80).unwrap().unwrap().1.server_url
-        };
-        assert_eq!(url(fly(), in_fly()), "http://[fdaa::3]:80");
-        let without_ip = FlyMachine { private_ip: None, ..in_fly() };
-        assert_eq!(url(fly(), without_ip), "http://d8d9.vm.app.internal:80");
-        let told = FlyArgs { server_url: Some("http://app.internal:8080/jobs/".to_owned()), ..fly() };
-        assert_eq!(url(told, in_fly()), "http://app.internal:8080/jobs");
-        let flylet = FlyArgs { fly_api: "http://127.0.0.1:4280".to_owned(), ..fly() };
-        assert_eq!(url(flylet, FlyMachine::default()), "http://127.0.0.1:80");
-    }
-
-    #[test]
-    fn what_is_missing_for_fly_is_named() {
-        let error = |args: FlyArgs, machine, loopback| {
-            args.api_and_fork(&machine, loopback, 80).unwrap_err().to_string()
-        };
-        assert!(error(FlyArgs { fly_app: None, ..fly() }, in_fly(), false).contains("FLY_APP_NAME"));
-        assert!(error(FlyArgs { image: None, ..fly() }, in_fly(), false).contains("FLY_IMAGE_REF"));
-        assert!(error(fly(), FlyMachine::default(), false).contains("--server-url"));
-        assert!(error(fly(), in_fly(), true).contains("--listen"));
     }
 }

@@ -3,7 +3,9 @@
 use super::*;
 
 const README: &str = include_str!("../../../../../README.md");
+const COST: &str = include_str!("../../../../../docs/cost.md");
 const QUEUES: &str = include_str!("../../../../../docs/queues.md");
+const POOL: &str = include_str!("../../../../../docs/pool.md");
 
 fn examples(text: &str) -> Vec<&str> {
     text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
@@ -11,11 +13,16 @@ fn examples(text: &str) -> Vec<&str> {
 
 #[test]
 fn every_midge_toml_in_a_document_is_read() {
-    for text in [README, QUEUES] {
+    for text in [README, QUEUES, COST] {
         assert!(!examples(text).is_empty());
         for example in examples(text) {
             parse(example).unwrap_or_else(|error| panic!("{error}\n{example}"));
         }
+    }
+    // It is about Machines, and leaves modules out.
+    for example in examples(POOL) {
+        let whole = format!("{example}\n[modules.m]\npackage = \"m\"\n");
+        parse(&whole).unwrap_or_else(|error| panic!("{error}\n{example}"));
     }
 }
 

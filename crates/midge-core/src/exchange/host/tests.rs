@@ -2,13 +2,16 @@
 
 mod follow_ups;
 mod lacks;
+mod lost;
 mod saves;
+mod still;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use midge_protocol::job::AttemptLimits;
 use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName};
 
+use super::lost::{ALONE_MAX, LOST_AFTER, STOP_PATIENCE};
 use super::*;
 
 struct Host {
@@ -112,8 +115,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn a_host_parks_a_request_with_its_room_and_only_one() {
     let mut host = Host::new(Wait::Forever);
     let request = host.sends();
-    assert_eq!((request.seq, request.room, request.leaving), (1, 2, false));
-    assert_eq!(request.wait_ms, 10_000);
+    assert_eq!((request.seq, request.room, request.wait_ms, request.leaving), (1, 2, 10_000, false));
     host.waits();
     host.answer(&request, nothing());
     assert_eq!(host.sends().seq, 2);
@@ -240,7 +242,7 @@ fn while_somebody_follows_news_is_told_five_times_a_second_and_no_exchange_is_ma
     host.side.has_news([]);
     let first = host.sends();
     host.answer(&first, Answer { followed: true, ..Answer::default() });
-    assert_eq!(host.waits(), None, "there is nothing new");
+    assert_eq!(host.waits(), Some(ALONE_MAX), "there is nothing new");
     host.side.has_news([]);
     assert_eq!(host.waits(), Some(FOLLOWED_NEWS_EVERY));
     // What was parked before somebody followed says nothing of it.
@@ -459,42 +461,10 @@ fn a_stopped_host_that_has_something_to_report_tries_for_the_whole_grace_and_no_
                 assert_eq!(exit, Departure::Lost);
                 return assert_eq!(host.now.since(stopped), 10 * SECOND + STOP_PATIENCE);
             }
-            Next::HandBack(attempts) => panic!("there is nothing to give back: {attempts:?}"),
+            other => panic!("there is nothing to give back, and time goes on: {other:?}"),
         }
     }
     panic!("it should have exited");
-}
-
-#[test]
-fn a_host_that_lost_its_server_goes_on_running_and_then_gives_up() {
-    let mut host = Host::new(Wait::Millis(1000));
-    let attempt = host.begins();
-    let mut ran = Duration::ZERO;
-    let begun = host.now;
-    while ran < LOST_AFTER * 3 {
-        match host.next() {
-            Next::Send(request) => host.fails(&request),
-            Next::Wait(at) => host.now = at.expect("it has a time to wake"),
-            other => panic!("it should have gone on: {other:?}"),
-        }
-        ran = host.now.since(begun);
-    }
-    host.completes(attempt, b"");
-    let ended = host.now;
-    loop {
-        match host.next() {
-            Next::Send(request) => {
-                assert_eq!(request.finished.len(), 1, "it goes on reporting");
-                host.fails(&request);
-            }
-            Next::Wait(at) => host.now = at.expect("it has a time to wake"),
-            Next::Exit(exit) => {
-                assert_eq!(exit, Departure::Lost);
-                break assert_eq!(host.now.since(ended), LOST_AFTER);
-            }
-            other => panic!("{other:?}"),
-        }
-    }
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn sixty_queues_have_no_more_machines_than_the_server_may() {
         MachineState::Up,
         MachineState::Draining,
         MachineState::Left,
+        MachineState::Resting,
         MachineState::Destroying,
     ];
     for state in states {
@@ -96,6 +97,7 @@ fn waiting_jobs_come_before_warm_and_ready_machines() {
 #[test]
 fn what_nobody_uses_gives_way_to_waiting_jobs_of_another_queue() {
     let mut warm = demand("a", 0);
+    warm.policy.jobs_per_machine = QueuePolicy::default().jobs_per_machine;
     (warm.policy.warm_machines, warm.policy.ready_machines) = (1, 1);
     let there =
         || vec![(machine("ready", "a", MachineState::Ready), 0), (machine("warm", "a", MachineState::Up), 0)];

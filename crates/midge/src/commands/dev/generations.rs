@@ -75,6 +75,7 @@ mod tests {
             cpu: cpu.to_owned(),
             modules: Default::default(),
             server: Default::default(),
+            prices: Default::default(),
             queues: Default::default(),
             schedules: Default::default(),
             env: Default::default(),

@@ -253,6 +253,7 @@ mod tests {
             spent,
             failure: None,
             usage: None,
+            cost: None,
         };
         let job: JobView = serde_json::from_value(serde_json::json!({
             "id": JobId::generate(), "module": "flaky", "queue": "default", "state": "retryable", "attempt": 2,

@@ -27,6 +27,10 @@ pub(super) async fn show(client: &Client, id: JobId, json: bool) -> Result<()> {
     for (name, value) in facts(&detail.job, &cut(detail.args.get(), ARGS_WIDTH_MAX), now) {
         say(format_args!("{} {value}", bold(format_args!("{name:<9}"))))?;
     }
+    if let Some(cost) = detail.cost {
+        let of = format_args!("{} for its shares of its Machines", cost.short());
+        say(format_args!("{} {of}", bold(format_args!("{:<9}", "cost"))))?;
+    }
     if !after.is_empty() {
         let then = detail.job.after_failed.as_str();
         let after = cut(&after.join(", "), ARGS_WIDTH_MAX);
@@ -177,6 +181,7 @@ fn attempts(attempts: &[AttemptView]) -> Table {
         ">RAN",
         ">CPU",
         ">MEMORY",
+        ">COST",
         "SPENT",
         "ENDED WITH",
     ]);
@@ -196,6 +201,7 @@ fn attempts(attempts: &[AttemptView]) -> Table {
             usage(&|usage| words::duration(Duration::from_micros(usage.ran_us))),
             usage(&|usage| words::duration(Duration::from_micros(usage.cpu_us))),
             usage(&|usage| words::bytes(usage.memory_peak_bytes)),
+            attempt.cost.map_or_else(|| "-".to_owned(), |cost| cost.short()),
             if attempt.spent { "yes" } else { "no" }.to_owned(),
             ended,
         ]);

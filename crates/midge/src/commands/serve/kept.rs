@@ -118,6 +118,7 @@ mod tests {
             cpu: cpu.to_owned(),
             modules: Default::default(),
             server: Default::default(),
+            prices: Default::default(),
             schedules: Default::default(),
             queues: Default::default(),
             env: Default::default(),
