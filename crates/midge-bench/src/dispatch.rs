@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use midge_cli::progress::spinner;
 use midge_cli::stop::StopSignal;
 use midge_client::{Client, EnqueueRequest};
+use midge_flylet::{CREATE_MS, Latency, RESUME_MS, START_MS};
 use midge_protocol::QueueName;
 use midge_protocol::api::MachineView;
 use midge_protocol::manifest::{Idle, QueuePolicy, Wait};
@@ -117,24 +118,18 @@ impl Args {
     pub(super) async fn run(&self, bench: &Bench) -> Result<Option<Report<Figures>>> {
         let mut stop = StopSignal::listen()?;
         let mut report = Report::new("dispatch");
-        let names = ["warm", "suspended", "stopped", "none"].map(lab::queue);
-        let [warm, suspended, stopped, none] = names;
-        let (warm, suspended, stopped, none) = (warm?, suspended?, stopped?, none?);
-        let once = QueuePolicy { single_use: true, wait: Wait::Millis(0), ..QueuePolicy::default() };
-        let queues = [
-            (warm.clone(), lab::always(1, 32)),
-            (
-                suspended.clone(),
-                QueuePolicy { ready_machines: 1, idle: Idle::Suspend, single_use: false, ..once.clone() },
-            ),
-            (stopped.clone(), QueuePolicy { ready_machines: 1, ..once.clone() }),
-            (none.clone(), once),
-        ];
-        let lab = Lab::start(bench, queues).await?;
-        let rows = stop.or(measure(&lab, &warm, &suspended, &stopped, &none)).await;
+        let names = Names::new()?;
+        let lab = Lab::start(bench, names.queues()).await?;
+        let rows = stop.or(measure(&lab, &names)).await;
         lab.end(&mut stop).await;
         let Some(rows) = rows else { return Ok(None) };
         report.rows = rows?;
+        let times = Times::of_fly();
+        let lab = Lab::with_latency(bench, names.queues(), times.latency()).await?;
+        let rows = stop.or(measure_with_times(&lab, &names, times)).await;
+        lab.end(&mut stop).await;
+        let Some(rows) = rows else { return Ok(None) };
+        report.rows.extend(rows?);
         report.notes.push("milliseconds, from before the enqueue is sent; FIRST is the guest's first instruction, RESULT its bytes at the caller, after two calls".to_owned());
         report.notes.push(
             "at a rate, a job that is sent more than 2 ms late counts from when it was to be sent".to_owned(),
@@ -143,13 +138,91 @@ impl Args {
     }
 }
 
-async fn measure(
-    lab: &Lab,
-    warm: &QueueName,
-    suspended: &QueueName,
-    stopped: &QueueName,
-    none: &QueueName,
-) -> Result<Vec<Figures>> {
+/// The queues, each named for what its jobs find.
+struct Names {
+    warm: QueueName,
+    suspended: QueueName,
+    stopped: QueueName,
+    none: QueueName,
+}
+
+impl Names {
+    fn new() -> Result<Names> {
+        Ok(Names {
+            warm: lab::queue("warm")?,
+            suspended: lab::queue("suspended")?,
+            stopped: lab::queue("stopped")?,
+            none: lab::queue("none")?,
+        })
+    }
+
+    fn queues(&self) -> [(QueueName, QueuePolicy); 4] {
+        let once = QueuePolicy { single_use: true, wait: Wait::Millis(0), ..QueuePolicy::default() };
+        let suspended =
+            QueuePolicy { ready_machines: 1, idle: Idle::Suspend, single_use: false, ..once.clone() };
+        [
+            (self.warm.clone(), lab::always(1, 32)),
+            (self.suspended.clone(), suspended),
+            (self.stopped.clone(), QueuePolicy { ready_machines: 1, ..once.clone() }),
+            (self.none.clone(), once),
+        ]
+    }
+}
+
+/// How long Machines take that are not here. They are left out of what is shown, so that what is left is ours.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    create: Duration,
+    start: Duration,
+    resume: Duration,
+}
+
+impl Times {
+    /// Returns the medians of what users of Fly have published.
+    fn of_fly() -> Times {
+        let median = |times: &[u32]| Duration::from_millis(times[times.len() / 2].into());
+        let start = median(&START_MS);
+        // A create is published with the start after it.
+        Times { create: median(&CREATE_MS).saturating_sub(start), start, resume: median(&RESUME_MS) }
+    }
+
+    fn latency(self) -> Latency {
+        let Times { create, start, resume } = self;
+        Latency::Fixed { create, start, resume }
+    }
+}
+
+/// Measures what is ours where Machines take as long as at Fly.
+async fn measure_with_times(lab: &Lab, names: &Names, times: Times) -> Result<Vec<Figures>> {
+    let row = |machine, taken: Duration, timed: Vec<Timed>| {
+        let ours = timed.into_iter().map(|timed| Timed {
+            enqueued: timed.enqueued,
+            first: timed.first.saturating_sub(taken),
+            result: timed.result.saturating_sub(taken),
+        });
+        figures(machine, &format!("one by one, beyond Fly's {} ms", taken.as_millis()), ours.collect())
+    };
+    let spinner = spinner("suspended Machine, at Fly's times");
+    job(&lab.client, &names.suspended).await?;
+    let mut rows = vec![row("suspended", times.resume, from_ready(lab, &names.suspended, is_asleep).await?)];
+    spinner.set_message("stopped Machines, at Fly's times");
+    rows.push(row("stopped", times.start, from_ready(lab, &names.stopped, is_ready).await?));
+    spinner.set_message("no Machine, at Fly's times");
+    rows.push(row("none", times.create + times.start, from_none(lab, &names.none).await?));
+    spinner.finish_and_clear();
+    Ok(rows)
+}
+
+fn is_ready(machine: &MachineView) -> bool {
+    machine.state == "ready"
+}
+
+fn is_asleep(machine: &MachineView) -> bool {
+    is_ready(machine) && machine.suspended
+}
+
+async fn measure(lab: &Lab, names: &Names) -> Result<Vec<Figures>> {
+    let Names { warm, suspended, stopped, none } = names;
     let spinner = spinner("warm Machine, one by one");
     lab.machines_are(warm, |machines| machines.iter().any(lab::is_up)).await?;
     one_by_one(lab, warm, UNCOUNTED).await?;
@@ -161,14 +234,9 @@ async fn measure(
     spinner.set_message("suspended Machine, one by one");
     // One that has run can be suspended.
     job(&lab.client, suspended).await?;
-    let asleep = |machine: &MachineView| machine.state == "ready" && machine.suspended;
-    rows.push(figures("suspended", "one by one", from_ready(lab, suspended, asleep).await?));
+    rows.push(figures("suspended", "one by one", from_ready(lab, suspended, is_asleep).await?));
     spinner.set_message("stopped Machines, one by one");
-    rows.push(figures(
-        "stopped",
-        "one by one",
-        from_ready(lab, stopped, |machine| machine.state == "ready").await?,
-    ));
+    rows.push(figures("stopped", "one by one", from_ready(lab, stopped, is_ready).await?));
     spinner.set_message("no Machine, one by one");
     rows.push(figures("none", "one by one", from_none(lab, none).await?));
     spinner.finish_and_clear();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
 use midge_cli::stop::StopSignal;
 use midge_client::Client;
+use midge_flylet::Latency;
 use midge_protocol::QueueName;
 use midge_protocol::api::MachineView;
 use midge_protocol::job::State;
@@ -39,10 +40,19 @@ pub(super) struct Jobs {
 }
 
 impl Lab {
-    /// Starts a server with these queues.
+    /// Starts a server with these queues, whose Machines are there as soon as their processes are.
     pub(super) async fn start(
         bench: &Bench,
         queues: impl IntoIterator<Item = (QueueName, QueuePolicy)>,
+    ) -> Result<Lab> {
+        Lab::with_latency(bench, queues, Latency::None).await
+    }
+
+    /// Starts a server with these queues, whose Machines take so long to be made and started.
+    pub(super) async fn with_latency(
+        bench: &Bench,
+        queues: impl IntoIterator<Item = (QueueName, QueuePolicy)>,
+        latency: Latency,
     ) -> Result<Lab> {
         let mut catalog = Catalog::open(&bench.modules)?;
         catalog.manifest.queues = queues.into_iter().collect();
@@ -54,7 +64,7 @@ impl Lab {
             listener: listen(SocketAddr::from(([127, 0, 0, 1], 0))).await?,
             token: None,
             retention: Retention::default(),
-            backend: Backend::Local { host_program: bench.host.clone(), secrets: BTreeMap::new() },
+            backend: Backend::Local { host_program: bench.host.clone(), secrets: BTreeMap::new(), latency },
         })
         .await?;
         let client = Client::new(&serving.url)?;

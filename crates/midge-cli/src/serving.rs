@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::future::join_all;
-use midge_flylet::{Flylet, FlyletSettings};
+use midge_flylet::{Flylet, FlyletSettings, Latency};
 use midge_machines::{FlyMachines, FlySettings, Machines, SeenState};
 use midge_protocol::{MachineId, Secret, limits};
 use midge_server::{Access, Catalog, ConnectionLimits, Connections, Fork, Midge, Retention, Settings};
@@ -38,6 +38,8 @@ pub enum Backend {
         host_program: PathBuf,
         /// Variables that each Machine has, as one at Fly has its app's secrets. No server sees them.
         secrets: BTreeMap<String, String>,
+        /// How long its Machines take to be made and started, beside what their processes do.
+        latency: Latency,
     },
     /// From Fly, or from whatever speaks as Fly does.
     Fly {
@@ -84,8 +86,8 @@ impl Serving {
         let url = local_url(address);
         let (api, fork, flylet) = match start.backend {
             Backend::Fly { api, fork } => (api, fork, None),
-            Backend::Local { host_program, secrets } => {
-                let settings = FlyletSettings { secrets, ..FlyletSettings::new(LOCAL_APP) };
+            Backend::Local { host_program, secrets, latency } => {
+                let settings = FlyletSettings { secrets, latency, ..FlyletSettings::new(LOCAL_APP) };
                 let flylet = Flylet::start(settings).await?;
                 let fork = Fork {
                     image: "local".to_owned(),

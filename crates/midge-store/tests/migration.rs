@@ -17,8 +17,8 @@ use midge_protocol::{
     AttemptNumber, BatchId, BootId, Day, JobId, JobKey, Labels, Lease, MachineId, Tag, Timestamp,
 };
 use midge_store::conformance::fixtures::{
-    self, after, at, cancelled, completed, discarded, failed, finished, id, job, job_of, machine_name, module,
-    put, queue, running,
+    self, after, at, cancelled, completed, discarded, failed, finished, id, job, job_of, machine_name,
+    module, put, queue, running,
 };
 use midge_store::{Content, JobSearch, MemoryStore, Rows, SqliteStore, Store, StoreError, read, write};
 use rusqlite::Connection;

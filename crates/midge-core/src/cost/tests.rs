@@ -72,8 +72,9 @@ fn a_machine_costs_from_when_it_is_made_until_it_is_gone_by_the_day() {
     assert_eq!(metering.machine.state, MachineState::Ready);
     let (first, second) = ("2030-01-31".to_owned(), "2030-02-01".to_owned());
     assert_eq!(metering.sums(), [(first.clone(), 14, 0, 1), (second.clone(), 8, 0, 0)]);
-    let metering =
-        metering.after(2 * MINUTE, MachineEvent::CallBegun(Call::Start)).after(MINUTE, MachineEvent::Destroyed);
+    let metering = metering
+        .after(2 * MINUTE, MachineEvent::CallBegun(Call::Start))
+        .after(MINUTE, MachineEvent::Destroyed);
     assert_eq!(metering.sums(), [(first, 14, 0, 1), (second, 9, 2, 0)]);
     assert_eq!(metering.machine.meter, None);
 }

@@ -21,6 +21,7 @@ use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
 use midge_cli::stop::StopSignal;
 use midge_cli::words;
 use midge_client::Client;
+use midge_flylet::Latency;
 use midge_protocol::api::{JobDetail, JobFilter, MachineView};
 use midge_protocol::job::JobView;
 use midge_protocol::manifest::{Destination, Wait};
@@ -105,6 +106,7 @@ impl Args {
             backend: Backend::Local {
                 host_program,
                 secrets: [(site::KEY_VARIABLE.to_owned(), site::KEY.to_owned())].into(),
+                latency: Latency::None,
             },
         })
         .await?;

@@ -16,6 +16,7 @@ use midge_cli::checkout::{Missing, host_program};
 use midge_cli::output::{bold, dim, note, path, show_error};
 use midge_cli::serving::{Backend, Serving, Start, listen, open_database};
 use midge_cli::stop::StopSignal;
+use midge_flylet::Latency;
 use midge_protocol::shown;
 use midge_server::{Catalog, Midge, Retention};
 
@@ -76,7 +77,7 @@ impl Args {
             listener,
             token: None,
             retention: Retention::default(),
-            backend: Backend::Local { host_program, secrets },
+            backend: Backend::Local { host_program, secrets, latency: Latency::None },
         })
         .await?;
         note(format_args!(

@@ -15,6 +15,7 @@ use midge_cli::output::note;
 use midge_cli::serving::{Backend, Serving, Start, check_exposure, listen, open_database};
 use midge_cli::stop::StopSignal;
 use midge_cli::words;
+use midge_flylet::Latency;
 use midge_machines::own::Model;
 use midge_protocol::{Secret, limits};
 use midge_server::{Catalog, Retention};
@@ -114,7 +115,8 @@ impl Args {
             }
             None => {
                 let host_program = self.host_program(Missing::Build).await?;
-                Backend::Local { host_program, secrets: secrets(&catalog.manifest) }
+                let secrets = secrets(&catalog.manifest);
+                Backend::Local { host_program, secrets, latency: Latency::None }
             }
         };
         let store: Arc<dyn Store> =
