@@ -116,7 +116,7 @@ impl Args {
         candidate.missing(&pulled.about.module).into_iter().for_each(note);
         let mut log = shown::Pieces::default();
         let replayed = candidate.replay(&pulled, |piece| note_bytes(log.take(piece).as_bytes())).await?;
-        note_bytes(log.end().as_bytes())?;
+        note_bytes(log.end().as_bytes());
         let verdict = Verdict::of(&pulled, &replayed);
         if self.json {
             let differences: Vec<String> = replayed.differences.iter().map(ToString::to_string).collect();

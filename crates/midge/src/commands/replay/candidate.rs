@@ -78,11 +78,7 @@ impl Candidate {
     }
 
     /// Runs the attempt of a job that was pulled, and shows its log as it comes.
-    pub(super) async fn replay(
-        &self,
-        pulled: &Pulled,
-        log: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<Replayed> {
+    pub(super) async fn replay(&self, pulled: &Pulled, log: impl FnMut(&[u8])) -> Result<Replayed> {
         let place = self.places.take().context("cannot start a thread")?;
         let replayed = self.replay_at(&place, pulled, log).await;
         self.places.give_back(place);
@@ -93,7 +89,7 @@ impl Candidate {
         &self,
         place: &Place,
         pulled: &Pulled,
-        mut log: impl FnMut(&[u8]) -> Result<()>,
+        mut log: impl FnMut(&[u8]),
     ) -> Result<Replayed> {
         let about = &pulled.about;
         let module = self.modules.load(&about.module)?;
@@ -124,14 +120,14 @@ impl Candidate {
         let ended = running.ended();
         tokio::pin!(ended);
         let mut shown = 0;
-        let mut show = || -> Result<()> {
+        let mut show = || {
             loop {
                 let piece: Bytes = control.log_from(shown, LOG_PIECE_BYTES);
                 if piece.is_empty() {
-                    return Ok(());
+                    return;
                 }
                 shown += piece.len() as u64;
-                log(&piece)?;
+                log(&piece);
             }
         };
         let ended = loop {
@@ -143,11 +139,11 @@ impl Candidate {
                     if control.take_saving().is_some() {
                         control.saved();
                     }
-                    show()?;
+                    show();
                 }
             }
         };
-        show()?;
+        show();
         let (differences, requests) = (replay.differences(), replay.requests());
         Ok(Replayed {
             outcome: ended.outcome,

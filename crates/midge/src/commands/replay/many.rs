@@ -162,7 +162,7 @@ impl Sweep<'_> {
             bail!("{gone}");
         }
         let pulled = Pulled::ask(&self.client, job.id, &self.modules).await?;
-        let replayed = self.candidate.replay(&pulled, |_| Ok(())).await?;
+        let replayed = self.candidate.replay(&pulled, |_| {}).await?;
         let verdict = Verdict::of(&pulled, &replayed);
         let now = match &verdict {
             Verdict::NotRecorded => verdict.sentence().into_owned(),
