@@ -16,7 +16,7 @@ mod usage;
 mod wait;
 
 pub use built::{
-    app_program, checkout, guest_toolchain, guests_target, host_program, midge, midge_program,
+    app_program, cargo, checkout, guest_toolchain, guests_target, host_program, midge, midge_program,
 };
 pub use files::Files;
 pub use guests::{FOUR, Guest};

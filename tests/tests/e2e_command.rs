@@ -8,7 +8,7 @@ use midge_protocol::JobId;
 use midge_protocol::api::JobFilter;
 use midge_protocol::job::State;
 use midge_tests::support::{
-    Files, Guest, Modules, Server, block_on, eventually, guest_toolchain, guests_target, host_program,
+    Files, Guest, Modules, Server, block_on, cargo, eventually, guest_toolchain, guests_target, host_program,
     http, midge, request, run, run_unread,
 };
 use serde_json::{Value, json};
@@ -381,6 +381,10 @@ fn new_writes_a_job_that_builds_and_runs() {
     assert!(ran.stderr.contains("greeting you"), "{}", ran.stderr);
     let nobody = ["run", "greet-new", "--project", "greet-new", "--args", r#"{"name": ""}"#];
     here(&nobody).fails(65, &["there is nobody to greet"]);
+    let mut test = cargo(&["test"]);
+    test.current_dir(folder.path("greet-new")).env("CARGO_TARGET_DIR", guests_target());
+    let tested = run(test, b"").ok();
+    assert!(tested.text().contains("3 passed"), "{}", tested.text());
 
     here(&["new", "greet-new"]).fails(1, &["not empty"]);
     here(&["new", "match"]).fails(1, &["already means something to Rust"]);
