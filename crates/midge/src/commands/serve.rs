@@ -15,8 +15,9 @@ use midge_cli::output::note;
 use midge_cli::serving::{Backend, Serving, Start, check_exposure, listen, open_database};
 use midge_cli::stop::StopSignal;
 use midge_cli::words;
+use midge_client::Client;
 use midge_machines::FlySettings;
-use midge_protocol::{Secret, limits};
+use midge_protocol::{Secret, limits, shown};
 use midge_server::{Catalog, Fork, Retention};
 use midge_store::{MemoryStore, Store};
 
@@ -180,7 +181,7 @@ impl FlyArgs {
             ));
         }
         let server_url = match (&self.server_url, &machine.private_ip, &machine.id) {
-            (Some(url), ..) => url.trim_end_matches('/').to_owned(),
+            (Some(url), ..) => reached(url)?,
             (None, ..) if is_local_api => format!("http://127.0.0.1:{port}"),
             (None, Some(ip), _) => format!("http://[{ip}]:{port}"),
             (None, None, Some(id)) => format!("http://{id}.vm.{app}.internal:{port}"),
@@ -193,9 +194,30 @@ impl FlyArgs {
     }
 }
 
+/// Returns where hosts reach this server, by a URL that they take: it would be refused there, Machine by Machine.
+fn reached(url: &str) -> Result<String> {
+    Client::new(url).context("hosts cannot reach this server by --server-url or MIDGE_SERVER_URL")?;
+    ensure!(
+        url.starts_with("http://") && !url.contains('@'),
+        "hosts cannot reach this server at `{}`: use http://HOST:PORT, since the network is private, without a user",
+        shown::url(url)
+    );
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_that_hosts_would_refuse_is_refused_at_the_start_and_not_shown_with_its_password() {
+        assert_eq!(reached("http://app.internal:8080/jobs/").unwrap(), "http://app.internal:8080/jobs");
+        for bad in ["http://me:pass", "http://me:pass@host", "https://host", "http://host/?a=pass", "host:80"]
+        {
+            let error = format!("{:#}", reached(bad).unwrap_err());
+            assert!(!error.contains("pass") && error.contains("use http://HOST:PORT"), "{error}");
+        }
+    }
 
     fn fly() -> FlyArgs {
         FlyArgs {
