@@ -144,6 +144,18 @@ fn a_job_that_failed_is_pulled_and_run_again_with_the_module_of_then_and_with_a_
     project.write("midge.toml", "[modules.report]\nwasm = \"report.wasm\"\n");
     let at = project.dir().display().to_string();
     run(midge(&["replay", &folder, "--project", &at]), b"").ok();
+    // The server runs what it began with, and whoever asks it to try again hears that where he has built another.
+    run(midge(&["build", &at]), b"").ok();
+    let retry = |from: &Path| {
+        let mut retry = server.midge(&["jobs", "retry", &id.to_string()]);
+        retry.current_dir(from);
+        let said = run(retry, b"").ok().stderr;
+        discarded(&server, id);
+        said
+    };
+    let said = retry(project.dir());
+    assert!(said.contains("`report` runs as the server has it, which is not the build in"), "{said}");
+    assert_eq!(retry(files.dir()), "", "nobody knows of another build there");
     project.write("midge.toml", "[modules.reports]\nwasm = \"report.wasm\"\n");
     run(midge(&["replay", &folder, "--project", &at]), b"").fails(1, &["did you mean `reports`?"]);
     run(midge(&["replay", &at]), b"").fails(1, &["there is no", "`midge jobs pull` wrote"]);

@@ -14,6 +14,7 @@ pub(crate) mod flylet;
 pub(crate) mod serve;
 
 pub(crate) mod batches;
+mod builds;
 pub(crate) mod enqueue;
 pub(crate) mod failures;
 mod follow;

@@ -61,7 +61,8 @@ impl Args {
     }
 }
 
-fn read(path: &Path) -> Result<Manifest> {
+/// Reads the manifest of a build, by its folder or itself.
+pub(super) fn read(path: &Path) -> Result<Manifest> {
     let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
     let bytes = std::fs::read(&file).with_context(|| {
         format!(
