@@ -15,13 +15,15 @@ mod start;
 mod usage;
 mod wait;
 
-pub use built::{app_program, checkout, guest_toolchain, guests_target, host_program, midge, midge_program};
+pub use built::{
+    app_program, cargo, checkout, guest_toolchain, guests_target, host_program, midge, midge_program,
+};
 pub use files::Files;
 pub use guests::{FOUR, Guest};
 pub use http::{Reply, StubServer, http};
 pub use kill::{Chaos, Kills, hosts_of, kill, signal_host};
 pub use modules::Modules;
-pub use process::{Process, Ran, run};
+pub use process::{Process, Ran, run, run_unread};
 pub use rustix::process::Signal;
 pub use server::{Flylet, Server, block_on, free_port, request, serve};
 pub use site::{Asked, Site, say};

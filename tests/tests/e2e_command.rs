@@ -8,8 +8,8 @@ use midge_protocol::JobId;
 use midge_protocol::api::JobFilter;
 use midge_protocol::job::State;
 use midge_tests::support::{
-    Files, Guest, Modules, Server, block_on, eventually, guest_toolchain, guests_target, host_program, http,
-    midge, request, run,
+    Files, Guest, Modules, Server, block_on, cargo, eventually, guest_toolchain, guests_target, host_program,
+    http, midge, request, run, run_unread,
 };
 use serde_json::{Value, json};
 
@@ -246,6 +246,68 @@ fn listings_are_tables_for_people_and_json_for_programs() {
 }
 
 #[test]
+fn what_nobody_reads_changes_no_verdict_and_what_was_cut_is_no_success() {
+    let server = server();
+    let unread = |args: &[&str]| run_unread(server.midge(args));
+    let flaky = server.enqueue("flaky", json!({"failures": 9, "retry_after_ms": 1})).to_string();
+    let hello = server.enqueue("hello", json!({"name": "you"})).to_string();
+    for id in [&flaky, &hello] {
+        server.ended(id.parse().unwrap());
+    }
+    // What only shows something has not shown it.
+    for args in [
+        &["jobs"][..],
+        &["jobs", "list", "--json"],
+        &["jobs", "show", &flaky],
+        &["jobs", "result", &hello],
+        &["jobs", "log", &flaky],
+        &["jobs", "log", "-f", &flaky],
+        &["jobs", "count"],
+        &["queues"],
+        &["modules", "--json"],
+        &["machines"],
+        &["completions", "bash"],
+        &["help"],
+        &["jobs", "--help"],
+        &["--version"],
+    ] {
+        let ran = unread(args);
+        assert_eq!((ran.code, &*ran.stderr), (Some(141), ""), "{args:?}");
+    }
+    // What does or judges something does it, and ends as it would with somebody who reads.
+    unread(&["jobs", "wait", &hello]).ok();
+    unread(&["jobs", "wait", &flaky, "--json"]).fails(3, &[]);
+    let once =
+        ["enqueue", "flaky", "--args", r#"{"failures": 9}"#, "--max-attempts", "1", "--wait", "--json"];
+    unread(&once).fails(3, &[]);
+    let bulk = Files::new();
+    let lines = "{\"module\": \"plain\", \"in_ms\": 3600000}\n".repeat(2_500);
+    let lines = bulk.write("jobs.jsonl", lines).display().to_string();
+    unread(&["enqueue", "--jsonl", &lines]).ok();
+    let plain = ["jobs", "count", "--module", "plain"];
+    assert_eq!(command(&server, &plain, b"").ok().text(), "2500\n", "each line is a job");
+    let ids = ["0190b3e4-7d5c-7c3a-9f00-0123456789ab", "0190b3e4-7d5c-7c3a-9f00-0123456789ac"];
+    for id in ids {
+        unread(&["enqueue", "plain", "--id", id, "--in", "1h"]).ok();
+    }
+    let no_job = "0190b3e4-7d5c-7c3a-9f00-0123456789ad";
+    unread(&["jobs", "cancel", ids[0], no_job, ids[1]]).fails(1, &[no_job]);
+    for id in ids {
+        assert_eq!(server.job(id.parse().unwrap()).state, State::Cancelled, "all that were named are");
+    }
+
+    // A build whose modules may do more than another's.
+    let less = Modules::of_guests("", &[Guest::new("nop", &[], "", "")]);
+    let more = Guest::new("nop", &[], "", "").settings("http = [\"https://a.example\"]");
+    let more = Modules::of_guests("", &[more]);
+    let [less, more] = [&less, &more].map(|modules| modules.dir().display().to_string());
+    unread(&["capabilities", &more]).fails(141, &[]);
+    unread(&["capabilities", &more, "--diff", &less]).fails(141, &[]);
+    unread(&["capabilities", &more, "--diff", &less, "--exit-code"]).fails(7, &[]);
+    unread(&["capabilities", &less, "--diff", &more, "--exit-code", "--json"]).ok();
+}
+
+#[test]
 fn help_and_completions_are_there_for_everything() {
     let commands = [
         "demo",
@@ -319,6 +381,10 @@ fn new_writes_a_job_that_builds_and_runs() {
     assert!(ran.stderr.contains("greeting you"), "{}", ran.stderr);
     let nobody = ["run", "greet-new", "--project", "greet-new", "--args", r#"{"name": ""}"#];
     here(&nobody).fails(65, &["there is nobody to greet"]);
+    let mut test = cargo(&["test"]);
+    test.current_dir(folder.path("greet-new")).env("CARGO_TARGET_DIR", guests_target());
+    let tested = run(test, b"").ok();
+    assert!(tested.text().contains("3 passed"), "{}", tested.text());
 
     here(&["new", "greet-new"]).fails(1, &["not empty"]);
     here(&["new", "match"]).fails(1, &["already means something to Rust"]);

@@ -184,6 +184,16 @@ fn a_job_whose_secret_is_missing_waits_unspent_and_says_why() {
     let modules = server.midge(&["modules"]).output().unwrap();
     let said = String::from_utf8_lossy(&modules.stdout).into_owned();
     assert!(said.contains("no, Machines lack the secret `KEY`"), "{said}");
+    // Each job of a list says why, and none of them what is to be done: one that is shown does.
+    let said = run(server.midge(&["jobs"]), b"").ok();
+    assert!(
+        said.text().contains("Machines lack the secret `KEY`: its variable `TEST_KEY` is not set"),
+        "{}",
+        said.text()
+    );
+    assert!(!said.text().contains("fly secrets set"), "{}", said.text());
+    let said = run(server.midge(&["jobs", "show", &id.to_string()]), b"").ok();
+    assert_eq!(said.text().matches("fly secrets set").count(), 1, "{}", said.text());
     assert_eq!(server.detail(id).attempts[0].machine, server.machines()[0].name);
     assert_eq!(server.machines().len(), 1, "{:?}", server.machines());
 }

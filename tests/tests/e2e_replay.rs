@@ -7,7 +7,7 @@ use midge_protocol::JobId;
 use midge_protocol::api::EnqueueRequest;
 use midge_protocol::job::State;
 use midge_tests::support::{
-    FOUR, Files, Guest, Modules, Ran, Server, Site, host_program, midge, request, run,
+    FOUR, Files, Guest, Modules, Ran, Server, Site, host_program, midge, request, run, run_unread,
 };
 use serde_json::{Value, json};
 
@@ -127,6 +127,8 @@ fn a_job_that_failed_is_pulled_and_run_again_with_the_module_of_then_and_with_a_
 
     let again = replay(&server, &[&folder], &old).fails(code, &[]);
     assert!(again.text().contains("it would fail as it did"), "{}", again.text());
+    let again = ["replay", &folder, "--modules", &old.dir().display().to_string()];
+    run_unread(server.midge(&again)).fails(code, &[]);
     let mended_modules = recorded(&[mended()]);
     let completes = replay(&server, &[&folder], &mended_modules).ok();
     assert!(completes.text().ends_with("it would complete\n"), "{}", completes.text());
@@ -142,6 +144,18 @@ fn a_job_that_failed_is_pulled_and_run_again_with_the_module_of_then_and_with_a_
     project.write("midge.toml", "[modules.report]\nwasm = \"report.wasm\"\n");
     let at = project.dir().display().to_string();
     run(midge(&["replay", &folder, "--project", &at]), b"").ok();
+    // The server runs what it began with, and whoever asks it to try again hears that where he has built another.
+    run(midge(&["build", &at]), b"").ok();
+    let retry = |from: &Path| {
+        let mut retry = server.midge(&["jobs", "retry", &id.to_string()]);
+        retry.current_dir(from);
+        let said = run(retry, b"").ok().stderr;
+        discarded(&server, id);
+        said
+    };
+    let said = retry(project.dir());
+    assert!(said.contains("`report` runs as the server has it, which is not the build in"), "{said}");
+    assert_eq!(retry(files.dir()), "", "nobody knows of another build there");
     project.write("midge.toml", "[modules.reports]\nwasm = \"report.wasm\"\n");
     run(midge(&["replay", &folder, "--project", &at]), b"").fails(1, &["did you mean `reports`?"]);
     run(midge(&["replay", &at]), b"").fails(1, &["there is no", "`midge jobs pull` wrote"]);
@@ -187,6 +201,11 @@ fn a_dead_set_is_replayed_and_it_is_said_how_many_would_complete() {
     {
         assert!(said.text().contains(text), "`{text}` is not in:\n{}", said.text());
     }
+    let unread = |modules: &Modules| {
+        let modules = modules.dir().display().to_string();
+        run_unread(server.midge(&["replay", "--module", "report", "--modules", &modules])).code
+    };
+    assert_eq!((unread(&old), unread(&all_mended)), (Some(1), Some(0)), "whoever reads it");
     replay(&server, &["--state", "completed"], &all_mended).fails(6, &["there are no such jobs"]);
     let none = replay(&server, &["--module", "reports", "--json"], &all_mended)
         .fails(6, &["there is no module `reports`", "did you mean `report`?"]);

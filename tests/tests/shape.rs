@@ -20,7 +20,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("midge-build", &["midge-engine", "midge-protocol"]),
     (
         "midge-bench",
-        &["midge-build", "midge-cli", "midge-client", "midge-engine", "midge-protocol", "midge-server"],
+        &[
+            "midge-build",
+            "midge-cli",
+            "midge-client",
+            "midge-engine",
+            "midge-flylet",
+            "midge-protocol",
+            "midge-server",
+        ],
     ),
     (
         "midge-cli",

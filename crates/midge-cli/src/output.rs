@@ -3,9 +3,10 @@
 //! A line may be styled, so [`say`] and [`note`] write what they are given. Text that is not this program's own goes
 //! through [`midge_protocol::shown`] first.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
@@ -14,10 +15,44 @@ use midge_protocol::shown;
 
 use crate::table::Table;
 
+/// Whether this program goes on where nobody reads what it writes. It is of the process, as stdout is.
+static GOES_ON_UNREAD: AtomicBool = AtomicBool::new(false);
+
+/// The error of output that nobody reads any more, as of a pipe whose other end was closed.
+#[derive(Debug)]
+pub struct Unread;
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads what is written to stdout")
+    }
+}
+
+impl std::error::Error for Unread {}
+
+/// Drops from now on what nobody reads, rather than to end with [`Unread`]: for a program that does or judges something, which
+/// is to be finished whoever looks on.
+pub fn go_on_unread() {
+    GOES_ON_UNREAD.store(true, Ordering::Relaxed);
+}
+
+/// Says what came of writing to stdout.
+fn written(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            if GOES_ON_UNREAD.load(Ordering::Relaxed) {
+                Ok(())
+            } else {
+                Err(Unread.into())
+            }
+        }
+        result => Ok(result?),
+    }
+}
+
 /// Writes a line to stdout.
 pub fn say(line: impl Display) -> Result<()> {
-    writeln!(anstream::stdout(), "{line}")?;
-    Ok(())
+    written(writeln!(anstream::stdout(), "{line}"))
 }
 
 /// Writes a table to stdout: as wide as the terminal, or whole where there is none.
@@ -31,13 +66,11 @@ pub fn say_table(mut table: Table) -> Result<()> {
 /// Writes a guest's bytes to stdout: as they are, unless a person looks at them on a terminal, which would obey them.
 pub fn write_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    if stdout.is_terminal() {
-        stdout.write_all(shown::bytes(bytes).as_bytes())?;
-    } else {
-        stdout.write_all(bytes)?;
-    }
-    stdout.flush()?;
-    Ok(())
+    let shown = match stdout.is_terminal() {
+        true => stdout.write_all(shown::bytes(bytes).as_bytes()),
+        false => stdout.write_all(bytes),
+    };
+    written(shown.and_then(|()| stdout.flush()))
 }
 
 /// Writes a job's result to stdout. On a terminal its last line ends, so that the prompt stands below it.
@@ -48,22 +81,21 @@ pub fn write_result(bytes: &[u8]) -> Result<()> {
 }
 
 /// Writes a guest's bytes to stderr, under the same rule as [`write_bytes`].
-pub fn note_bytes(bytes: &[u8]) -> Result<()> {
+pub fn note_bytes(bytes: &[u8]) {
     crate::progress::above(|| {
         let mut stderr = io::stderr().lock();
-        match stderr.is_terminal() {
+        // As in [`note`].
+        let _ = match stderr.is_terminal() {
             true => stderr.write_all(shown::bytes(bytes).as_bytes()),
             false => stderr.write_all(bytes),
-        }
-    })?;
-    Ok(())
+        };
+    });
 }
 
 /// Writes a value to stdout as JSON, for programs.
 pub fn say_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)?;
-    writeln!(io::stdout(), "{text}")?;
-    Ok(())
+    written(writeln!(io::stdout(), "{text}"))
 }
 
 /// Writes a line to stderr, above any progress bars.
@@ -97,14 +129,6 @@ fn show_head(error: &str) {
     // It may hold names of files and modules, what was typed, and what servers answered.
     let head = styled("error", AnsiColor::Red.on_default().bold());
     note(format_args!("{head}: {}", shown::text(error)));
-}
-
-/// Returns whether an error says that whoever read our output has gone.
-pub fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Returns the path of a file or a folder as it may be shown.

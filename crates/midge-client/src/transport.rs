@@ -110,12 +110,21 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(base_url: &str) -> Result<Transport, ClientError> {
-        let invalid = |why: String| {
-            ClientError::Invalid(format!("`{}` is not a server's URL: {why}", shown::url(base_url)))
+        let invalid = |why: &str| {
+            // What follows a `?` may be a token.
+            let told = shown::url(base_url.split(['?', '#']).next().unwrap_or_default()).into_owned();
+            let message =
+                format!("`{told}` is not a server's URL: {why}: use http://HOST:PORT or https://HOST");
+            ClientError::Invalid(message)
         };
-        let base = Url::parse(base_url).map_err(|error| invalid(error.to_string()))?;
+        let base = Url::parse(base_url).map_err(|error| invalid(&error.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
-            return Err(invalid("use http://HOST:PORT or https://HOST".to_owned()));
+            return Err(invalid("it is neither http nor https"));
+        }
+        if base.query().is_some() || base.fragment().is_some() {
+            return Err(invalid(
+                "it may have a path, and no `?` or `#`, behind which nothing is sent to a server",
+            ));
         }
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls())
@@ -359,6 +368,17 @@ mod tests {
             let error = Transport::new(url).unwrap_err().to_string();
             assert!(!error.contains("me:") && error.contains("***@"), "{error}");
         }
+        for url in [
+            "http://me:pass",
+            "https://me:pass/x",
+            "http://me:pass?word=pass",
+            "me:pass",
+            "http://me:1pass#pass",
+        ] {
+            let error = Transport::new(url).unwrap_err().to_string();
+            assert!(!error.contains("pass"), "{error}");
+            assert!(error.ends_with("use http://HOST:PORT or https://HOST"), "{error}");
+        }
         let mut transport = Transport::new(&format!("http://me:pass@{nobody}")).unwrap();
         transport.set_tries(1);
         let error = transport.send(&Call::get(&["queues"])).await.unwrap_err();
@@ -366,6 +386,15 @@ mod tests {
         let url = Url::parse("http://me:pass@host/v1/jobs").unwrap();
         let error = decode::<ApiError>(&url, b"no").unwrap_err().to_string();
         assert!(error.contains("http://***@host/v1/jobs") && !error.contains("pass"), "{error}");
+    }
+
+    #[test]
+    fn a_url_with_what_is_not_sent_is_refused_and_not_cut() {
+        for url in ["http://host/?token=pass", "http://host?", "https://host/jobs#pass"] {
+            let error = Transport::new(url).unwrap_err().to_string();
+            assert!(error.contains("no `?` or `#`") && !error.contains("pass"), "{error}");
+        }
+        Transport::new("https://me:pass@host:8443/behind/a/path/").unwrap();
     }
 
     #[tokio::test]

@@ -333,7 +333,7 @@ pub enum LoadError {
         reason: String,
     },
     /// This Machine lacks what it takes. Nothing is wrong with the module, and another Machine may be able to.
-    #[error("cannot {doing}: this Machine lacks {what}")]
+    #[error("cannot {doing}, for want of {what}")]
     Lacks {
         /// What it was needed for, such as "load module `resize`".
         doing: String,

@@ -66,10 +66,7 @@ impl Secrets {
 }
 
 fn lacks(name: &SecretName, variable: &str, is: &str) -> String {
-    format!(
-        "the secret `{name}`: its variable `{variable}` {is} (set it at Fly by `fly secrets set {variable}=...`, on one box \
-         where `midge serve` is started)"
-    )
+    format!("the secret `{name}`: its variable `{variable}` {is}")
 }
 
 /// Returns the lines by which guests make their requests.

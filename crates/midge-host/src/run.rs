@@ -29,7 +29,7 @@ pub fn run(settings: RunSettings) -> anyhow::Result<i32> {
     let module = modules.load(&settings.module).map_err(|e| anyhow::anyhow!(errors::whole(&e)))?;
     let secrets = Secrets::take(modules.manifest());
     if let Some(what) = secrets.lacked_by(&module.entry) {
-        bail!("this Machine lacks {what}");
+        bail!("{what}; set it where this is started");
     }
     let mut limits = module.entry.limits;
     if let Some(time) = settings.time_limit {
@@ -142,11 +142,11 @@ fn finish(outcome: Outcome) -> anyhow::Result<i32> {
             Ok(EXIT_FAILED)
         }
         Outcome::ModuleLacks { what } => {
-            eprintln!("midge-host: given back: this Machine lacks {what}");
+            eprintln!("midge-host: not run, for want of {what}");
             Ok(EXIT_FAILED)
         }
         Outcome::HandedBack { lacks } => {
-            eprintln!("midge-host: given back unfinished: this Machine lacks {}", lacks.unwrap_or_default());
+            eprintln!("midge-host: not finished, for want of {}", lacks.unwrap_or_default());
             Ok(EXIT_FAILED)
         }
     }

@@ -60,7 +60,7 @@
 //! are written to stderr, and [`testing`] gives the job the input, the attempt number and whatever else it asks for. Its
 //! requests are answered by [`Given::http`](testing::Given::http), and its clock says what
 //! [`Given::now`](testing::Given::now) does. With the feature `project` it may what its module's section in `midge.toml` says, by
-//! `Given::of_module`.
+//! `Given::of_module("midge.toml", "NAME")`: `docs/testing.md` has a whole example.
 //!
 //! ```
 //! use midge_job::testing::Given;
@@ -155,6 +155,11 @@ pub use run::Args;
 /// }
 /// ```
 pub use midge_job_macros::main;
+
+/// The page about tests of jobs, whose examples are run.
+#[cfg(all(doctest, feature = "project"))]
+#[doc = include_str!("../../../docs/testing.md")]
+struct TestingPage;
 
 /// What the code that [`main`] writes calls. Not for people: it changes without notice.
 #[doc(hidden)]

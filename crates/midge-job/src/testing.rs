@@ -42,6 +42,13 @@ pub struct Given {
     enqueues: Option<Vec<String>>,
     /// Where its requests may go; anywhere where nobody says so.
     reach: Option<reach::Reach>,
+    /// Its secrets, and where they may go; any anywhere where nobody says so.
+    secrets: Option<reach::Secrets>,
+    deadline: Option<SystemTime>,
+    /// How long it may run from where a run begins, where no deadline is given.
+    time_limit: Option<Duration>,
+    /// When that is over.
+    ends: Option<SystemTime>,
     /// What it has enqueued, and the bytes of that.
     enqueued: (Vec<Enqueued>, usize),
     variables: HashMap<&'static str, String>,
@@ -92,8 +99,7 @@ impl Given {
     /// Gives what [`deadline`](crate::deadline) and [`time_left`](crate::time_left) go by, to the millisecond.
     #[must_use]
     pub fn deadline(mut self, deadline: SystemTime) -> Given {
-        let since_epoch = deadline.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.variables.insert("MIDGE_DEADLINE_MS", since_epoch.as_millis().to_string());
+        self.deadline = Some(deadline);
         self
     }
 
@@ -129,20 +135,71 @@ impl Given {
         self
     }
 
-    /// Says what its module's section in a `midge.toml` does of what it may: where its [requests](crate::http) may go (`http`), and
-    /// which modules' jobs it may [enqueue](crate::enqueue) (`enqueues`). What the section does not say, it may not.
+    /// Says that it has a secret, and where that may go, as `secrets` of its module does in `midge.toml`. Where that is said of none,
+    /// a request may name any. A test knows no values: what answers sees `{{NAME}}`.
     ///
-    /// A path is from where the test runs, which with cargo is the folder of its package. With the feature `project`, which is
-    /// for tests alone: in `Cargo.toml`, `[dev-dependencies] midge-job = { ..., features = ["project"] }`.
-    ///
-    /// ```no_run
+    /// ```
+    /// use midge_job::http::{self, Kind};
     /// use midge_job::testing::Given;
+    /// use midge_job::testing::http::Answer;
     ///
-    /// let given = Given::new().of_module("midge.toml", "report");
+    /// let given = Given::new().http(|_| Answer::status(204)).secret("STRIPE", ["https://api.stripe.com"]);
+    /// given.run(|| {
+    ///     assert!(http::get("https://api.stripe.com/v1/charges").bearer_secret("STRIPE").send().is_ok());
+    ///     let refused = http::get("https://api.example.com/").bearer_secret("STRIPE").send().unwrap_err();
+    ///     assert_eq!(refused.kind(), Kind::NotAllowed);
+    /// });
     /// ```
     ///
     /// # Panics
-    /// Where the file cannot be read or has no such module.
+    /// Where the name is none that a secret has, or one is no destination.
+    #[must_use]
+    pub fn secret<I: AsRef<str>>(mut self, name: &str, destinations: impl IntoIterator<Item = I>) -> Given {
+        let secrets = self.secrets.get_or_insert_default();
+        secrets.add(name, destinations).unwrap_or_else(|wrong| panic!("{wrong}"));
+        self
+    }
+
+    /// Says of it what its module's section in a `midge.toml` does. What the section does not let it do is then refused as a host
+    /// refuses it, with what to add.
+    ///
+    /// | of the section | in a test |
+    /// |---|---|
+    /// | `http` | its [requests](crate::http) go nowhere else; what a host refuses by the address that a name has is not known here |
+    /// | `secrets` | a request names no other secret in `{{ }}`, and none to somewhere else; there is no value |
+    /// | `enqueues` | it [enqueues](crate::enqueue) jobs of no other module |
+    /// | `queue` | it is what [`queue`](crate::queue) returns, unless [`queue`](Given::queue) says another |
+    /// | `time_limit` | [`deadline`](crate::deadline) and [`time_left`](crate::time_left) go by it, from where the run begins, unless [`deadline`](Given::deadline) says another; nothing ends a job that takes longer |
+    /// | `env`, `dirs` | not kept: a test has the variables and the files of its own process |
+    /// | `memory_limit` | not kept: a test has the memory of its process |
+    /// | `max_attempts`, `backoff`, `retry_for` and the like | not kept: a run is one attempt. What an error asks for is [`Error::disposition`](crate::Error::disposition) |
+    /// | `package`, `bin`, `wasm` | not kept: what is run is the function that the test names |
+    ///
+    /// A path is from where the test runs, which with cargo is the folder of its package. With the feature `project`, which is
+    /// for tests alone and stays out of the module that is built:
+    ///
+    /// ```toml
+    /// [dev-dependencies]
+    /// midge-job = { path = "...", features = ["project"] }    # as under [dependencies]
+    /// ```
+    ///
+    /// ```no_run
+    /// use midge_job::http;
+    /// use midge_job::testing::Given;
+    /// use midge_job::testing::http::Answer;
+    ///
+    /// fn report() -> midge_job::Result<u16> {
+    ///     Ok(http::get("https://api.example.com/v1/sales").bearer_secret("SALES").send()?.status().as_u16())
+    /// }
+    ///
+    /// // A `#[test]`: it fails as long as [modules.report] does not have the destination and the secret.
+    /// let given = Given::new().of_module("midge.toml", "report").http(|_| Answer::status(200));
+    /// assert_eq!(given.run(report).unwrap(), 200);
+    /// ```
+    ///
+    /// # Panics
+    /// Where the file cannot be read, has no such module, or says of it what cannot be read. All else that is wrong with it is for
+    /// `midge build` to say.
     #[cfg(feature = "project")]
     #[must_use]
     pub fn of_module(self, file: impl AsRef<std::path::Path>, module: &str) -> Given {
@@ -194,8 +251,7 @@ impl Given {
 
     /// Calls `job` on this thread and returns what it returned.
     pub fn run<T>(self, job: impl FnOnce() -> T) -> T {
-        let _back = Back(GIVEN.replace(self));
-        job()
+        self.observe(job).returned
     }
 
     /// Calls `job` on this thread, and returns what it returned together with what it did beside.
@@ -209,7 +265,9 @@ impl Given {
     /// let second = first.next_attempt().run(|| midge_job::step("count", || Ok::<_, midge_job::Error>(0)));
     /// assert_eq!(second.unwrap(), 41);
     /// ```
-    pub fn observe<T>(self, job: impl FnOnce() -> T) -> Observed<T> {
+    pub fn observe<T>(mut self, job: impl FnOnce() -> T) -> Observed<T> {
+        let now = self.now.unwrap_or_else(SystemTime::now);
+        self.ends = self.time_limit.map(|limit| now + limit);
         let _back = Back(GIVEN.replace(self));
         let returned = job();
         Observed { returned, given: GIVEN.with_borrow(Given::clone) }
@@ -338,9 +396,12 @@ pub(crate) fn now() -> Option<SystemTime> {
     GIVEN.with_borrow(|given| given.now)
 }
 
-/// Says why a request may not go to a URL; nothing where it may.
-fn refuses(url: &str) -> Option<String> {
-    GIVEN.with_borrow(|given| given.reach.as_ref()?.refuses(url))
+/// Says why a request may not be made; nothing where it may.
+fn refuses(request: &http::Request) -> Option<String> {
+    GIVEN.with_borrow(|given| {
+        let not_there = given.reach.as_ref().and_then(|reach| reach.refuses(request.url()));
+        not_there.or_else(|| given.secrets.as_ref()?.refuses(request.url(), request.headers()))
+    })
 }
 
 /// Notes a request, and returns what answers it.
@@ -384,7 +445,13 @@ pub(crate) fn enqueue(request: &str, input: &[u8]) -> Result<String, NotEnqueued
 }
 
 pub(crate) fn variable(name: &str) -> Option<String> {
-    GIVEN.with_borrow(|given| given.variables.get(name).cloned())
+    GIVEN.with_borrow(|given| match name {
+        "MIDGE_DEADLINE_MS" => {
+            let since_epoch = given.deadline.or(given.ends)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Some(since_epoch.as_millis().to_string())
+        }
+        name => given.variables.get(name).cloned(),
+    })
 }
 
 #[cfg(test)]

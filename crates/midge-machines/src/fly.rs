@@ -379,8 +379,17 @@ impl FlyMachines {
 
 /// Returns the URL of the app's Machines.
 fn machines_url(settings: &FlySettings) -> Result<Url, MachineError> {
-    let invalid = |why: String| MachineError::Invalid(format!("`{}` {why}", shown::url(&settings.base_url)));
+    let invalid = |why: String| {
+        // What follows a `?` may be a token.
+        let told = settings.base_url.split(['?', '#']).next().unwrap_or_default();
+        MachineError::Invalid(format!("`{}` {why}", shown::url(told)))
+    };
     let mut url = Url::parse(&settings.base_url).map_err(|e| invalid(format!("is no URL: {e}")))?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(invalid(
+            "is followed by a `?` or a `#`, which no call would have: leave that out".to_owned(),
+        ));
+    }
     match url.scheme() {
         "https" => {}
         "http" if is_near(url.host_str().unwrap_or_default()) => {}
@@ -394,7 +403,6 @@ fn machines_url(settings: &FlySettings) -> Result<Url, MachineError> {
     let mut path = url.path_segments_mut().map_err(|()| invalid("can have no path".to_owned()))?;
     path.pop_if_empty().extend(["v1", "apps", &settings.app, "machines"]);
     drop(path);
-    url.set_query(None);
     Ok(url)
 }
 
@@ -504,6 +512,19 @@ mod tests {
         assert_eq!(url.as_str(), "https://api.machines.dev/v1/apps/my-app/machines");
         for bad in ["", "..", "a/b", "a?b"] {
             assert!(machines_url(&settings("https://api.machines.dev", bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_call_would_have_is_refused_and_no_error_has_a_password() {
+        for bad in [
+            "https://me:pass",
+            "https://a.example?word=pass",
+            "https://a.example/#pass",
+            "http://me:pass@a.example",
+        ] {
+            let error = machines_url(&settings(bad, "a")).unwrap_err().to_string();
+            assert!(!error.contains("pass"), "{error}");
         }
     }
 

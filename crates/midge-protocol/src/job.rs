@@ -297,6 +297,19 @@ pub struct Waits {
     pub text: String,
 }
 
+/// The word of [`Waits`] for jobs that are held for what Machines lack of what their module's guests are given.
+pub const MODULE_LACKS: &str = "module_lacks";
+/// What is to be done about that. It is the same for each such job, so that lists need not repeat it.
+pub const LACK_REMEDY: &str = "set it where Machines have their env from: at Fly by `fly secrets set`, elsewhere where the server is \
+                               started, which is to be started again then. `midge modules resume NAME` has one job try at once";
+
+impl Waits {
+    /// Returns what is to be done about it, where that is more than the reason says.
+    pub fn remedy(&self) -> Option<&'static str> {
+        (self.code == MODULE_LACKS).then_some(LACK_REMEDY)
+    }
+}
+
 pub(crate) fn is_zero(priority: &i8) -> bool {
     *priority == 0
 }

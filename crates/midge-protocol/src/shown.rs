@@ -56,20 +56,34 @@ pub fn line(line: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns a URL, or what was meant to be one, as [`line()`] does, without the user and the password that may be in it.
+/// Returns a URL, or what was meant to be one, as [`line()`] does, without the user and the password that may be in it. Where there is
+/// no `@`, what stands for a port and is none may be a password whose host was forgotten: nothing is shown from there on.
 ///
 /// # Examples
 /// ```
 /// use midge_protocol::shown;
 ///
 /// assert_eq!(shown::url("http://me:pass@host:7433/"), "http://***@host:7433/");
-/// assert_eq!(shown::url("http://host"), "http://host");
+/// assert_eq!(shown::url("http://me:pass"), "http://me:***");
+/// assert_eq!(shown::url("http://host:7433/v1"), "http://host:7433/v1");
 /// ```
 pub fn url(url: &str) -> Cow<'_, str> {
     // The last `@`: a password may hold one, and whoever wrote it may have forgotten the scheme.
-    let Some((private, rest)) = url.rsplit_once('@') else { return line(url) };
-    let scheme = private.find("://").map_or("", |at| &private[..at + 3]);
-    Cow::Owned(format!("{}***@{}", line(scheme), line(rest)))
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |at| at + 3));
+    if let Some((_, rest)) = rest.rsplit_once('@') {
+        return Cow::Owned(format!("{}***@{}", line(scheme), line(rest)));
+    }
+    // The colons of an address stand between brackets.
+    let host = rest.find(']').map_or(0, |at| at + 1);
+    let port = rest[host..].find(':').map(|at| host + at + 1);
+    let is_port = |port: &str| {
+        let port = port.split(['/', '?', '#']).next().unwrap_or_default();
+        port.bytes().all(|digit| digit.is_ascii_digit())
+    };
+    match port {
+        Some(at) if !is_port(&rest[at..]) => Cow::Owned(format!("{}{}***", line(scheme), line(&rest[..at]))),
+        _ => line(url),
+    }
 }
 
 /// Returns the first character of a text that [`line()`] does not show as it is, and where it is, in bytes.

@@ -27,7 +27,7 @@ use midge_listen::Connection;
 use midge_protocol::api::{
     ApiError, BatchPage, Costs, Failures, JobDetail, JobPage, Machines, Modules, Queues, Schedules, Sweeps,
 };
-use midge_protocol::job::{AfterFailed, JobView, OfSchedule, State as JobState};
+use midge_protocol::job::{AfterFailed, JobView, OfSchedule, State as JobState, Waits};
 use midge_protocol::{AttemptNumber, JobId, Timestamp, shown};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -396,6 +396,7 @@ fn facts(base: &str, detail: &JobDetail) -> Markup {
             tr { th { "enqueued" } td { (time(job.enqueued_at)) } }
             tr { th { "scheduled" } td { (time(job.scheduled_at)) } }
             @if let Some(waits) = &job.waits { tr { th { "waits" } td { (shown::line(&waits.text)) } } }
+            @if let Some(remedy) = job.waits.as_ref().and_then(Waits::remedy) { tr { th { "to do" } td { (remedy) } } }
             @if let Some(batch) = job.batch { tr { th { "batch" } td { (batches::link(base, batch)) } } }
             @if let Some(parent) = job.parent {
                 tr { th { "parent" } td { a href={ (base) "/jobs/" (parent) } { code { (parent) } } } }

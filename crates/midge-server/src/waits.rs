@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use midge_core::{Callback, DependencyEnd, WhyWaiting};
 use midge_protocol::api::{BatchEvent, Pause};
-use midge_protocol::job::Waits;
+use midge_protocol::job::{MODULE_LACKS, Waits};
 use midge_protocol::{JobId, Timestamp};
 
 /// A time of the last hours is told without its date.
@@ -27,14 +27,14 @@ pub(crate) fn waits(why: &WhyWaiting, now: Timestamp) -> Waits {
             ("after_batch", format!("it is to run when {when} of batch {batch}"))
         }
         WhyWaiting::ModuleNotServed => {
-            let text = "no module of this name is served now: add it to midge.toml, run `midge build` and start the server \
-                        with that, or cancel the job";
+            let text = "no module of this name is served now: add it to midge.toml, build, and start the server again \
+                        (`midge dev` does both by itself), or cancel the job";
             ("module_not_served", text.to_owned())
         }
         WhyWaiting::ModuleIsPaused(pause) => ("module_is_paused", paused("module", pause, now)),
         WhyWaiting::ModuleLacks { what, times, since, next } => {
             let tries = tries(*times, *since, *next, now);
-            ("module_lacks", format!("Machines lack {what}: tried {tries}"))
+            (MODULE_LACKS, format!("Machines lack {what}: tried {tries}"))
         }
         WhyWaiting::JobsAreHeld { jobs } => {
             let text = format!(
@@ -185,8 +185,8 @@ mod tests {
             (WhyWaiting::TriedAgain { at: at(60) }, "tried again at 12:06 UTC"),
             (
                 WhyWaiting::ModuleNotServed,
-                "no module of this name is served now: add it to midge.toml, run `midge build` and start the server with that, \
-                 or cancel the job",
+                "no module of this name is served now: add it to midge.toml, build, and start the server again (`midge dev` does \
+                 both by itself), or cancel the job",
             ),
             (
                 WhyWaiting::JobsAreHeld { jobs: 1 },

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use midge_cli::output;
 
 use crate::commands::{
@@ -62,8 +62,20 @@ pub(crate) enum Command {
     Completions(completions::Args),
 }
 
+/// The subcommands that do nothing but write what they were asked for. Cut, that is not done; all others do or judge something,
+/// whoever reads of it.
+const ONLY_SHOW: [&str; 7] = ["capabilities", "completions", "count", "list", "log", "result", "show"];
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) command: Command,
+    /// Whether there is nothing to do but to write something.
+    pub(crate) only_shows: bool,
+}
+
 /// Reads a command line. What is not one, and what asks for help, is answered by [`tell`].
-pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Error> {
     let line: Vec<OsString> = line.into_iter().collect();
     let mut matches = command().try_get_matches_from(&line).map_err(|error| {
         // Its usage lists what is set by variables, as if that had to be said. Hidden, it does not.
@@ -71,7 +83,20 @@ pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Result<Cli, clap
         let plain = plain.err().filter(|plain| error.use_stderr() && plain.kind() == error.kind());
         with_tip(plain.unwrap_or(error), &line)
     })?;
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))
+    let only_shows = only_shows(&command(), &matches);
+    let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command()))?;
+    Ok(Asked { command: cli.command, only_shows })
+}
+
+fn only_shows(command: &clap::Command, matches: &ArgMatches) -> bool {
+    match matches.subcommand() {
+        Some((name, matches)) => {
+            let command = command.find_subcommand(name).expect("what matched is a subcommand");
+            ONLY_SHOW.contains(&name) || only_shows(command, matches)
+        }
+        // Said without a subcommand, those that can list do.
+        None => command.find_subcommand("list").is_some(),
+    }
 }
 
 /// Adds to an error what may be said instead, where clap has no near name to offer: which subcommands there are, or the flag
@@ -131,8 +156,10 @@ fn command_without_variables() -> clap::Command {
 pub(crate) fn tell(answer: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
     if matches!(answer.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
-        // What cannot be said to a closed stdout cannot be said anywhere.
-        let _ = answer.print();
+        // Help that was cut was not given; a closed stdout is told nowhere else.
+        if answer.print().is_err() {
+            return ExitCode::from(crate::UNREAD);
+        }
     } else {
         // It repeats what was typed, which may be anything: its text is shown, without clap's own colours.
         output::show_wrong(in_words(answer).trim_end());
@@ -161,7 +188,7 @@ fn in_words(answer: &clap::Error) -> String {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Cli, String> {
+    fn parse(line: &str) -> Result<Asked, String> {
         read(line.split(' ').map(OsString::from)).map_err(|error| error.to_string())
     }
 
@@ -240,6 +267,50 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&command());
+    }
+
+    #[test]
+    fn what_does_or_judges_something_is_no_command_that_only_shows() {
+        let id = "0190b3e4-7d5c-7c3a-9f00-0123456789ab";
+        let only_shows = |line: &str| parse(&line.replace("ID", id)).unwrap().only_shows;
+        for line in [
+            "jobs",
+            "jobs list",
+            "jobs show ID",
+            "jobs log -f ID",
+            "jobs result ID",
+            "jobs count",
+            "queues",
+            "sweeps show 7",
+            "schedules",
+            "batches show ID",
+            "machines --json",
+            "modules list",
+            "failures",
+            "capabilities",
+            "completions fish",
+        ] {
+            assert!(only_shows(&format!("midge {line}")), "{line}");
+        }
+        for line in [
+            "jobs wait ID",
+            "jobs retry ID",
+            "jobs pull ID",
+            "enqueue a --wait",
+            "enqueue --jsonl -",
+            "replay a",
+            "build",
+            "serve",
+            "sweeps wait 7",
+            "schedules run a",
+            "batches new",
+            "machines drain m1",
+            "queues pause a",
+            "flylet",
+            "dev",
+        ] {
+            assert!(!only_shows(&format!("midge {line}")), "{line}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) mod flylet;
 pub(crate) mod serve;
 
 pub(crate) mod batches;
+mod builds;
 pub(crate) mod cost;
 pub(crate) mod enqueue;
 pub(crate) mod failures;

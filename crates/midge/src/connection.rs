@@ -11,10 +11,12 @@ use crate::arguments::{ServerArgs, given};
 impl ServerArgs {
     /// Returns a client that tells at once when no server answers: somebody waits for it.
     pub(crate) fn client(&self) -> Result<Client> {
+        let told = shown::url(&self.server);
+        // What is not shown is not advised either.
+        let host = if told == self.server { &told } else { "HOST:PORT" };
         ensure!(
             self.server.contains("://"),
-            "the server `{0}` has no `http://` before it: use http://{0}",
-            shown::url(&self.server)
+            "the server `{told}` has no `http://` before it: use http://{host}"
         );
         let client = Client::new(&self.server)?.tries(1);
         Ok(match given(self.token.as_ref(), "MIDGE_TOKEN")? {
@@ -100,6 +102,16 @@ mod tests {
         assert_eq!(error.root_cause().to_string(), "refused");
         let other = Err::<(), _>(ClientError::Invalid("no".to_owned())).answered().unwrap_err();
         assert!(!other.is::<NoServer>());
+    }
+
+    #[test]
+    fn what_may_be_a_password_is_neither_shown_nor_advised() {
+        let told = |server: &str| {
+            let args = ServerArgs { server: server.to_owned(), token: None };
+            args.client().unwrap_err().to_string()
+        };
+        assert!(told("127.0.0.1:9").ends_with("use http://127.0.0.1:9"));
+        assert!(told("me:hunter").ends_with("use http://HOST:PORT") && !told("me:hunter").contains("hunter"));
     }
 
     #[test]

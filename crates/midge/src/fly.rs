@@ -1,10 +1,11 @@
 //! How Machines are made at Fly: what a server and `midge doctor` are told of it, and what is made of that.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use midge_client::Client;
 use midge_machines::own::{Model, OwnMachine};
 use midge_machines::{FlyMachines, FlySettings, regions};
 use midge_protocol::manifest::{QueuePolicy, contradiction};
-use midge_protocol::{RegionName, Secret, limits};
+use midge_protocol::{RegionName, Secret, limits, shown};
 use midge_server::{Catalog, Fork};
 
 use crate::arguments::{given, secret};
@@ -59,8 +60,8 @@ impl FlyArgs {
             ));
         }
         if let Some(url) = &self.server_url {
-            let ways = url.split(',').map(|way| way.trim().trim_end_matches('/'));
-            return Ok(ways.take(limits::SERVER_URLS_MAX).collect::<Vec<_>>().join(","));
+            let ways = url.split(',').take(limits::SERVER_URLS_MAX).map(|way| reached(way.trim()));
+            return Ok(ways.collect::<Result<Vec<_>>>()?.join(","));
         }
         if is_local_api {
             return Ok(format!("http://127.0.0.1:{port}"));
@@ -84,6 +85,17 @@ impl FlyArgs {
         Fork::like(model, host, server_url)
             .with_context(|| needs("name the app's image with --image, MIDGE_IMAGE or FLY_IMAGE_REF"))
     }
+}
+
+/// Returns where hosts reach this server, by a URL that they take: it would be refused there, Machine by Machine.
+fn reached(url: &str) -> Result<String> {
+    Client::new(url).context("hosts cannot reach this server by --server-url or MIDGE_SERVER_URL")?;
+    ensure!(
+        url.starts_with("http://") && !url.contains('@'),
+        "hosts cannot reach this server at `{}`: use http://HOST:PORT, since the network is private, without a user",
+        shown::url(url)
+    );
+    Ok(url.trim_end_matches('/').to_owned())
 }
 
 /// Fails where a queue's Machines cannot be what it says once they have the size that they have by default.
@@ -133,6 +145,16 @@ mod tests {
     use midge_protocol::MachineId;
 
     use super::*;
+
+    #[test]
+    fn a_url_that_hosts_would_refuse_is_refused_at_the_start_and_not_shown_with_its_password() {
+        assert_eq!(reached("http://app.internal:8080/jobs/").unwrap(), "http://app.internal:8080/jobs");
+        for bad in ["http://me:pass", "http://me:pass@host", "https://host", "http://host/?a=pass", "host:80"]
+        {
+            let error = format!("{:#}", reached(bad).unwrap_err());
+            assert!(!error.contains("pass") && error.contains("use http://HOST:PORT"), "{error}");
+        }
+    }
 
     fn fly() -> FlyArgs {
         FlyArgs {

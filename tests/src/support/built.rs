@@ -78,6 +78,14 @@ pub fn midge(args: &[&str]) -> Command {
     command
 }
 
+/// Returns cargo with arguments, as somebody calls it in a project of his own.
+pub fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(args);
+    without_outer_cargo(&mut command);
+    command
+}
+
 /// Builds a program of the package `midge`, and returns where it is.
 fn cargo_build(program: &[&str]) -> PathBuf {
     let mut cargo = Command::new("cargo");

@@ -148,6 +148,21 @@ pub fn run(command: Command, stdin: &[u8]) -> Ran {
     run_within(RUN_DEADLINE, command, stdin)
 }
 
+/// Runs a program to its end of whose stdout nobody reads anything: its other end is closed before it begins.
+pub fn run_unread(mut command: Command) -> Ran {
+    let name = format!("{command:?}");
+    let (reader, writer) = std::io::pipe().expect("there is a pipe");
+    drop(reader);
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+    let stderr = Arc::new(Mutex::new(Vec::new()));
+    let read = child.stderr.take().expect("stderr is piped");
+    let readers = [keep(read, Arc::clone(&stderr)), keep(std::io::empty(), Arc::clone(&stderr))];
+    let mut process = Process { name, child, output: Arc::clone(&stderr), readers };
+    let status = process.ended_within(RUN_DEADLINE);
+    Ran { code: status.code(), stdout: Vec::new(), stderr: process.output() }
+}
+
 /// Runs a program to its end, at most for so long, with bytes on its stdin.
 pub(super) fn run_within(deadline: Duration, mut command: Command, stdin: &[u8]) -> Ran {
     let name = format!("{command:?}");

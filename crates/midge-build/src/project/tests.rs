@@ -326,7 +326,7 @@ const MALFORMED: &[(&str, &str)] = &[
     ("[queues.a]\nregions = [\"ams\", \"ams\"]", "2: `ams` is among the regions twice"),
     (
         "[queues.a]\nregions = [\"Amsterdam\"]",
-        "2: `Amsterdam` is not a region: use a name such as `ams`, `eu` or `any`",
+        "2: `Amsterdam` is not a region: use 2 to 16 of a-z and 0-9, such as `ams`, `eu` or `any`",
     ),
     (
         "[modules.a]\nwasm = \"a\"\nattempts_max = 3",

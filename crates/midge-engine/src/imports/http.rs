@@ -87,7 +87,7 @@ fn said(guest: &mut Guest, called: Result<i32, Wrong>) -> wasmtime::Result<i32> 
     let (number, message) = match called {
         Ok(number) => return Ok(number),
         Err(Wrong::Failed(Failed { why: Why::Lacks, message: what })) => {
-            let message = format!("the Machine lacks {what}");
+            let message = format!("it cannot be made, for want of {what}");
             guest.lacked.get_or_insert(what);
             (number(Why::Lacks), message)
         }

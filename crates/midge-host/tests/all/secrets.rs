@@ -91,6 +91,11 @@ fn by_hand_a_secret_that_is_missing_too_short_or_too_long_is_an_error_that_says_
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(&format!("lacks the secret `KEY`: its variable `SPEND_KEY` {is}")), "{said}");
+        assert!(
+            said.contains(&format!(
+                "midge-host: the secret `KEY`: its variable `SPEND_KEY` {is}; set it where"
+            )),
+            "{said}"
+        );
     }
 }

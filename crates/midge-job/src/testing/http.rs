@@ -311,7 +311,7 @@ fn ask(request: Request) -> Result<Answered, Refusal> {
         }
     }
     let network = super::network(&request);
-    if let Some(refused) = super::refuses(&request.url) {
+    if let Some(refused) = super::refuses(&request) {
         return Err(Refusal(Kind::NotAllowed, refused));
     }
     let network = network.ok_or_else(|| {

@@ -192,7 +192,7 @@ impl Destination {
     "`{given}` {why}: write it as `https://api.example.com`, `https://*.example.com/v1/` or `http://app.internal:8080`"
 )]
 pub struct InvalidDestination {
-    /// The text, cut.
+    /// The text, cut, without a user and a password.
     pub given: String,
     /// What is wrong with it.
     pub why: &'static str,
@@ -202,7 +202,7 @@ impl FromStr for Destination {
     type Err = InvalidDestination;
 
     fn from_str(text: &str) -> Result<Destination, InvalidDestination> {
-        read(text).map_err(|why| InvalidDestination { given: shown::cut(text), why })
+        read(text).map_err(|why| InvalidDestination { given: shown::cut(&shown::url(text)), why })
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use midge_cli::build::project;
-use midge_cli::output::{say, say_json};
+use midge_cli::output::{go_on_unread, say, say_json};
 use midge_protocol::manifest::{CapabilityChange, FILE_NAME, Manifest, capability_changes};
 use midge_protocol::shown;
 
@@ -42,6 +42,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if self.exit_code {
+            go_on_unread();
+        }
         let modules = match self.modules {
             Some(modules) => modules,
             None => project(None)?.out,
@@ -58,7 +61,8 @@ impl Args {
     }
 }
 
-fn read(path: &Path) -> Result<Manifest> {
+/// Reads the manifest of a build, by its folder or itself.
+pub(super) fn read(path: &Path) -> Result<Manifest> {
     let file = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
     let bytes = std::fs::read(&file).with_context(|| {
         format!(

@@ -57,7 +57,7 @@ impl Teller {
     fn log(&mut self, bytes: &[u8]) -> Result<()> {
         match self.to {
             LogTo::Stdout => write_bytes(bytes)?,
-            LogTo::Stderr => note_bytes(bytes)?,
+            LogTo::Stderr => note_bytes(bytes),
         }
         self.line_is_open = bytes.last().is_some_and(|byte| *byte != b'\n');
         Ok(())

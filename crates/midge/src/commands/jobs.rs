@@ -14,7 +14,7 @@ use midge_cli::table::{Table, first_line};
 use midge_cli::words;
 use midge_client::{Client, Position};
 use midge_protocol::api::{Action, Cursor, JobFilter, JobPage, PAGE_JOBS_MAX};
-use midge_protocol::job::{Failure, JobView, State};
+use midge_protocol::job::{Failure, JobView, MODULE_LACKS, State};
 use midge_protocol::{AttemptNumber, JobId, QueueName, Timestamp, shown};
 
 use self::act::{ActArgs, act};
@@ -323,6 +323,10 @@ fn remark(job: &JobView, now: Timestamp) -> String {
             let when = words::relative(job.scheduled_at, now);
             job.failure.as_ref().map_or(when.clone(), |failure| format!("{when}; {}", said(failure)))
         }
+        // What it was given back for is what it waits for.
+        State::Available if job.waits.as_ref().is_some_and(|waits| waits.code == MODULE_LACKS) => {
+            why_it_waits(job)
+        }
         State::Available => match (why_it_waits(job), &job.failure) {
             (why, Some(failure)) if why.is_empty() => format!("failed before: {}", said(failure)),
             (why, Some(failure)) => format!("{why}; failed before: {}", said(failure)),
@@ -378,6 +382,8 @@ mod tests {
         let waits = json!({"waits": {"code": "machine_starts", "text": "a Machine starts"}});
         assert_eq!(of("available", waits), "a Machine starts; failed before: exit: no luck");
         assert_eq!(of("available", json!({})), "failed before: exit: no luck");
+        let lacks = json!({"waits": {"code": "module_lacks", "text": "Machines lack a secret"}});
+        assert_eq!(of("available", lacks), "Machines lack a secret", "it is not said twice");
         assert_eq!(of("discarded", json!({})), "exit: no luck");
         assert!(of("retryable", json!({})).ends_with("; exit: no luck"));
         assert_eq!(of("cancelled", json!({})), "");

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use midge_cli::output::{say, say_json, say_table};
+use midge_cli::output::{note, say, say_json, say_table};
 use midge_cli::table::Table;
 use midge_cli::words;
 use midge_protocol::api::{JobFilter, ModuleView};
-use midge_protocol::job::State;
+use midge_protocol::job::{LACK_REMEDY, State};
 use midge_protocol::{ModuleName, shown};
 
 use super::pause::{Pausing, Waiting, paused, resumed, said};
@@ -103,7 +103,11 @@ async fn list(args: ListArgs) -> Result<()> {
             starts_jobs(module),
         ]);
     }
-    say_table(table)
+    say_table(table)?;
+    if modules.modules.iter().any(|module| module.lacks.is_some()) {
+        note(format_args!("what Machines lack: {LACK_REMEDY}"));
+    }
+    Ok(())
 }
 
 async fn pause(args: PauseArgs) -> Result<ExitCode> {

@@ -116,14 +116,15 @@ impl Args {
         candidate.missing(&pulled.about.module).into_iter().for_each(note);
         let mut log = shown::Pieces::default();
         let replayed = candidate.replay(&pulled, |piece| note_bytes(log.take(piece).as_bytes())).await?;
-        note_bytes(log.end().as_bytes())?;
+        note_bytes(log.end().as_bytes());
         let verdict = Verdict::of(&pulled, &replayed);
         if self.json {
             let differences: Vec<String> = replayed.differences.iter().map(ToString::to_string).collect();
             say_json(&json!({
                 "id": pulled.about.id, "attempt": pulled.about.attempt, "verdict": verdict.word(),
                 "then": verdict::then(&pulled), "now": verdict::now(&replayed), "differences": differences,
-                "result": verdict.result_differs(),
+                "result": verdict.result_differs(), "requests": replayed.requests.0,
+                "recorded_requests": replayed.requests.1, "enqueues": replayed.enqueues,
             }))?;
         } else {
             tell(&pulled, &replayed, &verdict)?;
@@ -206,12 +207,8 @@ fn tell(pulled: &Pulled, replayed: &candidate::Replayed, verdict: &Verdict) -> R
     say(format_args!("{module} {id} {}", pulled.about.which()))?;
     say(format_args!("  then  {}", shown::line(&verdict::then(pulled))))?;
     say(format_args!("  now   {}", shown::line(&verdict::now(replayed))))?;
-    let (made, recorded) = replayed.requests;
-    if pulled.recording.is_some() && made != recorded && replayed.is_answered_from_recording {
-        say(format_args!("  requests: {made}, and {recorded} were recorded"))?;
-    }
-    if replayed.enqueued > 0 {
-        say(format_args!("  it would enqueue {}; here nothing is", words::count(replayed.enqueued, "job")))?;
+    for besides in verdict::besides(pulled, replayed) {
+        say(format_args!("  {}", shown::line(&besides)))?;
     }
     for difference in &replayed.differences {
         say(format_args!("  {}", shown::line(&difference.to_string())))?;

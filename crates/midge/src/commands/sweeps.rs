@@ -13,6 +13,7 @@ use midge_client::Client;
 use midge_protocol::api::{Action, DryRun, NotDone, SweepRequest, SweepView};
 use midge_protocol::{Timestamp, shown};
 
+use super::builds;
 use super::jobs::{self, none_of};
 use crate::arguments::ServerArgs;
 use crate::connection::Answered;
@@ -310,6 +311,9 @@ async fn wait(client: &Client, begun: SweepView, json: bool) -> Result<ExitCode>
             note(format_args!("sweep {id} was cancelled before it was through"));
         }
         say_not_done(&sweep.first_not, sweep.could_not)?;
+    }
+    if sweep.action == Action::Retry && sweep.done > 0 {
+        builds::tell_of_others(client, &sweep.filter.module.iter().cloned().collect()).await;
     }
     Ok(if sweep.could_not == 0 && !sweep.cancelled { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

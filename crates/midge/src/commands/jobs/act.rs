@@ -1,5 +1,6 @@
 //! `midge jobs cancel`, `retry`, `delete`, `priority` and `move`: of some jobs by id, or of all that fit a filter.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -7,11 +8,12 @@ use futures_util::StreamExt;
 use midge_cli::output::{say, show_error, state};
 use midge_cli::progress;
 use midge_client::{Client, ClientError};
-use midge_protocol::JobId;
 use midge_protocol::api::{Action, SweepRequest};
+use midge_protocol::{JobId, ModuleName};
 
 use super::filter::FilterArgs;
 use crate::arguments::ServerArgs;
+use crate::commands::builds;
 use crate::commands::sweeps::{self, SweepFlags};
 use crate::connection::Answered;
 
@@ -51,11 +53,14 @@ async fn to_each(client: &Client, action: &Action, ids: &[JobId]) -> Result<Exit
     let mut calls = futures_util::stream::iter(ids)
         .map(|id| async move { (id, to_one(client, action, *id).await.answered()) })
         .buffered(CALLS_MAX);
-    let mut code = ExitCode::SUCCESS;
+    let (mut code, mut retried) = (ExitCode::SUCCESS, BTreeSet::new());
     while let Some((id, answer)) = calls.next().await {
         bar.inc(1);
         match answer {
-            Ok(is) => progress::above(|| say(format_args!("{id} {is}")))?,
+            Ok((is, module)) => {
+                progress::above(|| say(format_args!("{id} {is}")))?;
+                retried.extend(module);
+            }
             Err(error) => {
                 show_error(&error);
                 code = ExitCode::FAILURE;
@@ -63,12 +68,19 @@ async fn to_each(client: &Client, action: &Action, ids: &[JobId]) -> Result<Exit
         }
     }
     bar.finish_and_clear();
+    if !retried.is_empty() {
+        builds::tell_of_others(client, &retried).await;
+    }
     Ok(code)
 }
 
-/// Does it to one job, and returns what became of it, in words.
-async fn to_one(client: &Client, action: &Action, id: JobId) -> Result<String, ClientError> {
-    Ok(match action {
+/// Does it to one job, and returns what became of it, in words, and which module is to run again for it.
+async fn to_one(
+    client: &Client,
+    action: &Action,
+    id: JobId,
+) -> Result<(String, Option<ModuleName>), ClientError> {
+    let is = match action {
         Action::Cancel => {
             let job = client.cancel(id).await?;
             match job.state.is_ended() {
@@ -76,7 +88,10 @@ async fn to_one(client: &Client, action: &Action, id: JobId) -> Result<String, C
                 false => "is being cancelled: it ends once its Machine has heard of it".to_owned(),
             }
         }
-        Action::Retry => format!("is {}", state(client.retry(id).await?.state)),
+        Action::Retry => {
+            let job = client.retry(id).await?;
+            return Ok((format!("is {}", state(job.state)), Some(job.module)));
+        }
         Action::Delete => {
             client.delete(id).await?;
             "is deleted".to_owned()
@@ -89,5 +104,6 @@ async fn to_one(client: &Client, action: &Action, id: JobId) -> Result<String, C
             let job = client.move_job(id, queue).await?;
             format!("is {} in queue {}", state(job.state), job.queue)
         }
-    })
+    };
+    Ok((is, None))
 }

@@ -118,6 +118,9 @@ fn facts(job: &JobView, args: &str, now: Timestamp) -> Vec<(&'static str, String
     fact("state", &format_args!("{}{cancelling}", state(job.state)));
     if let Some(waits) = &job.waits {
         fact("waits", &shown::line(&waits.text));
+        if let Some(remedy) = waits.remedy() {
+            fact("to do", &remedy);
+        }
     }
     if let Some(suspicion) = &job.suspicion {
         fact("suspect", suspicion);

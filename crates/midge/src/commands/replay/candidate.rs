@@ -1,5 +1,6 @@
 //! The modules that jobs are replayed with, and one attempt at a job with them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,9 +8,10 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use midge_engine::{self as engine, Attempt, Difference, Dir, Loaded, Modules, Place, Replay, World};
 use midge_protocol::ModuleName;
-use midge_protocol::exchange::{AttemptRef, Outcome};
+use midge_protocol::exchange::{AttemptRef, FollowUp, Outcome};
 use midge_protocol::job::AttemptLimits;
 use midge_protocol::manifest::{Manifest, ModuleEntry};
+use serde::Deserialize;
 use tokio::sync::Notify;
 
 use super::is_folder;
@@ -42,8 +44,8 @@ pub(super) struct Replayed {
     pub(super) is_answered_from_recording: bool,
     /// What of the answers it was not told, where it completed all the same.
     pub(super) went_without: Option<String>,
-    /// How many jobs it would enqueue.
-    pub(super) enqueued: usize,
+    /// How many jobs it would enqueue, by their module.
+    pub(super) enqueues: BTreeMap<String, usize>,
 }
 
 impl Candidate {
@@ -78,11 +80,7 @@ impl Candidate {
     }
 
     /// Runs the attempt of a job that was pulled, and shows its log as it comes.
-    pub(super) async fn replay(
-        &self,
-        pulled: &Pulled,
-        log: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<Replayed> {
+    pub(super) async fn replay(&self, pulled: &Pulled, log: impl FnMut(&[u8])) -> Result<Replayed> {
         let place = self.places.take().context("cannot start a thread")?;
         let replayed = self.replay_at(&place, pulled, log).await;
         self.places.give_back(place);
@@ -93,7 +91,7 @@ impl Candidate {
         &self,
         place: &Place,
         pulled: &Pulled,
-        mut log: impl FnMut(&[u8]) -> Result<()>,
+        mut log: impl FnMut(&[u8]),
     ) -> Result<Replayed> {
         let about = &pulled.about;
         let module = self.modules.load(&about.module)?;
@@ -124,14 +122,14 @@ impl Candidate {
         let ended = running.ended();
         tokio::pin!(ended);
         let mut shown = 0;
-        let mut show = || -> Result<()> {
+        let mut show = || {
             loop {
                 let piece: Bytes = control.log_from(shown, LOG_PIECE_BYTES);
                 if piece.is_empty() {
-                    return Ok(());
+                    return;
                 }
                 shown += piece.len() as u64;
-                log(&piece)?;
+                log(&piece);
             }
         };
         let ended = loop {
@@ -143,11 +141,11 @@ impl Candidate {
                     if control.take_saving().is_some() {
                         control.saved();
                     }
-                    show()?;
+                    show();
                 }
             }
         };
-        show()?;
+        show();
         let (differences, requests) = (replay.differences(), replay.requests());
         Ok(Replayed {
             outcome: ended.outcome,
@@ -155,7 +153,7 @@ impl Candidate {
             differences,
             requests,
             is_answered_from_recording: self.live.is_none(),
-            enqueued: ended.jobs.len(),
+            enqueues: by_module(&ended.jobs),
         })
     }
 
@@ -186,6 +184,22 @@ impl Candidate {
         let is_said = |guest: &str| self.dirs.iter().any(|dir| dir.guest == guest);
         declared.filter(|dir| !is_said(&dir.guest)).chain(self.dirs.iter().cloned()).collect()
     }
+}
+
+/// Returns how many of an attempt's jobs are of each module.
+fn by_module(jobs: &[FollowUp]) -> BTreeMap<String, usize> {
+    #[derive(Deserialize)]
+    struct Named {
+        module: String,
+    }
+    let mut modules = BTreeMap::new();
+    for job in jobs {
+        // What is none was refused at the guest's call.
+        if let Ok(Named { module }) = serde_json::from_str(&job.request) {
+            *modules.entry(module).or_default() += 1;
+        }
+    }
+    modules
 }
 
 /// Returns what an attempt may use: what this build says, as it is that which is tried, but for a time limit of the job's own.

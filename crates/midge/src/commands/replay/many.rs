@@ -48,6 +48,18 @@ struct Judged {
     verdict: &'static str,
     then: String,
     now: String,
+    /// How its requests differ from those that were recorded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<String>,
+    /// How many requests it made, and how many were recorded.
+    requests: usize,
+    recorded_requests: usize,
+    /// How many jobs it would enqueue, by their module.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    enqueues: BTreeMap<String, usize>,
+    /// What else is said of it to people.
+    #[serde(skip)]
+    besides: Vec<String>,
 }
 
 /// Jobs that fit a filter, newest first.
@@ -92,6 +104,13 @@ pub(super) async fn replay(
         if cut > 0 {
             let recordings = words::count(cut, "recording");
             note(format_args!("of what was told there, {recordings} went over a bound and have not all"));
+        }
+        let fewer = judged.iter().filter(|judged| judged.asks_less()).count();
+        if fewer > 0 {
+            let jobs = words::count(fewer, "job");
+            note(format_args!(
+                "{jobs} made fewer requests than were recorded: see that what is left out is not missed"
+            ));
         }
         if more {
             note(dim(format_args!("there are more jobs than these: --limit says how many are replayed")));
@@ -162,7 +181,7 @@ impl Sweep<'_> {
             bail!("{gone}");
         }
         let pulled = Pulled::ask(&self.client, job.id, &self.modules).await?;
-        let replayed = self.candidate.replay(&pulled, |_| Ok(())).await?;
+        let replayed = self.candidate.replay(&pulled, |_| {}).await?;
         let verdict = Verdict::of(&pulled, &replayed);
         let now = match &verdict {
             Verdict::NotRecorded => verdict.sentence().into_owned(),
@@ -181,6 +200,11 @@ impl Sweep<'_> {
             verdict: verdict.word(),
             then: verdict::then(&pulled),
             now,
+            differences: replayed.differences.iter().map(ToString::to_string).collect(),
+            requests: replayed.requests.0,
+            recorded_requests: replayed.requests.1,
+            besides: verdict::besides(&pulled, &replayed),
+            enqueues: replayed.enqueues,
             ..Judged::of(job)
         })
     }
@@ -198,7 +222,30 @@ impl Judged {
             verdict: NOT_REPLAYED,
             then: String::new(),
             now: String::new(),
+            differences: Vec::new(),
+            requests: 0,
+            recorded_requests: 0,
+            enqueues: BTreeMap::new(),
+            besides: Vec::new(),
         }
+    }
+
+    /// Returns whether it completes, and without some of the requests of then.
+    fn asks_less(&self) -> bool {
+        self.verdict == Verdict::Completes(None).word()
+            && !self.besides.is_empty()
+            && self.requests < self.recorded_requests
+    }
+
+    /// Says how it ended here, to the end, since that may be what is to be done; how it had ended is cut.
+    fn says(&self) -> String {
+        let ended = match self.verdict {
+            word if word == Verdict::Otherwise.word() => {
+                format!("{}, and was {}", self.now, shown::cut(&self.then))
+            }
+            _ => self.now.clone(),
+        };
+        std::iter::once(ended).chain(self.besides.iter().cloned()).collect::<Vec<_>>().join("; ")
     }
 
     /// Says which attempt was replayed, where that was not the last: a filter goes by how that one failed.
@@ -232,13 +279,13 @@ fn tell(judged: &[Judged]) -> Result<()> {
             continue;
         }
         say(format_args!("{} {says}", bold(format_args!("{:>6}", of_kind.len()))))?;
+        let mut above = String::new();
         for judged in of_kind.iter().take(IDS_SAID) {
-            let (then, now) = (shown::cut(&judged.then), shown::cut(&judged.now));
-            let ended = match word {
-                "fails_otherwise" => format!("{now}, and was {then}"),
-                _ => now,
-            };
-            say(format_args!("       {}{} {}", judged.id, judged.which(), dim(shown::line(&ended))))?;
+            let says = judged.says();
+            // It is long where it ends with what to do, and many fail of one thing.
+            let told = if says == above { "as the one above" } else { &says };
+            say(format_args!("       {}{} {}", judged.id, judged.which(), dim(shown::line(told))))?;
+            above = says;
         }
         if of_kind.len() > IDS_SAID {
             say(dim(format_args!("       and {} more: --json has them all", of_kind.len() - IDS_SAID)))?;
@@ -264,5 +311,27 @@ mod tests {
         assert_eq!(last.which(), "");
         let before = Judged { attempt: Some(AttemptNumber(2)), last_attempt: Some(AttemptNumber(4)), ..last };
         assert_eq!(before.which(), " attempt 2 (the last was 4)");
+    }
+
+    #[test]
+    fn what_is_to_be_done_stands_at_the_end_and_is_not_cut() {
+        let job = serde_json::json!({
+            "id": JobId::generate(), "module": "report", "queue": "default", "state": "discarded", "attempt": 1,
+            "spent": 1, "max_attempts": 1, "enqueued_at": "2030-01-01T00:00:00Z",
+            "scheduled_at": "2030-01-01T00:00:00Z",
+        });
+        let long = "it may not reach what it asks for, ".repeat(20);
+        let judged = Judged {
+            verdict: Verdict::Otherwise.word(),
+            now: format!("exit: {long}add `http = [...]`"),
+            then: format!("exit: {long}"),
+            besides: vec!["it would enqueue 1 job: 1 of mail".to_owned()],
+            ..Judged::of(&serde_json::from_value(job).unwrap())
+        };
+        let says = judged.says();
+        assert!(
+            says.starts_with(&judged.now) && says.ends_with("...; it would enqueue 1 job: 1 of mail"),
+            "{says}"
+        );
     }
 }

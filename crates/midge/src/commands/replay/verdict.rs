@@ -1,7 +1,9 @@
 //! What it means how an attempt ended here, beside how it had ended there.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use midge_cli::words;
 use midge_core::fingerprint;
 use midge_protocol::ModuleName;
 use midge_protocol::exchange::Outcome;
@@ -124,6 +126,22 @@ pub(super) fn now(replayed: &Replayed) -> String {
     }
 }
 
+/// Says what else is to be known of it, however it ends: requests of then that it does not make, or others that it makes, and jobs
+/// that it would enqueue.
+pub(super) fn besides(pulled: &Pulled, replayed: &Replayed) -> Vec<String> {
+    let (made, recorded) = replayed.requests;
+    let is_other = pulled.recording.is_some() && made != recorded && replayed.is_answered_from_recording;
+    let requests = is_other.then(|| format!("requests: {made}, and {recorded} were recorded"));
+    requests.into_iter().chain(would_enqueue(&replayed.enqueues)).collect()
+}
+
+fn would_enqueue(enqueues: &BTreeMap<String, usize>) -> Option<String> {
+    let all = words::count(enqueues.values().sum(), "job");
+    let of = |(module, number): (&String, &usize)| format!("{number} of {module}");
+    let modules: Vec<String> = enqueues.iter().map(of).collect();
+    (!modules.is_empty()).then(|| format!("it would enqueue {all}: {}", modules.join(", ")))
+}
+
 #[cfg(test)]
 mod tests {
     use midge_engine::Difference;
@@ -138,7 +156,7 @@ mod tests {
             requests: (1, 1),
             is_answered_from_recording: true,
             went_without: None,
-            enqueued: 0,
+            enqueues: BTreeMap::new(),
         }
     }
 
@@ -173,6 +191,17 @@ mod tests {
         let difference = Difference { number: 1, words: "is new".to_owned() };
         let other = Replayed { differences: vec![difference], ..part };
         assert_eq!(Verdict::of(&pulled(), &other), Verdict::Unanswered);
+    }
+
+    #[test]
+    fn what_it_would_not_ask_and_what_it_would_enqueue_is_said() {
+        assert_eq!(besides(&pulled(), &replayed()), Vec::<String>::new());
+        let enqueues = [("invoice".to_owned(), 2), ("mail".to_owned(), 1)].into();
+        let less = Replayed { requests: (1, 3), enqueues, ..replayed() };
+        let said = ["requests: 1, and 3 were recorded", "it would enqueue 3 jobs: 2 of invoice, 1 of mail"];
+        assert_eq!(besides(&pulled(), &less), said);
+        let live = Replayed { is_answered_from_recording: false, enqueues: BTreeMap::new(), ..less };
+        assert_eq!(besides(&pulled(), &live), Vec::<String>::new(), "nothing was to be answered");
     }
 
     #[test]
