@@ -1,6 +1,7 @@
 //! What a flylet is told at its start.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub struct FlyletSettings {
     /// The command of every image, for Machines whose config names none.
     pub image_command: Vec<String>,
     /// The env of every image. What a Machine's config sets goes before it.
-    pub image_env: BTreeMap<String, String>,
+    pub image_env: BTreeMap<String, OsString>,
     /// The folder where programs start, which is their `HOME` too.
     pub work_dir: PathBuf,
     /// The most Machines that there may be at once, as an organization on Fly has a limit.

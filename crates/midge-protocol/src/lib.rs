@@ -19,6 +19,7 @@ pub mod news;
 mod object;
 pub mod recording;
 mod retry;
+mod secret;
 pub mod shown;
 mod time;
 #[cfg(feature = "zones")]
@@ -32,6 +33,7 @@ pub use id::{
 };
 pub use labels::{InvalidLabels, Labels};
 pub use nearest::nearest;
+pub use secret::{InvalidSecret, secret_value};
 pub use time::{InvalidTime, Timestamp};
 #[cfg(feature = "zones")]
 pub use zone::{UnknownZone, zone};

@@ -218,9 +218,9 @@ async fn a_program_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_program_s_env_is_what_was_declared_and_what_fly_sets_and_nothing_else() {
     let image_env = BTreeMap::from([
-        ("FROM_IMAGE".to_owned(), "image".to_owned()),
-        ("MIDGE_QUEUE".to_owned(), "of the image".to_owned()),
-        ("FLY_REGION".to_owned(), "of the image".to_owned()),
+        ("FROM_IMAGE".to_owned(), "image".into()),
+        ("MIDGE_QUEUE".to_owned(), "of the image".into()),
+        ("FLY_REGION".to_owned(), "of the image".into()),
     ]);
     let bed = Bed::with(FlyletSettings { image_env, ..FlyletSettings::new("jobs") }).await;
     let spec = MachineSpec { exec: vec!["/usr/bin/env".to_owned()], ..spec("m", "") };
