@@ -11,6 +11,7 @@ mod modules;
 mod recorded;
 mod schedules;
 mod sweeps;
+mod times;
 mod unique;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use self::schedules::{LastRun, NextRun, RunRequest, ScheduleView, Schedules}
 pub use self::sweeps::{
     Action, DryRun, MoveRequest, NotDone, PriorityRequest, SweepRequest, SweepView, Sweeps,
 };
+pub use self::times::Times;
 pub use self::unique::{Conflict, OnConflict, Unique, UniqueBy, UniqueState, UniqueStates};
 use crate::job::{AfterFailed, AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::labels::{read_meta, read_tags};

@@ -22,6 +22,7 @@ mod retry;
 mod secret;
 pub mod shown;
 mod time;
+pub mod wrong;
 #[cfg(feature = "zones")]
 mod zone;
 
