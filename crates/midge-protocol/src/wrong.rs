@@ -168,7 +168,7 @@ fn whole_of(path: &str) -> Option<String> {
 
 /// Returns whether serde expected a whole number.
 fn is_whole(expected: &str) -> bool {
-    matches!(expected, "u8" | "u32" | "u64" | "i8")
+    matches!(expected, "u8" | "u16" | "u32" | "u64" | "i8")
 }
 
 fn in_ticks<'a>(told: &'a str, before: &str) -> Option<&'a str> {
@@ -193,6 +193,7 @@ fn wanted(expected: &str) -> Cow<'_, str> {
     let whole = |least: &str, most: &str| Cow::from(format!("a whole number from {least} to {most}"));
     match expected {
         "u8" => whole("0", "255"),
+        "u16" => whole("0", &u16::MAX.to_string()),
         "u32" => whole("0", &u32::MAX.to_string()),
         "u64" => whole("0", &u64::MAX.to_string()),
         "i8" => whole("-128", "127"),
