@@ -199,6 +199,26 @@ fn a_job_whose_secret_is_missing_waits_unspent_and_says_why() {
 }
 
 #[test]
+fn of_a_secret_that_is_too_short_it_is_told_wherever_one_looks() {
+    let site = Site::saying("hello");
+    let reach = format!("http = [\"{0}\"]\nsecrets = {{ KEY = [\"{0}\"] }}", site.url());
+    let modules = Modules::of_guests("[secrets.KEY]\nenv = \"TEST_KEY\"", &[ask("ask", &reach)]);
+    let server = Server::start_with(&modules, &[], &[("TEST_KEY", " ab\n")]);
+    let id = send(&server, "ask", "GET http://a.example/");
+    let waits = eventually("it is held", || {
+        server.job(id).waits.filter(|waits| waits.code == "module_lacks").map(|waits| waits.text)
+    });
+    let why = "`TEST_KEY` holds 2 bytes beside 2 of white space at its ends, and a secret has 4 to 8192";
+    assert!(waits.contains(why), "{waits}");
+    for command in [&["modules"][..], &["jobs", "show", &id.to_string()]] {
+        let output = server.midge(command).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains(why), "{command:?}: {said}");
+    }
+    assert!(site.asked().is_empty());
+}
+
+#[test]
 fn a_redirect_is_followed_where_the_module_may_go_and_nowhere_else() {
     let other = Site::saying("not here");
     let elsewhere = other.url();

@@ -250,6 +250,35 @@ fn requests_are_made_once_more_only_where_somebody_says_so_and_then_by_the_time_
 }
 
 #[test]
+fn a_recording_that_no_attempt_can_have_left_is_refused_by_the_name_of_its_part() {
+    let site = Site::saying("charged");
+    let modules = recorded(&[charges(&site)]);
+    let server = Server::start(&modules);
+    let id = server.enqueue("charges", json!(null));
+    discarded(&server, id);
+    let files = Files::new();
+    let folder = files.path("pulled").display().to_string();
+    run(server.midge(&["jobs", "pull", &id.to_string(), "--to", &folder]), b"").ok();
+    let file = std::path::Path::new(&folder).join("recording.json");
+    let whole: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let refused = |pointer: &str, value: serde_json::Value, says: &str| {
+        let mut edited = whole.clone();
+        *edited.pointer_mut(pointer).unwrap() = value;
+        std::fs::write(&file, edited.to_string()).unwrap();
+        let said =
+            replay(&server, &[&folder], &modules).fails(1, &["recording.json is not a recording", says]);
+        assert!(!said.stderr.contains("--live"), "{}", said.stderr);
+    };
+    refused("/requests/0/answer/status", json!(0), "`requests[0]`: `answer`: `status` is 0");
+    refused("/requests/0/answer/status", json!("ok"), "`requests[0].answer.status` must be a whole number");
+    refused("/requests/0/method", json!("GE T"), "`requests[0]`: `method` is `GE T`, which is none");
+    refused("/requests/0/answer/headers", json!([["x", "a\r\nb: c"]]), "`headers[0]`, `x`, has a line's end");
+    refused("/requests/0/answer/body", json!("longer than it was"), "and `body` has 18: edit both");
+    std::fs::write(&file, whole.to_string()).unwrap();
+    replay(&server, &[&folder], &modules).fails(3, &[]);
+}
+
+#[test]
 fn a_time_limit_of_the_jobs_own_counts_in_a_replay_too() {
     let modules = recorded(&[spins()]);
     let server = Server::start(&modules);

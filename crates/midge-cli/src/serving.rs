@@ -1,6 +1,7 @@
 //! A server in this process: the HTTP listener, the Machines API it uses, and an orderly end.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub enum Backend {
         /// The program of its Machines.
         host_program: PathBuf,
         /// Variables that each Machine has, as one at Fly has its app's secrets. No server sees them.
-        secrets: BTreeMap<String, String>,
+        secrets: BTreeMap<String, OsString>,
         /// How long its Machines take to be made and started, beside what their processes do.
         latency: Latency,
     },

@@ -1,10 +1,11 @@
 //! What wasmtime keeps for one guest: its WASI, its limits, and what it said about its own end.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use midge_protocol::ModuleName;
 use midge_protocol::limits::TABLE_ELEMENTS_MAX;
+use midge_protocol::{ModuleName, Timestamp};
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -83,6 +84,15 @@ impl Guest {
             follow_ups: FollowUps::default(),
             world: None,
         }
+    }
+
+    /// Returns what time it is for the guest.
+    pub(crate) fn now(&self) -> Timestamp {
+        let now = self.world.as_ref().map_or_else(
+            || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            |world| world.time(),
+        );
+        Timestamp::from_millis(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
     }
 
     /// Makes the state of no guest, for a store in which only types are looked at.

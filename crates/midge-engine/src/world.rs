@@ -80,6 +80,15 @@ impl OwnWorld {
         self.began_at
     }
 
+    /// Returns the time since the Unix epoch, as the guest would be shown it. It is no reading of the guest's.
+    pub(crate) fn time(&self) -> Duration {
+        let elapsed_ns = match &*lock(&self.clock) {
+            Clock::Recorded => nanos(self.began.elapsed()),
+            Clock::Replayed { last_ns, .. } => *last_ns,
+        };
+        self.began_at.saturating_add(Duration::from_nanos(elapsed_ns))
+    }
+
     /// Returns how long ago the attempt began, in microseconds. It is no reading of the guest's.
     pub(crate) fn elapsed_us(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)

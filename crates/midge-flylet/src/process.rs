@@ -1,6 +1,7 @@
 //! A Machine's program as a child process: in a group of its own, on a leash, with nothing of flylet's env.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -28,7 +29,7 @@ const SHOWN_NAME_CHARS_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) command: Vec<String>,
-    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) env: BTreeMap<String, OsString>,
     pub(crate) work_dir: PathBuf,
 }
 

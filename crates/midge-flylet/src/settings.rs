@@ -1,6 +1,7 @@
 //! What a flylet is told at its start.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,10 +25,10 @@ pub struct FlyletSettings {
     /// The command of every image, for Machines whose config names none.
     pub image_command: Vec<String>,
     /// The env of every image. What a Machine's config sets goes before it.
-    pub image_env: BTreeMap<String, String>,
+    pub image_env: BTreeMap<String, OsString>,
     /// The app's secrets, which a Machine has as env unless it is made with `skip_secrets`. As on Fly, one goes before
     /// what a Machine's config sets.
-    pub secrets: BTreeMap<String, String>,
+    pub secrets: BTreeMap<String, OsString>,
     /// The folder where programs start, which is their `HOME` too.
     pub work_dir: PathBuf,
     /// The most Machines that there may be at once, as an organization on Fly has a limit.

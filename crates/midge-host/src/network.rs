@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use midge_engine::Lines;
-use midge_protocol::SecretName;
-use midge_protocol::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use midge_protocol::line::Setup;
 use midge_protocol::manifest::{Manifest, ModuleEntry, SecretSource};
+use midge_protocol::{InvalidSecret, SecretName, secret_value};
 
 use crate::process;
 use crate::settings::certificates;
@@ -35,28 +34,24 @@ impl Secrets {
         let mut taken: BTreeMap<&str, Option<Bytes>> = BTreeMap::new();
         for (name, SecretSource { env }) in &manifest.secrets {
             let value = taken.entry(env).or_insert_with(|| process::take_variable(env).map(Bytes::from));
-            match value {
-                Some(value) if (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&value.len()) => {
-                    secrets.values.insert(name.clone(), value.clone());
+            match secret_value(value.as_deref()) {
+                Ok(sent) => {
+                    let value = value.as_ref().expect("what is sent is a part of it");
+                    secrets.values.insert(name.clone(), value.slice_ref(sent));
                 }
-                Some(value) => {
-                    let is = format!(
-                        "holds {} bytes, and a secret has {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}",
-                        value.len()
-                    );
-                    secrets.missing.insert(name.clone(), lacks(name, env, &is));
-                }
-                None => {
-                    secrets.missing.insert(name.clone(), lacks(name, env, "is not set"));
+                Err(why) => {
+                    secrets.missing.insert(name.clone(), lacks(name, env, why));
                 }
             }
         }
         secrets
     }
 
-    /// Returns what a module lacks, in words, where one of its secrets is missing.
+    /// Returns what a module lacks, in words, where some of its secrets are missing.
     pub fn lacked_by(&self, module: &ModuleEntry) -> Option<String> {
-        module.secrets.keys().find_map(|name| self.missing.get(name)).cloned()
+        let missing: Vec<&str> =
+            module.secrets.keys().filter_map(|name| self.missing.get(name).map(String::as_str)).collect();
+        (!missing.is_empty()).then(|| missing.join("; "))
     }
 
     /// Returns what is missing, in words, one after the other.
@@ -65,8 +60,8 @@ impl Secrets {
     }
 }
 
-fn lacks(name: &SecretName, variable: &str, is: &str) -> String {
-    format!("the secret `{name}`: its variable `{variable}` {is}")
+fn lacks(name: &SecretName, variable: &str, why: InvalidSecret) -> String {
+    format!("the secret `{name}`: its variable `{variable}` {why}")
 }
 
 /// Returns the lines by which guests make their requests.

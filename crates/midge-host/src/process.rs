@@ -48,7 +48,7 @@ pub fn take_variable(name: &str) -> Option<Vec<u8>> {
     let bytes = unsafe { CStr::from_ptr(value) }.to_bytes().to_vec();
     // SAFETY: so many bytes are the process's own, and writable: the kernel put them onto its stack.
     unsafe { std::ptr::write_bytes(value, 0, bytes.len()) };
-    (!bytes.is_empty()).then_some(bytes)
+    Some(bytes)
 }
 
 /// Raises how many files may be open to what so many attempts may need, as far as the system lets it.

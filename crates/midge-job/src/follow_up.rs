@@ -28,7 +28,8 @@ use crate::{Error, Result, host};
 /// Where the args cannot be JSON, and where the host refuses the job: `enqueues` of this job's module does not name the other,
 /// a field is wrong or too large, or it would be one of more than 10,000, or of more than 8 MiB of requests and inputs. By `?` all
 /// but the last two discard this job: another attempt would be refused alike. What only the server can know, such as
-/// that a queue is full, makes the attempt fail after its end, with the cause `not_enqueued`.
+/// that a queue is full, makes the attempt fail after its end, with the cause `not_enqueued`; and where no attempt could
+/// do better, such as for a batch that is closed, with `never_enqueued`, which discards the job.
 pub fn enqueue<T: Serialize + ?Sized>(module: &str, args: &T) -> Result<String> {
     job(module).args(args).enqueue()
 }

@@ -9,6 +9,9 @@ use midge_protocol::{limits, shown};
 
 use crate::waits::Waits;
 
+/// The longest body that the head of an answer may tell: hyper has the two numbers above for bodies of no known length.
+const BODY_BYTES_MOST: u64 = u64::MAX - 2;
+
 /// Messages are cut to this: a part of what a failure of an attempt may say, and a URL may be longer.
 const MESSAGE_BYTES_MAX: usize = 1_024;
 
@@ -92,7 +95,7 @@ pub(crate) fn no_answer(place: &str, error: &hyper::Error) -> Failed {
             Why::TooLarge,
             format!(
                 "the head of the answer of {place} is larger than {} KiB, has more than {} headers, or says that a body of \
-                 2^64 bytes follows",
+                 more than {BODY_BYTES_MOST} bytes follows",
                 limits::HTTP_HEAD_BYTES_MAX / 1024,
                 limits::HTTP_HEADERS_MAX
             ),

@@ -20,6 +20,7 @@ mod request;
 mod asked;
 mod outgoing;
 mod redirect;
+mod spelled;
 mod stars;
 mod waits;
 

@@ -10,7 +10,7 @@ use hyper::header::{HeaderValue, USER_AGENT};
 use midge_core::{NotAllowed, Target, may_go};
 use midge_protocol::line::{Failed, Setup, Why};
 use midge_protocol::manifest::{Destination, FILE_NAME, SecretSource};
-use midge_protocol::{ModuleName, SecretName};
+use midge_protocol::{ModuleName, SecretName, secret_value};
 use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore};
 
@@ -99,9 +99,11 @@ impl Modules {
             let secrets = part.secrets.into_iter().map(|(name, destinations)| {
                 let source = manifest.secrets.get(&name);
                 let variable = source.map_or_else(|| name.to_string(), |source| source.env.clone());
-                // Servers drop what is white at the ends of a header's value, and say it back without.
-                let value = setup.secrets.get(&name).map(|value| value.slice_ref(value.trim_ascii()));
-                let value = value.filter(|value| !value.is_empty());
+                // One that hosts would not take is none here either: it would be found everywhere, or be sent nowhere.
+                let value = setup
+                    .secrets
+                    .get(&name)
+                    .and_then(|value| secret_value(Some(value)).map(|sent| value.slice_ref(sent)).ok());
                 (name, Secret { destinations, variable, value })
             });
             let module = Module {

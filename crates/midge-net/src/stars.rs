@@ -1,33 +1,44 @@
 //! Puts stars in the place of secrets, wherever what comes back from a server holds one that was sent there.
 //!
-//! Upper and lower case are taken for the same, since a URL changes them in a host's name. So are the forms in which a URL, a
-//! form or JSON has a value. Others, such as base64, are not found.
+//! What it looks at is compared as it is meant: letter by letter as itself, percent-encoded as in a URL or a form, or escaped as in
+//! JSON, however these are mixed. Upper and lower case are taken for the same, since a URL changes them in a host's name. What changes
+//! more than single letters, such as base64, is not found.
 
 use bytes::Bytes;
 use midge_protocol::line::BODY_FRAME_BYTES_MAX;
+
+use crate::spelled::Spelled;
 
 const STAR: u8 = b'*';
 /// How often a URL is decoded to look for a value: as a server may that does so wherever it passes it on.
 const DECODED_MAX: usize = 4;
 
 /// The values that a request carried, at any of its redirects.
-#[derive(Default)]
 pub(crate) struct Stars {
-    values: Vec<Bytes>,
+    values: Vec<Spelled>,
+    /// The bytes with which one of them may begin, however it is written: most bytes are none, and are not looked at again.
+    beginnings: [bool; 256],
+}
+
+impl Default for Stars {
+    fn default() -> Stars {
+        Stars { values: Vec::new(), beginnings: [false; 256] }
+    }
 }
 
 impl Stars {
     pub(crate) fn add(&mut self, value: &Bytes) {
-        for form in [value.clone()].into_iter().chain(forms(value)) {
-            if !form.is_empty() && !self.values.contains(&form) {
-                self.values.push(form);
-            }
+        let value = Spelled::new(value);
+        if value.is_empty() || self.values.contains(&value) {
+            return;
         }
+        value.beginnings().for_each(|byte| self.beginnings[usize::from(byte)] = true);
+        self.values.push(value);
     }
 
-    /// Returns the length of the longest value.
+    /// Returns the length of the longest text in which one of the values may be written.
     fn longest(&self) -> usize {
-        self.values.iter().map(Bytes::len).max().unwrap_or_default()
+        self.values.iter().map(Spelled::longest).max().unwrap_or_default()
     }
 
     /// Returns whether there is nothing to look for.
@@ -38,11 +49,9 @@ impl Stars {
     /// Returns whether one of the values is in a URL, however it is encoded there.
     pub(crate) fn are_in(&self, url: &str) -> bool {
         let mut bytes = url.as_bytes().to_vec();
-        // What is encoded twice is decoded twice by some.
+        // What is encoded often is decoded often by some.
         for _ in 0..=DECODED_MAX {
-            let mut hidden = bytes.clone();
-            self.hide(&mut hidden);
-            if hidden != bytes {
+            if (0..bytes.len()).any(|at| self.begun_at(&bytes[at..]).is_some()) {
                 return true;
             }
             bytes = decoded(&bytes);
@@ -71,51 +80,33 @@ impl Stars {
     /// Does so for what begins before `end`, where the first `starred` bytes are of a value that began before. Returns how
     /// many bytes behind `end` are of one that began within.
     fn hide_begun(&self, bytes: &mut [u8], starred: usize, end: usize) -> usize {
-        let mut hidden = starred;
-        for at in 0..end {
-            // Not only the first: one may be the beginning of another, or overlap with it.
-            for value in self.values.iter().filter(|value| begins_with(&bytes[at..], value)) {
-                hidden = hidden.max(at + value.len());
+        let (mut hidden, mut at) = (starred, 0);
+        while at < end {
+            if at >= hidden {
+                let next = bytes[at..end].iter().position(|byte| self.beginnings[usize::from(*byte)]);
+                let Some(next) = next else { break };
+                at += next;
+            }
+            if let Some(length) = self.begun_at(&bytes[at..]) {
+                hidden = hidden.max(at + length);
             }
             if at < hidden {
                 // What is behind is still compared with, what is here is not.
                 bytes[at] = STAR;
             }
+            at += 1;
         }
         hidden.saturating_sub(end)
     }
 
-    /// Returns where in bytes a value may begin that goes on behind them: their length where none does.
-    fn may_go_on(&self, bytes: &[u8]) -> usize {
-        let from = bytes.len().saturating_sub(self.longest().saturating_sub(1));
-        let goes_on = |rest: &[u8]| {
-            self.values.iter().any(|value| value.len() > rest.len() && begins_with(value, rest))
-        };
-        (from..bytes.len()).find(|at| goes_on(&bytes[*at..])).unwrap_or(bytes.len())
-    }
-}
-
-/// Returns the forms of a value that are not the value itself: as a URL has it in its path and in its query, wholly
-/// percent-encoded, as a form has it, and as JSON has it. Those of most values are the same.
-fn forms(value: &[u8]) -> Vec<Bytes> {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    if value.iter().all(is_plain) {
-        return Vec::new();
-    }
-    let form: String = url::form_urlencoded::byte_serialize(value).collect();
-    let mut forms = vec![form.replace('+', "%20"), form];
-    if let (Ok(text), Ok(mut url)) = (std::str::from_utf8(value), url::Url::parse("https://a.example/")) {
-        url.set_query(Some(text));
-        forms.extend(url.query().map(str::to_owned));
-        url.set_path(text);
-        forms.push(url.path().trim_start_matches('/').to_owned());
-        forms.push(text.escape_debug().to_string());
-        if let Ok(json) = serde_json::to_string(text) {
-            let json = &json[1..json.len() - 1];
-            forms.extend([json.to_owned(), json.replace('/', "\\/")]);
+    /// Returns the length of the longest value that bytes begin with.
+    fn begun_at(&self, bytes: &[u8]) -> Option<usize> {
+        if !self.beginnings[usize::from(*bytes.first()?)] {
+            return None;
         }
+        // Not only the first: one may be the beginning of another.
+        self.values.iter().filter_map(|value| value.begins(bytes)).max()
     }
-    forms.into_iter().map(Bytes::from).collect()
 }
 
 /// Returns bytes with what is percent-encoded in them as it is meant.
@@ -137,22 +128,15 @@ fn decoded(bytes: &[u8]) -> Vec<u8> {
     decoded
 }
 
-fn begins_with(bytes: &[u8], beginning: &[u8]) -> bool {
-    bytes.get(..beginning.len()).is_some_and(|start| start.eq_ignore_ascii_case(beginning))
-}
-
-/// A body in which values may lie across its pieces. What may be the beginning of one is held back until it is known.
+/// A body in which values may lie across its pieces.
 ///
 /// How it is cut says nothing of the values: else a guest that has a server say back what it likes would read one letter by
-/// letter, by where its guess is cut off. So it comes in frames of one length, as soon as so much is known whatever is held back,
-/// and the rest at the end.
+/// letter, by where its guess is cut off. So it comes in frames of one length, each once so much has come behind it as the longest
+/// text of a value has, and the rest at the end. Small pieces cost no more than large ones: nothing is looked at before.
 pub(crate) struct StarredBody<'a> {
     stars: &'a Stars,
-    /// What is known and not yet shown.
-    known: Vec<u8>,
-    /// The bytes that came, and those that were shown.
-    came: usize,
-    shown: usize,
+    longest: usize,
+    /// What came and was not shown.
     held: Vec<u8>,
     /// How many of the bytes that are held are of a value that began before them.
     starred: usize,
@@ -160,34 +144,25 @@ pub(crate) struct StarredBody<'a> {
 
 impl<'a> StarredBody<'a> {
     pub(crate) fn new(stars: &'a Stars) -> StarredBody<'a> {
-        StarredBody { stars, known: Vec::new(), came: 0, shown: 0, held: Vec::new(), starred: 0 }
+        StarredBody { stars, longest: stars.longest(), held: Vec::new(), starred: 0 }
     }
 
     /// Returns what may be shown after another piece.
     pub(crate) fn piece(&mut self, piece: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(piece);
-        let end = self.stars.may_go_on(&self.held);
-        let more = self.show(end);
-        self.known.extend(more);
-        self.came += piece.len();
-        // No more than this is ever held back.
-        let sure = self.came.saturating_sub(self.stars.longest());
-        let until = sure - sure % BODY_FRAME_BYTES_MAX;
-        let rest = self.known.split_off(until.saturating_sub(self.shown));
-        self.shown = self.shown.max(until);
-        std::mem::replace(&mut self.known, rest)
+        let sure = self.held.len().saturating_sub(self.longest);
+        self.show(sure - sure % BODY_FRAME_BYTES_MAX)
     }
 
     /// Returns what was held back, once there is no more.
     pub(crate) fn end(&mut self) -> Vec<u8> {
-        let end = self.held.len();
-        let rest = self.show(end);
-        let mut last = std::mem::take(&mut self.known);
-        last.extend(rest);
-        last
+        self.show(self.held.len())
     }
 
     fn show(&mut self, end: usize) -> Vec<u8> {
+        if end == 0 {
+            return Vec::new();
+        }
         self.starred = self.stars.hide_begun(&mut self.held, self.starred, end);
         let rest = self.held.split_off(end);
         std::mem::replace(&mut self.held, rest)
@@ -227,9 +202,34 @@ mod tests {
             "k/y+%20%22q%22==",
             "k/y+ \\\"q\\\"==",
             "k\\/y+ \\\"q\\\"==",
+            // As Python quotes it, as a browser does, and as nobody should.
+            "k/y%2B%20%22q%22%3D%3D",
+            "k%2Fy%2B%20%22q%22%3D%3d",
+            "%6B/y+%20\"q%22=\\u003D",
+            "k\\/y\\u002b \\\\\\\"q\\u0022==",
+            "k%252Fy%252B%2520%2522q%2522%253D%253D",
         ] {
             let hidden = stars.hide_in_text(format!("<{form}>"));
             assert_eq!(hidden, format!("<{}>", "*".repeat(form.len())), "{form}");
+        }
+    }
+
+    #[test]
+    fn characters_beyond_ascii_are_found_as_bytes_and_as_json_has_them() {
+        let stars = stars(&["caf\u{e9}\u{1f511}=%41"]);
+        for form in [
+            "caf\u{e9}\u{1f511}=%41",
+            "caf%C3%a9%F0%9f%94%91%3d%2541",
+            "caf\\u00e9\\ud83d\\uDD11=%41",
+            "CAF\\u00E9%f0%9f%94%91=\\u002541",
+        ] {
+            let hidden = stars.hide_in_text(format!("<{form}>"));
+            assert_eq!(hidden, format!("<{}>", "*".repeat(form.len())), "{form}");
+        }
+        for other in
+            ["caf\\u00e8\u{1f511}=%41", "caf%C3\u{1f511}=%41", "caf\u{e9}\\ud83d=%41", "caf\u{e9}\u{1f511}=A"]
+        {
+            assert_eq!(stars.hide_in_text(other.to_owned()), other);
         }
     }
 
@@ -246,8 +246,15 @@ mod tests {
     fn a_value_across_pieces_is_found_and_nothing_is_held_back_for_good() {
         let values: [&[&str]; 5] =
             [&["secret"], &["abc", "bcd"], &["aab"], &["abcabd", "abc"], &["secret-1", "ret-1x"]];
-        let texts =
-            ["the secret-1x is secre", "aabcdbcabcd", "aaaabaab", "abcabcabdabcabx", "SeCrEtsecretse"];
+        let texts = [
+            "the secret-1x is secre",
+            "aabcdbcabcd",
+            "aaaabaab",
+            "abcabcabdabcabx",
+            "SeCrEtsecretse",
+            "%73ecre\\u0074-1 s%65",
+            "%61b\\u0063abc%",
+        ];
         for values in values {
             let stars = stars(values);
             for text in texts {
@@ -280,7 +287,8 @@ mod tests {
         };
         let right = cuts("secret", "s");
         assert_eq!(right, cuts("secret", "x"));
-        assert_eq!(right.iter().filter(|cut| **cut > 0).count(), 4);
+        // The third frame is not sure before the end: a spelling of the value may be longer than what is behind it.
+        assert_eq!(right.iter().filter(|cut| **cut > 0).count(), 3);
         assert!(right.iter().rev().skip(1).all(|cut| cut % BODY_FRAME_BYTES_MAX == 0), "{right:?}");
         assert_eq!(cuts("secret", "secre"), cuts("secret", "sicre"));
     }

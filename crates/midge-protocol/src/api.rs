@@ -13,6 +13,7 @@ mod recorded;
 mod schedules;
 mod settings;
 mod sweeps;
+mod times;
 mod unique;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use self::settings::{ChangedSetting, QueueSettings, SetSetting, SettingsChan
 pub use self::sweeps::{
     Action, DryRun, MoveRequest, NotDone, PriorityRequest, SweepRequest, SweepView, Sweeps,
 };
+pub use self::times::Times;
 pub use self::unique::{Conflict, OnConflict, Unique, UniqueBy, UniqueState, UniqueStates};
 use crate::job::{AfterFailed, AttemptView, Backoff, Cause, JobView, State, Waits, is_zero};
 use crate::labels::{read_meta, read_tags};

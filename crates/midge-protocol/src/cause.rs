@@ -66,6 +66,9 @@ causes! {
     OverFiles = "over_files",
     /// A job that the guest enqueued was refused by the server, such as for a queue that is full.
     NotEnqueued = "not_enqueued",
+    /// A job that the guest enqueued was refused by the server, and would be in each attempt, such as for a batch that is
+    /// closed. Not tried again.
+    NeverEnqueued = "never_enqueued",
     /// The guest wanted more requests open at once than the limit.
     OverOpenRequests = "over_open_requests",
     /// The guest wanted to make more requests than the limit.
@@ -109,6 +112,11 @@ impl Cause {
         }
     }
 
+    /// Returns whether another attempt would fail alike, so that there is none.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Cause::Refused | Cause::NeverEnqueued)
+    }
+
     /// Reads the cause of a failure that may be followed by another attempt.
     ///
     /// # Errors
@@ -116,8 +124,7 @@ impl Cause {
     /// or that no failure has.
     pub fn tried_again(word: &str) -> Result<Cause, NotTriedAgain> {
         let of_a_failure = |cause: &&Cause| (*cause).clone().of_a_failure() == **cause;
-        let tried_again =
-            || Cause::KNOWN.iter().filter(of_a_failure).filter(|cause| **cause != Cause::Refused);
+        let tried_again = || Cause::KNOWN.iter().filter(of_a_failure).filter(|cause| !cause.is_final());
         let found = tried_again().find(|cause| cause.as_str() == word);
         found.cloned().ok_or_else(|| {
             let hint = match crate::nearest(word, tried_again().map(Cause::as_str)) {

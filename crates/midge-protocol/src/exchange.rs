@@ -101,7 +101,7 @@ fn check_recording(attempt: AttemptNumber, recording: &Recording) -> Result<(), 
         let of = recording.attempt;
         return Err(Malformed(format!("the end of attempt {attempt} has a recording of attempt {of}")));
     }
-    recording.check().map_err(|what| Malformed(format!("a recording has {what}")))?;
+    recording.check().map_err(|error| Malformed(format!("a recording that is none: {error}")))?;
     let (bytes, max) = (recording.counted_bytes(), limits::RECORDING_BYTES_MAX);
     if bytes <= max {
         Ok(())

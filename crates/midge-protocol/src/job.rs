@@ -91,7 +91,7 @@ objects!(State, AfterFailed, Failure, Progress, Usage, AttemptLimits);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Failure {
-    /// The kind of failure, such as a trap or a time limit. A refusal is the one that is not tried again.
+    /// The kind of failure, such as a trap or a time limit. Some are not tried again: [`Cause::is_final`].
     pub cause: Cause,
     /// What a person reads: the guest's own message where it gave one. At most [`limits::MESSAGE_BYTES_MAX`] bytes.
     pub message: String,

@@ -21,9 +21,11 @@ pub mod news;
 mod object;
 pub mod recording;
 mod retry;
+mod secret;
 pub mod shown;
 mod time;
 pub mod units;
+pub mod wrong;
 #[cfg(feature = "zones")]
 mod zone;
 
@@ -37,6 +39,7 @@ pub use id::{
 pub use labels::{InvalidLabels, Labels};
 pub use money::{Dollars, InvalidDollars};
 pub use nearest::nearest;
+pub use secret::{InvalidSecret, secret_value};
 pub use time::{InvalidTime, Timestamp};
 #[cfg(feature = "zones")]
 pub use zone::{UnknownZone, zone};

@@ -3,6 +3,8 @@
 //!
 //! It is what the guest said and was told: where a secret goes, it has the secret's name as the guest wrote it.
 
+mod check;
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -10,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use self::check::InvalidRecording;
 use crate::job::AttemptLimits;
 use crate::line::Failed;
 use crate::object::objects;
@@ -19,8 +22,6 @@ use crate::{AttemptNumber, limits};
 const RECORDING_BYTES: usize = 512;
 /// What counts for a request, or for an answer, beside its texts: the names of its fields, and its numbers.
 const REQUEST_BYTES: usize = 256;
-/// A SHA-256 in hex.
-const SHA256_DIGITS: usize = 64;
 /// What counts for a header, beside its name and value.
 const HEADER_BYTES: usize = 32;
 /// What counts for why a request has no answer, beside its message.
@@ -63,25 +64,6 @@ impl Recording {
         let requests: usize = self.requests.iter().map(RecordedRequest::counted_bytes).sum();
         let readings: usize = self.clock_ns.iter().copied().map(reading_bytes).sum();
         self.head_bytes() + readings + requests
-    }
-
-    /// Checks that each part of it is within the bounds of that part.
-    ///
-    /// # Errors
-    /// What it has too much of, or that is not what it should be.
-    pub fn check(&self) -> Result<(), &'static str> {
-        let is_sha256 =
-            |text: &str| text.len() == SHA256_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_sha256(&self.sha256) || !is_sha256(&self.source_sha256) {
-            return Err("no SHA-256 of its module in 64 hex digits");
-        }
-        if self.saved.as_ref().is_some_and(|saved| saved.0.len() > limits::SAVED_BYTES_MAX) {
-            return Err("a saved state that is larger than one may be");
-        }
-        if self.clock_ns.len() > limits::RECORDED_READINGS_MAX {
-            return Err("too many readings of the clock");
-        }
-        self.requests.iter().try_for_each(RecordedRequest::check)
     }
 
     /// Returns how many bytes there is room for, where so many count already.
@@ -170,18 +152,6 @@ pub struct RecordedRequest {
 }
 
 impl RecordedRequest {
-    fn check(&self) -> Result<(), &'static str> {
-        if self.redirects > limits::REDIRECTS_MAX {
-            return Err("a request that follows more redirects than one may");
-        }
-        check_body(&self.body, self.body_bytes)?;
-        let Some(answer) = &self.answer else { return Ok(()) };
-        if !(100..=999).contains(&answer.status) {
-            return Err("an answer with a status that is none");
-        }
-        check_body(&answer.body, answer.body_bytes)
-    }
-
     /// Returns how many bytes count for it.
     pub fn counted_bytes(&self) -> usize {
         let texts = text_bytes(&self.method) + text_bytes(&self.url) + headers_bytes(&self.headers);
@@ -233,13 +203,6 @@ impl RecordedAnswer {
     pub fn is_whole(&self) -> bool {
         self.ended && self.body.0.len() as u64 == self.body_bytes
     }
-}
-
-fn check_body(Data(kept): &Data, bytes: u64) -> Result<(), &'static str> {
-    if kept.len() > limits::RECORDED_BODY_BYTES_MAX || kept.len() as u64 > bytes {
-        return Err("more of a body than is kept of one, or than it had");
-    }
-    Ok(())
 }
 
 fn headers_bytes(headers: &[(String, Data)]) -> usize {
@@ -348,11 +311,11 @@ mod tests {
     use crate::exchange::{decode, encode};
     use crate::line::Why;
 
-    fn data(bytes: &'static [u8]) -> Data {
+    pub(super) fn data(bytes: &'static [u8]) -> Data {
         Data(Bytes::from_static(bytes))
     }
 
-    fn recording() -> Recording {
+    pub(super) fn recording() -> Recording {
         Recording {
             attempt: AttemptNumber(3),
             sha256: "a".repeat(64),
@@ -448,39 +411,6 @@ mod tests {
                 let more = text.as_bytes().get(..=fits);
                 assert!(more.is_none_or(|more| data_bytes(more) > room), "{text:?} {room}");
             }
-        }
-    }
-
-    #[test]
-    fn each_part_of_a_recording_has_its_bound() {
-        assert_eq!(recording().check(), Ok(()));
-        let wrong = |change: &dyn Fn(&mut Recording)| {
-            let mut recording = recording();
-            change(&mut recording);
-            recording.check().unwrap_err()
-        };
-        let long = |bytes: usize| Data(vec![b'x'; bytes].into());
-        assert!(wrong(&|recording| recording.sha256 = "\u{1}".repeat(64)).contains("SHA-256"));
-        assert!(wrong(&|recording| recording.source_sha256 = String::new()).contains("SHA-256"));
-        let saved = limits::SAVED_BYTES_MAX + 1;
-        assert!(wrong(&|recording| recording.saved = Some(long(saved))).contains("saved"));
-        let readings = limits::RECORDED_READINGS_MAX + 1;
-        assert!(wrong(&|recording| recording.clock_ns = vec![0; readings]).contains("clock"));
-        assert!(wrong(&|recording| recording.requests[0].body_bytes = 8).contains("body"));
-        assert!(
-            wrong(&|recording| {
-                let request = &mut recording.requests[0];
-                request.body = long(limits::RECORDED_BODY_BYTES_MAX + 1);
-                request.body_bytes = u64::MAX;
-            })
-            .contains("body")
-        );
-        assert!(wrong(&|recording| recording.requests[0].redirects = u32::MAX).contains("redirects"));
-        for status in [0, 99, 1000, u16::MAX] {
-            let answered = |recording: &mut Recording| {
-                recording.requests[0].answer.as_mut().unwrap().status = status;
-            };
-            assert!(wrong(&answered).contains("status"));
         }
     }
 

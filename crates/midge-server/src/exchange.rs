@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use midge_core::{Job, Machine, MachineEvent};
 use midge_protocol::exchange::{Answer, AttemptRef, Request};
+use midge_protocol::job::Failure;
 use midge_protocol::{JobId, MachineName, QueueName, Timestamp};
 use midge_store::{Rows, Store, StoreError};
 
@@ -98,8 +99,8 @@ enum Undone {
     /// An attempt could not enqueue what it wanted to: the exchange is made again, in which that one has failed.
     NotEnqueued {
         attempt: AttemptRef,
-        /// Which job was refused, and why.
-        why: String,
+        /// How it has failed: which job was refused, and why.
+        failure: Failure,
     },
 }
 
@@ -125,8 +126,8 @@ pub async fn exchange(
             Ok(done) => return Ok(done),
             Err(Undone::Failed(error)) => return Err(error),
             // One attempt less enqueues anything each time.
-            Err(Undone::NotEnqueued { attempt, why }) => {
-                follow_ups::fails(Arc::make_mut(&mut request), attempt, why);
+            Err(Undone::NotEnqueued { attempt, failure }) => {
+                follow_ups::fails(Arc::make_mut(&mut request), attempt, &failure);
             }
         }
     }

@@ -23,7 +23,7 @@ impl Job {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let spent = self.spent.saturating_add(1);
-        if failure.cause == Cause::Refused || spent >= self.retry.max_attempts {
+        if failure.cause.is_final() || spent >= self.retry.max_attempts {
             return None;
         }
         let wait = backoff(&self.retry, &failure.cause, spent, jitter)?;

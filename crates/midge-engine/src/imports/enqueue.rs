@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use midge_protocol::JobId;
 use midge_protocol::api::InvalidRequest;
 use midge_protocol::exchange::{FollowUp, FollowUpsSize, InvalidFollowUp, TooManyFollowUps};
 use midge_protocol::limits::MESSAGE_BYTES_MAX;
 use midge_protocol::manifest::NotDeclared;
+use midge_protocol::{JobId, Timestamp};
 use wasmtime::Caller;
 
 use super::{bytes_at, copy, memory, read};
@@ -72,13 +72,13 @@ impl FollowUps {
         Ok(size)
     }
 
-    fn check(&self, job: &FollowUp) -> Result<(), Refused> {
+    fn check(&self, job: &FollowUp, now: Timestamp) -> Result<(), Refused> {
         let wanted = job.module()?;
         if let Some(module) = &self.module {
             module.entry.may_enqueue(&module.name, &wanted)?;
         }
         // What no server would take the guest is to know here, and not once it has completed in vain.
-        Ok(job.read()?.check()?)
+        Ok(job.read()?.check_at(now)?)
     }
 }
 
@@ -102,7 +102,8 @@ pub(super) fn enqueue(
     let input = Bytes::copy_from_slice(read(&mut caller, "an input", input, input_length)?);
     let input = (!input.is_empty()).then_some(input);
     let job = FollowUp { id: JobId::generate(), request, input };
-    if let Err(refused) = caller.data().follow_ups.check(&job) {
+    let now = caller.data().now();
+    if let Err(refused) = caller.data().follow_ups.check(&job, now) {
         return Ok(refuse(&mut caller, &refused));
     }
     let (memory, guest) = memory(&mut caller)?;

@@ -79,16 +79,36 @@ fn a_guest_that_does_not_complete_enqueues_nothing() {
 #[test]
 fn what_is_refused_is_not_enqueued_and_says_why() {
     for (request, code, says) in [
-        ("", 1, "it is not a request for a job: EOF"),
+        ("", 1, "it is not a request for a job: the request is not JSON: it ends too early"),
         ("{\\ff}", 1, "not UTF-8"),
-        (r#"{"module": "resize", "argz": 1}"#, 1, "unknown field `argz`"),
+        (r#"{"module": "resize", "argz": 1}"#, 1, "unknown field `argz`: did you mean `args`?"),
         (
             r#"{"module": "resize", "id": "0190b3e4-7d5c-7c3a-9f00-0123456789ab"}"#,
             1,
             "`id` is not for the request",
         ),
         (r#"{"module": "resize", "queue": "No!"}"#, 1, "No!"),
-        (r#"{"module": "resize", "priority": "high"}"#, 1, "invalid type: string"),
+        (
+            r#"{"module": "resize", "priority": "high"}"#,
+            1,
+            "`priority` must be a whole number from -100 to 100, not",
+        ),
+        (
+            r#"{"module": "resize", "priority": 1000}"#,
+            1,
+            "`priority` must be a whole number from -100 to 100, not",
+        ),
+        (r#"{"module": "resize", "after": ["x"]}"#, 1, "`after[0]` must be a UUID such as"),
+        (
+            r#"{"module": "resize", "backoff": {"fixed": {"wait_ms": -1}}}"#,
+            1,
+            "`backoff.fixed.wait_ms` must be",
+        ),
+        (r#"{"module": "resize", "in_ms": 18446744073709551615}"#, 1, "`in_ms` is 18446744073709551615, and"),
+        (r#"{"module": "resize", "expires_in_ms": 0}"#, 1, "use a larger `expires_in_ms`"),
+        (r#"{"module": "resize", "in_ms": 9, "expires_in_ms": 5}"#, 1, "or a smaller `in_ms`"),
+        (r#"{"module": "resize", "expires_at": "2001-01-01T00:00:00Z"}"#, 1, "use a later `expires_at`"),
+        (r#"{"module": "resize", "retry_until": "2001-01-01T00:00:00Z"}"#, 1, "use a later `retry_until`"),
         (r#"{"module": "resize", "priority": 120}"#, 1, "`priority` is 120: use -100 to 100"),
         (r#"{"module": "resize", "after_failed": "go_on"}"#, 1, "`after` names no job"),
         (r#"{"module": "resise"}"#, 2, "did you mean `resize`?"),

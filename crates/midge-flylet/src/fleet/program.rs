@@ -1,6 +1,7 @@
 //! What may be a Machine, and what it runs.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use midge_machines::wire::{MachineConfig, StopConfig, go_duration};
@@ -147,12 +148,12 @@ impl Fleet {
             ("FLY_VM_MEMORY_MB", memory_mib(&config).to_string()),
             (LEASH.0, LEASH.1.to_owned()),
         ];
-        let own = |(key, value): (&str, String)| (key.to_owned(), value);
+        let own = |(key, value): (&str, String)| (key.to_owned(), OsString::from(value));
         let work_dir = self.settings.work_dir.clone();
         let basics = [("PATH", PATH.to_owned()), ("HOME", work_dir.display().to_string())];
         let mut env = BTreeMap::from(basics.map(own));
         env.extend(self.settings.image_env.clone());
-        env.extend(config.env.clone());
+        env.extend(config.env.iter().map(|(key, value)| (key.clone(), value.into())));
         if !machine.skips_secrets {
             env.extend(self.settings.secrets.clone());
         }

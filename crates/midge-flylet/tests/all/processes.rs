@@ -218,9 +218,9 @@ async fn a_program_that_is_not_there_is_named() {
 #[tokio::test]
 async fn a_program_s_env_is_what_was_declared_and_what_fly_sets_and_nothing_else() {
     let image_env = BTreeMap::from([
-        ("FROM_IMAGE".to_owned(), "image".to_owned()),
-        ("MIDGE_QUEUE".to_owned(), "of the image".to_owned()),
-        ("FLY_REGION".to_owned(), "of the image".to_owned()),
+        ("FROM_IMAGE".to_owned(), "image".into()),
+        ("MIDGE_QUEUE".to_owned(), "of the image".into()),
+        ("FLY_REGION".to_owned(), "of the image".into()),
     ]);
     let bed = Bed::with(FlyletSettings { image_env, ..FlyletSettings::new("jobs") }).await;
     let spec = MachineSpec { exec: vec!["/usr/bin/env".to_owned()], ..spec("m", "") };
@@ -250,7 +250,7 @@ async fn a_program_s_env_is_what_was_declared_and_what_fly_sets_and_nothing_else
 
 #[tokio::test]
 async fn the_app_s_secrets_reach_a_machine_unless_it_is_made_without() {
-    let secrets = BTreeMap::from([("MIDGE_QUEUE".to_owned(), "a secret".to_owned())]);
+    let secrets = BTreeMap::from([("MIDGE_QUEUE".to_owned(), "a secret".into())]);
     let bed = Bed::with(FlyletSettings { secrets, ..FlyletSettings::new("jobs") }).await;
     for (name, has_secrets, line) in
         [("with", true, "MIDGE_QUEUE=a secret"), ("without", false, "MIDGE_QUEUE=default")]

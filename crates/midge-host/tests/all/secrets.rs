@@ -78,11 +78,14 @@ fn a_missing_secret_is_told_at_the_start_and_costs_no_attempt() {
 }
 
 #[test]
-fn by_hand_a_secret_that_is_missing_too_short_or_too_long_is_an_error_that_says_what_to_set() {
+fn by_hand_a_secret_that_is_missing_or_can_be_none_is_an_error_that_says_what_to_set() {
     let folder = guests::folder();
     for (value, is) in [
         (None, "is not set"),
+        (Some(String::new()), "is empty"),
         (Some("abc".to_owned()), "holds 3 bytes, and a secret has 4 to 8192"),
+        (Some("    ".to_owned()), "holds 0 bytes beside 4 of white space at its ends, and a secret has"),
+        (Some("abc\ndef".to_owned()), "has a line's end or another control character"),
         (Some("x".repeat(8193)), "holds 8193 bytes, and a secret has 4 to 8192"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_midge-host"));
@@ -92,9 +95,8 @@ fn by_hand_a_secret_that_is_missing_too_short_or_too_long_is_an_error_that_says_
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(
-            said.contains(&format!(
-                "midge-host: the secret `KEY`: its variable `SPEND_KEY` {is}; set it where"
-            )),
+            said.contains(&format!("midge-host: the secret `KEY`: its variable `SPEND_KEY` {is}"))
+                && said.contains("; set it where this is started"),
             "{said}"
         );
     }

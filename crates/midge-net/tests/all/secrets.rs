@@ -75,7 +75,7 @@ fn a_secret_that_is_not_there_is_told_with_what_to_do() {
     );
     is_failed(&with("{{EMPTY}}"), Why::NotAllowed, "`EMPTY` has no value");
     let lines = with("{{LINES}}");
-    is_failed(&lines, Why::Invalid, "cannot hold the secret `LINES`");
+    is_failed(&lines, Why::NotAllowed, "`LINES` has no value");
     assert!(!lines.message.contains("two"), "{lines:?}");
     let mut of_other = bearer(&server.url("/"));
     of_other.module = "other".parse().unwrap();

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::EnqueueRequest;
 use crate::object::objects;
-use crate::{JobId, ModuleName, limits, shown};
+use crate::wrong::Wrong;
+use crate::{JobId, ModuleName, limits, shown, wrong};
 
 /// A job that an attempt enqueues, should it complete: a follow-up job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,11 +85,14 @@ pub enum TooManyFollowUps {
 pub enum InvalidFollowUp {
     /// It is not the JSON of a request.
     #[error("it is not a request for a job: {0}")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(#[from] Wrong),
     /// It has a field that is not the guest's to say there.
     #[error("`{0}` is not for the request to say: {1}")]
     NotHere(&'static str, &'static str),
 }
+
+/// What a request is called where it is wrong as a whole.
+const REQUEST: &str = "the request";
 
 /// The fields of a request, as [`EnqueueRequest`] has them.
 const FIELDS: [&str; 24] = [
@@ -167,7 +171,7 @@ impl FollowUp {
     /// [`InvalidFollowUp`] where the request is not JSON, no object, names no module, or has a field that there is not or that
     /// is not to be there. What the other fields are is not looked at: [`FollowUp::read`] does.
     pub fn module(&self) -> Result<ModuleName, InvalidFollowUp> {
-        let Names { module, not_here } = serde_json::from_str(&self.request)?;
+        let Names { module, not_here } = wrong::read(self.request.as_bytes(), REQUEST)?;
         match not_here {
             None => Ok(module),
             Some("id") => Err(InvalidFollowUp::NotHere("id", "each follow-up job is given a new one")),
@@ -181,7 +185,7 @@ impl FollowUp {
     /// [`InvalidFollowUp`] as for [`FollowUp::module`], and where a field is not of its form.
     pub fn read(&self) -> Result<EnqueueRequest, InvalidFollowUp> {
         self.module()?;
-        let request: EnqueueRequest = serde_json::from_str(&self.request)?;
+        let request: EnqueueRequest = wrong::read(self.request.as_bytes(), REQUEST)?;
         Ok(EnqueueRequest { id: self.id, input: self.input.clone(), ..request })
     }
 }
@@ -206,11 +210,12 @@ mod tests {
     #[test]
     fn what_is_no_request_says_why() {
         for (request, says) in [
-            ("", "not a request for a job: EOF"),
-            ("[]", "invalid type: sequence"),
-            (r#"{"args": 1}"#, "missing field `module`"),
+            ("", "not a request for a job: the request is not JSON: it ends too early"),
+            ("[]", "the request must be an object as POST /v1/jobs takes it, not a list"),
+            (r#"{"args": 1}"#, "`module` is missing"),
+            (r#"{"module": 5}"#, "`module` must be a string, not 5"),
             (r#"{"module": "No!"}"#, "No!"),
-            (r#"{"module": "a", "arg": 1}"#, "unknown field `arg`"),
+            (r#"{"module": "a", "arg": 1}"#, "unknown field `arg`: did you mean `args`?"),
             (
                 r#"{"module": "a", "id": "0190b3e4-7d5c-7c3a-9f00-0123456789ab"}"#,
                 "`id` is not for the request",
@@ -223,7 +228,13 @@ mod tests {
         }
         let wrong = follow_up(r#"{"module": "a", "priority": "high"}"#);
         assert_eq!(wrong.module().unwrap().as_str(), "a");
-        assert!(wrong.read().unwrap_err().to_string().contains("invalid type: string"));
+        assert!(
+            wrong
+                .read()
+                .unwrap_err()
+                .to_string()
+                .contains("`priority` must be a whole number from -100 to 100, not")
+        );
     }
 
     #[test]

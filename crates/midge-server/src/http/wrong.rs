@@ -1,19 +1,13 @@
 //! What is wrong with a request, in words: the field, what it is to be, and where it stands.
 //!
-//! serde finds it, and says it in words for who writes Rust. They are turned here into those of the API.
+//! Invariant: the words for a field are [`midge_protocol::wrong`]'s, which hosts have for their guests too.
 
-use std::borrow::Cow;
-
-use midge_protocol::api::PAGE_JOBS_MAX;
-use midge_protocol::{InvalidTime, Timestamp, limits, nearest};
+use midge_protocol::wrong;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, SeqAccess, Visitor};
-use serde_path_to_error::{Path, Segment};
 
 /// The field of a bulk enqueue that holds its jobs.
 const JOBS: &str = "jobs";
-/// What an id must be.
-const UUID: &str = "a UUID such as \"0190b3e4-7d5c-7c3a-9f00-0123456789ab\"";
 
 /// What is wrong with a request.
 #[derive(Debug)]
@@ -24,70 +18,26 @@ pub(super) struct Wrong {
     pub(super) is_out_of_bounds: bool,
 }
 
-impl Wrong {
-    fn new(text: String, told: &str) -> Wrong {
-        let integer =
-            told.strip_prefix("invalid value: integer ").and_then(|rest| rest.rsplit_once(", expected "));
-        let is_out_of_bounds =
-            integer.is_some_and(|(_, expected)| is_whole(expected)) || InvalidTime::is_out_of_bounds(told);
-        Wrong { text, is_out_of_bounds }
-    }
-}
+/// What a body is called.
+const BODY: &str = "the body";
 
-/// Says why a body is not what it should be.
+/// Says why a body is not what it should be. It is read once more, with an eye on where: most bodies are right, and need it not.
 pub(super) fn in_body<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Wrong {
-    let at = format!("at line {} column {}", error.line(), error.column());
-    let told = error.to_string();
-    let told = told.strip_suffix(&format!(" {at}")).unwrap_or(&told);
-    // serde_json tells some of what is JSON, and is not what was asked for, as if it were none.
-    if !error.is_data() && serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
-        return Wrong::new(format!("the body is not JSON: {} {at}", syntax(told)), told);
-    }
-    // Read once more, with an eye on where: most bodies are right, and need it not.
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let Err(again) = serde_path_to_error::deserialize::<_, T>(&mut reader) else {
-        return Wrong::new(told.to_owned(), told);
+    let Err(wrong) = wrong::read::<T>(bytes, BODY) else {
+        let told = error.to_string();
+        return Wrong { is_out_of_bounds: wrong::is_out_of_bounds(&told), text: told };
     };
-    let path = again.path();
-    let what = match half_of_a_pair(bytes, error) {
-        Some(escape) => format!(
-            "{} holds `{escape}`, which is half of a pair and no character: leave it out, or write both halves,",
-            named(&path.to_string())
-        ),
-        None => field(&path.to_string(), told),
-    };
-    let text = match job_of(path).and_then(|index| id_of_job(bytes, index)) {
-        Some(id) => format!("{what} {at}, in job {id}"),
-        // Of the body as a whole it is plain where it stands.
-        None if path.iter().next().is_none() && again.inner().column() == 0 => what,
-        None => format!("{what} {at}"),
-    };
-    Wrong::new(text, told)
+    let at = wrong.at.map(|(line, column)| format!(" at line {line} column {column}")).unwrap_or_default();
+    let job = job_of(&wrong.path).and_then(|index| id_of_job(bytes, index));
+    let job = job.map(|id| format!(", in job {id}")).unwrap_or_default();
+    Wrong { text: format!("{}{at}{job}", wrong.text), is_out_of_bounds: wrong.is_out_of_bounds }
 }
 
 /// Says why there has to be a body, by what serde said of an empty object in its place.
 pub(super) fn without_body(error: &serde_json::Error) -> String {
     let told = error.to_string();
     let told = told.split_once(" at line ").map_or(told.as_str(), |(told, _)| told);
-    format!("the body is empty, and {}: send an object of JSON", field(".", told))
-}
-
-/// Returns the escape that stands for no character, where an error is about one.
-fn half_of_a_pair<'a>(bytes: &'a [u8], error: &serde_json::Error) -> Option<&'a str> {
-    if !error.is_syntax() || !error.to_string().contains("hex escape") {
-        return None;
-    }
-    let lines = bytes.split_inclusive(|byte| *byte == b'\n').take(error.line() - 1);
-    let at: usize = lines.map(<[u8]>::len).sum::<usize>() + error.column();
-    // It is found where it ends, or at what stands behind it and is not its other half.
-    let before = std::str::from_utf8(&bytes[..at.min(bytes.len())]).ok()?;
-    let is_half = |start: usize| {
-        let unit = bytes.get(start + 2..start + 6).and_then(|digits| std::str::from_utf8(digits).ok());
-        let unit = unit.and_then(|digits| u16::from_str_radix(digits, 16).ok());
-        unit.is_some_and(|unit| (0xd800..0xe000).contains(&unit))
-    };
-    let start = before.rmatch_indices("\\u").map(|(start, _)| start).find(|start| is_half(*start))?;
-    std::str::from_utf8(&bytes[start..start + 6]).ok()
+    format!("the body is empty, and {}: send an object of JSON", wrong::field(".", told, BODY))
 }
 
 /// Says why a query is not what it should be, by what serde said of it, which begins with the parameter's name.
@@ -95,14 +45,14 @@ pub(super) fn in_query(query: &str, told: &str) -> Wrong {
     let (name, told) = told.split_once(": ").unwrap_or((".", told));
     let parameter = Parameter::all(query).find(|parameter| parameter.name == name);
     let at = parameter.as_ref().map(|parameter| format!(" at byte {}", parameter.at)).unwrap_or_default();
-    let wrong = Wrong::new(format!("{} in the query{at}", field(name, told)), told);
+    let text = format!("{} in the query{at}", wrong::field(name, told, BODY));
     let is_integer = |text: &str| {
         let digits = text.strip_prefix('-').unwrap_or(text);
         !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     };
-    let is_out_of_bounds = wrong.is_out_of_bounds
-        || is_no_number(told) && parameter.is_some_and(|parameter| is_integer(parameter.value));
-    Wrong { is_out_of_bounds, ..wrong }
+    let is_out_of_bounds = wrong::is_out_of_bounds(told)
+        || wrong::is_no_number(told) && parameter.is_some_and(|parameter| is_integer(parameter.value));
+    Wrong { text, is_out_of_bounds }
 }
 
 /// Says which parameter of a query holds bytes that are no text, if one does.
@@ -153,156 +103,9 @@ fn is_text(written: &str) -> bool {
     std::str::from_utf8(&bytes).is_ok()
 }
 
-/// Returns whether a text of a query was to be a number and is none, or none of the type.
-fn is_no_number(told: &str) -> bool {
-    ["invalid digit", "cannot parse integer", "number too large"].iter().any(|words| told.starts_with(words))
-}
-
-/// Calls the field at a path by its name; the body itself is at `.`.
-fn named(path: &str) -> String {
-    if matches!(path, "." | "?") { "the body".to_owned() } else { format!("`{path}`") }
-}
-
-/// Says what is wrong with the field at a path; the body itself is at `.`.
-fn field(path: &str, told: &str) -> String {
-    let what = named(path);
-    for words in ["invalid type: ", "invalid value: "] {
-        if let Some((given, expected)) =
-            told.strip_prefix(words).and_then(|rest| rest.rsplit_once(", expected "))
-        {
-            let wanted =
-                whole_of(path).filter(|_| is_whole(expected)).map_or_else(|| wanted(expected), Cow::from);
-            return format!("{what} must be {wanted}, not {}", found(given));
-        }
-    }
-    let of = |name: &str| match path.trim_end_matches('.') {
-        "" | "?" => name.to_owned(),
-        path => format!("{path}.{name}"),
-    };
-    if let Some(name) = in_ticks(told, "missing field `") {
-        return format!("`{}` is missing", of(name));
-    }
-    if let Some(name) = in_ticks(told, "duplicate field `") {
-        return format!("`{name}` is there twice");
-    }
-    if let Some(name) = in_ticks(told, "unknown field `") {
-        return format!("unknown field `{name}`{}", meant(name, told));
-    }
-    if let Some(name) = in_ticks(told, "unknown variant `") {
-        return format!("{what} cannot be `{name}`{}", meant(name, told));
-    }
-    if told.starts_with("UUID parsing failed") {
-        return format!("{what} must be {UUID}");
-    }
-    if is_no_number(told) {
-        let wanted =
-            whole_of(path).unwrap_or_else(|| "a whole number, 0 or more, and not too large".to_owned());
-        return format!("{what} must be {wanted}");
-    }
-    match what.as_str() {
-        "the body" => told.to_owned(),
-        // Some say themselves what they are about.
-        what if told.starts_with(what) => told.to_owned(),
-        what => format!("{what}: {told}"),
-    }
-}
-
-/// Returns what a whole number must be whose field has bounds of its own, narrower than those of its type.
-fn whole_of(path: &str) -> Option<String> {
-    let field = path.rsplit('.').next()?;
-    let millis = |longest: std::time::Duration| (1, longest.as_millis() as i64);
-    let (least, most) = match field.split('[').next()? {
-        "max_attempts" => (1, i64::from(limits::ATTEMPTS_MAX)),
-        "priority" => (i64::from(*limits::PRIORITIES.start()), i64::from(*limits::PRIORITIES.end())),
-        "jitter_percent" => (0, i64::from(limits::JITTER_PERCENT_MAX)),
-        "limit" => (1, i64::from(PAGE_JOBS_MAX)),
-        "time_limit_ms" => millis(limits::TIME_LIMIT_MAX),
-        "base_ms" | "cap_ms" | "wait_ms" | "waits_ms" => millis(limits::BACKOFF_WAIT_MAX),
-        "in_ms" | "expires_in_ms" | "retry_for_ms" | "for_ms" => {
-            let least = if field == "in_ms" { 0 } else { 1 };
-            return Some(format!(
-                "a whole number of milliseconds, {least} or more, that leads to no later time than {}",
-                Timestamp::LATEST
-            ));
-        }
-        _ => return None,
-    };
-    Some(format!("a whole number from {least} to {most}"))
-}
-
-/// Returns whether serde expected a whole number.
-fn is_whole(expected: &str) -> bool {
-    matches!(expected, "u8" | "u32" | "u64" | "i8")
-}
-
-fn in_ticks<'a>(told: &'a str, before: &str) -> Option<&'a str> {
-    told.strip_prefix(before)?.split('`').next()
-}
-
-/// Says of a name that is not known which was likely meant, or which there are.
-fn meant(name: &str, told: &str) -> String {
-    // What follows is the name, and then those that are known, each in backticks.
-    let known: Vec<&str> = told.split('`').skip(3).step_by(2).collect();
-    let ends = |known: &&&str| known.rsplit('_').next() == name.rsplit('_').next();
-    let near = nearest(name, known.iter().copied()).or_else(|| known.iter().find(ends).copied());
-    match (near, known.as_slice()) {
-        (Some(near), _) => format!(": did you mean `{near}`?"),
-        (None, [only]) => format!(": use `{only}`"),
-        (None, _) => format!(": use one of {}", known.join(", ")),
-    }
-}
-
-/// What was to be there, as it is called in JSON.
-fn wanted(expected: &str) -> Cow<'_, str> {
-    let whole = |least: &str, most: &str| Cow::from(format!("a whole number from {least} to {most}"));
-    match expected {
-        "u8" => whole("0", "255"),
-        "u32" => whole("0", &u32::MAX.to_string()),
-        "u64" => whole("0", &u64::MAX.to_string()),
-        "i8" => whole("-128", "127"),
-        "a map" | "map" => "an object".into(),
-        "a sequence" => "a list".into(),
-        "a formatted UUID string" => UUID.into(),
-        "a boolean" => "true or false".into(),
-        "unit" => "null".into(),
-        "a borrowed string" | "string" => "a string".into(),
-        // A request.
-        expected if expected.starts_with("struct ") => "an object".into(),
-        expected => expected.into(),
-    }
-}
-
-/// What was there instead.
-fn found(given: &str) -> Cow<'_, str> {
-    match given {
-        "map" => "an object".into(),
-        "sequence" => "a list".into(),
-        "unit value" | "null" => "null".into(),
-        given => {
-            let kinds = ["boolean ", "integer ", "floating point ", "string "];
-            kinds.iter().find_map(|kind| given.strip_prefix(kind)).unwrap_or(given).replace('`', "").into()
-        }
-    }
-}
-
-/// What is wrong with text that is not JSON.
-fn syntax(told: &str) -> &str {
-    match told {
-        told if told.starts_with("EOF") => "it ends too early,",
-        "expected value" | "expected ident" => "there is no value",
-        "trailing characters" => "there is more after its end",
-        "key must be a string" => "a key is not in quotes",
-        told => told,
-    }
-}
-
 /// Returns which job of a bulk enqueue a path leads into, from 0.
-fn job_of(path: &Path) -> Option<usize> {
-    let mut path = path.iter();
-    match (path.next()?, path.next()?) {
-        (Segment::Map { key }, Segment::Seq { index }) if key == JOBS => Some(*index),
-        _ => None,
-    }
+fn job_of(path: &str) -> Option<usize> {
+    path.strip_prefix(JOBS)?.strip_prefix('[')?.split(']').next()?.parse().ok()
 }
 
 /// Returns the id of a job in the body of a bulk enqueue, if it has one. The others are passed over.

@@ -7,14 +7,13 @@ mod unique;
 use std::collections::{BTreeMap, BTreeSet};
 
 use midge_core::{Job, Links, NewJob};
-use midge_protocol::api::{EnqueueRequest, Enqueued, Unique};
+use midge_protocol::api::{EnqueueRequest, Enqueued, Times, Unique};
 use midge_protocol::job::OfSchedule;
 use midge_protocol::{JobId, JobKey, Labels, ModuleName, QueueName, Timestamp, limits};
 use midge_store::{Content, Rows, StoreError};
 use xxhash_rust::xxh3::Xxh3;
 
 use self::after::{Batches, Dependencies};
-use self::again::Asked;
 use crate::catalog::Catalog;
 use crate::error::ServiceError;
 use crate::midge::Midge;
@@ -24,6 +23,7 @@ use crate::room::check_room;
 pub(crate) struct Accepted {
     new: NewJob,
     request: EnqueueRequest,
+    times: Times,
 }
 
 impl Midge {
@@ -86,11 +86,8 @@ pub(crate) fn accept_as(
         nearest: nearest.map(str::to_owned),
     })?;
     request.check()?;
-    let asked =
-        Asked { at: request.scheduled_at, millis: ("in_ms", request.in_ms), what: "no job can be scheduled" };
-    let due = asked.time(now)?.unwrap_or(now);
-    let expires_at = again::expires_at(&request, now)?;
-    let (retry, retry_until) = again::retry(&request, &module.retry, due.max(now), waits)?;
+    let times = request.times(now)?;
+    let (retry, retry_until) = again::retry(&request, &module.retry, &times, (now, waits));
     let labels = Labels { tags: request.tags.clone(), meta: request.meta.clone() };
     let mut attempt_limits = module.limits;
     if let Some(millis) = request.time_limit_ms {
@@ -108,13 +105,13 @@ pub(crate) fn accept_as(
         retry,
         limits: attempt_limits,
         has_own_time_limit: request.time_limit_ms.is_some(),
-        due,
+        due: times.due,
         retry_until,
-        expires_at,
-        unique: unique::hold(&request, queue.as_str(), now)?,
+        expires_at: times.expires_at,
+        unique: unique::hold(&request, queue.as_str(), &times),
         links: Links { after_failed: request.after_failed, batch: request.batch, ..Links::default() },
     };
-    Ok(Accepted { new, request })
+    Ok(Accepted { new, request, times })
 }
 
 impl Accepted {
@@ -265,7 +262,7 @@ pub(crate) fn write_as(
     let mut batches = Batches::default();
     let mut new_jobs = Vec::with_capacity(accepted.len());
     let mut queues: BTreeMap<QueueName, u64> = BTreeMap::new();
-    for (index, Accepted { new, request }) in accepted.into_iter().enumerate() {
+    for (index, Accepted { new, request, times }) in accepted.into_iter().enumerate() {
         let id = new.id;
         match known.get(&id) {
             Some(hash) if *hash != new.content_hash => {
@@ -278,7 +275,7 @@ pub(crate) fn write_as(
                 let unknown = |nearest| ServiceError::UnknownQueue { name: name.clone(), nearest };
                 let takes = catalog.takes_jobs(name).map_err(unknown);
                 takes
-                    .and_then(|()| again::not_too_late(&new, &request, now))
+                    .and_then(|()| Ok(request.check_not_too_late(&times, now)?))
                     .map_err(|error| of_many(index, id, error))?;
                 known.insert(id, new.content_hash);
                 *queues.entry(new.queue.clone()).or_default() += 1;

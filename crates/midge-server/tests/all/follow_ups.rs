@@ -130,23 +130,37 @@ async fn siblings_run_after_each_other_and_after_their_parent_and_a_last_one_aft
 #[tokio::test]
 async fn an_attempt_that_cannot_enqueue_one_of_its_jobs_has_failed_and_enqueued_none() {
     let missing = JobId::generate();
-    for (request, says_why) in [
-        (r#"{"module": "hullo"}"#.to_owned(), "there is no module `hullo`: did you mean `hello`?"),
-        (r#"{"module": "hello", "priority": 101}"#.to_owned(), "`priority` is 101"),
-        (format!(r#"{{"module": "hello", "after": ["{missing}"]}}"#), "there is no job "),
-        (r#"{"modul": "hello"}"#.to_owned(), "unknown field `modul`"),
+    let tried_again = (State::Retryable, "not_enqueued");
+    // Another attempt would be refused alike.
+    let over = (State::Discarded, "never_enqueued");
+    for (request, says_why, (state, cause)) in [
+        (
+            r#"{"module": "hullo"}"#.to_owned(),
+            "there is no module `hullo`: did you mean `hello`?",
+            tried_again,
+        ),
+        (r#"{"module": "hello", "priority": 101}"#.to_owned(), "`priority` is 101", over),
+        (format!(r#"{{"module": "hello", "after": ["{missing}"]}}"#), "there is no job ", tried_again),
+        (
+            r#"{"module": "hello", "expires_at": "2001-01-01T00:00:00Z"}"#.to_owned(),
+            "use a later `expires_at`",
+            tried_again,
+        ),
+        (format!(r#"{{"module": "hello", "in_ms": {}}}"#, u64::MAX), "`in_ms` is 1844", over),
+        (r#"{"modul": "hello"}"#.to_owned(), "unknown field `modul`: did you mean `module`?", over),
         (
             r#"{"module": "hello", "id": "0190b3e4-7d5c-7c3a-9f00-0123456789ab"}"#.to_owned(),
             "`id` is not for",
+            over,
         ),
     ] {
         let (server, mut host, attempt) = running().await;
         let unique = follow_up(r#"{"module": "hello", "unique": {"by": ["module"]}}"#);
         says(&mut host, 0, completes(attempt, &[unique, child(), follow_up(&request)])).await;
         let parent = server.job(attempt.job).await;
-        assert_eq!((parent.job.state, parent.job.spent), (State::Retryable, 1), "{request}");
+        assert_eq!((parent.job.state, parent.job.spent), (state, 1), "{request}");
         let failure = parent.job.failure.unwrap();
-        assert_eq!(failure.cause.as_str(), "not_enqueued");
+        assert_eq!(failure.cause.as_str(), cause, "{request}");
         let which = "of the 3 jobs that it enqueued, number 3 was refused, and so it has not completed: ";
         assert!(
             failure.message.starts_with(which) && failure.message.contains(says_why),
@@ -244,7 +258,7 @@ async fn a_job_that_enqueues_itself_without_end_comes_to_one() {
     says(&mut host, 0, completes(attempt, &[child()])).await;
     let job = server.job(attempt.job).await.job;
     let failure = job.failure.unwrap();
-    assert_eq!((job.state, failure.cause), (State::Retryable, Cause::NotEnqueued));
+    assert_eq!((job.state, failure.cause), (State::Discarded, Cause::NeverEnqueued));
     assert!(failure.message.contains("more than 1000 jobs in a row"), "{}", failure.message);
     assert_eq!(children(&server, attempt.job).await, []);
 }

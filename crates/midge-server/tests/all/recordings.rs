@@ -114,7 +114,10 @@ async fn a_recording_above_its_bound_or_of_another_attempt_is_refused_whole() {
     let readings = RECORDED_READINGS_MAX;
     for (recording, why) in [
         (requests(4), format!("at most {RECORDING_BYTES_MAX} are allowed")),
-        (recording(attempt.attempt, readings + 1), "too many readings of the clock".to_owned()),
+        (
+            recording(attempt.attempt, readings + 1),
+            "`clock_ns` has 4097 readings, and at most 4096 are recorded".to_owned(),
+        ),
         (recording(AttemptNumber(7), 0), "the end of attempt 1 has a recording of attempt 7".to_owned()),
     ] {
         let finished = Finished { recording: Some(Box::new(recording)), ..finished(attempt, failed()) };
@@ -156,7 +159,8 @@ async fn of_a_recorded_request_a_job_and_its_page_show_where_it_went_and_nothing
     };
     let mut requests = vec![one, unanswered];
     requests.resize(107, request(0));
-    ends(&mut host, attempt, failed(), Recording { requests, ..recording(attempt.attempt, 0) }).await;
+    ends(&mut host, attempt, failed(), Recording { requests, cut: true, ..recording(attempt.attempt, 0) })
+        .await;
 
     let detail = server.job(attempt.job).await;
     assert_eq!((detail.recorded_requests.len(), detail.more_recorded_requests), (100, Some(7)));

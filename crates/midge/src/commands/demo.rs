@@ -105,7 +105,7 @@ impl Args {
             retention: Retention::default(),
             backend: Backend::Local {
                 host_program,
-                secrets: [(site::KEY_VARIABLE.to_owned(), site::KEY.to_owned())].into(),
+                secrets: [(site::KEY_VARIABLE.to_owned(), site::KEY.into())].into(),
                 latency: Latency::None,
             },
         })

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use midge_client::{Client, ClientError};
 use midge_protocol::api::{JobDetail, Modules};
 use midge_protocol::job::{AttemptLimits, Failure, State};
 use midge_protocol::manifest::Folder;
 use midge_protocol::recording::{Data, Recording};
-use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName};
+use midge_protocol::{AttemptNumber, JobId, ModuleName, QueueName, wrong};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::Answered;
@@ -169,11 +169,21 @@ impl Pulled {
         let args =
             String::from_utf8(args.into()).with_context(|| format!("{} is not text", path.display()))?;
         let (path, recording) = file(RECORDING)?;
-        let recording = recording.map(|json| serde_json::from_slice(&json)).transpose();
+        let recording = recording.map(|json| recording_of(&json)).transpose();
         let recording = recording.with_context(|| format!("{} is not a recording", path.display()))?;
         let (input, saved, result) = (file(INPUT)?.1, file(SAVED)?.1, file(RESULT)?.1);
         Ok(Pulled { about, args, input, saved, result, recording })
     }
+}
+
+/// Reads a recording, which may have been edited: each part of it is judged as if a host had sent it.
+fn recording_of(json: &[u8]) -> Result<Recording> {
+    let recording = wrong::read::<Recording>(json, "it").map_err(|error| match error.at {
+        Some((line, column)) => anyhow!("{error} at line {line} column {column}"),
+        None => anyhow!("{error}"),
+    })?;
+    recording.check()?;
+    Ok(recording)
 }
 
 /// Reads a file that `midge jobs pull` may have written: no pipe, no device, and nothing that is larger than those are.

@@ -3,25 +3,19 @@
 use std::collections::BTreeMap;
 
 use midge_core::{Job, Met, UniqueHold, UniqueKey};
-use midge_protocol::api::{Conflict, EnqueueRequest, Enqueued, OnConflict, Unique, UniqueBy};
+use midge_protocol::api::{Conflict, EnqueueRequest, Enqueued, OnConflict, Times, Unique, UniqueBy};
 use midge_protocol::{JobId, Timestamp};
 use midge_store::{Content, Rows, StoreError};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{after::Dependencies, again::Asked, put_contents};
-use crate::error::ServiceError;
+use super::{after::Dependencies, put_contents};
 
 /// Returns what a request's job is to be the only one of. `queue` is the one that it waits in.
-pub(super) fn hold(
-    request: &EnqueueRequest,
-    queue: &str,
-    now: Timestamp,
-) -> Result<Option<UniqueHold>, ServiceError> {
-    let Some(unique) = &request.unique else { return Ok(None) };
-    let asked = Asked { at: None, millis: ("unique.for_ms", unique.for_ms), what: "no job can be unique" };
-    let until = asked.time(now)?;
-    Ok(Some(UniqueHold { key: key(request, unique, queue), states: unique.states(), until }))
+pub(super) fn hold(request: &EnqueueRequest, queue: &str, times: &Times) -> Option<UniqueHold> {
+    let unique = request.unique.as_ref()?;
+    let (key, until) = (key(request, unique, queue), times.unique_until);
+    Some(UniqueHold { key, states: unique.states(), until })
 }
 
 /// Hashes what two jobs have in common that are the same. Each part goes in under its name and with its length.
@@ -193,18 +187,5 @@ mod tests {
         assert_ne!(key(&one, &by(&[], Some("a")), "q"), key(&one, &by(&[Module], Some("a")), "q"));
         assert_eq!(Unique::default().by(), [Module, Args].into());
         assert_eq!(Unique { text: Some("x".into()), ..Unique::default() }.by(), [].into());
-    }
-
-    #[test]
-    fn a_time_that_no_clock_shows_is_refused() {
-        let late = EnqueueRequest {
-            unique: Some(Unique { for_ms: Some(u64::MAX), ..Unique::default() }),
-            ..request("1", None)
-        };
-        let error = hold(&late, "default", Timestamp::from_millis(0)).unwrap_err().to_string();
-        assert!(
-            error.contains("`unique.for_ms` is 18446744073709551615, and no job can be unique after"),
-            "{error}"
-        );
     }
 }

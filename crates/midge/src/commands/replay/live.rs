@@ -1,7 +1,9 @@
 //! Requests that are made once more, rather than answered from a recording: who may say so, and the secrets that go with them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -10,10 +12,9 @@ use anyhow::{Result, anyhow, bail};
 use bytes::Bytes;
 use midge_cli::progress;
 use midge_engine::Lines;
-use midge_protocol::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use midge_protocol::line::Setup;
 use midge_protocol::manifest::{Manifest, ModuleEntry, SecretSource};
-use midge_protocol::{SecretName, shown};
+use midge_protocol::{SecretName, secret_value, shown};
 
 use crate::config;
 
@@ -31,7 +32,7 @@ impl Live {
     /// Takes the program that has the network, and the secrets of a manifest as they are set here.
     pub(super) fn new(program: PathBuf, modules: &Path, manifest: &Manifest) -> Live {
         let secret = |(name, SecretSource { env }): (&SecretName, &SecretSource)| {
-            (name.clone(), secret(name, env, config::guest_variable(env)))
+            (name.clone(), secret(name, env, config::secret(env).as_deref()))
         };
         let secrets = manifest.secrets.iter().map(secret).collect();
         Live { program, modules: modules.display().to_string(), secrets }
@@ -63,16 +64,12 @@ impl Live {
     }
 }
 
-/// Returns a secret, within the bounds that hosts keep to.
-fn secret(name: &SecretName, variable: &str, value: Option<String>) -> Result<Bytes, String> {
-    let value = value.ok_or_else(|| format!("the secret `{name}` is missing: set `{variable}`"))?;
-    if (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&value.len()) {
-        return Ok(value.into());
-    }
-    Err(format!(
-        "the secret `{name}` is none: `{variable}` holds {} bytes, and a secret has {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}",
-        value.len()
-    ))
+/// Returns a secret, where it is one as hosts take it.
+fn secret(name: &SecretName, variable: &str, value: Option<&OsStr>) -> Result<Bytes, String> {
+    let value = secret_value(value.map(OsStr::as_bytes));
+    value
+        .map(Bytes::copy_from_slice)
+        .map_err(|why| format!("the secret `{name}` is missing: its variable `{variable}` {why}"))
 }
 
 /// Asks whether the requests of jobs may be made once more. Where nobody can be asked, it fails.
@@ -102,14 +99,15 @@ mod tests {
     #[test]
     fn a_secret_is_within_the_bounds_of_one_as_a_host_has_it() {
         let name = SecretName::new("KEY").unwrap();
-        let secret = |value: Option<&str>| secret(&name, "SHOP_KEY", value.map(str::to_owned));
-        let longest = "x".repeat(SECRET_BYTES_MAX);
-        assert_eq!(secret(Some("four")), Ok("four".into()));
-        assert!(secret(Some(&longest)).is_ok());
-        assert_eq!(secret(None).unwrap_err(), "the secret `KEY` is missing: set `SHOP_KEY`");
-        for (wrong, bytes) in [("", 0), ("abc", 3), (&*format!("{longest}x"), 8_193)] {
-            let says = format!("`SHOP_KEY` holds {bytes} bytes, and a secret has 4 to 8192");
-            assert!(secret(Some(wrong)).unwrap_err().ends_with(&says));
+        let secret = |value: Option<&str>| secret(&name, "SHOP_KEY", value.map(OsStr::new));
+        assert_eq!(secret(Some("four\n")), Ok("four".into()));
+        for (wrong, says) in [
+            (None, "is not set"),
+            (Some(""), "is empty"),
+            (Some("abc"), "holds 3 bytes, and a secret has 4 to 8192"),
+        ] {
+            let says = format!("the secret `KEY` is missing: its variable `SHOP_KEY` {says}");
+            assert_eq!(secret(wrong).unwrap_err(), says);
         }
     }
 }

@@ -92,7 +92,7 @@ fn what_was_recorded_of_many_failures_fits_one_request_after_the_other() {
             saved: None,
             clock_ns: Vec::new(),
             requests: Vec::new(),
-            cut: false,
+            cut: true,
         };
         recording.clock_ns = vec![u64::MAX; limits::RECORDED_READINGS_MAX];
         let request = RecordedRequest {
