@@ -68,7 +68,10 @@ impl FollowUps {
 
 /// Returns whether an attempt failed since it could not enqueue what it wanted to.
 pub(super) fn enqueued_in_vain(attempt: &AttemptView) -> bool {
-    attempt.failure.as_ref().is_some_and(|failure| failure.cause == Cause::NotEnqueued)
+    attempt
+        .failure
+        .as_ref()
+        .is_some_and(|failure| matches!(failure.cause, Cause::NotEnqueued | Cause::NeverEnqueued))
 }
 
 impl World {
