@@ -192,7 +192,7 @@ fn lacking(
     let jobs = lacks("enqueue", !module.enqueues.is_empty()).then(|| {
         format!(
             "module `{name}` enqueues jobs, and may enqueue none: name their modules in [modules.{name}], such as \
-             enqueues = [\"{name}\"]"
+             enqueues = [\"resize\"]"
         )
     });
     requests.into_iter().chain(jobs)

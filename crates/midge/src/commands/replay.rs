@@ -123,8 +123,9 @@ impl Args {
             say_json(&json!({
                 "id": pulled.about.id, "attempt": pulled.about.attempt, "verdict": verdict.word(),
                 "then": verdict::then(&pulled), "now": verdict::now(&replayed), "differences": differences,
-                "result": verdict.result_differs(), "requests": replayed.requests.0,
-                "recorded_requests": replayed.requests.1, "enqueues": replayed.enqueues,
+                "result": verdict.result_differs(), "requests": replayed.requests.map(|(made, _)| made),
+                "recorded_requests": replayed.requests.map(|(_, recorded)| recorded),
+                "enqueues": replayed.enqueues,
             }))?;
         } else {
             tell(&pulled, &replayed, &verdict)?;

@@ -39,9 +39,8 @@ pub(super) struct Replayed {
     pub(super) outcome: Outcome,
     /// How its requests differed from those that were recorded.
     pub(super) differences: Vec<Difference>,
-    /// How many requests it made, and how many were recorded.
-    pub(super) requests: (usize, usize),
-    pub(super) is_answered_from_recording: bool,
+    /// How many requests it made, and how many were recorded; nothing where they were made once more, and nobody counts them.
+    pub(super) requests: Option<(usize, usize)>,
     /// What of the answers it was not told, where it completed all the same.
     pub(super) went_without: Option<String>,
     /// How many jobs it would enqueue, by their module.
@@ -146,13 +145,12 @@ impl Candidate {
             }
         };
         show();
-        let (differences, requests) = (replay.differences(), replay.requests());
+        let requests = self.live.is_none().then(|| replay.requests());
         Ok(Replayed {
             outcome: ended.outcome,
             went_without: control.went_without().map(str::to_owned),
-            differences,
+            differences: replay.differences(),
             requests,
-            is_answered_from_recording: self.live.is_none(),
             enqueues: by_module(&ended.jobs),
         })
     }

@@ -51,9 +51,12 @@ struct Judged {
     /// How its requests differ from those that were recorded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<String>,
-    /// How many requests it made, and how many were recorded.
-    requests: usize,
-    recorded_requests: usize,
+    /// How many requests it made; nothing where they were made once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<usize>,
+    /// How many were recorded, in the same way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded_requests: Option<usize>,
     /// How many jobs it would enqueue, by their module.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     enqueues: BTreeMap<String, usize>,
@@ -201,8 +204,8 @@ impl Sweep<'_> {
             then: verdict::then(&pulled),
             now,
             differences: replayed.differences.iter().map(ToString::to_string).collect(),
-            requests: replayed.requests.0,
-            recorded_requests: replayed.requests.1,
+            requests: replayed.requests.map(|(made, _)| made),
+            recorded_requests: replayed.requests.map(|(_, recorded)| recorded),
             besides: verdict::besides(&pulled, &replayed),
             enqueues: replayed.enqueues,
             ..Judged::of(job)
@@ -223,8 +226,8 @@ impl Judged {
             then: String::new(),
             now: String::new(),
             differences: Vec::new(),
-            requests: 0,
-            recorded_requests: 0,
+            requests: None,
+            recorded_requests: None,
             enqueues: BTreeMap::new(),
             besides: Vec::new(),
         }
@@ -232,9 +235,7 @@ impl Judged {
 
     /// Returns whether it completes, and without some of the requests of then.
     fn asks_less(&self) -> bool {
-        self.verdict == Verdict::Completes(None).word()
-            && !self.besides.is_empty()
-            && self.requests < self.recorded_requests
+        self.verdict == Verdict::Completes(None).word() && self.requests < self.recorded_requests
     }
 
     /// Says how it ended here, to the end, since that may be what is to be done; how it had ended is cut.

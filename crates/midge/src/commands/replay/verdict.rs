@@ -32,11 +32,12 @@ pub(super) enum Verdict {
 
 impl Verdict {
     pub(super) fn of(pulled: &Pulled, replayed: &Replayed) -> Verdict {
-        if replayed.is_answered_from_recording && pulled.recording.is_none() && replayed.requests.0 > 0 {
+        let made_any = replayed.requests.is_some_and(|(made, _)| made > 0);
+        if pulled.recording.is_none() && made_any {
             return Verdict::NotRecorded;
         }
-        let is_unanswered = matches!(replayed.outcome, Outcome::HandedBack { .. }) && replayed.requests.0 > 0;
-        if !replayed.differences.is_empty() || (replayed.is_answered_from_recording && is_unanswered) {
+        let is_unanswered = matches!(replayed.outcome, Outcome::HandedBack { .. }) && made_any;
+        if !replayed.differences.is_empty() || is_unanswered {
             return Verdict::Unanswered;
         }
         if let Some(what) = &replayed.went_without {
@@ -129,9 +130,8 @@ pub(super) fn now(replayed: &Replayed) -> String {
 /// Says what else is to be known of it, however it ends: requests of then that it does not make, or others that it makes, and jobs
 /// that it would enqueue.
 pub(super) fn besides(pulled: &Pulled, replayed: &Replayed) -> Vec<String> {
-    let (made, recorded) = replayed.requests;
-    let is_other = pulled.recording.is_some() && made != recorded && replayed.is_answered_from_recording;
-    let requests = is_other.then(|| format!("requests: {made}, and {recorded} were recorded"));
+    let other = replayed.requests.filter(|(made, recorded)| pulled.recording.is_some() && made != recorded);
+    let requests = other.map(|(made, recorded)| format!("requests: {made}, and {recorded} were recorded"));
     requests.into_iter().chain(would_enqueue(&replayed.enqueues)).collect()
 }
 
@@ -153,8 +153,7 @@ mod tests {
         Replayed {
             outcome: Outcome::Completed { result: "done".into() },
             differences: Vec::new(),
-            requests: (1, 1),
-            is_answered_from_recording: true,
+            requests: Some((1, 1)),
             went_without: None,
             enqueues: BTreeMap::new(),
         }
@@ -197,10 +196,10 @@ mod tests {
     fn what_it_would_not_ask_and_what_it_would_enqueue_is_said() {
         assert_eq!(besides(&pulled(), &replayed()), Vec::<String>::new());
         let enqueues = [("invoice".to_owned(), 2), ("mail".to_owned(), 1)].into();
-        let less = Replayed { requests: (1, 3), enqueues, ..replayed() };
+        let less = Replayed { requests: Some((1, 3)), enqueues, ..replayed() };
         let said = ["requests: 1, and 3 were recorded", "it would enqueue 3 jobs: 2 of invoice, 1 of mail"];
         assert_eq!(besides(&pulled(), &less), said);
-        let live = Replayed { is_answered_from_recording: false, enqueues: BTreeMap::new(), ..less };
+        let live = Replayed { requests: None, enqueues: BTreeMap::new(), ..less };
         assert_eq!(besides(&pulled(), &live), Vec::<String>::new(), "nothing was to be answered");
     }
 
