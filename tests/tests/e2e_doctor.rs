@@ -58,11 +58,13 @@ fn each_thing_that_is_wrong_is_told_with_what_to_do() {
     let (modules, flylet) = (modules(), Flylet::start_with(&["--regions", "iad,lhr"]));
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let broken = StubServer::answering(500, "out of order");
-    let table: [(&str, &str, &str, &str); 9] = [
+    let with_password = nobody.replace("http://", "http://me:secret@");
+    let table: [(&str, &str, &str, &str); 10] = [
         ("FLY_API_TOKEN", "", "token", "fly tokens create deploy"),
         ("FLY_API_TOKEN", "another", "token", "fly tokens create deploy -a midge"),
         ("FLY_APP_NAME", "shop", "app", "fly apps create shop"),
         ("FLY_FLAPS_BASE_URL", &nobody, "api", "does not answer"),
+        ("FLY_FLAPS_BASE_URL", &with_password, "api", "http://***@127.0.0.1:"),
         ("FLY_FLAPS_BASE_URL", &broken.url, "api", "answers 500: out of order"),
         ("FLY_IMAGE_REF", "", "image", "MIDGE_IMAGE"),
         ("MIDGE_REGION", "amx", "regions", "there is no region `amx`"),
@@ -75,6 +77,7 @@ fn each_thing_that_is_wrong_is_told_with_what_to_do() {
         let wrong = found(&ran, "wrong");
         let told = wrong.iter().find(|(name, _)| name == check);
         assert!(told.is_some_and(|(_, text)| text.contains(words)), "{variable}={value}: {wrong:?}");
+        assert!(!ran.text().contains("secret@"), "{}", ran.text());
     }
 }
 

@@ -10,8 +10,8 @@ use midge_cli::{config, words};
 use midge_client::{Client, ClientError};
 use midge_machines::own::{Model, OwnMachine};
 use midge_machines::{FlyMachines, FlySettings};
-use midge_protocol::Timestamp;
 use midge_protocol::manifest::{FILE_NAME, Manifest};
+use midge_protocol::{Timestamp, shown};
 use midge_server::{Catalog, Fork};
 
 use super::{Check, Finding, Verdict};
@@ -124,6 +124,8 @@ impl Patient {
     /// Asks the API once, and says what that tells of the token, the app and the time.
     async fn api(&self, api: &FlySettings) -> Vec<Finding> {
         let FlySettings { base_url, app, .. } = api;
+        // It is what somebody wrote, and may have a password in it.
+        let base_url = shown::url(base_url);
         let machines = match FlyMachines::new(api.clone()) {
             Ok(machines) => machines,
             Err(error) => {
