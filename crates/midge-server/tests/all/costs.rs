@@ -107,17 +107,15 @@ async fn what_is_asked_wrong_is_said() {
     assert_eq!((far.groups.len(), far.total.attempts), (0, 0));
 }
 
-fn sums(store: &MemoryStore) -> impl Future<Output = Vec<(CostKey, CostSums)>> + '_ {
-    async {
-        read(store, |rows| -> Result<_, midge_store::StoreError> {
-            let mut all = Vec::new();
-            let days = Day::of(Timestamp::EARLIEST)..=Day::of(Timestamp::LATEST);
-            rows.costs(days, &mut |key, sums| all.push((key, sums)))?;
-            Ok(all)
-        })
-        .await
-        .unwrap()
-    }
+async fn sums(store: &MemoryStore) -> Vec<(CostKey, CostSums)> {
+    read(store, |rows| -> Result<_, midge_store::StoreError> {
+        let mut all = Vec::new();
+        let days = Day::of(Timestamp::EARLIEST)..=Day::of(Timestamp::LATEST);
+        rows.costs(days, &mut |key, sums| all.push((key, sums)))?;
+        Ok(all)
+    })
+    .await
+    .unwrap()
 }
 
 fn machine(name: &str) -> Machine {
