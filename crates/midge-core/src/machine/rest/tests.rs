@@ -33,7 +33,7 @@ fn not_suspended(failure: CallFailure) -> MachineEvent {
 fn no_more_machines_rest_suspended_than_the_queue_keeps_ready() {
     let me = machine("m", MachineState::Up, NOW);
     let rests = |policy: &QueuePolicy, others: &[Machine]| may_rest(&me, policy, "g1", others.iter());
-    assert!(rests(&policy(1), &[me.clone()]), "itself is not another");
+    assert!(rests(&policy(1), std::slice::from_ref(&me)), "itself is not another");
     assert!(!rests(&policy(1), &[asleep("n")]));
     assert!(!rests(&policy(1), &[machine("n", MachineState::Resting, NOW)]), "it soon will");
     assert!(rests(&policy(2), &[asleep("n")]));
