@@ -14,13 +14,13 @@ async fn leaves(host: &mut Host) -> Answer {
     host.exchange(&leaving).await
 }
 
-/// Waits until the Machine is shown as such.
+/// Waits until a Machine is shown as such.
 async fn shown(server: &Server, wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
     let look = async {
         loop {
-            let machine = server.get("/v1/machines").await.json()["machines"][0].clone();
-            if wanted(&machine) {
-                return machine;
+            let machines = server.get("/v1/machines").await.json()["machines"].take();
+            if let Some(machine) = machines.as_array().unwrap().iter().find(|machine| wanted(machine)) {
+                return machine.clone();
             }
             tokio::task::yield_now().await;
         }
