@@ -74,12 +74,21 @@ pub struct QueueDemand {
 
 impl QueueDemand {
     /// Returns the demand of a pool from those of its queues: Machines of one policy for the work of all. It is paused only
-    /// where each of them is; one that is has nothing due.
+    /// where each of them is; one that is has nothing due. It may have as many Machines as the one of them that may have most:
+    /// where its budget slows them, that is fewer than its policy says.
     pub fn of_pool(
         pool: QueueName,
         policy: QueuePolicy,
-        queues: impl Iterator<Item = QueueDemand>,
+        queues: impl Iterator<Item = QueueDemand> + Clone,
     ) -> QueueDemand {
+        let most = queues.clone().map(|queue| queue.policy.max_machines).max();
+        let max_machines = policy.max_machines.min(most.unwrap_or(policy.max_machines));
+        let policy = QueuePolicy {
+            max_machines,
+            warm_machines: policy.warm_machines.min(max_machines),
+            ready_machines: policy.ready_machines.min(max_machines),
+            ..policy
+        };
         let nothing =
             QueueDemand { queue: pool, policy, due: 0, paused: true, suspects: 0, oldest_due: None };
         queues.fold(nothing, |all, queue| QueueDemand {

@@ -337,20 +337,27 @@ fn a_queue_that_may_have_fewer_machines_lets_those_go_that_run_the_least() {
 
 #[test]
 fn a_pool_has_the_work_of_its_queues_and_rests_only_where_each_is_paused() {
+    let policy = QueuePolicy { max_machines: 9, ready_machines: 8, ..QueuePolicy::default() };
     let of = |due, paused, oldest_due| QueueDemand {
         queue: queue(),
-        policy: QueuePolicy::default(),
+        policy: policy.clone(),
         due,
         paused,
         suspects: due / 2,
         oldest_due,
     };
     let pool = QueueName::new("small").unwrap();
-    let policy = QueuePolicy { max_machines: 9, ..QueuePolicy::default() };
     let of_all =
         |queues: Vec<QueueDemand>| QueueDemand::of_pool(pool.clone(), policy.clone(), queues.into_iter());
     let busy = of_all(vec![of(4, false, Some(NOW)), of(0, true, None), of(3, false, None)]);
     assert_eq!((busy.due, busy.suspects, busy.paused, busy.oldest_due), (7, 3, false, Some(NOW)));
     assert_eq!((busy.queue.as_str(), busy.policy.max_machines), ("small", 9));
     assert!(of_all(vec![of(0, true, None), of(0, true, None)]).paused);
+    let slowed = |max_machines| QueueDemand {
+        policy: QueuePolicy { max_machines, ..policy.clone() },
+        ..of(1, false, None)
+    };
+    let slow = of_all(vec![slowed(4), slowed(4)]).policy;
+    assert_eq!((slow.max_machines, slow.ready_machines), (4, 4), "its budget slows all of them");
+    assert_eq!(of_all(vec![slowed(4), slowed(9)]).policy.max_machines, 9);
 }
